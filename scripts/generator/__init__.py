@@ -1,0 +1,1 @@
+"""Derives everything under gen/ from protos/."""

@@ -1,0 +1,72 @@
+"""protoc, as grpcio-tools brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CompileError(Exception):
+    """protoc refused the protos; the message is what it said, with file and line."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """protoc over some roots of imports."""
+
+    roots: Sequence[Path]
+
+    def files(self, folder: str) -> list[str]:
+        """The protos of ``folder`` and below, as imports name them, in order."""
+        return sorted(
+            path.relative_to(root).as_posix()
+            for root in self.roots
+            for path in (root / folder).rglob("*.proto")
+        )
+
+    def describe(self, files: Sequence[str]) -> bytes:
+        """The ``FileDescriptorSet`` of ``files``, with all that they import, and comments.
+
+        Raises CompileError.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "set")
+            self._run(
+                [f"--descriptor_set_out={output}", "--include_imports", "--include_source_info"],
+                files,
+            )
+            return output.read_bytes()
+
+    def messages(self, files: Sequence[str], output: Path) -> None:
+        """Write the Python messages of ``files`` and their types. Raises CompileError."""
+        self._run([f"--python_out={output}", f"--pyi_out={output}"], files)
+
+    def stubs(self, files: Sequence[str], output: Path) -> None:
+        """Write the Python stubs of the services in ``files`` and their types.
+
+        Raises CompileError.
+        """
+        plugin = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
+        self._run(
+            [
+                f"--grpc_python_out={output}",
+                f"--plugin=protoc-gen-mypy_grpc={plugin}",
+                f"--mypy_grpc_out={output}",
+            ],
+            files,
+        )
+
+    def _run(self, outputs: Sequence[str], files: Sequence[str]) -> None:
+        roots = [f"-I{root}" for root in self.roots]
+        done = subprocess.run(
+            [sys.executable, "-m", "grpc_tools.protoc", *roots, *outputs, *files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise CompileError(done.stderr.strip() or f"protoc ended with {done.returncode}")

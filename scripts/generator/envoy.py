@@ -1,0 +1,100 @@
+"""Services -> what Envoy's configuration needs to know of them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+from google.api import annotations_pb2
+from google.api.http_pb2 import HttpRule
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
+
+from penstock.options.v1 import method_pb2
+
+#: A variable of a path template, as {name} or {name=pattern}.
+_VARIABLE = re.compile(r"{([^}=]+)[^}]*}")
+
+
+class Inputs(TypedDict):
+    """What the templates under ``envoy/`` are filled with; every list is sorted."""
+
+    services: list[str]
+    """Full names, for the transcoder."""
+    path_bound: list[str]
+    """Fields that a path binds, in every spelling: a query parameter may not set them."""
+    stream_paths: list[str]
+    """REST paths whose reply is a stream."""
+    upload_paths: list[str]
+    """REST paths whose request is a stream."""
+    public_paths: list[str]
+    """Paths, REST and gRPC, that need no credentials."""
+
+
+class RouteError(Exception):
+    """The REST paths of the services do not fit together; the message names the methods."""
+
+
+def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
+    """Read the annotations of all services. Raises RouteError."""
+    bound: set[str] = set()
+    streams: set[str] = set()
+    uploads: set[str] = set()
+    public: set[str] = set()
+    owners: dict[tuple[str, str], str] = {}
+    for method in (m for service in services for m in service.methods):
+        rest_paths = set()
+        for verb, path in _routes(method):
+            owner = owners.setdefault((verb, _VARIABLE.sub("{}", path)), method.full_name)
+            if owner != method.full_name:
+                raise RouteError(f"{verb} {path} belongs to {owner} and to {method.full_name}")
+            rest_paths.add(path)
+            for variable in _VARIABLE.findall(path):
+                bound.update(_spellings(method, variable))
+        if method.server_streaming:
+            streams |= rest_paths
+        if method.client_streaming:
+            uploads |= rest_paths
+        if _option(method, method_pb2.public):
+            public |= {*rest_paths, f"/{method.containing_service.full_name}/{method.name}"}
+    return {
+        "services": sorted(service.full_name for service in services),
+        "path_bound": sorted(bound),
+        "stream_paths": sorted(streams),
+        "upload_paths": sorted(uploads),
+        "public_paths": sorted(public),
+    }
+
+
+def _routes(method: MethodDescriptor) -> Iterator[tuple[str, str]]:
+    """Verb and path of each REST route of the method."""
+    first: HttpRule = _option(method, annotations_pb2.http)
+    for rule in (first, *first.additional_bindings):
+        verb = rule.WhichOneof("pattern")
+        if verb is None:
+            raise RouteError(f"{method.full_name} has no google.api.http path")
+        yield _route(rule, verb)
+
+
+def _route(rule: HttpRule, verb: str) -> tuple[str, str]:
+    if verb == "custom":
+        return rule.custom.kind, rule.custom.path
+    return verb.upper(), getattr(rule, verb)
+
+
+def _option(method: MethodDescriptor, extension: Any) -> Any:
+    return method.GetOptions().Extensions[extension]
+
+
+def _spellings(method: MethodDescriptor, variable: str) -> Iterator[str]:
+    """``a_b.c_d`` with each step as proto name and as JSON name: Envoy takes both."""
+    message: Descriptor | None = method.input_type
+    steps = []
+    for name in variable.split("."):
+        if message is None or name not in message.fields_by_name:
+            raise RouteError(f"{method.full_name}: the path binds the unknown field '{variable}'")
+        field = message.fields_by_name[name]
+        steps.append({field.name, field.json_name})
+        message = field.message_type
+    return (".".join(spelling) for spelling in itertools.product(*steps))

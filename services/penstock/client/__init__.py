@@ -1,0 +1,40 @@
+"""Python SDK of the Penstock data hub.
+
+    from penstock.client import Client
+
+    with Client("http://127.0.0.1:8080", client_id="crm", client_secret="…") as client:
+        customers = client.dataset("customers")
+        for customer in customers.list(filter='status = "ACTIVE"', order_by="name"):
+            print(customer.customer_id, customer.name)
+
+Everything here works for every dataset that has generated stubs. The names are loaded when
+they are first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+    from penstock.client.dataset import Counts, DatasetClient
+    from penstock.client.errors import PenstockError, UnknownDataset, Violation
+
+__all__ = ["Client", "Counts", "DatasetClient", "PenstockError", "UnknownDataset", "Violation"]
+
+_HOMES = {
+    "Client": "penstock.client.client",
+    "Counts": "penstock.client.dataset",
+    "DatasetClient": "penstock.client.dataset",
+    "PenstockError": "penstock.client.errors",
+    "UnknownDataset": "penstock.client.errors",
+    "Violation": "penstock.client.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,76 @@
+"""The command ``penstock``.
+
+Only what ``--help`` needs is imported here; gRPC and the tables of rich load with the command
+that uses them.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import NoReturn
+
+import typer
+
+from penstock.client.cli import records, transfers
+from penstock.client.cli.failures import failures
+
+#: Distributions add commands here: each entry is a callable that takes the typer app.
+COMMANDS = "penstock.commands"
+
+_SERVER_COMMANDS = {
+    "up": "Start the hub.",
+    "down": "Stop the hub.",
+    "migrate": "Bring the hub's tables up to date.",
+}
+
+
+def build() -> typer.Typer:
+    """The app with the consumer's commands, and those that other distributions register."""
+    app = typer.Typer(
+        name="penstock",
+        help="Read, write, export and import the datasets of a Penstock data hub.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        # Help in colour takes half a second longer.
+        rich_markup_mode=None,
+    )
+    records.register(app)
+    transfers.register(app)
+    found = sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name)
+    for entry in found:
+        _add(app, entry)
+    if not found:
+        _add_absent(app, "they come with the server: pip install 'penstock[server]'")
+    return app
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    with failures():
+        build()()
+    sys.exit(0)
+
+
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    try:
+        register = entry.load()
+    except ImportError as error:
+        # The entry point is there with the client alone, the server's libraries are not.
+        reason = f"{error.name or error} is missing; they come with the server"
+        _add_absent(app, f"{reason}: pip install 'penstock[server]'")
+        return
+    register(app)
+
+
+def _add_absent(app: typer.Typer, reason: str) -> None:
+    """Commands that say what to install, in place of those that are not there."""
+
+    def absent(context: typer.Context) -> None:
+        typer.echo(f"error: penstock {context.info_name}: {reason}", err=True)
+        raise typer.Exit(1)
+
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    for name, about in _SERVER_COMMANDS.items():
+        text = f"{about} (needs penstock[server])"
+        app.command(name, help=text, context_settings=settings)(absent)

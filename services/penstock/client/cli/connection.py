@@ -1,0 +1,95 @@
+"""Which hub a command talks to, and as whom."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.client.cli.failures import Failure
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="PENSTOCK_URL",
+        help=f"The hub's address; by default that of the demo here, or {DEFAULT_URL}.",
+    ),
+]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="CONSUMER",
+        help="A consumer of the demo: admin, crm or bi. By default PENSTOCK_CLIENT_ID and "
+        "PENSTOCK_CLIENT_SECRET, PENSTOCK_API_KEY or PENSTOCK_TOKEN are used, and without "
+        "these admin.",
+    ),
+]
+
+
+def connect(url: str, consumer: str) -> Client:
+    """The client that the options and the environment ask for.
+
+    Credentials come from the consumer's entry in the demo's file, from the environment, or,
+    where there are none but a demo, from its admin's. Raises Failure.
+    """
+    given: dict[str, Any] = {} if consumer else _from_environment()
+    demo = {} if given and url else _demo()
+    if not given:
+        given = _consumer(demo, consumer)
+    from penstock.client.client import Client
+
+    try:
+        return Client(url or demo.get("url") or DEFAULT_URL, **given)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def demo_file() -> Path:
+    """Where the demo's credentials are: in the folder that PENSTOCK_DATA_DIR names."""
+    return Path(os.environ.get("PENSTOCK_DATA_DIR") or ".penstock") / "demo.json"
+
+
+def _from_environment() -> dict[str, str]:
+    names = ("client_id", "client_secret", "api_key", "token")
+    found = {name: os.environ.get(f"PENSTOCK_{name.upper()}", "") for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def _demo() -> dict[str, Any]:
+    """What the demo's file says, nothing if there is none."""
+    path = demo_file()
+    try:
+        demo = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise Failure(f"{path} is damaged: {error}") from None
+    if not isinstance(demo, dict) or not isinstance(demo.get("consumers"), dict):
+        raise Failure(f"{path} is damaged: it names no consumers")
+    return demo
+
+
+def _consumer(demo: dict[str, Any], consumer: str) -> dict[str, str]:
+    if not demo:
+        if consumer:
+            raise Failure(f"--as is for the demo, and there is no {demo_file()}")
+        raise Failure(
+            "no credentials: set PENSTOCK_CLIENT_ID and PENSTOCK_CLIENT_SECRET, "
+            "PENSTOCK_API_KEY or PENSTOCK_TOKEN"
+        )
+    known = demo["consumers"]
+    entry = known.get(consumer or "admin")
+    if not isinstance(entry, dict) or not {"client_id", "client_secret"} <= entry.keys():
+        names = ", ".join(sorted(known))
+        raise Failure(f"{demo_file()} has no consumer '{consumer or 'admin'}'; it has {names}")
+    return {name: str(entry[name]) for name in ("client_id", "client_secret")}

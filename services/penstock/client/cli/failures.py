@@ -1,0 +1,59 @@
+"""Errors as people are told them: one line on standard error, no traceback, exit code 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+class Failure(Exception):
+    """A command cannot go on; the message is all there is to say."""
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turns the errors that a command foresees into a line and an exit code."""
+    try:
+        yield
+    except Failure as error:
+        fail(str(error))
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough. Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        fail(f"{name}{error.strerror or error}")
+    except Exception as error:
+        # Only who has called a hub has the classes of its errors loaded.
+        from penstock.client.errors import PenstockError
+
+        if not isinstance(error, PenstockError):
+            raise
+        tell(error)
+        sys.exit(1)
+
+
+def tell(error: Exception) -> None:
+    """The line of a PenstockError, and one for each value that was refused."""
+    from penstock.client.errors import PenstockError
+
+    typer.echo(f"error: {one_line(str(error))}", err=True)
+    if isinstance(error, PenstockError):
+        for violation in error.violations:
+            typer.echo(f"  {violation.field}: {one_line(violation.description)}", err=True)
+
+
+def fail(message: str) -> None:
+    """Says why and exits with 1."""
+    typer.echo(f"error: {one_line(message)}", err=True)
+    sys.exit(1)
+
+
+def one_line(text: str) -> str:
+    """The text without line ends and control characters."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

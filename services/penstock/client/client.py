@@ -1,0 +1,102 @@
+"""The client of one hub."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from penstock.client.auth import Anonymous, ApiKey, BearerToken, ClientCredentials, Credentials
+from penstock.client.dataset import DatasetClient
+from penstock.client.link import Link, parse_url
+from penstock.client.stubs import known_datasets, load_stubs
+
+
+class Client:
+    """A connection to one hub; may be used by many threads, and closed once.
+
+    ``url`` is the hub's one address, as "http://127.0.0.1:8080": tokens and gRPC both use it,
+    with TLS if it is https. Credentials are ``client_id`` and ``client_secret``, an ``api_key``,
+    or a ``token`` that was had elsewhere; give one of the three, or none. ``timeout`` is for
+    calls with one reply, retries included, in seconds.
+
+    Nothing is called before the first method is. Raises ValueError if the arguments do not
+    fit together. Every call raises PenstockError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client_id: str = "",
+        client_secret: str = "",
+        api_key: str = "",
+        token: str = "",
+        timeout: float = 30.0,
+    ) -> None:
+        self.url = parse_url(url)
+        if bool(client_id) != bool(client_secret):
+            raise ValueError("client_id and client_secret go together")
+        given = [c for c in (client_id, api_key, token) if c]
+        if len(given) > 1:
+            raise ValueError("give one of client_id, api_key and token")
+        self._credentials: Credentials = Anonymous()
+        if client_id:
+            self._credentials = ClientCredentials(
+                self.url, client_id, client_secret, timeout=timeout
+            )
+        elif api_key:
+            self._credentials = ApiKey(api_key)
+        elif token:
+            self._credentials = BearerToken(token)
+        self._link = Link(self.url, self._credentials, timeout=timeout)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The gRPC channel, credentials included, for use with the generated stubs."""
+        return self._link.channel
+
+    def dataset(self, name: str) -> DatasetClient:
+        """The client of one dataset, as "customers".
+
+        Raises UnknownDataset if no stubs of it are installed.
+        """
+        return DatasetClient(self._link, load_stubs(name))
+
+    def datasets(self) -> list[Any]:
+        """The datasets and fields that the caller may see (``penstock.hub.v1.Dataset``)."""
+        from penstock.hub.v1 import datasets_pb2, datasets_pb2_grpc
+
+        stub = datasets_pb2_grpc.DatasetsStub(self.channel)
+        request = datasets_pb2.ListDatasetsRequest()
+        return list(self._link.unary(stub.ListDatasets, request, safe=True).datasets)
+
+    @staticmethod
+    def known_datasets() -> list[str]:
+        """The names of the datasets that have stubs installed, whatever the hub holds."""
+        return known_datasets()
+
+    def access_token(self) -> str:
+        """The access token that calls carry now.
+
+        Raises ValueError if the client has no client id and secret.
+        """
+        if not isinstance(self._credentials, ClientCredentials):
+            raise ValueError("only a client id and secret can be exchanged for a token")
+        return self._credentials.token()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,85 @@
+"""Files on this side: formats by suffix, frames of an upload, downloads that appear whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+#: What an import reads: a path, a binary file, the bytes themselves, or chunks of them.
+Source = str | os.PathLike[str] | IO[bytes] | bytes | Iterable[bytes]
+
+CONTENT_TYPES = {
+    "CSV": "text/csv",
+    "JSON": "application/json",
+    "NDJSON": "application/x-ndjson",
+    "XML": "application/xml",
+}
+_SUFFIXES = {".csv": "CSV", ".json": "JSON", ".ndjson": "NDJSON", ".jsonl": "NDJSON", ".xml": "XML"}
+#: Bytes in one message of an upload; larger ones are no faster, and Envoy takes 1 MiB at most.
+FRAME = 256 << 10
+
+
+def format_of(source: Source) -> str:
+    """The format that a path's suffix stands for. Raises ValueError if it says none."""
+    if isinstance(source, str | os.PathLike):
+        suffix = Path(source).suffix.lower()
+        if suffix in _SUFFIXES:
+            return _SUFFIXES[suffix]
+        raise ValueError(f"the name '{os.fspath(source)}' does not tell the format; say which")
+    raise ValueError("say which format it is")
+
+
+def frames(source: Source) -> Iterator[bytes]:
+    """The bytes of the source in frames of at most FRAME bytes.
+
+    A file given as a path is opened when the first frame is drawn. Raises OSError.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            yield from _read(file)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        view = memoryview(source)
+        yield from (bytes(view[at : at + FRAME]) for at in range(0, len(view), FRAME))
+    elif hasattr(source, "read"):
+        yield from _read(source)
+    else:
+        yield from _regrouped(source)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of ``path`` when the block ends without an error.
+
+    Until then it is ``path`` + ".part", and there it stays after an error. What is no plain
+    file, as a pipe or /dev/null, is written to directly. Raises OSError.
+    """
+    path = path.resolve()  # the file that a link points to is replaced, not the link
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _read(file: Any) -> Iterator[bytes]:
+    while frame := file.read(FRAME):
+        yield frame
+
+
+def _regrouped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= FRAME:
+            yield bytes(held[:FRAME])
+            del held[:FRAME]
+    if held:
+        yield bytes(held)

@@ -1,0 +1,100 @@
+"""Records as messages, and as the dicts of proto JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+# protobuf's type stubs have two classes of descriptors that do not fit each other.
+Descriptor = Any
+FieldDescriptor = Any
+
+#: A record as callers give it: a message, or proto JSON with camelCase or proto names.
+Record = Message | Mapping[str, Any]
+
+
+def to_message(record: Record, record_class: type[Message]) -> Message:
+    """The message of a record. Raises ValueError if it is not one of the dataset."""
+    if isinstance(record, Message):
+        if record.DESCRIPTOR.full_name != record_class.DESCRIPTOR.full_name:
+            raise ValueError(
+                f"the record is a {record.DESCRIPTOR.name}, not a {record_class.DESCRIPTOR.name}"
+            )
+        return record
+    try:
+        return json_format.ParseDict(dict(record), record_class())
+    except json_format.ParseError as error:
+        raise ValueError(f"not a record of {record_class.DESCRIPTOR.name}: {error}") from None
+
+
+def paths_of(record: Record, message: Descriptor) -> list[str]:
+    """The fields that a record sets, as paths of a field mask.
+
+    In a mapping nulls count: they clear their fields. In a message only what is set can be
+    seen. Raises ValueError for a name that the message does not have.
+    """
+    if isinstance(record, Message):
+        return list(_set_paths(record, ""))
+    return list(_named_paths(record, message, ""))
+
+
+def key_of(record: Record, message: Descriptor, key: str) -> str:
+    """The key that a record holds, or ""."""
+    if isinstance(record, Message):
+        return str(getattr(record, key))
+    return str(record.get(key) or record.get(message.fields_by_name[key].json_name) or "")
+
+
+def to_dict(record: Message, paths: Iterable[str] = ()) -> dict[str, Any]:
+    """The record as proto JSON, defaults printed; only the fields in ``paths`` if there are any."""
+    wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
+    whole = json_format.MessageToDict(record, always_print_fields_with_no_presence=True)
+    return _pruned(whole, record.DESCRIPTOR, wanted) if wanted else whole
+
+
+def _pruned(
+    values: Mapping[str, Any], message: Descriptor, wanted: list[tuple[str, ...]]
+) -> dict[str, Any]:
+    kept = {}
+    for field in message.fields:
+        below = [w[1:] for w in wanted if w[0] in (field.name, field.json_name)]
+        if not below or field.json_name not in values:
+            continue
+        value = values[field.json_name]
+        nested = [w for w in below if w]
+        whole = len(nested) < len(below) or not _is_nested(field)
+        kept[field.json_name] = value if whole else _pruned(value, field.message_type, nested)
+    return kept
+
+
+def _set_paths(message: Message, prefix: str) -> Iterator[str]:
+    for field, value in message.ListFields():
+        if _is_nested(field):
+            yield from list(_set_paths(value, f"{prefix}{field.name}.")) or [prefix + field.name]
+        else:
+            yield prefix + field.name
+
+
+def _named_paths(record: Mapping[str, Any], message: Descriptor, prefix: str) -> Iterator[str]:
+    by_name: dict[str, FieldDescriptor] = {f.json_name: f for f in message.fields}
+    by_name.update(message.fields_by_name)
+    for name, value in record.items():
+        if name not in by_name:
+            raise ValueError(f"{message.name} has no field '{prefix}{name}'")
+        field = by_name[name]
+        if _is_nested(field) and isinstance(value, Mapping) and value:
+            yield from _named_paths(value, field.message_type, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def _is_nested(field: FieldDescriptor) -> bool:
+    message = field.message_type
+    return (
+        message is not None
+        and not field.is_repeated
+        and not message.full_name.startswith("google.protobuf.")
+    )

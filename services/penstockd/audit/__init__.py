@@ -1,0 +1,1 @@
+"""Every call leaves an entry: in the write's transaction, or durable before a read is answered."""

@@ -1,0 +1,13 @@
+"""The unified data model as the hub knows it: datasets and fields, read once from descriptors."""
+
+from penstockd.catalog.model import (
+    Catalog,
+    Dataset,
+    Field,
+    FieldClass,
+    Kind,
+    ModelError,
+    Reference,
+)
+
+__all__ = ["Catalog", "Dataset", "Field", "FieldClass", "Kind", "ModelError", "Reference"]

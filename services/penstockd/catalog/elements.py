@@ -1,0 +1,161 @@
+"""Repeated fields and maps: JSON in, checked against the field's element, canonical JSON out.
+
+Canonical: camelCase names, members in the message's order, members without presence always there,
+absent ones left out, so that equal values are equal data whichever way they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog import scalars
+from penstockd.catalog.load import _leaf
+from penstockd.catalog.model import Field, FieldClass, Kind
+from penstockd.catalog.scalars import Parser, ValueRefused, type_name
+
+_PLAIN = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32)
+_TIMESTAMP = "google.protobuf.Timestamp"
+
+
+def repeated_parser(field: Field) -> Parser:
+    """From parsed JSON (see ``values.load_json``) to the canonical LIST or MAP."""
+    if field.element_message is not None:
+        item = _Message.of(field.element_message, {})
+    else:
+        assert field.element is not None
+        item = _scalar(field.element)
+    return _map(item) if field.kind is Kind.MAP else _list(item)
+
+
+def default(field: Field) -> Any:
+    """The canonical value of a field that is not nullable and was not given.
+
+    Raises ValueRefused for keys, dates and times, which have none.
+    """
+    if not field.key:
+        match field.kind:
+            case Kind.STRING:
+                return ""
+            case Kind.ENUM:
+                return next(name for name, n in (field.enum_values or {}).items() if n == 0)
+            case Kind.BOOL:
+                return False
+            case Kind.BYTES:
+                return b""
+            case Kind.FLOAT | Kind.DOUBLE:
+                return 0.0
+            case Kind.LIST:
+                return []
+            case Kind.MAP:
+                return {}
+            case Kind.DATE | Kind.TIMESTAMP:
+                pass
+            case Kind.DECIMAL:
+                return scalars.text_parser(field)("0")
+            case _:
+                return 0
+    raise ValueRefused("is required")
+
+
+def _scalar(field: Field) -> Parser:
+    parse = scalars.json_parser(field)
+    if field.kind in _PLAIN:
+        return parse
+    return lambda value: scalars.to_json(field, parse(value))
+
+
+def _list(item: Parser) -> Parser:
+    def parse(value: Any) -> list[Any]:
+        if type(value) is not list:
+            raise ValueRefused(f"must be an array, not {type_name(value)}")
+        try:
+            return [item(v) for v in value]
+        except ValueRefused:
+            for i, v in enumerate(value):
+                _at(f"[{i}]", item, v)
+            raise
+
+    return parse
+
+
+def _map(item: Parser) -> Parser:
+    def parse(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise ValueRefused(f"must be an object, not {type_name(value)}")
+        return {_at("key", scalars.string, k): _at(f"[{k!r}]", item, v) for k, v in value.items()}
+
+    return parse
+
+
+def _at(where: str, parse: Parser, value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueRefused as refused:
+        inner = refused.reason.removeprefix("at ")
+        joint = "" if inner is not refused.reason and inner[:1] in ".[" else ": "
+        raise ValueRefused(f"at {where}{joint}{inner}") from None
+
+
+class _Message:
+    """Parses one element message; members of message type included."""
+
+    def __init__(self) -> None:
+        self._members: list[tuple[str, Parser, bool, Any]] = []
+        self._names: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, message: Descriptor, known: dict[str, _Message]) -> _Message:
+        """The parser of a message, made once each, so that messages may hold themselves."""
+        if message.full_name not in known:
+            made = known[message.full_name] = cls()
+            for fd in message.fields:
+                made._add(fd, known)
+        return known[message.full_name]
+
+    def _add(self, fd: FieldDescriptor, known: dict[str, _Message]) -> None:
+        self._names |= {fd.json_name: fd.json_name, fd.name: fd.json_name}
+        of = fd.message_type
+        if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+            self._members.append((fd.json_name, self.of(of, known), False, None))
+            return
+        options = fd.GetOptions().Extensions[options_pb2.field]
+        field = _leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
+        if field.repeated:
+            if field.element_message is not None:
+                item: Parser = self.of(field.element_message, known)
+            else:
+                assert field.element is not None
+                item = _scalar(field.element)
+            parse = _map(item) if field.kind is Kind.MAP else _list(item)
+        else:
+            parse = _scalar(field)
+        filled = not field.nullable and field.kind not in (Kind.DATE, Kind.TIMESTAMP)
+        value = default(field) if filled else None
+        if filled and not field.repeated and field.kind not in _PLAIN:
+            value = scalars.to_json(field, value)
+        self._members.append((fd.json_name, parse, filled, value))
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise ValueRefused(f"must be an object, not {type_name(value)}")
+        given: dict[str, Any] = {}
+        for name, v in value.items():
+            known = self._names.get(name)
+            if known is None:
+                raise ValueRefused(f"has the unknown member {name!r}")
+            if known in given:
+                raise ValueRefused(f"has the member {known!r} twice")
+            given[known] = v
+        result = {}
+        for name, parse, filled, absent in self._members:
+            v = given.get(name)
+            if v == "" and absent == "0":  # so does a message hold a decimal that was never set
+                v = None
+            if v is not None:
+                result[name] = _at("." + name, parse, v)
+            elif filled:
+                result[name] = absent.copy() if isinstance(absent, list | dict) else absent
+        return result

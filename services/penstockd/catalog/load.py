@@ -1,0 +1,233 @@
+"""Descriptors -> Catalog. The rules of the vocabulary are enforced here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog.model import (
+    COMMON_FIELDS,
+    Catalog,
+    Dataset,
+    Field,
+    FieldClass,
+    Kind,
+    ModelError,
+    Reference,
+)
+
+MODEL_PREFIX = "penstock/model/v1/"
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+_SCALARS = {
+    FieldDescriptor.TYPE_STRING: Kind.STRING,
+    FieldDescriptor.TYPE_BOOL: Kind.BOOL,
+    FieldDescriptor.TYPE_INT32: Kind.INT32,
+    FieldDescriptor.TYPE_SINT32: Kind.INT32,
+    FieldDescriptor.TYPE_SFIXED32: Kind.INT32,
+    FieldDescriptor.TYPE_INT64: Kind.INT64,
+    FieldDescriptor.TYPE_SINT64: Kind.INT64,
+    FieldDescriptor.TYPE_SFIXED64: Kind.INT64,
+    FieldDescriptor.TYPE_UINT32: Kind.UINT32,
+    FieldDescriptor.TYPE_FIXED32: Kind.UINT32,
+    FieldDescriptor.TYPE_UINT64: Kind.UINT64,
+    FieldDescriptor.TYPE_FIXED64: Kind.UINT64,
+    FieldDescriptor.TYPE_FLOAT: Kind.FLOAT,
+    FieldDescriptor.TYPE_DOUBLE: Kind.DOUBLE,
+    FieldDescriptor.TYPE_BYTES: Kind.BYTES,
+    FieldDescriptor.TYPE_ENUM: Kind.ENUM,
+}
+
+
+def load_catalog(descriptor_set: Path | bytes) -> Catalog:
+    """The catalog of a ``FileDescriptorSet`` (with imports, and source info if docs are wanted).
+
+    Raises ModelError, naming file and field, if a dataset breaks a rule: no or two keys, a
+    missing common field, an unsupported type, a reference to an unknown dataset.
+    """
+    data = descriptor_set if isinstance(descriptor_set, bytes) else descriptor_set.read_bytes()
+    files = descriptor_pb2.FileDescriptorSet.FromString(data)
+    pool = DescriptorPool()
+    comments: dict[str, str] = {}
+    for proto in files.file:
+        pool.Add(proto)
+        if proto.name.startswith(MODEL_PREFIX):
+            comments.update(_comments(proto))
+    datasets = {}
+    for proto in files.file:
+        if proto.name.startswith(MODEL_PREFIX):
+            dataset = _dataset(pool.FindFileByName(proto.name), comments)
+            datasets[dataset.name] = dataset
+    for dataset in datasets.values():
+        for field in dataset.references.values():
+            assert field.reference is not None
+            if field.reference.dataset not in datasets:
+                raise ModelError(
+                    f"{dataset.name}.{field.path} refers to the unknown dataset "
+                    f"'{field.reference.dataset}'"
+                )
+    return Catalog(datasets, pool)
+
+
+def _dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
+    name = file.name.removeprefix(MODEL_PREFIX).removesuffix(".proto")
+    marked = [m for m in file.message_types_by_name.values() if _options(m, "dataset") is not None]
+    if len(marked) != 1:
+        raise ModelError(
+            f"{file.name}: exactly one message must carry (penstock.options.v1.dataset), "
+            f"{len(marked)} do"
+        )
+    message = marked[0]
+    options = _options(message, "dataset")
+    fields = tuple(_leaves(message, "", "", FieldClass.INTERNAL, False, comments))
+    keys = [f for f in fields if f.key]
+    if len(keys) != 1 or keys[0].kind is not Kind.STRING or "." in keys[0].path or keys[0].nullable:
+        raise ModelError(
+            f"{file.name}: exactly one string field at the top of {message.name} must be the key"
+        )
+    by_path = {f.path: f for f in fields}
+    for path, kind in COMMON_FIELDS.items():
+        if path not in by_path or by_path[path].kind is not kind:
+            raise ModelError(f"{file.name}: {message.name} lacks the common field '{path}'")
+        if kind is Kind.TIMESTAMP and not by_path[path].output_only:
+            raise ModelError(f"{file.name}: {message.name}.{path} must be output_only")
+    return Dataset(
+        name=name,
+        title=options.title or name.replace("_", " ").capitalize(),
+        message_type=message,
+        message_class=message_factory.GetMessageClass(message),
+        fields=fields,
+        description=comments.get(message.full_name, ""),
+    )
+
+
+def _leaves(
+    message: Descriptor,
+    prefix: str,
+    json_prefix: str,
+    inherited: FieldClass,
+    nested: bool,
+    comments: dict[str, str],
+) -> Iterator[Field]:
+    """The leaves of a message in field order, which is the column order everywhere."""
+    for fd in message.fields:
+        options = _options(fd, "field") or options_pb2.FieldOptions()
+        given = getattr(options, "class")
+        field_class = FieldClass(given) if given else inherited
+        path, json_path = prefix + fd.name, json_prefix + fd.json_name
+        is_message = fd.type == FieldDescriptor.TYPE_MESSAGE
+        if is_message and not fd.is_repeated and fd.message_type.full_name != _TIMESTAMP:
+            if nested and prefix.count(".") > 8:
+                raise ModelError(f"{message.full_name}.{fd.name}: nested too deeply")
+            yield from _leaves(
+                fd.message_type, path + ".", json_path + ".", field_class, True, comments
+            )
+            continue
+        yield _leaf(fd, options, path, json_path, field_class, nested, comments)
+
+
+def _leaf(
+    fd: FieldDescriptor,
+    options: options_pb2.FieldOptions,
+    path: str,
+    json_path: str,
+    field_class: FieldClass,
+    nested: bool,
+    comments: dict[str, str],
+) -> Field:
+    element: Field | None = None
+    element_message = None
+    if fd.is_repeated:
+        is_map = fd.message_type is not None and fd.message_type.GetOptions().map_entry
+        kind = Kind.MAP if is_map else Kind.LIST
+        one = fd.message_type.fields_by_name["value"] if is_map else fd
+        if one.type == FieldDescriptor.TYPE_MESSAGE and one.message_type.full_name != _TIMESTAMP:
+            element_message = one.message_type
+        else:
+            kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
+            element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
+        limits: dict[str, Any] = {}
+    else:
+        kind, limits = _kind(fd, options), _limits(fd, options)
+    reference = None
+    if options.HasField("reference"):
+        alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
+        reference = Reference(options.reference.dataset, alias)
+    return Field(
+        path=path,
+        json_path=json_path,
+        kind=kind,
+        field_class=field_class,
+        nullable=nested or (fd.has_presence and not options.output_only),
+        presence=fd.has_presence,
+        key=options.key,
+        output_only=options.output_only,
+        reference=reference,
+        element=element,
+        element_message=element_message,
+        description=comments.get(fd.full_name, ""),
+        **limits,
+    )
+
+
+def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
+    encoding = options.WhichOneof("encoding")
+    if encoding and fd.type != FieldDescriptor.TYPE_STRING:
+        raise ModelError(f"{fd.full_name}: '{encoding}' is for strings only")
+    if encoding == "decimal":
+        return Kind.DECIMAL
+    if encoding == "date":
+        return Kind.DATE
+    if fd.message_type is not None and fd.message_type.full_name == _TIMESTAMP:
+        return Kind.TIMESTAMP
+    if fd.type not in _SCALARS:
+        raise ModelError(f"{fd.full_name}: a field of this type cannot be held in a dataset")
+    return _SCALARS[fd.type]
+
+
+def _limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str, Any]:
+    if fd.type == FieldDescriptor.TYPE_ENUM:
+        return {"enum_values": {v.name: v.number for v in fd.enum_type.values}}
+    if options.WhichOneof("encoding") == "decimal":
+        precision, scale = options.decimal.precision or 38, options.decimal.scale or 9
+        if not scale <= precision <= 38:
+            raise ModelError(f"{fd.full_name}: decimal needs scale <= precision <= 38")
+        return {"precision": precision, "scale": scale}
+    return {}
+
+
+def _options(descriptor: Any, name: str) -> Any:
+    extension = getattr(options_pb2, name)
+    options = descriptor.GetOptions()
+    return options.Extensions[extension] if options.HasExtension(extension) else None
+
+
+def _comments(file: descriptor_pb2.FileDescriptorProto) -> dict[str, str]:
+    """Leading comments by full name, as written in the proto (one line per paragraph)."""
+    names: dict[tuple[int, ...], str] = {}
+
+    def visit(message: descriptor_pb2.DescriptorProto, path: tuple[int, ...], scope: str) -> None:
+        full = f"{scope}.{message.name}"
+        names[path] = full
+        for i, field in enumerate(message.field):
+            names[(*path, 2, i)] = f"{full}.{field.name}"
+        for i, nested in enumerate(message.nested_type):
+            visit(nested, (*path, 3, i), full)
+        for i, enum in enumerate(message.enum_type):
+            names[(*path, 4, i)] = f"{full}.{enum.name}"
+            for j, value in enumerate(enum.value):
+                names[(*path, 4, i, 2, j)] = f"{full}.{enum.name}.{value.name}"
+
+    for i, message in enumerate(file.message_type):
+        visit(message, (4, i), file.package)
+    return {
+        names[path]: " ".join(location.leading_comments.split())
+        for location in file.source_code_info.location
+        if (path := tuple(location.path)) in names and location.leading_comments
+    }

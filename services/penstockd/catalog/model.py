@@ -1,0 +1,164 @@
+"""What a dataset and a field are. Nothing here reads a descriptor; see ``load``."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+
+class ModelError(Exception):
+    """The data model breaks a rule of the vocabulary."""
+
+
+class FieldClass(enum.IntEnum):
+    """How widely a field's values may be shown (``penstock.options.v1.FieldClass``)."""
+
+    PUBLIC = 1
+    INTERNAL = 2
+    PII = 3
+    SENSITIVE = 4
+
+
+class Kind(enum.Enum):
+    """What a field's values are; ``store.tables`` says which column type holds each."""
+
+    STRING = enum.auto()
+    BOOL = enum.auto()
+    INT32 = enum.auto()
+    INT64 = enum.auto()
+    UINT32 = enum.auto()
+    UINT64 = enum.auto()
+    FLOAT = enum.auto()
+    DOUBLE = enum.auto()
+    BYTES = enum.auto()
+    ENUM = enum.auto()
+    DECIMAL = enum.auto()
+    DATE = enum.auto()
+    TIMESTAMP = enum.auto()
+    LIST = enum.auto()
+    MAP = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A field holds the key of ``dataset``; row rules follow it under the name ``alias``."""
+
+    dataset: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One column of a dataset: a leaf of its record message, nested messages flattened.
+
+    ``path`` joins proto names with dots ("billing_address.city"); it names the column in
+    PostgreSQL, CSV, XML and the columnar formats, and the field in filters and grants.
+    ``json_path`` joins proto JSON names ("billingAddress.city").
+    """
+
+    path: str
+    json_path: str
+    kind: Kind
+    field_class: FieldClass
+    nullable: bool
+    presence: bool = False  # the leaf itself is `optional` or a message
+    key: bool = False
+    output_only: bool = False
+    reference: Reference | None = None
+    enum_values: Mapping[str, int] | None = None
+    precision: int = 0
+    scale: int = 0
+    element: Field | None = None  # of a LIST or MAP of scalars: how one value is held
+    element_message: Descriptor | None = None  # of a LIST or MAP of messages
+    description: str = ""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The proto names from the record to the leaf."""
+        return tuple(self.path.split("."))
+
+    @property
+    def json_steps(self) -> tuple[str, ...]:
+        """The proto JSON names from the record to the leaf."""
+        return tuple(self.json_path.split("."))
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the field holds many values, kept as one jsonb column."""
+        return self.kind in (Kind.LIST, Kind.MAP)
+
+
+#: Fields that every dataset has, and who writes them.
+COMMON_FIELDS: Mapping[str, Kind] = {
+    "source": Kind.STRING,
+    "source_id": Kind.STRING,
+    "create_time": Kind.TIMESTAMP,
+    "update_time": Kind.TIMESTAMP,
+    "etag": Kind.STRING,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One proto file, one message, one table: ``name`` is plural snake_case ("customers")."""
+
+    name: str
+    title: str
+    message_type: Descriptor
+    message_class: type[Message]
+    fields: tuple[Field, ...]
+    description: str = ""
+
+    @property
+    def singular(self) -> str:
+        """The record's name in snake_case, as "customer"."""
+        return "".join(
+            "_" + c.lower() if c.isupper() and i else c.lower()
+            for i, c in enumerate(self.message_type.name)
+        )
+
+    @cached_property
+    def key(self) -> Field:
+        """The one key field."""
+        return next(f for f in self.fields if f.key)
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Field]:
+        """Fields by ``path``."""
+        return {f.path: f for f in self.fields}
+
+    @cached_property
+    def by_json_path(self) -> Mapping[str, Field]:
+        """Fields by ``json_path``."""
+        return {f.json_path: f for f in self.fields}
+
+    @cached_property
+    def references(self) -> Mapping[str, Field]:
+        """Reference fields by the alias that row rules use."""
+        return {f.reference.alias: f for f in self.fields if f.reference}
+
+
+class Catalog:
+    """All datasets of a hub, by name, with the pool of descriptors they came from."""
+
+    def __init__(self, datasets: Mapping[str, Dataset], pool: Any) -> None:
+        self._datasets = dict(datasets)
+        self.pool = pool
+
+    def __getitem__(self, name: str) -> Dataset:
+        return self._datasets[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._datasets
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter(self._datasets.values())
+
+    def __len__(self) -> int:
+        return len(self._datasets)

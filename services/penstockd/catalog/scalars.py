@@ -1,0 +1,388 @@
+"""Single values: text and proto JSON to canonical values and back, one closure per field.
+
+A closure is made once per column and called once per value, so it does its usual case first and
+looks for the reason only once it knows that there is one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+import struct
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from penstockd.catalog.model import Field, Kind
+
+Parser = Callable[[Any], Any]
+
+
+class ValueRefused(ValueError):
+    """A value cannot stand in its field; ``reason`` completes the sentence "the value …"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_TIMESTAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_BASE64 = str.maketrans("-_", "+/")
+_WHOLE = {
+    Kind.INT32: (-(2**31), 2**31 - 1),
+    Kind.INT64: (-(2**63), 2**63 - 1),
+    Kind.UINT32: (0, 2**32 - 1),
+    Kind.UINT64: (0, 2**64 - 1),
+}
+_ODD_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def string(text: str) -> str:
+    """The text, if every format and the store can hold it; else ValueRefused."""
+    if text.isprintable():
+        return text
+    if found := _FORBIDDEN.search(text):
+        code = ord(found[0])
+        what = "a lone surrogate" if 0xD800 <= code < 0xE000 else "the forbidden character"
+        raise ValueRefused(f"holds {what} U+{code:04X} at position {found.start() + 1}")
+    return text
+
+
+def text_parser(field: Field) -> Parser:
+    """From the text form; the closure raises ValueRefused. Not for LIST and MAP."""
+    match field.kind:
+        case Kind.STRING:
+            return _key if field.key else string
+        case Kind.ENUM:
+            return _enum_parser(field)
+        case Kind.BOOL:
+            return _bool
+        case Kind.INT32 | Kind.INT64 | Kind.UINT32 | Kind.UINT64:
+            return _whole_parser(field.kind)
+        case Kind.FLOAT | Kind.DOUBLE:
+            return _single if field.kind is Kind.FLOAT else _double
+        case Kind.BYTES:
+            return _bytes
+        case Kind.DECIMAL:
+            return _decimal_parser(field)
+        case Kind.DATE:
+            return _date
+        case Kind.TIMESTAMP:
+            return _timestamp
+    raise AssertionError(field.kind)
+
+
+def json_parser(field: Field) -> Parser:
+    """From proto JSON in which numbers that are not whole are Decimal; raises ValueRefused."""
+    kind, parse = field.kind, text_parser(field)
+    if kind is Kind.BOOL:
+        return _json_bool
+    if kind is Kind.STRING and not field.key:
+        return _json_string
+    if kind in _WHOLE:
+        low, high = _WHOLE[kind]
+
+        def whole(value: Any) -> int:
+            if type(value) is int:
+                if low <= value <= high:
+                    return value
+                raise _range(kind)
+            if type(value) is str:
+                return parse(value)  # type: ignore[no-any-return]
+            raise _type("a whole number", value)
+
+        return whole
+    if kind in (Kind.FLOAT, Kind.DOUBLE):
+        return lambda value: _json_float(value, parse)
+    if kind is Kind.DECIMAL:
+        return lambda value: _json_decimal(value, parse)
+    if kind is Kind.ENUM:
+        return lambda value: parse(str(value) if type(value) is int else _text(value))
+    return lambda value: parse(value if type(value) is str else _text(value))
+
+
+def checker(field: Field) -> Parser:
+    """For values that are canonical already, or as a protobuf message holds them.
+
+    There a decimal or date that was never set is "": the result is 0, or None.
+    """
+    parse = text_parser(field)
+    if field.kind in (Kind.DECIMAL, Kind.DATE) and not field.presence:
+        given = parse
+        unset = Decimal(0) if field.kind is Kind.DECIMAL else None
+
+        def parse(v: Any) -> Any:
+            return unset if v == "" else given(v)
+
+    kinds: dict[Kind, Parser] = {
+        Kind.BOOL: lambda v: v,
+        Kind.BYTES: lambda v: v,
+        Kind.DOUBLE: lambda v: v,
+        Kind.FLOAT: lambda v: v,
+        Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
+        Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
+        Kind.TIMESTAMP: lambda v: _utc(v) if isinstance(v, datetime) else parse(v),
+        Kind.ENUM: lambda v: parse(str(v)),
+    }
+    return kinds.get(field.kind) or json_parser(field)
+
+
+def to_text(field: Field, value: Any) -> str:
+    """The one text form of a value that is not None; what every format prints."""
+    match field.kind:
+        case Kind.BOOL:
+            return "true" if value else "false"
+        case Kind.FLOAT:
+            return _shortest(value, single=True)
+        case Kind.DOUBLE:
+            return _shortest(value, single=False)
+        case Kind.BYTES:
+            return base64.b64encode(value).decode()
+        case Kind.DECIMAL:
+            return format(value, "f")
+        case Kind.DATE:
+            return str(value.isoformat())
+        case Kind.TIMESTAMP:
+            return timestamp_text(value)
+    return str(value)
+
+
+def to_json(field: Field, value: Any) -> Any:
+    """The proto JSON form of a value that is not None."""
+    if field.kind in (Kind.BOOL, Kind.INT32, Kind.UINT32):
+        return value
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE) and math.isfinite(value):
+        return float(to_text(field, value))
+    return to_text(field, value)
+
+
+def timestamp_text(value: datetime) -> str:
+    """RFC 3339 in UTC with six digits and Z."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def type_name(value: Any) -> str:
+    """What JSON calls the type of a parsed value."""
+    for kinds, name in (
+        (type(None), "null"), (bool, "a boolean"), ((int, float, Decimal), "a number"),
+        (str, "a string"), (list, "an array"), (dict, "an object"),
+    ):  # fmt: skip
+        if isinstance(value, kinds):  # type: ignore[arg-type]
+            return name
+    return f"a {type(value).__name__}"
+
+
+def _key(text: str) -> str:
+    if text:
+        return string(text)
+    raise ValueRefused("must not be empty")
+
+
+def _type(wanted: str, value: Any) -> ValueRefused:
+    if isinstance(value, float | Decimal):
+        return ValueRefused(f"must be {wanted}, not {value}")
+    return ValueRefused(f"must be {wanted}, not {type_name(value)}")
+
+
+def _range(kind: Kind) -> ValueRefused:
+    low, high = _WHOLE[kind]
+    return ValueRefused(f"is out of range of {kind.name.lower()} ({low} to {high})")
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise _type("a string", value)
+
+
+def _enum_parser(field: Field) -> Parser:
+    values = field.enum_values or {}
+    known = {str(number): name for name, number in reversed(values.items())}
+    known |= {name: name for name in values}
+
+    def parse(text: str) -> str:
+        try:
+            return known[text]
+        except KeyError:
+            names = ", ".join(values)
+            raise ValueRefused(f"is {_quote(text)}, which is none of {names}") from None
+
+    return parse
+
+
+def _bool(text: str) -> bool:
+    if text == "true":
+        return True
+    if text == "false":
+        return False
+    lower = text.lower()
+    if lower in ("true", "false"):
+        return lower == "true"
+    raise ValueRefused(f"is {_quote(text)}, not true or false")
+
+
+def _json_string(value: Any) -> str:
+    if type(value) is str and value.isprintable():
+        return value
+    return string(_text(value))
+
+
+def _json_bool(value: Any) -> bool:
+    if value is True or value is False:
+        return value
+    raise _type("true or false", value)
+
+
+def _whole_parser(kind: Kind) -> Parser:
+    low, high = _WHOLE[kind]
+
+    def parse(text: str) -> int:
+        digits = text[1:] if text[:1] == "-" else text
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueRefused(f"is {_quote(text)}, not a whole number")
+        if len(digits) > 40 and digits.strip("0"):  # int() itself refuses thousands of digits
+            raise _range(kind)
+        value = int(text[-41:] if len(digits) > 40 else text)
+        if low <= value <= high:
+            return value
+        raise _range(kind)
+
+    return parse
+
+
+def _double(text: str) -> float:
+    if text in _ODD_FLOATS:
+        return _ODD_FLOATS[text]
+    if not _FLOAT.fullmatch(text):
+        raise ValueRefused(f"is {_quote(text)}, not a number")
+    value = float(text)
+    if math.isinf(value):
+        raise ValueRefused("is out of range of double")
+    return value
+
+
+def _single(text: str) -> float:
+    return _to_single(_double(text))
+
+
+def _to_single(value: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        raise ValueRefused("is out of range of float") from None
+
+
+def _json_float(value: Any, parse: Parser) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        raise _type("a number", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueRefused("is out of range of double")
+    return parse(value if isinstance(value, str) else str(value))  # type: ignore[no-any-return]
+
+
+def _bytes(text: str) -> bytes:
+    plain = text.rstrip("=").translate(_BASE64)
+    try:
+        if len(text) - len(plain) > 2 or not plain.isascii():
+            raise binascii.Error
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except binascii.Error:
+        raise ValueRefused("is not base64") from None
+
+
+def _decimal_parser(field: Field) -> Parser:
+    precision, scale = field.precision or 38, field.scale
+    usual = re.compile(rf"[0-9]{{1,{max(precision - scale, 1)}}}\.[0-9]{{1,{max(scale, 1)}}}")
+
+    def parse(text: str) -> Decimal:
+        if scale and precision > scale and usual.fullmatch(text):
+            return Decimal(text)
+        if type(text) is not str or not _DECIMAL.fullmatch(text):
+            raise ValueRefused(f"is {_quote(str(text))}, not a decimal number")
+        point = text.find(".")
+        if point >= 0 and len(text) - point - 1 > scale:
+            raise ValueRefused(f"has more than {scale} digits after the point")
+        if len(text) > precision:
+            digits = text.lstrip("-0").replace(".", "").lstrip("0")
+            after = len(text) - point - 1 if point >= 0 else 0
+            if max(len(digits), after) > precision:
+                raise ValueRefused(f"has more than {precision} digits")
+        value = Decimal(text)
+        return value if value else abs(value)  # there is no -0
+
+    return parse
+
+
+def _json_decimal(value: Any, parse: Parser) -> Decimal:
+    if type(value) is str:
+        return parse(value)  # type: ignore[no-any-return]
+    if type(value) is int or isinstance(value, Decimal):
+        if isinstance(value, Decimal) and not -99 < value.adjusted() < 99:
+            raise ValueRefused("is out of range of the field's digits")
+        if type(value) is int and value.bit_length() > 400:
+            raise ValueRefused("is out of range of the field's digits")
+        return parse(format(value, "f") if isinstance(value, Decimal) else str(value))  # type: ignore[no-any-return]
+    if isinstance(value, float):
+        raise ValueRefused("must be a string: a binary number is not exact")
+    raise _type("a decimal number as a string", value)
+
+
+def _date(text: str) -> date:
+    try:
+        if len(text) == 10 and text[4] == text[7] == "-":
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise ValueRefused(f"is {_quote(text)}, not a date such as 2024-02-29")
+
+
+def _timestamp(text: str) -> datetime:
+    if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
+        try:
+            return _utc(datetime.fromisoformat(text))  # digits past the sixth are cut off
+        except ValueError:
+            pass
+    raise ValueRefused(f"is {_quote(text)}, not a time such as 2024-02-29T12:00:00Z")
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is UTC:
+        return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueRefused("is a time outside the years 1 to 9999") from None
+
+
+def _shortest(value: float, single: bool) -> str:
+    """The fewest digits that read back as the same number, laid out as PostgreSQL lays them out."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value == 0:
+        return "-0" if math.copysign(1, value) < 0 else "0"
+    shown = repr(value)
+    if single:
+        tries = (f"{value:.{n}e}" for n in range(9))
+        packed = struct.pack("<f", value)
+        shown = next(t for t in tries if struct.pack("<f", float(t)) == packed)
+    sign, digits, exponent = Decimal(shown).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    text, power = "".join(map(str, digits)), exponent + len(digits) - 1
+    minus = "-" if sign else ""
+    if -4 <= power < (6 if single else 15):
+        return minus + format(Decimal((0, digits, exponent)), "f")
+    mantissa = text[0] + ("." + text[1:] if text[1:] else "")
+    return f"{minus}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"

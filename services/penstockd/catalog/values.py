@@ -1,0 +1,191 @@
+"""Values of a Field: from text and proto JSON to the canonical Python value, and back.
+
+STRING str, ENUM str (the value's name), BOOL bool, whole numbers int, FLOAT and DOUBLE float, BYTES
+bytes, DECIMAL Decimal with its digits, DATE date, TIMESTAMP aware datetime in UTC, LIST and MAP
+canonical proto JSON data (``elements``), None where the field is nullable. A ``*_parser`` is made
+once per column and called once per value. What a value may not be, ValueRefused says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor
+
+from penstockd.catalog import scalars
+from penstockd.catalog.elements import default, repeated_parser
+from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
+
+__all__ = [
+    "Parser",
+    "ValueRefused",
+    "check",
+    "completer",
+    "default",
+    "from_json",
+    "from_text",
+    "implicit_defaults",
+    "json_parser",
+    "load_json",
+    "text_parser",
+    "timestamp_text",
+    "to_json",
+    "to_text",
+]
+
+
+def text_parser(field: Field) -> Callable[[str], Any]:
+    """Text form -> canonical value; the closure raises ValueRefused."""
+    if field.repeated:
+        parse = repeated_parser(field)
+        return lambda text: parse(load_json(text))
+    return scalars.text_parser(field)
+
+
+def json_parser(field: Field) -> Parser:
+    """Proto JSON as ``load_json`` gives it -> canonical value; the closure raises ValueRefused.
+
+    None is for the caller: it stands for NULL, or for the default of what is not nullable.
+    """
+    return repeated_parser(field) if field.repeated else scalars.json_parser(field)
+
+
+def from_text(field: Field, text: str) -> Any:
+    """The value of one text; ValueRefused if it is none. For a column, keep a ``text_parser``."""
+    return text_parser(field)(text)
+
+
+def from_json(field: Field, value: Any) -> Any:
+    """The value of parsed proto JSON; null is None, or the default where that is not allowed."""
+    if value is None:
+        return None if field.nullable else default(field)
+    return json_parser(field)(value)
+
+
+def check(field: Field, value: Any) -> Any:
+    """The canonical value of one that came from a protobuf message; ValueRefused if it is none.
+
+    Takes canonical values, and what a message holds in their place: decimals and dates as text,
+    enum numbers, aware datetimes of any offset, repeated fields as proto JSON data.
+    """
+    if value is None:
+        return None if field.nullable else default(field)
+    return repeated_parser(field)(value) if field.repeated else scalars.checker(field)(value)
+
+
+def to_text(field: Field, value: Any) -> str:
+    """The text form of a canonical value, the same in every format; "" for None."""
+    if value is None:
+        return ""
+    return orjson.dumps(value).decode() if field.repeated else scalars.to_text(field, value)
+
+
+def to_json(field: Field, value: Any) -> Any:
+    """The proto JSON of a canonical value, ready for a JSON encoder; None for None."""
+    return value if value is None or field.repeated else scalars.to_json(field, value)
+
+
+def load_json(text: str | bytes) -> Any:
+    """Parses JSON exactly: whole numbers as int, others as Decimal or, if unharmed, float.
+
+    Raises ValueRefused for what is no JSON, for an object with the same member twice (of which
+    parsers keep one without a word), for a lone surrogate and for nesting beyond 1,000 levels.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueRefused(f"is not JSON: {error}") from None
+    data = text.encode() if isinstance(text, str) else text
+    members = _members(value)
+    spaced = b" :" in data or b"\t:" in data or b"\n:" in data or b"\r:" in data
+    if members < 0 or spaced or data.count(b'":') != members:
+        return _load_slowly(data)
+    return value
+
+
+def implicit_defaults(fields: Sequence[Field]) -> dict[int, Any]:
+    """The default, by place in ``fields``, of each nested leaf that its message always has.
+
+    These are the leaves without ``optional``; a date among them has no default and may be None.
+    """
+    return {
+        i: default(replace(field, nullable=False))
+        for i, field in enumerate(fields)
+        if "." in field.path and not field.presence and field.kind is not Kind.DATE
+    }
+
+
+def completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]], None]:
+    """Fills in, in a row of ``fields``, what a nested message that is present must have.
+
+    A message is present if any of its leaves is not None; then leaves without ``optional`` take
+    their default, as they do in protobuf.
+    """
+    defaults = implicit_defaults(fields)
+    groups: list[tuple[list[int], list[tuple[int, Any]]]] = []
+    for prefix in _messages(dataset.message_type, ""):
+        leaves = [i for i, f in enumerate(fields) if f.path.startswith(prefix)]
+        own = [(i, defaults[i]) for i in leaves if i in defaults]
+        direct = [(i, v) for i, v in own if "." not in fields[i].path.removeprefix(prefix)]
+        if direct:
+            groups.append((leaves, direct))
+
+    def complete(row: list[Any]) -> None:
+        for leaves, direct in groups:
+            missing = [(i, v) for i, v in direct if row[i] is None]
+            if missing and any(row[i] is not None for i in leaves):
+                for i, value in missing:
+                    row[i] = value.copy() if isinstance(value, list | dict) else value
+
+    return complete
+
+
+def _messages(message: Descriptor, prefix: str) -> list[str]:
+    """The path prefixes of nested messages, innermost first."""
+    found: list[str] = []
+    for fd in message.fields:
+        nested = fd.message_type
+        if nested is None or fd.is_repeated or nested.full_name == "google.protobuf.Timestamp":
+            continue
+        path = f"{prefix}{fd.name}."
+        found += [*_messages(nested, path), path]
+    return found
+
+
+def _members(value: Any) -> int:
+    """How many members the objects in a value have; negative if there is a float in it."""
+    if type(value) is dict:
+        count, values = len(value), value.values()
+    elif type(value) is list:
+        count, values = 0, value  # type: ignore[assignment]
+    else:
+        return -(1 << 40) if type(value) is float else 0
+    for v in values:
+        if type(v) in (dict, list, float):
+            count += _members(v)
+    return count
+
+
+def _load_slowly(data: bytes) -> Any:
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) < len(members):
+            names = [name for name, _ in members]
+            twice = next(n for i, n in enumerate(names) if n in names[:i])
+            raise ValueRefused(f"has the member {twice!r} twice")
+        return found
+
+    try:
+        return json.loads(data, parse_float=Decimal, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueRefused("is nested too deeply") from None
+    except ValueRefused:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise ValueRefused(f"is not JSON: {error}") from None

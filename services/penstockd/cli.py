@@ -1,0 +1,134 @@
+"""The server's commands of ``penstock``: up, down, migrate. Registered by entry point.
+
+What a command needs is imported when it runs: ``penstock --help`` must not wait for the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from penstockd.config import Settings
+
+#: How long a detached start may take, in seconds: a demo of millions takes minutes.
+START_SECONDS = 3600
+
+
+def commands(app: typer.Typer) -> None:
+    """Add the server's commands to the command line."""
+    app.command()(up)
+    app.command()(down)
+    app.command("migrate")(migrate)
+
+
+def up(
+    demo: Annotated[bool, typer.Option(help="Create the demo company first.")] = False,
+    customers: Annotated[int, typer.Option(min=1, help="Customers of the demo company.")] = 5000,
+    detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
+) -> None:
+    """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
+    settings = _settings()
+    if detach:
+        _detach(settings, demo, customers)
+        return
+    from penstockd.app import StartRefused, run_node
+
+    try:
+        asyncio.run(run_node(settings, demo_customers=customers if demo else None))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+
+
+def down() -> None:
+    """Stop the hub that runs on this data folder."""
+    from penstockd.node import lock
+
+    settings = _settings()
+    if not lock.stop(settings.data_dir):
+        typer.echo(f"no hub runs on {settings.data_dir}")
+
+
+def migrate(
+    apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
+) -> None:
+    """Show how the database differs from the model, and with --apply bring it to it."""
+    from penstockd.app import StartRefused, migrate_store
+
+    try:
+        steps = asyncio.run(migrate_store(_settings(), apply=apply))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    for step in steps:
+        typer.echo(f"{'additive' if step.additive else 'CAUTION '}  {step.description}")
+    if not steps:
+        typer.echo("the database is as the model wants it")
+    elif apply:
+        typer.echo(f"{len(steps)} changes applied")
+    else:
+        typer.echo("nothing was changed; apply with: penstock migrate --apply")
+
+
+def _settings() -> Settings:
+    from pydantic import ValidationError
+
+    from penstockd.config import Settings
+
+    try:
+        return Settings()
+    except ValidationError as exc:
+        for error in exc.errors():
+            name = "PENSTOCK_" + "_".join(str(part) for part in error["loc"]).upper()
+            typer.echo(f"penstock: {name}: {error['msg']}", err=True)
+        raise typer.Exit(2) from exc
+
+
+def _detach(settings: Settings, demo: bool, customers: int) -> None:
+    """Start the hub in a session of its own and wait until it is ready."""
+    from penstockd.app import ready_file
+
+    log = settings.data_dir / "penstock.log"
+    argv = [sys.executable, "-m", "penstock.client.cli", "up", f"--customers={customers}"]
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        output = log.open("ab")
+    except OSError as exc:
+        typer.echo(f"penstock: the data folder cannot be written: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    with output:
+        start = output.tell()
+        child = subprocess.Popen(
+            [*argv, *(["--demo"] if demo else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    ready = ready_file(settings)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        if ready.exists() and ready.read_text() == str(child.pid):
+            typer.echo(_since(log, start))
+            return
+        time.sleep(0.05)
+    child.terminate()
+    child.wait()
+    typer.echo(_since(log, start), err=True)
+    typer.echo(f"penstock: the hub did not start; see {log}", err=True)
+    raise typer.Exit(1)
+
+
+def _since(log: Path, start: int) -> str:
+    """What a log holds from a position on, without the lines meant for machines."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("{"))

@@ -1,0 +1,56 @@
+"""Export: one bounded page of the records that match, as a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstockd.catalog import Dataset
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.list_records import Query, page_size
+from penstockd.formats import writer
+from penstockd.policy.model import Action
+from penstockd.policy.read import Export
+from penstockd.query import parse_fields
+from penstockd.store.sql import apply_settings
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPage:
+    """A page as a whole file of its format; ``next_token`` is "" on the last page."""
+
+    body: bytes
+    content_type: str
+    next_token: str
+
+
+async def export_page(
+    hub: Hub, call: Call, dataset: Dataset, query: Query, format: str
+) -> ExportedPage:
+    """The records of a page in a format, and where the next page begins, from one snapshot.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    """
+    view = call.view(dataset, Action.READ)
+    call.asked(format=format, filter=query.filter, order_by=query.order_by, fields=query.fields)
+    size = page_size(query.page_size)
+    bound = query.bound_to(call, view)
+    after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    fields = parse_fields(query.fields, view)
+    target = writer(format, dataset, fields)
+    columns = [target.sql(f, view.column(f)) for f in fields]
+    read = Export(view, fields, columns, filter=query.filter, order_by=query.order_by)
+    sql, settings = read.copy(size, after)
+    end = read.end(size, after)
+    parts = [target.head()]
+
+    async def take(chunk: bytes) -> None:
+        parts.append(target.feed(bytes(chunk)))
+
+    async with hub.database.transaction(snapshot=True) as connection:
+        await apply_settings(connection, settings)
+        await connection.copy_from_query(sql, output=take, **target.copy_options)
+        ends = await connection.fetch(end.text, *end.arguments())
+    parts.append(target.tail())
+    token = hub.page_tokens.issue(bound, tuple(ends[0])) if len(ends) > 1 else ""
+    call.entry.row_count = target.rows
+    return ExportedPage(b"".join(parts), target.content_type, token)

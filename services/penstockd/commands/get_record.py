@@ -1,0 +1,28 @@
+"""Get: one record by its key."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from penstockd.catalog import Dataset
+from penstockd.commands.context import Call, Hub
+from penstockd.errors import RecordNotFound
+from penstockd.policy.model import Action
+
+
+async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: str) -> Message:
+    """The record with ``key`` as the caller sees it, all its fields or those listed in ``fields``.
+
+    Raises PermissionDenied, FieldUnknown, and RecordNotFound for a record that does not exist or
+    that the caller may not see.
+    """
+    view = call.view(dataset, Action.READ)
+    call.entry.record_key = key
+    call.asked(fields=fields)
+    query = view.get(fields)
+    async with hub.database.connection() as connection:
+        row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
+    if row is None:
+        raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
+    call.entry.row_count = 1
+    return query.codec.message(row)

@@ -1,0 +1,15 @@
+"""What the caller may read and write, as its Views show it."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.policy.view import View
+
+
+def list_datasets(hub: Hub, call: Call) -> list[View]:
+    """The caller's Views, by the names of their datasets."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    views = [call.policy.visible(call.principal, d.name) for d in hub.catalog]
+    found = [v for v in views if v is not None]
+    call.entry.row_count = len(found)
+    return sorted(found, key=lambda v: v.dataset.name)

@@ -1,0 +1,70 @@
+"""List: one page of the records that match."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from penstockd.catalog import Dataset
+from penstockd.commands.context import Call, Hub
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.policy.model import Action
+from penstockd.policy.view import View
+from penstockd.query import query_digest
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a caller asks of a list, as it wrote it."""
+
+    filter: str = ""
+    order_by: str = ""
+    fields: str = ""
+    page_size: int = 0
+    page_token: str = ""
+
+    def bound_to(self, call: Call, view: View) -> bytes:
+        """What a page token of this query is bound to: the query, its asker, the policy."""
+        return query_digest(
+            dataset=view.dataset.name,
+            filter=self.filter,
+            order_by=self.order_by,
+            fields=self.fields,
+            scope=f"{call.entry.consumer_id}\n{view.revision}",
+        )
+
+
+async def list_records(
+    hub: Hub, call: Call, dataset: Dataset, query: Query
+) -> tuple[list[Message], str]:
+    """The records of a page and the token of the next, "" on the last.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    """
+    view = call.view(dataset, Action.READ)
+    call.asked(filter=query.filter, order_by=query.order_by, fields=query.fields)
+    size = page_size(query.page_size)
+    page = view.page(query.filter, query.order_by, query.fields)
+    bound = query.bound_to(call, view)
+    position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    statement = page.statement(position)
+    async with hub.database.connection() as connection:
+        rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
+    token = ""
+    if len(rows) > size:
+        rows = rows[:size]
+        token = hub.page_tokens.issue(bound, page.position(rows[-1]))
+    call.entry.row_count = len(rows)
+    return [page.codec.message(row[: page.width]) for row in rows], token
+
+
+def page_size(asked: int) -> int:
+    """How many records a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE."""
+    if asked < 0:
+        violation = Violation("page_size", "is negative")
+        raise ValueInvalid("page_size is negative", violations=[violation])
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)

@@ -1,0 +1,48 @@
+"""Settings: one frozen object, read from ``PENSTOCK_*`` variables in ``app`` and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. ``repr`` hides what is secret."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True)
+
+    data_dir: Path = Field(
+        Path(".penstock"),
+        description="Folder of the embedded database, logs, secrets and demo.json.",
+    )
+    host: str = Field("127.0.0.1", description="Address the public port listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="The one public port.")
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        description="PostgreSQL 15 or newer to use instead of the embedded one, as "
+        "postgresql://user:password@host:5432/name.",
+    )
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="Worker processes; by default one for each core.",
+    )
+    secret: str | None = Field(
+        None,
+        repr=False,
+        min_length=32,
+        description="Root secret from which hashes and page tokens are keyed; by default made at "
+        "the first start and kept in the data folder. Nodes that share a database share it.",
+    )
+    issuer: str = Field("penstock", description="The `iss` claim of the hub's tokens.")
+    audience: str = Field("penstock", description="The `aud` claim of the hub's tokens.")
+    token_minutes: int = Field(15, ge=1, le=15, description="How long a token lives, in minutes.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
+    )

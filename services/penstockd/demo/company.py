@@ -1,0 +1,106 @@
+"""The demo, brought to a running hub: access, demo.json, and the data, loaded through the door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from penstock.client import Client
+from penstockd.auth.credentials import Credentials
+from penstockd.catalog import Catalog
+from penstockd.demo import DATASETS, generate
+from penstockd.demo.access import put_demo_access
+from penstockd.store.database import Database
+
+
+class Demo:
+    """The demo company of ``customers`` customers in one data folder.
+
+    ``demo.json`` in the folder, readable by its owner only, holds the URL and the consumers'
+    credentials; ``demo.loaded`` how many customers are there.
+    """
+
+    def __init__(
+        self, folder: Path, url: str, customers: int, catalog: Catalog, credentials: Credentials
+    ) -> None:
+        self._url, self._customers = url, customers
+        self._catalog, self._credentials = catalog, credentials
+        self._file, self._loaded = folder / "demo.json", folder / "demo.loaded"
+
+    async def prepare(self, database_url: str) -> None:
+        """Roles, consumers and credentials, unless demo.json has those of this database."""
+        database = Database(database_url, size=1)
+        await database.open()
+        try:
+            async with database.transaction() as connection:
+                known = await connection.fetchval(
+                    "SELECT count(*) FROM hub.consumer WHERE consumer_id = ANY($1)",
+                    ["admin", "crm", "bi"],
+                )
+                document = self._read()
+                if known < 3 or document is None:
+                    consumers = await put_demo_access(connection, self._credentials, self._catalog)
+                    self._loaded.unlink(missing_ok=True)
+                else:
+                    consumers = document["consumers"]
+                self._write({"url": self._url, "consumers": consumers})
+        finally:
+            await database.close()
+
+    async def load(self) -> None:
+        """Import the company, unless it is there, and see that an export succeeds."""
+        await asyncio.to_thread(self._load)
+
+    def welcome(self) -> str:
+        """Where the hub is and what to try first."""
+        document = self._read()
+        assert document is not None, "prepare() wrote it"
+        key = document["consumers"]["crm"]["api_key"]
+        bi = document["consumers"]["bi"]["api_key"]
+        return "\n".join(
+            [
+                "",
+                f"Penstock is ready: {self._url}",
+                f"Credentials of admin, crm and bi: {self._file}",
+                "Try:",
+                f"  curl -H 'x-api-key: {key}' '{self._url}/v1/customers?page_size=3'",
+                f"  curl -H 'x-api-key: {bi}' '{self._url}/v1/customers:export?format=CSV&limit=5'",
+                "  .venv/bin/penstock export customers --as crm --format xml --output crm.xml",
+                "",
+            ]
+        )
+
+    def _load(self) -> None:
+        document = self._read()
+        assert document is not None, "prepare() wrote it"
+        admin = document["consumers"]["admin"]
+        with Client(
+            self._url, client_id=admin["client_id"], client_secret=admin["client_secret"]
+        ) as client:
+            if not self._loaded.exists() or int(self._loaded.read_text()) < self._customers:
+                for dataset in DATASETS:
+                    client.dataset(dataset).import_(generate(dataset, self._customers), "CSV")
+                self._loaded.write_text(str(self._customers))
+            for _ in client.dataset("customers").export("CSV", limit=1):
+                pass
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return None
+        return document
+
+    def _write(self, document: dict[str, Any]) -> None:
+        temporary = self._file.with_suffix(".part")
+        temporary.unlink(missing_ok=True)
+        owner_only = stat.S_IRUSR | stat.S_IWUSR
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, owner_only), "w"
+        ) as f:
+            json.dump(document, f, indent=2)
+        temporary.replace(self._file)

@@ -1,0 +1,93 @@
+"""Pools of names, addresses and phone numbers, country by country."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from penstockd.demo.draw import POOL, filled, pool, quoted
+from penstockd.demo.names import COUNTRIES, Country
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A name as CSV, whole and in parts, and in ASCII for an e-mail address."""
+
+    name: str
+    given: str
+    family: str
+    local: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """What one country has to pick from; all texts are CSV.
+
+    ``streets`` and ``lines`` are line1 alone, and line1 and line2 as two values; ``places``
+    city, region and postal code as three.
+    """
+
+    country: Country
+    people: list[Person]
+    companies: list[str]
+    streets: list[str]
+    lines: list[str]
+    places: list[str]
+    phones: list[str]
+
+
+def pools(seed: str) -> list[Pools]:
+    """The pools of each country, the country standing as often in the list as it weighs."""
+    return [made for country in COUNTRIES for made in [_pools(country, seed)] * country.weight]
+
+
+def _pools(country: Country, seed: str) -> Pools:
+    source = random.Random(f"{seed}:{country.code}")
+    given, family = _named(country.given), _named(country.family)
+    people = [_person(country, g, f) for g in given for f in family]
+    companies = [form.format(f) for form in country.companies.split(";") for f, _ in family]
+    streets = [_street(country, source) for _ in range(POOL)]
+    flats = ["", "", "", "", "", "2nd floor", "c/o Reception, Building C", '"The Annex"']
+    lines = [
+        f"{street},{quoted(flat) if flat else ''}"
+        for street, flat in zip(streets, pool(flats, seed, country.code), strict=True)
+    ]
+    places = country.places.split(" ")
+    return Pools(
+        country=country,
+        people=pool(people, seed, country.code, "people"),
+        companies=pool([quoted(name) for name in companies], seed, country.code, "companies"),
+        streets=streets,
+        lines=lines,
+        places=[_place(places[i % len(places)], source) for i in range(POOL)],
+        phones=[filled(country.phone, source) for _ in range(POOL)],
+    )
+
+
+def _named(names: str) -> list[tuple[str, str]]:
+    """Names with their ASCII forms, in lower case and without marks."""
+    pairs = (name.partition("=") for name in names.split(" "))
+    return [
+        (name.replace("_", " "), "".join(c for c in (ascii or name).lower() if c.isalnum()))
+        for name, _, ascii in pairs
+    ]
+
+
+def _person(country: Country, given: tuple[str, str], family: tuple[str, str]) -> Person:
+    parts = [given[0], family[0]]
+    if country.family_first:
+        parts.reverse()
+    # Han, kana and Hangul names are written without a blank.
+    joined = ("" if country.code in ("CN", "JP", "KR") else " ").join(parts)
+    return Person(quoted(joined), quoted(given[0]), quoted(family[0]), f"{given[1]}.{family[1]}")
+
+
+def _street(country: Country, source: random.Random) -> str:
+    forms = country.streets.split(";")
+    return quoted(source.choice(forms).replace("#", str(source.randrange(1, 200))))
+
+
+def _place(place: str, source: random.Random) -> str:
+    city, region, postal = place.split("|")
+    values = [filled(city, source), filled(region, source), filled(postal, source)]
+    return ",".join(quoted(value) if value else "" for value in values)

@@ -1,0 +1,105 @@
+"""CSV, JSON, NDJSON and XML, out (``writer``) and in (``reader``); ``pick`` says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstockd.catalog.model import Dataset, Field
+from penstockd.formats.csv_reader import CsvReader
+from penstockd.formats.errors import FormatError, UnknownFormat
+from penstockd.formats.json_reader import JsonReader, NdjsonReader
+from penstockd.formats.kernel import warm
+from penstockd.formats.reading import BadRow, Batch, Reader
+from penstockd.formats.writing import CsvWriter, JsonWriter, NdjsonWriter, Writer, XmlWriter
+
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "BadRow",
+    "Batch",
+    "FormatError",
+    "Reader",
+    "UnknownFormat",
+    "Writer",
+    "pick",
+    "reader",
+    "warm",
+    "writer",
+]
+
+#: By name, in the order in which `Accept: */*` and messages take them.
+WRITERS: dict[str, type[Writer]] = {
+    "JSON": JsonWriter,
+    "NDJSON": NdjsonWriter,
+    "CSV": CsvWriter,
+    "XML": XmlWriter,
+}
+READERS: dict[str, type[Reader]] = {
+    "JSON": JsonReader,
+    "NDJSON": NdjsonReader,
+    "CSV": CsvReader,
+}
+_MEDIA = {
+    "application/json": "JSON",
+    "application/x-ndjson": "NDJSON",
+    "application/ndjson": "NDJSON",
+    "application/jsonl": "NDJSON",
+    "text/csv": "CSV",
+    "application/xml": "XML",
+    "text/xml": "XML",
+}
+
+
+def writer(name: str, dataset: Dataset, fields: Sequence[Field]) -> Writer:
+    """A writer of the format for one export of ``fields``; UnknownFormat if there is none."""
+    return WRITERS[_known(name, WRITERS)](dataset, fields)
+
+
+def reader(name: str, dataset: Dataset, fields: Sequence[Field]) -> Reader:
+    """A reader of the format for one file that may hold ``fields``; UnknownFormat if none."""
+    return READERS[_known(name, READERS)](dataset, fields)
+
+
+def pick(format: str, accept: str | None) -> str:
+    """The name of the format that a call asks for: by name in any case, else by media types.
+
+    ``accept`` is an ``Accept`` or ``Content-Type`` header. Without either, or if it takes
+    anything, it is JSON. Raises UnknownFormat, which lists the formats, for a name that does not
+    exist and for a header that names no media type of ours.
+    """
+    if format:
+        return _known(format, WRITERS)
+    wanted = sorted(_preferences(accept or "*/*"), reverse=True)
+    for _, _, media in wanted:
+        for known, name in _MEDIA.items():
+            group, _, kind = media.partition("/")
+            if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
+                return name
+    raise UnknownFormat(f"'{(accept or '')[:200]}' is no media type of {_names(WRITERS)}")
+
+
+def _preferences(accept: str) -> list[tuple[float, int, str]]:
+    """The media types of an Accept header, with their quality; earlier ones win a draw."""
+    found = []
+    for place, item in enumerate(accept.lower().split(",")):
+        media, *parameters = [part.strip() for part in item.split(";")]
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        if media and quality > 0:
+            found.append((quality, -place, media))
+    return found
+
+
+def _known(name: str, formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:
+    if (upper := name.upper()) in formats:
+        return upper
+    raise UnknownFormat(f"unknown format '{name[:40]}': choose one of {_names(formats)}")
+
+
+def _names(formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:
+    return ", ".join(formats)

@@ -1,0 +1,20 @@
+"""What can be wrong with a format or a file.
+
+FormatError
+  UnknownFormat
+"""
+
+from __future__ import annotations
+
+
+class FormatError(Exception):
+    """A file breaks its format, or a value cannot be printed; the rest cannot be read."""
+
+    def __init__(self, reason: str, row: int | None = None) -> None:
+        super().__init__(reason if row is None else f"row {row}: {reason}")
+        self.reason = reason
+        self.row = row
+
+
+class UnknownFormat(FormatError):
+    """The format that was asked for does not exist; the message lists those that do."""

@@ -1,0 +1,152 @@
+"""NDJSON and JSON arrays in: one proto JSON object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstockd.catalog.model import Dataset, Field
+from penstockd.catalog.scalars import type_name
+from penstockd.catalog.values import (
+    Parser,
+    ValueRefused,
+    default,
+    implicit_defaults,
+    json_parser,
+    load_json,
+)
+from penstockd.formats.errors import FormatError
+from penstockd.formats.kernel import MALFORMED
+from penstockd.formats.reading import BadRow, Batch, Reader
+
+_REASONS = {
+    1: "the file must hold one JSON array",
+    2: "an element of the array is missing",
+    3: "the array's elements must be parted by commas",
+    4: "something follows the end of the array",
+    5: "the file ends before the end of the array",
+}
+
+
+class _Refused(Exception):
+    """The field at ``path`` refuses its value."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+
+class NdjsonReader(Reader):
+    """One object a line; blank lines are passed over."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        self._object = _Object(self.offered, self.fields)
+
+    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+        size = len(data) if final else data.rfind(b"\n") + 1
+        return size, self._batch(data[:size].split(b"\n"))
+
+    def _batch(self, lines: list[bytes]) -> Batch:
+        numbers, rows, bad = [], [], []
+        width, fill = len(self.fields), self._object.fill
+        for line in lines:
+            if not line or line.isspace():
+                continue
+            self.rows += 1
+            row: list[Any] = [None] * width
+            try:
+                fill(load_json(line), row)
+            except ValueRefused as refused:
+                bad.append(BadRow(self.rows, "", refused.reason))
+            except _Refused as refused:
+                bad.append(BadRow(self.rows, refused.path, refused.reason))
+            else:
+                numbers.append(self.rows)
+                rows.append(row)
+        return Batch(numbers, rows, bad)
+
+
+class JsonReader(NdjsonReader):
+    """One array of objects, however it is laid out."""
+
+    _state = 0  # split.c
+
+    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+        taken = self._kernel.split_json(data, final, self._state)
+        if taken.status == MALFORMED:
+            raise FormatError(_REASONS[taken.detail], row=self.rows + taken.rows + 1)
+        self._state = taken.detail
+        return taken.consumed, self._batch(taken.output.split(b"\n"))
+
+
+class _Object:
+    """How the members of a message at one level become places in a row."""
+
+    def __init__(
+        self, offered: Sequence[Field], fields: Sequence[Field], depth: int = 0
+    ) -> None:
+        self._places: dict[str, tuple[int, Parser, str]] = {}
+        self._nested: dict[str, _Object] = {}
+        self._passed_over: set[str] = set()
+        self._required: list[tuple[int, str]] = []
+        self._defaults: list[tuple[int, Any]] = []
+        below: dict[tuple[str, str], list[Field]] = {}
+        implicit = implicit_defaults(fields)
+        for field in offered:
+            names = field.json_steps[depth], field.steps[depth]
+            if len(field.steps) > depth + 1:
+                below.setdefault(names, []).append(field)
+            elif field.output_only:
+                self._passed_over.update(names)
+            else:
+                place = fields.index(field)
+                self._places |= dict.fromkeys(names, (place, json_parser(field), field.path))
+                if place in implicit:
+                    self._defaults.append((place, implicit[place]))
+                elif not field.nullable:
+                    self._must_be(place, field)
+        for names, members in below.items():
+            self._nested |= dict.fromkeys(names, _Object(members, fields, depth + 1))
+
+    def fill(self, value: Any, row: list[Any]) -> None:
+        """Puts the members' values into ``row``; raises _Refused, or ValueRefused of the row."""
+        if type(value) is not dict:
+            raise ValueRefused(f"must be an object, not {type_name(value)}")
+        places = self._places
+        for name, v in value.items():
+            if name not in places:
+                self._other(name, v, row)
+            elif v is not None:
+                i, parse, path = places[name]
+                if row[i] is not None:
+                    raise _Refused(path, "is given twice, by both of its names")
+                try:
+                    row[i] = parse(v)
+                except ValueRefused as refused:
+                    raise _Refused(path, refused.reason) from None
+        for i, path in self._required:
+            if row[i] is None:
+                raise _Refused(path, "is required")
+        for i, absent in self._defaults:
+            if row[i] is None:
+                row[i] = absent.copy() if isinstance(absent, list | dict) else absent
+
+    def _must_be(self, place: int, field: Field) -> None:
+        try:
+            self._defaults.append((place, default(field)))
+        except ValueRefused:
+            self._required.append((place, field.path))
+
+    def _other(self, name: str, value: Any, row: list[Any]) -> None:
+        if name in self._passed_over:
+            return
+        nested = self._nested.get(name)
+        if nested is None:
+            raise _Refused(name[:200], "is no field of the dataset")
+        if value is not None:
+            try:
+                nested.fill(value, row)
+            except ValueRefused as refused:
+                raise _Refused(name, refused.reason) from None

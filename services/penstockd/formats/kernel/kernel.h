@@ -1,0 +1,30 @@
+// What both halves of the kernel share: where results go, and how text is copied.
+//
+// The kernel is compiled to WebAssembly (see build.py), so it has no library, allocates nothing,
+// cannot reach anything but its own memory, and runs outside the interpreter's lock.
+#pragma once
+#include <stdint.h>
+#include <wasm_simd128.h>
+
+typedef uint8_t u8;
+
+#define EXPORT(name) __attribute__((export_name(#name)))
+
+// What a call did. `detail` is the column (from 0) or what the status says.
+typedef struct {
+  int32_t consumed, produced, rows, detail;
+} Result;
+extern Result result;
+
+enum {
+  DONE = 0,      // all whole rows were taken; more input is needed
+  FULL = 1,      // the output has no room for the next row
+  END = 2,       // the input said that it ends here
+  MALFORMED = -1 // the input breaks its format
+};
+
+// Copies `n` bytes. Reads and writes up to 15 bytes more than asked, which every buffer allows.
+static inline u8 *put(u8 *out, const u8 *from, int32_t n) {
+  for (int32_t i = 0; i < n; i += 16) wasm_v128_store(out + i, wasm_v128_load(from + i));
+  return out + n;
+}

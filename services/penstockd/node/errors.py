@@ -1,0 +1,33 @@
+"""What can keep a node from starting or stopping. Each message is fit for the console.
+
+NodeError
+├── FolderUnusable     the data folder cannot be written, or not reached by PostgreSQL's user
+├── AlreadyRunning     another supervisor holds the data folder
+├── PortInUse          the public port is taken
+├── ConfigRefused      Envoy refused its configuration
+└── ProcessFailed      a process did not start, or did not become ready in time
+"""
+
+
+class NodeError(Exception):
+    """The node cannot start or stop."""
+
+
+class FolderUnusable(NodeError):
+    """The data folder cannot be used."""
+
+
+class AlreadyRunning(NodeError):
+    """Another supervisor runs on this data folder."""
+
+
+class PortInUse(NodeError):
+    """The public port is taken by another process."""
+
+
+class ConfigRefused(NodeError):
+    """Envoy refused its configuration."""
+
+
+class ProcessFailed(NodeError):
+    """A process did not start or did not become ready."""

@@ -1,0 +1,91 @@
+"""The log files of the processes: bounded in size, their warnings repeated on the console.
+
+The processes write to their files directly, so that no line waits for the supervisor or is lost
+with it; the supervisor reads behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from penstockd.node.process import LOG_LIMIT
+
+INTERVAL = 0.25
+"""Seconds between two looks at a file."""
+
+
+def is_severe(line: str) -> bool:
+    """Whether a line of the hub's own JSON log is a WARNING or worse.
+
+    What is not JSON was not meant for the log (a traceback, a library's complaint) and counts.
+    """
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return bool(line.strip())
+    level = entry.get("level", "") if isinstance(entry, dict) else ""
+    return str(level).lower() in ("warning", "error", "critical")
+
+
+def is_severe_postgres(line: str) -> bool:
+    """Whether PostgreSQL reports trouble of its own; ERROR is a statement's, told to its client."""
+    return " FATAL: " in line or " PANIC: " in line
+
+
+def is_severe_envoy(line: str) -> bool:
+    """Whether Envoy reports an error."""
+    return re.match(r"\[[^]]*]\[\d+]\[(error|critical)]", line) is not None
+
+
+def never(line: str) -> bool:
+    """For files that are only bounded, never repeated."""
+    return False
+
+
+async def follow(
+    name: str, path: Path, severe: Callable[[str], bool], console: TextIO | None = None
+) -> None:
+    """Repeat severe lines of ``path`` on the console (stderr) from now on, until cancelled.
+
+    A file that has reached LOG_LIMIT is copied to ``<name>.1`` and emptied; a line written at that
+    very moment may be lost.
+    """
+    offset = _size(path)
+    rest = b""
+    while True:
+        data, offset = _read(path, offset)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace")
+            if severe(text):
+                print(f"{name}: {text}", file=console or sys.stderr, flush=True)
+        if offset >= LOG_LIMIT:
+            await asyncio.to_thread(shutil.copyfile, path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
+            offset = 0
+        if not data:
+            await asyncio.sleep(INTERVAL)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read(path: Path, offset: int) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:
+                offset = 0  # set aside and begun anew
+            file.seek(offset)
+            data = file.read(1 << 20)
+    except FileNotFoundError:
+        return b"", 0
+    return data, offset + len(data)

@@ -1,0 +1,84 @@
+"""One supervisor per data folder, and the way to reach it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from penstockd.node.errors import AlreadyRunning, FolderUnusable, ProcessFailed
+
+_NAME = "penstock.pid"
+
+
+@contextlib.contextmanager
+def hold(data: Path) -> Iterator[None]:
+    """Hold ``data``, made if missing, for this process; the file names our process id.
+
+    The lock is the kernel's and ends with us, however we end. Raises FolderUnusable if the folder
+    cannot be made or written, AlreadyRunning if another process holds it.
+    """
+    try:
+        # Root's folder lets PostgreSQL's own user pass; what is secret in it has its own mode.
+        data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        handle = os.open(data / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderUnusable(f"cannot write in {data}: {error.strerror}") from error
+    try:
+        if not _taken(handle):
+            raise AlreadyRunning(
+                f"Penstock runs on {data} already, as process {_pid(handle)}. Stop it with "
+                "'penstock down', or choose another PENSTOCK_DATA_DIR."
+            )
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def running(data: Path) -> int | None:
+    """The process id of the supervisor on ``data``, or None."""
+    try:
+        handle = os.open(data / _NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _taken(handle) else _pid(handle)
+    finally:
+        os.close(handle)
+
+
+def stop(data: Path, seconds: float = 60.0) -> bool:
+    """End the supervisor on ``data`` and wait until it is gone; False if there was none.
+
+    Blocks. Raises ProcessFailed after ``seconds``, PermissionError if it is another user's.
+    """
+    pid = running(data)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while running(data) == pid:
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"process {pid} does not end within {seconds:g} s")
+        time.sleep(0.05)
+    return True
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid(handle: int) -> int | None:
+    text = os.pread(handle, 32, 0).split()
+    return int(text[0]) if text else None

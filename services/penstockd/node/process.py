@@ -1,0 +1,120 @@
+"""A child process: started in its own session, its output in a log file, its end awaitable.
+
+It works under every event loop (uvloop's cannot drop privileges) and needs no child watcher: one
+daemon thread waits for each child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstockd.node.guard import Guard
+
+LOG_LIMIT = 32 * 1024 * 1024
+"""Bytes at which a log file is set aside as ``<name>.1`` when its process is next started."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The unprivileged system user that a child runs as when the supervisor is root."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Process:
+    """A running child. ``name`` is for logs; ``pid`` stays valid until ``wait`` returns."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], guard: Guard | None) -> None:
+        self.name = name
+        self.pid = popen.pid
+        self._popen = popen
+        self._guard = guard
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        threading.Thread(target=self._reap, name=f"wait-{name}", daemon=True).start()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+        return self._popen.returncode
+
+    async def wait(self) -> int:
+        """Wait for the end and return the exit code (negative: the signal that ended it)."""
+        await self._ended.wait()
+        code = self._popen.returncode
+        assert code is not None
+        return code
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal; nothing happens if the process has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._popen.send_signal(signum)
+
+    async def stop(self, signum: signal.Signals, seconds: float) -> int:
+        """Send ``signum``, wait up to ``seconds``, then SIGKILL. Returns the exit code."""
+        self.send(signum)
+        try:
+            return await asyncio.wait_for(self.wait(), seconds)
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            return await self.wait()
+
+    def _reap(self) -> None:
+        self._popen.wait()
+        if self._guard is not None:
+            self._guard.remove(self.pid)
+        # The loop may be closed when a child outlives it: then nobody waits either.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+
+def spawn(
+    name: str,
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    account: Account | None = None,
+    guard: Guard | None = None,
+    last_signal: signal.Signals = signal.SIGTERM,
+) -> Process:
+    """Start ``argv`` with stdout and stderr appended to ``log`` and no standard input.
+
+    The child gets a session of its own, so that Ctrl-C reaches the supervisor alone and the order
+    of the end is the supervisor's. With a ``guard``, the child gets ``last_signal`` if the
+    supervisor itself dies. Raises OSError if the program cannot be started or the log written.
+    """
+    set_aside(log)
+    with log.open("ab") as output:
+        popen = subprocess.Popen(
+            [str(arg) for arg in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    if guard is not None:
+        guard.add(popen.pid, last_signal)
+    return Process(name, popen, guard)
+
+
+def set_aside(log: Path) -> None:
+    """Rename a log that has reached LOG_LIMIT to ``<name>.1``, replacing the one before."""
+    if log.exists() and log.stat().st_size >= LOG_LIMIT:
+        os.replace(log, log.with_name(log.name + ".1"))

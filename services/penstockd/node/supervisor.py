@@ -1,0 +1,268 @@
+"""The supervisor of one node: starts its processes in order, keeps them alive, ends them in order.
+
+PostgreSQL, then what ``prepare`` does (migrations), then workers and keeper, then Envoy; the end
+runs the other way round. A process that dies is started again; a supervisor that dies takes its
+children with it (see guard).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+
+from penstockd.node.envoy import Envoy, EnvoyConfig, check_port
+from penstockd.node.errors import NodeError, ProcessFailed
+from penstockd.node.guard import Guard
+from penstockd.node.journal import (
+    follow,
+    is_severe,
+    is_severe_envoy,
+    is_severe_postgres,
+    never,
+)
+from penstockd.node.lock import hold
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.process import Process, spawn
+from penstockd.node.sockets import sockets_folder
+
+READY_SECONDS = 60.0
+"""From the start of the workers until a call through Envoy succeeds."""
+STOP_SECONDS = 15.0
+"""What workers and keeper get to end their calls after SIGTERM."""
+STEADY_SECONDS = 10.0
+"""A process that lived this long is started again at once; others after growing pauses."""
+LONGEST_PAUSE = 5.0
+EARLY_DEATHS = 3
+"""So many ends of one process before the node was ever ready make the start fail."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What to run. Paths of the sidecar are those of the repository's or the wheel's files.
+
+    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
+    gives the command of the worker that listens on a socket, ``keeper`` is the keeper's command;
+    ``environment`` gives both what they need to know from the database's URL, on top of our own
+    environment.
+    """
+
+    data: Path
+    database_url: str | None
+    workers: int
+    worker: Callable[[Path], Sequence[str]]
+    keeper: Sequence[str]
+    environment: Callable[[str], Mapping[str, str]]
+    template: Path
+    inputs: Path
+    descriptors: Path
+    host: str
+    port: int
+    issuer: str
+    audience: str
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the log files."""
+        return self.data.absolute() / "log"
+
+    def envoy(self, sockets: Path) -> EnvoyConfig:
+        """The sidecar's configuration, given the folder of the sockets."""
+        return EnvoyConfig(
+            template=self.template,
+            inputs=self.inputs,
+            descriptors=self.descriptors,
+            host=self.host,
+            port=self.port,
+            issuer=self.issuer,
+            audience=self.audience,
+            worker_sockets=[sockets / f"worker-{i}.sock" for i in range(self.workers)],
+            sockets=sockets,
+            logs=self.logs,
+        )
+
+
+async def supervise(
+    node: Node,
+    prepare: Callable[[str], Awaitable[None]],
+    on_ready: Callable[[], Awaitable[None]],
+    console: TextIO = sys.stderr,
+) -> None:
+    """Run ``node`` until SIGINT, SIGTERM or SIGHUP; call from the main thread.
+
+    ``prepare`` gets the database's URL (libpq form) before any worker starts, ``on_ready`` is
+    called once when calls are served. Returns after an orderly end. Raises NodeError if the node
+    cannot start, and what ``prepare`` or ``on_ready`` raise; everything started is ended first.
+    """
+    with hold(node.data):
+        check_port(node.envoy(node.data))
+        sockets = sockets_folder(node.data)
+        # The guard of a killed run may still be busy ending that run's processes.
+        guard = await asyncio.to_thread(Guard, sockets / "guard.lock")
+        running = _Running(node, sockets, guard, console)
+        with _signals() as asked:
+            try:
+                await _until(asked, running.run(prepare, on_ready))
+            finally:
+                await running.stop()
+                await asyncio.to_thread(guard.close)
+
+
+class _Running:
+    """The processes of one run of a node."""
+
+    def __init__(self, node: Node, sockets: Path, guard: Guard, console: TextIO) -> None:
+        self._node = node
+        self._sockets = sockets
+        self._guard = guard
+        self._console = console
+        config = node.envoy(sockets)
+        self._worker_sockets = config.worker_sockets
+        self._envoy = Envoy(config, sockets / "envoy.yaml", guard=guard)
+        self._postgres: EmbeddedPostgres | None = None
+        self._children: dict[str, Process] = {}
+        self._environment: dict[str, str] = {}
+        self._ready = False
+
+    async def run(
+        self,
+        prepare: Callable[[str], Awaitable[None]],
+        on_ready: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Start everything and keep it; ends by cancellation or error only."""
+        node = self._node
+        url = node.database_url
+        if url is None:
+            self._postgres = EmbeddedPostgres(node.data, self._sockets, guard=self._guard)
+            await self._postgres.start()
+            url = self._postgres.dsn
+        await prepare(url)
+        self._environment = {**os.environ, **node.environment(url)}
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._follow(group)
+                if self._postgres is not None:
+                    group.create_task(self._keep("postgres", self._start_postgres))
+                for i, socket in enumerate(self._worker_sockets):
+                    name = f"worker-{i}"
+                    group.create_task(self._keep(name, self._worker(name, socket)))
+                group.create_task(self._keep("keeper", self._keeper))
+                await self._envoy.start()
+                group.create_task(self._keep("envoy", self._start_envoy))
+                await self._envoy.ready(READY_SECONDS)
+                self._ready = True
+                _log.info("node_ready", url=self._envoy.config.url)
+                await on_ready()
+        except BaseExceptionGroup as errors:
+            # The first is the cause; the others, if any, follow from it.
+            raise errors.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """End what runs: Envoy first, so that calls under way can finish, PostgreSQL last."""
+        await self._envoy.stop()
+        workers = [p for name, p in self._children.items() if name != "keeper"]
+        await asyncio.gather(*(p.stop(signal.SIGTERM, STOP_SECONDS) for p in workers))
+        if (keeper := self._children.get("keeper")) is not None:
+            await keeper.stop(signal.SIGTERM, STOP_SECONDS)
+        if self._postgres is not None:
+            await self._postgres.stop()
+
+    async def _keep(self, name: str, start: Callable[[], Awaitable[Process]]) -> None:
+        deaths, pause = 0, 0.0
+        while True:
+            began = time.monotonic()
+            try:
+                process = await start()
+                reason = f"exit code {await process.wait()}"
+            except (NodeError, OSError) as error:
+                reason = str(error)
+            deaths += 1
+            if not self._ready and deaths >= EARLY_DEATHS:
+                log = self._node.logs / f"{name}.log"
+                raise ProcessFailed(f"{name} does not start ({reason}); see {log}")
+            steady = time.monotonic() - began >= STEADY_SECONDS
+            pause = 0.0 if steady or deaths == 1 else min(max(pause * 2, 0.2), LONGEST_PAUSE)
+            _log.error("process_ended", process=name, reason=reason, again_in_seconds=pause)
+            await asyncio.sleep(pause)
+
+    async def _start_postgres(self) -> Process:
+        assert self._postgres is not None
+        if self._postgres.process is None or self._postgres.process.code is not None:
+            await self._postgres.start()
+        assert self._postgres.process is not None
+        return self._postgres.process
+
+    async def _start_envoy(self) -> Process:
+        if self._envoy.process is None or self._envoy.process.code is not None:
+            await self._envoy.start()
+        assert self._envoy.process is not None
+        return self._envoy.process
+
+    def _worker(self, name: str, socket: Path) -> Callable[[], Awaitable[Process]]:
+        async def start() -> Process:
+            return self._spawn(name, self._node.worker(socket), socket)
+
+        return start
+
+    async def _keeper(self) -> Process:
+        return self._spawn("keeper", self._node.keeper)
+
+    def _spawn(self, name: str, argv: Sequence[str], socket: Path | None = None) -> Process:
+        if socket is not None:
+            socket.unlink(missing_ok=True)  # of a worker that was killed
+        log = self._node.logs / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        child = spawn(name, argv, log=log, env=self._environment, guard=self._guard)
+        self._children[name] = child
+        return child
+
+    def _follow(self, group: asyncio.TaskGroup) -> None:
+        names = ["keeper", *(path.stem for path in self._worker_sockets)]
+        judged = [(name, is_severe) for name in names]
+        judged += [("postgres", is_severe_postgres), ("envoy", is_severe_envoy), ("access", never)]
+        for name, severe in judged:
+            path = self._node.logs / f"{name}.log"
+            group.create_task(follow(name, path, severe, self._console))
+
+
+async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
+    """Do ``work`` until it ends or raises, or the end is asked for."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        waiter.cancel()
+        task.cancel()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that is set by SIGINT, SIGTERM and SIGHUP while the block runs."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    signums = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's wish
+        signums.append(signal.SIGHUP)
+    for signum in signums:
+        loop.add_signal_handler(signum, asked.set)
+    try:
+        yield asked
+    finally:
+        for signum in signums:
+            loop.remove_signal_handler(signum)

@@ -1,0 +1,45 @@
+"""Masks in SQL, so that a masked value never leaves the database, filtered or sorted or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+)
+
+from penstockd.catalog import Field, Kind
+from penstockd.policy.model import Mask
+from penstockd.store.tables import column_type
+
+#: Masks that turn a value into text, and so fit only fields that hold text.
+TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
+
+_AT = literal_column("'@'")
+
+
+def fits(field: Field, mask: Mask) -> bool:
+    """Whether a field of this kind can carry the mask."""
+    return mask not in TEXT_MASKS or field.kind is Kind.STRING
+
+
+def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> ColumnElement[Any]:
+    """The expression a reader gets of a column. ``key`` keys the hashes; it is a bind parameter."""
+    if mask is Mask.CLEAR:
+        return column
+    if mask is Mask.NULL:
+        return cast(null(), column_type(field))
+    if mask is Mask.HASH:
+        salted = literal(key, LargeBinary()).op("||")(func.convert_to(column, "UTF8"))
+        return func.encode(func.sha256(salted), "hex").collate("C")
+    assert mask is Mask.PARTIAL, "a hidden field has no expression"
+    tail = case((func.strpos(column, _AT) > 0, func.substr(column, func.strpos(column, _AT))))
+    shown = func.left(column, literal_column("1")).op("||")(literal_column("'***'"))
+    return shown.op("||")(func.coalesce(tail, literal_column("''"))).collate("C")

@@ -1,0 +1,97 @@
+"""The nouns of access: what is stored, before any of it is applied to a dataset."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstockd.catalog import Field, FieldClass
+
+
+class Action(enum.StrEnum):
+    """What a grant can allow. Reading includes lists and exports; an import creates and updates."""
+
+    READ = "read"
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Mask(enum.StrEnum):
+    """What a reader gets in place of a value, from most to least.
+
+    CLEAR the value; PARTIAL its first character and, of an e-mail address, the domain
+    (``a***@example.com``); HASH a keyed SHA-256, equal for equal values; NULL nothing, though the
+    field is there; HIDE no field at all.
+    """
+
+    CLEAR = "clear"
+    PARTIAL = "partial"
+    HASH = "hash"
+    NULL = "null"
+    HIDE = "hide"
+
+    @property
+    def strictness(self) -> int:
+        """0 for CLEAR, rising to HIDE."""
+        return list(Mask).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a role may do with one dataset. What a grant does not say, it does not allow.
+
+    A field's mask is the one of its path, else of the message path that holds it, else of its
+    class; a class that is not listed is hidden. ``row_filter`` is AIP-160, over all fields and
+    through declared references; empty for all rows.
+    """
+
+    role: str
+    dataset: str
+    actions: frozenset[Action]
+    class_masks: Mapping[FieldClass, Mask]
+    field_masks: Mapping[str, Mask]
+    row_filter: str = ""
+
+    def mask(self, field: Field) -> Mask:
+        """What readers under this grant get of a field. The key is always clear: it is the name."""
+        if field.key:
+            return Mask.CLEAR
+        path = field.path
+        while path:
+            if path in self.field_masks:
+                return self.field_masks[path]
+            path = path.rpartition(".")[0]
+        return self.class_masks.get(field.field_class, Mask.HIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret that a consumer proves itself with; the secret itself is not kept."""
+
+    credential_id: str
+    consumer_id: str
+    kind: str
+    digest: bytes
+    expire_time: datetime | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """An integration that calls the hub."""
+
+    consumer_id: str
+    active: bool
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A consumer as authenticated on one call."""
+
+    consumer_id: str
+    credential_id: str
+    roles: frozenset[str]

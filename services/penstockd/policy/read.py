@@ -1,0 +1,103 @@
+"""Reads through a View, compiled: one record, a page, a whole export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column
+
+from penstockd.catalog import Field
+from penstockd.catalog.record import Codec
+from penstockd.query import OrderBy, compile, parse, parse_fields
+from penstockd.store.sql import Statement, compile_for_copy, compile_statement
+
+if TYPE_CHECKING:
+    from penstockd.policy.view import View
+
+
+class Get:
+    """One record by its ``key``."""
+
+    def __init__(self, view: View, fields: str) -> None:
+        selected = parse_fields(fields, view)
+        condition = view.key_column == bindparam("key", type_=Text())
+        self.statement = compile_statement(view.select(selected, condition))
+        self.codec = Codec(view.dataset, selected)
+
+
+class Page:
+    """A page of the records that match, in a total order, and the position where it ends.
+
+    A row holds ``width`` values for the codec, then those of the order's columns.
+    """
+
+    def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
+        self.fields = parse_fields(fields, view)
+        self.width = len(self.fields)
+        self.codec = Codec(view.dataset, self.fields)
+        self._order = OrderBy.parse(order_by, view, view.dataset.key)
+        condition = compile(parse(filter), view) if filter.strip() else None
+        self._base = view.select(self.fields, condition)
+        self._first = self._compiled(self._base)
+
+    def statement(self, position: Sequence[Any] | None) -> Statement:
+        """The rows after ``position``, or from the start; at most ``limit`` of them."""
+        if position is None:
+            return self._first
+        return self._compiled(self._base.where(self._order.after(position)))
+
+    def position(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Where a page that ends with ``row`` ends."""
+        return tuple(row[self.width : self.width + len(self._order.fields)])
+
+    def _compiled(self, statement: Select[Any]) -> Statement:
+        ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
+        return compile_statement(
+            statement.add_columns(*ends)
+            .order_by(*self._order.columns())
+            .limit(bindparam("limit", type_=BigInteger()))
+        )
+
+
+class Export:
+    """All records that match, as COPY reads them, whole or from a position on.
+
+    ``columns`` are the expressions of ``fields`` as a format wants them.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        fields: Sequence[Field],
+        columns: Sequence[ColumnElement[Any]],
+        *,
+        filter: str,
+        order_by: str,
+    ) -> None:
+        self._order = OrderBy.parse(order_by, view, view.dataset.key)
+        condition = compile(parse(filter), view) if filter.strip() else None
+        labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
+        self._rows = view.narrow(labelled, condition)
+        ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
+        self._ends = view.narrow(ends, condition)
+
+    def copy(self, limit: int, after: Sequence[Any] | None = None) -> tuple[str, Mapping[str, str]]:
+        """SQL for COPY and the settings it reads (see ``store.sql``). A limit of 0 is none."""
+        statement = self._from(self._rows, after)
+        return compile_for_copy(statement.limit(_whole(limit)) if limit else statement)
+
+    def end(self, limit: int, after: Sequence[Any] | None = None) -> Statement:
+        """The position of row ``limit``, and that of the row after it if there is one."""
+        statement = self._from(self._ends, after)
+        return compile_statement(statement.offset(_whole(limit - 1)).limit(_whole(2)))
+
+    def _from(self, statement: Select[Any], after: Sequence[Any] | None) -> Select[Any]:
+        if after is not None:
+            statement = statement.where(self._order.after(after))
+        return statement.order_by(*self._order.columns())
+
+
+def _whole(number: int) -> ColumnElement[Any]:
+    """A row count as SQL text: it is an int of ours, and COPY plans better for seeing it."""
+    return literal_column(str(int(number)))

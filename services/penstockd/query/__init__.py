@@ -1,0 +1,38 @@
+"""What a caller asks of a dataset: AIP-160 filters, orders, field selections and page tokens.
+
+Every name is looked up in ``Names``, which holds what the caller may see and nothing else.
+"""
+
+from penstockd.query.errors import (
+    FieldUnknown,
+    FilterError,
+    OrderError,
+    PageTokenError,
+    QueryError,
+    SelectionError,
+)
+from penstockd.query.fields import parse_fields
+from penstockd.query.filter import Expression, compile, evaluate, matcher, parse
+from penstockd.query.names import Names, Wrap
+from penstockd.query.order import OrderBy
+from penstockd.query.page import PageTokens, query_digest
+
+__all__ = [
+    "Expression",
+    "FieldUnknown",
+    "FilterError",
+    "Names",
+    "OrderBy",
+    "OrderError",
+    "PageTokenError",
+    "PageTokens",
+    "QueryError",
+    "SelectionError",
+    "Wrap",
+    "compile",
+    "evaluate",
+    "matcher",
+    "parse",
+    "parse_fields",
+    "query_digest",
+]

@@ -1,0 +1,66 @@
+"""Why a query is refused. Every text is for the client's eyes and names only what it sent.
+
+QueryError
+├── FilterError ──┐
+├── OrderError ───┼── FieldUnknown
+├── SelectionError┘
+└── PageTokenError
+"""
+
+from __future__ import annotations
+
+from penstockd.errors import Invalid
+
+_SHOWN = 100
+
+
+class QueryError(Invalid):
+    """A part of a query cannot be read or does not fit the dataset.
+
+    ``position`` counts characters of the text from 0; None where no one place is to blame.
+    """
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        place = "" if position is None else f" (at character {position + 1})"
+        super().__init__(message + place)
+        self.position = position
+
+
+class FilterError(QueryError):
+    """The filter does not follow AIP-160, its limits or the types of its fields."""
+
+    reason = "FILTER_INVALID"
+
+
+class OrderError(QueryError):
+    """``order_by`` cannot be read, or names a field that has no order."""
+
+    reason = "ORDER_INVALID"
+
+
+class SelectionError(QueryError):
+    """The selection of fields cannot be read."""
+
+
+class PageTokenError(QueryError):
+    """The page token was not issued here, or not for this query."""
+
+    reason = "PAGE_TOKEN_INVALID"
+
+
+class FieldUnknown(FilterError, OrderError, SelectionError):
+    """A name that is no field, or none that the caller may see: the two are not told apart.
+
+    It is an error of whatever it stands in, so that a caller who expects, say, FilterError
+    need not know of it.
+    """
+
+    reason = "FIELD_UNKNOWN"
+
+    def __init__(self, name: str, position: int | None = None) -> None:
+        super().__init__(f"unknown field '{shown(name)}'", position)
+
+
+def shown(text: str) -> str:
+    """A client's text as an error message repeats it: cut where it is long."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,45 @@
+"""The names a query may use. A View implements them; what it hides is simply not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement
+
+from penstockd.catalog import Field
+
+#: Turns a predicate on a referenced record into one on the record that refers to it, as
+#: ``EXISTS (SELECT … WHERE <the reference> AND <the predicate>)``. It must never be NULL.
+Wrap = Callable[[ColumnElement[bool]], ColumnElement[bool]]
+
+
+class Names(Protocol):
+    """The fields of one dataset as one caller sees them."""
+
+    def fields(self) -> Sequence[Field]:
+        """The visible fields, in the order of the schema."""
+        ...
+
+    def field(self, path: str) -> Field | None:
+        """The visible field with this ``path`` or ``json_path``; None if there is none.
+
+        If a mask changes what kind of value the caller sees (a hash of a number is text), the
+        field that is returned says so in its ``kind``.
+        """
+        ...
+
+    def column(self, field: Field) -> ColumnElement[Any]:
+        """What the caller sees of the field, as SQL: a column or a masking expression.
+
+        Its SQL type is the one that holds ``field.kind``; jsonb for LIST and MAP. A plain
+        ``Column`` of a field that is not ``nullable`` is never NULL; an expression may be.
+        """
+        ...
+
+    def follow(self, alias: str) -> tuple[Names, Wrap] | None:
+        """The names of the dataset that a reference leads to, and how to get there.
+
+        For row rules (``customer.status = ACTIVE``). The views that callers query return None.
+        """
+        ...

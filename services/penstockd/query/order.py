@@ -1,0 +1,188 @@
+"""``order_by`` (AIP-132) and the exact place where the next page starts.
+
+Every order ends with the dataset's key, so that it is total: rows that are equal in all that was
+asked for never swap between pages. NULLs come last ascending and first descending, PostgreSQL's
+own way, which its indexes have; strings are ordered by their bytes, enums by their names.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, and_, false, or_, tuple_
+
+from penstockd.catalog import Field, Kind
+from penstockd.query.errors import FieldUnknown, OrderError, PageTokenError
+from penstockd.query.names import Names
+from penstockd.query.sql import operand, parameter
+
+MAX_BYTES: Final = 4096
+MAX_KEYS: Final = 8
+
+_NO_ORDER: Final = (Kind.LIST, Kind.MAP, Kind.BYTES)
+_PYTHON: Final[Mapping[Kind, type | tuple[type, ...]]] = {
+    Kind.STRING: str,
+    Kind.ENUM: str,
+    Kind.BOOL: bool,
+    Kind.INT32: int,
+    Kind.INT64: int,
+    Kind.UINT32: int,
+    Kind.UINT64: int,
+    Kind.FLOAT: float,
+    Kind.DOUBLE: float,
+    Kind.DECIMAL: Decimal,
+    Kind.DATE: dt.date,
+    Kind.TIMESTAMP: dt.datetime,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One column of an order."""
+
+    field: Field
+    column: ColumnElement[Any]
+    descending: bool
+
+    @property
+    def nullable(self) -> bool:
+        """Whether NULLs can turn up; a masking expression may always yield one."""
+        return self.field.nullable or not isinstance(self.column, Column)
+
+    def after(self, value: Any) -> ColumnElement[bool]:
+        """The rows that come strictly after ``value`` in this column alone."""
+        column = self.column
+        if value is None:
+            return column.is_not(None) if self.descending else false()
+        bound = parameter(self.field.kind, value)
+        if self.descending:
+            return column < bound
+        return or_(column > bound, column.is_(None)) if self.nullable else column > bound
+
+    def same(self, value: Any) -> ColumnElement[bool]:
+        """The rows that hold ``value`` in this column, NULL being equal to NULL."""
+        if value is None:
+            return self.column.is_(None)
+        return self.column == parameter(self.field.kind, value)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBy:
+    """A total order of a dataset's records as one caller sees them."""
+
+    sorts: tuple[Sort, ...]
+
+    @classmethod
+    def parse(cls, text: str, names: Names, key_field: Field) -> OrderBy:
+        """The order of a text as ``name desc, billing_address.city``; empty: by the key.
+
+        The key is appended in the direction of the last name (so that one index can serve the
+        whole order), unless it was named; what is named after the key decides nothing and is
+        checked, then dropped. Raises FieldUnknown for unknown and hidden names, OrderError for
+        bad syntax, a name given twice, more than 8 names, and lists, maps and bytes.
+        """
+        named: dict[str, Sort] = {}
+        for name, descending, position in _items(text):
+            field = names.field(name)
+            if field is None:
+                raise FieldUnknown(name, position)
+            if field.kind in _NO_ORDER:
+                raise OrderError(f"'{name}' has no order", position)
+            if field.path in named:
+                raise OrderError(f"'{name}' is named twice", position)
+            named[field.path] = _sort(field, names, descending)
+        if len(named) > MAX_KEYS:
+            raise OrderError(f"an order may have {MAX_KEYS} names at most")
+        sorts = list(named.values())
+        if key_field.path in named:
+            sorts = sorts[: list(named).index(key_field.path) + 1]
+        else:
+            sorts.append(_sort(key_field, names, bool(sorts) and sorts[-1].descending))
+        return cls(tuple(sorts))
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of the order; the key is the last."""
+        return tuple(s.field for s in self.sorts)
+
+    def columns(self) -> list[ColumnElement[Any]]:
+        """What ORDER BY takes."""
+        return [s.column.desc() if s.descending else s.column.asc() for s in self.sorts]
+
+    def expressions(self) -> list[ColumnElement[Any]]:
+        """What to select so that a row yields its position, where it is not selected anyway."""
+        return [s.column for s in self.sorts]
+
+    def after(self, position: Sequence[Any]) -> ColumnElement[bool]:
+        """The rows after the one whose order columns hold ``position`` (canonical values).
+
+        Raises PageTokenError if the position is not one of this order, as when a field has
+        changed its type since the token was issued.
+        """
+        self._check(position)
+        if len(self.sorts) == 1:
+            return self.sorts[0].after(position[0])
+        if self._uniform:
+            columns = tuple_(*[s.column for s in self.sorts])
+            values = tuple_(
+                *[parameter(s.field.kind, v) for s, v in zip(self.sorts, position, strict=True)]
+            )
+            return columns < values if self.sorts[0].descending else columns > values
+        return self._steps(position)
+
+    @property
+    def _uniform(self) -> bool:
+        """Whether PostgreSQL's comparison of rows is this order's, which an index can serve."""
+        first = self.sorts[0].descending
+        return all(s.descending is first and not s.nullable for s in self.sorts)
+
+    def _steps(self, position: Sequence[Any]) -> ColumnElement[bool]:
+        """Equal in the first n columns and after in the next, for every n."""
+        ways: list[ColumnElement[bool]] = []
+        equal: list[ColumnElement[bool]] = []
+        for sort, value in zip(self.sorts, position, strict=True):
+            ways.append(and_(*equal, sort.after(value)))
+            equal.append(sort.same(value))
+        return or_(*ways)
+
+    def _check(self, position: Sequence[Any]) -> None:
+        fits = len(position) == len(self.sorts) and all(
+            v is None or _fits(s.field.kind, v) for s, v in zip(self.sorts, position, strict=True)
+        )
+        if not fits:
+            raise PageTokenError("the page token belongs to another query")
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    # Python's bool is an int and its datetime a date; a field's are not.
+    if isinstance(value, bool | dt.datetime):
+        return kind is (Kind.BOOL if isinstance(value, bool) else Kind.TIMESTAMP)
+    return isinstance(value, _PYTHON[kind])
+
+
+def _sort(field: Field, names: Names, descending: bool) -> Sort:
+    return Sort(field, operand(field.kind, names.column(field)), descending)
+
+
+def _items(text: str) -> list[tuple[str, bool, int]]:
+    """Name, whether descending, and position of each item."""
+    if len(text) > MAX_BYTES:
+        raise OrderError(f"an order may be {MAX_BYTES} bytes long at most")
+    if not text.strip():
+        return []
+    items: list[tuple[str, bool, int]] = []
+    position = 0
+    for part in text.split(","):
+        at = position + len(part) - len(part.lstrip())
+        words = part.split()
+        if not words:
+            raise OrderError("an order holds an empty name", position)
+        if len(words) > 2 or words[1:] not in ([], ["asc"], ["desc"]):
+            raise OrderError("an order is written as 'name' or 'name desc', with commas", at)
+        items.append((words[0], words[1:] == ["desc"], at))
+        position += len(part) + 1
+    return items

@@ -1,0 +1,127 @@
+"""Page tokens: where the next page starts, sealed, and bound to the query they were issued for.
+
+A token is base64url(tag, payload) without padding. The tag is the first 16 bytes of HMAC-SHA256
+over the payload; the payload is JSON of the query's digest and of the last row's values in the
+order's columns, each with its type. The seal keeps a client from asking for rows by position
+under another filter or policy; it does not hide the values, which the client has seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+
+from penstockd.query.errors import PageTokenError
+
+MAX_BYTES: Final = 4096
+_TAG: Final = 16
+_SECRET: Final = 32
+
+_BROKEN: Final = "the page token is not one that was issued here"
+_FOREIGN: Final = "the page token belongs to another query"
+_LONG: Final = "the sort values of this page are too long for a page token; sort by shorter fields"
+
+_READ: Final[Mapping[str, Callable[[str], Any]]] = {
+    "i": int,
+    "f": float,
+    "d": Decimal,
+    "D": dt.date.fromisoformat,
+    "t": dt.datetime.fromisoformat,
+}
+
+
+def query_digest(*, dataset: str, filter: str, order_by: str, fields: str, scope: str) -> bytes:
+    """What a query is, in 16 bytes. ``scope`` says who asks under which policy revision."""
+    parts = [p.encode("utf-8", "surrogatepass") for p in (dataset, filter, order_by, fields, scope)]
+    lengths = b",".join(b"%d" % len(p) for p in parts)
+    return hashlib.sha256(b":".join((lengths, *parts))).digest()[:16]
+
+
+class PageTokens:
+    """Issues and reads page tokens; every worker that shares the secret reads the others'."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Raise ValueError for a secret of less than 32 bytes."""
+        if len(secret) < _SECRET:
+            raise ValueError(f"a page token secret needs {_SECRET} bytes at least")
+        self._secret = secret
+
+    def issue(self, query: bytes | str, position: Sequence[Any]) -> str:
+        """The token of the page that starts after ``position``: canonical values, as OrderBy's.
+
+        Raises PageTokenError if the values do not fit into a token of 4 KiB, TypeError if one is
+        of a type that no order has.
+        """
+        payload = orjson.dumps([_digest(query), [_write(v) for v in position]])
+        token = _text(self._tag(payload) + payload)
+        if len(token) > MAX_BYTES:
+            raise PageTokenError(_LONG)
+        return token
+
+    def read(self, token: str, query: bytes | str) -> tuple[Any, ...]:
+        """The position that the token holds, exactly as it was issued.
+
+        Raises PageTokenError: one text for whatever was not issued with this secret, another for
+        a token of another query.
+        """
+        payload = self._opened(token)
+        digest, position = orjson.loads(payload)
+        if not hmac.compare_digest(digest.encode(), _digest(query).encode()):
+            raise PageTokenError(_FOREIGN)
+        return tuple(_value(v) for v in position)
+
+    def _opened(self, token: str) -> bytes:
+        if len(token) > MAX_BYTES or not token.isascii():
+            raise PageTokenError(_BROKEN)
+        try:
+            data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise PageTokenError(_BROKEN) from None
+        tag, payload = data[:_TAG], data[_TAG:]
+        # One token, one spelling: the bits that base64 leaves unused must be those we wrote.
+        if not hmac.compare_digest(tag, self._tag(payload)) or _text(data) != token:
+            raise PageTokenError(_BROKEN)
+        return payload
+
+    def _tag(self, payload: bytes) -> bytes:
+        return hmac.digest(self._secret, payload, "sha256")[:_TAG]
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _digest(query: bytes | str) -> str:
+    return query if isinstance(query, str) else query.hex()
+
+
+def _write(value: Any) -> Any:
+    """JSON of a value: what JSON cannot tell apart or hold exactly goes as [type, text]."""
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return ["i", str(value)]
+        case float():
+            return ["f", repr(value)]
+        case Decimal():
+            return ["d", str(value)]
+        case dt.datetime() if value.tzinfo is not None:
+            return ["t", value.astimezone(dt.UTC).isoformat()]
+        case dt.datetime():
+            raise TypeError("a time without a zone has no place in a page token")
+        case dt.date():
+            return ["D", value.isoformat()]
+    raise TypeError(f"no order has a value of type {type(value).__name__}")
+
+
+def _value(data: Any) -> Any:
+    return _READ[data[0]](data[1]) if isinstance(data, list) else data

@@ -1,0 +1,307 @@
+"""A comparison's name looked up and its literal typed: what both evaluators work from.
+
+So a filter is refused for the same reasons, and means the same, in PostgreSQL and in Python.
+
+A comparison is true or false, never unknown: with a field that is not set it is false, whatever
+the comparator, so ``x != 1`` is false and ``NOT x = 1`` true where x is not set. A field is
+*present* (``x:*``) if it is set; one that is always set, having no presence of its own in the
+model, if it is not its default ("", 0, false, the first enum value); a list or map, if it is not
+empty; a message, if any of its fields is set.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from google.protobuf.descriptor import Descriptor
+
+from penstockd.catalog import Field, FieldClass, Kind, ModelError
+from penstockd.catalog.load import _leaves as leaves
+from penstockd.catalog.values import ValueRefused, default, text_parser
+from penstockd.query.errors import FieldUnknown, FilterError, shown
+from penstockd.query.names import Names, Wrap
+from penstockd.query.syntax import MAX_STEPS, Comparison, Literal
+
+#: Kinds whose values are equal or not, and nothing more.
+_UNORDERED: Final = (Kind.BOOL, Kind.ENUM)
+
+
+class Reach(enum.Enum):
+    """Where the values are that a test looks at."""
+
+    COLUMN = enum.auto()  # the column's own value
+    KEY = enum.auto()  # the value of one key of a map
+    ELEMENT = enum.auto()  # each element of a list: the test is true if any passes
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A set value stands in this relation to ``value``."""
+
+    comparator: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A set string begins with, ends with or contains ``text``; ``negated``: it does not."""
+
+    text: str
+    leading: bool
+    trailing: bool
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A value is set and, where there is a ``default``, another one."""
+
+    default: Any = None
+
+
+Match = Compare | Pattern | Present
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One question about one field, with nothing left to look up.
+
+    ``leaf`` says what kind of value is matched; it is ``field`` but inside lists and maps.
+    ``keys`` lead into the jsonb value: for KEY the map's key first. ``wraps`` (outermost first)
+    and ``prefix`` ("customer.") tell how references were followed to get to ``names``.
+    """
+
+    names: Names
+    field: Field
+    leaf: Field
+    match: Match
+    reach: Reach = Reach.COLUMN
+    keys: tuple[str, ...] = ()
+    wraps: tuple[Wrap, ...] = ()
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a name led: a field and the steps after it, or a message (no field)."""
+
+    names: Names
+    field: Field | None
+    rest: tuple[str, ...]
+    wraps: tuple[Wrap, ...]
+    prefix: str
+
+
+def resolve(comparison: Comparison, names: Names) -> tuple[Test, ...]:
+    """The tests of which any must pass for the comparison to be true; usually one.
+
+    Raises FilterError for names that are unknown or hidden (the same text), comparators that the
+    field's kind does not know and literals that are no value of it.
+    """
+    place = _locate(comparison, comparison.steps, names, (), "")
+    if place.field is None:
+        return _message(comparison, place, names)
+    match place.field.kind:
+        case Kind.LIST:
+            return (_list(comparison, place, place.field),)
+        case Kind.MAP:
+            return (_map(comparison, place, place.field),)
+    if place.rest:
+        raise FieldUnknown(comparison.name, comparison.position)
+    return (_test(place, place.field, place.field, _match(comparison, place.field)),)
+
+
+def _locate(
+    comparison: Comparison,
+    steps: tuple[str, ...],
+    names: Names,
+    wraps: tuple[Wrap, ...],
+    prefix: str,
+) -> _Place:
+    # A quoted step with a dot in it can only be the key of a map; joined, it would pass as a path.
+    whole = next((n for n, step in enumerate(steps) if "." in step), len(steps))
+    for n in range(whole, 0, -1):
+        field = names.field(".".join(steps[:n]))
+        if field is not None:
+            return _Place(names, field, steps[n:], wraps, prefix)
+    followed = names.follow(steps[0]) if len(steps) > 1 else None
+    if followed is not None:
+        inner, wrap = followed
+        return _locate(comparison, steps[1:], inner, (*wraps, wrap), f"{prefix}{steps[0]}.")
+    if whole == len(steps) and _members(names, steps):
+        return _Place(names, None, steps, wraps, prefix)
+    raise FieldUnknown(comparison.name, comparison.position)
+
+
+def _members(names: Names, steps: tuple[str, ...]) -> list[Field]:
+    """The visible fields of a message, by its proto or JSON path."""
+    start = ".".join(steps) + "."
+    return [f for f in names.fields() if f.path.startswith(start) or f.json_path.startswith(start)]
+
+
+def _test(place: _Place, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
+    return Test(place.names, field, leaf, match, wraps=place.wraps, prefix=place.prefix, **more)
+
+
+def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test, ...]:
+    """``address:*`` asks for the message, ``address:city`` for a field of it."""
+    literal = comparison.literal
+    if comparison.comparator != ":":
+        raise FilterError(
+            f"'{shown(comparison.name)}' is a message: compare one of its fields",
+            comparison.position,
+        )
+    if literal.star:
+        return tuple(_test(place, f, f, Present()) for f in _members(place.names, place.rest))
+    steps = (*comparison.steps, *literal.text.split("."))
+    if len(steps) > MAX_STEPS:
+        raise FieldUnknown(".".join(steps), comparison.position)
+    star = Literal("*", literal.position, leading=True, trailing=True)
+    asked = Comparison(steps, ":", star, comparison.position)
+    return resolve(asked, names)
+
+
+def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
+    if comparison.comparator != ":":
+        raise FilterError(
+            f"'{shown(comparison.name)}' is repeated: ask whether it has a value, as "
+            f"{shown(comparison.name)}:value",
+            comparison.position,
+        )
+    if not place.rest:
+        if comparison.literal.star:
+            return _test(place, field, field, Present([]))
+        if field.element is None:
+            raise FilterError(
+                f"'{shown(comparison.name)}' holds messages: name one of their fields, as "
+                f"{shown(comparison.name)}.name:value",
+                comparison.position,
+            )
+    leaf, keys = _inside(comparison, field, place.rest)
+    match = _match(comparison, leaf)
+    return _test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
+
+
+def _map(comparison: Comparison, place: _Place, field: Field) -> Test:
+    literal = comparison.literal
+    if not place.rest:
+        if comparison.comparator != ":":
+            raise FilterError(
+                f"'{shown(comparison.name)}' is a map: compare one of its keys, as "
+                f"{shown(comparison.name)}.key = value",
+                comparison.position,
+            )
+        if literal.star:
+            return _test(place, field, field, Present({}))
+        if literal.leading or literal.trailing:
+            raise FilterError("the key of a map cannot have a wildcard", literal.position)
+        return _test(place, field, field, Present(), reach=Reach.KEY, keys=(literal.text,))
+    key, deeper = place.rest[0], place.rest[1:]
+    if comparison.comparator == ":" and literal.star and not deeper:
+        return _test(place, field, field, Present(), reach=Reach.KEY, keys=(key,))
+    leaf, keys = _inside(comparison, field, deeper)
+    match = _match(comparison, leaf)
+    return _test(place, field, leaf, match, reach=Reach.KEY, keys=(key, *keys))
+
+
+def _inside(
+    comparison: Comparison, field: Field, steps: tuple[str, ...]
+) -> tuple[Field, tuple[str, ...]]:
+    """What a list or map holds, or a field of its messages, and the JSON names that lead there."""
+    if field.element is not None and not steps:
+        return field.element, ()
+    known = _element_leaves(field.element_message) if field.element_message else {}
+    leaf = known.get(".".join(steps)) if not any("." in s for s in steps) else None
+    if leaf is None:
+        raise FieldUnknown(comparison.name, comparison.position)
+    if leaf.repeated:
+        raise FilterError(
+            f"'{shown(comparison.name)}' is repeated within a list or map, which filters do "
+            "not look into",
+            comparison.position,
+        )
+    return leaf, leaf.json_steps
+
+
+@lru_cache(maxsize=512)
+def _element_leaves(message: Descriptor) -> Mapping[str, Field]:
+    """The fields of an element message by proto and JSON path; none of one that cannot be read."""
+    try:
+        fields = list(leaves(message, "", "", FieldClass.INTERNAL, False, {}))
+    except ModelError:
+        return {}
+    return {f.json_path: f for f in fields} | {f.path: f for f in fields}
+
+
+def _match(comparison: Comparison, leaf: Field) -> Match:
+    literal, comparator = comparison.literal, comparison.comparator
+    if leaf.kind is Kind.BYTES:
+        raise FilterError(
+            f"'{shown(comparison.name)}' holds bytes, which filters do not look into",
+            comparison.position,
+        )
+    if comparator == ":":
+        if literal.star and (not literal.quoted or leaf.kind is Kind.STRING):
+            return Present(default_of(leaf))
+        comparator = "="
+    if comparator not in ("=", "!=") and leaf.kind in _UNORDERED:
+        raise FilterError(
+            f"'{shown(comparison.name)}' has no order: compare it with = or !=",
+            comparison.position,
+        )
+    if literal.text == "null" and not literal.quoted:
+        raise FilterError(
+            f"null is not a value; write NOT {shown(comparison.name)}:* for what is not set",
+            literal.position,
+        )
+    wild = literal.leading or literal.trailing
+    if wild and leaf.kind is Kind.STRING and comparator in ("=", "!="):
+        return _pattern(literal, negated=comparator == "!=")
+    return Compare(comparator, _value(comparison, leaf))
+
+
+def _pattern(literal: Literal, *, negated: bool) -> Pattern:
+    text = literal.text[1:] if literal.leading else literal.text
+    trailing = literal.trailing and bool(text)  # one star alone is both ends
+    return Pattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
+
+
+@lru_cache(maxsize=4096)
+def _reader(leaf: Field) -> Callable[[str], Any]:
+    """From a literal to a value of the leaf's kind, made once per field."""
+    # What a stored value must observe beside its kind, one that is compared with it need not.
+    if leaf.key:
+        leaf = replace(leaf, key=False)
+    elif leaf.kind is Kind.DECIMAL:
+        leaf = replace(leaf, precision=76, scale=38)
+    return text_parser(leaf)
+
+
+def _value(comparison: Comparison, leaf: Field) -> Any:
+    try:
+        value = _reader(leaf)(comparison.literal.text)
+        return single(value) if leaf.kind is Kind.FLOAT else value
+    except ValueRefused as exc:
+        reason = exc.reason
+    except OverflowError:
+        reason = "is out of range"
+    raise FilterError(
+        f"the value for '{shown(comparison.name)}' {shown(reason)}", comparison.literal.position
+    )
+
+
+def single(value: float) -> float:
+    """The nearest number that a FLOAT can hold; OverflowError if there is none."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def default_of(field: Field) -> Any:
+    """The value of a field without presence that does not count as present; None: any counts."""
+    if field.presence or field.kind in (Kind.DATE, Kind.TIMESTAMP):
+        return None
+    return "" if field.key else default(field)

@@ -1,0 +1,209 @@
+"""Filters as SQLAlchemy expressions. What a client wrote is always a bind parameter.
+
+Negations are pushed down to the tests, where ``IS NOT TRUE`` makes an unset field's unknown into
+the false that ``resolve`` promises; tests that are not negated stay bare, so that an index serves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Date,
+    DateTime,
+    Double,
+    Integer,
+    Numeric,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy import false as sql_false
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.selectable import Exists
+from sqlalchemy.types import TypeEngine
+
+from penstockd.catalog import Field, Kind
+from penstockd.query.names import Names
+from penstockd.query.resolve import (
+    Compare,
+    Pattern,
+    Present,
+    Reach,
+    Test,
+    default_of,
+    resolve,
+)
+from penstockd.query.syntax import And, Expression, Not, Or
+
+#: How a value of each kind is bound and a JSON text of it cast.
+_TYPES: Final[Mapping[Kind, TypeEngine[Any]]] = {
+    Kind.STRING: Text(),
+    Kind.ENUM: Text(),
+    Kind.BOOL: Boolean(),
+    Kind.INT32: Integer(),
+    Kind.INT64: BigInteger(),
+    Kind.UINT32: BigInteger(),
+    Kind.UINT64: Numeric(),
+    Kind.FLOAT: Double(),
+    Kind.DOUBLE: Double(),
+    Kind.DECIMAL: Numeric(),
+    Kind.DATE: Date(),
+    Kind.TIMESTAMP: DateTime(timezone=True),
+}
+_TEXTS: Final = (Kind.STRING, Kind.ENUM)
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], ColumnElement[bool]]]] = {
+    "=": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+def compile(expression: Expression, names: Names) -> ColumnElement[bool]:
+    """The filter as a predicate for WHERE, where NULL counts as false; do not negate it.
+
+    Raises FilterError as ``resolve`` does.
+    """
+    return _render(expression, names, True)
+
+
+def operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column as it is compared and sorted: strings by bytes, whatever a mask made of them."""
+    if kind not in _TEXTS:
+        return column
+    if (
+        isinstance(column, Column)
+        and isinstance(column.type, String)
+        and column.type.collation == "C"
+    ):
+        return column
+    return column.collate("C")
+
+
+def parameter(kind: Kind, value: Any) -> ColumnElement[Any]:
+    """A canonical value as a bind parameter of its kind's SQL type."""
+    if kind in (Kind.LIST, Kind.MAP):
+        # As text: what a driver makes of a jsonb parameter depends on how it was set up.
+        return cast(literal(orjson.dumps(value).decode(), Text()), JSONB)
+    if isinstance(value, dt.date) and value.year in (dt.MINYEAR, dt.MAXYEAR):
+        # asyncpg sends the first and the last date that Python has as -infinity and infinity.
+        return cast(literal(value.isoformat(), Text()), _TYPES[kind])
+    return literal(value, _TYPES[kind])
+
+
+def _render(node: Expression, names: Names, wanted: bool) -> ColumnElement[bool]:
+    match node:
+        case Not(term):
+            return _render(term, names, not wanted)
+        case And(terms) | Or(terms):
+            parts = [_render(t, names, wanted) for t in terms]
+            if not parts:
+                return true() if wanted else sql_false()
+            return and_(*parts) if isinstance(node, And) is wanted else or_(*parts)
+    tests = [_test(t) for t in resolve(node, names)]
+    if wanted:
+        return or_(*tests) if len(tests) > 1 else tests[0]
+    return and_(*[_denied(t) for t in tests]) if len(tests) > 1 else _denied(tests[0])
+
+
+def _denied(predicate: ColumnElement[bool]) -> ColumnElement[bool]:
+    if isinstance(predicate, Exists):
+        return not_(predicate)
+    return predicate.is_not(true())
+
+
+def _test(test: Test) -> ColumnElement[bool]:
+    column = test.names.column(test.field)
+    match test.reach:
+        case Reach.COLUMN:
+            predicate = _matches(test, operand(test.leaf.kind, column))
+        case Reach.KEY:
+            predicate = _key(test, column)
+        case Reach.ELEMENT:
+            predicate = _element(test, column)
+    for wrap in reversed(test.wraps):
+        predicate = wrap(predicate)
+    return predicate
+
+
+def _matches(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
+    kind = test.leaf.kind
+    match test.match:
+        case Compare(comparator, wanted):
+            return _COMPARE[comparator](value, parameter(kind, wanted))
+        case Pattern(text, leading, trailing, negated):
+            escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            pattern = ("%" if leading else "") + escaped + ("%" if trailing else "")
+            like = value.like(literal(pattern, Text()))
+            return not_(like) if negated else like
+        case Present(None):
+            return value.is_not(None)
+        case Present(default):
+            return value != parameter(kind, default)
+
+
+def _key(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    key = literal(test.keys[0], Text())
+    held = func.jsonb_extract_path_text(column, key, type_=Text())
+    if test.leaf is test.field:
+        return held.is_not(None)
+    if len(test.keys) == 1:
+        return _matches(test, _typed(test.leaf, held))
+    message = func.jsonb_extract_path(column, key, type_=JSONB())
+    member = _member(test.leaf, message, test.keys[1:])
+    return _matches(test, case((held.is_not(None), member)))
+
+
+def _element(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    kind, match = test.leaf.kind, test.match
+    if not test.keys:
+        if isinstance(match, Compare) and kind in (Kind.STRING, Kind.ENUM, Kind.BOOL):
+            # Containment is the one question about a list that a GIN index answers.
+            return column.op("@>", is_comparison=True)(parameter(Kind.LIST, [match.value]))
+        text = func.jsonb_array_elements_text(column, type_=Text()).column_valued()
+        return exists(select(literal_column("1")).where(_matches(test, _typed(test.leaf, text))))
+    element = func.jsonb_array_elements(column, type_=JSONB()).column_valued()
+    value = _member(test.leaf, element, test.keys)
+    return exists(select(literal_column("1")).where(_matches(test, value)))
+
+
+def _member(leaf: Field, holder: ColumnElement[Any], keys: tuple[str, ...]) -> ColumnElement[Any]:
+    """A field of a JSON message. One without presence has its default where it was left out."""
+    steps = [literal(k, Text()) for k in keys]
+    value = _typed(leaf, func.jsonb_extract_path_text(holder, *steps, type_=Text()))
+    default = None if leaf.nullable else default_of(leaf)
+    return value if default is None else func.coalesce(value, parameter(leaf.kind, default))
+
+
+def _typed(leaf: Field, text: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The text of a JSON value as a value of the leaf's kind; "" is none but for strings."""
+    if leaf.kind in _TEXTS:
+        return operand(leaf.kind, text)
+    text = func.nullif(text, literal_column("''"))
+    if leaf.kind is Kind.TIMESTAMP:
+        # Cut to microseconds, as everywhere; the cast alone would round.
+        text = func.regexp_replace(text, literal_column(r"'(\.\d{6})\d+'"), literal_column(r"'\1'"))
+    if leaf.kind is Kind.FLOAT:
+        return cast(cast(text, REAL()), Double())
+    return cast(text, _TYPES[leaf.kind])

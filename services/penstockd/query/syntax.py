@@ -1,0 +1,340 @@
+"""AIP-160 text -> a tree of comparisons. Nothing here knows a dataset."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+
+from penstockd.query.errors import FilterError, shown
+
+MAX_BYTES: Final = 4096
+MAX_DEPTH: Final = 32
+MAX_COMPARISONS: Final = 100
+MAX_STEPS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """The right-hand side of a comparison, escapes resolved.
+
+    ``leading`` and ``trailing`` say whether the text begins or ends with a wildcard: a ``*``
+    that was not written ``\\*``. The text holds the stars all the same, since only strings that
+    are compared for equality know wildcards.
+    """
+
+    text: str
+    position: int
+    quoted: bool = False
+    leading: bool = False
+    trailing: bool = False
+
+    @property
+    def star(self) -> bool:
+        """Whether the whole literal is one wildcard, which asks for presence."""
+        return self.text == "*" and self.leading
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``steps`` (the name, cut at its dots) stands in a relation to ``literal``."""
+
+    steps: tuple[str, ...]
+    comparator: str
+    literal: Literal
+    position: int
+
+    @property
+    def name(self) -> str:
+        """The left-hand side, for people."""
+        return ".".join(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """True if all terms are; an empty filter is an And of nothing."""
+
+    terms: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """True if any term is."""
+
+    terms: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True if the term is not."""
+
+    term: Expression
+
+
+Expression = And | Or | Not | Comparison
+
+
+# OR binds tighter than AND, and terms side by side are joined by AND: so AIP-160 has it.
+# A keyword right before a parenthesis is the keyword, not the name of a function. An unquoted
+# argument may hold dots and colons and begin with a minus, for numbers and times. A dotted name is
+# one token where it can be, and rules are few, since each costs time.
+#: A character of unquoted text, within and without names.
+_RUN = r"""[^\s"'(),.:=<>!\\]"""
+_GRAMMAR = rf"""
+start: expression?
+?expression: sequence (_AND sequence)*
+?sequence: factor+
+?factor: term (_OR term)*
+?term: (NOT | MINUS)? (restriction | composite)
+?composite: _OPEN expression _CLOSE
+restriction: (member | function) (COMPARATOR (ARGUMENT | STRING | composite | function))?
+member: (TEXT | STRING) ("." (TEXT | STRING | KEYWORD))*
+function: FUNCTION (_parameter ("," _parameter)*)? _CLOSE
+_parameter: ARGUMENT | STRING | composite | function
+
+_AND: /AND(?!{_RUN})/
+_OR: /OR(?!{_RUN})/
+NOT: /NOT(?!{_RUN})/
+KEYWORD.-1: /(AND|OR|NOT)(?!{_RUN})/
+MINUS: "-"
+_OPEN: "("
+_CLOSE: ")"
+COMPARATOR: "<=" | "<" | ">=" | ">" | "!=" | "=" | ":"
+STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/s
+FUNCTION.3: /(?!(?:AND|OR|NOT)\()(?!-){_RUN}(?:{_RUN}|\.)*\(/
+TEXT: /(?!(?:AND|OR|NOT)(?!{_RUN}))(?!-){_RUN}+(?:\.{_RUN}+)*/
+ARGUMENT: /(?!(?:AND|OR|NOT)(?!{_RUN}|\.))(?!:)(?:{_RUN}|[.:])+/
+%ignore /\s+/
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A name with nothing to compare it to: a value of a list, or a mistake."""
+
+    steps: tuple[str, ...]
+    literal: Literal | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A comparison with a list of values, as ``status = (LEAD OR ACTIVE)``."""
+
+    steps: tuple[str, ...]
+    comparator: str
+    values: Any
+    position: int
+
+
+class _Build(Transformer[Token, Any]):
+    """Called by the parser for each rule it has read, innermost first."""
+
+    def start(self, parts: list[Any]) -> Any:
+        return parts[0] if parts else And(())
+
+    def expression(self, parts: list[Any]) -> Any:
+        return _joined(And, parts)
+
+    def sequence(self, parts: list[Any]) -> Any:
+        return _joined(And, parts)
+
+    def factor(self, parts: list[Any]) -> Any:
+        return _joined(Or, parts)
+
+    def term(self, parts: list[Any]) -> Any:
+        sign, term = parts
+        if sign.type == "MINUS" and isinstance(term, _Value) and term.literal is not None:
+            literal = term.literal
+            if not literal.quoted and literal.text[:1].isdigit():
+                text = "-" + literal.text
+                return _Value((text,), Literal(text, sign.start_pos), sign.start_pos)
+        return Not(term)
+
+    def restriction(self, parts: list[Any]) -> Any:
+        value: _Value = parts[0]
+        if len(parts) == 1:
+            return value
+        _, comparator, arg = parts
+        if isinstance(arg, Token):
+            return Comparison(value.steps, str(comparator), _literal(arg), value.position)
+        return _Listed(value.steps, str(comparator), arg, value.position)
+
+    def member(self, parts: list[Token]) -> _Value:
+        position = parts[0].start_pos or 0
+        literals = [_literal(p) for p in parts]
+        steps: list[str] = []
+        for x in literals:
+            steps.extend((x.text,) if x.quoted else x.text.split("."))
+        if len(steps) > MAX_STEPS:
+            raise FilterError(f"a name may have {MAX_STEPS} parts at most", position)
+        if len(literals) == 1:
+            return _Value(tuple(steps), literals[0], position)
+        if any(x.quoted for x in literals):
+            return _Value(tuple(steps), None, position)
+        return _Value(tuple(steps), _starred(".".join(steps), position, quoted=False), position)
+
+    def function(self, parts: list[Any]) -> Any:
+        name = str(parts[0])[:-1]
+        raise FilterError(f"functions are not supported: '{shown(name)}'", parts[0].start_pos)
+
+
+def _joined(node: type[And] | type[Or], parts: list[Any]) -> Any:
+    """One node for terms of the same relation: ``a AND (b AND c)`` is as flat as it means."""
+    terms: list[Any] = []
+    for part in parts:
+        terms.extend(part.terms if isinstance(part, node) else (part,))
+    return node(tuple(terms))
+
+
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPES = {"\\": "\\", '"': '"', "'": "'", "*": "*", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def _literal(token: Token) -> Literal:
+    position = token.start_pos or 0
+    if token.type != "STRING":
+        return _starred(str(token), position, quoted=False)
+    raw = token[1:-1]
+    if "\\" not in raw:
+        return _starred(raw, position, quoted=True)
+
+    def resolve(match: re.Match[str]) -> str:
+        code = match[1]
+        text = chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPES.get(code)
+        if text is None:
+            raise FilterError(f"unknown escape '\\{code}'", position + 1 + match.start())
+        if _unfit(text):
+            raise FilterError(
+                f"the escape '\\{code}' is of a character that no value can hold",
+                position + 1 + match.start(),
+            )
+        return text
+
+    text = _ESCAPE.sub(resolve, raw)
+    backslashes = len(raw[:-1]) - len(raw[:-1].rstrip("\\"))
+    return Literal(
+        text,
+        position,
+        quoted=True,
+        leading=raw.startswith("*"),
+        trailing=raw.endswith("*") and backslashes % 2 == 0,
+    )
+
+
+def _starred(text: str, position: int, *, quoted: bool) -> Literal:
+    return Literal(text, position, quoted, text.startswith("*"), text.endswith("*"))
+
+
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def _unfit(text: str) -> re.Match[str] | None:
+    """Where the text holds a character that neither PostgreSQL nor XML can carry."""
+    return _UNFIT.search(text)
+
+
+_PARSER = Lark(
+    _GRAMMAR,
+    parser="lalr",
+    lexer="contextual",
+    propagate_positions=False,  # tokens know theirs, and no other is needed
+    maybe_placeholders=False,
+    transformer=_Build(),
+)
+
+_PARENTHESES = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[()]""", re.DOTALL)
+
+
+@lru_cache(maxsize=1024)
+def parse(text: str) -> Expression:
+    """The tree of an AIP-160 filter; an empty one matches every record.
+
+    Raises FilterError, with the position, if the text breaks the grammar or a limit: 4 KiB of
+    UTF-8, parentheses 32 deep, 100 comparisons, 16 steps in a name; or if it uses what is not
+    supported: functions, and bare values that would search every field.
+    """
+    _check(text)
+    try:
+        raw = _PARSER.parse(text)
+    except UnexpectedInput as exc:
+        raise _syntax_error(text, exc) from None
+    settled = _Settle()
+    return settled(raw, None)
+
+
+def _check(text: str) -> None:
+    if unfit := _unfit(text):
+        raise FilterError("a filter cannot hold a character that no value can hold", unfit.start())
+    if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
+        raise FilterError(f"a filter may be {MAX_BYTES} bytes long at most")
+    if text.count("(") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _PARENTHESES.finditer(text):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            raise FilterError(f"a filter may nest {MAX_DEPTH} levels at most", match.start())
+
+
+def _syntax_error(text: str, exc: UnexpectedInput) -> FilterError:
+    if isinstance(exc, UnexpectedEOF) or (
+        isinstance(exc, UnexpectedToken) and exc.token.type == "$END"
+    ):
+        return FilterError("the filter ends too early", len(text))
+    position = exc.pos_in_stream if exc.pos_in_stream is not None else 0
+    if isinstance(exc, UnexpectedToken):
+        return FilterError(f"unexpected '{shown(str(exc.token))}'", position)
+    if isinstance(exc, UnexpectedCharacters) and text[position] in "\"'":
+        if _PARENTHESES.match(text, position):
+            return FilterError("unexpected quoted string", position)
+        return FilterError("a quoted string does not end", position)
+    return FilterError(f"unexpected '{text[position : position + 1]}'", position)
+
+
+class _Settle:
+    """Gives listed values their subject, refuses bare ones and counts comparisons."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, node: Any, subject: _Listed | None) -> Expression:
+        match node:
+            case And(terms):
+                return And(tuple(self(t, subject) for t in terms))
+            case Or(terms):
+                return Or(tuple(self(t, subject) for t in terms))
+            case Not(term):
+                return Not(self(term, subject))
+            case _Value():
+                return self._value(node, subject)
+        if subject is not None:
+            raise FilterError("a list of values cannot hold comparisons", node.position)
+        if isinstance(node, _Listed):
+            return self(node.values, node)
+        return self._counted(node)
+
+    def _value(self, value: _Value, subject: _Listed | None) -> Expression:
+        if subject is None:
+            raise FilterError(
+                f"a bare value is not supported: '{shown('.'.join(value.steps))}'; "
+                "compare a field with it, as name = value",
+                value.position,
+            )
+        if value.literal is None:
+            raise FilterError("a value cannot be a quoted name", value.position)
+        return self._counted(
+            Comparison(subject.steps, subject.comparator, value.literal, subject.position)
+        )
+
+    def _counted(self, comparison: Comparison) -> Comparison:
+        self.count += 1
+        if self.count > MAX_COMPARISONS:
+            raise FilterError(
+                f"a filter may hold {MAX_COMPARISONS} comparisons at most", comparison.position
+            )
+        return comparison

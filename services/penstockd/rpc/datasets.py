@@ -1,0 +1,174 @@
+"""One servicer for all datasets: methods, messages and paths come from their descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
+
+from penstockd.catalog import Catalog, Dataset
+from penstockd.commands.batch_upsert import batch_upsert
+from penstockd.commands.create_record import create_record
+from penstockd.commands.delete_record import delete_record
+from penstockd.commands.export_page import export_page
+from penstockd.commands.get_record import get_record
+from penstockd.commands.import_records import import_records
+from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.stream_export import Export, stream_export
+from penstockd.commands.update_record import update_record
+from penstockd.formats import pick
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.frames import FRAME_BYTES, http_body
+
+PACKAGE = "penstock.api.v1"
+
+
+def routes(catalog: Catalog) -> Iterator[Route]:
+    """The routes of every dataset's service. A method that no handler serves is a defect."""
+    for dataset in catalog:
+        name = "".join(part.capitalize() for part in dataset.name.split("_"))
+        service = catalog.pool.FindServiceByName(f"{PACKAGE}.{name}")
+        handlers = DatasetHandlers(dataset, service).by_method()
+        for method in service.methods:
+            yield _route(dataset, method, handlers[method.name])
+
+
+def _route(dataset: Dataset, method: MethodDescriptor, handler: Handler) -> Route:
+    request = message_factory.GetMessageClass(method.input_type)
+    reply = message_factory.GetMessageClass(method.output_type)
+    # Bodies of files are framed by hand: see frames.
+    raw = method.output_type.full_name == "google.api.HttpBody"
+    return Route(
+        Method(method.containing_service.full_name, method.name, dataset.name),
+        handler,
+        request.FromString,
+        None if raw else reply.SerializeToString,
+        streams_request=method.client_streaming,
+        streams_reply=method.server_streaming,
+    )
+
+
+class DatasetHandlers:
+    """The handlers of one dataset."""
+
+    def __init__(self, dataset: Dataset, service: Any) -> None:
+        self.dataset = dataset
+        self._key = dataset.key.path
+        outputs = {m.name: m.output_type for m in service.methods}
+        self._reply: Callable[[str], Any] = lambda method: message_factory.GetMessageClass(
+            outputs[method]
+        )
+        message = dataset.message_type.name
+        plural = service.name
+        self._names = {
+            "get": f"Get{message}",
+            "list": f"List{plural}",
+            "create": f"Create{message}",
+            "update": f"Update{message}",
+            "delete": f"Delete{message}",
+            "batch_upsert": f"BatchUpsert{plural}",
+            "import_": f"Import{plural}",
+            "export": f"Export{plural}",
+            "stream_export": f"StreamExport{plural}",
+        }
+        self._list_reply = self._reply(self._names["list"])
+        self._batch_reply = self._reply(self._names["batch_upsert"])
+        self._import_reply = self._reply(self._names["import_"])
+
+    def by_method(self) -> dict[str, Handler]:
+        """Handlers by the names that the generator gives the methods."""
+        return {name: getattr(self, handler) for handler, name in self._names.items()}
+
+    async def get(self, request: Any, exchange: Exchange) -> Any:
+        """Get…: one record."""
+        key = getattr(request, self._key)
+        return await get_record(exchange.hub, exchange.call, self.dataset, key, request.fields)
+
+    async def list(self, request: Any, exchange: Exchange) -> Any:
+        """List…: one page."""
+        query = _query(request)
+        records, token = await list_records(exchange.hub, exchange.call, self.dataset, query)
+        return self._list_reply(**{self.dataset.name: records, "next_page_token": token})
+
+    async def create(self, request: Any, exchange: Exchange) -> Any:
+        """Create…: a new record."""
+        record = getattr(request, self.dataset.singular)
+        return await create_record(exchange.hub, exchange.call, self.dataset, record)
+
+    async def update(self, request: Any, exchange: Exchange) -> Any:
+        """Update…: some fields of a record."""
+        record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
+        return await update_record(
+            exchange.hub, exchange.call, self.dataset, record, mask, request.etag
+        )
+
+    async def delete(self, request: Any, exchange: Exchange) -> Any:
+        """Delete…: one record."""
+        key = getattr(request, self._key)
+        await delete_record(exchange.hub, exchange.call, self.dataset, key, request.etag)
+        return Empty()
+
+    async def batch_upsert(self, request: Any, exchange: Exchange) -> Any:
+        """BatchUpsert…: many records."""
+        records = getattr(request, self.dataset.name)
+        counts = await batch_upsert(exchange.hub, exchange.call, self.dataset, records)
+        return self._batch_reply(
+            created_count=counts.created,
+            updated_count=counts.updated,
+            unchanged_count=counts.unchanged,
+        )
+
+    async def import_(self, requests: Any, exchange: Exchange) -> Any:
+        """Import…: an uploaded file."""
+        counts = await import_records(exchange.hub, exchange.call, self.dataset, _upload(requests))
+        return self._import_reply(
+            row_count=counts.total,
+            created_count=counts.created,
+            updated_count=counts.updated,
+            unchanged_count=counts.unchanged,
+        )
+
+    async def export(self, request: Any, exchange: Exchange) -> bytes:
+        """Export…: one page as a file."""
+        form = pick(request.format, exchange.metadata.get("accept"))
+        query = _query(request)
+        page = await export_page(exchange.hub, exchange.call, self.dataset, query, form)
+        if page.next_token:
+            await exchange.send_header("penstock-next-page-token", page.next_token)
+        return http_body(page.body, page.content_type)
+
+    async def stream_export(self, request: Any, exchange: Exchange) -> None:
+        """StreamExport…: a file of any size."""
+        export = Export(
+            pick(request.format, exchange.metadata.get("accept")),
+            request.filter,
+            request.order_by,
+            request.fields,
+            request.limit,
+        )
+        first = True
+
+        async def send(data: bytes, content_type: str) -> None:
+            nonlocal first
+            for at in range(0, len(data), FRAME_BYTES):
+                frame = http_body(data[at : at + FRAME_BYTES], content_type if first else "")
+                first = False
+                await exchange.send(frame)
+
+        await stream_export(exchange.hub, exchange.call, self.dataset, export, send)
+
+
+def _query(request: Any) -> Query:
+    return Query(
+        request.filter, request.order_by, request.fields, request.page_size, request.page_token
+    )
+
+
+async def _upload(requests: Any) -> Any:
+    """The pieces of an upload as (format, content type, data); the first two count once."""
+    async for request in requests:
+        yield request.format, request.file.content_type, request.file.data

@@ -1,0 +1,78 @@
+"""One gRPC exchange as the interceptors and handlers see it."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from penstockd.audit.entry import Entry
+from penstockd.commands.context import Call, Hub
+
+#: The request id of the call that the current task serves, for its log lines.
+request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What the door must know of a method before it is called."""
+
+    service: str
+    name: str
+    dataset: str | None = None
+    public: bool = False
+    audited: bool = True
+
+    @property
+    def path(self) -> str:
+        """The method as gRPC names it."""
+        return f"/{self.service}/{self.name}"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A call under way: the transport's context, its metadata, and the hub's Call."""
+
+    hub: Hub
+    method: Method
+    context: grpc.aio.ServicerContext[Any, Any]
+    metadata: dict[str, str] = field(default_factory=dict)
+    call: Call = field(init=False)
+
+    def __post_init__(self) -> None:
+        for key, value in self.context.invocation_metadata() or ():
+            if isinstance(value, str):
+                # A repeated header is kept whole: two credentials are none (see auth).
+                self.metadata[key] = (
+                    f"{self.metadata[key]},{value}" if key in self.metadata else value
+                )
+        entry = Entry(
+            request_id="",
+            method=self.method.path,
+            dataset=self.method.dataset,
+            peer=self.metadata.get("x-forwarded-for", self.context.peer()),
+        )
+        self.call = Call(entry, self.hub.policy.current)
+        entry.policy_revision = self.call.policy.revision
+
+    async def record(self) -> None:
+        """Make the audit entry durable, if the call's own transaction has not done so."""
+        if self.method.audited and not self.call.recorded:
+            self.call.recorded = True
+            await self.hub.journal.record(self.call.entry)
+
+    async def send_header(self, name: str, value: str) -> None:
+        """Send a header of the reply; with it the reply begins, so the audit comes first."""
+        await self.record()
+        await self.context.send_initial_metadata(((name, value),))
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame of a streaming reply; the audit entry is durable before the first one."""
+        await self.record()
+        await self.context.write(frame)
+
+
+Handler = Callable[[Any, Exchange], Awaitable[Any]]

@@ -1,0 +1,107 @@
+"""The hub's own services: the token endpoint with its documents, and the list of datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody
+
+from penstock.hub.v1 import datasets_pb2
+from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
+from penstockd.commands.issue_token import TokenRefused, issue_token
+from penstockd.commands.list_datasets import list_datasets
+from penstockd.policy.model import Mask
+from penstockd.policy.view import View
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.frames import http_body
+
+_AUTH = "penstock.hub.v1.Auth"
+_DATASETS = "penstock.hub.v1.Datasets"
+_JSON = "application/json"
+
+
+def routes() -> Iterator[Route]:
+    """The routes of the hub's own services. Static documents are public and not audited."""
+    token = Method(_AUTH, "IssueToken", public=True)
+    yield Route(token, _issue_token, HttpBody.FromString)
+    jwks = Method(_AUTH, "GetJwks", public=True, audited=False)
+    yield Route(jwks, _get_jwks, GetJwksRequest.FromString)
+    metadata = Method(_AUTH, "GetMetadata", public=True, audited=False)
+    yield Route(metadata, _get_metadata, GetMetadataRequest.FromString)
+    yield Route(
+        Method(_DATASETS, "ListDatasets"),
+        _list_datasets,
+        datasets_pb2.ListDatasetsRequest.FromString,
+        datasets_pb2.ListDatasetsResponse.SerializeToString,
+    )
+
+
+async def _issue_token(request: Any, exchange: Exchange) -> bytes:
+    """POST /oauth2/token. Errors are those of RFC 6749, whose status Envoy takes from a header."""
+    authorization = exchange.metadata.get("authorization")
+    try:
+        token = issue_token(exchange.hub, exchange.call, request.data, authorization)
+    except TokenRefused as exc:
+        exchange.call.entry.outcome = exc.code.upper()
+        status = "401" if exc.code == "invalid_client" else "400"
+        await exchange.send_header("x-http-status", status)
+        return http_body(orjson.dumps({"error": exc.code, "error_description": str(exc)}), _JSON)
+    reply = {
+        "access_token": token.access_token,
+        "token_type": "Bearer",
+        "expires_in": token.expires_in,
+    }
+    return http_body(orjson.dumps(reply), _JSON)
+
+
+async def _get_jwks(request: Any, exchange: Exchange) -> bytes:
+    return http_body(exchange.hub.tokens.keys.jwks, _JSON)
+
+
+async def _get_metadata(request: Any, exchange: Exchange) -> bytes:
+    """RFC 8414."""
+    url = exchange.hub.public_url
+    document = {
+        "issuer": exchange.hub.tokens.issuer,
+        "token_endpoint": f"{url}/oauth2/token",
+        "jwks_uri": f"{url}/.well-known/jwks.json",
+        "grant_types_supported": ["client_credentials"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+    }
+    return http_body(orjson.dumps(document), _JSON)
+
+
+async def _list_datasets(request: Any, exchange: Exchange) -> datasets_pb2.ListDatasetsResponse:
+    views = list_datasets(exchange.hub, exchange.call)
+    return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
+
+
+def _dataset(view: View) -> datasets_pb2.Dataset:
+    dataset = view.dataset
+    return datasets_pb2.Dataset(
+        name=dataset.name,
+        title=dataset.title,
+        description=dataset.description,
+        actions=sorted(view.actions),
+        fields=[
+            datasets_pb2.Field(
+                path=f.path,
+                json_path=f.json_path,
+                type=datasets_pb2.Field.Type.Value(f.kind.name),
+                **{"class": int(f.field_class)},
+                nullable=f.nullable,
+                output_only=f.output_only,
+                mask=(
+                    datasets_pb2.Field.MASK_UNSPECIFIED
+                    if view.mask(f) is Mask.CLEAR
+                    else datasets_pb2.Field.Mask.Value(view.mask(f).name)
+                ),
+                description=f.description,
+            )
+            for f in view.fields()
+        ],
+    )

@@ -1,0 +1,26 @@
+"""What surrounds every call, outermost first.
+
+1. ``request_id``: everything after it, log lines and errors included, carries the id.
+2. ``telemetry``: its span sees the status that the client gets.
+3. ``errors``: turns what comes out of the rest into a status; nothing inside aborts by itself.
+4. ``audit``: outside ``auth``, because denied calls are audited too.
+5. ``auth``: nothing behind it runs without a principal.
+
+Each is an async context manager around the whole call, the iteration of streams included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.interceptors.audit import audit
+from penstockd.rpc.interceptors.auth import auth
+from penstockd.rpc.interceptors.errors import errors
+from penstockd.rpc.interceptors.request_id import request_id
+from penstockd.rpc.interceptors.telemetry import telemetry
+
+Interceptor = Callable[[Exchange], AbstractAsyncContextManager[None]]
+
+ORDER: tuple[Interceptor, ...] = (request_id, telemetry, errors, audit, auth)

@@ -1,0 +1,50 @@
+"""One OpenTelemetry span a call (semantic conventions for RPC), continuing the caller's trace."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from penstockd.rpc.exchange import Exchange
+
+_propagator = TraceContextTextMapPropagator()
+
+
+@asynccontextmanager
+async def telemetry(exchange: Exchange) -> AsyncIterator[None]:
+    """Span with method, request id and, once known, consumer and outcome."""
+    method, entry = exchange.method, exchange.call.entry
+    parent = None
+    if "traceparent" in exchange.metadata:
+        parent = _propagator.extract(exchange.metadata)
+    tracer = trace.get_tracer("penstockd")
+    with tracer.start_as_current_span(
+        method.path.removeprefix("/"),
+        context=parent,
+        kind=SpanKind.SERVER,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        context = span.get_span_context()
+        if context.is_valid:
+            entry.trace_id = format(context.trace_id, "032x")
+        try:
+            yield
+        finally:
+            if span.is_recording():
+                span.set_attributes(
+                    {
+                        "rpc.system": "grpc",
+                        "rpc.service": method.service,
+                        "rpc.method": method.name,
+                        "penstock.request_id": entry.request_id,
+                        "penstock.consumer": entry.consumer_id or "",
+                        "penstock.outcome": entry.outcome,
+                    }
+                )
+                if entry.outcome != "OK":
+                    span.set_status(Status(StatusCode.ERROR, entry.outcome))

@@ -1,0 +1,55 @@
+"""The gRPC server of one worker: all services, health and reflection, on one socket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from penstockd.commands.context import Hub
+from penstockd.rpc import datasets, hub_services
+from penstockd.rpc.door import install
+
+#: The largest message taken; larger uploads come as streams of pieces.
+MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Server:
+    """Serves a hub on a socket until it is stopped."""
+
+    def __init__(self, hub: Hub, address: str) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health_aio.HealthServicer()
+        routes = [*hub_services.routes(), *datasets.routes(hub.catalog)]
+        install(self._server, hub, routes)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = sorted({r.method.service for r in routes})
+        reflection.enable_server_reflection(
+            [*names, reflection.SERVICE_NAME], self._server, pool=hub.catalog.pool
+        )
+        self._server.add_insecure_port(address)
+
+    async def start(self) -> None:
+        """Accept calls; unhealthy until told otherwise."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service answers, for the server as a whole."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        await self._health.set("", status.SERVING if serving else status.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, give those under way ``grace`` seconds, then cancel them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables derived from the catalog, the change log, and the hub's own tables."""

@@ -1,0 +1,118 @@
+"""Connections to PostgreSQL, and the one place where its errors become the hub's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from penstockd.errors import Conflict, DatabaseUnavailable, StorageFull
+
+#: How long a call waits for a connection before the database counts as unavailable, in seconds.
+CONNECT_TIMEOUT = 1.5
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+_CONFLICTS = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.UniqueViolationError,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors leave as domain errors; their text stays in the cause, for the log."""
+    try:
+        yield
+    except _CONFLICTS as exc:
+        raise Conflict("another writer changed the same records; repeat the call") from exc
+    except (asyncpg.DiskFullError, asyncpg.OutOfMemoryError) as exc:
+        raise StorageFull("the database has no room left; nothing was written") from exc
+    except _UNAVAILABLE as exc:
+        raise DatabaseUnavailable("the database cannot be reached") from exc
+
+
+def plain_dsn(url: str) -> str:
+    """A SQLAlchemy URL or a libpq URL as one that asyncpg and libpq read."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
+
+
+class Database:
+    """A pool of connections. Opened once per process; safe to share between tasks."""
+
+    def __init__(self, url: str, *, size: int = 10) -> None:
+        self.dsn = plain_dsn(url)
+        self._size = size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises DatabaseUnavailable if no connection can be had."""
+        with translated():
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=1,
+                max_size=self._size,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=None,
+                max_inactive_connection_lifetime=300,
+                server_settings={
+                    "application_name": "penstock",
+                    "timezone": "UTC",
+                    "datestyle": "ISO",
+                    "intervalstyle": "iso_8601",
+                    "extra_float_digits": "1",
+                    "bytea_output": "hex",
+                    "jit": "off",
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            )
+
+    async def close(self) -> None:
+        """Close all connections, waiting at most two seconds for those in use."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), 2)
+            except TimeoutError:
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection, translated errors included. Raises DatabaseUnavailable within 2 s."""
+        assert self._pool is not None, "the database is not open"
+        with translated():
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+                yield connection  # type: ignore[misc]  # a proxy with the connection's methods
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """A transaction; with ``snapshot`` a read-only one that sees a single state throughout."""
+        async with self.connection() as connection:
+            options: dict[str, Any] = (
+                {"isolation": "repeatable_read", "readonly": True} if snapshot else {}
+            )
+            async with connection.transaction(**options):
+                yield connection
+
+    async def connect(self) -> Connection:
+        """A connection of one's own, outside the pool: for listeners and session locks."""
+        with translated():
+            return await asyncpg.connect(
+                self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
+            )

@@ -1,0 +1,95 @@
+"""The statement that merges staged rows into a dataset's table and logs what it changed."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from sqlalchemy.dialects import postgresql
+
+from penstockd.catalog import Dataset
+from penstockd.store.tables import DATA_SCHEMA, column_type
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
+
+# $1: log rows the transaction has so far, $2: dataset, $3: CREATED, $4: UPDATED.
+# The rows of a stage are locked if they were there (before is not NULL); a key that was not may
+# have been inserted by another transaction since: it is left alone and comes back as lost.
+_MERGE = """
+WITH {stage}updated AS (
+    UPDATE {table} AS t SET {assignments}
+    FROM {source} AS s WHERE s."__before" IS NOT NULL AND t.{key} = s.{key}
+), inserted AS (
+    INSERT INTO {table} ({columns})
+    SELECT {columns} FROM {source} WHERE "__before" IS NULL ORDER BY {key}
+    ON CONFLICT DO NOTHING RETURNING {key}
+), logged AS (
+    INSERT INTO hub.change (ordinal, dataset, key, operation, before, after)
+    SELECT $1::bigint + row_number() OVER (ORDER BY "__ordinal") - 1, $2::text, {key},
+           CASE WHEN "__before" IS NULL THEN $3::smallint ELSE $4::smallint END,
+           "__before", "__after"
+    FROM {source}
+    WHERE "__before" IS NOT NULL OR {key} IN (SELECT {key} FROM inserted)
+)
+SELECT {key} FROM {source} WHERE "__before" IS NULL
+EXCEPT ALL SELECT {key} FROM inserted
+"""
+
+_DELETE = """
+WITH deleted AS (
+    DELETE FROM {table} WHERE {key} = $1
+)
+INSERT INTO hub.change (ordinal, dataset, key, operation, before)
+VALUES ($2, $3, $1, $4, $5)
+"""
+
+_EXTRA = (("__ordinal", "bigint"), ("__before", "bytea"), ("__after", "bytea"))
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The SQL texts of one dataset's writes; they hold names only, never a value."""
+
+    stage: str
+    stage_columns: tuple[str, ...]
+    create_stage: str
+    clear_stage: str
+    from_stage: str
+    from_arrays: str
+    delete: str
+
+    @classmethod
+    @functools.cache
+    def of(cls, dataset: Dataset) -> Merge:
+        """The statements of a dataset, made once."""
+        table, stage = f'{DATA_SCHEMA}."{dataset.name}"', f"stage_{dataset.name}"
+        names = [f.path for f in dataset.fields]
+        types = [
+            column_type(f).compile(dialect=_DIALECT).split(" COLLATE")[0] for f in dataset.fields
+        ]
+        staged = [*_EXTRA, *zip(names, types, strict=True)]
+        common = {
+            "table": table,
+            "key": f'"{dataset.key.path}"',
+            "columns": ", ".join(f'"{n}"' for n in names),
+            "assignments": ", ".join(f'"{n}" = s."{n}"' for n in names),
+        }
+        arrays = (
+            "arrays AS MATERIALIZED (SELECT * FROM unnest("
+            + ", ".join(f"${i}::{t}[]" for i, (_, t) in enumerate(staged, 5))
+            + ") AS a ("
+            + ", ".join(f'"{n}"' for n, _ in staged)
+            + ")), "
+        )
+        columns = ", ".join(
+            f'"{n}" {t}' + (' COLLATE "C"' if t == "TEXT" else "") for n, t in staged
+        )
+        return cls(
+            stage=stage,
+            stage_columns=tuple(n for n, _ in staged),
+            create_stage=f'CREATE TEMPORARY TABLE "{stage}" ({columns}) ON COMMIT DROP',
+            clear_stage=f'TRUNCATE pg_temp."{stage}"',
+            from_stage=_MERGE.format(stage="", source=f'pg_temp."{stage}"', **common),
+            from_arrays=_MERGE.format(stage=arrays, source="arrays", **common),
+            delete=_DELETE.format(table=table, key=common["key"]),
+        )

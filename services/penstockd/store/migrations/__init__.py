@@ -1,0 +1,1 @@
+"""The history of the hub's own tables, run by Alembic."""

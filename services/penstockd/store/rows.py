@@ -1,0 +1,92 @@
+"""Full rows of a dataset: what absent fields hold, and whether two values are the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from penstockd.catalog import Dataset, Field, Kind
+
+_EMPTY: dict[Kind, Any] = {
+    Kind.STRING: "",
+    Kind.BOOL: False,
+    Kind.INT32: 0,
+    Kind.INT64: 0,
+    Kind.UINT32: 0,
+    Kind.UINT64: 0,
+    Kind.FLOAT: 0.0,
+    Kind.DOUBLE: 0.0,
+    Kind.BYTES: b"",
+    Kind.DECIMAL: Decimal(0),
+    Kind.LIST: "[]",
+    Kind.MAP: "{}",
+}
+
+
+class Defaults:
+    """The values of a dataset's fields that a writer does not give (proto3 defaults, or NULL)."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._template = [None if f.nullable else _empty(f) for f in dataset.fields]
+        groups: dict[str, list[int]] = {}
+        for i, f in enumerate(dataset.fields):
+            if len(f.steps) > 1:
+                groups.setdefault(f.steps[0], []).append(i)
+        self._nested = [
+            (members, [(i, _empty(f)) for i in members if not (f := dataset.fields[i]).presence])
+            for members in groups.values()
+        ]
+
+    @classmethod
+    @functools.cache
+    def of(cls, dataset: Dataset) -> Defaults:
+        """The defaults of a dataset, made once."""
+        return cls(dataset)
+
+    def row(self) -> list[Any]:
+        """A new row that holds nothing yet."""
+        return list(self._template)
+
+    def value(self, index: int) -> Any:
+        """What the field at ``index`` holds when a writer unsets it."""
+        return self._template[index]
+
+    def complete(self, row: list[Any]) -> None:
+        """Where a nested message is present, its leaves without ``optional`` are too."""
+        for members, implicit in self._nested:
+            if any(row[i] is not None for i in members):
+                for i, empty in implicit:
+                    if row[i] is None:
+                        row[i] = empty
+
+
+def stored_row(fields: Sequence[Field], row: list[Any]) -> list[Any]:
+    """Turn canonical values into those the database takes, in place: LIST and MAP as JSON text."""
+    for i, field in enumerate(fields):
+        if field.repeated and row[i] is not None:
+            row[i] = orjson.dumps(row[i]).decode()
+    return row
+
+
+def unchanged(field: Field, old: Any, new: Any) -> bool:
+    """Whether two values of a field are the same to the last digit."""
+    if field.repeated and old is not None and new is not None:
+        return bool(orjson.loads(old) == orjson.loads(new))
+    if isinstance(old, Decimal) and isinstance(new, Decimal):
+        return old.as_tuple() == new.as_tuple()
+    if isinstance(old, float) and isinstance(new, float):
+        return old == new or (old != old and new != new)
+    return bool(old == new)
+
+
+def _empty(field: Field) -> Any:
+    if field.path == "etag":
+        return 0
+    if field.kind is Kind.ENUM:
+        assert field.enum_values is not None
+        return next(name for name, number in field.enum_values.items() if number == 0)
+    return _EMPTY.get(field.kind)

@@ -1,0 +1,62 @@
+"""Numbers the change log: contiguous, in an order that no reader can see a gap in.
+
+``hub.stamp()`` does the work under an advisory lock. Whoever has just committed calls it, so that a
+change is numbered without waiting; the keeper's sweep takes what such calls left behind (a process
+that died, a call that found the lock taken).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.database import Database
+
+#: How often the keeper sweeps, in seconds.
+SWEEP_INTERVAL = 0.25
+
+_log = structlog.get_logger(__name__)
+
+
+class Sequencer:
+    """Stamps transactions, at once when nudged, and steadily while ``sweep`` runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    async def stamp(self) -> int:
+        """Number what is visible and not numbered yet; returns how many log rows that were."""
+        async with self._database.connection() as connection:
+            return int(await connection.fetchval("SELECT hub.stamp()"))
+
+    def nudge(self) -> None:
+        """Something was committed: stamp soon. Nudges during a stamp cost one more, not many."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.create_task(self._stamp_until_quiet())
+
+    async def _stamp_until_quiet(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            try:
+                await self.stamp()
+            except (DatabaseUnavailable, Refused) as exc:
+                # The commit stands; the keeper numbers it when the database is back.
+                _log.warning("stamp_failed", error=str(exc))
+
+    async def sweep(self) -> None:
+        """Stamp every SWEEP_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            await self.stamp()
+            await asyncio.sleep(SWEEP_INTERVAL)
+
+    async def close(self) -> None:
+        """Wait for a stamp under way."""
+        if self._task is not None:
+            await self._task

@@ -1,0 +1,109 @@
+"""One typed table per dataset, derived from the catalog. Only the View and the writer name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from penstockd.catalog import Catalog, Dataset, Field, Kind
+
+#: The schema that holds the datasets' tables; the hub's own tables are in HUB_SCHEMA.
+DATA_SCHEMA = "data"
+HUB_SCHEMA = "hub"
+
+#: Strings sort by bytes, so that key order is the same in every database and every client.
+_TEXT = Text(collation="C")
+
+_TYPES: Mapping[Kind, TypeEngine[object]] = {
+    Kind.STRING: _TEXT,
+    Kind.BOOL: Boolean(),
+    Kind.INT32: Integer(),
+    Kind.INT64: BigInteger(),
+    Kind.UINT32: BigInteger(),
+    Kind.UINT64: Numeric(20, 0),
+    Kind.FLOAT: REAL(),
+    Kind.DOUBLE: Double(),
+    Kind.BYTES: LargeBinary(),
+    Kind.ENUM: _TEXT,
+    Kind.DECIMAL: Numeric(),
+    Kind.DATE: Date(),
+    Kind.TIMESTAMP: DateTime(timezone=True),
+    Kind.LIST: JSONB(),
+    Kind.MAP: JSONB(),
+}
+
+#: What a row that was written before its column existed holds in it.
+_DEFAULTS: Mapping[Kind, str] = {
+    Kind.STRING: "''",
+    Kind.BOOL: "false",
+    Kind.INT32: "0",
+    Kind.INT64: "0",
+    Kind.UINT32: "0",
+    Kind.UINT64: "0",
+    Kind.FLOAT: "0",
+    Kind.DOUBLE: "0",
+    Kind.BYTES: "''",
+    Kind.DECIMAL: "0",
+    Kind.LIST: "'[]'",
+    Kind.MAP: "'{}'",
+}
+
+
+def column_type(field: Field) -> TypeEngine[object]:
+    """The SQL type of a field's column. An etag is a number inside and text outside."""
+    return BigInteger() if field.path == "etag" else _TYPES[field.kind]
+
+
+def column_default(field: Field) -> str | None:
+    """The SQL default of a column that may not be NULL; None where NULL is the default."""
+    if field.nullable or field.key or field.kind is Kind.TIMESTAMP:
+        return None
+    if field.path == "etag":
+        return "0"
+    if field.kind is Kind.ENUM:
+        assert field.enum_values is not None
+        first = next(name for name, number in field.enum_values.items() if number == 0)
+        return f"'{first}'"
+    return _DEFAULTS.get(field.kind)
+
+
+class Tables:
+    """The tables of a catalog's datasets."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.metadata = MetaData(schema=DATA_SCHEMA)
+        self._tables = {d.name: self._table(d) for d in catalog}
+
+    def __getitem__(self, dataset: str) -> Table:
+        return self._tables[dataset]
+
+    def _table(self, dataset: Dataset) -> Table:
+        return Table(dataset.name, self.metadata, *self._columns(dataset))
+
+    @staticmethod
+    def _columns(dataset: Dataset) -> Iterator[Column[object]]:
+        for field in dataset.fields:
+            yield Column(
+                field.path,
+                column_type(field),
+                primary_key=field.key,
+                nullable=field.nullable,
+                quote=True,
+            )

@@ -1,0 +1,416 @@
+"""The sidecar's configuration, in a real Envoy before a worker in miniature."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import io
+import json
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from google.api import httpbody_pb2
+from tests.envoy.fake_hub import ROWS, FakeHub, Keys, serve
+
+from penstock.api.v1 import customers_service_pb2 as api
+from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
+from penstockd import resources
+from penstockd.errors import Unauthenticated
+from penstockd.node.envoy import Envoy, EnvoyConfig, render, validate, write
+from penstockd.node.errors import ConfigRefused, PortInUse
+
+TEMPLATES = sorted(resources.envoy_templates().glob("*.j2"))
+DENIED = Unauthenticated().message
+
+
+@dataclass
+class Door:
+    """The public port with everything behind it."""
+
+    envoy: Envoy
+    hub: FakeHub
+    keys: Keys
+    http: aiohttp.ClientSession
+    folder: Path
+
+    async def call(
+        self, method: str, path: str, *, token: str | None = None, **options: Any
+    ) -> tuple[int, Any, Any]:
+        """Status, headers and body (JSON where it is) of one REST call."""
+        headers = dict(options.pop("headers", {}))
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        url = self.envoy.config.url + path
+        async with self.http.request(method, url, headers=headers, **options) as reply:
+            body: Any = await reply.read()
+            if reply.content_type == "application/json":
+                body = json.loads(body)
+            return reply.status, reply.headers, body
+
+    def stub(self) -> api_grpc.CustomersAsyncStub:
+        """A gRPC stub through the public port; its channel ends with the test's loop."""
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.envoy.config.port}")
+        return api_grpc.CustomersStub(channel)  # type: ignore[return-value, unused-ignore]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def config(folder: Path, template: Path = TEMPLATES[0]) -> EnvoyConfig:
+    return EnvoyConfig(
+        template=template,
+        inputs=resources.envoy_inputs(),
+        descriptors=resources.descriptors(),
+        host="127.0.0.1",
+        port=free_port(),
+        issuer="penstock",
+        audience="penstock",
+        worker_sockets=[folder / "worker-0.sock", folder / "worker-1.sock"],
+        sockets=folder,
+        logs=folder,
+    )
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    keys = Keys()
+    hub = FakeHub(keys)
+    with tempfile.TemporaryDirectory() as name:  # short: the paths of sockets are limited
+        folder = Path(name)
+        envoy = Envoy(config(folder), folder / "envoy.yaml")
+        async with serve(hub, envoy.config.worker_sockets[0]), aiohttp.ClientSession() as http:
+            await envoy.start()
+            try:
+                await envoy.ready(20)
+                yield Door(envoy, hub, keys, http, folder)
+            finally:
+                await envoy.stop(0.5)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+async def test_envoy_takes_every_file(template: Path, tmp_path: Path) -> None:
+    path = tmp_path / "envoy.yaml"
+    write(config(tmp_path, template), path)
+    await validate(path)
+
+
+async def test_envoy_refuses_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "envoy.yaml"
+    text = render(config(tmp_path))
+    path.write_text(text.replace("convert_grpc_status", "convert_grpc_state"))
+    with pytest.raises(ConfigRefused, match="convert_grpc_state"):
+        await validate(path)
+
+
+def test_a_template_names_only_what_there_is(tmp_path: Path) -> None:
+    template = tmp_path / "broken.j2"
+    template.write_text("port: {{ prot }}")
+    with pytest.raises(ConfigRefused, match="prot"):
+        render(config(tmp_path, template))
+
+
+async def test_a_value_cannot_leave_its_place(tmp_path: Path) -> None:
+    issuer = 'a"\n  b: {{ c }} # \\'
+    path = tmp_path / "envoy.yaml"
+    write(replace(config(tmp_path), issuer=issuer), path)
+    await validate(path)
+
+
+async def test_a_port_in_use_is_said_before_envoy_starts(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", settings.port))
+        taken.listen()
+        with pytest.raises(PortInUse, match=f"127.0.0.1:{settings.port}.*PENSTOCK_PORT"):
+            await Envoy(settings, tmp_path / "envoy.yaml").start()
+
+
+async def test_rest_is_transcoded_without_grpc_headers(door: Door) -> None:
+    status, headers, body = await door.call("GET", "/v1/customers/c1", token=door.keys.token())
+    assert status == 200
+    assert (body["customerId"], len(body["name"])) == ("c1", 2000)
+    leaked = [name for name in headers if name.lower().startswith(("grpc-", "x-envoy-"))]
+    assert leaked == []
+    assert headers["x-request-id"] == door.hub.metadata["x-request-id"]
+
+
+async def test_an_error_of_the_hub_keeps_its_details(door: Door) -> None:
+    status, headers, body = await door.call("GET", "/v1/customers/missing")
+    assert status == 404
+    assert body["details"][0]["reason"] == "RECORD_NOT_FOUND"
+    assert headers["x-request-id"]
+    assert "grpc-status" not in headers
+
+
+@pytest.mark.parametrize("query", ["customer_id=evil", "customerId=evil"])
+async def test_a_query_parameter_does_not_override_the_path(door: Door, query: str) -> None:
+    _, _, body = await door.call("GET", f"/v1/customers/c1?{query}")
+    assert body["customerId"] == "c1"
+    path = f"/v1/customers/c1?customer.{query}"
+    _, _, body = await door.call("PATCH", path, json={"name": "n"})
+    assert body["customerId"] == "c1"
+
+
+async def test_a_key_may_hold_a_slash(door: Door) -> None:
+    reply = await _raw(door, "GET /v1/customers/a%2Fb HTTP/1.1")
+    assert b'"customerId":"a/b"' in reply
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/nowhere", None, 404, 5),
+        ("PUT", "/v1/customers", None, 404, 5),
+        ("GET", "/v1/customers?nofield=1", None, 400, 3),
+        ("POST", "/v1/customers", "{bad", 400, 3),
+        ("POST", "/v1/customers", '{"name":"' + "x" * (17 << 20) + '"}', 413, 8),
+    ],
+)
+async def test_envoys_own_errors_look_like_the_hubs(
+    door: Door, method: str, path: str, body: str | None, status: int, code: int
+) -> None:
+    data = None if body is None else io.BytesIO(body.encode())
+    got, headers, reply = await door.call(method, path, data=data)
+    assert got == status
+    assert reply["code"] == code
+    assert reply["message"]
+    assert reply["requestId"] == headers["x-request-id"]
+    assert door.hub.calls == 0
+
+
+async def test_every_bad_token_gets_the_same_answer(door: Door) -> None:
+    now = int(time.time())
+    bad = [
+        "abc",
+        door.keys.token(exp=now - 100),
+        door.keys.token(exp=None),
+        door.keys.token(aud="another"),
+        door.keys.token(iss="another"),
+        door.keys.token(nbf=now + 1000),
+        Keys().token(),
+    ]
+    for token in bad:
+        status, headers, body = await door.call("GET", "/v1/customers", token=token)
+        request_id = headers["x-request-id"]
+        assert (status, body) == (401, {"code": 16, "message": DENIED, "requestId": request_id})
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await door.stub().ListCustomers(
+                api.ListCustomersRequest(), metadata=[("authorization", f"Bearer {token}")]
+            )
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert error.value.details() == DENIED
+    assert door.hub.calls == 0
+
+
+async def test_a_call_without_a_token_is_the_hubs_to_decide(door: Door) -> None:
+    headers = {"x-api-key": "key"}
+    status, _, _ = await door.call("GET", "/v1/customers", headers=headers)
+    assert (status, door.hub.metadata["x-api-key"]) == (200, "key")
+    token = door.keys.token()
+    await door.call("GET", "/v1/customers", token=token)
+    assert door.hub.metadata["authorization"] == f"Bearer {token}"
+    # A token in the query is none, and no parameter of the method either.
+    status, _, _ = await door.call("GET", f"/v1/customers?access_token={token}")
+    assert status == 400
+
+
+async def test_callers_cannot_speak_for_the_sidecar(door: Door) -> None:
+    spoofed = {
+        "x-envoy-original-path": "/evil",
+        "x-envoy-original-method": "EVIL",
+        "x-envoy-external-address": "6.6.6.6",
+        "x-envoy-internal": "true",
+        "x-envoy-retry-on": "5xx",
+        "x-forwarded-for": "6.6.6.6",
+        "x-request-id": "evil",
+        "x-http-status": "299",
+    }
+    await door.stub().GetCustomer(
+        api.GetCustomerRequest(customer_id="g"), metadata=list(spoofed.items())
+    )
+    got = {name: door.hub.metadata.get(name) for name in spoofed}
+    assert got.pop("x-envoy-external-address") == "127.0.0.1"
+    assert got.pop("x-forwarded-for") != "6.6.6.6"
+    assert got.pop("x-request-id") not in (None, "evil")
+    assert set(got.values()) == {None}
+    _, headers, _ = await door.call("GET", "/v1/customers/c1?fields=name", headers=spoofed)
+    assert door.hub.metadata["x-envoy-original-path"] == "/v1/customers/c1?fields=name"
+    assert headers["x-request-id"] != "evil"
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "answer"),
+    [
+        ("grant_type=client_credentials&secret=right", 200, None),
+        ("grant_type=client_credentials&secret=wrong", 401, "invalid_client"),
+        ("grant_type=client_credentials", 400, "invalid_request"),
+    ],
+)
+async def test_the_token_endpoint_has_http_statuses(
+    door: Door, form: str, status: int, answer: str | None
+) -> None:
+    # Also with an unfit token: the endpoint is public.
+    got, headers, body = await door.call("POST", "/oauth2/token", data=form, token="abc")
+    assert (got, body.get("error")) == (status, answer)
+    assert headers["cache-control"] == "no-store"
+    assert "x-http-status" not in headers
+    if status == 200:
+        assert body["form"] == form
+
+
+async def test_public_paths_answer_anybody(door: Door) -> None:
+    status, _, body = await door.call("GET", "/.well-known/jwks.json", token="abc")
+    assert (status, len(body["keys"])) == (200, 1)
+
+
+async def test_an_export_streams_and_compresses_text(door: Door) -> None:
+    status, headers, body = await door.call("GET", "/v1/customers:export")
+    assert (status, headers["content-type"]) == (200, "text/csv")
+    assert body.count(b"\n") == ROWS + 1
+    for codec in ("gzip", "br", "zstd"):
+        line = "GET /v1/customers:export HTTP/1.1"
+        reply = await _raw(door, line, f"Accept-Encoding: {codec}")
+        assert f"content-encoding: {codec}\r\n".encode() in reply
+        assert len(reply) < len(body) // 10
+    async with door.http.get(
+        door.envoy.config.url + "/v1/customers:export",
+        headers={"accept-encoding": "gzip"},
+        auto_decompress=False,
+    ) as packed:
+        assert packed.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(await packed.read()) == body
+
+
+async def test_grpc_is_left_alone(door: Door) -> None:
+    stub = door.stub()
+    call = stub.StreamExportCustomers(api.StreamExportCustomersRequest())
+    frames = [frame async for frame in call]
+    assert frames[0] == httpbody_pb2.HttpBody(content_type="text/csv", data=b"customer_id,name\n")
+    assert sum(frame.data.count(b"\n") for frame in frames) == ROWS + 1
+    assert "content-encoding" not in dict(await call.initial_metadata())
+
+
+async def test_grpc_web_is_served(door: Door) -> None:
+    message = api.GetCustomerRequest(customer_id="w").SerializeToString()
+    status, headers, body = await door.call(
+        "POST",
+        "/penstock.api.v1.Customers/GetCustomer",
+        data=b"\0" + len(message).to_bytes(4, "big") + message,
+        headers={"content-type": "application/grpc-web+proto"},
+    )
+    assert (status, headers["content-type"]) == (200, "application/grpc-web+proto")
+    assert b"w" in body
+    assert b"grpc-status:0" in body.replace(b" ", b"")
+
+
+async def test_an_error_in_mid_stream_is_in_the_trailers(door: Door) -> None:
+    reply = await _raw(door, "GET /v1/customers:export?format=fail HTTP/1.1")
+    assert reply.startswith(b"HTTP/1.1 200")
+    assert reply.rstrip().endswith(b"grpc-message: the database went away")
+    assert b"grpc-status: 14" in reply
+
+
+async def test_an_upload_is_streamed(door: Door) -> None:
+    size = 40 << 20  # beyond what one message, or the transcoder's buffer, may hold
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(size >> 16):
+            yield b"x" * (1 << 16)
+
+    status, _, body = await door.call(
+        "POST",
+        "/v1/customers:import?format=CSV",
+        data=chunks(),
+        headers={"content-type": "text/csv"},
+    )
+    assert (status, body["rowCount"]) == (200, str(size))
+
+
+async def test_the_access_log_names_the_caller_and_no_query(door: Door) -> None:
+    path = "/v1/customers?filter=private"
+    _, headers, _ = await door.call("GET", path, token=door.keys.token())
+    entry = await _logged(door, headers["x-request-id"])
+    assert (entry["sub"], entry["path"], entry["method"]) == ("crm", "/v1/customers", "GET")
+    assert (entry["status"], entry["grpc_status"], entry["client"]) == (200, "OK", "127.0.0.1")
+    assert "private" not in door.envoy.config.access_log.read_text()
+
+
+async def test_healthz_follows_the_workers(door: Door) -> None:
+    second = door.envoy.config.worker_sockets[1]
+    async with serve(door.hub, second):
+        await _health(door, 200)
+    await _health(door, 200)  # one of two is enough
+    status, _, _ = await door.call("GET", "/healthz", token="abc")
+    assert status == 200
+
+
+async def test_no_worker_is_said_in_json(door: Door) -> None:
+    # A door with nobody behind it.
+    config_ = replace(door.envoy.config, port=free_port(), worker_sockets=[door.folder / "no"])
+    sockets = door.folder / "other"
+    sockets.mkdir()
+    alone = Envoy(replace(config_, sockets=sockets, logs=sockets), sockets / "envoy.yaml")
+    await alone.start()
+    try:
+        other = replace(door, envoy=alone)
+        await _health(other, 503)
+        status, headers, body = await other.call("GET", "/v1/customers")
+        assert (status, body["code"]) == (503, 14)
+        assert body["requestId"] == headers["x-request-id"]
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await other.stub().ListCustomers(api.ListCustomersRequest())
+        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "{" not in str(error.value.details())
+    finally:
+        await alone.stop(0)
+
+
+async def test_stopping_lets_calls_under_way_finish(door: Door) -> None:
+    slow = asyncio.create_task(door.call("GET", "/v1/customers/slow"))
+    await door.hub.slow.wait()
+    await door.envoy.stop(5)
+    status, _, body = await slow
+    assert (status, body["customerId"]) == (200, "slow")
+
+
+async def _raw(door: Door, line: str, *headers: str) -> bytes:
+    """The bytes of a reply, to see what clients hide."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
+    head = "\r\n".join([line, "Host: hub", "Connection: close", *headers, "", ""])
+    writer.write(head.encode())
+    reply = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return reply
+
+
+async def _logged(door: Door, request_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while True:
+            for line in door.envoy.config.access_log.read_text().splitlines():
+                entry: dict[str, Any] = json.loads(line)
+                if entry["request_id"] == request_id:
+                    return entry
+            await asyncio.sleep(0.05)
+
+
+async def _health(door: Door, expected: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectorError):  # still starting
+                status, _, _ = await door.call("GET", "/healthz")
+                if status == expected:
+                    return
+            await asyncio.sleep(0.05)
