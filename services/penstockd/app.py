@@ -1,42 +1,32 @@
-"""The composition root: settings in, organs wired, processes run. Nothing else reads settings."""
+"""The composition root: settings in, the organs of a worker or keeper wired and run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
 
-from penstock.client import PenstockError
 from penstockd import formats
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
-from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
+from penstockd.auth.keys import load_signing_keys
 from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
-from penstockd.catalog import Catalog, ModelError
+from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.commands.context import Hub
 from penstockd.config import Settings
-from penstockd.demo.company import Demo
 from penstockd.errors import DatabaseUnavailable, Refused
-from penstockd.node import lock
-from penstockd.node.errors import NodeError
-from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.sockets import sockets_folder
-from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import flush, set_up
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
-from penstockd.resources import descriptors, envoy_inputs, envoy_templates
+from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database
-from penstockd.store.migrate import MigrationNeeded, ServerTooOld, Step, migrate, plan
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
@@ -51,109 +41,6 @@ PARTITION_DAYS = 3
 _log = structlog.get_logger(__name__)
 
 
-class StartRefused(Exception):
-    """The hub cannot start, or cannot do what was asked; the message says what to do."""
-
-
-#: What an operator can set right, with a message for its eyes.
-_OPERATORS_ERRORS = (
-    NodeError,
-    MigrationNeeded,
-    ServerTooOld,
-    DatabaseUnavailable,
-    SecretMismatch,
-    ModelError,
-    PenstockError,
-    OSError,
-)
-
-
-async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
-    """Run everything on this machine until SIGINT or SIGTERM. Raises StartRefused."""
-    set_up("supervisor", settings.log_level, None)
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        ready_file(settings).unlink(missing_ok=True)
-        demo = _demo(settings, demo_customers) if demo_customers is not None else None
-
-        async def prepare(url: str) -> None:
-            await prepare_store(settings, url)
-            if demo is not None:
-                await demo.prepare(url)
-
-        async def on_ready() -> None:
-            if demo is not None:
-                await demo.load()
-            print(demo.welcome() if demo is not None else f"Penstock is ready: {_url(settings)}")
-            sys.stdout.flush()
-            ready_file(settings).write_text(str(os.getpid()))
-
-        await supervise(_node(settings), prepare, on_ready)
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(str(exc)) from exc
-    finally:
-        ready_file(settings).unlink(missing_ok=True)
-
-
-async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
-    """How the database differs from the model; with ``apply`` it does no longer.
-
-    Raises StartRefused, also if the hub runs on the embedded database.
-    """
-    try:
-        if settings.database_url is not None:
-            return await _migrate(settings.database_url, apply)
-        with lock.hold(settings.data_dir):
-            postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
-            try:
-                return await _migrate(await postgres.start(), apply)
-            finally:
-                await postgres.stop()
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(str(exc)) from exc
-
-
-async def _migrate(url: str, apply: bool) -> list[Step]:
-    catalog = read_catalog()
-    return await (migrate(url, catalog, destructive=True) if apply else plan(url, catalog))
-
-
-def ready_file(settings: Settings) -> Path:
-    """Holds the process id of the supervisor while its hub is ready."""
-    return settings.data_dir / "ready"
-
-
-def _url(settings: Settings) -> str:
-    return f"http://{settings.host}:{settings.port}"
-
-
-def _demo(settings: Settings, customers: int) -> Demo:
-    credentials = Credentials(root_secret(settings).derive("credentials"))
-    return Demo(settings.data_dir, _url(settings), customers, read_catalog(), credentials)
-
-
-def _node(settings: Settings) -> Node:
-    python = [sys.executable, "-m", "penstockd"]
-    return Node(
-        data=settings.data_dir,
-        database_url=settings.database_url,
-        workers=settings.workers,
-        worker=lambda socket: [*python, "worker", "--socket", str(socket)],
-        keeper=[*python, "keeper"],
-        environment=lambda url: {
-            "PENSTOCK_DATABASE_URL": url,
-            "PENSTOCK_DATA_DIR": str(settings.data_dir.absolute()),
-        },
-        template=envoy_templates() / "sidecar.yaml.j2",
-        inputs=envoy_inputs(),
-        descriptors=descriptors(),
-        host=settings.host,
-        port=settings.port,
-        issuer=settings.issuer,
-        audience=settings.audience,
-    )
-
-
 def read_catalog() -> Catalog:
     """The catalog of this installation."""
     return load_catalog(descriptors())
@@ -163,25 +50,6 @@ def root_secret(settings: Settings) -> RootSecret:
     """The root secret of this installation, made if there is none."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return load_secret(settings.secret, settings.data_dir)
-
-
-async def prepare_store(settings: Settings, url: str) -> None:
-    """Bring the database to the model and make the first signing key.
-
-    Raises MigrationNeeded, ServerTooOld, DatabaseUnavailable.
-    """
-    await migrate(url, read_catalog())
-    database = Database(url, size=2)
-    await database.open()
-    try:
-        sealing_key = root_secret(settings).derive("signing-key")
-        async with database.transaction() as connection:
-            await ensure_signing_key(connection, sealing_key)
-            await load_signing_keys(connection, sealing_key)
-        async with database.connection() as connection:
-            await connection.execute("SELECT hub.add_change_partitions($1)", PARTITION_DAYS)
-    finally:
-        await database.close()
 
 
 @contextlib.asynccontextmanager
@@ -212,7 +80,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             ),
             credentials=Credentials(secret.derive("credentials")),
             page_tokens=PageTokens(secret.derive("page-tokens")),
-            public_url=_url(settings),
+            public_url=settings.url,
         )
         yield hub
         await hub.tasks.drain()

@@ -5,7 +5,7 @@ What a command needs is imported when it runs: ``penstock --help`` must not wait
 
 from __future__ import annotations
 
-import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +16,9 @@ import typer
 
 if TYPE_CHECKING:
     from penstockd.config import Settings
+
+#: JSON of the supervisor, or what it passes on of another process.
+_MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
 
 #: How long a detached start may take, in seconds: a demo of millions takes minutes.
 START_SECONDS = 3600
@@ -38,7 +41,9 @@ def up(
     if detach:
         _detach(settings, demo, customers)
         return
-    from penstockd.app import StartRefused, run_node
+    import asyncio
+
+    from penstockd.up import StartRefused, run_node
 
     try:
         asyncio.run(run_node(settings, demo_customers=customers if demo else None))
@@ -60,7 +65,9 @@ def migrate(
     apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
 ) -> None:
     """Show how the database differs from the model, and with --apply bring it to it."""
-    from penstockd.app import StartRefused, migrate_store
+    import asyncio
+
+    from penstockd.up import StartRefused, migrate_store
 
     try:
         steps = asyncio.run(migrate_store(_settings(), apply=apply))
@@ -93,8 +100,6 @@ def _settings() -> Settings:
 
 def _detach(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
-    from penstockd.app import ready_file
-
     log = settings.data_dir / "penstock.log"
     argv = [sys.executable, "-m", "penstock.client.cli", "up", f"--customers={customers}"]
     try:
@@ -112,7 +117,7 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
             stderr=output,
             start_new_session=True,
         )
-    ready = ready_file(settings)
+    ready = settings.ready_file
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         if ready.exists() and ready.read_text() == str(child.pid):
@@ -131,4 +136,4 @@ def _since(log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("{"))
+    return "\n".join(line for line in lines if not _MACHINE_LINE.match(line))

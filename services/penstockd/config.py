@@ -15,13 +15,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True)
 
     data_dir: Path = Field(
-        Path(".penstock"),
+        default=Path(".penstock"),
         description="Folder of the embedded database, logs, secrets and demo.json.",
     )
-    host: str = Field("127.0.0.1", description="Address the public port listens on.")
-    port: int = Field(8080, ge=1, le=65535, description="The one public port.")
+    host: str = Field(default="127.0.0.1", description="Address the public port listens on.")
+    port: int = Field(default=8080, ge=1, le=65535, description="The one public port.")
     database_url: str | None = Field(
-        None,
+        default=None,
         repr=False,
         description="PostgreSQL 15 or newer to use instead of the embedded one, as "
         "postgresql://user:password@host:5432/name.",
@@ -33,16 +33,28 @@ class Settings(BaseSettings):
         description="Worker processes; by default one for each core.",
     )
     secret: str | None = Field(
-        None,
+        default=None,
         repr=False,
         min_length=32,
         description="Root secret from which hashes and page tokens are keyed; by default made at "
         "the first start and kept in the data folder. Nodes that share a database share it.",
     )
-    issuer: str = Field("penstock", description="The `iss` claim of the hub's tokens.")
-    audience: str = Field("penstock", description="The `aud` claim of the hub's tokens.")
-    token_minutes: int = Field(15, ge=1, le=15, description="How long a token lives, in minutes.")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    otlp_endpoint: str | None = Field(
-        None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
+    issuer: str = Field(default="penstock", description="The `iss` claim of the hub's tokens.")
+    audience: str = Field(default="penstock", description="The `aud` claim of the hub's tokens.")
+    token_minutes: int = Field(
+        default=15, ge=1, le=15, description="How long a token lives, in minutes."
     )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
+    )
+
+    @property
+    def url(self) -> str:
+        """Where the hub is reached."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def ready_file(self) -> Path:
+        """Holds the process id of the supervisor while its hub is ready."""
+        return self.data_dir / "ready"

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import scalars
-from penstockd.catalog.load import _leaf
+from penstockd.catalog.load import leaf
 from penstockd.catalog.model import Field, FieldClass, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, type_name
 
@@ -122,7 +122,7 @@ class _Message:
             self._members.append((fd.json_name, self.of(of, known), False, None))
             return
         options = fd.GetOptions().Extensions[options_pb2.field]
-        field = _leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
+        field = leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
         if field.repeated:
             if field.element_message is not None:
                 item: Parser = self.of(field.element_message, known)

@@ -85,7 +85,7 @@ def _dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
         )
     message = marked[0]
     options = _options(message, "dataset")
-    fields = tuple(_leaves(message, "", "", FieldClass.INTERNAL, False, comments))
+    fields = tuple(leaves(message, "", "", FieldClass.INTERNAL, False, comments))
     keys = [f for f in fields if f.key]
     if len(keys) != 1 or keys[0].kind is not Kind.STRING or "." in keys[0].path or keys[0].nullable:
         raise ModelError(
@@ -107,7 +107,7 @@ def _dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
     )
 
 
-def _leaves(
+def leaves(
     message: Descriptor,
     prefix: str,
     json_prefix: str,
@@ -121,18 +121,18 @@ def _leaves(
         given = getattr(options, "class")
         field_class = FieldClass(given) if given else inherited
         path, json_path = prefix + fd.name, json_prefix + fd.json_name
-        is_message = fd.type == FieldDescriptor.TYPE_MESSAGE
-        if is_message and not fd.is_repeated and fd.message_type.full_name != _TIMESTAMP:
+        nested_message = _plain_message(fd)
+        if nested_message is not None and not fd.is_repeated:
             if nested and prefix.count(".") > 8:
                 raise ModelError(f"{message.full_name}.{fd.name}: nested too deeply")
-            yield from _leaves(
-                fd.message_type, path + ".", json_path + ".", field_class, True, comments
+            yield from leaves(
+                nested_message, path + ".", json_path + ".", field_class, True, comments
             )
             continue
-        yield _leaf(fd, options, path, json_path, field_class, nested, comments)
+        yield leaf(fd, options, path, json_path, field_class, nested, comments)
 
 
-def _leaf(
+def leaf(
     fd: FieldDescriptor,
     options: options_pb2.FieldOptions,
     path: str,
@@ -141,15 +141,16 @@ def _leaf(
     nested: bool,
     comments: dict[str, str],
 ) -> Field:
+    """The Field of a descriptor that is no nested message; ModelError if none can hold it."""
     element: Field | None = None
-    element_message = None
+    element_message: Descriptor | None = None
     if fd.is_repeated:
-        is_map = fd.message_type is not None and fd.message_type.GetOptions().map_entry
+        entry = fd.message_type
+        is_map = entry is not None and entry.GetOptions().map_entry
         kind = Kind.MAP if is_map else Kind.LIST
-        one = fd.message_type.fields_by_name["value"] if is_map else fd
-        if one.type == FieldDescriptor.TYPE_MESSAGE and one.message_type.full_name != _TIMESTAMP:
-            element_message = one.message_type
-        else:
+        one = entry.fields_by_name["value"] if entry is not None and is_map else fd
+        element_message = _plain_message(one)
+        if element_message is None:
             kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
             element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
         limits: dict[str, Any] = {}
@@ -176,6 +177,12 @@ def _leaf(
     )
 
 
+def _plain_message(fd: FieldDescriptor) -> Descriptor | None:
+    """The type of a message field; None for a scalar and for a Timestamp, which is a value."""
+    message = fd.message_type
+    return None if message is None or message.full_name == _TIMESTAMP else message
+
+
 def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
     encoding = options.WhichOneof("encoding")
     if encoding and fd.type != FieldDescriptor.TYPE_STRING:
@@ -192,7 +199,7 @@ def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
 
 
 def _limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str, Any]:
-    if fd.type == FieldDescriptor.TYPE_ENUM:
+    if fd.enum_type is not None:
         return {"enum_values": {v.name: v.number for v in fd.enum_type.values}}
     if options.WhichOneof("encoding") == "decimal":
         precision, scale = options.decimal.precision or 38, options.decimal.scale or 9

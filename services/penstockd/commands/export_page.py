@@ -48,7 +48,7 @@ async def export_page(
 
     async with hub.database.transaction(snapshot=True) as connection:
         await apply_settings(connection, settings)
-        await connection.copy_from_query(sql, output=take, **target.copy_options)
+        await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())
     parts.append(target.tail())
     token = hub.page_tokens.issue(bound, tuple(ends[0])) if len(ends) > 1 else ""

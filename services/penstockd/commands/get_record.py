@@ -25,4 +25,4 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     if row is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
     call.entry.row_count = 1
-    return query.codec.message(row)
+    return query.codec.message(tuple(row))

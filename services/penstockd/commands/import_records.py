@@ -10,6 +10,7 @@ from typing import Any
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import key_problem
+from penstockd.commands.pipeline import next_item
 from penstockd.errors import (
     ImportFormatInvalid,
     ImportRowInvalid,
@@ -102,7 +103,7 @@ class _Load:
 
         parser = asyncio.create_task(parse())
         try:
-            while (batch := await _next(batches, parser)) is not None:
+            while (batch := await next_item(batches, parser)) is not None:
                 if not self._bad_rows:
                     await self._merge(transaction, batch)
         finally:
@@ -174,16 +175,3 @@ class _Load:
             violations=violations,
             metadata={"bad_rows": str(self._bad_rows)},
         )
-
-
-async def _next(
-    batches: asyncio.Queue[_Parsed | None], parser: asyncio.Task[None]
-) -> _Parsed | None:
-    """The next batch; what the parser raises is raised here."""
-    getting = asyncio.create_task(batches.get())
-    await asyncio.wait({getting, parser}, return_when=asyncio.FIRST_COMPLETED)
-    if not getting.done() and parser.done():
-        getting.cancel()
-        parser.result()
-        return batches.get_nowait()
-    return await getting

@@ -57,7 +57,7 @@ async def list_records(
     token = ""
     if len(rows) > size:
         rows = rows[:size]
-        token = hub.page_tokens.issue(bound, page.position(rows[-1]))
+        token = hub.page_tokens.issue(bound, page.position(tuple(rows[-1])))
     call.entry.row_count = len(rows)
     return [page.codec.message(row[: page.width]) for row in rows], token
 

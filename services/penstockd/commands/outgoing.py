@@ -15,4 +15,4 @@ async def written_record(transaction: WriteTransaction, view: View, key: str) ->
         query.statement.text, *query.statement.arguments(key=key)
     )
     assert row is not None, "a written record is visible to its writer: the guard saw to it"
-    return query.codec.message(row)
+    return query.codec.message(tuple(row))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from penstockd.audit.receipt import Receipt, insert_receipt
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.pipeline import next_item
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.formats import Writer, writer
 from penstockd.policy.model import Action
@@ -71,7 +72,6 @@ async def stream_export(
     try:
         async with hub.database.transaction(snapshot=True) as connection:
             await apply_settings(connection, settings)
-            await send_counted(target.head())
             await _pump(connection, sql, target, send_counted)
         outcome = "OK"
     except Exception:
@@ -89,17 +89,25 @@ async def _pump(
     encoded: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_FRAMES)
 
     async def read() -> None:
+        # The head waits for the first bytes of the read: if that fails, it fails with a status.
+        pending = target.head()
+
         async def take(chunk: bytes) -> None:
-            data = await asyncio.to_thread(target.feed, bytes(chunk))
+            nonlocal pending
+            data = pending + await asyncio.to_thread(target.feed, bytes(chunk))
+            pending = b""
             if data:
                 await encoded.put(data)
 
-        await connection.copy_from_query(sql, output=take, **target.copy_options)
-        await encoded.put(target.tail())
+        await connection.copy_from_query(sql, output=take, format="binary")
+        await encoded.put(pending + target.tail())
         await encoded.put(None)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(read())
-        while (data := await encoded.get()) is not None:
+    reading = asyncio.create_task(read())
+    try:
+        while (data := await next_item(encoded, reading)) is not None:
             if data:
                 await send(data)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

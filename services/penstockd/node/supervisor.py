@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -42,6 +43,8 @@ STOP_SECONDS = 15.0
 STEADY_SECONDS = 10.0
 """A process that lived this long is started again at once; others after growing pauses."""
 LONGEST_PAUSE = 5.0
+FILE_LIMIT = 65_536
+"""Open files that each process may have, if the system lets us say so."""
 EARLY_DEATHS = 3
 """So many ends of one process before the node was ever ready make the start fail."""
 
@@ -109,7 +112,11 @@ async def supervise(
         check_port(node.envoy(node.data))
         sockets = sockets_folder(node.data)
         # The guard of a killed run may still be busy ending that run's processes.
-        guard = await asyncio.to_thread(Guard, sockets / "guard.lock")
+        try:
+            guard = await asyncio.to_thread(Guard, sockets / "guard.lock")
+        except OSError as error:
+            raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
+        _raise_file_limit()
         running = _Running(node, sockets, guard, console)
         with _signals() as asked:
             try:
@@ -234,6 +241,14 @@ class _Running:
         for name, severe in judged:
             path = self._node.logs / f"{name}.log"
             group.create_task(follow(name, path, severe, self._console))
+
+
+def _raise_file_limit() -> None:
+    """Let the children open many connections: the soft limit is often 1024 by tradition only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:

@@ -22,7 +22,7 @@ from penstockd.store.tables import column_type
 #: Masks that turn a value into text, and so fit only fields that hold text.
 TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
 
-_AT = literal_column("'@'")
+_AT: ColumnElement[str] = literal_column("'@'")
 
 
 def fits(field: Field, mask: Mask) -> bool:

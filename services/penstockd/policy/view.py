@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    FromClause,
     Select,
-    Table,
     Text,
     and_,
     any_,
     bindparam,
+    cast,
     exists,
     func,
     literal_column,
@@ -104,7 +105,10 @@ class View:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on the mask too."""
-        return masked(field, self._table.c[field.path], self._masks[field], self._mask_key)
+        column: ColumnElement[Any] = self._table.c[field.path]
+        if field.path == "etag":
+            column = cast(column, Text())
+        return masked(field, column, self._masks[field], self._mask_key)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """Callers' filters do not follow references; only row rules do."""
@@ -183,7 +187,9 @@ class View:
 class RowNames:
     """All fields of a dataset in the clear, references included: what row rules resolve against."""
 
-    def __init__(self, dataset: Dataset, catalog: Catalog, tables: Tables, table: Table) -> None:
+    def __init__(
+        self, dataset: Dataset, catalog: Catalog, tables: Tables, table: FromClause
+    ) -> None:
         self._dataset, self._catalog, self._tables = dataset, catalog, tables
         self._table = table
 

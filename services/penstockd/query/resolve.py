@@ -21,7 +21,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor
 
 from penstockd.catalog import Field, FieldClass, Kind, ModelError
-from penstockd.catalog.load import _leaves as leaves
+from penstockd.catalog.load import leaves
 from penstockd.catalog.values import ValueRefused, default, text_parser
 from penstockd.query.errors import FieldUnknown, FilterError, shown
 from penstockd.query.names import Names, Wrap

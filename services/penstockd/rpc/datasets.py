@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.frames import FRAME_BYTES, http_body
 
 PACKAGE = "penstock.api.v1"
+
+#: How long after the end of an upload its cancellation may become known, in seconds.
+CANCELLATION_GRACE = 0.05
 
 
 def routes(catalog: Catalog) -> Iterator[Route]:
@@ -172,3 +176,6 @@ async def _upload(requests: Any) -> Any:
     """The pieces of an upload as (format, content type, data); the first two count once."""
     async for request in requests:
         yield request.format, request.file.content_type, request.file.data
+    # gRPC's iterator ends in the same way when the call was cancelled, and the cancellation follows
+    # within a few milliseconds: an upload that broke off must not pass for one that is whole.
+    await asyncio.sleep(CANCELLATION_GRACE)

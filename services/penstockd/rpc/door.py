@@ -43,7 +43,7 @@ def install(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
 
 def _generic(
     service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-) -> grpc.GenericRpcHandler[Any, Any]:
+) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(service, dict(handlers))
 
 

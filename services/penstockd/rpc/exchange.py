@@ -53,7 +53,7 @@ class Exchange:
             request_id="",
             method=self.method.path,
             dataset=self.method.dataset,
-            peer=self.metadata.get("x-forwarded-for", self.context.peer()),
+            peer=self.metadata.get("x-envoy-external-address", self.context.peer()),
         )
         self.call = Call(entry, self.hub.policy.current)
         entry.policy_revision = self.call.policy.revision

@@ -91,15 +91,11 @@ def _dataset(view: View) -> datasets_pb2.Dataset:
             datasets_pb2.Field(
                 path=f.path,
                 json_path=f.json_path,
-                type=datasets_pb2.Field.Type.Value(f.kind.name),
+                type=f.kind.name,
                 **{"class": int(f.field_class)},
                 nullable=f.nullable,
                 output_only=f.output_only,
-                mask=(
-                    datasets_pb2.Field.MASK_UNSPECIFIED
-                    if view.mask(f) is Mask.CLEAR
-                    else datasets_pb2.Field.Mask.Value(view.mask(f).name)
-                ),
+                mask=None if view.mask(f) is Mask.CLEAR else view.mask(f).name,
                 description=f.description,
             )
             for f in view.fields()

@@ -46,8 +46,8 @@ class Server:
 
     async def set_serving(self, serving: bool) -> None:
         """What the health service answers, for the server as a whole."""
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        await self._health.set("", status.SERVING if serving else status.NOT_SERVING)
+        reply = health_pb2.HealthCheckResponse
+        await self._health.set("", reply.SERVING if serving else reply.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, give those under way ``grace`` seconds, then cancel them."""

@@ -13,9 +13,9 @@ from sqlalchemy.sql import ClauseElement
 
 from penstockd.store.database import Connection
 
-_DIALECT = asyncpg_dialect()
+_DIALECT: Any = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 #: Renders ``$n`` and no casts, so that a parameter is easy to find; no name or text has a "$".
-_COPY_DIALECT = PGDialect(paramstyle="numeric_dollar")
+_COPY_DIALECT: Any = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # bare
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
@@ -34,7 +34,7 @@ class Statement:
 
 def compile_statement(statement: ClauseElement) -> Statement:
     """Compile for asyncpg. Literals stay bind parameters: none is ever part of the text."""
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    compiled: Any = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return Statement(str(compiled), tuple(compiled.positiontup or ()), dict(compiled.params or {}))
 
 
@@ -44,7 +44,7 @@ def compile_for_copy(statement: ClauseElement) -> tuple[str, Mapping[str, str]]:
     Every parameter becomes an uncorrelated subquery on a transaction-local setting, which
     PostgreSQL evaluates once: so no literal, whoever chose it, is ever part of the text.
     """
-    compiled = statement.compile(
+    compiled: Any = statement.compile(
         dialect=_COPY_DIALECT, compile_kwargs={"render_postcompile": True}
     )
     settings: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from sqlalchemy import (
     REAL,
@@ -31,7 +32,7 @@ HUB_SCHEMA = "hub"
 #: Strings sort by bytes, so that key order is the same in every database and every client.
 _TEXT = Text(collation="C")
 
-_TYPES: Mapping[Kind, TypeEngine[object]] = {
+_TYPES: Mapping[Kind, TypeEngine[Any]] = {
     Kind.STRING: _TEXT,
     Kind.BOOL: Boolean(),
     Kind.INT32: Integer(),
@@ -66,7 +67,7 @@ _DEFAULTS: Mapping[Kind, str] = {
 }
 
 
-def column_type(field: Field) -> TypeEngine[object]:
+def column_type(field: Field) -> TypeEngine[Any]:
     """The SQL type of a field's column. An etag is a number inside and text outside."""
     return BigInteger() if field.path == "etag" else _TYPES[field.kind]
 

@@ -187,10 +187,10 @@ def test_export_to_standard_output_and_to_a_file(hub: Any, run: Run, tmp_path: P
     assert run("export", "customers").out == 'id,notes\nc1,"two\nlines"\nc2,x\n'
     assert hub.requests[-1].format == "CSV"
     ran = run("export", "customers", "--output", "out.csv", "--limit", "5", "--fields", "name")
-    assert ran == Ran(0, "", "out.csv: 2 rows, 30 bytes\n")
+    assert ran == Ran(0, "", "out.csv: 2 rows, 29 bytes\n")
     assert (tmp_path / "out.csv").read_bytes() == b"".join(hub.export_chunks)
     assert (hub.requests[-1].limit, hub.requests[-1].fields) == (5, "name")
-    assert run("export", "customers", "-o", "out.xml").err == "out.xml: 30 bytes\n"
+    assert run("export", "customers", "-o", "out.xml").err == "out.xml: 29 bytes\n"
     assert hub.requests[-1].format == "XML"
     run("export", "customers", "-o", "out.dat", "--format", "ndjson")
     assert hub.requests[-1].format == "NDJSON"

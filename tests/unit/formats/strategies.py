@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -34,17 +33,13 @@ _DOUBLES = st.floats(allow_nan=False) | st.sampled_from([0.1, 1e15, 1e14, 123456
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
     """Decimals with up to ``scale`` digits after the point, trailing zeros kept."""
 
-    def make(parts: tuple[int, int]) -> Decimal:
-        digits, places = parts
-        return abs(Decimal(0)) if not digits else Decimal(digits).scaleb(-places)
+    def make(whole: int, places: int) -> Decimal:
+        digits = tuple(map(int, str(abs(whole))))
+        return Decimal((int(whole < 0), digits, -places))
 
     most = 10**precision - 1
-    whole = st.integers(-most, most) | st.sampled_from([1, 10, 10000, 100000000, -5, most])
-    return st.tuples(whole, st.integers(0, scale)).map(make).map(_exact)
-
-
-def _exact(value: Decimal) -> Decimal:
-    return Decimal(format(value, "f"))
+    whole = st.integers(-most, most) | st.sampled_from([1, 10, 10000, 100000000, -5, most, 0])
+    return st.builds(make, whole, st.integers(0, scale))
 
 
 def value(field: Field) -> st.SearchStrategy[Any]:

@@ -62,7 +62,7 @@ static u8 *integer(u8 *o, int64_t value) {
 }
 
 // The first and last day that we know. asyncpg writes them as -infinity and infinity.
-static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921938;
+static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921939;
 
 // Days since 2000-01-01 -> year-month-day (years 1 to 9999).
 static u8 *date(u8 *o, int32_t days) {

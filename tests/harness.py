@@ -1,0 +1,215 @@
+"""A hub as its users have it: started by the command line, reached through Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP reply, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def reason(self) -> str:
+        """The reason in the ErrorInfo of an error."""
+        for detail in self.json().get("details", []):
+            if detail["@type"].endswith("ErrorInfo"):
+                return str(detail["reason"])
+        raise AssertionError(f"no ErrorInfo in {self.text}")
+
+    def violations(self) -> dict[str, str]:
+        """Field -> description of the BadRequest in an error."""
+        return {
+            v["field"]: v["description"]
+            for d in self.json().get("details", [])
+            if d["@type"].endswith("BadRequest")
+            for v in d["fieldViolations"]
+        }
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class RunningHub:
+    """A hub in a folder of its own on a port of its own."""
+
+    data: Path
+    port: int = field(default_factory=free_port)
+    customers: int = 300
+    environment: dict[str, str] = field(default_factory=dict)
+    _tokens: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def consumers(self) -> dict[str, dict[str, str]]:
+        """The demo's credentials by consumer."""
+        document = json.loads((self.data / "demo.json").read_text())
+        return dict(document["consumers"])
+
+    def env(self) -> dict[str, str]:
+        """The environment of its commands."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+        own = {"PENSTOCK_DATA_DIR": str(self.data), "PENSTOCK_PORT": str(self.port)}
+        return {**clean, **own, **self.environment}
+
+    def command(
+        self, *arguments: str, check: bool = True, input: bytes | None = None, **env: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``penstock`` with arguments."""
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock.client.cli", *arguments],
+            env={**self.env(), **env},
+            input=input,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{arguments}: {done.returncode}\n{done.stderr.decode()}")
+        return done
+
+    def start(self) -> None:
+        """Start with the demo company and wait until it is ready."""
+        self.command("up", "--demo", f"--customers={self.customers}", "--detach")
+
+    def stop(self) -> None:
+        """Stop in order."""
+        self.command("down")
+        self._tokens.clear()
+
+    def token(self, consumer: str) -> str:
+        """An access token; asked for once."""
+        if consumer not in self._tokens:
+            form = {"grant_type": "client_credentials"}
+            credentials = self.consumers[consumer]
+            form |= {k: credentials[k] for k in ("client_id", "client_secret")}
+            reply = self.request(
+                "POST",
+                "/oauth2/token",
+                body=urlencode(form).encode(),
+                headers={"content-type": "application/x-www-form-urlencoded"},
+            )
+            assert reply.status == 200, reply.text
+            self._tokens[consumer] = reply.json()["access_token"]
+        return self._tokens[consumer]
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        consumer: str | None = None,
+        body: bytes | Iterator[bytes] | None = None,
+        json_body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """One HTTP/1.1 call on a connection of its own."""
+        sent = dict(headers or {})
+        if consumer is not None:
+            sent["authorization"] = f"Bearer {self.token(consumer)}"
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+            sent.setdefault("content-type", "application/json")
+        if query:
+            path += "?" + urlencode({k: str(v) for k, v in query.items()})
+        place = urlsplit(self.url)
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body, headers=sent)
+            reply = connection.getresponse()
+            found = {k.lower(): v for k, v in reply.getheaders()}
+            return Reply(reply.status, found, reply.read())
+
+    def get(self, path: str, consumer: str = "admin", **query: object) -> Reply:
+        """GET as a consumer."""
+        return self.request("GET", path, consumer=consumer, query=query)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Its processes of a kind: worker, keeper, envoy, postgres, supervisor."""
+        supervisor = psutil.Process(int((self.data / "ready").read_text()))
+        if name == "supervisor":
+            return [supervisor]
+        found = []
+        for process in supervisor.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if name == "postgres":
+                    matches = process.name() == "postgres" and "-D" in process.cmdline()
+                else:
+                    matches = f"penstockd {name}" in line or process.name() == name
+                if matches:
+                    found.append(process)
+        return found
+
+    def kill(self, name: str) -> None:
+        """Kill -9 the first process of a kind."""
+        self.processes(name)[0].send_signal(signal.SIGKILL)
+
+
+def eventually(check: Any, seconds: float = 30.0) -> Any:
+    """Poll ``check`` until it returns something true; what it raises last is raised at the end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = check()
+        except (AssertionError, OSError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                raise
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets and open to the database's own user."""
+    path = Path(tempfile.mkdtemp(prefix="pen"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
