@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import asyncpg
 import psutil
+
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +55,11 @@ class Reply:
                 return str(detail["reason"])
         raise AssertionError(f"no ErrorInfo in {self.text}")
 
+    @property
+    def request_id(self) -> str:
+        """The id that Envoy gave the call."""
+        return self.headers["x-request-id"]
+
     def violations(self) -> dict[str, str]:
         """Field -> description of the BadRequest in an error."""
         return {
@@ -57,6 +68,11 @@ class Reply:
             if d["@type"].endswith("BadRequest")
             for v in d["fieldViolations"]
         }
+
+
+def new_customer(**values: Any) -> dict[str, Any]:
+    """A customer's record with a key that no other has."""
+    return {"customerId": f"t-{uuid.uuid4().hex[:12]}", "name": "Test", **values}
 
 
 def free_port() -> int:
@@ -80,6 +96,11 @@ class RunningHub:
     def url(self) -> str:
         """Where it is reached."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api_key(self) -> str:
+        """The API key of the admin."""
+        return self.consumers["admin"]["api_key"]
 
     @property
     def consumers(self) -> dict[str, dict[str, str]]:
@@ -166,8 +187,35 @@ class RunningHub:
         """GET as a consumer."""
         return self.request("GET", path, consumer=consumer, query=query)
 
+    def metadata(self, consumer: str) -> tuple[tuple[str, str], ...]:
+        """What a gRPC call of a consumer carries."""
+        return (("authorization", f"Bearer {self.token(consumer)}"),)
+
+    @property
+    def dsn(self) -> str:
+        """The URL of the database, the embedded one unless another was given."""
+        given = self.environment.get("PENSTOCK_DATABASE_URL")
+        return given or EmbeddedPostgres(self.data, sockets_folder(self.data)).dsn
+
+    def sql(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Run SQL on the database as its owner; returns the rows."""
+
+        async def run() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return [tuple(row) for row in await connection.fetch(statement, *arguments)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+    def head(self) -> int:
+        """The number of the newest change in the log, once everything written has a number."""
+        eventually(lambda: self.sql("SELECT count(*) FROM hub.pending") == [(0,)])
+        return int(self.sql("SELECT last_number FROM hub.log_head")[0][0])
+
     def processes(self, name: str) -> list[psutil.Process]:
-        """Its processes of a kind: worker, keeper, envoy, postgres, supervisor."""
+        """Its processes of a kind: worker, keeper, envoy, postgres, backend, guard, supervisor."""
         supervisor = psutil.Process(int((self.data / "ready").read_text()))
         if name == "supervisor":
             return [supervisor]
@@ -177,6 +225,10 @@ class RunningHub:
                 line = " ".join(process.cmdline())
                 if name == "postgres":
                     matches = process.name() == "postgres" and "-D" in process.cmdline()
+                elif name == "backend":
+                    matches = line.startswith("postgres: penstock penstock")
+                elif name == "guard":
+                    matches = line.endswith("guard.py")
                 else:
                     matches = f"penstockd {name}" in line or process.name() == name
                 if matches:

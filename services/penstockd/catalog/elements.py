@@ -23,7 +23,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 def repeated_parser(field: Field) -> Parser:
     """From parsed JSON (see ``values.load_json``) to the canonical LIST or MAP."""
     if field.element_message is not None:
-        item = _Message.of(field.element_message, {})
+        item: Parser = _Message.of(field.element_message, {})
     else:
         assert field.element is not None
         item = _scalar(field.element)
@@ -64,6 +64,8 @@ def _scalar(field: Field) -> Parser:
     parse = scalars.json_parser(field)
     if field.kind in _PLAIN:
         return parse
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE):
+        return lambda value: scalars.to_json(field, parse(value) + 0.0)  # jsonb has no -0
     return lambda value: scalars.to_json(field, parse(value))
 
 
@@ -121,7 +123,8 @@ class _Message:
         if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
             self._members.append((fd.json_name, self.of(of, known), False, None))
             return
-        options = fd.GetOptions().Extensions[options_pb2.field]
+        every: Any = fd.GetOptions()
+        options = every.Extensions[options_pb2.field]
         field = leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
         if field.repeated:
             if field.element_message is not None:

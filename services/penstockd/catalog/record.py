@@ -13,16 +13,16 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.model import Dataset, Field, Kind
 
-Setter = Callable[[Any, Any], None]
+Convert = Callable[[Any], Any]
 Getter = Callable[[Any], Any]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class Codec:
@@ -30,17 +30,19 @@ class Codec:
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
-        self._class = dataset.message_class
-        self._setters = [_setter(f) for f in self.fields]
-        self._getters = [_getter(f) for f in self.fields]
+        self._converts = [
+            (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
+        ]
+        self._shape = _Shape(dataset.message_type, fields, 0)
+        self._getters = [_getter(f) for f in fields]
 
     def message(self, row: Sequence[Any]) -> Message:
-        """The message of a row. What is NULL stays unset."""
-        message = self._class()
-        for put, value in zip(self._setters, row, strict=True):
-            if value is not None:
-                put(message, value)
-        return message
+        """The message of a row. What is NULL stays unset; so is a message of NULLs only."""
+        values = list(row)
+        for i, convert in self._converts:
+            if values[i] is not None:
+                values[i] = convert(values[i])
+        return self._shape.build(values)
 
     def row(self, message: Message) -> list[Any]:
         """What a message holds in each field, unchecked: enums as numbers, decimals and dates as
@@ -48,9 +50,35 @@ class Codec:
         return [get(message) for get in self._getters]
 
 
-def micros(moment: dt.datetime) -> int:
-    """Microseconds since 1970 of an aware time, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
+class _Shape:
+    """One message of a record: which values are its own, and which go to messages within it."""
+
+    def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
+        self._class = message_factory.GetMessageClass(message)
+        steps = [f.steps[depth:] for f in fields]
+        self._own = [(s[0], i) for i, s in enumerate(steps) if len(s) == 1]
+        self._nested: list[tuple[str, list[int], _Shape]] = []
+        for name in dict.fromkeys(s[0] for s in steps if len(s) > 1):
+            places = [i for i, s in enumerate(steps) if len(s) > 1 and s[0] == name]
+            inner = message.fields_by_name[name].message_type
+            assert inner is not None, "a path goes through messages only"
+            shape = _Shape(inner, [fields[i] for i in places], depth + 1)
+            self._nested.append((name, places, shape))
+
+    def build(self, values: Sequence[Any]) -> Message:
+        """The message of those of its values that are not None."""
+        own = {n: values[i] for n, i in self._own if values[i] is not None}
+        for name, places, shape in self._nested:
+            within = [values[i] for i in places]
+            if any(v is not None for v in within):
+                own[name] = shape.build(within)
+        return self._class(**own)
+
+
+def seconds_and_micros(moment: dt.datetime) -> tuple[int, int]:
+    """Whole seconds since 1970 of an aware time, rounded down, and the microseconds on top."""
+    since = moment - _EPOCH
+    return since.days * 86400 + since.seconds, since.microseconds
 
 
 def json_ready(field: Field, value: Any) -> Any:
@@ -94,19 +122,64 @@ def _scalar_json(field: Field, value: Any) -> Any:
     return value
 
 
-def _scalar_value(field: Field, data: Any) -> Any:
-    """What a repeated protobuf field or map takes, of JSON-ready data."""
+def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
+    """From a row's value to what the message's constructor takes; None if they are the same."""
+    if field.path == "etag":
+        return str
     match field.kind:
-        case Kind.ENUM:
-            assert field.enum_values is not None
-            return field.enum_values[data]
-        case Kind.INT64 | Kind.UINT64:
-            return int(data)
-        case Kind.BYTES:
-            return base64.b64decode(data)
-        case Kind.FLOAT | Kind.DOUBLE:
-            return float(data)
-    return data
+        case Kind.DECIMAL:
+            return decimal_text
+        case Kind.DATE:
+            return dt.date.isoformat
+        case Kind.UINT64:
+            return int
+        case Kind.TIMESTAMP:
+            return _timestamp_to_protobuf(dataset)
+        case Kind.LIST | Kind.MAP:
+            return _repeated_to_protobuf(field, dataset)
+    return None
+
+
+def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
+    """Made by hand, since the constructor takes 3 µs for a datetime; the latest is kept, since the
+    rows of an import share their times."""
+    pool = dataset.message_type.file.pool
+    made = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.Timestamp"))
+    latest: tuple[dt.datetime | None, Message | None] = (None, None)
+
+    def convert(value: dt.datetime) -> Message:
+        nonlocal latest
+        kept, message = latest
+        if kept is not value or message is None:
+            seconds, micros = seconds_and_micros(value)
+            message = made(seconds=seconds, nanos=micros * 1000)
+            latest = (value, message)
+        return message
+
+    return convert
+
+
+def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
+    if field.kind is Kind.LIST and field.element and field.element.kind in _AS_IN_JSON:
+        return orjson.loads
+    holder: Descriptor = dataset.message_type
+    for step in field.steps[:-1]:
+        inner = holder.fields_by_name[step].message_type
+        assert inner is not None, "a path goes through messages only"
+        holder = inner
+    holder_class, name = message_factory.GetMessageClass(holder), field.steps[-1]
+
+    def convert(text: str) -> Any:
+        data = orjson.loads(text)
+        if not data:
+            return None
+        return getattr(json_format.ParseDict({name: data}, holder_class()), name)
+
+    return convert
+
+
+#: Kinds whose proto JSON is what a message's constructor takes.
+_AS_IN_JSON = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.DECIMAL, Kind.DATE)
 
 
 def _enum_name(field: Field) -> dict[int, str]:
@@ -132,67 +205,6 @@ def _walk(steps: Sequence[str]) -> Callable[[Any], Any]:
         return record
 
     return walk
-
-
-def _setter(field: Field) -> Setter:
-    name, holder = field.steps[-1], _walk(field.steps[:-1])
-    top = len(field.steps) == 1
-    if field.repeated:
-        return _repeated_setter(field, name, holder)
-    convert: Callable[[Any], Any] | None = None
-    if field.path == "etag":
-        convert = str
-    elif field.kind is Kind.ENUM:
-        assert field.enum_values is not None
-        convert = dict(field.enum_values).__getitem__
-    elif field.kind is Kind.DECIMAL:
-        convert = decimal_text
-    elif field.kind is Kind.DATE:
-        convert = dt.date.isoformat
-    elif field.kind is Kind.UINT64:
-        convert = int
-    elif field.kind is Kind.TIMESTAMP:
-
-        def put_time(record: Any, value: dt.datetime) -> None:
-            seconds, fraction = divmod(micros(value), 1_000_000)
-            stamp = getattr(holder(record), name)
-            stamp.seconds, stamp.nanos = seconds, fraction * 1000
-            if not seconds and not fraction:
-                stamp.SetInParent()
-
-        return put_time
-    if convert is None:
-        if top:
-            return lambda record, value: setattr(record, name, value)
-        return lambda record, value: _put(holder(record), name, value)
-    if top:
-        return lambda record, value: setattr(record, name, convert(value))
-    return lambda record, value: _put(holder(record), name, convert(value))
-
-
-def _put(message: Any, name: str, value: Any) -> None:
-    setattr(message, name, value)
-    # A default value does not mark the nested message as present; the column does.
-    message.SetInParent()
-
-
-def _repeated_setter(field: Field, name: str, holder: Callable[[Any], Any]) -> Setter:
-    element, is_map = field.element, field.kind is Kind.MAP
-
-    def put(record: Any, text: str) -> None:
-        data = orjson.loads(text)
-        if not data:
-            return
-        target = getattr(holder(record), name)
-        if element is None or element.kind is Kind.TIMESTAMP or (is_map):
-            leaf = holder(record)
-            json_format.ParseDict({name: data}, leaf)
-        elif element.kind is Kind.STRING:
-            target.extend(data)
-        else:
-            target.extend([_scalar_value(element, item) for item in data])
-
-    return put
 
 
 def _getter(field: Field) -> Getter:

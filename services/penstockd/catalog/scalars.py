@@ -43,6 +43,8 @@ _WHOLE = {
     Kind.UINT32: (0, 2**32 - 1),
     Kind.UINT64: (0, 2**64 - 1),
 }
+#: The store's driver takes these two for minus infinity and infinity.
+_FIRST_TIME, _LAST_TIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _ODD_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -176,7 +178,7 @@ def type_name(value: Any) -> str:
         (type(None), "null"), (bool, "a boolean"), ((int, float, Decimal), "a number"),
         (str, "a string"), (list, "an array"), (dict, "an object"),
     ):  # fmt: skip
-        if isinstance(value, kinds):  # type: ignore[arg-type]
+        if isinstance(value, kinds):
             return name
     return f"a {type(value).__name__}"
 
@@ -210,7 +212,9 @@ def _text(value: Any) -> str:
 
 def _enum_parser(field: Field) -> Parser:
     values = field.enum_values or {}
-    known = {str(number): name for name, number in reversed(values.items())}
+    known: dict[str, str] = {}
+    for name, number in values.items():
+        known.setdefault(str(number), name)
     known |= {name: name for name in values}
 
     def parse(text: str) -> str:
@@ -242,7 +246,7 @@ def _json_string(value: Any) -> str:
 
 def _json_bool(value: Any) -> bool:
     if value is True or value is False:
-        return value
+        return bool(value)
     raise _type("true or false", value)
 
 
@@ -253,9 +257,11 @@ def _whole_parser(kind: Kind) -> Parser:
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
             raise ValueRefused(f"is {_quote(text)}, not a whole number")
-        if len(digits) > 40 and digits.strip("0"):  # int() itself refuses thousands of digits
-            raise _range(kind)
-        value = int(text[-41:] if len(digits) > 40 else text)
+        if len(digits) > 20:  # int() itself refuses thousands of digits
+            digits = digits.lstrip("0") or "0"
+            if len(digits) > 20:
+                raise _range(kind)
+        value = -int(digits) if text[:1] == "-" else int(digits)
         if low <= value <= high:
             return value
         raise _range(kind)
@@ -352,19 +358,23 @@ def _date(text: str) -> date:
 def _timestamp(text: str) -> datetime:
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
-            return _utc(datetime.fromisoformat(text))  # digits past the sixth are cut off
+            moment = datetime.fromisoformat(text)  # digits past the sixth are cut off
         except ValueError:
             pass
+        else:
+            return _utc(moment)
     raise ValueRefused(f"is {_quote(text)}, not a time such as 2024-02-29T12:00:00Z")
 
 
 def _utc(value: datetime) -> datetime:
-    if value.tzinfo is UTC:
+    if value.tzinfo is not UTC:
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:
+            raise ValueRefused("is a time outside the years 1 to 9999") from None
+    if _FIRST_TIME < value < _LAST_TIME:
         return value
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueRefused("is a time outside the years 1 to 9999") from None
+    raise ValueRefused("is the first or the last moment of all, which stands for infinity")
 
 
 def _shortest(value: float, single: bool) -> str:

@@ -95,14 +95,17 @@ def load_json(text: str | bytes) -> Any:
     """Parses JSON exactly: whole numbers as int, others as Decimal or, if unharmed, float.
 
     Raises ValueRefused for what is no JSON, for an object with the same member twice (of which
-    parsers keep one without a word), for a lone surrogate and for nesting beyond 1,000 levels.
+    parsers keep one without a word), for a lone surrogate and for nesting beyond some 1,000 levels.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValueRefused(f"is not JSON: {error}") from None
     data = text.encode() if isinstance(text, str) else text
-    members = _members(value)
+    try:
+        members = _members(value)
+    except RecursionError:
+        raise ValueRefused("is nested too deeply") from None
     spaced = b" :" in data or b"\t:" in data or b"\n:" in data or b"\r:" in data
     if members < 0 or spaced or data.count(b'":') != members:
         return _load_slowly(data)

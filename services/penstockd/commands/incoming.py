@@ -67,7 +67,8 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
 def key_problem(key: str) -> str:
     """What is wrong with a record's key; "" if nothing is.
 
-    A key is part of a path: it is not empty, not long, and has neither "/" nor control characters.
+    A key is part of a path: it is not empty, not long, has neither "/" nor control characters, and
+    is none of the segments that paths are normalised by.
     """
     if not key:
         return "is required"
@@ -75,6 +76,8 @@ def key_problem(key: str) -> str:
         return f"is longer than {MAX_KEY_BYTES} bytes"
     if "/" in key or not key.isprintable():
         return "holds a character that a key may not have"
+    if key in (".", ".."):
+        return f"may not be '{key}'"
     return ""
 
 

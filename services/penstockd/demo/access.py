@@ -44,6 +44,13 @@ async def put_demo_access(
     return issued
 
 
+async def cover_new_datasets(connection: Connection, catalog: Catalog) -> None:
+    """Let the administrator do all with datasets that the model did not have before."""
+    rows = await connection.fetch("SELECT dataset FROM hub.grant WHERE role_id = 'admin'")
+    if not {d.name for d in catalog} <= {row[0] for row in rows}:
+        await put_role(connection, "admin", CONSUMERS["admin"], _admin(catalog))
+
+
 def _admin(catalog: Catalog) -> Iterator[Grant]:
     for dataset in catalog:
         yield Grant("admin", dataset.name, _ALL, _EVERYTHING, {})

@@ -13,7 +13,7 @@ from penstock.client import Client
 from penstockd.auth.credentials import Credentials
 from penstockd.catalog import Catalog
 from penstockd.demo import DATASETS, generate
-from penstockd.demo.access import put_demo_access
+from penstockd.demo.access import cover_new_datasets, put_demo_access
 from penstockd.store.database import Database
 
 
@@ -47,6 +47,7 @@ class Demo:
                     self._loaded.unlink(missing_ok=True)
                 else:
                     consumers = document["consumers"]
+                    await cover_new_datasets(connection, self._catalog)
                 self._write({"url": self._url, "consumers": consumers})
         finally:
             await database.close()
@@ -56,19 +57,20 @@ class Demo:
         await asyncio.to_thread(self._load)
 
     def welcome(self) -> str:
-        """Where the hub is and what to try first."""
-        document = self._read()
-        assert document is not None, "prepare() wrote it"
-        key = document["consumers"]["crm"]["api_key"]
-        bi = document["consumers"]["bi"]["api_key"]
+        """Where the hub is and what to try first. It holds no secret: it may end up in a log."""
+
+        def curl(consumer: str, path: str) -> str:
+            token = f"$(.venv/bin/penstock token --as {consumer})"
+            return f"  curl -H \"authorization: Bearer {token}\" '{self._url}{path}'"
+
         return "\n".join(
             [
                 "",
                 f"Penstock is ready: {self._url}",
                 f"Credentials of admin, crm and bi: {self._file}",
                 "Try:",
-                f"  curl -H 'x-api-key: {key}' '{self._url}/v1/customers?page_size=3'",
-                f"  curl -H 'x-api-key: {bi}' '{self._url}/v1/customers:export?format=CSV&limit=5'",
+                curl("crm", "/v1/customers?page_size=3"),
+                curl("bi", "/v1/customers:export?format=CSV&limit=5"),
                 "  .venv/bin/penstock export customers --as crm --format xml --output crm.xml",
                 "",
             ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from penstockd.catalog.model import Dataset, Field
+from penstockd.errors import FormatUnknown
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.errors import FormatError, UnknownFormat
+from penstockd.formats.errors import FormatError
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
 from penstockd.formats.kernel import warm
 from penstockd.formats.reading import BadRow, Batch, Reader
@@ -19,7 +20,6 @@ __all__ = [
     "Batch",
     "FormatError",
     "Reader",
-    "UnknownFormat",
     "Writer",
     "pick",
     "reader",
@@ -51,12 +51,12 @@ _MEDIA = {
 
 
 def writer(name: str, dataset: Dataset, fields: Sequence[Field]) -> Writer:
-    """A writer of the format for one export of ``fields``; UnknownFormat if there is none."""
+    """A writer of the format for one export of ``fields``; FormatUnknown if there is none."""
     return WRITERS[_known(name, WRITERS)](dataset, fields)
 
 
 def reader(name: str, dataset: Dataset, fields: Sequence[Field]) -> Reader:
-    """A reader of the format for one file that may hold ``fields``; UnknownFormat if none."""
+    """A reader of the format for one file that may hold ``fields``; FormatUnknown if none."""
     return READERS[_known(name, READERS)](dataset, fields)
 
 
@@ -64,7 +64,7 @@ def pick(format: str, accept: str | None) -> str:
     """The name of the format that a call asks for: by name in any case, else by media types.
 
     ``accept`` is an ``Accept`` or ``Content-Type`` header. Without either, or if it takes
-    anything, it is JSON. Raises UnknownFormat, which lists the formats, for a name that does not
+    anything, it is JSON. Raises FormatUnknown, which lists the formats, for a name that does not
     exist and for a header that names no media type of ours.
     """
     if format:
@@ -75,7 +75,7 @@ def pick(format: str, accept: str | None) -> str:
             group, _, kind = media.partition("/")
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
-    raise UnknownFormat(f"'{(accept or '')[:200]}' is no media type of {_names(WRITERS)}")
+    raise FormatUnknown(f"'{(accept or '')[:200]}' is no media type of {_names(WRITERS)}")
 
 
 def _preferences(accept: str) -> list[tuple[float, int, str]]:
@@ -98,7 +98,7 @@ def _preferences(accept: str) -> list[tuple[float, int, str]]:
 def _known(name: str, formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:
     if (upper := name.upper()) in formats:
         return upper
-    raise UnknownFormat(f"unknown format '{name[:40]}': choose one of {_names(formats)}")
+    raise FormatUnknown(f"unknown format '{name[:40]}': choose one of {_names(formats)}")
 
 
 def _names(formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:

@@ -1,8 +1,4 @@
-"""What can be wrong with a format or a file.
-
-FormatError
-  UnknownFormat
-"""
+"""What can be wrong with a file of a format."""
 
 from __future__ import annotations
 
@@ -14,7 +10,3 @@ class FormatError(Exception):
         super().__init__(reason if row is None else f"row {row}: {reason}")
         self.reason = reason
         self.row = row
-
-
-class UnknownFormat(FormatError):
-    """The format that was asked for does not exist; the message lists those that do."""

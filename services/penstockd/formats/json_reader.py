@@ -84,9 +84,7 @@ class JsonReader(NdjsonReader):
 class _Object:
     """How the members of a message at one level become places in a row."""
 
-    def __init__(
-        self, offered: Sequence[Field], fields: Sequence[Field], depth: int = 0
-    ) -> None:
+    def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int = 0) -> None:
         self._places: dict[str, tuple[int, Parser, str]] = {}
         self._nested: dict[str, _Object] = {}
         self._passed_over: set[str] = set()

@@ -80,9 +80,9 @@ class _Builder:
         return self.add([_MAP if column.kind is Kind.MAP else _LIST, (of,)])
 
     def scalar(self) -> int:
-        return self.known.setdefault("", self.add([_SCALAR])) if "" not in self.known else (
-            self.known[""]
-        )
+        if "" not in self.known:
+            self.known[""] = self.add([_SCALAR])
+        return self.known[""]
 
     def add(self, shape: list[int | bytes | tuple[int]]) -> int:
         self.shapes.append(shape)
@@ -97,12 +97,11 @@ class _Builder:
         return self.known[message.full_name]
 
     def member(self, fd: FieldDescriptor) -> int:
-        one = fd
-        is_map = fd.message_type is not None and fd.message_type.GetOptions().map_entry
-        if is_map:
-            one = fd.message_type.fields_by_name["value"]
-        is_message = one.message_type is not None and one.message_type.full_name != _TIMESTAMP
-        node = self.message(one.message_type) if is_message else self.scalar()
+        of, is_map = fd.message_type, False
+        if of is not None and of.GetOptions().map_entry:
+            of, is_map = of.fields_by_name["value"].message_type, True
+        plain = of is None or of.full_name == _TIMESTAMP
+        node = self.scalar() if of is None or plain else self.message(of)
         return self.add([_MAP if is_map else _LIST, (node,)]) if fd.is_repeated else node
 
     def pack(self, opening: bytes, closing: bytes) -> bytes:
@@ -184,9 +183,7 @@ def _members(
     fields: Sequence[Field], depth: int, json_names: bool
 ) -> list[tuple[str, list[Field]]]:
     """Fields by their name at a depth, in order; ValueError if a message's are not together."""
-    runs = itertools.groupby(
-        fields, lambda f: (f.json_steps if json_names else f.steps)[depth]
-    )
+    runs = itertools.groupby(fields, lambda f: (f.json_steps if json_names else f.steps)[depth])
     found = [(name, list(members)) for name, members in runs]
     if len({name for name, _ in found}) < len(found):
         raise ValueError("the fields of a nested message must stand together, each field once")

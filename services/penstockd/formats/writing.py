@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -25,7 +25,7 @@ _PIECE = 256 << 10  # bytes given to the kernel at once
 
 #: The type in which a kind is read. Floats are printed by PostgreSQL, whose text is the shortest
 #: that reads back as the same number.
-_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[object]]] = {
+_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
     Kind.STRING: ("text", sa.Text()),
     Kind.ENUM: ("text", sa.Text()),
     Kind.BOOL: ("boolean", sa.Boolean()),
@@ -69,10 +69,8 @@ class Writer:
     @overload
     def sql(self, field: Field, column: str) -> str: ...
     @overload
-    def sql(self, field: Field, column: sa.ColumnElement[object]) -> sa.ColumnElement[object]: ...
-    def sql(
-        self, field: Field, column: str | sa.ColumnElement[object]
-    ) -> str | sa.ColumnElement[object]:
+    def sql(self, field: Field, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]: ...
+    def sql(self, field: Field, column: str | sa.ColumnElement[Any]) -> str | sa.ColumnElement[Any]:
         """What to SELECT for a field whose (masked) value is ``column``: SQL text or expression.
 
         It is a cast to the type that the writer reads, which costs nothing where the column has it.
@@ -131,7 +129,9 @@ class Writer:
         self.rows += sum(step.rows for step in steps)
         last = steps[-1]
         if last.status == MALFORMED:
-            column = self.fields[last.detail].path if 0 <= last.detail < len(self.fields) else "?"
+            if last.detail < 0:
+                raise FormatError("the database did not send the columns that were asked for")
+            column = self.fields[last.detail].path
             raise FormatError(f"a value of '{column}' cannot be printed", row=self.rows + 1)
         self._ended = self._ended or last.status == END
         self._rest = b"" if self._ended else piece[sum(step.consumed for step in steps) :]

@@ -142,7 +142,7 @@ class DatasetHandlers:
         query = _query(request)
         page = await export_page(exchange.hub, exchange.call, self.dataset, query, form)
         if page.next_token:
-            await exchange.send_header("penstock-next-page-token", page.next_token)
+            await exchange.send_headers({"penstock-next-page-token": page.next_token})
         return http_body(page.body, page.content_type)
 
     async def stream_export(self, request: Any, exchange: Exchange) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,10 @@ class Exchange:
             self.call.recorded = True
             await self.hub.journal.record(self.call.entry)
 
-    async def send_header(self, name: str, value: str) -> None:
-        """Send a header of the reply; with it the reply begins, so the audit comes first."""
+    async def send_headers(self, headers: Mapping[str, str]) -> None:
+        """Send headers of the reply; with them the reply begins, so the audit comes first."""
         await self.record()
-        await self.context.send_initial_metadata(((name, value),))
+        await self.context.send_initial_metadata(tuple(headers.items()))
 
     async def send(self, frame: bytes) -> None:
         """Send a frame of a streaming reply; the audit entry is durable before the first one."""

@@ -21,6 +21,8 @@ from penstockd.rpc.frames import http_body
 _AUTH = "penstock.hub.v1.Auth"
 _DATASETS = "penstock.hub.v1.Datasets"
 _JSON = "application/json"
+#: RFC 6749 section 5.1.
+_UNSTORED = {"cache-control": "no-store"}
 
 
 def routes() -> Iterator[Route]:
@@ -46,9 +48,12 @@ async def _issue_token(request: Any, exchange: Exchange) -> bytes:
         token = issue_token(exchange.hub, exchange.call, request.data, authorization)
     except TokenRefused as exc:
         exchange.call.entry.outcome = exc.code.upper()
-        status = "401" if exc.code == "invalid_client" else "400"
-        await exchange.send_header("x-http-status", status)
+        headers = {"x-http-status": "400", **_UNSTORED}
+        if exc.code == "invalid_client":
+            headers |= {"x-http-status": "401", "www-authenticate": 'Basic realm="penstock"'}
+        await exchange.send_headers(headers)
         return http_body(orjson.dumps({"error": exc.code, "error_description": str(exc)}), _JSON)
+    await exchange.send_headers(_UNSTORED)
     reply = {
         "access_token": token.access_token,
         "token_type": "Bearer",

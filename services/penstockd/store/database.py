@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import date
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,6 +23,7 @@ _UNAVAILABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of an answer
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -54,6 +56,22 @@ def plain_dsn(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
 
+#: Day 0 of PostgreSQL, as ``date.toordinal`` counts.
+_FIRST_DAY = date(2000, 1, 1).toordinal()
+
+
+async def _take_dates_literally(connection: Any) -> None:
+    """The driver sends and reads 0001-01-01 and 9999-12-31 as -infinity and infinity; here they
+    are days like any other, in every parameter, array, row and COPY of the connection."""
+    await connection.set_type_codec(
+        "date",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda day: (day.toordinal() - _FIRST_DAY,),
+        decoder=lambda days: date.fromordinal(days[0] + _FIRST_DAY),
+    )
+
+
 class Database:
     """A pool of connections. Opened once per process; safe to share between tasks."""
 
@@ -72,6 +90,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=None,
                 max_inactive_connection_lifetime=300,
+                init=_take_dates_literally,
                 server_settings={
                     "application_name": "penstock",
                     "timezone": "UTC",
@@ -113,6 +132,8 @@ class Database:
     async def connect(self) -> Connection:
         """A connection of one's own, outside the pool: for listeners and session locks."""
         with translated():
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )
+            await _take_dates_literally(connection)
+            return connection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -47,10 +46,6 @@ class Defaults:
         """The defaults of a dataset, made once."""
         return cls(dataset)
 
-    def row(self) -> list[Any]:
-        """A new row that holds nothing yet."""
-        return list(self._template)
-
     def value(self, index: int) -> Any:
         """What the field at ``index`` holds when a writer unsets it."""
         return self._template[index]
@@ -63,13 +58,33 @@ class Defaults:
                     if row[i] is None:
                         row[i] = empty
 
+    def complete_columns(self, columns: list[list[Any]]) -> None:
+        """The same for the rows of a batch, given as columns."""
+        for members, implicit in self._nested:
+            lacking = [(i, empty) for i, empty in implicit if None in columns[i]]
+            if not lacking:
+                continue
+            within = [columns[i] for i in members]
+            present = [any(v is not None for v in row) for row in zip(*within, strict=True)]
+            for i, empty in lacking:
+                columns[i] = [
+                    empty if v is None and there else v
+                    for v, there in zip(columns[i], present, strict=True)
+                ]
 
-def stored_row(fields: Sequence[Field], row: list[Any]) -> list[Any]:
+
+def stored_row(fields: tuple[Field, ...], row: list[Any]) -> list[Any]:
     """Turn canonical values into those the database takes, in place: LIST and MAP as JSON text."""
-    for i, field in enumerate(fields):
-        if field.repeated and row[i] is not None:
+    for i in repeated_places(fields):
+        if row[i] is not None:
             row[i] = orjson.dumps(row[i]).decode()
     return row
+
+
+@functools.lru_cache(1024)
+def repeated_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
+    """Where LIST and MAP stand among fields."""
+    return tuple(i for i, f in enumerate(fields) if f.repeated)
 
 
 def unchanged(field: Field, old: Any, new: Any) -> bool:
@@ -77,7 +92,8 @@ def unchanged(field: Field, old: Any, new: Any) -> bool:
     if field.repeated and old is not None and new is not None:
         return bool(orjson.loads(old) == orjson.loads(new))
     if isinstance(old, Decimal) and isinstance(new, Decimal):
-        return old.as_tuple() == new.as_tuple()
+        # As text, since the driver reads 10000 as 1E+4: the same digits, another exponent.
+        return format(old, "f") == format(new, "f")
     if isinstance(old, float) and isinstance(new, float):
         return old == new or (old != old and new != new)
     return bool(old == new)

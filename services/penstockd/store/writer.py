@@ -6,22 +6,23 @@ COPY to a temporary table when they are many) and one statement merges them and 
 
 from __future__ import annotations
 
+import asyncio
 import enum
-import functools
-from collections.abc import AsyncIterator, Sequence
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from penstockd.catalog import Dataset, Field
-from penstockd.catalog.record import Codec
 from penstockd.errors import Conflict, EtagMismatch, RecordExists, RecordNotFound, Violation
 from penstockd.store.database import Connection, Database
 from penstockd.store.merge import Merge
 from penstockd.store.rows import Defaults, unchanged
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.sql import Statement
+from penstockd.store.staging import Staged, Stager
 
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
@@ -132,7 +133,7 @@ class WriteTransaction:
             raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
         values = [row[f.path] for f in dataset.fields]
         _check_etag(dataset, key, row["etag"], etag)
-        before = _codec(dataset).message(values).SerializeToString(deterministic=True)
+        before = Stager.of(dataset).image(values)
         await self.connection.execute(
             Merge.of(dataset).delete, key, self.logged, dataset.name, int(Operation.DELETED), before
         )
@@ -144,23 +145,12 @@ class WriteTransaction:
         pending: Sequence[tuple[int, Sequence[Any]]],
         guard: Guard,
         counts: Counts,
-    ) -> list[tuple[Any, ...]]:
-        """Lock what exists and work out the rows to merge: (ordinal, before, after, *values)."""
+    ) -> Staged:
+        """Lock what exists and work out the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
-        staged: list[tuple[Any, ...]] = []
-        for index, row in pending:
-            current = existing.get(row[plan.key_at])
-            if current is None:
-                full, before = plan.create(row), None
-            else:
-                changed = plan.change(index, row, current)
-                if changed is None:
-                    counts.unchanged += 1
-                    continue
-                full, before = changed
-            after = plan.codec.message(full).SerializeToString(deterministic=True)
-            staged.append((len(staged), before, after, *full))
-        return staged
+        if len(pending) > SMALL_BATCH:
+            return await asyncio.to_thread(plan.stage, pending, existing, counts)
+        return plan.stage(pending, existing, counts)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
@@ -174,25 +164,30 @@ class WriteTransaction:
         if await self.connection.fetchval(statement.text, *statement.arguments(keys=keys)):
             raise RecordNotFound("a record would leave the rows that you may see")
 
-    async def _merge(
-        self, dataset: Dataset, staged: Sequence[tuple[Any, ...]], counts: Counts
-    ) -> set[str]:
+    async def _merge(self, dataset: Dataset, staged: Staged, counts: Counts) -> set[str]:
         """Merge and log the staged rows; returns keys that another transaction inserted first."""
         merge = Merge.of(dataset)
         constants = (self.logged, dataset.name, int(Operation.CREATED), int(Operation.UPDATED))
         if len(staged) <= SMALL_BATCH:
-            columns = [list(column) for column in zip(*staged, strict=True)]
-            lost = await self.connection.fetch(merge.from_arrays, *constants, *columns)
+            ordinals = list(range(len(staged)))
+            lost = await self.connection.fetch(
+                merge.from_arrays, *constants, ordinals, *staged.columns
+            )
         else:
             if dataset.name not in self.staged:
                 await self.connection.execute(merge.create_stage)
                 self.staged.add(dataset.name)
-            await self.connection.copy_records_to_table(
-                merge.stage, records=staged, columns=merge.stage_columns, schema_name="pg_temp"
+            text = await asyncio.to_thread(Stager.of(dataset).copy_text, staged)
+            await self.connection.copy_to_table(
+                merge.stage,
+                source=io.BytesIO(text),
+                columns=merge.stage_columns,
+                schema_name="pg_temp",
+                format="text",
             )
             lost = await self.connection.fetch(merge.from_stage, *constants)
             await self.connection.execute(merge.clear_stage)
-        created = sum(1 for row in staged if row[1] is None) - len(lost)
+        created = staged.columns[0].count(None) - len(lost)
         counts.created += created
         counts.updated += len(staged) - created - len(lost)
         self.logged += len(staged) - len(lost)
@@ -212,13 +207,12 @@ class _Plan:
     ) -> None:
         self.dataset, self.mode, self.etag = dataset, mode, etag
         self.revision, self.time = transaction.revision, transaction.time
-        self.codec = _codec(dataset)
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
         self.fields = fields
         self.key_at = next(i for i, f in enumerate(fields) if f.key)
         self.defaults = Defaults.of(dataset)
-        self._create_at, self._update_at = position["create_time"], position["update_time"]
+        self._update_at = position["update_time"]
         self._etag_at = position["etag"]
 
     def check_keys(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -231,23 +225,38 @@ class _Plan:
                 raise DuplicateKey(i, row[self.key_at])
             seen.add(row[self.key_at])
 
-    def create(self, row: Sequence[Any]) -> list[Any]:
-        """The full row of a new record."""
-        if self.mode is Mode.UPDATE:
-            raise RecordNotFound(f"{self.dataset.singular} '{row[self.key_at]}' does not exist")
-        full = self.defaults.row()
-        for target, value in zip(self.targets, row, strict=True):
-            if value is not None:
-                full[target] = value
-        self.defaults.complete(full)
-        full[self._create_at] = full[self._update_at] = self.time
-        full[self._etag_at] = self.revision
-        return full
+    def stage(
+        self,
+        pending: Sequence[tuple[int, Sequence[Any]]],
+        existing: Mapping[str, Any],
+        counts: Counts,
+    ) -> Staged:
+        """The rows to merge, given those that exist; what is as wanted is counted as unchanged."""
+        stager, staged = Stager.of(self.dataset), Staged()
+        new: list[Sequence[Any]] = []
+        changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
+        for index, row in pending:
+            current = existing.get(row[self.key_at])
+            if current is None:
+                new.append(row)
+            elif (pair := self.change(index, row, current)) is not None:
+                changed.append(pair)
+            else:
+                counts.unchanged += 1
+        if new:
+            if self.mode is Mode.UPDATE:
+                raise RecordNotFound(
+                    f"{self.dataset.singular} '{new[0][self.key_at]}' does not exist"
+                )
+            staged.add(stager.new(self.fields, new, self.time, self.revision))
+        if changed:
+            staged.add(stager.changed(changed))
+        return staged
 
     def change(
         self, index: int, row: Sequence[Any], current: Any
-    ) -> tuple[list[Any], bytes] | None:
-        """The full row of a changed record and its before-image; None if nothing changes."""
+    ) -> tuple[list[Any], list[Any]] | None:
+        """The full row of an existing record and what it becomes; None if nothing changes."""
         key = row[self.key_at]
         if self.mode is Mode.CREATE:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
@@ -268,7 +277,7 @@ class _Plan:
         ):
             return None
         full[self._update_at], full[self._etag_at] = self.time, self.revision
-        return full, self.codec.message(old).SerializeToString(deterministic=True)
+        return old, full
 
 
 class Writer:
@@ -293,11 +302,6 @@ class Writer:
                 )
         if transaction.logged:
             self._sequencer.nudge()
-
-
-@functools.cache
-def _codec(dataset: Dataset) -> Codec:
-    return Codec(dataset, dataset.fields)
 
 
 def _check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:

@@ -41,7 +41,9 @@ message Thing {
   message Part {
     string part_name = 1;
     int64 amount = 2;
-    optional string unit_price = 3 [(penstock.options.v1.field).decimal = {precision: 18, scale: 4}];
+    optional string unit_price = 3 [(penstock.options.v1.field).decimal = {
+      precision: 18, scale: 4
+    }];
     Color color = 4;
     repeated Part parts = 5;
     map<string, double> extra_sizes = 6;
@@ -149,7 +151,7 @@ class Shelf:
 
         async def take(data: bytes) -> None:
             for at in range(0, len(data), chunk):
-                output.extend(await asyncio.to_thread(writer.feed, data[at : at + chunk]))
+                output.extend(writer.feed(data[at : at + chunk]))
 
         columns = ", ".join(writer.sql(f, f'"{f.path}"') for f in fields)
         await self.connection.copy_from_query(
@@ -178,7 +180,8 @@ async def shelf(database: str, things: Dataset) -> AsyncIterator[Shelf]:
         await connection.execute(f'CREATE TABLE things ("#" integer, {columns})')
         yield Shelf(connection, things)
     finally:
-        await connection.close()
+        # close() waits for ever where a sink raised at the end of its stream.
+        connection.terminate()
 
 
 def writable(dataset: Dataset) -> tuple[Field, ...]:
@@ -191,7 +194,7 @@ def read(
 ) -> tuple[formats.Reader, list[list[Any]], list[formats.BadRow]]:
     """All rows of a file that is fed in pieces of ``chunk`` bytes."""
     reader = formats.reader(name, dataset, dataset.fields)
-    batches = []
+    batches: list[formats.Batch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
     batches += reader.close()

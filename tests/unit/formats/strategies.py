@@ -107,9 +107,8 @@ def row(dataset: Dataset, fields: tuple[Field, ...]) -> st.SearchStrategy[list[A
         complete(found)
         return found
 
-    columns = [
-        st.none() | (one := special.get(f.path, value(f))) if f.nullable else
-        special.get(f.path, value(f))
-        for f in fields
-    ]  # fmt: skip
+    columns = []
+    for field in fields:
+        column = special.get(field.path, value(field))
+        columns.append(st.none() | column if field.nullable else column)
     return st.tuples(*columns).map(finish)

@@ -108,7 +108,7 @@ JSON_ROWS: list[tuple[Any, str, str]] = [
     ('{"thingId":"a","large":9223372036854775808}', "large", "out of range"),
     ('{"thingId":"a","large":' + "9" * 5000 + "}", "", "is not JSON"),
     ('{"thingId":"a","price":NaN}', "", "is not JSON"),
-    ('{"thingId":"a","price":1e400}', "price", "out of range"),
+    ('{"thingId":"a","price":1e300}', "price", "out of range"),
     ('{"thingId":"a","price":0.1234567891}', "price", "more than 9 digits"),
     ('{"thingId":"a","title":"\\ud800"}', "", "is not JSON"),
     ('{"thingId":"a","title":"\\u0000"}', "title", "forbidden character U+0000 at position 1"),
@@ -116,7 +116,7 @@ JSON_ROWS: list[tuple[Any, str, str]] = [
     ('{"thingId":"a","labels":["x",null]}', "labels", "at [1]: must be a string, not null"),
     ('{"thingId":"a","allParts":[{"unitPrice":"x"}]}', "all_parts", "at [0].unitPrice: is 'x'"),
     ('{"thingId":' * 100_000, "", "is not JSON"),
-    ('{"thingId":"a","labels":' + "[" * 1015 + "]" * 1015 + "}", "labels", "must be a string"),
+    ('{"thingId":"a","labels":' + "[" * 1015 + "]" * 1015 + "}", "", "nested too deeply"),
 ]
 
 
@@ -135,8 +135,8 @@ def test_a_bad_row_of_ndjson_is_named(
     [
         (b"", "the file ends before"),
         (b'{"thingId":"a"}', "must hold one JSON array"),
-        (b'[{"thingId":"a"}', "row 2: the file ends before"),
-        (b'[{"thingId":"a"', "row 1: the file ends before"),
+        (b'[{"thingId":"a"}', "the file ends before"),
+        (b'[{"thingId":"a"', "the file ends before"),
         (b'[{"thingId":"a"}{"thingId":"b"}]', "parted by commas"),
         (b'[{"thingId":"a"},]', "element of the array is missing"),
         (b"[,]", "element of the array is missing"),
@@ -160,7 +160,10 @@ def test_an_array_may_be_laid_out_freely(things: Dataset, chunk: int) -> None:
 
 
 def test_numbers_are_exact(things: Dataset) -> None:
-    line = b'{"thingId":"a","price":12.50,"weight":12.50,"large":9007199254740993,"largePositive":18446744073709551615}'
+    line = (
+        b'{"thingId":"a","price":12.50,"weight":12.50,'
+        b'"large":9007199254740993,"largePositive":18446744073709551615}'
+    )
     reader, rows, _ = read("ndjson", things, line)
     found = {f.path: v for f, v in zip(reader.fields, rows[0], strict=True)}
     assert str(found["price"]) == "12.50" and found["weight"] == 12.5
@@ -177,7 +180,7 @@ def test_noise_never_crashes_a_reader(things: Dataset, name: str) -> None:
     start = {"CSV": b"thing_id,title\n", "JSON": b"[", "NDJSON": b""}[name]
     for _ in range(500):
         data = start + b"".join(rng.choices(parts, k=rng.randrange(60)))
-        results = []
+        results: list[Any] = []
         for chunk in (1 << 20, rng.randrange(1, 9)):
             try:
                 _, rows, bad = read(name, things, data, chunk)

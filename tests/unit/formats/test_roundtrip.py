@@ -21,9 +21,8 @@ from .strategies import row
 FORMATS = ("CSV", "NDJSON", "JSON")
 
 
-def sample(things: Dataset, count: int, seed: int) -> list[list[Any]]:
-    """Random rows; the seed makes them again."""
-    print(f"seed {seed}")
+def sample(things: Dataset, count: int) -> list[list[Any]]:
+    """Rows that Hypothesis finds, the same at each run."""
     rows: list[list[Any]] = []
 
     @settings(
@@ -43,7 +42,7 @@ def sample(things: Dataset, count: int, seed: int) -> list[list[Any]]:
 @pytest.fixture(scope="module")
 def rows(things: Dataset) -> list[list[Any]]:
     """Rows that hold every kind of value."""
-    return sample(things, 300, 1)
+    return sample(things, 150)
 
 
 @pytest.mark.parametrize("name", FORMATS)

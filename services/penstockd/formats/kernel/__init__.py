@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 
@@ -55,11 +55,11 @@ class Kernel:
     def __init__(self, plan: bytes = b"") -> None:
         engine, module = _module()
         self._store = Store(engine)
-        self._exports: Any = Instance(self._store, module, []).exports(self._store)
+        self._exports = Instance(self._store, module, []).exports(self._store)
         memory, heap = self._exports["memory"], self._exports["__heap_base"]
         assert isinstance(memory, Memory) and isinstance(heap, Global)
         self._memory = memory
-        self._results: int = self._exports["results"](self._store)
+        self._results: int = self._function("results")(self._store)
         self._plan = _align(heap.value(self._store))
         self._in = _align(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
@@ -93,12 +93,15 @@ class Kernel:
         return self._call("split_json", out, self._in, len(data), out, int(final), state)
 
     def _call(self, name: str, out: int, *args: int) -> Taken:
-        function = self._exports[name]
-        assert isinstance(function, Func)
-        status: int = function(self._store, *args)
+        status: int = self._function(name)(self._store, *args)
         base = self._address()
         consumed, produced, rows, detail = (ctypes.c_int32 * 4).from_address(base + self._results)
         return Taken(consumed, ctypes.string_at(base + out, produced), rows, detail, status)
+
+    def _function(self, name: str) -> Func:
+        function = self._exports[name]
+        assert isinstance(function, Func)
+        return function
 
     def _write(self, at: int, data: bytes) -> int:
         """Puts ``data`` at an offset of the memory; returns the first free offset after it."""

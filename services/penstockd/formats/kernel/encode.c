@@ -472,6 +472,7 @@ EXPORT(encode) int32_t encode(const Plan *plan, const u8 *in, int32_t size, u8 *
     int32_t n = measure(plan, p, end);
     if (n <= 0) {
       status = n < 0 ? MALFORMED : DONE;
+      result.detail = n; // of MALFORMED: no column, the row itself
       break;
     }
     int64_t most = (int64_t)n * PER_BYTE + plan->literals + (int64_t)plan->columns * PER_COLUMN;

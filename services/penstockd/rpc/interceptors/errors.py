@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import grpc
 import structlog
 
 from penstockd.rpc.exchange import Exchange
@@ -27,5 +28,9 @@ async def errors(exchange: Exchange) -> AsyncIterator[None]:
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
         code, status = status_of(exc, entry.request_id)
-        details = (("grpc-status-details-bin", status.SerializeToString()),)
-        await exchange.context.abort(code, status.message, details)
+        trailers: list[tuple[str, str | bytes]] = [
+            ("grpc-status-details-bin", status.SerializeToString())
+        ]
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
+        await exchange.context.abort(code, status.message, tuple(trailers))

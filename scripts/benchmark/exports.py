@@ -1,0 +1,82 @@
+"""StreamExport over REST through Envoy, beside ``psql \\copy … csv`` of the same columns."""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from benchmark.database import database_url, wait_until_quiet
+from benchmark.processes import usage
+from benchmark.table import Row
+from harness import RunningHub
+from penstockd.node.postgres import psql
+
+#: Format -> the demanded part of psql's rows a second.
+DEMANDS = {"CSV": 0.9, "NDJSON": 0.5, "JSON": 0.5, "XML": 0.4}
+
+
+@dataclass
+class _Figures:
+    seconds: list[float] = field(default_factory=list)
+    first_byte: list[float] = field(default_factory=list)
+    gained: list[float] = field(default_factory=list)
+    cpu: str = ""
+
+
+def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
+    """Every format and the reference in turn, so that all see the same machine."""
+    wait_until_quiet(hub)
+    reference: list[float] = []
+    figures = {name: _Figures() for name in DEMANDS}
+    masked = _Figures()
+    for _ in range(rounds):
+        reference.append(_reference(hub))
+        for name, found in figures.items():
+            _export(hub, "admin", name, found)
+        _export(hub, "bi", "CSV", masked)
+    best = statistics.median(reference)
+    found_rows = [Row("psql \\copy … csv", rows / best, "rows/s")]
+    for name, found in figures.items():
+        ratio = best / statistics.median(found.seconds)
+        found_rows.append(
+            Row(f"export {name}, ratio to psql", ratio, "", DEMANDS[name], note=found.cpu)
+        )
+    every = figures.values()
+    gained = max(max(f.gained) for f in every)
+    first = max(statistics.median(f.first_byte) for f in every) * 1000
+    return [
+        *found_rows,
+        Row("memory gained by the workers", gained, "MiB", 64, at_most=True),
+        Row("first byte, slowest format", first, "ms", 200, at_most=True),
+        Row("export CSV as bi (masks, row rule)", statistics.median(masked.seconds), "s"),
+    ]
+
+
+def _reference(hub: RunningHub) -> float:
+    copy = "\\copy (select * from data.customers order by customer_id) to /dev/null csv header"
+    start = time.perf_counter()
+    subprocess.run([psql(), database_url(hub), "-qc", copy], check=True)
+    return time.perf_counter() - start
+
+
+def _export(hub: RunningHub, consumer: str, name: str, found: _Figures) -> None:
+    place = urlsplit(hub.url)
+    headers = {"authorization": f"Bearer {hub.token(consumer)}"}
+    with usage(hub) as used:
+        start = time.perf_counter()
+        connection = http.client.HTTPConnection(place.hostname or "", place.port)
+        connection.request("GET", f"/v1/customers:export?format={name}", headers=headers)
+        reply = connection.getresponse()
+        assert reply.status == 200, reply.read()
+        size = len(reply.read(1))
+        found.first_byte.append(time.perf_counter() - start)
+        while chunk := reply.read(1 << 20):
+            size += len(chunk)
+        found.seconds.append(time.perf_counter() - start)
+        connection.close()
+    found.gained.append(used.gained_mib)
+    found.cpu = used.text()

@@ -1,0 +1,265 @@
+"""What every REST call can rely on: paths, parameters, errors, request ids, formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from harness import ROOT, Reply, RunningHub, eventually, new_customer
+
+FORMATS = {
+    "CSV": "text/csv",
+    "JSON": "application/json",
+    "NDJSON": "application/x-ndjson",
+    "XML": "application/xml",
+}
+
+
+def test_the_hub_is_healthy(hub: RunningHub) -> None:
+    reply = hub.request("GET", "/healthz")
+    assert (reply.status, reply.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1/nothing"),
+        ("GET", "/v2/customers"),
+        ("GET", "/v1/customers/c00000001/orders"),
+        ("GET", "/v1/customers:nothing"),
+        ("POST", "/v1/customers/c00000001"),
+        ("PUT", "/v1/customers/c00000001"),
+        ("DELETE", "/v1/customers"),
+        ("OPTIONS", "/v1/customers"),
+        ("GET", "/oauth2/token"),
+    ],
+)
+def test_an_unknown_method_or_path_is_not_found(hub: RunningHub, method: str, path: str) -> None:
+    reply = hub.request(method, path, consumer="admin")
+    assert reply.status == 404
+    message = "no such method and path"
+    assert reply.json() == {"code": 5, "message": message, "requestId": reply.request_id}
+
+
+def test_head_has_no_body(hub: RunningHub) -> None:
+    reply = hub.request("HEAD", "/v1/customers", consumer="admin")
+    assert (reply.status, reply.body) == (404, b"")
+
+
+def test_an_unknown_query_parameter_is_refused(hub: RunningHub) -> None:
+    reply = hub.get("/v1/customers", pagesize=1)
+    assert reply.status == 400
+    assert (reply.json()["code"], reply.json()["requestId"]) == (3, reply.request_id)
+    assert "pagesize" in reply.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "customer_id",
+        "customerId",
+        "customer%5Fid",
+        "customer%49d",
+        "%63ustomer_id",
+        "customer_id%00",
+    ],
+)
+def test_a_query_parameter_does_not_change_whom_a_path_names(hub: RunningHub, name: str) -> None:
+    reply = hub.get(f"/v1/customers/c00000001?{name}=c00000002")
+    assert reply.status == (400 if "%" in name else 200)
+    assert "c00000002" not in reply.text
+    reply = hub.request("DELETE", f"/v1/customers/absent-1?{name}=c00000002", consumer="admin")
+    assert reply.status == (400 if "%" in name else 404)
+    assert hub.get("/v1/customers/c00000002").status == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["customer.customer_id", "customer.customerId", "customer%2Ecustomer_id"],
+)
+def test_nor_does_it_change_the_record_that_is_written(hub: RunningHub, name: str) -> None:
+    record = new_customer()
+    path = f"/v1/customers/{record['customerId']}"
+    assert hub.request("POST", "/v1/customers", consumer="admin", json_body=record).status == 200
+    before = hub.get("/v1/customers/c00000002").json()
+    body = {"notes": "n"}
+    hub.request("PATCH", f"{path}?{name}=c00000002", consumer="admin", json_body=body)
+    assert hub.get("/v1/customers/c00000002").json() == before
+    assert hub.get(path).json()["name"] == "Test"
+
+
+def test_a_blank_in_a_query_is_a_plus_or_percent_20(hub: RunningHub) -> None:
+    for text in ("name+%3D+%22Patricia+Smith%22", "name%20%3D%20%22Patricia%20Smith%22"):
+        reply = hub.get(f"/v1/customers?page_size=1&filter={text}&fields=name")
+        assert reply.json()["customers"] == [{"name": "Patricia Smith"}], reply.text
+    reply = hub.get("/v1/customers?fields=phone&page_size=1&filter=phone%3D%22%2B1*%22")
+    assert reply.json()["customers"][0]["phone"].startswith("+1 ")
+
+
+def error_calls(hub: RunningHub) -> list[tuple[int, int, str, Reply]]:
+    """HTTP status, code, reason and the reply of calls that fail, each in its own way."""
+    return [
+        (400, 3, "FILTER_INVALID", hub.get("/v1/customers", filter="name =")),
+        (400, 3, "FIELD_UNKNOWN", hub.get("/v1/customers", fields="nothing")),
+        (401, 16, "UNAUTHENTICATED", hub.request("GET", "/v1/customers")),
+        (403, 7, "PERMISSION_DENIED", hub.get("/v1/products", "crm")),
+        (404, 5, "RECORD_NOT_FOUND", hub.get("/v1/customers/absent")),
+        (400, 3, "FORMAT_UNKNOWN", hub.get("/v1/customers:export", format="YAML")),
+        (400, 3, "ORDER_INVALID", hub.get("/v1/customers:export", order_by="tags")),
+        (400, 3, "FILTER_INVALID", hub.get("/v1/customers:exportPage", filter="name =")),
+    ]
+
+
+def test_errors_have_one_shape(hub: RunningHub) -> None:
+    for status, code, reason, reply in error_calls(hub):
+        assert (reply.status, reply.json()["code"]) == (status, code), reply.text
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.reason == reason
+        assert reply.json()["message"]
+        details = {d["@type"].rpartition(".")[2]: d for d in reply.json()["details"]}
+        assert details["ErrorInfo"]["domain"] == "penstock"
+        assert details["RequestInfo"]["requestId"] == reply.request_id
+        assert not [h for h in reply.headers if h.startswith("grpc-")]
+
+
+def test_every_call_has_an_id_that_the_caller_cannot_choose(hub: RunningHub) -> None:
+    given = "chosen-by-the-caller"
+    replies = [
+        hub.request("GET", path, headers={"x-request-id": given})
+        for path in ("/v1/customers", "/v1/customers", "/nothing", "/healthz")
+    ]
+    ids = {reply.request_id for reply in replies}
+    assert len(ids) == len(replies)
+    assert given not in ids
+
+
+def test_the_access_log_has_a_line_of_json_for_each_call(hub: RunningHub) -> None:
+    secret = "c00000001-filtered"
+    reply = hub.get("/v1/customers", filter=f'customer_id = "{secret}"')
+    log = hub.data / "log" / "access.log"
+
+    def line() -> dict[str, Any] | None:
+        for text in log.read_text().splitlines():
+            entry: dict[str, Any] = json.loads(text)
+            if entry["request_id"] == reply.request_id:
+                return entry
+        return None
+
+    entry = eventually(line)
+    assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/v1/customers", 200)
+    assert (entry["sub"], entry["grpc_status"]) == ("admin", "OK")
+    assert entry["duration_ms"] >= 0 and entry["bytes_sent"] == len(reply.body)
+    assert secret not in log.read_text(), "filters may hold personal data"
+
+
+@pytest.mark.parametrize("path", ["/v1/customers:export", "/v1/customers:exportPage"])
+def test_the_format_is_that_of_the_accept_header(hub: RunningHub, path: str) -> None:
+    bound = {"limit": 3} if path.endswith("export") else {"page_size": 3}
+
+    def ask(accept: str | None, **query: str) -> Reply:
+        headers = {"accept": accept} if accept else {}
+        return hub.request("GET", path, consumer="admin", query={**bound, **query}, headers=headers)
+
+    bodies = {}
+    for name, media in FORMATS.items():
+        reply = ask(media)
+        assert reply.status == 200, reply.text
+        assert reply.headers["content-type"].split(";")[0] == media
+        assert reply.body == ask("image/png", format=name).body, "format comes before accept"
+        bodies[name] = reply.body
+    assert len(set(bodies.values())) == len(FORMATS)
+    for accept, name in {
+        "text/csv;q=0.5, application/xml": "XML",
+        "text/html, text/*": "CSV",
+        "*/*": "JSON",
+        "application/ndjson": "NDJSON",
+    }.items():
+        assert ask(accept).body == bodies[name], accept
+    assert ask(None).body == bodies["JSON"]
+    refused = ask("image/png, text/html")
+    assert (refused.status, refused.reason) == (400, "FORMAT_UNKNOWN")
+    assert all(name in refused.json()["message"] for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/customers", {"page_size": 100}),
+        ("/v1/customers:export", {"format": "CSV"}),
+        ("/v1/customers:export", {"format": "NDJSON"}),
+        ("/v1/customers:exportPage", {"format": "XML"}),
+    ],
+)
+def test_replies_are_compressed_for_who_wants_it(
+    hub: RunningHub, path: str, query: dict[str, Any]
+) -> None:
+    plain = hub.get(path, **query)
+    assert "content-encoding" not in plain.headers
+    headers = {"accept-encoding": "gzip"}
+    packed = hub.request("GET", path, consumer="admin", query=query, headers=headers)
+    assert packed.headers["content-encoding"] == "gzip"
+    assert len(packed.body) < len(plain.body) / 2
+    assert gzip.decompress(packed.body) == plain.body
+
+
+def test_a_body_beyond_the_limit_is_refused(hub: RunningHub) -> None:
+    body = b'{"customerId": "big", "notes": "' + b"x" * (17 << 20) + b'"}'
+    headers = {"content-type": "application/json"}
+    reply = hub.request("POST", "/v1/customers", consumer="admin", body=body, headers=headers)
+    assert reply.status == 413
+    assert reply.json()["requestId"] == reply.request_id
+    assert hub.get("/v1/customers/big").status == 404
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"x"', b'{"name": 1e}', b"\xff\xfe", b'{"name": "\\ud800"}']
+)
+def test_a_body_that_is_no_record_is_refused(hub: RunningHub, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    reply = hub.request("POST", "/v1/customers", consumer="admin", body=body, headers=headers)
+    assert reply.status == 400, reply.text
+    assert reply.json()["message"]
+
+
+def test_the_examples_of_the_welcome_work(hub: RunningHub) -> None:
+    """Two credentials, two ways: an API key does what a token does."""
+    for consumer, credentials in hub.consumers.items():
+        by_key = hub.request(
+            "GET",
+            "/v1/customers?page_size=3",
+            headers={"x-api-key": credentials["api_key"]},
+        )
+        assert by_key.status == 200
+        mine = by_key.json()
+        other = hub.get("/v1/customers?page_size=3", consumer).json()
+        assert mine["customers"] == other["customers"]
+
+
+def test_many_calls_share_a_connection(hub: RunningHub) -> None:
+    """Three requests written at once on one HTTP/1.1 connection are answered in order."""
+    token = hub.token("admin")
+    calls = "".join(
+        f"GET /v1/customers/c0000000{i}?fields=customer_id HTTP/1.1\r\nhost: hub\r\n"
+        f"authorization: Bearer {token}\r\n{'connection: close' if i == 3 else 'x: y'}\r\n\r\n"
+        for i in (1, 2, 3)
+    )
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as connection:
+        connection.sendall(calls.encode())
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    places = [received.index(f'{{"customerId":"c0000000{i}"}}'.encode()) for i in (1, 2, 3)]
+    assert places == sorted(places)
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_the_services_that_are_served_are_those_of_the_model() -> None:
+    inputs = json.loads((ROOT / "gen" / "envoy" / "inputs.json").read_text())
+    files = {p.stem for p in (ROOT / "protos" / "penstock" / "model" / "v1").glob("*.proto")}
+    served = {s.rpartition(".")[2].lower() for s in inputs["services"] if ".api." in s}
+    assert served == files

@@ -1,0 +1,33 @@
+"""What experiments share: the catalog, and a PostgreSQL with the hub's tables in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from harness import folder
+
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
+from penstockd.resources import descriptors
+from penstockd.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return load_catalog(descriptors())
+
+
+@pytest.fixture
+async def store_url(catalog: Catalog) -> AsyncIterator[str]:
+    """The URL of a PostgreSQL of the test's own, brought to the model."""
+    with folder() as data:
+        postgres = EmbeddedPostgres(data, sockets_folder(data))
+        await postgres.start()
+        try:
+            await migrate(postgres.dsn, catalog)
+            yield postgres.dsn
+        finally:
+            await postgres.stop()

@@ -1,0 +1,129 @@
+"""R1: what was acknowledged stands, once, though everything is killed with -9 in turn.
+
+PENSTOCK_R1_KILLS and PENSTOCK_R1_WRITES set the size, PENSTOCK_FUZZ_SEED repeats a run. The size
+here takes a minute on two busy cores; a batch of 25 records counts as 25 writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from faults.traffic import Follower, Traffic
+from faults.validator import FeedValidator, read_table
+from harness import RunningHub, eventually, folder
+
+from penstockd.catalog import Catalog
+from penstockd.store.database import Database
+
+KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "10"))
+WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))
+SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
+CLIENTS = 12
+VICTIMS = ("worker", "keeper", "postgres", "backend", "envoy")
+SERVING_WITHIN = 5.0
+#: So many calls on connections of their own must succeed in a row, that no luck is taken for it.
+STREAK = 6
+
+
+@pytest.fixture
+def own_hub() -> Iterator[RunningHub]:
+    """A hub that a test may break."""
+    with folder() as data:
+        hub = RunningHub(data / "hub", customers=20)
+        hub.start()
+        try:
+            yield hub
+        finally:
+            hub.stop()
+            import subprocess; subprocess.run(f"rm -rf /tmp/r1logs; cp -r {hub.data}/log /tmp/r1logs; cp {hub.data}/penstock.log /tmp/r1logs", shell=True)
+
+
+def kill(hub: RunningHub, kind: str, chance: random.Random) -> psutil.Process:
+    """Kill -9 one of a kind and return it once it is gone."""
+    victim = chance.choice(hub.processes(kind))
+    victim.send_signal(signal.SIGKILL)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.wait(5)
+    return victim
+
+
+def complete(hub: RunningHub) -> bool:
+    """Whether all processes of the hub run again."""
+    return (
+        len(hub.processes("worker")) == (os.cpu_count() or 1)
+        and len(hub.processes("backend")) > 0
+        and all(len(hub.processes(k)) == 1 for k in ("keeper", "postgres", "envoy"))
+    )
+
+
+async def serving(traffic: Traffic, name: str) -> float:
+    """Seconds until new connections were served again, six times in a row."""
+    began = time.monotonic()
+    first, streak = began, 0
+    for turn in range(10_000):
+        if streak == STREAK:
+            return first - began
+        if await traffic.create(f"{name}-{turn}", alone=True) == 200:
+            streak += 1
+        else:
+            streak = 0
+            await asyncio.sleep(0.02)
+        first = time.monotonic() if streak <= 1 else first
+    raise AssertionError("never served again")
+
+
+async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> None:
+    """Kill everything in turn, and measure how long each takes to come back."""
+    times: dict[str, list[float]] = {}
+    for turn in range(KILLS):
+        kind = VICTIMS[turn % len(VICTIMS)]
+        await asyncio.sleep(chance.uniform(0.3, 1.0))  # into the middle of the writes
+        await asyncio.to_thread(kill, hub, kind, chance)
+        times.setdefault(kind, []).append(await serving(traffic, f"probe-{turn}"))
+        await asyncio.to_thread(eventually, lambda: complete(hub))
+    for kind, seconds in times.items():
+        print(f"{kind}: served again after {', '.join(f'{s:.2f}' for s in seconds)} s")
+    slowest = max(s for seconds in times.values() for s in seconds)
+    assert slowest <= SERVING_WITHIN, times
+
+
+async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: RunningHub) -> None:
+    print(f"seed {SEED}")
+    validator = FeedValidator(catalog)
+    follower = Follower(own_hub.dsn, validator)
+    writing, reading = asyncio.Event(), asyncio.Event()
+    writing.set()
+    reading.set()
+    async with Traffic(own_hub.url, own_hub.api_key, SEED) as traffic, asyncio.TaskGroup() as group:
+        reader = group.create_task(follower.follow(reading))
+        clients = [group.create_task(traffic.client(i, writing)) for i in range(CLIENTS)]
+        began = time.monotonic()
+        await harass(own_hub, traffic, random.Random(SEED))
+        while len(traffic.acked) < WRITES:
+            await asyncio.sleep(0.05)
+        writing.clear()
+        await asyncio.gather(*clients)
+        print(f"{len(traffic.acked)} writes in {time.monotonic() - began:.1f} s")
+        await asyncio.to_thread(own_hub.head)
+        reading.clear()
+        await reader
+    database = Database(own_hub.dsn, size=1)
+    await database.open()
+    async with database.connection() as connection:
+        table = await read_table(connection, catalog)
+    await database.close()
+    validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
+    print(
+        f"{validator.count} changes, {len(traffic.unknown)} writes unknown,"
+        f" the reader was interrupted {follower.interruptions} times; {dict(traffic.outcomes)}"
+    )
+    validator.check()
+    assert follower.interruptions >= 1

@@ -1,0 +1,254 @@
+"""R2, the race that loses events: numbers taken before the commit become visible out of order.
+
+Sixteen writers contend for few keys, one in ten rolls back, and one transaction takes its place in
+the order long before it commits. Readers follow while they write. PENSTOCK_RACE_SEEDS sets how
+many seeds are tried, PENSTOCK_RACE_WRITES how often each writer writes, PENSTOCK_FUZZ_SEED the
+first seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from faults.validator import Broken, FeedValidator, State, Write, read_table
+
+from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.errors import Conflict, RecordNotFound
+from penstockd.policy.model import Action, Grant, Mask
+from penstockd.policy.view import View
+from penstockd.store.database import Connection, Database
+from penstockd.store.log import Change, last_number, read_changes
+from penstockd.store.sequencer import Sequencer
+from penstockd.store.tables import Tables
+from penstockd.store.writer import Guard, Writer, WriteTransaction
+
+SEEDS = int(os.environ.get("PENSTOCK_RACE_SEEDS", "3"))
+WRITES = int(os.environ.get("PENSTOCK_RACE_WRITES", "15"))
+FIRST_SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
+WRITERS = 16
+KEYS = [f"k{i}" for i in range(24)]
+
+# What a publisher without a sequencer would read: insertion order by a sequence. The trigger sees
+# the very moment at which hub.pending takes its number, and can make a transaction linger there.
+NAIVE = """
+CREATE TABLE public.naive (seq bigint PRIMARY KEY, txid xid8 NOT NULL);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.naive VALUES (NEW.seq, NEW.txid);
+    PERFORM pg_sleep(coalesce(nullif(current_setting('test.linger', true), ''), '0')::float);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON hub.pending FOR EACH ROW EXECUTE FUNCTION public.note();
+"""
+
+
+class Repeatable(Database):
+    """A database all of whose transactions are REPEATABLE READ."""
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=snapshot),
+        ):
+            yield connection
+
+
+class RolledBack(Exception):
+    """A writer changed its mind."""
+
+
+@dataclass
+class Race:
+    """One run: what was written, and who read it."""
+
+    catalog: Catalog
+    database: Database
+    seed: int
+    acked: list[Write] = field(default_factory=list)
+    tried: list[Write] = field(default_factory=list)
+    rolled_back: int = 0
+    conflicts: int = 0
+
+    def __post_init__(self) -> None:
+        self.dataset: Dataset = self.catalog["customers"]
+        self.fields: Sequence[Field] = [
+            self.dataset.by_path[p] for p in ("customer_id", "name", "source_id")
+        ]
+        everything = Grant(
+            role="writer",
+            dataset="customers",
+            actions=frozenset(Action),
+            class_masks=dict.fromkeys({f.field_class for f in self.dataset.fields}, Mask.CLEAR),
+            field_masks={},
+            row_filter="",
+        )
+        tables = Tables(self.catalog)
+        view = View(self.dataset, self.catalog, tables, [everything], revision=1, mask_key=b"")
+        self.guard: Guard = view.guard
+
+    async def write(self, name: int, writer: Writer) -> None:
+        """One of the writers, until it has tried WRITES times."""
+        chance = random.Random(f"{self.seed}-{name}")
+        for turn in range(WRITES):
+            keys = chance.sample(KEYS, chance.randint(1, 4))
+            marks = [Write("customers", k, f"{self.seed}-{name}-{turn}-{k}") for k in keys]
+            deleted = chance.choice(KEYS) if chance.random() < 0.2 else None
+            if deleted is not None:
+                marks.append(Write("customers", deleted, ""))
+            self.tried += marks
+            linger = 0.4 if (name, turn) == (0, 1) else 0.0
+            try:
+                async with writer.transaction() as transaction:
+                    await self._change(transaction, marks, linger)
+                    if chance.random() < 0.1:
+                        raise RolledBack
+            except RolledBack:
+                self.rolled_back += 1
+            except (Conflict, RecordNotFound):
+                self.conflicts += 1
+            else:
+                self.acked += marks
+
+    async def _change(
+        self, transaction: WriteTransaction, marks: Sequence[Write], linger: float
+    ) -> None:
+        rows = [[w.key, "x", w.mark] for w in marks if w.mark]
+        half = len(rows) // 2
+        for part in (rows[:half], rows[half:]):
+            if part:
+                await transaction.upsert(self.dataset, self.fields, part, self.guard)
+                await asyncio.sleep(0)
+        if not marks[-1].mark:
+            await transaction.delete(self.dataset, marks[-1].key, self.guard)
+        if linger:
+            await transaction.connection.execute(f"SET LOCAL test.linger = {linger}")
+
+
+async def follow(
+    database: Database, validator: FeedValidator, writing: asyncio.Event, chance: random.Random
+) -> None:
+    """Read ``number > cursor`` until nobody writes and all is read."""
+    cursor = validator.after
+    while True:
+        over = not writing.is_set()
+        async with database.connection() as connection:
+            changes = await read_changes(connection, cursor, chance.randint(1, 40))
+            head = await last_number(connection)
+        for change in changes:
+            validator.change(change)
+            if change.number == change.transaction:
+                validator.checkpoint(change.number)
+            cursor = change.number
+        if over and cursor == head:
+            return
+        await asyncio.sleep(0)
+
+
+async def follow_naively(database: Database, seen: list[int], writing: asyncio.Event) -> None:
+    """Read ``seq > cursor`` until nobody writes; the mistake that the sequencer is for."""
+    cursor = 0
+    while True:
+        over = not writing.is_set()
+        async with database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT seq, txid FROM public.naive WHERE seq > $1 ORDER BY seq", cursor
+            )
+        seen += [row["txid"] for row in rows]
+        cursor = rows[-1]["seq"] if rows else cursor
+        if over and not rows:
+            return
+        await asyncio.sleep(0)
+
+
+async def run(race: Race, validator: FeedValidator, naive: list[int]) -> None:
+    """Write and read at once; returns when everything that is written is numbered and read."""
+    writing, naively = asyncio.Event(), asyncio.Event()
+    writing.set()
+    naively.set()
+    sequencers = [Sequencer(race.database) for _ in range(4)]
+    sweep = asyncio.create_task(Sequencer(race.database).sweep())
+    reader = asyncio.create_task(
+        follow(race.database, validator, writing, random.Random(race.seed))
+    )
+    fool = asyncio.create_task(follow_naively(race.database, naive, naively))
+    writers = [Writer(race.database, s) for s in sequencers]
+    try:
+        await asyncio.gather(*(race.write(i, writers[i % 4]) for i in range(WRITERS)))
+        naively.clear()
+        await fool
+        for sequencer in sequencers:
+            await sequencer.close()
+        sweep.cancel()
+        await asyncio.gather(sweep, return_exceptions=True)
+        await Sequencer(race.database).stamp()
+        writing.clear()
+        await reader
+    finally:
+        for task in (sweep, reader, fool):
+            task.cancel()
+        await asyncio.gather(sweep, reader, fool, return_exceptions=True)
+
+
+async def feed_of(database: Database, transactions: Sequence[int]) -> list[Change]:
+    """The changes of transactions, in the order given, under the numbers they have."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT txid, last_number FROM hub.log_transaction")
+        last = {row["txid"]: row["last_number"] for row in rows}
+        changes = await read_changes(connection, 0, 2**31)
+    by_last: dict[int, list[Change]] = {}
+    for change in changes:
+        by_last.setdefault(change.transaction, []).append(change)
+    return [c for t in transactions for c in by_last[last[t]]]
+
+
+async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Database]) -> None:
+    database = isolation(url, size=WRITERS + 8)
+    await database.open()
+    try:
+        race = Race(catalog, database, seed)
+        async with database.connection() as connection:
+            await connection.execute("TRUNCATE public.naive")
+            after = await last_number(connection)
+            state: State = await read_table(connection, catalog)
+        validator = FeedValidator(catalog, after, dict(state))
+        naive: list[int] = []
+        await run(race, validator, naive)
+        async with database.connection() as connection:
+            table = await read_table(connection, catalog)
+            committed = await connection.fetchval("SELECT count(*) FROM public.naive")
+        validator.finish(table, race.acked, race.tried)
+        print(
+            f"seed {seed} {isolation.__name__}: {committed} transactions, {validator.count} changes,"
+            f" {race.rolled_back} rolled back, {race.conflicts} conflicts;"
+            f" the naive reader lost {committed - len(naive)}"
+        )
+        validator.check()
+        assert race.acked and race.rolled_back
+        # The same validator sees what the naive reader got.
+        assert committed - len(naive) >= 1
+        fooled = FeedValidator(catalog, after, dict(state))
+        for change in await feed_of(database, naive):
+            fooled.change(change)
+        fooled.finish(table, race.acked, race.tried)
+        assert {Broken.GAP, Broken.LOST} <= {fault.broken for fault in fooled.faults}
+    finally:
+        await database.close()
+
+
+async def test_the_sequencer_loses_and_inverts_nothing(catalog: Catalog, store_url: str) -> None:
+    owner = Database(store_url, size=1)
+    await owner.open()
+    async with owner.connection() as connection:
+        await connection.execute(NAIVE)
+        # Writers that lock each other are told so at once, not after a second.
+        await connection.execute("ALTER DATABASE penstock SET deadlock_timeout = '20ms'")
+    await owner.close()
+    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
+        for isolation in (Database, Repeatable):
+            await experiment(store_url, catalog, seed, isolation)

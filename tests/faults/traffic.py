@@ -1,0 +1,154 @@
+"""Writers through Envoy that keep account of what was acknowledged and what may stand."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from faults.validator import FeedValidator, Write
+
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.database import Database
+from penstockd.store.log import last_number, read_changes
+
+#: How long a writer waits for an answer, in seconds.
+PATIENCE = 10.0
+CONTENDED = [f"contended-{i}" for i in range(40)]
+
+
+@dataclass
+class Traffic:
+    """Creates, updates and batches by several clients; each write has a mark of its own.
+
+    A write whose call succeeded is in ``acked``. One that the hub refused must not stand, so it is
+    in neither list; one without an answer, or with one that leaves it open, is in ``unknown``.
+    """
+
+    url: str
+    api_key: str
+    seed: int
+    acked: list[Write] = field(default_factory=list)
+    unknown: list[Write] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    _marks: itertools.count[int] = field(default_factory=itertools.count)
+    _session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Traffic:
+        self._session = aiohttp.ClientSession(
+            headers={"x-api-key": self.api_key},
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE),
+        )
+        for key in CONTENDED:
+            assert await self.create(key) == 200
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def client(self, name: int, going: asyncio.Event) -> None:
+        """Write until ``going`` is cleared."""
+        chance = random.Random(f"{self.seed}-{name}")
+        for turn in itertools.count():
+            if not going.is_set():
+                return
+            kind = chance.random()
+            if kind < 0.3:
+                status = await self.create(f"r{name}-{turn}")
+            elif kind < 0.8:
+                status = await self.update(chance.choice(CONTENDED))
+            else:
+                fresh = [f"r{name}-{turn}-{i}" for i in range(20)]
+                status = await self.upsert([*fresh, *chance.sample(CONTENDED, 5)])
+            if status is None or status >= 500:
+                await asyncio.sleep(0.05)  # nobody is there: do not spin
+
+    async def create(self, key: str, *, alone: bool = False) -> int | None:
+        """One new record; ``alone`` on a connection of its own."""
+        write = self._write(key)
+        return await self._send("POST", "", [write], _record(write), alone)
+
+    async def update(self, key: str) -> int | None:
+        """One record of the contended."""
+        write = self._write(key)
+        body = {"sourceId": write.mark}
+        return await self._send("PATCH", f"/{key}", [write], body)
+
+    async def upsert(self, keys: Sequence[str]) -> int | None:
+        """A batch of new records and contended ones."""
+        writes = [self._write(key) for key in keys]
+        body = {"customers": [_record(w) for w in writes]}
+        return await self._send("POST", ":batchUpsert", writes, body)
+
+    def _write(self, key: str) -> Write:
+        return Write("customers", key, f"w{next(self._marks)}")
+
+    async def _send(
+        self, method: str, path: str, writes: list[Write], body: Any, alone: bool = False
+    ) -> int | None:
+        assert self._session is not None
+        url = f"{self.url}/v1/customers{path}"
+        headers = {"connection": "close"} if alone else {}
+        try:
+            async with self._session.request(method, url, json=body, headers=headers) as reply:
+                await reply.read()
+                status = reply.status
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.outcomes[type(error).__name__] += len(writes)
+            self.unknown += writes
+            return None
+        self.outcomes[str(status)] += len(writes)
+        if status == 200:
+            self.acked += writes
+        elif status >= 500:
+            self.unknown += writes
+        return status
+
+
+def _record(write: Write) -> dict[str, str]:
+    return {"customerId": write.key, "name": "x", "sourceId": write.mark}
+
+
+class Follower:
+    """Feeds a validator from the log while the database comes and goes."""
+
+    def __init__(self, url: str, validator: FeedValidator) -> None:
+        self._url = url
+        self._validator = validator
+        self.interruptions = 0
+
+    async def follow(self, going: asyncio.Event) -> None:
+        """Read until ``going`` is cleared and everything numbered by then has been read."""
+        while True:
+            database = Database(self._url, size=1)
+            try:
+                await database.open()
+                return await self._read(database, going)
+            except (DatabaseUnavailable, Refused):
+                self.interruptions += 1
+                await asyncio.sleep(0.05)
+            finally:
+                await database.close()
+
+    async def _read(self, database: Database, going: asyncio.Event) -> None:
+        validator = self._validator
+        while True:
+            over = not going.is_set()
+            async with database.connection() as connection:
+                changes = await read_changes(connection, validator.after, 1000)
+                head = await last_number(connection)
+            for change in changes:
+                validator.change(change)
+                if change.number == change.transaction:
+                    validator.checkpoint(change.number)
+            if over and validator.after == head:
+                return
+            if len(changes) < 1000:
+                await asyncio.sleep(0.05)
