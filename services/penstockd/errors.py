@@ -9,6 +9,7 @@
     │   └── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict
     ├── RequestTooLarge
+    ├── ClientStalled
     └── StorageFull
     DatabaseUnavailable
 
@@ -128,6 +129,12 @@ class RequestTooLarge(Refused):
     """More rows or bytes than one call may carry."""
 
     reason = "REQUEST_TOO_LARGE"
+
+
+class ClientStalled(Refused):
+    """A client stopped reading; what it was to read next is not kept for it."""
+
+    reason = "CLIENT_STALLED"
 
 
 class StorageFull(Refused):

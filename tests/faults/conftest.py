@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from harness import folder
+from harness import RunningHub, folder
 
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
@@ -31,3 +31,15 @@ async def store_url(catalog: Catalog) -> AsyncIterator[str]:
             yield postgres.dsn
         finally:
             await postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def own_hub() -> Iterator[RunningHub]:
+    """A hub that the tests of a module may break; each leaves it running."""
+    with folder() as data:
+        hub = RunningHub(data / "hub", customers=20)
+        hub.start()
+        try:
+            yield hub
+        finally:
+            hub.stop()

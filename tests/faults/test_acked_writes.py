@@ -12,13 +12,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 
 import psutil
-import pytest
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator, read_table
-from harness import RunningHub, eventually, folder
+from harness import RunningHub, eventually
 
 from penstockd.catalog import Catalog
 from penstockd.store.database import Database
@@ -31,19 +29,6 @@ VICTIMS = ("worker", "keeper", "postgres", "backend", "envoy")
 SERVING_WITHIN = 5.0
 #: So many calls on connections of their own must succeed in a row, that no luck is taken for it.
 STREAK = 6
-
-
-@pytest.fixture
-def own_hub() -> Iterator[RunningHub]:
-    """A hub that a test may break."""
-    with folder() as data:
-        hub = RunningHub(data / "hub", customers=20)
-        hub.start()
-        try:
-            yield hub
-        finally:
-            hub.stop()
-            import subprocess; subprocess.run(f"rm -rf /tmp/r1logs; cp -r {hub.data}/log /tmp/r1logs; cp {hub.data}/penstock.log /tmp/r1logs", shell=True)
 
 
 def kill(hub: RunningHub, kind: str, chance: random.Random) -> psutil.Process:

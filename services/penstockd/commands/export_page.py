@@ -46,7 +46,7 @@ async def export_page(
     async def take(chunk: bytes) -> None:
         parts.append(target.feed(bytes(chunk)))
 
-    async with hub.database.transaction(snapshot=True) as connection:
+    async with hub.database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())

@@ -10,7 +10,7 @@ from penstockd.audit.receipt import Receipt, insert_receipt
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.pipeline import next_item
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ClientStalled, ValueInvalid, Violation
 from penstockd.formats import Writer, writer
 from penstockd.policy.model import Action
 from penstockd.policy.read import Export as Read
@@ -20,6 +20,8 @@ from penstockd.store.sql import apply_settings
 
 #: Frames that wait for a slow client before the read from the database waits too.
 QUEUE_FRAMES = 8
+#: How long a client may take nothing before its export, which holds a snapshot, is ended.
+STALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,15 @@ async def stream_export(
 
     async def send_counted(data: bytes) -> None:
         nonlocal sent
-        await send(data, target.content_type)
+        try:
+            await asyncio.wait_for(send(data, target.content_type), STALL_SECONDS)
+        except TimeoutError as exc:
+            raise ClientStalled(f"the client took no data for {STALL_SECONDS:g} s") from exc
         sent += len(data)
 
     outcome = "CANCELLED"
     try:
-        async with hub.database.transaction(snapshot=True) as connection:
+        async with hub.database.snapshot() as connection:
             await apply_settings(connection, settings)
             await _pump(connection, sql, target, send_counted)
         outcome = "OK"

@@ -127,7 +127,7 @@ class Policy:
 
     async def refresh(self) -> None:
         """Read the policy anew if its revision changed. Raises DatabaseUnavailable."""
-        async with self._database.transaction(snapshot=True) as connection:
+        async with self._database.snapshot() as connection:
             revision = await connection.fetchval("SELECT revision FROM hub.policy")
             if self._current is None or revision != self._current.revision:
                 self._current = await load_policy(

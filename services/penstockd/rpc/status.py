@@ -32,6 +32,7 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "IMPORT_FORMAT_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "IMPORT_TRUNCATED": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "CLIENT_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "STORAGE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,

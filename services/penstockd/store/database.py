@@ -75,9 +75,10 @@ async def _take_dates_literally(connection: Any) -> None:
 class Database:
     """A pool of connections. Opened once per process; safe to share between tasks."""
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
+    def __init__(self, url: str, *, size: int = 20) -> None:
         self.dsn = plain_dsn(url)
         self._size = size
+        self._snapshots = asyncio.Semaphore(max(1, size // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -120,14 +121,27 @@ class Database:
                 yield connection  # type: ignore[misc]  # a proxy with the connection's methods
 
     @asynccontextmanager
-    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
-        """A transaction; with ``snapshot`` a read-only one that sees a single state throughout."""
-        async with self.connection() as connection:
-            options: dict[str, Any] = (
-                {"isolation": "repeatable_read", "readonly": True} if snapshot else {}
-            )
-            async with connection.transaction(**options):
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction that commits if the block ends without an error."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A read-only transaction that sees a single state throughout.
+
+        If the block fails, the connection is thrown away: a COPY that was cut off in the middle
+        leaves nothing that could be used again. Half of the connections at most are lent so, lest
+        long exports leave none for short calls; the others wait.
+        """
+        async with self._snapshots, self.connection() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
                 yield connection
+            except BaseException:
+                connection.terminate()
+                raise
+            await connection.execute("COMMIT")
 
     async def connect(self) -> Connection:
         """A connection of one's own, outside the pool: for listeners and session locks."""

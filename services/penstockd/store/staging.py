@@ -71,7 +71,7 @@ class Stager:
                 column = [default if v is None else v for v in column]
             columns[at] = column
         self._defaults.complete_columns(columns)
-        columns[self._create] = columns[self._update] = [time] * count
+        columns[self._create], columns[self._update] = [time] * count, [time] * count
         columns[self._etag] = [revision] * count
         return [[None] * count, self._wire.images(columns), *columns]
 

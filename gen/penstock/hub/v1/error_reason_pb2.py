@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"penstock/hub/v1/error_reason.proto\x12\x0fpenstock.hub.v1*\xb4\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fUNAUTHENTICATED\x10\x01\x12\x15\n\x11PERMISSION_DENIED\x10\x02\x12\x11\n\rFIELD_UNKNOWN\x10\x03\x12\x12\n\x0e\x46ILTER_INVALID\x10\x04\x12\x11\n\rORDER_INVALID\x10\x05\x12\x16\n\x12PAGE_TOKEN_INVALID\x10\x06\x12\x12\n\x0e\x46ORMAT_UNKNOWN\x10\x07\x12\x14\n\x10RECORD_NOT_FOUND\x10\x08\x12\x11\n\rRECORD_EXISTS\x10\t\x12\x11\n\rETAG_MISMATCH\x10\n\x12\x11\n\rVALUE_INVALID\x10\x0b\x12\x16\n\x12IMPORT_ROW_INVALID\x10\x0c\x12\x19\n\x15IMPORT_FORMAT_INVALID\x10\r\x12\x14\n\x10IMPORT_TRUNCATED\x10\x0e\x12\x15\n\x11REQUEST_TOO_LARGE\x10\x0f\x12\x18\n\x14\x44\x41TABASE_UNAVAILABLE\x10\x10\x12\x0c\n\x08INTERNAL\x10\x11\x12\x0c\n\x08\x43ONFLICT\x10\x12\x12\x10\n\x0cSTORAGE_FULL\x10\x13\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"penstock/hub/v1/error_reason.proto\x12\x0fpenstock.hub.v1*\xc8\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fUNAUTHENTICATED\x10\x01\x12\x15\n\x11PERMISSION_DENIED\x10\x02\x12\x11\n\rFIELD_UNKNOWN\x10\x03\x12\x12\n\x0e\x46ILTER_INVALID\x10\x04\x12\x11\n\rORDER_INVALID\x10\x05\x12\x16\n\x12PAGE_TOKEN_INVALID\x10\x06\x12\x12\n\x0e\x46ORMAT_UNKNOWN\x10\x07\x12\x14\n\x10RECORD_NOT_FOUND\x10\x08\x12\x11\n\rRECORD_EXISTS\x10\t\x12\x11\n\rETAG_MISMATCH\x10\n\x12\x11\n\rVALUE_INVALID\x10\x0b\x12\x16\n\x12IMPORT_ROW_INVALID\x10\x0c\x12\x19\n\x15IMPORT_FORMAT_INVALID\x10\r\x12\x14\n\x10IMPORT_TRUNCATED\x10\x0e\x12\x15\n\x11REQUEST_TOO_LARGE\x10\x0f\x12\x18\n\x14\x44\x41TABASE_UNAVAILABLE\x10\x10\x12\x0c\n\x08INTERNAL\x10\x11\x12\x0c\n\x08\x43ONFLICT\x10\x12\x12\x10\n\x0cSTORAGE_FULL\x10\x13\x12\x12\n\x0e\x43LIENT_STALLED\x10\x14\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.hub.v1.error_reaso
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=56
-  _globals['_ERRORREASON']._serialized_end=492
+  _globals['_ERRORREASON']._serialized_end=512
 # @@protoc_insertion_point(module_scope)

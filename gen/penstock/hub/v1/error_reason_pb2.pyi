@@ -26,6 +26,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERNAL: _ClassVar[ErrorReason]
     CONFLICT: _ClassVar[ErrorReason]
     STORAGE_FULL: _ClassVar[ErrorReason]
+    CLIENT_STALLED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -46,3 +47,4 @@ DATABASE_UNAVAILABLE: ErrorReason
 INTERNAL: ErrorReason
 CONFLICT: ErrorReason
 STORAGE_FULL: ErrorReason
+CLIENT_STALLED: ErrorReason
