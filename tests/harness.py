@@ -209,6 +209,17 @@ class RunningHub:
 
         return asyncio.run(run())
 
+    @contextlib.contextmanager
+    def holding(self, statement: str) -> Iterator[None]:
+        """Keep what a statement takes of the database (a lock) during the block."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self.dsn))
+            try:
+                runner.run(connection.execute(statement))
+                yield
+            finally:
+                runner.run(connection.close())
+
     def head(self) -> int:
         """The number of the newest change in the log, once everything written has a number."""
         eventually(lambda: self.sql("SELECT count(*) FROM hub.pending") == [(0,)])

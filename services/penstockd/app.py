@@ -35,6 +35,8 @@ from penstockd.store.writer import Writer
 STOP_GRACE = 10.0
 #: How often a worker looks whether the database answers, and the keeper whether it is still needed.
 PULSE = 1.0
+#: How often a worker tries a database that did not answer: each second counts for its callers.
+RETRY = 0.2
 #: Days for which the change log has partitions ahead.
 PARTITION_DAYS = 3
 
@@ -178,13 +180,13 @@ async def _report_health(hub: Hub, server: Server) -> None:
     """Healthy while the database answers."""
     while True:
         try:
-            async with hub.database.connection() as connection:
-                await connection.execute("SELECT 1")
+            await hub.database.ping()
             await server.set_serving(True)
+            await asyncio.sleep(PULSE)
         except (DatabaseUnavailable, Refused) as exc:
             _log.warning("unhealthy", error=str(exc))
             await server.set_serving(False)
-        await asyncio.sleep(PULSE)
+            await asyncio.sleep(RETRY)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -48,6 +49,22 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: str | None) -> str | None:
+        """Refuse at once what no driver would read; the URL itself stays untold."""
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
+            usable = known and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must look like postgresql://user:password@host:5432/name")
+        return url
 
     @property
     def url(self) -> str:

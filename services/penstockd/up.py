@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from pathlib import Path
 
 from penstock.client import PenstockError
 from penstockd.app import PARTITION_DAYS, read_catalog, root_secret
@@ -14,14 +16,21 @@ from penstockd.config import Settings
 from penstockd.demo.company import Demo
 from penstockd.errors import DatabaseUnavailable
 from penstockd.node import lock
-from penstockd.node.errors import NodeError
+from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
 from penstockd.resources import descriptors, envoy_inputs, envoy_templates
-from penstockd.store.database import Database
-from penstockd.store.migrate import MigrationNeeded, ServerTooOld, Step, migrate, plan
+from penstockd.store.database import Database, place
+from penstockd.store.migrate import (
+    MigrationFailed,
+    MigrationNeeded,
+    ServerTooOld,
+    Step,
+    migrate,
+    plan,
+)
 
 
 class StartRefused(Exception):
@@ -36,6 +45,7 @@ _OPERATORS_ERRORS = (
     DatabaseUnavailable,
     SecretMismatch,
     ModelError,
+    MigrationFailed,
     PenstockError,
     OSError,
 )
@@ -45,11 +55,12 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     """Run everything on this machine until SIGINT or SIGTERM. Raises StartRefused."""
     set_up("supervisor", settings.log_level, None)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        settings.ready_file.unlink(missing_ok=True)
+        _make_folder(settings.data_dir)
         demo = _demo(settings, demo_customers) if demo_customers is not None else None
 
         async def prepare(url: str) -> None:
+            # The folder is ours from here on: what is in it was left by a run that was killed.
+            settings.ready_file.unlink(missing_ok=True)
             await prepare_store(settings, url)
             if demo is not None:
                 await demo.prepare(url)
@@ -63,9 +74,9 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
 
         await supervise(_node(settings), prepare, on_ready)
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(str(exc)) from exc
+        raise StartRefused(_explain(settings, exc)) from exc
     finally:
-        settings.ready_file.unlink(missing_ok=True)
+        _forget_ready(settings)
 
 
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
@@ -83,7 +94,35 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
             finally:
                 await postgres.stop()
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(str(exc)) from exc
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        reason = "it is not a folder" if folder.exists() else exc.strerror
+        raise FolderUnusable(f"the data folder {folder} cannot be used: {reason}") from exc
+
+
+def _forget_ready(settings: Settings) -> None:
+    """Take the file away if it is of this process, and not of one that runs on."""
+    with contextlib.suppress(OSError):
+        if settings.ready_file.read_text() == str(os.getpid()):
+            settings.ready_file.unlink()
+
+
+def _explain(settings: Settings, error: Exception) -> str:
+    """What is wrong, for the console: one line, or a few where there is a list."""
+    if isinstance(error, DatabaseUnavailable):
+        url = settings.database_url
+        where = f"at {place(url)}" if url is not None else "of the data folder"
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        return f"the database {where} cannot be reached: {reason or type(cause).__name__}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 async def _migrate(url: str, apply: bool) -> list[Step]:

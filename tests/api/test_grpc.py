@@ -220,7 +220,7 @@ def test_the_datasets_are_those_the_caller_may_see(channel: grpc.Channel, hub: R
 
 
 def test_health_and_what_is_not_there(channel: grpc.Channel) -> None:
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
     reply = health.Check(health_pb2.HealthCheckRequest())
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
     missing: Any = channel.unary_unary("/penstock.api.v1.Customers/Nothing")

@@ -226,8 +226,7 @@ def test_a_body_that_is_no_record_is_refused(hub: RunningHub, body: bytes) -> No
     assert reply.json()["message"]
 
 
-def test_the_examples_of_the_welcome_work(hub: RunningHub) -> None:
-    """Two credentials, two ways: an API key does what a token does."""
+def test_an_api_key_does_what_a_token_does(hub: RunningHub) -> None:
     for consumer, credentials in hub.consumers.items():
         by_key = hub.request(
             "GET",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from harness import RunningHub, folder
 
+from harness import RunningHub, folder
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.node.postgres import EmbeddedPostgres
@@ -33,13 +33,20 @@ async def store_url(catalog: Catalog) -> AsyncIterator[str]:
             await postgres.stop()
 
 
-@pytest.fixture(scope="module")
-def own_hub() -> Iterator[RunningHub]:
-    """A hub that the tests of a module may break; each leaves it running."""
+@pytest.fixture(scope="session")
+def breakable() -> Iterator[RunningHub]:
+    """The one hub of all experiments; see ``own_hub``."""
     with folder() as data:
         hub = RunningHub(data / "hub", customers=20)
-        hub.start()
         try:
             yield hub
         finally:
             hub.stop()
+
+
+@pytest.fixture
+def own_hub(breakable: RunningHub) -> RunningHub:
+    """A running hub that a test may break, or leave stopped; its data are of no particular kind."""
+    if not (breakable.data / "ready").exists():
+        breakable.start()
+    return breakable

@@ -14,12 +14,12 @@ import signal
 import time
 
 import psutil
-from faults.traffic import Follower, Traffic
-from faults.validator import FeedValidator, read_table
-from harness import RunningHub, eventually
 
+from faults.state import table_of
+from faults.traffic import Follower, Traffic
+from faults.validator import FeedValidator
+from harness import RunningHub, eventually
 from penstockd.catalog import Catalog
-from penstockd.store.database import Database
 
 KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "10"))
 WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))
@@ -56,7 +56,7 @@ async def serving(traffic: Traffic, name: str) -> float:
     for turn in range(10_000):
         if streak == STREAK:
             return first - began
-        if await traffic.create(f"{name}-{turn}", alone=True) == 200:
+        if await traffic.create(f"{traffic.prefix}-{name}-{turn}", alone=True) == 200:
             streak += 1
         else:
             streak = 0
@@ -82,7 +82,9 @@ async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> No
 
 async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: RunningHub) -> None:
     print(f"seed {SEED}")
-    validator = FeedValidator(catalog)
+    after = await asyncio.to_thread(own_hub.head)
+    state = await table_of(own_hub, catalog)
+    validator = FeedValidator(catalog, after, state)
     follower = Follower(own_hub.dsn, validator)
     writing, reading = asyncio.Event(), asyncio.Event()
     writing.set()
@@ -92,19 +94,14 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
         clients = [group.create_task(traffic.client(i, writing)) for i in range(CLIENTS)]
         began = time.monotonic()
         await harass(own_hub, traffic, random.Random(SEED))
-        while len(traffic.acked) < WRITES:
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(eventually, lambda: len(traffic.acked) >= WRITES, 600)
         writing.clear()
         await asyncio.gather(*clients)
         print(f"{len(traffic.acked)} writes in {time.monotonic() - began:.1f} s")
         await asyncio.to_thread(own_hub.head)
         reading.clear()
         await reader
-    database = Database(own_hub.dsn, size=1)
-    await database.open()
-    async with database.connection() as connection:
-        table = await read_table(connection, catalog)
-    await database.close()
+    table = await table_of(own_hub, catalog)
     validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
     print(
         f"{validator.count} changes, {len(traffic.unknown)} writes unknown,"

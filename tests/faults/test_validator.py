@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from faults.validator import Broken, FeedValidator, State, Write
 
+from faults.validator import Broken, FeedValidator, State, Write
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog

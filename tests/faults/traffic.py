@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from faults.validator import FeedValidator, Write
 
+from faults.validator import FeedValidator, Write
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.database import Database
 from penstockd.store.log import last_number, read_changes
 
 #: How long a writer waits for an answer, in seconds.
 PATIENCE = 10.0
-CONTENDED = [f"contended-{i}" for i in range(40)]
+CONTENDED = 40
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Traffic:
     acked: list[Write] = field(default_factory=list)
     unknown: list[Write] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    prefix: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _marks: itertools.count[int] = field(default_factory=itertools.count)
+    _contended: list[str] = field(default_factory=list)
     _session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Traffic:
@@ -45,8 +48,10 @@ class Traffic:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=PATIENCE),
         )
-        for key in CONTENDED:
-            assert await self.create(key) == 200
+        self._contended = [f"{self.prefix}-contended-{i}" for i in range(CONTENDED)]
+        if await self.upsert(self._contended) != 200:
+            await self._session.close()
+            raise AssertionError(f"the hub takes no writes: {dict(self.outcomes)}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -61,14 +66,14 @@ class Traffic:
                 return
             kind = chance.random()
             if kind < 0.3:
-                status = await self.create(f"r{name}-{turn}")
+                status = await self.create(f"{self.prefix}-{name}-{turn}")
             elif kind < 0.8:
-                status = await self.update(chance.choice(CONTENDED))
+                status = await self.update(chance.choice(self._contended))
             else:
-                fresh = [f"r{name}-{turn}-{i}" for i in range(20)]
-                status = await self.upsert([*fresh, *chance.sample(CONTENDED, 5)])
+                fresh = [f"{self.prefix}-{name}-{turn}-{i}" for i in range(20)]
+                status = await self.upsert([*fresh, *chance.sample(self._contended, 5)])
             if status is None or status >= 500:
-                await asyncio.sleep(0.05)  # nobody is there: do not spin
+                await asyncio.sleep(0.2)  # nobody is there: do not spin
 
     async def create(self, key: str, *, alone: bool = False) -> int | None:
         """One new record; ``alone`` on a connection of its own."""

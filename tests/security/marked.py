@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -183,15 +183,16 @@ def everything(hub: RunningHub, consumer: str) -> Iterator[tuple[str, bytes]]:
             for fields in ("", "*"):
                 path = f"/v1/{dataset}/{key}"
                 yield f"GET {path}", raw(hub.get(path, consumer, fields=fields))
-        for query in queries(consumer, dataset):
-            yield from by_rest(hub, consumer, dataset, query)
+        for query in queries(dataset):
+            yield from by_rest(hub, consumer, dataset, query, FORMATS)
+        for query in hidden_queries(consumer, dataset):
+            yield from by_rest(hub, consumer, dataset, query, ("CSV",))
         yield from by_grpc(hub, consumer, dataset)
 
 
-def queries(consumer: str, dataset: str) -> Iterator[dict[str, str]]:
-    """Queries of all kinds, with visible, masked and hidden names."""
+def queries(dataset: str) -> Iterator[dict[str, str]]:
+    """Queries of all kinds, with visible and masked names."""
     yield {}
-    yield {"order_by": "source desc"}
     yield {"filter": 'source = "marked"'}
     if dataset != "products":
         yield {"filter": 'source = "marked"', "order_by": "email desc"}
@@ -199,6 +200,10 @@ def queries(consumer: str, dataset: str) -> Iterator[dict[str, str]]:
     if dataset == "customers":
         yield {"filter": "credit_limit > 60000", "order_by": "credit_limit"}
         yield {"filter": 'source = "marked"', "fields": "billing_address,email,credit_limit"}
+
+
+def hidden_queries(consumer: str, dataset: str) -> Iterator[dict[str, str]]:
+    """Queries with names that the consumer may not use."""
     for hidden, _ in HIDDEN_NAMES.get(consumer, {}).get(dataset, []):
         yield {"filter": f"{hidden}:*"}
         yield {"order_by": f"{hidden} desc"}
@@ -206,14 +211,14 @@ def queries(consumer: str, dataset: str) -> Iterator[dict[str, str]]:
 
 
 def by_rest(
-    hub: RunningHub, consumer: str, dataset: str, query: dict[str, str]
+    hub: RunningHub, consumer: str, dataset: str, query: dict[str, str], formats: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     small = hub.get(f"/v1/{dataset}", consumer, page_size=1, **query)
     yield f"{dataset} {query}", raw(small)
     if small.status == 200:
         yield f"{dataset} {query} token", decoded(small.json().get("nextPageToken", ""))
     yield f"{dataset} {query}", raw(hub.get(f"/v1/{dataset}", consumer, page_size=1000, **query))
-    for name in FORMATS:
+    for name in formats:
         path = f"/v1/{dataset}:export"
         yield f"{path} {name} {query}", raw(hub.get(path, consumer, format=name, **query))
         page = hub.get(f"{path}Page", consumer, format=name, page_size=999, **query)

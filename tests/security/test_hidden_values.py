@@ -1,4 +1,4 @@
-"""No hidden value leaves, by any path, in any format, to any role; nor does a name tell anything."""
+"""No hidden value leaves, by any path, in any format, to any role; nor does a name tell."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from harness import Reply, RunningHub
 
 from .marked import HIDDEN, HIDDEN_NAMES, RECORDS, everything, key_field
 
+Answers = dict[str, list[tuple[str, bytes]]]
+
+
+@pytest.fixture(scope="module")
+def answers(marked_hub: RunningHub) -> Answers:
+    """All that each consumer can get."""
+    return {name: list(everything(marked_hub, name)) for name in ("admin", "crm", "bi")}
+
 
 @pytest.mark.parametrize("consumer", ["crm", "bi"])
-def test_no_hidden_value_in_anything_a_role_can_get(marked_hub: RunningHub, consumer: str) -> None:
-    answers = 0
-    for asked, answer in everything(marked_hub, consumer):
-        answers += 1
+def test_no_hidden_value_in_anything_a_role_can_get(answers: Answers, consumer: str) -> None:
+    for asked, answer in answers[consumer]:
         leaked = [marker for marker in HIDDEN[consumer] if marker.encode() in answer]
         assert not leaked, f"{consumer} {asked}: {leaked}"
-    assert answers > 300
+    assert len(answers[consumer]) > 300
 
 
-def test_the_search_would_find_them(marked_hub: RunningHub) -> None:
+def test_the_search_would_find_them(answers: Answers) -> None:
     """Negative control: by the same paths the administrator gets every marker."""
-    wanted = HIDDEN["crm"] | HIDDEN["bi"]
-    ways: dict[str, set[str]] = {marker: set() for marker in wanted}
-    for asked, answer in everything(marked_hub, "admin"):
-        for marker in wanted:
-            if marker.encode() in answer:
-                ways[marker].add(asked.split(" ")[0])
-    assert all(len(found) >= 4 for found in ways.values()), ways
+    for marker in HIDDEN["crm"] | HIDDEN["bi"]:
+        found = {asked.split(" ")[0] for asked, got in answers["admin"] if marker.encode() in got}
+        assert len(found) >= 5, (marker, found)
 
 
-def test_roles_do_see_what_is_theirs(marked_hub: RunningHub) -> None:
-    by_crm = b"".join(answer for _, answer in everything(marked_hub, "crm"))
+def test_roles_do_see_what_is_theirs(answers: Answers) -> None:
+    by_crm = b"".join(answer for _, answer in answers["crm"])
     for marker in ("zqphoneseen", "zqmailgone@example.com", "zqbodygone", "1911-01-13"):
         assert marker.encode() in by_crm
-    by_bi = b"".join(answer for _, answer in everything(marked_hub, "bi"))
+    by_bi = b"".join(answer for _, answer in answers["bi"])
     for marker in ("z***@example.com", "Plainseen", "Plainsubjectseen", "zqproductname"):
         assert marker.encode() in by_bi
 
@@ -48,9 +50,8 @@ def test_a_null_mask_shows_the_field_and_no_value(marked_hub: RunningHub) -> Non
     records = [json.loads(line) for line in exported]
     assert all("creditLimit" in r and r["creditLimit"] is None for r in records)
     assert not any({"phone", "taxId", "birthDate"} & r.keys() for r in records)
-    assert not any(
-        {"line1", "line2", "postalCode"} & (r["billingAddress"] or {}).keys() for r in records
-    )
+    addresses = [r["billingAddress"] for r in records if r["billingAddress"]]
+    assert addresses and not any({"line1", "line2", "postalCode"} & a.keys() for a in addresses)
     for text in ("credit_limit > 0", "credit_limit:*", "credit_limit = 73137.7313"):
         assert marked_hub.get("/v1/customers", "bi", filter=text).json() == {}
     keys = [r["customerId"] for r in records]
@@ -64,8 +65,12 @@ def test_filters_and_orders_act_on_the_mask(marked_hub: RunningHub) -> None:
         assert reply.status == 200, reply.text
         return [r["customerId"] for r in reply.json().get("customers", [])]
 
-    for text in ('email = "zqmailseen@example.com"', 'email = "zqmail*"', 'email = "*seen@example.com"',
-                 'email > "zq"  AND email < "zr"'):  # fmt: skip
+    for text in (
+        'email = "zqmailseen@example.com"',
+        'email = "zqmail*"',
+        'email = "*seen@example.com"',
+        'email > "zq" AND email < "zr"',
+    ):
         assert found(text) == [], text
     assert "mk-seen" in found('email = "z***@example.com"')
     by_mail = marked_hub.get("/v1/customers", "bi", order_by="email", page_size=1000).json()

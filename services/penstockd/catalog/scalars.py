@@ -377,6 +377,13 @@ def _utc(value: datetime) -> datetime:
     raise ValueRefused("is the first or the last moment of all, which stands for infinity")
 
 
+def _is_single(text: str, value: float) -> bool:
+    try:
+        return struct.pack("<f", float(text)) == struct.pack("<f", value)
+    except OverflowError:  # the largest numbers, rounded up
+        return False
+
+
 def _shortest(value: float, single: bool) -> str:
     """The fewest digits that read back as the same number, laid out as PostgreSQL lays them out."""
     if not math.isfinite(value):
@@ -385,9 +392,7 @@ def _shortest(value: float, single: bool) -> str:
         return "-0" if math.copysign(1, value) < 0 else "0"
     shown = repr(value)
     if single:
-        tries = (f"{value:.{n}e}" for n in range(9))
-        packed = struct.pack("<f", value)
-        shown = next(t for t in tries if struct.pack("<f", float(t)) == packed)
+        shown = next(t for n in range(9) if _is_single(t := f"{value:.{n}e}", value))
     sign, digits, exponent = Decimal(shown).normalize().as_tuple()
     assert isinstance(exponent, int)
     text, power = "".join(map(str, digits)), exponent + len(digits) - 1

@@ -37,6 +37,13 @@ _STRUCTS = {
     FieldDescriptor.TYPE_SFIXED32: ("<i", _FIXED32),
 }
 
+_WIRE_TYPES = {
+    FieldDescriptor.TYPE_STRING: _DELIMITED,
+    FieldDescriptor.TYPE_BYTES: _DELIMITED,
+    FieldDescriptor.TYPE_MESSAGE: _DELIMITED,
+    **{kind: wire_type for kind, (_, wire_type) in _STRUCTS.items()},
+}
+
 
 class WireCodec:
     """Serialises the rows of a dataset, all fields of it, from columns of values as stored."""
@@ -61,11 +68,11 @@ class _Group:
             fd = message.fields_by_name[name]
             leaf = fields[places[0]]
             if len(leaf.steps) == depth + 1:
-                self._parts.append((places, _column(fd, leaf), None, b""))
+                self._parts.append((places, column_encoder(fd, leaf), None, b""))
             else:
                 assert fd.message_type is not None, "a path goes through messages only"
                 inner = _Group(fd.message_type, [fields[i] for i in places], depth + 1)
-                self._parts.append((places, None, inner, _tag(fd, _DELIMITED)))
+                self._parts.append((places, None, inner, tag_of(fd)))
 
     def encode(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
         """The bytes of the message in every row."""
@@ -86,7 +93,8 @@ class _Group:
         return list(map(b"".join, zip(*pieces, strict=True)))
 
 
-def _column(fd: FieldDescriptor, field: Field) -> EncodeColumn:
+def column_encoder(fd: FieldDescriptor, field: Field) -> EncodeColumn:
+    """Serialises the values of one leaf."""
     if field.path == "etag":
         return _bytes_column(fd, field, lambda value: str(value).encode())
     match field.kind:
@@ -107,10 +115,10 @@ def _encoder(fd: FieldDescriptor, field: Field) -> Encode:
         case Kind.LIST | Kind.MAP:
             return _repeated(fd, field)
         case Kind.TIMESTAMP:
-            return _timestamp(_tag(fd, _DELIMITED))
+            return _timestamp(tag_of(fd))
         case Kind.ENUM:
             assert field.enum_values is not None
-            tag = _tag(fd, _VARINT)
+            tag = tag_of(fd)
             known = {
                 name: tag + _varint(number & 0xFFFFFFFFFFFFFFFF)
                 if number or field.presence
@@ -124,7 +132,7 @@ def _encoder(fd: FieldDescriptor, field: Field) -> Encode:
 def _bytes_column(
     fd: FieldDescriptor, field: Field, encode: Callable[[Any], bytes]
 ) -> EncodeColumn:
-    tag = _tag(fd, _DELIMITED)
+    tag = tag_of(fd)
     heads = [tag + bytes([size]) for size in range(_SHORT)]
     if not field.presence:
         heads[0] = b""
@@ -141,8 +149,7 @@ def _bytes_column(
 
 def _number(fd: FieldDescriptor, field: Field) -> Encode:
     if fd.type in _STRUCTS:
-        form, wire_type = _STRUCTS[fd.type]
-        tag, pack = _tag(fd, wire_type), struct.Struct(form).pack
+        tag, pack = tag_of(fd), struct.Struct(_STRUCTS[fd.type][0]).pack
         whole = field.kind not in (Kind.FLOAT, Kind.DOUBLE)
         nothing = None if field.presence else pack(0)
 
@@ -151,7 +158,7 @@ def _number(fd: FieldDescriptor, field: Field) -> Encode:
             return b"" if packed == nothing else tag + packed
 
         return fixed
-    tag, zigzag, kept = _tag(fd, _VARINT), fd.type in _ZIGZAG, field.presence
+    tag, zigzag, kept = tag_of(fd), fd.type in _ZIGZAG, field.presence
 
     def varint(value: Any) -> bytes:
         number = int(value)
@@ -182,7 +189,7 @@ def _timestamp(tag: bytes) -> Encode:
 
 def _repeated(fd: FieldDescriptor, field: Field) -> Encode:
     if field.kind is Kind.LIST and field.element and field.element.kind is Kind.STRING:
-        tag = _tag(fd, _DELIMITED)
+        tag = tag_of(fd)
 
         def strings(text: str) -> bytes:
             if text == "[]":
@@ -207,8 +214,9 @@ def _delimited(tag: bytes, data: bytes) -> bytes:
     return tag + _varint(len(data)) + data
 
 
-def _tag(fd: FieldDescriptor, wire_type: int) -> bytes:
-    return _varint(fd.number << 3 | wire_type)
+def tag_of(fd: FieldDescriptor) -> bytes:
+    """The bytes before every value of a field, or of one element."""
+    return _varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
 
 
 def _varint(value: int) -> bytes:

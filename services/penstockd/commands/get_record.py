@@ -8,6 +8,7 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
+from penstockd.policy.read import Get
 
 
 async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: str) -> Message:
@@ -19,7 +20,7 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     view = call.view(dataset, Action.READ)
     call.entry.record_key = key
     call.asked(fields=fields)
-    query = view.get(fields)
+    query = view.prepared(Get, fields)
     async with hub.database.connection() as connection:
         row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
     if row is None:

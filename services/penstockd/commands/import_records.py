@@ -20,6 +20,8 @@ from penstockd.errors import (
 from penstockd.formats import BadRow, FormatError, Reader, pick, reader
 from penstockd.policy.model import Action
 from penstockd.policy.view import View
+from penstockd.store.fresh import FreshRows
+from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import Counts, DuplicateKey, WriteTransaction
 
@@ -49,7 +51,7 @@ async def import_records(hub: Hub, call: Call, dataset: Dataset, upload: Upload)
     format = pick(first[0], first[1] or None)
     call.asked(format=format)
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    load = _Load(dataset, view, reader(format, dataset, offered))
+    load = Import(dataset, view, reader(format, dataset, offered))
 
     async def write() -> Counts:
         async with hub.writer.transaction() as transaction:
@@ -75,22 +77,34 @@ async def _pieces(first: bytes, upload: Upload) -> AsyncIterator[bytes]:
 class _Parsed:
     """Rows of a batch that are ready for the store, each with its number in the file."""
 
+    fresh: FreshRows = field(default_factory=FreshRows)
     numbers: list[int] = field(default_factory=list)
     rows: list[list[Any]] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.rows)
 
-class _Load:
-    """One import: parses in a thread while the database merges what was parsed before."""
 
-    def __init__(self, dataset: Dataset, view: View, source: Reader) -> None:
+class Import:
+    """One import: parses in a thread while the database merges what was parsed before.
+
+    Without ``native`` all rows go through the interpreter, to the same end but slowly.
+    """
+
+    def __init__(
+        self, dataset: Dataset, view: View, source: Reader, *, native: bool = True
+    ) -> None:
         self._dataset, self._view, self._reader = dataset, view, source
         self.counts = Counts()
         self._bad: list[BadRow] = []
         self._bad_rows = 0
         self._parsed = _Parsed()
+        self._native = native
 
     async def run(self, transaction: WriteTransaction, pieces: AsyncIterator[bytes]) -> None:
         """Load everything. Raises FormatError and ImportRowInvalid."""
+        if self._native:
+            self._reader.write_as(transaction.time, transaction.revision)
         batches: asyncio.Queue[_Parsed | None] = asyncio.Queue(2)
 
         async def parse() -> None:
@@ -113,12 +127,10 @@ class _Load:
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:
         try:
-            counts = await transaction.upsert(
-                self._dataset, self._reader.fields, batch.rows, self._view.guard
-            )
+            load = Load(transaction, self._dataset, self._reader.fields, self._view.guard)
+            counts = await load.run(batch.fresh, batch.numbers, batch.rows)
         except DuplicateKey as exc:
-            number = batch.numbers[exc.row]
-            self._refuse([BadRow(number, self._dataset.key.path, "occurs twice in the file")])
+            self._refuse([BadRow(exc.row, self._dataset.key.path, "occurs twice in the file")])
             return
         self.counts.created += counts.created
         self.counts.updated += counts.updated
@@ -141,12 +153,14 @@ class _Load:
             if any(f.repeated for f in fields):
                 for row in part.rows:
                     stored_row(fields, row)
+            if part.fresh:
+                self._parsed.fresh.extend(part.fresh)
             self._parsed.numbers += part.numbers
             self._parsed.rows += part.rows
-            if len(self._parsed.rows) >= BATCH_ROWS:
+            if len(self._parsed) >= BATCH_ROWS:
                 ready.append(self._parsed)
                 self._parsed = _Parsed()
-        if final and self._parsed.rows:
+        if final and len(self._parsed):
             ready.append(self._parsed)
         return ready
 

@@ -10,6 +10,7 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.model import Action
+from penstockd.policy.read import Page
 from penstockd.policy.view import View
 from penstockd.query import query_digest
 
@@ -48,7 +49,7 @@ async def list_records(
     view = call.view(dataset, Action.READ)
     call.asked(filter=query.filter, order_by=query.order_by, fields=query.fields)
     size = page_size(query.page_size)
-    page = view.page(query.filter, query.order_by, query.fields)
+    page = view.prepared(Page, query.filter, query.order_by, query.fields)
     bound = query.bound_to(call, view)
     position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     statement = page.statement(position)

@@ -19,7 +19,9 @@ from penstockd.store.database import Connection
 from penstockd.store.sql import apply_settings
 
 #: Frames that wait for a slow client before the read from the database waits too.
-QUEUE_FRAMES = 8
+QUEUE_FRAMES = 4
+#: Bytes of the database's stream that are encoded at once.
+ENCODE_BYTES = 128 * 1024
 #: How long a client may take nothing before its export, which holds a snapshot, is ended.
 STALL_SECONDS = 60.0
 
@@ -95,17 +97,25 @@ async def _pump(
 
     async def read() -> None:
         # The head waits for the first bytes of the read: if that fails, it fails with a status.
-        pending = target.head()
+        ready, gathered, enough = target.head(), bytearray(), 1
 
-        async def take(chunk: bytes) -> None:
-            nonlocal pending
-            data = pending + await asyncio.to_thread(target.feed, bytes(chunk))
-            pending = b""
+        async def encode() -> None:
+            nonlocal ready, gathered, enough
+            chunk, gathered = gathered, bytearray()
+            data = ready + await asyncio.to_thread(target.feed, chunk)
+            # The first bytes go at once; after them it pays to hand over much at a time.
+            ready, enough = b"", ENCODE_BYTES
             if data:
                 await encoded.put(data)
 
+        async def take(chunk: bytes) -> None:
+            gathered.extend(chunk)
+            if len(gathered) >= enough:
+                await encode()
+
         await connection.copy_from_query(sql, output=take, format="binary")
-        await encoded.put(pending + target.tail())
+        await encode()
+        await encoded.put(target.tail())
         await encoded.put(None)
 
     reading = asyncio.create_task(read())

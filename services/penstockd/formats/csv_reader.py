@@ -1,8 +1,10 @@
-"""CSV in: cut into cells by the kernel, converted column by column."""
+"""CSV in: cut into cells by the kernel, made into records by it or converted column by column."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from penstockd.catalog.model import Dataset, Field, Kind
@@ -14,12 +16,15 @@ from penstockd.catalog.values import (
     implicit_defaults,
     text_parser,
 )
+from penstockd.formats.copying import load_plan
 from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import DONE, MALFORMED
+from penstockd.formats.kernel import BLANK, DONE, LEFT, MALFORMED, Kernel
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Batch, Reader
+from penstockd.store.fresh import FreshRows
 
 _NULL, _ROW, _CELL = b"\x1d", b"\x1e", b"\x1f"  # split.c
-_NULL_TEXT = _NULL.decode()
+_NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
+_ENOUGH = 100  # rows that say how a file is spelled
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # no control characters, yet refused
 _REASONS = {
     1: "has text after a cell's closing quote",
@@ -40,6 +45,8 @@ class CsvReader(Reader):
         super().__init__(dataset, fields)
         self._columns: list[_Column] = []
         self._width = 0
+        self._loader: Kernel | None = None
+        self._fresh = 0  # rows so far that were given as fresh
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         taken = self._kernel.split_csv(data, final, self._width)
@@ -57,7 +64,7 @@ class CsvReader(Reader):
 
     def _header(self, line: bytes) -> None:
         try:
-            names = line.decode().split(_CELL.decode())
+            names = line.decode().split(_CELL_TEXT)
         except UnicodeDecodeError:
             raise FormatError("the header is not UTF-8") from None
         if len(names) > COLUMN_LIMIT:
@@ -78,26 +85,70 @@ class CsvReader(Reader):
         self.fields = tuple(c.field for c in self._columns)
         self._complete = completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
+        if self._written is not None:
+            plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
+            self._loader = None if plan is None else Kernel(plan)
 
     def _batch(self, output: bytes, count: int, suspect: bool) -> Batch:
+        if self._loader is not None and count:
+            return self._loaded(self._loader, output, count, suspect)
         first = self.rows + 1
         if count and not suspect:
-            try:
-                text = output[:-1].replace(_ROW, _CELL).decode()
-                if not any(c in text for c in _NOT_IN_TEXT):
-                    rows = self._columnwise(text)
-                    self.rows += count
-                    return Batch(range(first, first + count), rows)
-            except ValueError:
-                pass  # some row is bad; which one and why is found row by row
+            self.rows += count
+            return self._converted(output, range(first, first + count))
         lines = output.split(_ROW)[:-1]
         if self._width > 1:
             lines = [line for line in lines if line != _NULL]  # blank ones
         self.rows += len(lines)
-        return self._rowwise(lines, first)
+        return self._rowwise(lines, range(first, first + len(lines)))
+
+    def _loaded(self, loader: Kernel, output: bytes, count: int, suspect: bool) -> Batch:
+        """The rows as the kernel makes records of them, and those that it leaves."""
+        fresh, first = FreshRows(self._fresh), self.rows + 1
+        sizes = array("i")
+        for part in loader.load(output, count, self._fresh):
+            fresh.add(part.keys.decode().split(_CELL_TEXT)[:-1], part.rows, part.entries)
+            sizes.frombytes(part.sizes)
+        self._fresh += len(fresh)
+        if len(fresh) == count:
+            self.rows += count
+            fresh.source(range(first, first + count), sizes, partial(self._decode, output))
+            return Batch((), [], fresh=fresh)
+        if not len(fresh) and count > _ENOUGH:
+            self._loader = None  # the file is not spelled as the kernel has it
+        taken, left = _Lines(), _Lines()
+        for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
+            if size != BLANK:
+                self.rows += 1
+                (left if size == LEFT else taken).add(line, self.rows)
+        sizes = array("i", [n for n in sizes if n > 0])
+        fresh.source(taken.numbers, sizes, partial(self._decode, taken.output()))
+        if suspect:
+            batch = self._rowwise(left.lines, left.numbers)
+        else:
+            batch = self._converted(left.output(), left.numbers)
+        batch.fresh = fresh
+        return batch
+
+    def _decode(self, output: bytes, places: Sequence[int]) -> list[list[Any]]:
+        """The values of some rows that the kernel took: none of them is bad."""
+        lines = output.split(_ROW)[:-1]
+        if len(places) < len(lines):
+            output = _ROW.join([*(lines[i] for i in places), b""])
+        return self._converted(output, range(len(places))).rows
+
+    def _converted(self, output: bytes, numbers: Sequence[int]) -> Batch:
+        """The values of rows that have all cells and hold no control characters."""
+        try:
+            text = output[:-1].replace(_ROW, _CELL).decode()
+            if not any(c in text for c in _NOT_IN_TEXT):
+                return Batch(numbers, self._columnwise(text))
+        except ValueError:
+            pass  # some row is bad; which one and why is found row by row
+        return self._rowwise(output.split(_ROW)[:-1], numbers)
 
     def _columnwise(self, text: str) -> list[list[Any]]:
-        cells = text.split(_CELL.decode())
+        cells = text.split(_CELL_TEXT)
         columns = [c.convert(cells[c.index :: self._width]) for c in self._columns]
         rows = list(map(list, zip(*columns, strict=True)))
         for i in self._implicit:
@@ -107,16 +158,16 @@ class CsvReader(Reader):
                         self._complete(row)
         return rows
 
-    def _rowwise(self, lines: list[bytes], first: int) -> Batch:
-        numbers, rows, bad = [], [], []
-        for number, line in enumerate(lines, first):
+    def _rowwise(self, lines: list[bytes], numbers: Sequence[int]) -> Batch:
+        good, rows, bad = [], [], []
+        for number, line in zip(numbers, lines, strict=True):
             found = self._row(line, number)
             if isinstance(found, list):
-                numbers.append(number)
+                good.append(number)
                 rows.append(found)
             else:
                 bad.append(found)
-        return Batch(numbers, rows, bad)
+        return Batch(good, rows, bad)
 
     def _row(self, line: bytes, number: int) -> list[Any] | BadRow:
         cells = line.split(_CELL)
@@ -136,6 +187,21 @@ class CsvReader(Reader):
         except ValueRefused as refused:
             return BadRow(number, "", refused.reason)
         return row
+
+
+class _Lines:
+    """Some rows as ``split_csv`` leaves them, with their numbers."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.numbers: list[int] = []
+
+    def add(self, line: bytes, number: int) -> None:
+        self.lines.append(line)
+        self.numbers.append(number)
+
+    def output(self) -> bytes:
+        return _ROW.join([*self.lines, b""])
 
 
 class _Column:

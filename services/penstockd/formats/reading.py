@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.formats.errors import FormatError
 from penstockd.formats.kernel import Kernel
+from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
@@ -30,12 +32,14 @@ class BadRow:
 class Batch:
     """Some rows in file order: values as in ``Reader.fields``, each with its number from 1.
 
-    Bad rows are not among ``rows``; a batch may hold nothing else.
+    Bad rows are not among ``rows``, nor are those that are ``fresh``; a batch may hold nothing
+    else.
     """
 
     numbers: Sequence[int]
     rows: list[list[Any]]
     bad: list[BadRow] = field(default_factory=list)
+    fresh: FreshRows | None = None
 
 
 class Reader(ABC):
@@ -58,6 +62,15 @@ class Reader(ABC):
         self._pending = bytearray()
         self._wanted = _PIECE
         self._begun = False
+        self._written: tuple[datetime, int] | None = None
+
+    def write_as(self, time: datetime, revision: int) -> None:
+        """Say what new records are written with, before the first ``feed``.
+
+        A reader that can then gives good rows as ``Batch.fresh``, those it is sure of; their
+        entries of the log are numbered from 0 on.
+        """
+        self._written = time, revision
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
         """The rows that the next bytes of the file complete."""
@@ -82,7 +95,7 @@ class Reader(ABC):
             raise FormatError("is longer than 1 MiB", row=self.rows + 1)
         # Bytes of an unfinished row are looked at again, so that looking must pay.
         self._wanted = max(_PIECE, 2 * len(self._pending))
-        if batch is not None and (batch.rows or batch.bad):
+        if batch is not None and (batch.rows or batch.bad or batch.fresh):
             yield batch
 
     @abstractmethod

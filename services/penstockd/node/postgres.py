@@ -111,9 +111,11 @@ class EmbeddedPostgres:
         await asyncio.to_thread(self._prepare)
         deadline = time.monotonic() + START_SECONDS
         while True:
+            # Before the start: a server that cannot start may have said so by the time we look.
+            logged = self.log.stat().st_size if self.log.exists() else 0
             self.process = self._spawn()
             try:
-                await self._ready(self.process, deadline)
+                await self._ready(self.process, deadline, logged)
                 await self._create_database()
                 return self.url
             except _StillInUse:
@@ -236,8 +238,7 @@ class EmbeddedPostgres:
             last_signal=signal.SIGINT,
         )
 
-    async def _ready(self, process: Process, deadline: float) -> None:
-        started = self.log.stat().st_size
+    async def _ready(self, process: Process, deadline: float, started: int) -> None:
         while True:
             try:
                 connection = await asyncpg.connect(self._dsn("postgres"), timeout=5)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column
 
 from penstockd.catalog import Field
 from penstockd.catalog.record import Codec
+from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile, parse, parse_fields
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
-
-if TYPE_CHECKING:
-    from penstockd.policy.view import View
 
 
 class Get:

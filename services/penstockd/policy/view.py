@@ -32,7 +32,6 @@ from sqlalchemy import (
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.policy.masks import fits, masked
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.policy.read import Get, Page
 from penstockd.query import Names, Wrap, compile, parse
 from penstockd.store.sql import compile_statement
 from penstockd.store.tables import Tables
@@ -137,16 +136,11 @@ class View:
             statement = statement.where(self.predicate)
         return statement if condition is None else statement.where(condition)
 
-    def get(self, fields: str) -> Get:
-        """Reads one record. Raises FieldUnknown."""
-        return self._prepared(Get, fields)
+    def prepared(self, read: Callable[..., R], *texts: str) -> R:
+        """A read (see ``read``) compiled for these texts of the caller.
 
-    def page(self, filter: str, order_by: str, fields: str) -> Page:
-        """Reads pages. Raises FieldUnknown, FilterInvalid, OrderInvalid."""
-        return self._prepared(Page, filter, order_by, fields)
-
-    def _prepared(self, read: Callable[..., R], *texts: str) -> R:
-        """A compiled read; the View keeps the latest, since callers repeat themselves."""
+        The View keeps the latest, since callers repeat themselves. Raises what ``read`` raises.
+        """
         prepared: R | None = self._reads.get((read, texts))
         if prepared is None:
             prepared = read(self, *texts)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import date
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import asyncpg
 
@@ -28,6 +28,9 @@ _UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    # The server lets us not in: to whoever calls the hub that is the same.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 _CONFLICTS = (
     asyncpg.SerializationError,
@@ -56,6 +59,15 @@ def plain_dsn(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
 
+def place(url: str) -> str:
+    """Where a database is, without user and password: "host:5432/name"."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    host = query.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
+    port = f":{query['port']}" if "port" in query else ""
+    return f"{host}{port}{parts.path}"
+
+
 #: Day 0 of PostgreSQL, as ``date.toordinal`` counts.
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 
@@ -80,6 +92,7 @@ class Database:
         self._size = size
         self._snapshots = asyncio.Semaphore(max(1, size // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pulse: Connection | None = None
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if no connection can be had."""
@@ -97,6 +110,8 @@ class Database:
                     "timezone": "UTC",
                     "datestyle": "ISO",
                     "intervalstyle": "iso_8601",
+                    # Whatever the user's server is set to: the sequencer counts on this one.
+                    "default_transaction_isolation": "read committed",
                     "extra_float_digits": "1",
                     "bytea_output": "hex",
                     "jit": "off",
@@ -106,11 +121,33 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, waiting at most two seconds for those in use."""
+        self._drop_pulse()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), 2)
             except TimeoutError:
                 self._pool.terminate()
+
+    async def ping(self) -> None:
+        """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT.
+
+        It has a connection of its own: calls that hold all of the pool's are no outage.
+        """
+        try:
+            with translated():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    if self._pulse is None or self._pulse.is_closed():
+                        self._pulse = await self.connect()
+                    await self._pulse.execute("SELECT 1")
+        except BaseException:
+            self._drop_pulse()
+            raise
+
+    def _drop_pulse(self) -> None:
+        """Without a goodbye, which a server that hangs would not answer."""
+        if self._pulse is not None:
+            self._pulse.terminate()
+            self._pulse = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

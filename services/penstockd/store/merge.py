@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.dialects import postgresql
 
-from penstockd.catalog import Dataset
+from penstockd.catalog import Dataset, Field
 from penstockd.store.tables import DATA_SCHEMA, column_type
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
@@ -35,6 +36,14 @@ SELECT {key} FROM {source} WHERE "__before" IS NULL
 EXCEPT ALL SELECT {key} FROM inserted
 """
 
+# Of rows that are there and staged, those that need no change: what the file gives is what is there
+# to the last byte. Of the others some need none either; that is for whoever looks at the values.
+_UNCHANGED = """
+WITH locked AS MATERIALIZED ({lock})
+SELECT l."__key" FROM locked AS l JOIN {stage} AS s ON s.{key} = l."__key"
+WHERE l."visible" AND l."etag" <> s."etag" AND record_image_eq(ROW({here}), ROW({staged}))
+"""
+
 _DELETE = """
 WITH deleted AS (
     DELETE FROM {table} WHERE {key} = $1
@@ -50,6 +59,7 @@ _EXTRA = (("__ordinal", "bigint"), ("__before", "bytea"), ("__after", "bytea"))
 class Merge:
     """The SQL texts of one dataset's writes; they hold names only, never a value."""
 
+    columns: tuple[str, ...]
     stage: str
     stage_columns: tuple[str, ...]
     create_stage: str
@@ -57,6 +67,7 @@ class Merge:
     from_stage: str
     from_arrays: str
     delete: str
+    present: str
 
     @classmethod
     @functools.cache
@@ -85,6 +96,7 @@ class Merge:
             f'"{n}" {t}' + (' COLLATE "C"' if t == "TEXT" else "") for n, t in staged
         )
         return cls(
+            columns=tuple(names),
             stage=stage,
             stage_columns=tuple(n for n, _ in staged),
             create_stage=f'CREATE TEMPORARY TABLE "{stage}" ({columns}) ON COMMIT DROP',
@@ -92,4 +104,18 @@ class Merge:
             from_stage=_MERGE.format(stage="", source=f'pg_temp."{stage}"', **common),
             from_arrays=_MERGE.format(stage=arrays, source="arrays", **common),
             delete=_DELETE.format(table=table, key=common["key"]),
+            present="SELECT {key} FROM {table} WHERE {key} = ANY($1::text[])".format(**common),
         )
+
+
+def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
+    """The keys of staged rows that are there with the same values of ``fields``, by a guard's
+    ``lock``, whose parameters it has. Rows of the transaction itself are not among them."""
+    names = [f'"{f.path}"' for f in fields]
+    return _UNCHANGED.format(
+        lock=lock,
+        stage=f'pg_temp."{Merge.of(dataset).stage}"',
+        key=f'"{dataset.key.path}"',
+        here=", ".join(f"l.{n}" for n in names),
+        staged=", ".join(f"s.{n}" for n in names),
+    )

@@ -7,6 +7,7 @@ reinterpret data: the hub refuses to start and says which command shows and appl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -34,6 +36,10 @@ class ServerTooOld(Exception):
     """The database server is older than PostgreSQL 15."""
 
 
+class MigrationFailed(Exception):
+    """The database refuses what the hub needs to do in it; the message says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One difference between the database and the model, and the SQL that ends it."""
@@ -47,11 +53,13 @@ async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> l
     """Apply all differences in one transaction and return them.
 
     Raises MigrationNeeded if a difference is not additive and ``destructive`` is not set; nothing
-    is changed then. Only one process migrates at a time; the others wait and find nothing to do.
+    is changed then. Raises MigrationFailed if the database refuses, as for want of privileges, and
+    DatabaseUnavailable. Only one process migrates at a time; the others wait and find nothing to
+    do.
     """
     engine = _engine(url)
     try:
-        with translated():
+        with _explained():
             async with engine.begin() as connection:
                 return await connection.run_sync(_migrate, catalog, destructive)
     finally:
@@ -59,14 +67,28 @@ async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> l
 
 
 async def plan(url: str, catalog: Catalog) -> list[Step]:
-    """The differences, without applying any."""
+    """The differences, without applying any. Raises as ``migrate`` does."""
     engine = _engine(url)
     try:
-        with translated():
+        with _explained():
             async with engine.connect() as connection:
                 return await connection.run_sync(lambda c: list(difference(c, catalog)))
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors as ``translated`` gives them, out of SQLAlchemy's wrapping; others say the reason."""
+    try:
+        with translated():
+            try:
+                yield
+            except DBAPIError as exc:
+                cause = exc.orig.__cause__ if exc.orig is not None else None
+                raise (cause or exc) from exc
+    except (asyncpg.PostgresError, DBAPIError) as exc:
+        raise MigrationFailed(f"the database refuses what the hub needs: {exc}") from exc
 
 
 def _engine(url: str) -> AsyncEngine:
@@ -135,8 +157,9 @@ def _column_steps(dataset: Dataset, present: Mapping[str, tuple[str, bool]]) -> 
         if type_name != wanted:
             yield Step(
                 f"{where} changes from {type_name} to {wanted}",
-                f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {wanted} "
-                f"USING {column}::text::{wanted}" + _default_clause(table, field),
+                f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {wanted}"
+                f"{_collation(field)} USING {column}::text::{wanted}"
+                + _default_clause(table, field),
                 False,
             )
         if nullable and not field.nullable:
@@ -174,14 +197,17 @@ def table_ddl(dataset: Dataset, table: Table) -> str:
 
 
 def _column_ddl(field: Field) -> str:
-    collation = ' COLLATE "C"' if _type_name(field) == "text" else ""
     null = "" if field.nullable else " NOT NULL"
     default = column_default(field)
     if default is None and not field.nullable and not field.key:
         default = "now()"  # create_time and update_time of rows older than the column
-    return f'"{field.path}" {_type_name(field)}{collation}{null}' + (
+    return f'"{field.path}" {_type_name(field)}{_collation(field)}{null}' + (
         f" DEFAULT {default}" if default else ""
     )
+
+
+def _collation(field: Field) -> str:
+    return ' COLLATE "C"' if _type_name(field) == "text" else ""
 
 
 def _default_clause(table: str, field: Field) -> str:

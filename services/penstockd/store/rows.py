@@ -50,6 +50,11 @@ class Defaults:
         """What the field at ``index`` holds when a writer unsets it."""
         return self._template[index]
 
+    def within(self, index: int) -> Any:
+        """What the field at ``index`` holds if it is not given and its nested message is there."""
+        implicit = {i: empty for _, leaves in self._nested for i, empty in leaves}
+        return implicit.get(index, self._template[index])
+
     def complete(self, row: list[Any]) -> None:
         """Where a nested message is present, its leaves without ``optional`` are too."""
         for members, implicit in self._nested:

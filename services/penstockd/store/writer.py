@@ -1,7 +1,8 @@
 """Writes records: the row, its entry in the change log and the audit entry, in one transaction.
 
 All writes of records pass here, one or a million: rows are staged (as arrays when they are few, by
-COPY to a temporary table when they are many) and one statement merges them and logs them.
+COPY to a temporary table when they are many) and one statement merges them and logs them. Bulk loads
+of new rows go the shorter way of ``loading``, in the same transactions.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class WriteTransaction:
             staged = await self._stage(plan, pending, guard, counts)
             lost = await self._merge(dataset, staged, counts) if staged else set()
             if not lost:
-                await self._check_leaving(guard, [row[plan.key_at] for row in rows])
+                await self.check_leaving(guard, [row[plan.key_at] for row in rows])
                 return counts
             if mode is Mode.CREATE:
                 raise RecordExists(f"{dataset.singular} '{min(lost)}' exists already")
@@ -156,8 +157,17 @@ class WriteTransaction:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
         return {row["__key"]: row for row in rows}
 
-    async def _check_leaving(self, guard: Guard, keys: Sequence[str]) -> None:
-        """No write may move a record out of what its writer may see, or it would be a leak."""
+    async def make_stage(self, dataset: Dataset) -> None:
+        """See to it that the dataset's temporary stage is there; it is empty between uses."""
+        if dataset.name not in self.staged:
+            await self.connection.execute(Merge.of(dataset).create_stage)
+            self.staged.add(dataset.name)
+
+    async def check_leaving(self, guard: Guard, keys: Sequence[str]) -> None:
+        """No write may move a record out of what its writer may see, or it would be a leak.
+
+        Raises RecordNotFound if one of ``keys`` is out of sight now.
+        """
         if guard.leaving is None:
             return
         statement = guard.leaving
@@ -174,9 +184,7 @@ class WriteTransaction:
                 merge.from_arrays, *constants, ordinals, *staged.columns
             )
         else:
-            if dataset.name not in self.staged:
-                await self.connection.execute(merge.create_stage)
-                self.staged.add(dataset.name)
+            await self.make_stage(dataset)
             text = await asyncio.to_thread(Stager.of(dataset).copy_text, staged)
             await self.connection.copy_to_table(
                 merge.stage,

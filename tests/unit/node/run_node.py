@@ -17,7 +17,7 @@ from penstockd import resources
 from penstockd.node.errors import NodeError
 from penstockd.node.supervisor import Node, supervise
 
-FAKE_HUB = Path(__file__).parents[2] / "envoy" / "fake_hub.py"
+FAKE_HUB = Path(__file__).parents[2] / "fake_hub.py"
 SLEEPER = "import signal; signal.pause()"
 
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 
 import grpc
+
 import penstockd
 from penstock.hub.v1 import error_reason_pb2
 from penstockd.errors import DatabaseUnavailable, Invalid, Refused

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Iterator
 from importlib import resources
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 from penstockd.formats.errors import FormatError
 
 DONE, FULL, END, MALFORMED = 0, 1, 2, -1  # kernel.h
+LEFT, BLANK = 0, -1  # load.c: rows that are not for the kernel, lines that are no rows
 
 _PAGE = 65536
 _SLACK = 64  # bytes after a buffer that the kernel may touch
@@ -32,6 +34,19 @@ class Taken(NamedTuple):
     rows: int
     detail: int
     status: int
+
+
+class Loaded(NamedTuple):
+    """New records: their keys, each followed by CELL, their rows, their entries of the change log.
+
+    ``sizes`` has two int32 for each row of the input: the sizes of its row and of its entry; or
+    LEFT and 0, or BLANK and 0.
+    """
+
+    keys: bytes
+    rows: bytes
+    entries: bytes
+    sizes: bytes
 
 
 @functools.cache
@@ -91,6 +106,38 @@ class Kernel:
         out = self._write(self._in, data)
         self._require(out + 2 * len(data) + _SLACK)
         return self._call("split_json", out, self._in, len(data), out, int(final), state)
+
+    def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
+        """Makes records of the ``count`` rows that ``split_csv`` gave; see ``load.c``.
+
+        ``ordinal`` is that of the first entry of the log. The plan is ``copying.load_plan``'s.
+        """
+        index = self._write(self._in, cells)
+        keys = _align(index + 4 * (3 + 2 * count))
+        rows = _align(keys + len(cells) + _SLACK)
+        room = 4 * len(cells) + _ROOM
+        entries = rows + room + _SLACK
+        self._require(entries + room + _SLACK)
+        load, start, size = self._function("load"), self._in, len(cells)
+        while size:
+            status: int = load(
+                *(self._store, self._plan, start, size, index, keys, rows, entries, room, ordinal)
+            )
+            base = self._address()
+            consumed, _, taken, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
+            if status not in (DONE, FULL) or not taken:
+                raise AssertionError("the kernel was given no whole row")  # split_csv gives these
+            ends = (ctypes.c_int32 * 3).from_address(base + index)
+            pairs = ctypes.string_at(base + index + 12, 8 * taken)
+            yield Loaded(
+                ctypes.string_at(base + keys, ends[2]),
+                ctypes.string_at(base + rows, ends[0]),
+                ctypes.string_at(base + entries, ends[1]),
+                pairs,
+            )
+            start, size = start + consumed, size - consumed
+            if size:
+                ordinal += sum(n > 0 for n in memoryview(pairs).cast("i")[::2])
 
     def _call(self, name: str, out: int, *args: int) -> Taken:
         status: int = self._function(name)(self._store, *args)

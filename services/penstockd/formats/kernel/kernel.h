@@ -1,4 +1,4 @@
-// What both halves of the kernel share: where results go, and how text is copied.
+// What all parts of the kernel share: where results go, and how text is copied.
 //
 // The kernel is compiled to WebAssembly (see build.py), so it has no library, allocates nothing,
 // cannot reach anything but its own memory, and runs outside the interpreter's lock.

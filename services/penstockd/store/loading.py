@@ -1,0 +1,152 @@
+"""Bulk loads: rows that are new go straight into their table and the change log by COPY.
+
+That takes the database half of what staging and merging takes. A row that exists already is staged
+and compared there; the few that differ, or that another transaction inserted first, are written as
+``WriteTransaction.upsert`` writes rows.
+
+COPY cannot pass over a key that another writer has just inserted, so each batch of new rows has a
+savepoint, to which the load goes back to write that batch the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+
+from penstockd.catalog import Dataset, Field
+from penstockd.store.fresh import ENTRY_COLUMNS, FreshRows
+from penstockd.store.merge import Merge, unchanged
+from penstockd.store.rows import stored_row
+from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
+from penstockd.store.writer import Counts, DuplicateKey, Guard, WriteTransaction
+
+_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TAIL = b"\xff\xff"
+_CHUNK = 256 << 10  # bytes of one message to the database
+
+
+class Load:
+    """One batch of a bulk load: the same as an upsert of its rows."""
+
+    def __init__(
+        self,
+        transaction: WriteTransaction,
+        dataset: Dataset,
+        fields: Sequence[Field],
+        guard: Guard,
+    ) -> None:
+        self._transaction, self._dataset, self._guard = transaction, dataset, guard
+        self._fields = tuple(fields)
+        self._merge = Merge.of(dataset)
+        self._key_at = next(i for i, f in enumerate(fields) if f.key)
+
+    async def run(
+        self, fresh: FreshRows, numbers: Sequence[int], rows: Sequence[Sequence[Any]]
+    ) -> Counts:
+        """Write ``fresh`` and the ``rows`` that have these ``numbers`` in the file.
+
+        Raises what ``WriteTransaction.upsert`` raises; ``DuplicateKey.row`` is the number of the
+        later row.
+        """
+        _check_keys(fresh, numbers, [row[self._key_at] for row in rows])
+        counts, keys = Counts(), fresh.keys
+        ascending = sorted(keys)
+        found = await self._transaction.connection.fetch(self._merge.present, ascending)
+        there = {row[0] for row in found}
+        again: list[int] = []
+        if there:
+            # Before the inserts, as in an upsert, or two writers could wait for each other.
+            again = await self._changed(fresh, there, counts)
+        new: Sequence[int] = range(len(keys))
+        if there:
+            new = [i for i in new if keys[i] not in there]
+        if new and not await self._insert(fresh, new, in_order=ascending == keys):
+            again, new = sorted([*again, *new]), []
+        if new:
+            await self._log(fresh, new)
+            counts.created += len(new)
+        if again or rows:
+            again_rows = await asyncio.to_thread(self._decoded, fresh, again)
+            await self._upsert(
+                [*(fresh.numbers[i] for i in again), *numbers], [*again_rows, *rows], counts
+            )
+        return counts
+
+    async def _changed(self, fresh: FreshRows, there: set[str], counts: Counts) -> list[int]:
+        """Lock the rows that are there; which of them are to be looked at more closely."""
+        places = [i for i, key in enumerate(fresh.keys) if key in there]
+        await self._transaction.make_stage(self._dataset)
+        await self._copy(self._merge.stage, "pg_temp", self._merge.columns, fresh.rows_at(places))
+        lock = self._guard.lock
+        found = await self._transaction.connection.fetch(
+            unchanged(self._dataset, self._fields, lock.text),
+            *lock.arguments(keys=sorted(there)),
+        )
+        await self._transaction.connection.execute(self._merge.clear_stage)
+        same = {row[0] for row in found}
+        counts.unchanged += len(same)
+        return [i for i in places if fresh.keys[i] not in same]
+
+    async def _insert(self, fresh: FreshRows, places: Sequence[int], *, in_order: bool) -> bool:
+        """Insert rows that are new; False, and none is, if another writer was first with one.
+
+        By key, so that two loads of the same keys wait for each other and not in a circle.
+        """
+        if not in_order:
+            places = sorted(places, key=fresh.keys.__getitem__)
+        data = fresh.rows_at(places)
+        try:
+            async with self._transaction.connection.transaction():  # a savepoint
+                await self._copy(self._dataset.name, DATA_SCHEMA, self._merge.columns, data)
+        except asyncpg.UniqueViolationError:
+            return False
+        await self._transaction.check_leaving(self._guard, [fresh.keys[i] for i in places])
+        return True
+
+    async def _log(self, fresh: FreshRows, places: Sequence[int]) -> None:
+        entries = fresh.entries_at(places, self._transaction.logged)
+        await self._copy("change", HUB_SCHEMA, ENTRY_COLUMNS, entries)
+        self._transaction.logged += len(places)
+
+    async def _copy(
+        self, table: str, schema: str, columns: Sequence[str], rows: bytes | bytearray
+    ) -> None:
+        async def stream() -> AsyncIterator[bytes]:
+            yield _HEAD
+            view = memoryview(rows)
+            for at in range(0, len(rows), _CHUNK):
+                yield bytes(view[at : at + _CHUNK])
+            yield _TAIL
+
+        await self._transaction.connection.copy_to_table(
+            table, schema_name=schema, columns=list(columns), source=stream(), format="binary"
+        )
+
+    def _decoded(self, fresh: FreshRows, places: Sequence[int]) -> list[list[Any]]:
+        return [stored_row(self._fields, row) for row in fresh.decode(places)]
+
+    async def _upsert(
+        self, numbers: Sequence[int], rows: Sequence[Sequence[Any]], counts: Counts
+    ) -> None:
+        try:
+            more = await self._transaction.upsert(self._dataset, self._fields, rows, self._guard)
+        except DuplicateKey as exc:
+            exc.row = numbers[exc.row]
+            raise
+        counts.created += more.created
+        counts.updated += more.updated
+        counts.unchanged += more.unchanged
+
+
+def _check_keys(fresh: FreshRows, numbers: Sequence[int], keys: Sequence[str]) -> None:
+    """Raise DuplicateKey for the first row in the file whose key an earlier row has."""
+    if len({*fresh.keys, *keys}) == len(fresh) + len(keys):
+        return
+    seen: set[str] = set()
+    for number, key in sorted(zip([*fresh.numbers, *numbers], [*fresh.keys, *keys], strict=True)):
+        if key in seen:
+            raise DuplicateKey(number, key)
+        seen.add(key)

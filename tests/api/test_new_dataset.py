@@ -1,0 +1,389 @@
+"""Adding a dataset is one message file and ``scripts/generate``: no Python is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from harness import ROOT, Reply, RunningHub, folder
+
+pytestmark = pytest.mark.slow
+
+TICKETS = """\
+syntax = "proto3";
+
+package penstock.model.v1;
+
+import "google/protobuf/timestamp.proto";
+import "penstock/options/v1/options.proto";
+
+// A request for help.
+message Ticket {
+  option (penstock.options.v1.dataset) = {title: "Tickets"};
+
+  // How urgent it is.
+  enum Priority {
+    // Not said.
+    PRIORITY_UNSPECIFIED = 0;
+    // Can wait.
+    LOW = 1;
+    // Cannot.
+    HIGH = 2;
+  }
+
+  // Who looks after it.
+  message Desk {
+    // Its name.
+    string name = 1;
+    // Its floor.
+    optional int32 floor = 2;
+    // Its door code.
+    optional string code = 3 [(penstock.options.v1.field).class = SENSITIVE];
+  }
+
+  // What was done.
+  message Step {
+    // What.
+    string action = 1;
+    // How long, in minutes.
+    int64 minutes = 2;
+    // What it cost.
+    optional string cost = 3 [(penstock.options.v1.field).decimal = {
+      precision: 10
+      scale: 2
+    }];
+  }
+
+  // The key.
+  string ticket_id = 1 [(penstock.options.v1.field) = {
+    key: true
+    class: PUBLIC
+  }];
+  // Who asks.
+  string customer_id = 2 [(penstock.options.v1.field) = {
+    class: PUBLIC
+    reference: {dataset: "customers"}
+  }];
+  // What for.
+  string subject = 3 [(penstock.options.v1.field).class = PUBLIC];
+  // How urgent it is.
+  Priority priority = 4 [(penstock.options.v1.field).class = PUBLIC];
+  // Whether it is open.
+  bool open = 5 [(penstock.options.v1.field).class = PUBLIC];
+  // Small whole numbers.
+  int32 i32 = 6;
+  // Whole numbers.
+  int64 i64 = 7;
+  // Small counts.
+  uint32 u32 = 8;
+  // Counts.
+  uint64 u64 = 9;
+  // Single precision.
+  float single = 10;
+  // Double precision.
+  optional double double = 11;
+  // Bytes.
+  bytes blob = 12;
+  // Exact.
+  optional string fee = 13 [(penstock.options.v1.field).decimal = {
+    precision: 20
+    scale: 6
+  }];
+  // A day.
+  optional string due_date = 14 [(penstock.options.v1.field).date = true];
+  // A moment.
+  google.protobuf.Timestamp due_time = 15;
+  // Where it is.
+  Desk desk = 16 [(penstock.options.v1.field).class = PUBLIC];
+  // What was done.
+  repeated Step steps = 17;
+  // Labels.
+  repeated string labels = 18 [(penstock.options.v1.field).class = PUBLIC];
+  // Past priorities.
+  repeated Priority past = 19;
+  // Numbers.
+  repeated int64 numbers = 20;
+  // Properties.
+  map<string, string> properties = 21;
+  // Counters.
+  map<string, int64> counters = 22;
+  // Who complained.
+  optional string complainant = 23 [(penstock.options.v1.field).class = PII];
+
+  // The system the record came from.
+  string source = 90 [(penstock.options.v1.field).class = PUBLIC];
+  // The record's identifier in that system.
+  string source_id = 91 [(penstock.options.v1.field).class = PUBLIC];
+  // When the record was first written.
+  google.protobuf.Timestamp create_time = 92 [(penstock.options.v1.field) = {
+    output_only: true
+    class: PUBLIC
+  }];
+  // When the record last changed.
+  google.protobuf.Timestamp update_time = 93 [(penstock.options.v1.field) = {
+    output_only: true
+    class: PUBLIC
+  }];
+  // Changes with every change of the record.
+  string etag = 94 [(penstock.options.v1.field) = {
+    output_only: true
+    class: PUBLIC
+  }];
+}
+"""
+
+FULL: dict[str, Any] = {
+    "ticketId": "t1",
+    "customerId": "c00000001",
+    "subject": 'Ünïcode 山 "quoted", <&>\nline',
+    "priority": "HIGH",
+    "open": True,
+    "i32": -(2**31),
+    "i64": str(2**63 - 1),
+    "u32": 2**32 - 1,
+    "u64": str(2**64 - 1),
+    "single": 0.1,
+    "double": 1e-300,
+    "blob": "AP8Q",
+    "fee": "12345678901234.567890",
+    "dueDate": "2024-02-29",
+    "dueTime": "2024-02-29T12:00:00.123456Z",
+    "desk": {"name": "First", "floor": -1, "code": "4711"},
+    "steps": [
+        {"action": "call", "minutes": "9007199254740993", "cost": "0.50"},
+        {"action": "wait", "minutes": "1"},
+    ],
+    "labels": ["b", "a"],
+    "past": ["LOW", "HIGH"],
+    "numbers": ["-1", "9007199254740993"],
+    "properties": {"k": "v", "ü": ""},
+    "counters": {"n": "9007199254740993"},
+    "complainant": "Someone",
+    "source": "test",
+    "sourceId": "1",
+}
+OUTPUT = {"createTime", "updateTime", "etag"}
+
+
+class Workshop:
+    """A copy of the model in which datasets are added, and a hub that runs on it."""
+
+    def __init__(self, tree: Path, data: Path) -> None:
+        self.tree = tree
+        for name in ("protos", "gen", "envoy"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "buf.yaml", tree)
+        self.model = tree / "protos/penstock/model/v1/tickets.proto"
+        self.hub = RunningHub(
+            data,
+            customers=5,
+            environment={
+                "PENSTOCK_RESOURCES": str(tree),
+                "PYTHONPATH": os.pathsep.join([str(tree / "gen"), *sys.path]),
+                "PENSTOCK_WORKERS": "1",
+            },
+        )
+
+    def generate(self, model: str) -> None:
+        """Write the message file and run the generator."""
+        self.model.write_text(model)
+        done = subprocess.run(
+            [ROOT / "scripts" / "generate", "--root", self.tree],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def refused(self) -> str:
+        """What a start says that is refused."""
+        arguments = ("up", "--demo", "--customers=5", "--detach")
+        done = self.hub.command(*arguments, check=False)
+        assert done.returncode == 1
+        return done.stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def workshop() -> Iterator[Workshop]:
+    """The hub has run on the old model before; now it runs on the one with tickets."""
+    with folder() as tree, folder() as data:
+        made = Workshop(tree / "model", data / "hub")
+        try:
+            made.hub.start()
+            assert made.hub.get("/v1/tickets").status == 404
+            made.hub.stop()
+            made.generate(TICKETS)
+            made.hub.start()
+            yield made
+        finally:
+            made.hub.stop()
+
+
+@pytest.fixture(scope="module")
+def tickets(workshop: Workshop) -> RunningHub:
+    hub = workshop.hub
+    created = hub.request("POST", "/v1/tickets", consumer="admin", json_body=FULL)
+    assert created.status == 200, created.text
+    assert created.json().keys() - FULL.keys() == OUTPUT
+    assert FULL.items() <= created.json().items()
+    empty = hub.request("POST", "/v1/tickets", consumer="admin", json_body={"ticketId": "t2"})
+    assert empty.json().keys() - {"dueTime"} == {"ticketId", *OUTPUT}
+    return hub
+
+
+def export(hub: RunningHub, name: str) -> bytes:
+    reply = hub.get("/v1/tickets:export", format=name)
+    assert reply.status == 200, reply.text
+    return reply.body
+
+
+def import_(hub: RunningHub, name: str, body: bytes, consumer: str = "admin") -> Reply:
+    path = f"/v1/tickets:import?format={name}"
+    return hub.request("POST", path, consumer=consumer, body=body)
+
+
+def test_it_has_its_table_and_its_rest_paths(tickets: RunningHub) -> None:
+    columns = tickets.sql(
+        "SELECT column_name FROM information_schema.columns"
+        " WHERE table_schema = 'data' AND table_name = 'tickets'"
+    )
+    assert {("ticket_id",), ("desk.floor",), ("steps",), ("u64",)} <= set(columns)
+    assert FULL.items() <= tickets.get("/v1/tickets/t1").json().items()
+    listed = tickets.get("/v1/tickets", order_by="i64 desc", fields="ticket_id,desk.name").json()
+    assert listed["tickets"] == [{"ticketId": "t1", "desk": {"name": "First"}}, {"ticketId": "t2"}]
+    for text in (
+        "u64 = 18446744073709551615",
+        "fee > 12345678901234.56",
+        'steps.action:"wait"',
+        "counters:n",
+        'properties.k = "v"',
+        'due_time < "2024-02-29T13:00:00Z" AND priority = HIGH',
+        'due_date = "2024-02-29"',
+        "numbers:-1",
+    ):
+        found = tickets.get("/v1/tickets", filter=text, fields="ticket_id").json()
+        assert found == {"tickets": [{"ticketId": "t1"}]}, text
+    path = "/v1/tickets/t2"
+    changed = tickets.request("PATCH", path, consumer="admin", json_body={"desk": {"floor": 3}})
+    assert changed.json()["desk"] == {"floor": 3}
+    cleared = tickets.request("PATCH", f"{path}?update_mask=desk", consumer="admin", json_body={})
+    assert "desk" not in cleared.json()
+    batch = {"tickets": [{"ticketId": "t3"}]}
+    reply = tickets.request("POST", "/v1/tickets:batchUpsert", consumer="admin", json_body=batch)
+    assert reply.json() == {"createdCount": "1"}
+    assert tickets.request("DELETE", "/v1/tickets/t3", consumer="admin").status == 200
+
+
+@pytest.mark.parametrize("name", ["CSV", "NDJSON", "JSON"])
+def test_what_it_exports_it_imports(tickets: RunningHub, name: str) -> None:
+    body = export(tickets, name)
+    reply = import_(tickets, name, body)
+    assert reply.json() == {"rowCount": "2", "unchangedCount": "2"}, reply.text
+    try:
+        tickets.request("DELETE", "/v1/tickets/t1", consumer="admin")
+        assert import_(tickets, name, body).json()["createdCount"] == "1"
+        assert FULL.items() <= tickets.get("/v1/tickets/t1").json().items()
+    finally:
+        import_(tickets, "NDJSON", json.dumps(FULL).encode())
+
+
+def test_every_format_holds_every_value(tickets: RunningHub) -> None:
+    by_json = {r["ticketId"]: r for r in json.loads(export(tickets, "JSON"))}
+    assert {k: v for k, v in by_json["t1"].items() if k not in OUTPUT} == {
+        **FULL,
+    }
+    assert by_json["t2"]["desk"] is None and by_json["t2"]["labels"] == []
+    lines = [json.loads(line) for line in export(tickets, "NDJSON").splitlines()]
+    assert lines == list(by_json.values())
+    text = export(tickets, "CSV").decode()
+    row = next(csv.DictReader(io.StringIO(text, newline="")))
+    assert (row["u64"], row["i32"], row["fee"]) == (FULL["u64"], str(FULL["i32"]), FULL["fee"])
+    assert (row["desk.code"], row["blob"], row["open"]) == ("4711", "AP8Q", "true")
+    assert json.loads(row["counters"]) == FULL["counters"]
+    assert row["subject"] == FULL["subject"]
+    record = ET.fromstring(export(tickets, "XML"))[0]
+    assert record.tag == "ticket"
+    assert record.findtext("desk/code") == "4711"
+    minutes = [e.findtext("minutes") for e in record.findall("steps/item")]
+    assert minutes == ["9007199254740993", "1"]
+    properties = {e.get("key"): e.text or "" for e in record.findall("properties/entry")}
+    assert properties == FULL["properties"]
+    assert record.findtext("subject") == FULL["subject"]
+
+
+def test_the_command_line_and_grpc_know_it(tickets: RunningHub) -> None:
+    got = json.loads(tickets.command("get", "tickets", "t1").stdout)
+    assert (got["u64"], got["desk"]["code"]) == (FULL["u64"], "4711")
+    exported = tickets.command("export", "tickets", "--format", "ndjson").stdout
+    assert exported == export(tickets, "NDJSON")
+    again = tickets.command("import", "tickets", "-", "--format", "ndjson", input=exported)
+    assert b"2 unchanged" in again.stdout
+    shown = tickets.command("datasets").stdout.decode()
+    assert "tickets" in shown and "Tickets" in shown
+    with grpc.insecure_channel(f"127.0.0.1:{tickets.port}") as channel:
+        call: Any = channel.unary_unary("/penstock.api.v1.Tickets/GetTicket")
+        # ticket_id = 1 and fields = 2, as every Get has them.
+        raw = call(b"\n\x02t1\x12\x07subject", metadata=tickets.metadata("admin"))
+    assert FULL["subject"].encode() in raw
+
+
+@pytest.mark.parametrize("consumer", ["crm", "bi"])
+def test_who_has_no_grant_gets_nothing_of_it(tickets: RunningHub, consumer: str) -> None:
+    for reply in (
+        tickets.get("/v1/tickets", consumer),
+        tickets.get("/v1/tickets/t1", consumer),
+        tickets.get("/v1/tickets/absent", consumer),
+        tickets.get("/v1/tickets:export", consumer, format="CSV"),
+        tickets.get("/v1/tickets:exportPage", consumer, filter="nothing"),
+        tickets.request("DELETE", "/v1/tickets/t1", consumer=consumer),
+        import_(tickets, "CSV", b"ticket_id\nt9\n", consumer),
+    ):
+        assert (reply.status, reply.reason) == (403, "PERMISSION_DENIED"), reply.text
+    seen = tickets.get("/v1/datasets", consumer).json()["datasets"]
+    assert "tickets" not in {d["name"] for d in seen}
+
+
+def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
+    """New fields come by themselves; what could lose values needs a command."""
+    tickets.stop()
+    place = "  // The system the record came from."
+    added = "  // Later.\n  optional string remark = 24;\n  // Too.\n  bool urgent = 25;\n\n"
+    more = TICKETS.replace(place, added + place)
+    workshop.generate(more)
+    tickets.start()
+    assert FULL.items() <= tickets.get("/v1/tickets/t1").json().items()
+    changed = tickets.request(
+        "PATCH", "/v1/tickets/t1", consumer="admin", json_body={"remark": "r", "urgent": True}
+    )
+    assert (changed.json()["remark"], changed.json()["urgent"]) == ("r", True)
+    before = export(tickets, "NDJSON")
+    tickets.stop()
+
+    other = more.replace("  int32 i32 = 6;", "  string i32 = 6;")
+    workshop.generate(other)
+    said = workshop.refused()
+    assert "penstock migrate" in said and "tickets.i32" in said
+    assert "Traceback" not in said
+    shown = tickets.command("migrate").stdout.decode()
+    assert "CAUTION" in shown and "tickets.i32 changes from integer to text" in shown
+    assert "nothing was changed; apply with: penstock migrate --apply" in shown
+    applied = tickets.command("migrate", "--apply").stdout.decode()
+    assert "1 changes applied" in applied
+    tickets.start()
+    after = [json.loads(line) for line in export(tickets, "NDJSON").splitlines()]
+    expected = [json.loads(line) for line in before.splitlines()]
+    for record in expected:
+        record["i32"] = str(record["i32"])
+    assert after == expected

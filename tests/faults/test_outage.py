@@ -1,0 +1,145 @@
+"""R7: the database stops while the hub runs. Calls fail fast, and work again when it is back.
+
+PENSTOCK_R7_SECONDS sets how long it is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faults.state import table_of
+from faults.traffic import Follower, Traffic
+from faults.validator import FeedValidator
+from harness import RunningHub, eventually, new_customer
+from penstockd.catalog import Catalog
+
+SECONDS = float(os.environ.get("PENSTOCK_R7_SECONDS", "4"))
+ANSWERED_WITHIN = 2.0
+RECOVERED_WITHIN = 5.0
+CALLS: dict[str, tuple[str, str, dict[str, str] | None]] = {
+    "get": ("GET", "/v1/customers/x", None),
+    "list": ("GET", "/v1/customers", None),
+    "export": ("GET", "/v1/customers:export?format=CSV", None),
+    "create": ("POST", "/v1/customers", {"customerId": "outage", "name": "x"}),
+    "import": ("POST", "/v1/customers:import?format=CSV", None),
+}
+
+
+@contextmanager
+def frozen(hub: RunningHub) -> Iterator[None]:
+    """PostgreSQL neither answers nor refuses: every process of it is stopped."""
+    processes = [p for top in hub.processes("postgres") for p in (top, *top.children())]
+    try:
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def down(hub: RunningHub) -> Iterator[None]:
+    """PostgreSQL is not there, and what would start it again is kept from it."""
+    [supervisor] = hub.processes("supervisor")
+    [postgres] = hub.processes("postgres")
+    supervisor.send_signal(signal.SIGSTOP)
+    try:
+        postgres.send_signal(signal.SIGINT)
+        eventually(lambda: postgres.status() == "zombie")
+        yield
+    finally:
+        supervisor.send_signal(signal.SIGCONT)
+
+
+def refused_calls(hub: RunningHub) -> float:
+    """Every kind of call is answered UNAVAILABLE; seconds that the slowest took."""
+    key = {"x-api-key": hub.api_key}
+    slowest = 0.0
+    for name, (method, path, body) in CALLS.items():
+        raw = b"customer_id,name\nx,y\n" if name == "import" else None
+        headers = {**key, "content-type": "text/csv"} if raw else key
+        began = time.monotonic()
+        reply = hub.request(method, path, headers=headers, json_body=body, body=raw)
+        slowest = max(slowest, time.monotonic() - began)
+        assert reply.status == 503, (name, reply.text)
+        assert reply.json()["code"] == 14, (name, reply.text)  # UNAVAILABLE
+    return slowest
+
+
+def recovery(hub: RunningHub) -> float:
+    """Seconds until reads and writes are served."""
+    key = {"x-api-key": hub.api_key}
+    began = time.monotonic()
+
+    def serves() -> bool:
+        reply = hub.request("POST", "/v1/customers", headers=key, json_body=new_customer())
+        return reply.status == 200
+
+    eventually(serves)
+    served = time.monotonic() - began
+    eventually(lambda: hub.request("GET", "/healthz").status == 200)
+    return served
+
+
+def test_calls_are_refused_at_once_while_the_database_is_down(own_hub: RunningHub) -> None:
+    with down(own_hub):
+        slowest = refused_calls(own_hub)  # while the connections are found to be broken
+        eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
+        slowest = max(slowest, refused_calls(own_hub))
+    recovered = recovery(own_hub)
+    print(f"down: the slowest call took {slowest:.2f} s, served again after {recovered:.2f} s")
+    assert slowest <= ANSWERED_WITHIN
+    assert recovered <= RECOVERED_WITHIN
+
+
+def test_calls_are_refused_once_a_database_is_found_to_hang(own_hub: RunningHub) -> None:
+    with frozen(own_hub):
+        began = time.monotonic()
+        eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
+        noticed = time.monotonic() - began
+        slowest = refused_calls(own_hub)
+    recovered = recovery(own_hub)
+    print(f"frozen: noticed after {noticed:.2f} s, served again after {recovered:.2f} s")
+    assert noticed <= RECOVERED_WITHIN
+    # A call that was on its way when it was noticed waits for a connection, and for its audit.
+    assert slowest <= RECOVERED_WITHIN
+    assert recovered <= RECOVERED_WITHIN
+
+
+async def test_an_outage_loses_nothing_that_was_acknowledged(
+    catalog: Catalog, own_hub: RunningHub
+) -> None:
+    after = await asyncio.to_thread(own_hub.head)
+    validator = FeedValidator(catalog, after, await table_of(own_hub, catalog))
+    follower = Follower(own_hub.dsn, validator)
+    writing, reading = asyncio.Event(), asyncio.Event()
+    writing.set()
+    reading.set()
+    async with Traffic(own_hub.url, own_hub.api_key, 1) as traffic, asyncio.TaskGroup() as group:
+        reader = group.create_task(follower.follow(reading))
+        clients = [group.create_task(traffic.client(i, writing)) for i in range(6)]
+        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > 300)
+        with down(own_hub):
+            acked = len(traffic.acked)
+            await asyncio.sleep(SECONDS)
+            assert len(traffic.acked) <= acked + 150  # what was under way when it went
+        back = time.monotonic()
+        again = len(traffic.acked)
+        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > again)
+        print(f"written again {time.monotonic() - back:.2f} s after the database was back")
+        assert time.monotonic() - back <= RECOVERED_WITHIN
+        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > again + 300)
+        writing.clear()
+        await asyncio.gather(*clients)
+        await asyncio.to_thread(own_hub.head)
+        reading.clear()
+        await reader
+    table = await table_of(own_hub, catalog)
+    validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
+    validator.check()

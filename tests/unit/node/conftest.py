@@ -1,8 +1,0 @@
-"""Makes ``tests.envoy.fake_hub`` importable."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[3]))

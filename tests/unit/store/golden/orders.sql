@@ -1,0 +1,27 @@
+CREATE TABLE data.orders (
+	"order_id" text COLLATE "C" NOT NULL,
+	"customer_id" text COLLATE "C" NOT NULL DEFAULT '',
+	"status" text COLLATE "C" NOT NULL DEFAULT 'STATUS_UNSPECIFIED',
+	"order_date" date,
+	"required_date" date,
+	"shipped_date" date,
+	"currency_code" text COLLATE "C" NOT NULL DEFAULT '',
+	"total" numeric,
+	"freight" numeric,
+	"shipping_address.recipient" text COLLATE "C",
+	"shipping_address.line1" text COLLATE "C",
+	"shipping_address.city" text COLLATE "C",
+	"shipping_address.region" text COLLATE "C",
+	"shipping_address.postal_code" text COLLATE "C",
+	"shipping_address.country" text COLLATE "C",
+	"lines" jsonb NOT NULL DEFAULT '[]',
+	"employee_id" text COLLATE "C",
+	"carrier" text COLLATE "C",
+	"source" text COLLATE "C" NOT NULL DEFAULT '',
+	"source_id" text COLLATE "C" NOT NULL DEFAULT '',
+	"create_time" timestamp with time zone NOT NULL DEFAULT now(),
+	"update_time" timestamp with time zone NOT NULL DEFAULT now(),
+	"etag" bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY ("order_id")
+);
+CREATE INDEX ON data.orders ("customer_id");

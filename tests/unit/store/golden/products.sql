@@ -1,0 +1,23 @@
+CREATE TABLE data.products (
+	"product_id" text COLLATE "C" NOT NULL,
+	"name" text COLLATE "C" NOT NULL DEFAULT '',
+	"description" text COLLATE "C",
+	"category" text COLLATE "C",
+	"supplier" text COLLATE "C",
+	"package" text COLLATE "C",
+	"unit_price" numeric,
+	"currency_code" text COLLATE "C" NOT NULL DEFAULT '',
+	"units_in_stock" bigint NOT NULL DEFAULT 0,
+	"units_on_order" bigint NOT NULL DEFAULT 0,
+	"reorder_level" integer NOT NULL DEFAULT 0,
+	"discontinued" boolean NOT NULL DEFAULT false,
+	"tags" jsonb NOT NULL DEFAULT '[]',
+	"weight_kg" double precision,
+	"attributes" jsonb NOT NULL DEFAULT '{}',
+	"source" text COLLATE "C" NOT NULL DEFAULT '',
+	"source_id" text COLLATE "C" NOT NULL DEFAULT '',
+	"create_time" timestamp with time zone NOT NULL DEFAULT now(),
+	"update_time" timestamp with time zone NOT NULL DEFAULT now(),
+	"etag" bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY ("product_id")
+);

@@ -1,0 +1,200 @@
+"""A database is brought to the model: what is additive by itself, anything else by command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from penstockd.catalog import Catalog, Field, Kind
+from penstockd.store.migrate import MigrationFailed, MigrationNeeded, migrate, plan
+
+
+def with_fields(
+    catalog: Catalog, name: str, change: Callable[[list[Field]], list[Field]]
+) -> Catalog:
+    """The catalog with other fields in one dataset."""
+    datasets = {d.name: d for d in catalog}
+    datasets[name] = replace(datasets[name], fields=tuple(change(list(datasets[name].fields))))
+    return Catalog(datasets, catalog.pool)
+
+
+def without(catalog: Catalog, name: str, path: str) -> Catalog:
+    return with_fields(catalog, name, lambda fields: [f for f in fields if f.path != path])
+
+
+def changed(catalog: Catalog, name: str, path: str, **values: Any) -> Catalog:
+    def change(fields: list[Field]) -> list[Field]:
+        return [replace(f, **values) if f.path == path else f for f in fields]
+
+    return with_fields(catalog, name, change)
+
+
+async def query(url: str, sql: str, *arguments: object) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql, *arguments)]
+    finally:
+        await connection.close()
+
+
+async def one_product(url: str) -> None:
+    await query(
+        url,
+        "INSERT INTO data.products (product_id, name, create_time, update_time, etag)"
+        " VALUES ('p1', '42', now(), now(), 1)",
+    )
+
+
+async def test_an_empty_database_gets_everything_once(catalog: Catalog, url: str) -> None:
+    steps = await migrate(url, catalog)
+    assert {s.description for s in steps} == {f"new dataset {d.name}" for d in catalog}
+    assert all(s.additive for s in steps)
+    assert await plan(url, catalog) == []
+    assert await migrate(url, catalog) == []
+
+
+async def test_two_that_migrate_at_once_do_it_once(catalog: Catalog, url: str) -> None:
+    done = await asyncio.gather(*(migrate(url, catalog) for _ in range(4)))
+    assert sorted(len(steps) for steps in done) == [0, 0, 0, len(catalog)]
+
+
+async def test_a_plan_changes_nothing(catalog: Catalog, url: str) -> None:
+    await migrate(url, without(catalog, "products", "name"))
+    [step] = await plan(url, catalog)
+    assert step.description == "new field products.name"
+    assert await plan(url, catalog) == [step]
+
+
+async def test_a_new_dataset_is_added(catalog: Catalog, url: str) -> None:
+    fewer = Catalog({d.name: d for d in catalog if d.name != "orders"}, catalog.pool)
+    await migrate(url, fewer)
+    [step] = await migrate(url, catalog)
+    assert (step.description, step.additive) == ("new dataset orders", True)
+
+
+@pytest.mark.parametrize("name", ["customers", "products", "orders", "interactions", "contacts"])
+async def test_every_field_can_be_added_to_records_that_are_there(
+    catalog: Catalog, url: str, name: str
+) -> None:
+    dataset = catalog[name]
+    key_only = with_fields(catalog, name, lambda fields: [f for f in fields if f.key])
+    await migrate(url, key_only)
+    await query(url, f"INSERT INTO data.\"{name}\" VALUES ('k')")
+    steps = await migrate(url, catalog)
+    assert len(steps) == len(dataset.fields) - 1
+    assert all(s.additive for s in steps)
+    [row] = await query(url, f'SELECT * FROM data."{name}"')
+    values = dict(zip(await columns(url, name), row, strict=True))
+    for field in dataset.fields:
+        assert (values[field.path] is None) == field.nullable, field.path
+        if field.kind is Kind.ENUM and not field.nullable:
+            assert field.enum_values is not None
+            assert field.enum_values[values[field.path]] == 0
+    assert await plan(url, catalog) == []
+
+
+async def columns(url: str, name: str) -> list[str]:
+    rows = await query(
+        url,
+        "SELECT column_name::text FROM information_schema.columns"
+        " WHERE table_schema = 'data' AND table_name = $1 ORDER BY ordinal_position",
+        name,
+    )
+    return [row[0] for row in rows]
+
+
+async def test_a_field_that_becomes_optional_is_additive(catalog: Catalog, url: str) -> None:
+    await migrate(url, catalog)
+    [step] = await migrate(url, changed(catalog, "products", "name", nullable=True))
+    assert (step.description, step.additive) == ("products.name may now be unset", True)
+    await query(url, "INSERT INTO data.products (product_id, etag) VALUES ('p', 1)")
+    assert await query(url, "SELECT name FROM data.products") == [(None,)]
+
+
+NOT_ADDITIVE: dict[str, tuple[Callable[[Catalog], Catalog], str]] = {
+    "field dropped": (
+        lambda c: without(c, "products", "name"),
+        "products.name is no longer in the model",
+    ),
+    "dataset dropped": (
+        lambda c: Catalog({d.name: d for d in c if d.name != "products"}, c.pool),
+        "dataset products is no longer in the model",
+    ),
+    "type changed": (
+        lambda c: changed(c, "products", "name", kind=Kind.INT64),
+        "products.name changes from text to bigint",
+    ),
+    "no longer optional": (
+        lambda c: changed(c, "customers", "birth_date", nullable=False, kind=Kind.DATE),
+        "customers.birth_date may no longer be unset",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NOT_ADDITIVE)
+async def test_what_is_not_additive_is_refused_and_names_the_command(
+    catalog: Catalog, url: str, change: str
+) -> None:
+    make, description = NOT_ADDITIVE[change]
+    await migrate(url, without(catalog, "orders", "carrier"))
+    await one_product(url)
+    # The additive part of the difference is not applied either.
+    with pytest.raises(MigrationNeeded) as refused:
+        await migrate(url, make(catalog))
+    assert description in str(refused.value)
+    assert "penstock migrate --apply" in str(refused.value)
+    assert len(await plan(url, catalog)) == 1
+    assert await query(url, "SELECT name FROM data.products") == [("42",)]
+
+
+@pytest.mark.parametrize("change", [c for c in NOT_ADDITIVE if c != "no longer optional"])
+async def test_by_command_it_is_applied(catalog: Catalog, url: str, change: str) -> None:
+    make, description = NOT_ADDITIVE[change]
+    await migrate(url, catalog)
+    await one_product(url)
+    wanted = make(catalog)
+    [step] = await migrate(url, wanted, destructive=True)
+    assert step.description.startswith(description)
+    assert not step.additive
+    assert await plan(url, wanted) == []
+    if change == "type changed":
+        assert await query(url, "SELECT name FROM data.products") == [(42,)]
+
+
+async def test_a_field_that_becomes_text_sorts_by_bytes(catalog: Catalog, url: str) -> None:
+    await migrate(url, changed(catalog, "products", "name", kind=Kind.INT64))
+    await migrate(url, catalog, destructive=True)
+    [(collation,)] = await query(
+        url,
+        "SELECT collname::text FROM pg_attribute JOIN pg_collation c ON c.oid = attcollation"
+        " WHERE attrelid = 'data.products'::regclass AND attname = 'name'",
+    )
+    assert collation == "C"
+    assert await plan(url, catalog) == []
+
+
+async def test_unset_values_get_the_default_by_command(catalog: Catalog, url: str) -> None:
+    await migrate(url, changed(catalog, "products", "name", nullable=True))
+    await query(url, "INSERT INTO data.products (product_id, etag) VALUES ('p', 1)")
+    with pytest.raises(MigrationNeeded, match="unset values become ''"):
+        await migrate(url, catalog)
+    await migrate(url, catalog, destructive=True)
+    assert await query(url, "SELECT name FROM data.products") == [("",)]
+    assert await plan(url, catalog) == []
+
+
+async def test_a_conversion_that_fails_changes_nothing_and_says_why(
+    catalog: Catalog, url: str
+) -> None:
+    await migrate(url, catalog)
+    await query(
+        url, "INSERT INTO data.products (product_id, name, etag) VALUES ('p', 'not a number', 1)"
+    )
+    with pytest.raises(MigrationFailed, match="not a number"):
+        await migrate(url, changed(catalog, "products", "name", kind=Kind.INT64), destructive=True)
+    assert await plan(url, catalog) == []

@@ -1,0 +1,50 @@
+"""What is there is documented: settings, commands, folders, methods of a dataset."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import typer
+
+from penstock.client.cli import build
+from penstockd.config import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_in_the_readme_and_no_other() -> None:
+    documented = set(re.findall(r"PENSTOCK_[A-Z_]+", README))
+    assert documented == {f"PENSTOCK_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_no_setting_that_is_secret_is_shown() -> None:
+    shown = repr(Settings(secret="s" * 40, database_url="postgresql://u:password@h/d"))
+    assert "sss" not in shown
+    assert "password" not in shown
+
+
+def test_every_command_is_in_the_readme() -> None:
+    app = typer.main.get_command(build())
+    commands = set(app.commands)  # type: ignore[attr-defined]
+    sentence = next(line for line in README.splitlines() if line.startswith("`penstock --help`"))
+    assert set(re.findall(r"`(\w+)`", sentence)) == commands
+
+
+def test_every_folder_of_the_server_is_in_the_readme() -> None:
+    folders = {p.parent.name for p in (ROOT / "services/penstockd").glob("*/__init__.py")}
+    described = set(re.findall(r"^  (\w+)/ ", README, re.MULTILINE))
+    assert folders == described
+
+
+def test_every_script_is_in_the_readme() -> None:
+    scripts = {p.name for p in (ROOT / "scripts").iterdir() if p.is_file() and p.name != "env"}
+    mentioned = set(re.findall(r"scripts/(\w+)", README)) | {
+        name.strip() for name in re.findall(r"^scripts/ +(.*)$", README, re.MULTILINE)[0].split(",")
+    }
+    assert scripts <= mentioned
