@@ -1,8 +1,8 @@
 """Writes records: the row, its entry in the change log and the audit entry, in one transaction.
 
 All writes of records pass here, one or a million: rows are staged (as arrays when they are few, by
-COPY to a temporary table when they are many) and one statement merges them and logs them. Bulk loads
-of new rows go the shorter way of ``loading``, in the same transactions.
+COPY to a temporary table when they are many) and one statement merges them and logs them. Bulk
+loads of new rows go the shorter way of ``loading``, in the same transactions.
 """
 
 from __future__ import annotations

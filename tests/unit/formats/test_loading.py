@@ -16,7 +16,7 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.commands import import_records
 from penstockd.commands.import_records import Import
 from penstockd.errors import ImportRowInvalid, RecordNotFound, Refused, StorageFull
-from penstockd.formats import reader
+from penstockd.formats import FormatError, reader
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View
@@ -67,6 +67,8 @@ class Shop:
                 await work.run(transaction, pieces())
         except Refused as error:
             return type(error), str(error), error.violations
+        except FormatError as error:  # the command says it in the caller's terms
+            return type(error), str(error), []
         finally:
             self.fresh += source._fresh
         counts = work.counts
