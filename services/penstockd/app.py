@@ -37,6 +37,8 @@ STOP_GRACE = 10.0
 PULSE = 1.0
 #: How often a worker tries a database that did not answer: each second counts for its callers.
 RETRY = 0.2
+#: Pings in a row without an answer after which calls under way are given up.
+SILENT_PINGS = 2
 #: Days for which the change log has partitions ahead.
 PARTITION_DAYS = 3
 
@@ -177,15 +179,20 @@ async def _hub_when_possible(
 
 
 async def _report_health(hub: Hub, server: Server) -> None:
-    """Healthy while the database answers."""
+    """Healthy while the database answers; calls do not wait for one that has gone silent."""
+    silent = 0
     while True:
         try:
             await hub.database.ping()
+            silent = 0
             await server.set_serving(True)
             await asyncio.sleep(PULSE)
         except (DatabaseUnavailable, Refused) as exc:
             _log.warning("unhealthy", error=str(exc))
             await server.set_serving(False)
+            silent += 1
+            if silent >= SILENT_PINGS:
+                hub.database.abandon()
             await asyncio.sleep(RETRY)
 
 

@@ -90,6 +90,7 @@ class Database:
     def __init__(self, url: str, *, size: int = 20) -> None:
         self.dsn = plain_dsn(url)
         self._size = size
+        self._lent: set[Any] = set()
         self._snapshots = asyncio.Semaphore(max(1, size // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pulse: Connection | None = None
@@ -143,6 +144,14 @@ class Database:
             self._drop_pulse()
             raise
 
+    def abandon(self) -> None:
+        """Cut all connections in use: their calls fail as DatabaseUnavailable, now.
+
+        For a server that has stopped answering: nothing else would end the calls that wait for it.
+        """
+        for connection in list(self._lent):
+            connection.terminate()
+
     def _drop_pulse(self) -> None:
         """Without a goodbye, which a server that hangs would not answer."""
         if self._pulse is not None:
@@ -155,7 +164,11 @@ class Database:
         assert self._pool is not None, "the database is not open"
         with translated():
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
-                yield connection  # type: ignore[misc]  # a proxy with the connection's methods
+                self._lent.add(connection)
+                try:
+                    yield connection  # type: ignore[misc]  # a proxy with the connection's methods
+                finally:
+                    self._lent.discard(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
