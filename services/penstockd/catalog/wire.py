@@ -120,9 +120,7 @@ def _encoder(fd: FieldDescriptor, field: Field) -> Encode:
             assert field.enum_values is not None
             tag = tag_of(fd)
             known = {
-                name: tag + _varint(number & 0xFFFFFFFFFFFFFFFF)
-                if number or field.presence
-                else b""
+                name: tag + varint(number & 0xFFFFFFFFFFFFFFFF) if number or field.presence else b""
                 for name, number in field.enum_values.items()
             }
             return known.__getitem__
@@ -160,13 +158,13 @@ def _number(fd: FieldDescriptor, field: Field) -> Encode:
         return fixed
     tag, zigzag, kept = tag_of(fd), fd.type in _ZIGZAG, field.presence
 
-    def varint(value: Any) -> bytes:
+    def plain(value: Any) -> bytes:
         number = int(value)
         if zigzag:
             number = (number << 1) ^ (number >> 63)
-        return tag + _varint(number & 0xFFFFFFFFFFFFFFFF) if number or kept else b""
+        return tag + varint(number & 0xFFFFFFFFFFFFFFFF) if number or kept else b""
 
-    return varint
+    return plain
 
 
 def _timestamp(tag: bytes) -> Encode:
@@ -178,9 +176,9 @@ def _timestamp(tag: bytes) -> Encode:
         if latest[0] is value:
             return latest[1]
         seconds, micros = seconds_and_micros(value)
-        inner = b"\x08" + _varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
+        inner = b"\x08" + varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
         if micros:
-            inner += b"\x10" + _varint(micros * 1000)
+            inner += b"\x10" + varint(micros * 1000)
         latest = (value, _delimited(tag, inner))
         return latest[1]
 
@@ -211,15 +209,16 @@ def _repeated(fd: FieldDescriptor, field: Field) -> Encode:
 
 
 def _delimited(tag: bytes, data: bytes) -> bytes:
-    return tag + _varint(len(data)) + data
+    return tag + varint(len(data)) + data
 
 
 def tag_of(fd: FieldDescriptor) -> bytes:
     """The bytes before every value of a field, or of one element."""
-    return _varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
+    return varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A whole number that is not negative, as the wire format has it."""
     if value < 0x80:
         return _SMALL[value]
     encoded = bytearray()

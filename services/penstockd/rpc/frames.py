@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from penstockd.catalog.wire import varint
+
 _CONTENT_TYPE_TAG = b"\x0a"  # field 1, length-delimited
 _DATA_TAG = b"\x12"  # field 2, length-delimited
 
@@ -14,14 +16,5 @@ def http_body(data: bytes, content_type: str = "") -> bytes:
     head = b""
     if content_type:
         text = content_type.encode()
-        head = _CONTENT_TYPE_TAG + _varint(len(text)) + text
-    return b"".join((head, _DATA_TAG, _varint(len(data)), data))
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+        head = _CONTENT_TYPE_TAG + varint(len(text)) + text
+    return b"".join((head, _DATA_TAG, varint(len(data)), data))
