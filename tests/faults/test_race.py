@@ -38,7 +38,9 @@ CREATE TABLE public.naive (seq bigint PRIMARY KEY, txid xid8 NOT NULL);
 CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.naive VALUES (NEW.seq, NEW.txid);
-    PERFORM pg_sleep(coalesce(nullif(current_setting('test.linger', true), ''), '0')::float);
+    IF current_setting('test.linger', true) = 'on' THEN
+        PERFORM pg_advisory_xact_lock_shared(4711);
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER note AFTER INSERT ON hub.pending FOR EACH ROW EXECUTE FUNCTION public.note();
@@ -103,12 +105,12 @@ class Race:
                 self.acked += marks
 
     async def linger(self, writer: Writer) -> None:
-        """The slow one: it has its place in the order, and half a second later it commits."""
+        """The slow one: it has its place in the order and commits when the gate opens."""
         mark = Write("customers", "slow", f"{self.seed}-slow-{uuid.uuid4()}")
         self.tried.append(mark)
         async with writer.transaction() as transaction:
             await self._change(transaction, [mark])
-            await transaction.connection.execute("SET LOCAL test.linger = 0.5")
+            await transaction.connection.execute("SET LOCAL test.linger = 'on'")
         self.acked.append(mark)
 
     async def _change(self, transaction: WriteTransaction, marks: Sequence[Write]) -> None:
@@ -158,6 +160,28 @@ async def follow_naively(database: Database, seen: list[int], writing: asyncio.E
         await asyncio.sleep(0)
 
 
+@asynccontextmanager
+async def gate(database: Database, seen: list[int]) -> AsyncIterator[None]:
+    """Closed until the naive reader has read ten transactions that came after the slow one."""
+    async with database.connection() as connection:
+        await connection.execute("SELECT pg_advisory_lock(4711)")
+        try:
+            yield
+            while len(seen) < 10:
+                await asyncio.sleep(0)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock(4711)")
+
+
+async def waits_at_gate(database: Database) -> None:
+    """Return when the slow transaction has its place in the order and waits."""
+    async with database.connection() as connection:
+        while not await connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ):
+            await asyncio.sleep(0)
+
+
 async def run(race: Race, validator: FeedValidator, naive: list[int]) -> None:
     """Write and read at once; returns when everything that is written is numbered and read."""
     writing, naively = asyncio.Event(), asyncio.Event()
@@ -171,9 +195,11 @@ async def run(race: Race, validator: FeedValidator, naive: list[int]) -> None:
     fool = asyncio.create_task(follow_naively(race.database, naive, naively))
     writers = [Writer(race.database, s) for s in sequencers]
     try:
-        await asyncio.gather(
-            race.linger(writers[0]), *(race.write(i, writers[i % 4]) for i in range(WRITERS))
-        )
+        async with gate(race.database, naive):
+            slow = asyncio.create_task(race.linger(writers[0]))
+            await waits_at_gate(race.database)
+            others = [asyncio.create_task(race.write(i, writers[i % 4])) for i in range(WRITERS)]
+        await asyncio.gather(slow, *others)
         naively.clear()
         await fool
         for sequencer in sequencers:
