@@ -66,4 +66,6 @@ def principal_of(policy: PolicySnapshot, credential: Credential) -> Principal | 
     expired = credential.expire_time is not None and credential.expire_time <= datetime.now(UTC)
     if consumer is None or not consumer.active or credential.revoked or expired:
         return None
-    return Principal(consumer.consumer_id, credential.credential_id, consumer.roles)
+    return Principal(
+        consumer.consumer_id, credential.credential_id, consumer.roles, consumer.claims
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, Credentials
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.policy.admin import put_consumer, put_role
-from penstockd.policy.model import Action, Grant, Mask
+from penstockd.policy.model import Action, Grant, Mask, Permission
 from penstockd.store.database import Connection
 
 CONSUMERS = {
@@ -34,7 +34,8 @@ async def put_demo_access(
     roles = {"admin": _admin(catalog), "crm": _crm(), "bi": _bi()}
     issued = {}
     for name, title in CONSUMERS.items():
-        await put_role(connection, name, title, roles[name])
+        permissions = Permission if name == "admin" else ()
+        await put_role(connection, name, title, roles[name], permissions)
         await put_consumer(connection, name, title, [name])
         issued[name] = {
             "client_id": name,
@@ -48,7 +49,7 @@ async def cover_new_datasets(connection: Connection, catalog: Catalog) -> None:
     """Let the administrator do all with datasets that the model did not have before."""
     rows = await connection.fetch("SELECT dataset FROM hub.grant WHERE role_id = 'admin'")
     if not {d.name for d in catalog} <= {row[0] for row in rows}:
-        await put_role(connection, "admin", CONSUMERS["admin"], _admin(catalog))
+        await put_role(connection, "admin", CONSUMERS["admin"], _admin(catalog), Permission)
 
 
 def _admin(catalog: Catalog) -> Iterator[Grant]:

@@ -6,19 +6,25 @@ from collections.abc import Iterable
 
 import orjson
 
-from penstockd.policy.model import Grant
+from penstockd.policy.model import Grant, Permission
 from penstockd.store.database import Connection
 
 
 async def put_role(
-    connection: Connection, role_id: str, description: str, grants: Iterable[Grant]
+    connection: Connection,
+    role_id: str,
+    description: str,
+    grants: Iterable[Grant],
+    permissions: Iterable[Permission] = (),
 ) -> None:
-    """Create or replace a role with all of its grants."""
+    """Create or replace a role with all of its grants and permissions."""
     await connection.execute(
-        "INSERT INTO hub.role (role_id, description) VALUES ($1, $2)"
-        " ON CONFLICT (role_id) DO UPDATE SET description = excluded.description",
+        "INSERT INTO hub.role (role_id, description, permissions) VALUES ($1, $2, $3)"
+        " ON CONFLICT (role_id) DO UPDATE"
+        " SET description = excluded.description, permissions = excluded.permissions",
         role_id,
         description,
+        sorted(permissions),
     )
     await connection.execute("DELETE FROM hub.grant WHERE role_id = $1", role_id)
     await connection.executemany(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from penstockd.catalog import Field, FieldClass
@@ -17,6 +17,20 @@ class Action(enum.StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+
+
+class Permission(enum.StrEnum):
+    """What a role can allow on the hub itself, beyond datasets.
+
+    ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
+    explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
+    of others; AUDIT_EXPORT takes the audit out.
+    """
+
+    ACCESS_READ = "access.read"
+    ACCESS_WRITE = "access.write"
+    AUDIT_READ = "audit.read"
+    AUDIT_EXPORT = "audit.export"
 
 
 class Mask(enum.StrEnum):
@@ -81,17 +95,24 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """An integration that calls the hub."""
+    """An integration that calls the hub. Row filters use its claims, each a list of texts."""
 
     consumer_id: str
     active: bool
     roles: frozenset[str]
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A consumer as authenticated on one call."""
+    """A consumer as authenticated on one call.
+
+    ``claims`` are the consumer's and those that its token brings. ``scopes`` narrow what the roles
+    allow; None leaves it as it is.
+    """
 
     consumer_id: str
     credential_id: str
     roles: frozenset[str]
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scopes: frozenset[str] | None = None

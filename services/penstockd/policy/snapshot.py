@@ -11,7 +11,7 @@ import structlog
 
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.errors import DatabaseUnavailable, PermissionDenied, Refused
-from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Principal
+from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Permission, Principal
 from penstockd.policy.view import View
 from penstockd.store.database import Connection, Database
 from penstockd.store.tables import Tables
@@ -30,6 +30,7 @@ class PolicySnapshot:
     consumers: Mapping[str, Consumer]
     credentials: Mapping[str, Credential]
     grants: Mapping[str, tuple[Grant, ...]]
+    permissions: Mapping[str, frozenset[Permission]]
     catalog: Catalog
     tables: Tables
     mask_key: bytes
@@ -45,6 +46,15 @@ class PolicySnapshot:
         if view is None or not view.allows(action):
             raise PermissionDenied(f"you may not {action.value} {dataset}")
         return view
+
+    def permits(self, principal: Principal, permission: Permission) -> bool:
+        """Whether any role of the principal has the permission on the hub itself."""
+        return any(permission in self.permissions.get(r, ()) for r in principal.roles)
+
+    def require(self, principal: Principal, permission: Permission) -> None:
+        """Raise PermissionDenied unless the principal has the permission."""
+        if not self.permits(principal, permission):
+            raise PermissionDenied(f"you need the permission {permission.value}")
 
     def visible(self, principal: Principal, dataset: str) -> View | None:
         """The principal's View of a dataset, None if it has no grant on it."""
@@ -73,12 +83,13 @@ class PolicySnapshot:
 
 _CONSUMERS = """
 SELECT c.consumer_id, c.active, coalesce(array_agg(r.role_id) FILTER (WHERE r.role_id IS NOT NULL),
-       '{}') FROM hub.consumer AS c LEFT JOIN hub.consumer_role AS r USING (consumer_id)
+       '{}'), c.claims FROM hub.consumer AS c LEFT JOIN hub.consumer_role AS r USING (consumer_id)
 GROUP BY c.consumer_id
 """
 _CREDENTIALS = """
 SELECT credential_id, consumer_id, kind, digest, expire_time, revoked FROM hub.credential
 """
+_PERMISSIONS = "SELECT role_id, permissions FROM hub.role"
 _GRANTS = """
 SELECT role_id, dataset, actions, class_masks, field_masks, row_filter FROM hub.grant
 """
@@ -90,7 +101,12 @@ async def load_policy(
     """The policy as one transaction sees it; the connection must be in a snapshot transaction."""
     revision = await connection.fetchval("SELECT revision FROM hub.policy")
     consumers = {
-        row[0]: Consumer(row[0], row[1], frozenset(row[2]))
+        row[0]: Consumer(
+            row[0],
+            row[1],
+            frozenset(row[2]),
+            {name: tuple(values) for name, values in orjson.loads(row[3]).items()},
+        )
         for row in await connection.fetch(_CONSUMERS)
     }
     credentials = {row[0]: Credential(*row) for row in await connection.fetch(_CREDENTIALS)}
@@ -105,7 +121,13 @@ async def load_policy(
             row_filter=row_filter,
         )
         grants[role] = (*grants.get(role, ()), grant)
-    return PolicySnapshot(revision, consumers, credentials, grants, catalog, tables, mask_key)
+    permissions = {
+        role: frozenset(map(Permission, names))
+        for role, names in await connection.fetch(_PERMISSIONS)
+    }
+    return PolicySnapshot(
+        revision, consumers, credentials, grants, permissions, catalog, tables, mask_key
+    )
 
 
 class Policy:

@@ -10,8 +10,9 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from penstockd.commands.context import Hub
-from penstockd.rpc import datasets, hub_services
+from penstockd.rpc import datasets
 from penstockd.rpc.door import install
+from penstockd.rpc.hub import routes as hub_routes
 
 #: The largest message taken; larger uploads come as streams of pieces.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
@@ -30,7 +31,7 @@ class Server:
     def __init__(self, hub: Hub, address: str) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health_aio.HealthServicer()
-        routes = [*hub_services.routes(), *datasets.routes(hub.catalog)]
+        routes = [*hub_routes(), *datasets.routes(hub.catalog)]
         install(self._server, hub, routes)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = sorted({r.method.service for r in routes})

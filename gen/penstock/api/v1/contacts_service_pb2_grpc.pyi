@@ -51,12 +51,12 @@ class ContactsStub:
     DeleteContact: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.DeleteContactRequest, _empty_pb2.Empty]
     """Deletes the record with the key."""
     BatchUpsertContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.BatchUpsertContactsRequest, _contacts_service_pb2.BatchUpsertContactsResponse]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportContacts: _grpc.StreamUnaryMultiCallable[_contacts_service_pb2.ImportContactsRequest, _contacts_service_pb2.ImportContactsResponse]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.ExportContactsRequest, _httpbody_pb2.HttpBody]
     """One page of the records that match, as a file. The header
@@ -85,12 +85,12 @@ class ContactsAsyncStub(ContactsStub):
     DeleteContact: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.DeleteContactRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record with the key."""
     BatchUpsertContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.BatchUpsertContactsRequest, _contacts_service_pb2.BatchUpsertContactsResponse]  # type: ignore[assignment]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportContacts: _aio.StreamUnaryMultiCallable[_contacts_service_pb2.ImportContactsRequest, _contacts_service_pb2.ImportContactsResponse]  # type: ignore[assignment]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.ExportContactsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """One page of the records that match, as a file. The header
@@ -152,7 +152,7 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         request: _contacts_service_pb2.BatchUpsertContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contacts_service_pb2.BatchUpsertContactsResponse, _abc.Awaitable[_contacts_service_pb2.BatchUpsertContactsResponse]]:
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
 
@@ -162,8 +162,8 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_contacts_service_pb2.ImportContactsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_contacts_service_pb2.ImportContactsResponse, _abc.Awaitable[_contacts_service_pb2.ImportContactsResponse]]:
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
 
     @_abc_1.abstractmethod

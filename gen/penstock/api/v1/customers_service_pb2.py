@@ -28,10 +28,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import customers_pb2 as penstock_dot_model_dot_v1_dot_customers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'penstock/api/v1/customers_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a!penstock/model/v1/customers.proto\"E\n\x12GetCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x14ListCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x15ListCustomersResponse\x12.\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.Customer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x15\x43reateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\"\x97\x01\n\x15UpdateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"F\n\x15\x44\x65leteCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x1b\x42\x61tchUpsertCustomersRequest\x12\x34\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\"e\n\x1c\x42\x61tchUpsertCustomersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\"X\n\x16ImportCustomersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"s\n\x17ImportCustomersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\"\xa5\x01\n\x16\x45xportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x1cStreamExportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xd6\t\n\tCustomers\x12\x82\x01\n\x0bGetCustomer\x12#.penstock.api.v1.GetCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/customers/{customer_id}\x12x\n\rListCustomers\x12%.penstock.api.v1.ListCustomersRequest\x1a&.penstock.api.v1.ListCustomersResponse\"\x18\xda\x41\x00\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/customers\x12\x81\x01\n\x0e\x43reateCustomer\x12&.penstock.api.v1.CreateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"*\xda\x41\x08\x63ustomer\x82\xd3\xe4\x93\x02\x19\"\r/v1/customers:\x08\x63ustomer\x12\xa4\x01\n\x0eUpdateCustomer\x12&.penstock.api.v1.UpdateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"M\xda\x41\x14\x63ustomer,update_mask\x82\xd3\xe4\x93\x02\x30\x32$/v1/customers/{customer.customer_id}:\x08\x63ustomer\x12\x83\x01\n\x0e\x44\x65leteCustomer\x12&.penstock.api.v1.DeleteCustomerRequest\x1a\x16.google.protobuf.Empty\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/customers/{customer_id}\x12\x99\x01\n\x14\x42\x61tchUpsertCustomers\x12,.penstock.api.v1.BatchUpsertCustomersRequest\x1a-.penstock.api.v1.BatchUpsertCustomersResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/customers:batchUpsert:\x01*\x12\x8a\x01\n\x0fImportCustomers\x12\'.penstock.api.v1.ImportCustomersRequest\x1a(.penstock.api.v1.ImportCustomersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x14/v1/customers:import:\x04\x66ile(\x01\x12r\n\x0f\x45xportCustomers\x12\'.penstock.api.v1.ExportCustomersRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/customers:exportPage\x12|\n\x15StreamExportCustomers\x12-.penstock.api.v1.StreamExportCustomersRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/customers:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'penstock/api/v1/customers_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a!penstock/model/v1/customers.proto\"E\n\x12GetCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x14ListCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x15ListCustomersResponse\x12.\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.Customer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x15\x43reateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xeb\x01\n\x15UpdateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9a\x01\n\x15\x44\x65leteCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa1\x01\n\x1b\x42\x61tchUpsertCustomersRequest\x12\x34\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xab\x01\n\x1c\x42\x61tchUpsertCustomersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc1\x01\n\x16ImportCustomersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb9\x01\n\x17ImportCustomersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc5\x01\n\x16\x45xportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9f\x02\n\x1cStreamExportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xd6\t\n\tCustomers\x12\x82\x01\n\x0bGetCustomer\x12#.penstock.api.v1.GetCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/customers/{customer_id}\x12x\n\rListCustomers\x12%.penstock.api.v1.ListCustomersRequest\x1a&.penstock.api.v1.ListCustomersResponse\"\x18\xda\x41\x00\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/customers\x12\x81\x01\n\x0e\x43reateCustomer\x12&.penstock.api.v1.CreateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"*\xda\x41\x08\x63ustomer\x82\xd3\xe4\x93\x02\x19\"\r/v1/customers:\x08\x63ustomer\x12\xa4\x01\n\x0eUpdateCustomer\x12&.penstock.api.v1.UpdateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"M\xda\x41\x14\x63ustomer,update_mask\x82\xd3\xe4\x93\x02\x30\x32$/v1/customers/{customer.customer_id}:\x08\x63ustomer\x12\x83\x01\n\x0e\x44\x65leteCustomer\x12&.penstock.api.v1.DeleteCustomerRequest\x1a\x16.google.protobuf.Empty\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/customers/{customer_id}\x12\x99\x01\n\x14\x42\x61tchUpsertCustomers\x12,.penstock.api.v1.BatchUpsertCustomersRequest\x1a-.penstock.api.v1.BatchUpsertCustomersResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/customers:batchUpsert:\x01*\x12\x8a\x01\n\x0fImportCustomers\x12\'.penstock.api.v1.ImportCustomersRequest\x1a(.penstock.api.v1.ImportCustomersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x14/v1/customers:import:\x04\x66ile(\x01\x12r\n\x0f\x45xportCustomers\x12\'.penstock.api.v1.ExportCustomersRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/customers:exportPage\x12|\n\x15StreamExportCustomers\x12-.penstock.api.v1.StreamExportCustomersRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/customers:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,22 +55,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCUSTOMERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_CREATECUSTOMERREQUEST'].fields_by_name['customer']._loaded_options = None
   _globals['_CREATECUSTOMERREQUEST'].fields_by_name['customer']._serialized_options = b'\342A\001\002'
+  _globals['_CREATECUSTOMERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATECUSTOMERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_CREATECUSTOMERREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_CREATECUSTOMERREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['customer']._loaded_options = None
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['customer']._serialized_options = b'\342A\001\002'
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_UPDATECUSTOMERREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_DELETECUSTOMERREQUEST'].fields_by_name['customer_id']._loaded_options = None
   _globals['_DELETECUSTOMERREQUEST'].fields_by_name['customer_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETECUSTOMERREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETECUSTOMERREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_DELETECUSTOMERREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['customers']._loaded_options = None
   _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['customers']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['format']._loaded_options = None
   _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['file']._loaded_options = None
   _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['file']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_IMPORTCUSTOMERSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -82,6 +113,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_EXPORTCUSTOMERSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -92,6 +125,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['omit_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['omit_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
   _globals['_CUSTOMERS'].methods_by_name['GetCustomer']._loaded_options = None
   _globals['_CUSTOMERS'].methods_by_name['GetCustomer']._serialized_options = b'\332A\013customer_id\202\323\344\223\002\035\022\033/v1/customers/{customer_id}'
   _globals['_CUSTOMERS'].methods_by_name['ListCustomers']._loaded_options = None
@@ -110,30 +153,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CUSTOMERS'].methods_by_name['ExportCustomers']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/customers:exportPage'
   _globals['_CUSTOMERS'].methods_by_name['StreamExportCustomers']._loaded_options = None
   _globals['_CUSTOMERS'].methods_by_name['StreamExportCustomers']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/customers:export'
-  _globals['_GETCUSTOMERREQUEST']._serialized_start=273
-  _globals['_GETCUSTOMERREQUEST']._serialized_end=342
-  _globals['_LISTCUSTOMERSREQUEST']._serialized_start=345
-  _globals['_LISTCUSTOMERSREQUEST']._serialized_end=486
-  _globals['_LISTCUSTOMERSRESPONSE']._serialized_start=488
-  _globals['_LISTCUSTOMERSRESPONSE']._serialized_end=584
-  _globals['_CREATECUSTOMERREQUEST']._serialized_start=586
-  _globals['_CREATECUSTOMERREQUEST']._serialized_end=662
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=665
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=816
-  _globals['_DELETECUSTOMERREQUEST']._serialized_start=818
-  _globals['_DELETECUSTOMERREQUEST']._serialized_end=888
-  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_start=890
-  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_end=973
-  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_start=975
-  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_end=1076
-  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_start=1078
-  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_end=1166
-  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_start=1168
-  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_end=1283
-  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_start=1286
-  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_end=1451
-  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_start=1454
-  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_end=1595
-  _globals['_CUSTOMERS']._serialized_start=1598
-  _globals['_CUSTOMERS']._serialized_end=2836
+  _globals['_GETCUSTOMERREQUEST']._serialized_start=306
+  _globals['_GETCUSTOMERREQUEST']._serialized_end=375
+  _globals['_LISTCUSTOMERSREQUEST']._serialized_start=378
+  _globals['_LISTCUSTOMERSREQUEST']._serialized_end=519
+  _globals['_LISTCUSTOMERSRESPONSE']._serialized_start=521
+  _globals['_LISTCUSTOMERSRESPONSE']._serialized_end=617
+  _globals['_CREATECUSTOMERREQUEST']._serialized_start=620
+  _globals['_CREATECUSTOMERREQUEST']._serialized_end=751
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=754
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=989
+  _globals['_DELETECUSTOMERREQUEST']._serialized_start=992
+  _globals['_DELETECUSTOMERREQUEST']._serialized_end=1146
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_start=1149
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_end=1310
+  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_start=1313
+  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_end=1484
+  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_start=1487
+  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_end=1680
+  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_start=1683
+  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_end=1868
+  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_start=1871
+  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_end=2068
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_start=2071
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_end=2358
+  _globals['_CUSTOMERS']._serialized_start=2361
+  _globals['_CUSTOMERS']._serialized_end=3599
 # @@protoc_insertion_point(module_scope)

@@ -52,12 +52,12 @@ class CustomersStub:
     DeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.DeleteCustomerRequest, _empty_pb2.Empty]
     """Deletes the record with the key."""
     BatchUpsertCustomers: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.BatchUpsertCustomersRequest, _customers_service_pb2.BatchUpsertCustomersResponse]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportCustomers: _grpc.StreamUnaryMultiCallable[_customers_service_pb2.ImportCustomersRequest, _customers_service_pb2.ImportCustomersResponse]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportCustomers: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.ExportCustomersRequest, _httpbody_pb2.HttpBody]
     """One page of the records that match, as a file. The header
@@ -87,12 +87,12 @@ class CustomersAsyncStub(CustomersStub):
     DeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.DeleteCustomerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record with the key."""
     BatchUpsertCustomers: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.BatchUpsertCustomersRequest, _customers_service_pb2.BatchUpsertCustomersResponse]  # type: ignore[assignment]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportCustomers: _aio.StreamUnaryMultiCallable[_customers_service_pb2.ImportCustomersRequest, _customers_service_pb2.ImportCustomersResponse]  # type: ignore[assignment]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportCustomers: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.ExportCustomersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """One page of the records that match, as a file. The header
@@ -155,7 +155,7 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_service_pb2.BatchUpsertCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_service_pb2.BatchUpsertCustomersResponse, _abc.Awaitable[_customers_service_pb2.BatchUpsertCustomersResponse]]:
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
 
@@ -165,8 +165,8 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_customers_service_pb2.ImportCustomersRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_customers_service_pb2.ImportCustomersResponse, _abc.Awaitable[_customers_service_pb2.ImportCustomersResponse]]:
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
 
     @_abc_1.abstractmethod

@@ -28,10 +28,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import interactions_pb2 as penstock_dot_model_dot_v1_dot_interactions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*penstock/api/v1/interactions_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a$penstock/model/v1/interactions.proto\"K\n\x15GetInteractionRequest\x12\x1c\n\x0einteraction_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x17ListInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"i\n\x18ListInteractionsResponse\x12\x34\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x1e.penstock.model.v1.Interaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x18\x43reateInteractionRequest\x12\x39\n\x0binteraction\x18\x01 \x01(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\"\xa0\x01\n\x18UpdateInteractionRequest\x12\x39\n\x0binteraction\x18\x01 \x01(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x18\x44\x65leteInteractionRequest\x12\x1c\n\x0einteraction_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x1e\x42\x61tchUpsertInteractionsRequest\x12:\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\"h\n\x1f\x42\x61tchUpsertInteractionsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\"[\n\x19ImportInteractionsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"v\n\x1aImportInteractionsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\"\xa8\x01\n\x19\x45xportInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x1fStreamExportInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xdc\n\n\x0cInteractions\x12\x94\x01\n\x0eGetInteraction\x12&.penstock.api.v1.GetInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\":\xda\x41\x0einteraction_id\x82\xd3\xe4\x93\x02#\x12!/v1/interactions/{interaction_id}\x12\x84\x01\n\x10ListInteractions\x12(.penstock.api.v1.ListInteractionsRequest\x1a).penstock.api.v1.ListInteractionsResponse\"\x1b\xda\x41\x00\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/interactions\x12\x93\x01\n\x11\x43reateInteraction\x12).penstock.api.v1.CreateInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\"3\xda\x41\x0binteraction\x82\xd3\xe4\x93\x02\x1f\"\x10/v1/interactions:\x0binteraction\x12\xbc\x01\n\x11UpdateInteraction\x12).penstock.api.v1.UpdateInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\"\\\xda\x41\x17interaction,update_mask\x82\xd3\xe4\x93\x02<2-/v1/interactions/{interaction.interaction_id}:\x0binteraction\x12\x92\x01\n\x11\x44\x65leteInteraction\x12).penstock.api.v1.DeleteInteractionRequest\x1a\x16.google.protobuf.Empty\":\xda\x41\x0einteraction_id\x82\xd3\xe4\x93\x02#*!/v1/interactions/{interaction_id}\x12\xa5\x01\n\x17\x42\x61tchUpsertInteractions\x12/.penstock.api.v1.BatchUpsertInteractionsRequest\x1a\x30.penstock.api.v1.BatchUpsertInteractionsResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/interactions:batchUpsert:\x01*\x12\x96\x01\n\x12ImportInteractions\x12*.penstock.api.v1.ImportInteractionsRequest\x1a+.penstock.api.v1.ImportInteractionsResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x17/v1/interactions:import:\x04\x66ile(\x01\x12{\n\x12\x45xportInteractions\x12*.penstock.api.v1.ExportInteractionsRequest\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/interactions:exportPage\x12\x85\x01\n\x18StreamExportInteractions\x12\x30.penstock.api.v1.StreamExportInteractionsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/interactions:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*penstock/api/v1/interactions_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a$penstock/model/v1/interactions.proto\"K\n\x15GetInteractionRequest\x12\x1c\n\x0einteraction_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x90\x01\n\x17ListInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"i\n\x18ListInteractionsResponse\x12\x34\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x1e.penstock.model.v1.Interaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x18\x43reateInteractionRequest\x12\x39\n\x0binteraction\x18\x01 \x01(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xf4\x01\n\x18UpdateInteractionRequest\x12\x39\n\x0binteraction\x18\x01 \x01(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa0\x01\n\x18\x44\x65leteInteractionRequest\x12\x1c\n\x0einteraction_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaa\x01\n\x1e\x42\x61tchUpsertInteractionsRequest\x12:\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x1e.penstock.model.v1.InteractionB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xae\x01\n\x1f\x42\x61tchUpsertInteractionsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc4\x01\n\x19ImportInteractionsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xbc\x01\n\x1aImportInteractionsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc8\x01\n\x19\x45xportInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa2\x02\n\x1fStreamExportInteractionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xdc\n\n\x0cInteractions\x12\x94\x01\n\x0eGetInteraction\x12&.penstock.api.v1.GetInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\":\xda\x41\x0einteraction_id\x82\xd3\xe4\x93\x02#\x12!/v1/interactions/{interaction_id}\x12\x84\x01\n\x10ListInteractions\x12(.penstock.api.v1.ListInteractionsRequest\x1a).penstock.api.v1.ListInteractionsResponse\"\x1b\xda\x41\x00\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/interactions\x12\x93\x01\n\x11\x43reateInteraction\x12).penstock.api.v1.CreateInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\"3\xda\x41\x0binteraction\x82\xd3\xe4\x93\x02\x1f\"\x10/v1/interactions:\x0binteraction\x12\xbc\x01\n\x11UpdateInteraction\x12).penstock.api.v1.UpdateInteractionRequest\x1a\x1e.penstock.model.v1.Interaction\"\\\xda\x41\x17interaction,update_mask\x82\xd3\xe4\x93\x02<2-/v1/interactions/{interaction.interaction_id}:\x0binteraction\x12\x92\x01\n\x11\x44\x65leteInteraction\x12).penstock.api.v1.DeleteInteractionRequest\x1a\x16.google.protobuf.Empty\":\xda\x41\x0einteraction_id\x82\xd3\xe4\x93\x02#*!/v1/interactions/{interaction_id}\x12\xa5\x01\n\x17\x42\x61tchUpsertInteractions\x12/.penstock.api.v1.BatchUpsertInteractionsRequest\x1a\x30.penstock.api.v1.BatchUpsertInteractionsResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/interactions:batchUpsert:\x01*\x12\x96\x01\n\x12ImportInteractions\x12*.penstock.api.v1.ImportInteractionsRequest\x1a+.penstock.api.v1.ImportInteractionsResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x17/v1/interactions:import:\x04\x66ile(\x01\x12{\n\x12\x45xportInteractions\x12*.penstock.api.v1.ExportInteractionsRequest\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/interactions:exportPage\x12\x85\x01\n\x18StreamExportInteractions\x12\x30.penstock.api.v1.StreamExportInteractionsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/interactions:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,22 +55,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTINTERACTIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['interaction']._loaded_options = None
   _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['interaction']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_CREATEINTERACTIONREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['interaction']._loaded_options = None
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['interaction']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_UPDATEINTERACTIONREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['interaction_id']._loaded_options = None
   _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['interaction_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_DELETEINTERACTIONREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['interactions']._loaded_options = None
   _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['interactions']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['format']._loaded_options = None
   _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['file']._loaded_options = None
   _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['file']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_IMPORTINTERACTIONSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -82,6 +113,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_EXPORTINTERACTIONSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -92,6 +125,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['omit_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['omit_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['resume_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
   _globals['_INTERACTIONS'].methods_by_name['GetInteraction']._loaded_options = None
   _globals['_INTERACTIONS'].methods_by_name['GetInteraction']._serialized_options = b'\332A\016interaction_id\202\323\344\223\002#\022!/v1/interactions/{interaction_id}'
   _globals['_INTERACTIONS'].methods_by_name['ListInteractions']._loaded_options = None
@@ -110,30 +153,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTERACTIONS'].methods_by_name['ExportInteractions']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/interactions:exportPage'
   _globals['_INTERACTIONS'].methods_by_name['StreamExportInteractions']._loaded_options = None
   _globals['_INTERACTIONS'].methods_by_name['StreamExportInteractions']._serialized_options = b'\202\323\344\223\002\031\022\027/v1/interactions:export'
-  _globals['_GETINTERACTIONREQUEST']._serialized_start=279
-  _globals['_GETINTERACTIONREQUEST']._serialized_end=354
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=357
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=501
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=503
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=608
-  _globals['_CREATEINTERACTIONREQUEST']._serialized_start=610
-  _globals['_CREATEINTERACTIONREQUEST']._serialized_end=695
-  _globals['_UPDATEINTERACTIONREQUEST']._serialized_start=698
-  _globals['_UPDATEINTERACTIONREQUEST']._serialized_end=858
-  _globals['_DELETEINTERACTIONREQUEST']._serialized_start=860
-  _globals['_DELETEINTERACTIONREQUEST']._serialized_end=936
-  _globals['_BATCHUPSERTINTERACTIONSREQUEST']._serialized_start=938
-  _globals['_BATCHUPSERTINTERACTIONSREQUEST']._serialized_end=1030
-  _globals['_BATCHUPSERTINTERACTIONSRESPONSE']._serialized_start=1032
-  _globals['_BATCHUPSERTINTERACTIONSRESPONSE']._serialized_end=1136
-  _globals['_IMPORTINTERACTIONSREQUEST']._serialized_start=1138
-  _globals['_IMPORTINTERACTIONSREQUEST']._serialized_end=1229
-  _globals['_IMPORTINTERACTIONSRESPONSE']._serialized_start=1231
-  _globals['_IMPORTINTERACTIONSRESPONSE']._serialized_end=1349
-  _globals['_EXPORTINTERACTIONSREQUEST']._serialized_start=1352
-  _globals['_EXPORTINTERACTIONSREQUEST']._serialized_end=1520
-  _globals['_STREAMEXPORTINTERACTIONSREQUEST']._serialized_start=1523
-  _globals['_STREAMEXPORTINTERACTIONSREQUEST']._serialized_end=1667
-  _globals['_INTERACTIONS']._serialized_start=1670
-  _globals['_INTERACTIONS']._serialized_end=3042
+  _globals['_GETINTERACTIONREQUEST']._serialized_start=312
+  _globals['_GETINTERACTIONREQUEST']._serialized_end=387
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=390
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=534
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=536
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=641
+  _globals['_CREATEINTERACTIONREQUEST']._serialized_start=644
+  _globals['_CREATEINTERACTIONREQUEST']._serialized_end=784
+  _globals['_UPDATEINTERACTIONREQUEST']._serialized_start=787
+  _globals['_UPDATEINTERACTIONREQUEST']._serialized_end=1031
+  _globals['_DELETEINTERACTIONREQUEST']._serialized_start=1034
+  _globals['_DELETEINTERACTIONREQUEST']._serialized_end=1194
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST']._serialized_start=1197
+  _globals['_BATCHUPSERTINTERACTIONSREQUEST']._serialized_end=1367
+  _globals['_BATCHUPSERTINTERACTIONSRESPONSE']._serialized_start=1370
+  _globals['_BATCHUPSERTINTERACTIONSRESPONSE']._serialized_end=1544
+  _globals['_IMPORTINTERACTIONSREQUEST']._serialized_start=1547
+  _globals['_IMPORTINTERACTIONSREQUEST']._serialized_end=1743
+  _globals['_IMPORTINTERACTIONSRESPONSE']._serialized_start=1746
+  _globals['_IMPORTINTERACTIONSRESPONSE']._serialized_end=1934
+  _globals['_EXPORTINTERACTIONSREQUEST']._serialized_start=1937
+  _globals['_EXPORTINTERACTIONSREQUEST']._serialized_end=2137
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST']._serialized_start=2140
+  _globals['_STREAMEXPORTINTERACTIONSREQUEST']._serialized_end=2430
+  _globals['_INTERACTIONS']._serialized_start=2433
+  _globals['_INTERACTIONS']._serialized_end=3805
 # @@protoc_insertion_point(module_scope)

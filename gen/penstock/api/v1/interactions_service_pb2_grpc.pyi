@@ -52,12 +52,12 @@ class InteractionsStub:
     DeleteInteraction: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.DeleteInteractionRequest, _empty_pb2.Empty]
     """Deletes the record with the key."""
     BatchUpsertInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.BatchUpsertInteractionsRequest, _interactions_service_pb2.BatchUpsertInteractionsResponse]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportInteractions: _grpc.StreamUnaryMultiCallable[_interactions_service_pb2.ImportInteractionsRequest, _interactions_service_pb2.ImportInteractionsResponse]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ExportInteractionsRequest, _httpbody_pb2.HttpBody]
     """One page of the records that match, as a file. The header
@@ -87,12 +87,12 @@ class InteractionsAsyncStub(InteractionsStub):
     DeleteInteraction: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.DeleteInteractionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record with the key."""
     BatchUpsertInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.BatchUpsertInteractionsRequest, _interactions_service_pb2.BatchUpsertInteractionsResponse]  # type: ignore[assignment]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportInteractions: _aio.StreamUnaryMultiCallable[_interactions_service_pb2.ImportInteractionsRequest, _interactions_service_pb2.ImportInteractionsResponse]  # type: ignore[assignment]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ExportInteractionsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """One page of the records that match, as a file. The header
@@ -155,7 +155,7 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         request: _interactions_service_pb2.BatchUpsertInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interactions_service_pb2.BatchUpsertInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.BatchUpsertInteractionsResponse]]:
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
 
@@ -165,8 +165,8 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_interactions_service_pb2.ImportInteractionsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_interactions_service_pb2.ImportInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.ImportInteractionsResponse]]:
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
 
     @_abc_1.abstractmethod

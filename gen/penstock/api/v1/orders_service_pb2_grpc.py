@@ -131,7 +131,7 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchUpsertOrders(self, request, context):
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -139,8 +139,8 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportOrders(self, request_iterator, context):
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,12 +51,12 @@ class OrdersStub:
     DeleteOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.DeleteOrderRequest, _empty_pb2.Empty]
     """Deletes the record with the key."""
     BatchUpsertOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.BatchUpsertOrdersRequest, _orders_service_pb2.BatchUpsertOrdersResponse]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportOrders: _grpc.StreamUnaryMultiCallable[_orders_service_pb2.ImportOrdersRequest, _orders_service_pb2.ImportOrdersResponse]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ExportOrdersRequest, _httpbody_pb2.HttpBody]
     """One page of the records that match, as a file. The header
@@ -85,12 +85,12 @@ class OrdersAsyncStub(OrdersStub):
     DeleteOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.DeleteOrderRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record with the key."""
     BatchUpsertOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.BatchUpsertOrdersRequest, _orders_service_pb2.BatchUpsertOrdersResponse]  # type: ignore[assignment]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportOrders: _aio.StreamUnaryMultiCallable[_orders_service_pb2.ImportOrdersRequest, _orders_service_pb2.ImportOrdersResponse]  # type: ignore[assignment]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ExportOrdersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """One page of the records that match, as a file. The header
@@ -152,7 +152,7 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.BatchUpsertOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.BatchUpsertOrdersResponse, _abc.Awaitable[_orders_service_pb2.BatchUpsertOrdersResponse]]:
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
 
@@ -162,8 +162,8 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_orders_service_pb2.ImportOrdersRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.ImportOrdersResponse, _abc.Awaitable[_orders_service_pb2.ImportOrdersResponse]]:
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
 
     @_abc_1.abstractmethod

@@ -28,10 +28,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import products_pb2 as penstock_dot_model_dot_v1_dot_products__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/api/v1/products_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a penstock/model/v1/products.proto\"C\n\x11GetProductRequest\x12\x18\n\nproduct_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x13ListProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x14ListProductsResponse\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x14\x43reateProductRequest\x12\x31\n\x07product\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\"\x94\x01\n\x14UpdateProductRequest\x12\x31\n\x07product\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"D\n\x14\x44\x65leteProductRequest\x12\x18\n\nproduct_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x1a\x42\x61tchUpsertProductsRequest\x12\x32\n\x08products\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\"d\n\x1b\x42\x61tchUpsertProductsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\"W\n\x15ImportProductsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"r\n\x16ImportProductsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\"\xa4\x01\n\x15\x45xportProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x1bStreamExportProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xa7\t\n\x08Products\x12|\n\nGetProduct\x12\".penstock.api.v1.GetProductRequest\x1a\x1a.penstock.model.v1.Product\".\xda\x41\nproduct_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/products/{product_id}\x12t\n\x0cListProducts\x12$.penstock.api.v1.ListProductsRequest\x1a%.penstock.api.v1.ListProductsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/products\x12{\n\rCreateProduct\x12%.penstock.api.v1.CreateProductRequest\x1a\x1a.penstock.model.v1.Product\"\'\xda\x41\x07product\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/products:\x07product\x12\x9c\x01\n\rUpdateProduct\x12%.penstock.api.v1.UpdateProductRequest\x1a\x1a.penstock.model.v1.Product\"H\xda\x41\x13product,update_mask\x82\xd3\xe4\x93\x02,2!/v1/products/{product.product_id}:\x07product\x12~\n\rDeleteProduct\x12%.penstock.api.v1.DeleteProductRequest\x1a\x16.google.protobuf.Empty\".\xda\x41\nproduct_id\x82\xd3\xe4\x93\x02\x1b*\x19/v1/products/{product_id}\x12\x95\x01\n\x13\x42\x61tchUpsertProducts\x12+.penstock.api.v1.BatchUpsertProductsRequest\x1a,.penstock.api.v1.BatchUpsertProductsResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/products:batchUpsert:\x01*\x12\x86\x01\n\x0eImportProducts\x12&.penstock.api.v1.ImportProductsRequest\x1a\'.penstock.api.v1.ImportProductsResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/products:import:\x04\x66ile(\x01\x12o\n\x0e\x45xportProducts\x12&.penstock.api.v1.ExportProductsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/products:exportPage\x12y\n\x14StreamExportProducts\x12,.penstock.api.v1.StreamExportProductsRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/products:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/api/v1/products_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a penstock/model/v1/products.proto\"C\n\x11GetProductRequest\x12\x18\n\nproduct_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x13ListProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x14ListProductsResponse\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x14\x43reateProductRequest\x12\x31\n\x07product\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe8\x01\n\x14UpdateProductRequest\x12\x31\n\x07product\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x14\x44\x65leteProductRequest\x12\x18\n\nproduct_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x01\n\x1a\x42\x61tchUpsertProductsRequest\x12\x32\n\x08products\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.ProductB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaa\x01\n\x1b\x42\x61tchUpsertProductsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc0\x01\n\x15ImportProductsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb8\x01\n\x16ImportProductsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc4\x01\n\x15\x45xportProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x02\n\x1bStreamExportProductsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xa7\t\n\x08Products\x12|\n\nGetProduct\x12\".penstock.api.v1.GetProductRequest\x1a\x1a.penstock.model.v1.Product\".\xda\x41\nproduct_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/products/{product_id}\x12t\n\x0cListProducts\x12$.penstock.api.v1.ListProductsRequest\x1a%.penstock.api.v1.ListProductsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/products\x12{\n\rCreateProduct\x12%.penstock.api.v1.CreateProductRequest\x1a\x1a.penstock.model.v1.Product\"\'\xda\x41\x07product\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/products:\x07product\x12\x9c\x01\n\rUpdateProduct\x12%.penstock.api.v1.UpdateProductRequest\x1a\x1a.penstock.model.v1.Product\"H\xda\x41\x13product,update_mask\x82\xd3\xe4\x93\x02,2!/v1/products/{product.product_id}:\x07product\x12~\n\rDeleteProduct\x12%.penstock.api.v1.DeleteProductRequest\x1a\x16.google.protobuf.Empty\".\xda\x41\nproduct_id\x82\xd3\xe4\x93\x02\x1b*\x19/v1/products/{product_id}\x12\x95\x01\n\x13\x42\x61tchUpsertProducts\x12+.penstock.api.v1.BatchUpsertProductsRequest\x1a,.penstock.api.v1.BatchUpsertProductsResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/products:batchUpsert:\x01*\x12\x86\x01\n\x0eImportProducts\x12&.penstock.api.v1.ImportProductsRequest\x1a\'.penstock.api.v1.ImportProductsResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/products:import:\x04\x66ile(\x01\x12o\n\x0e\x45xportProducts\x12&.penstock.api.v1.ExportProductsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/products:exportPage\x12y\n\x14StreamExportProducts\x12,.penstock.api.v1.StreamExportProductsRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/products:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,22 +55,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRODUCTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_CREATEPRODUCTREQUEST'].fields_by_name['product']._loaded_options = None
   _globals['_CREATEPRODUCTREQUEST'].fields_by_name['product']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEPRODUCTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEPRODUCTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEPRODUCTREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_CREATEPRODUCTREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['product']._loaded_options = None
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['product']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_UPDATEPRODUCTREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_DELETEPRODUCTREQUEST'].fields_by_name['product_id']._loaded_options = None
   _globals['_DELETEPRODUCTREQUEST'].fields_by_name['product_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETEPRODUCTREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEPRODUCTREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['allow_missing']._loaded_options = None
+  _globals['_DELETEPRODUCTREQUEST'].fields_by_name['allow_missing']._serialized_options = b'\342A\001\001'
   _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['products']._loaded_options = None
   _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['products']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_BATCHUPSERTPRODUCTSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['format']._loaded_options = None
   _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['file']._loaded_options = None
   _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['file']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_IMPORTPRODUCTSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -82,6 +113,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_EXPORTPRODUCTSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -92,6 +125,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['compression']._loaded_options = None
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['compression']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['spreadsheet_safe']._loaded_options = None
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['spreadsheet_safe']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['omit_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['omit_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['resume_receipt']._loaded_options = None
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
+  _globals['_STREAMEXPORTPRODUCTSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
   _globals['_PRODUCTS'].methods_by_name['GetProduct']._loaded_options = None
   _globals['_PRODUCTS'].methods_by_name['GetProduct']._serialized_options = b'\332A\nproduct_id\202\323\344\223\002\033\022\031/v1/products/{product_id}'
   _globals['_PRODUCTS'].methods_by_name['ListProducts']._loaded_options = None
@@ -110,30 +153,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTS'].methods_by_name['ExportProducts']._serialized_options = b'\202\323\344\223\002\031\022\027/v1/products:exportPage'
   _globals['_PRODUCTS'].methods_by_name['StreamExportProducts']._loaded_options = None
   _globals['_PRODUCTS'].methods_by_name['StreamExportProducts']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/products:export'
-  _globals['_GETPRODUCTREQUEST']._serialized_start=271
-  _globals['_GETPRODUCTREQUEST']._serialized_end=338
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=341
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=481
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=483
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=576
-  _globals['_CREATEPRODUCTREQUEST']._serialized_start=578
-  _globals['_CREATEPRODUCTREQUEST']._serialized_end=651
-  _globals['_UPDATEPRODUCTREQUEST']._serialized_start=654
-  _globals['_UPDATEPRODUCTREQUEST']._serialized_end=802
-  _globals['_DELETEPRODUCTREQUEST']._serialized_start=804
-  _globals['_DELETEPRODUCTREQUEST']._serialized_end=872
-  _globals['_BATCHUPSERTPRODUCTSREQUEST']._serialized_start=874
-  _globals['_BATCHUPSERTPRODUCTSREQUEST']._serialized_end=954
-  _globals['_BATCHUPSERTPRODUCTSRESPONSE']._serialized_start=956
-  _globals['_BATCHUPSERTPRODUCTSRESPONSE']._serialized_end=1056
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=1058
-  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=1145
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=1147
-  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=1261
-  _globals['_EXPORTPRODUCTSREQUEST']._serialized_start=1264
-  _globals['_EXPORTPRODUCTSREQUEST']._serialized_end=1428
-  _globals['_STREAMEXPORTPRODUCTSREQUEST']._serialized_start=1431
-  _globals['_STREAMEXPORTPRODUCTSREQUEST']._serialized_end=1571
-  _globals['_PRODUCTS']._serialized_start=1574
-  _globals['_PRODUCTS']._serialized_end=2765
+  _globals['_GETPRODUCTREQUEST']._serialized_start=304
+  _globals['_GETPRODUCTREQUEST']._serialized_end=371
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=374
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=514
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=516
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=609
+  _globals['_CREATEPRODUCTREQUEST']._serialized_start=612
+  _globals['_CREATEPRODUCTREQUEST']._serialized_end=740
+  _globals['_UPDATEPRODUCTREQUEST']._serialized_start=743
+  _globals['_UPDATEPRODUCTREQUEST']._serialized_end=975
+  _globals['_DELETEPRODUCTREQUEST']._serialized_start=978
+  _globals['_DELETEPRODUCTREQUEST']._serialized_end=1130
+  _globals['_BATCHUPSERTPRODUCTSREQUEST']._serialized_start=1133
+  _globals['_BATCHUPSERTPRODUCTSREQUEST']._serialized_end=1291
+  _globals['_BATCHUPSERTPRODUCTSRESPONSE']._serialized_start=1294
+  _globals['_BATCHUPSERTPRODUCTSRESPONSE']._serialized_end=1464
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_start=1467
+  _globals['_IMPORTPRODUCTSREQUEST']._serialized_end=1659
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_start=1662
+  _globals['_IMPORTPRODUCTSRESPONSE']._serialized_end=1846
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_start=1849
+  _globals['_EXPORTPRODUCTSREQUEST']._serialized_end=2045
+  _globals['_STREAMEXPORTPRODUCTSREQUEST']._serialized_start=2048
+  _globals['_STREAMEXPORTPRODUCTSREQUEST']._serialized_end=2334
+  _globals['_PRODUCTS']._serialized_start=2337
+  _globals['_PRODUCTS']._serialized_end=3528
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from penstock.hub.v1 import row_error_pb2 as _row_error_pb2
 from penstock.model.v1 import products_pb2 as _products_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -44,91 +45,141 @@ class ListProductsResponse(_message.Message):
     def __init__(self, products: _Optional[_Iterable[_Union[_products_pb2.Product, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CreateProductRequest(_message.Message):
-    __slots__ = ("product",)
+    __slots__ = ("product", "request_id", "validate_only")
     PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     product: _products_pb2.Product
-    def __init__(self, product: _Optional[_Union[_products_pb2.Product, _Mapping]] = ...) -> None: ...
+    request_id: str
+    validate_only: bool
+    def __init__(self, product: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class UpdateProductRequest(_message.Message):
-    __slots__ = ("product", "update_mask", "etag")
+    __slots__ = ("product", "update_mask", "etag", "request_id", "validate_only", "allow_missing")
     PRODUCT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
     product: _products_pb2.Product
     update_mask: _field_mask_pb2.FieldMask
     etag: str
-    def __init__(self, product: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    request_id: str
+    validate_only: bool
+    allow_missing: bool
+    def __init__(self, product: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
 
 class DeleteProductRequest(_message.Message):
-    __slots__ = ("product_id", "etag")
+    __slots__ = ("product_id", "etag", "request_id", "validate_only", "allow_missing")
     PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
     product_id: str
     etag: str
-    def __init__(self, product_id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    request_id: str
+    validate_only: bool
+    allow_missing: bool
+    def __init__(self, product_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
 
 class BatchUpsertProductsRequest(_message.Message):
-    __slots__ = ("products",)
+    __slots__ = ("products", "request_id", "validate_only", "partial")
     PRODUCTS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     products: _containers.RepeatedCompositeFieldContainer[_products_pb2.Product]
-    def __init__(self, products: _Optional[_Iterable[_Union[_products_pb2.Product, _Mapping]]] = ...) -> None: ...
+    request_id: str
+    validate_only: bool
+    partial: bool
+    def __init__(self, products: _Optional[_Iterable[_Union[_products_pb2.Product, _Mapping]]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ...) -> None: ...
 
 class BatchUpsertProductsResponse(_message.Message):
-    __slots__ = ("created_count", "updated_count", "unchanged_count")
+    __slots__ = ("created_count", "updated_count", "unchanged_count", "refused_count", "row_errors")
     CREATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
     created_count: int
     updated_count: int
     unchanged_count: int
-    def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ...) -> None: ...
+    refused_count: int
+    row_errors: _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]
+    def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportProductsRequest(_message.Message):
-    __slots__ = ("format", "file")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ...) -> None: ...
+    request_id: str
+    validate_only: bool
+    partial: bool
+    compression: str
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ...) -> None: ...
 
 class ImportProductsResponse(_message.Message):
-    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count")
+    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors")
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
     row_count: int
     created_count: int
     updated_count: int
     unchanged_count: int
-    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ...) -> None: ...
+    refused_count: int
+    row_errors: _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]
+    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ExportProductsRequest(_message.Message):
-    __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token")
+    __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token", "spreadsheet_safe")
     FILTER_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SPREADSHEET_SAFE_FIELD_NUMBER: _ClassVar[int]
     filter: str
     order_by: str
     fields: str
     format: str
     page_size: int
     page_token: str
-    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    spreadsheet_safe: bool
+    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ...) -> None: ...
 
 class StreamExportProductsRequest(_message.Message):
-    __slots__ = ("filter", "order_by", "fields", "format", "limit")
+    __slots__ = ("filter", "order_by", "fields", "format", "limit", "compression", "spreadsheet_safe", "omit_receipt", "resume_receipt", "resume_offset")
     FILTER_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    SPREADSHEET_SAFE_FIELD_NUMBER: _ClassVar[int]
+    OMIT_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_OFFSET_FIELD_NUMBER: _ClassVar[int]
     filter: str
     order_by: str
     fields: str
     format: str
     limit: int
-    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    compression: str
+    spreadsheet_safe: bool
+    omit_receipt: bool
+    resume_receipt: str
+    resume_offset: int
+    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ...) -> None: ...

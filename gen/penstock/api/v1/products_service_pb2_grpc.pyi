@@ -51,12 +51,12 @@ class ProductsStub:
     DeleteProduct: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.DeleteProductRequest, _empty_pb2.Empty]
     """Deletes the record with the key."""
     BatchUpsertProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.BatchUpsertProductsRequest, _products_service_pb2.BatchUpsertProductsResponse]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportProducts: _grpc.StreamUnaryMultiCallable[_products_service_pb2.ImportProductsRequest, _products_service_pb2.ImportProductsResponse]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ExportProductsRequest, _httpbody_pb2.HttpBody]
     """One page of the records that match, as a file. The header
@@ -85,12 +85,12 @@ class ProductsAsyncStub(ProductsStub):
     DeleteProduct: _aio.UnaryUnaryMultiCallable[_products_service_pb2.DeleteProductRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record with the key."""
     BatchUpsertProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.BatchUpsertProductsRequest, _products_service_pb2.BatchUpsertProductsResponse]  # type: ignore[assignment]
-    """Writes many records at once, all or none: new keys are created, others
+    """Writes many records at once, all or none unless `partial`: new keys are created, others
     updated where they differ.
     """
     ImportProducts: _aio.StreamUnaryMultiCallable[_products_service_pb2.ImportProductsRequest, _products_service_pb2.ImportProductsResponse]  # type: ignore[assignment]
-    """Loads a file of any size, all of it or nothing: new keys are created,
-    others updated where they differ.
+    """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+    created, others updated where they differ.
     """
     ExportProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ExportProductsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """One page of the records that match, as a file. The header
@@ -152,7 +152,7 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         request: _products_service_pb2.BatchUpsertProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_service_pb2.BatchUpsertProductsResponse, _abc.Awaitable[_products_service_pb2.BatchUpsertProductsResponse]]:
-        """Writes many records at once, all or none: new keys are created, others
+        """Writes many records at once, all or none unless `partial`: new keys are created, others
         updated where they differ.
         """
 
@@ -162,8 +162,8 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_products_service_pb2.ImportProductsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_products_service_pb2.ImportProductsResponse, _abc.Awaitable[_products_service_pb2.ImportProductsResponse]]:
-        """Loads a file of any size, all of it or nothing: new keys are created,
-        others updated where they differ.
+        """Loads a file of any size, all of it or nothing unless `partial`: new keys are
+        created, others updated where they differ.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""The hub's own services: the token endpoint with its documents, and the list of datasets."""
+"""The token endpoint, and the documents that clients of OAuth look for."""
 
 from __future__ import annotations
 
@@ -8,37 +8,26 @@ from typing import Any
 import orjson
 from google.api.httpbody_pb2 import HttpBody
 
-from penstock.hub.v1 import datasets_pb2
 from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
 from penstockd.commands.issue_token import TokenRefused, issue_token
-from penstockd.commands.list_datasets import list_datasets
-from penstockd.policy.model import Mask
-from penstockd.policy.view import View
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.frames import http_body
 
-_AUTH = "penstock.hub.v1.Auth"
-_DATASETS = "penstock.hub.v1.Datasets"
+_SERVICE = "penstock.hub.v1.Auth"
 _JSON = "application/json"
 #: RFC 6749 section 5.1.
 _UNSTORED = {"cache-control": "no-store"}
 
 
 def routes() -> Iterator[Route]:
-    """The routes of the hub's own services. Static documents are public and not audited."""
-    token = Method(_AUTH, "IssueToken", public=True)
+    """Public all of them; static documents are not audited."""
+    token = Method(_SERVICE, "IssueToken", public=True)
     yield Route(token, _issue_token, HttpBody.FromString)
-    jwks = Method(_AUTH, "GetJwks", public=True, audited=False)
+    jwks = Method(_SERVICE, "GetJwks", public=True, audited=False)
     yield Route(jwks, _get_jwks, GetJwksRequest.FromString)
-    metadata = Method(_AUTH, "GetMetadata", public=True, audited=False)
+    metadata = Method(_SERVICE, "GetMetadata", public=True, audited=False)
     yield Route(metadata, _get_metadata, GetMetadataRequest.FromString)
-    yield Route(
-        Method(_DATASETS, "ListDatasets"),
-        _list_datasets,
-        datasets_pb2.ListDatasetsRequest.FromString,
-        datasets_pb2.ListDatasetsResponse.SerializeToString,
-    )
 
 
 async def _issue_token(request: Any, exchange: Exchange) -> bytes:
@@ -78,31 +67,3 @@ async def _get_metadata(request: Any, exchange: Exchange) -> bytes:
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
     }
     return http_body(orjson.dumps(document), _JSON)
-
-
-async def _list_datasets(request: Any, exchange: Exchange) -> datasets_pb2.ListDatasetsResponse:
-    views = list_datasets(exchange.hub, exchange.call)
-    return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
-
-
-def _dataset(view: View) -> datasets_pb2.Dataset:
-    dataset = view.dataset
-    return datasets_pb2.Dataset(
-        name=dataset.name,
-        title=dataset.title,
-        description=dataset.description,
-        actions=sorted(view.actions),
-        fields=[
-            datasets_pb2.Field(
-                path=f.path,
-                json_path=f.json_path,
-                type=f.kind.name,
-                **{"class": int(f.field_class)},
-                nullable=f.nullable,
-                output_only=f.output_only,
-                mask=None if view.mask(f) is Mask.CLEAR else view.mask(f).name,
-                description=f.description,
-            )
-            for f in view.fields()
-        ],
-    )
