@@ -16,7 +16,9 @@ from harness import RunningHub
 from penstockd.node.postgres import psql
 
 #: Format -> the demanded part of psql's rows a second.
-DEMANDS = {"CSV": 0.9, "NDJSON": 0.5, "JSON": 0.5, "XML": 0.4}
+DEMANDS = {
+    "CSV": 0.95, "NDJSON": 0.65, "JSON": 0.65, "XML": 0.5, "PARQUET": 0.65, "ARROW": 0.75
+}  # fmt: skip
 
 
 @dataclass
@@ -45,14 +47,41 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
         found_rows.append(
             Row(f"export {name}, ratio to psql", ratio, "", DEMANDS[name], note=found.cpu)
         )
+        found_rows.append(
+            Row(f"memory gained by {name}", max(found.gained), "MiB", 64, at_most=True)
+        )
     every = figures.values()
-    gained = max(max(f.gained) for f in every)
     first = max(statistics.median(f.first_byte) for f in every) * 1000
     return [
         *found_rows,
-        Row("memory gained by the workers", gained, "MiB", 64, at_most=True),
         Row("first byte, slowest format", first, "ms", 200, at_most=True),
         Row("export CSV as bi (masks, row rule)", statistics.median(masked.seconds), "s"),
+        *_on_connections(hub, 2, rounds),
+    ]
+
+
+def _on_connections(hub: RunningHub, connections: int, rounds: int) -> list[Row]:
+    """CSV read by several connections on one snapshot, beside psql; the hub starts anew for it."""
+    setting = "PENSTOCK_EXPORT_CONNECTIONS"
+    reference: list[float] = []
+    figures = _Figures()
+    hub.stop()
+    hub.environment[setting] = str(connections)
+    hub.start()
+    try:
+        wait_until_quiet(hub)
+        for _ in range(rounds):
+            reference.append(_reference(hub))
+            _export(hub, "admin", "CSV", figures)
+    finally:
+        hub.stop()
+        del hub.environment[setting]
+        hub.start()
+    ratio = statistics.median(reference) / statistics.median(figures.seconds)
+    title = f"export CSV on {connections} connections"
+    return [
+        Row(f"{title}, ratio to psql", ratio, "", note=figures.cpu),
+        Row(f"{title}, memory gained", max(figures.gained), "MiB", 64, at_most=True),
     ]
 
 

@@ -45,6 +45,17 @@ class Compiler:
         """Write the Python messages of ``files`` and their types. Raises CompileError."""
         self._run([f"--python_out={output}", f"--pyi_out={output}"], files)
 
+    def messages_of(self, described: bytes, files: Sequence[str], output: Path) -> None:
+        """The same of files that a ``FileDescriptorSet`` holds. Raises CompileError."""
+        with tempfile.TemporaryDirectory() as folder:
+            held = Path(folder, "set")
+            held.write_bytes(described)
+            self._run(
+                [f"--descriptor_set_in={held}", f"--python_out={output}", f"--pyi_out={output}"],
+                files,
+                roots=(),
+            )
+
     def stubs(self, files: Sequence[str], output: Path) -> None:
         """Write the Python stubs of the services in ``files`` and their types.
 
@@ -60,10 +71,12 @@ class Compiler:
             files,
         )
 
-    def _run(self, outputs: Sequence[str], files: Sequence[str]) -> None:
-        roots = [f"-I{root}" for root in self.roots]
+    def _run(
+        self, outputs: Sequence[str], files: Sequence[str], roots: Sequence[Path] | None = None
+    ) -> None:
+        includes = [f"-I{root}" for root in (self.roots if roots is None else roots)]
         done = subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", *roots, *outputs, *files],
+            [sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, *files],
             capture_output=True,
             text=True,
             check=False,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from google.protobuf import message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from generator.compiler import Compiler
 from generator.envoy import envoy_inputs
 from generator.services import write_services
 from penstockd.catalog.load import load_catalog
+from penstockd.catalog.rules import Rules
 
 #: No proto of ours imports them, but errors carry them: Envoy must know them all, or it
 #: answers with an empty body.
 ERROR_DETAILS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+
+#: Where the rules of protovalidate are defined.
+RULES = "buf/validate/validate.proto"
 
 
 def derive(compiler: Compiler, output: Path) -> None:
@@ -24,6 +32,8 @@ def derive(compiler: Compiler, output: Path) -> None:
     Raises CompileError, ModelError (a dataset breaks a rule of the vocabulary), RouteError.
     """
     catalog = load_catalog(compiler.describe(compiler.files("penstock/model")))
+    for dataset in catalog:
+        Rules.of(dataset)  # a rule that cannot be is found now, not by the first who writes
     write_services(list(catalog), output / "protos")
 
     files = compiler.files("penstock")
@@ -37,7 +47,7 @@ def derive(compiler: Compiler, output: Path) -> None:
     ]
     inputs = json.dumps(envoy_inputs(services), indent=2) + "\n"
 
-    compiler.messages(files, output)
+    compiler.messages_of(_without_rules(described), files, output)
     compiler.stubs(holders, output)
     for package in (output / "penstock").iterdir():
         (package / "py.typed").touch()
@@ -52,6 +62,54 @@ def _without_foreign_comments(described: bytes) -> bytes:
         if not file.name.startswith("penstock/"):
             file.ClearField("source_code_info")
     return files.SerializeToString(deterministic=True)
+
+
+def _without_rules(described: bytes) -> bytes:
+    """The same without the rules of ``buf.validate``: the Python stubs are to need no package for
+    them. The hub reads its rules from the descriptors."""
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(described).file:
+        pool.Add(file)
+    # In a pool that knows the rules they are no unknown fields, and can be taken out.
+    name = FileDescriptorSet.DESCRIPTOR.full_name
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    plain: Any = kind.FromString(described)
+    rest = [file for file in plain.file if file.name != RULES]
+    extensions: list[Any] = []
+    if len(rest) < len(plain.file):
+        extensions = list(pool.FindFileByName(RULES).extensions_by_name.values())
+    for file in rest:
+        kept = [d for d in file.dependency if d != RULES]
+        del file.dependency[:]
+        file.dependency.extend(kept)
+        for message in file.message_type:
+            _take_out(message, extensions)
+        _without_json_names(file.extension)
+    return bytes(kind(file=rest).SerializeToString(deterministic=True))
+
+
+def _take_out(message: Any, extensions: list[Any]) -> None:
+    """Clear the options ``extensions`` in the description of a message and all that is in it."""
+    for holder in (message, *message.field, *message.oneof_decl):
+        if not holder.HasField("options"):
+            continue
+        options = holder.options
+        for extension in extensions:
+            if extension.containing_type is options.DESCRIPTOR:
+                options.ClearExtension(extension)
+        if not options.ByteSize():
+            holder.ClearField("options")
+    _without_json_names([*message.field, *message.extension])
+    for nested in message.nested_type:
+        _take_out(nested, extensions)
+
+
+def _without_json_names(fields: Iterable[Any]) -> None:
+    """Clear the JSON names that follow from the names: from protos, protoc leaves them out too."""
+    for field in fields:
+        first, *others = field.name.split("_")
+        if field.json_name == first + "".join(w[:1].upper() + w[1:] for w in others):
+            field.ClearField("json_name")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
 from penstockd import formats
+from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.journal import Journal
+from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials
-from penstockd.auth.keys import load_signing_keys
+from penstockd.auth.issuers import Issuers
+from penstockd.auth.keys import SigningKeys, rotate_by_age
 from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
+from penstockd.auth.trust import Trust
+from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.commands.context import Hub
+from penstockd.commands.context import ExportLimits, Hub
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.observe import flush, set_up
@@ -27,7 +33,9 @@ from penstockd.query import PageTokens
 from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database
+from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import Sequencer
+from penstockd.store.snapshots import Snapshots
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 
@@ -39,8 +47,11 @@ PULSE = 1.0
 RETRY = 0.2
 #: Pings in a row without an answer after which calls under way are given up.
 SILENT_PINGS = 2
-#: Days for which the change log has partitions ahead.
+#: Days for which the change log and the audit have partitions ahead.
 PARTITION_DAYS = 3
+#: How often stored replies that are too old are deleted, in seconds.
+FORGET_INTERVAL = 600.0
+ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
 
 _log = structlog.get_logger(__name__)
 
@@ -65,30 +76,51 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     database = Database(settings.database_url)
     await database.open()
     sequencer, journal = Sequencer(database), Journal(database)
-    policy = Policy(database, catalog, tables, secret.derive("mask"))
+    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    tokens = Tokens(
+        SigningKeys([]),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=settings.token_minutes * 60,
+    )
+    uses = CredentialUses(database)
+    issuers = Issuers(loopback=settings.loopback_issuers)
+    trust = Trust(secret.derive("signing-key"), tokens, issuers)
+    policy = Policy(
+        database,
+        catalog,
+        tables,
+        secret.derive("mask"),
+        companion=trust,
+        stale_after=settings.policy_stale_seconds,
+    )
     try:
         await policy.refresh()
-        async with database.connection() as connection:
-            keys = await load_signing_keys(connection, secret.derive("signing-key"))
         hub = Hub(
             catalog=catalog,
             database=database,
             policy=policy,
             writer=Writer(database, sequencer),
             journal=journal,
-            tokens=Tokens(
-                keys,
-                issuer=settings.issuer,
-                audience=settings.audience,
-                lifetime=settings.token_minutes * 60,
-            ),
+            tokens=tokens,
+            issuers=issuers,
+            trust=trust,
             credentials=Credentials(secret.derive("credentials")),
+            uses=uses,
             page_tokens=PageTokens(secret.derive("page-tokens")),
+            snapshots=snapshots,
+            exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
+            audit_key=checkpoint_key(settings).public,
+            audit_file=CheckpointFile(settings.checkpoint_file),
             public_url=settings.url,
         )
         yield hub
         await hub.tasks.drain()
     finally:
+        await uses.close()
+        policy.close()
+        issuers.close()
+        await snapshots.close()
         await journal.close()
         await sequencer.close()
         await database.close()
@@ -106,6 +138,7 @@ async def serve(settings: Settings, socket: Path) -> None:
         await server.start()
         followers = [
             asyncio.create_task(hub.policy.follow()),
+            asyncio.create_task(hub.uses.follow()),
             asyncio.create_task(_report_health(hub, server)),
         ]
         _log.info("worker_started", socket=str(socket))
@@ -120,11 +153,11 @@ async def keep(settings: Settings) -> None:
     set_up("keeper", settings.log_level, settings.otlp_endpoint)
     stopping = _stop_signal()
     assert settings.database_url is not None, "the supervisor gives every process the database"
-    database = Database(settings.database_url, size=3)
+    database = Database(settings.database_url, size=5)
     while not stopping.is_set():
         try:
             await database.open()
-            await _keep_while_locked(database, stopping)
+            await _keep_while_locked(settings, database, stopping)
         except (DatabaseUnavailable, Refused) as exc:
             _log.warning("keeper_waits", error=str(exc))
         await database.close()
@@ -132,7 +165,9 @@ async def keep(settings: Settings) -> None:
     flush()
 
 
-async def _keep_while_locked(database: Database, stopping: asyncio.Event) -> None:
+async def _keep_while_locked(
+    settings: Settings, database: Database, stopping: asyncio.Event
+) -> None:
     """Hold the keeper's lock and do its work; another node's keeper stands by meanwhile."""
     lock = await database.connect()
     try:
@@ -144,6 +179,9 @@ async def _keep_while_locked(database: Database, stopping: asyncio.Event) -> Non
             work = [
                 group.create_task(Sequencer(database).sweep()),
                 group.create_task(_add_partitions(database)),
+                group.create_task(_forget_replies(database)),
+                group.create_task(_sealer(settings, database).run()),
+                group.create_task(_rotate_keys(settings, database)),
             ]
             while not await _wait(stopping, PULSE) and not lock.is_closed():
                 pass
@@ -155,11 +193,39 @@ async def _keep_while_locked(database: Database, stopping: asyncio.Event) -> Non
         lock.terminate()
 
 
+def checkpoint_key(settings: Settings) -> CheckpointKey:
+    """The key that signs the audit's checkpoints."""
+    return CheckpointKey(root_secret(settings).derive("audit-checkpoint"))
+
+
+def _sealer(settings: Settings, database: Database) -> Sealer:
+    file = CheckpointFile(settings.checkpoint_file)
+    interval = settings.audit_checkpoint_seconds
+    return Sealer(database, checkpoint_key(settings), file, interval=interval)
+
+
+async def _forget_replies(database: Database) -> None:
+    while True:
+        async with database.connection() as connection:
+            await forget_replies(connection)
+        await asyncio.sleep(FORGET_INTERVAL)
+
+
 async def _add_partitions(database: Database) -> None:
     while True:
         async with database.connection() as connection:
-            await connection.execute("SELECT hub.add_change_partitions($1)", PARTITION_DAYS)
+            await connection.execute(ADD_PARTITIONS, PARTITION_DAYS)
         await asyncio.sleep(3600)
+
+
+async def _rotate_keys(settings: Settings, database: Database) -> None:
+    sealing_key = root_secret(settings).derive("signing-key")
+    while True:
+        async with database.transaction() as connection:
+            new = await rotate_by_age(connection, sealing_key, timedelta(days=settings.key_days))
+        if new is not None:
+            _log.info("signing_key_rotated", key_id=new)
+        await asyncio.sleep(60)
 
 
 @contextlib.asynccontextmanager

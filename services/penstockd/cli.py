@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.client.cli.audit import group_of
+
 if TYPE_CHECKING:
     from penstockd.config import Settings
 
@@ -29,6 +31,8 @@ def commands(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
     app.command("migrate")(migrate)
+    app.command()(administrator)
+    group_of(app).command("verify")(verify_audit)
 
 
 def up(
@@ -84,6 +88,70 @@ def migrate(
         typer.echo("nothing was changed; apply with: penstock migrate --apply")
 
 
+def verify_audit(
+    copy: Annotated[
+        Path | None,
+        typer.Option(help="Verify this copy (see audit export), not the database."),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(help="The file of checkpoints that was kept; by default this host's."),
+    ] = None,
+    public_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Trust this key, as audit checkpoint prints it, and not the host's."),
+    ] = None,
+    max_age: Annotated[
+        float, typer.Option(min=0, help="How old the newest checkpoint may be in s; 0: any age.")
+    ] = 120.0,
+) -> None:
+    """Prove that the audit is what it was when it was written; exit with 1 if it is not.
+
+    It reads the database itself, whether the hub runs or not, or a copy of it. The first thing
+    found is the first place where something was done.
+    """
+    import asyncio
+
+    from penstockd import auditor
+
+    settings = _settings()
+    try:
+        given = auditor.evidence(settings, public_key or [], checkpoints, copy=copy is not None)
+        if copy is not None:
+            report = auditor.verify_file(copy, given)
+        else:
+            report = asyncio.run(auditor.verify_stored(settings, given, max_age))
+    except auditor.FAILURES as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(2) from exc
+    for finding in report.findings:
+        typer.echo(str(finding))
+    typer.echo(auditor.summary(report, given))
+    if not report.intact:
+        raise typer.Exit(1)
+
+
+def administrator(
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="As admin.")] = "admin",
+) -> None:
+    """Let a consumer change access, and print a new client secret of it.
+
+    The way in to a new hub, and back in when nobody else is left. It works on the database itself,
+    whether the hub runs or not; the policy's history has it.
+    """
+    import asyncio
+
+    from penstockd.up import StartRefused, let_administer
+
+    try:
+        issued = asyncio.run(let_administer(_settings(), consumer))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(f"{consumer} may change access; its client secret, shown this once:", err=True)
+    typer.echo(issued.secret)
+
+
 def _settings() -> Settings:
     from pydantic import ValidationError
 
@@ -93,8 +161,9 @@ def _settings() -> Settings:
         return Settings()
     except ValidationError as exc:
         for error in exc.errors():
-            name = "PENSTOCK_" + "_".join(str(part) for part in error["loc"]).upper()
-            typer.echo(f"penstock: {name}: {error['msg']}", err=True)
+            # What several settings say together has no name of its own, but names them.
+            name = "".join(f"PENSTOCK_{part}: ".upper() for part in error["loc"][:1])
+            typer.echo(f"penstock: {name}{error['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(2) from exc
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -21,6 +23,53 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address the public port listens on.")
     port: int = Field(default=8080, ge=1, le=65535, description="The one public port.")
+    public_url: str | None = Field(
+        default=None,
+        description="Where clients reach the hub, as https://hub.example.com, if that is not its "
+        "own host and port; links and metadata begin with it.",
+    )
+    tls_dir: Path | None = Field(
+        default=None,
+        description="Folder with tls.crt and tls.key (PEM), watched for new ones: the public port "
+        "speaks TLS.",
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of authorities: clients must show a certificate of one of them.",
+    )
+    allow_plaintext: bool = Field(
+        default=False,
+        description="Listen without TLS on other addresses than the loopback, as behind a proxy "
+        "that ends TLS; credentials and records then cross the network in the clear.",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Proxies in front of the hub; so many entries at the end of x-forwarded-for "
+        "are theirs, and the one before them is the caller's address.",
+    )
+    max_connections: int = Field(
+        default=20_000, ge=8, description="Connections of clients at one time."
+    )
+    rate_limit: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Calls a second of one consumer, by token or by API key; a tenth of it for "
+        "one address without a good token. 0: no limit.",
+    )
+    rate_burst: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="Calls at once after a rest; 0: twice the rate.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins of web pages that may call the hub, separated by commas, as "
+        "https://app.example.com; none by default.",
+    )
     database_url: str | None = Field(
         default=None,
         repr=False,
@@ -45,6 +94,47 @@ class Settings(BaseSettings):
     token_minutes: int = Field(
         default=15, ge=1, le=15, description="How long a token lives, in minutes."
     )
+    key_days: int = Field(
+        default=30, ge=1, le=366, description="Age at which a signing key is replaced, in days."
+    )
+    policy_stale_seconds: int = Field(
+        default=60,
+        ge=2,
+        le=60,
+        description="After so many seconds without news of its rules of access, a worker refuses "
+        "calls.",
+    )
+    loopback_issuers: bool = Field(
+        default=False,
+        description="Whether key sets of other issuers may be fetched from this machine by http.",
+    )
+    export_connections: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Database connections that read one export in order of key at once.",
+    )
+    export_resume_seconds: int = Field(
+        default=300,
+        ge=0,
+        le=3600,
+        description="How long an interrupted export can be resumed; its state of the data holds "
+        "back the database's clean-up meanwhile.",
+    )
+    export_stall_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=3600,
+        description="An export whose client takes nothing for so many seconds is ended.",
+    )
+    audit_file: Path | None = Field(
+        default=None,
+        description="File that the audit's checkpoints are appended to, to be shipped off the "
+        "host; by default audit/checkpoints.jsonl in the data folder.",
+    )
+    audit_checkpoint_seconds: float = Field(
+        default=30.0, gt=0, le=60, description="A checkpoint of the audit is signed so often."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
@@ -66,12 +156,86 @@ class Settings(BaseSettings):
             raise ValueError("must look like postgresql://user:password@host:5432/name")
         return url
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_base_url(cls, url: str | None) -> str | None:
+        """Scheme, host and port, without a slash at the end."""
+        if url is None:
+            return None
+        if not _is_origin(url := url.rstrip("/")):
+            raise ValueError("must be a scheme, a host and a port, as https://hub.example.com")
+        return url
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, given: Any) -> Any:
+        """Exact origins only: a page that any site could be would read what its user may."""
+        origins = given.split(",") if isinstance(given, str) else given
+        origins = tuple(o.strip() for o in origins if o.strip())
+        for origin in origins:
+            if not _is_origin(origin) or origin != origin.lower():
+                raise ValueError(
+                    f"'{origin}' is no origin: give each as https://app.example.com, in lower case"
+                )
+        return origins
+
+    @model_validator(mode="after")
+    def _keeps_secrets(self) -> Self:
+        """Refuse to offer credentials and records to a network in the clear, unless told to."""
+        if self.tls_client_ca is not None and self.tls_dir is None:
+            raise ValueError("PENSTOCK_TLS_CLIENT_CA needs PENSTOCK_TLS_DIR")
+        if self.in_the_clear and not self.allow_plaintext:
+            raise ValueError(
+                f"PENSTOCK_HOST={self.host} is not the loopback and there is no TLS: set "
+                "PENSTOCK_TLS_DIR, or PENSTOCK_ALLOW_PLAINTEXT=true behind a proxy that ends TLS"
+            )
+        return self
+
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether credentials and records leave this machine without TLS."""
+        return self.tls_dir is None and not _is_loopback(self.host)
+
     @property
     def url(self) -> str:
         """Where the hub is reached."""
-        return f"http://{self.host}:{self.port}"
+        if self.public_url is not None:
+            return self.public_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls_dir is None else 'https'}://{host}:{self.port}"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where the audit's checkpoints are appended."""
+        return self.audit_file or self.data_dir / "audit" / "checkpoints.jsonl"
 
     @property
     def ready_file(self) -> Path:
         """Holds the process id of the supervisor while its hub is ready."""
         return self.data_dir / "ready"
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a text is scheme, host and port, and nothing else."""
+    try:
+        parts = urlsplit(text)
+        usable = (parts.port or 1) > 0
+    except ValueError:
+        return False
+    return (
+        usable
+        and parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and text == f"{parts.scheme}://{parts.netloc}"
+        and parts.username is None
+        and "*" not in text
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

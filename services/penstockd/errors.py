@@ -1,15 +1,20 @@
 """Domain errors. They know nothing of gRPC; ``rpc.status`` maps each to a status, once.
 
     Refused
-    ├── Unauthenticated
+    ├── Unauthenticated · PolicyStale
     ├── PermissionDenied
     ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid
+    │   ├── FormatUnknown · ValueInvalid · CursorInvalid
     │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
-    │   └── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
-    ├── RecordNotFound · RecordExists · EtagMismatch · Conflict
+    │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
+    │   └── RequestIdReused
+    ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
+    ├── ExportNotResumable · ReceiptNotFound · AccessChanged
     ├── ClientStalled
+    ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
+    ├── RehearsalTooLong
+    ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
     └── StorageFull
     DatabaseUnavailable
 
@@ -65,6 +70,12 @@ class PermissionDenied(Refused):
     reason = "PERMISSION_DENIED"
 
 
+class PolicyStale(Refused):
+    """The rules of access could not be read for too long: calls cannot be judged by them."""
+
+    reason = "POLICY_STALE"
+
+
 class Invalid(Refused):
     """The request cannot be right, whatever the state of the hub."""
 
@@ -81,6 +92,12 @@ class ValueInvalid(Invalid):
     """A value breaks its field's rules."""
 
     reason = "VALUE_INVALID"
+
+
+class CursorInvalid(Invalid):
+    """A cursor that is damaged, or of another database."""
+
+    reason = "CURSOR_INVALID"
 
 
 class ImportRowInvalid(Invalid):
@@ -125,6 +142,18 @@ class Conflict(Refused):
     reason = "CONFLICT"
 
 
+class RequestIdReused(Invalid):
+    """A request id that another call was made with."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class RequestInFlight(Refused):
+    """A call with the same request id is under way; its outcome is not known yet."""
+
+    reason = "REQUEST_IN_FLIGHT"
+
+
 class RequestTooLarge(Refused):
     """More rows or bytes than one call may carry."""
 
@@ -137,10 +166,64 @@ class ClientStalled(Refused):
     reason = "CLIENT_STALLED"
 
 
+class ExportNotResumable(Refused):
+    """An interrupted export cannot go on; it has to start again."""
+
+    reason = "EXPORT_NOT_RESUMABLE"
+
+
+class AccessChanged(Refused):
+    """Access was revoked or narrowed while a stream ran."""
+
+    reason = "ACCESS_CHANGED"
+
+
+class ReceiptNotFound(Refused):
+    """No such receipt, or none that the caller may see: the two are not told apart."""
+
+    reason = "RECEIPT_NOT_FOUND"
+
+
 class StorageFull(Refused):
     """The database has no room left."""
 
     reason = "STORAGE_FULL"
+
+
+class PolicyChanged(Refused):
+    """The policy is no longer at the revision that a change was made for."""
+
+    reason = "POLICY_CHANGED"
+
+
+class LastAdministrator(Refused):
+    """Nobody would be left who may change access."""
+
+    reason = "LAST_ADMINISTRATOR"
+
+
+class RoleInUse(Refused):
+    """A role that consumers have cannot be deleted."""
+
+    reason = "ROLE_IN_USE"
+
+
+class RollbackImpossible(Refused):
+    """An earlier policy does not fit the model any more; the violations say where."""
+
+    reason = "ROLLBACK_IMPOSSIBLE"
+
+
+class CredentialEnded(Refused):
+    """A credential that is revoked or expired cannot be rotated."""
+
+    reason = "CREDENTIAL_ENDED"
+
+
+class RehearsalTooLong(Refused):
+    """A rehearsal looks at more calls and rows than it has time for."""
+
+    reason = "REHEARSAL_TOO_LONG"
 
 
 class DatabaseUnavailable(Exception):

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from penstock.client import PenstockError
-from penstockd.app import PARTITION_DAYS, read_catalog, root_secret
-from penstockd.auth.credentials import Credentials
+from penstockd.app import ADD_PARTITIONS, PARTITION_DAYS, read_catalog, root_secret
+from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
+from penstockd.commands.access.administrator import make_administrator
 from penstockd.config import Settings
 from penstockd.demo.company import Demo
-from penstockd.errors import DatabaseUnavailable
+from penstockd.errors import DatabaseUnavailable, ValueInvalid
 from penstockd.node import lock
+from penstockd.node.certificates import Certificates
+from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
@@ -69,6 +73,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             if demo is not None:
                 await demo.load()
             print(demo.welcome() if demo is not None else f"Penstock is ready: {settings.url}")
+            if settings.in_the_clear:
+                print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             sys.stdout.flush()
             settings.ready_file.write_text(str(os.getpid()))
 
@@ -95,6 +101,51 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
                 await postgres.stop()
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def let_administer(settings: Settings, consumer_id: str) -> Issued:
+    """Let a consumer change access, and return a new client secret of it.
+
+    Works on the database, whether the hub runs or not, and changes nothing else in it: it never
+    migrates, since a hub of another version may be running on it. Raises StartRefused.
+    """
+    credentials = Credentials(root_secret(settings).derive("credentials"))
+    try:
+        async with _database_url(settings) as url:
+            database = Database(url, size=2)
+            await database.open()
+            try:
+                async with database.connection() as connection:
+                    ready = await connection.fetchval(
+                        "SELECT to_regclass('hub.policy_revision') IS NOT NULL"
+                    )
+                if not ready:
+                    raise StartRefused(
+                        "the database is not set up: start the hub once, penstock up"
+                    )
+                return await make_administrator(database, credentials, consumer_id)
+            finally:
+                await database.close()
+    except ValueInvalid as exc:
+        raise StartRefused(exc.message) from exc
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
+@contextlib.asynccontextmanager
+async def _database_url(settings: Settings) -> AsyncIterator[str]:
+    """The database: the one that is set, that of the hub that runs, or one started for this."""
+    postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+    if settings.database_url is not None:
+        yield settings.database_url
+    elif lock.running(settings.data_dir) is not None:
+        yield postgres.dsn
+    else:
+        with lock.hold(settings.data_dir):
+            try:
+                yield await postgres.start()
+            finally:
+                await postgres.stop()
 
 
 def _make_folder(folder: Path) -> None:
@@ -132,7 +183,11 @@ async def _migrate(url: str, apply: bool) -> list[Step]:
 
 def _demo(settings: Settings, customers: int) -> Demo:
     credentials = Credentials(root_secret(settings).derive("credentials"))
-    return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials)
+    # A public URL need not lead here yet, and its certificate not be trusted on this machine.
+    door = None
+    if settings.tls_dir is not None or settings.public_url is not None:
+        door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
+    return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials, door)
 
 
 def _node(settings: Settings) -> Node:
@@ -150,10 +205,29 @@ def _node(settings: Settings) -> Node:
         template=envoy_templates() / "sidecar.yaml.j2",
         inputs=envoy_inputs(),
         descriptors=descriptors(),
-        host=settings.host,
-        port=settings.port,
+        edge=_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,
+    )
+
+
+def _edge(settings: Settings) -> Edge:
+    """What the public port is, and what it takes."""
+    limit = None
+    if settings.rate_limit:
+        limit = RateLimit(settings.rate_limit, settings.rate_burst or 2 * settings.rate_limit)
+    certificates = None
+    if settings.tls_dir is not None:
+        certificates = Certificates(folder=settings.tls_dir, client_ca=settings.tls_client_ca)
+    return Edge(
+        host=settings.host,
+        port=settings.port,
+        public_url=settings.url,
+        certificates=certificates,
+        rate_limit=limit,
+        cors_origins=settings.cors_origins,
+        trusted_proxies=settings.trusted_proxies,
+        max_connections=settings.max_connections,
     )
 
 
@@ -171,6 +245,6 @@ async def prepare_store(settings: Settings, url: str) -> None:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
         async with database.connection() as connection:
-            await connection.execute("SELECT hub.add_change_partitions($1)", PARTITION_DAYS)
+            await connection.execute(ADD_PARTITIONS, PARTITION_DAYS)
     finally:
         await database.close()

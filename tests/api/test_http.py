@@ -42,8 +42,9 @@ def test_the_hub_is_healthy(hub: RunningHub) -> None:
 def test_an_unknown_method_or_path_is_not_found(hub: RunningHub, method: str, path: str) -> None:
     reply = hub.request(method, path, consumer="admin")
     assert reply.status == 404
-    message = "no such method and path"
-    assert reply.json() == {"code": 5, "message": message, "requestId": reply.request_id}
+    assert (reply.json()["code"], reply.json()["message"]) == (5, "no such method and path")
+    assert reply.reason == "METHOD_UNKNOWN"
+    assert reply.request_id in reply.text
 
 
 def test_head_has_no_body(hub: RunningHub) -> None:
@@ -54,7 +55,7 @@ def test_head_has_no_body(hub: RunningHub) -> None:
 def test_an_unknown_query_parameter_is_refused(hub: RunningHub) -> None:
     reply = hub.get("/v1/customers", pagesize=1)
     assert reply.status == 400
-    assert (reply.json()["code"], reply.json()["requestId"]) == (3, reply.request_id)
+    assert (reply.json()["code"], reply.reason) == (3, "REQUEST_MALFORMED")
     assert "pagesize" in reply.json()["message"]
 
 
@@ -127,6 +128,45 @@ def test_errors_have_one_shape(hub: RunningHub) -> None:
         assert not [h for h in reply.headers if h.startswith("grpc-")]
 
 
+def test_errors_come_as_problems_to_who_asks(hub: RunningHub) -> None:
+    """RFC 9457: for every kind of error the same facts in another shape."""
+    record = {"customerId": "p1", "creditLimit": "much", "name": 7}
+    calls = [
+        ("GET", "/v1/customers?filter=name%20%3D", None),
+        ("GET", "/v1/customers/absent", None),
+        ("GET", "/v1/customers:export?format=YAML", None),
+        ("GET", "/v1/customers:exportPage?fields=nothing", None),
+        ("POST", "/v1/customers", record),
+        ("POST", "/v1/customers", {"customerId": "p1", "creditLimit": "much"}),
+        ("DELETE", "/v1/customers/absent", None),
+        ("GET", "/v1/nothing", None),
+    ]
+    for method, path, body in calls:
+        plain, problem = (
+            hub.request(method, path, consumer="admin", json_body=body, headers=headers)
+            for headers in ({}, {"accept": "application/problem+json, */*;q=0.1"})
+        )
+        told = problem.json()
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert int(problem.headers["content-length"]) == len(problem.body)
+        assert problem.status == plain.status == told["status"], path
+        assert (told["reason"], told["detail"]) == (plain.reason, plain.json()["message"])
+        assert told["type"] == f"{hub.url}/v1/errors/{plain.reason}"
+        assert told["requestId"] == problem.request_id
+        violations = {v["field"]: v["description"] for v in told.get("violations", [])}
+        assert violations == plain.violations()
+        assert not [h for h in problem.headers if h.startswith(("grpc-", "x-problem"))]
+    denied = hub.request("GET", "/v1/customers", headers={"accept": "application/problem+json"})
+    assert (denied.status, denied.json()["reason"]) == (401, "UNAUTHENTICATED")
+    assert denied.headers["www-authenticate"].startswith("Bearer")
+    # What goes well is not affected.
+    good = {"accept": "application/problem+json, text/csv"}
+    reply = hub.request("GET", "/v1/customers:export?limit=1", consumer="admin", headers=good)
+    assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, "text/csv")
+    reply = hub.request("GET", "/v1/customers/c00000001", consumer="admin", headers=good)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+
+
 def test_every_call_has_an_id_that_the_caller_cannot_choose(hub: RunningHub) -> None:
     given = "chosen-by-the-caller"
     replies = [
@@ -159,7 +199,9 @@ def test_the_access_log_has_a_line_of_json_for_each_call(hub: RunningHub) -> Non
 
 @pytest.mark.parametrize("path", ["/v1/customers:export", "/v1/customers:exportPage"])
 def test_the_format_is_that_of_the_accept_header(hub: RunningHub, path: str) -> None:
-    bound = {"limit": 3} if path.endswith("export") else {"page_size": 3}
+    # A receipt has an id and so differs from export to export.
+    streamed: dict[str, object] = {"limit": 3, "omit_receipt": "true"}
+    bound = streamed if path.endswith("export") else {"page_size": 3}
 
     def ask(accept: str | None, **query: str) -> Reply:
         headers = {"accept": accept} if accept else {}
@@ -191,7 +233,7 @@ def test_the_format_is_that_of_the_accept_header(hub: RunningHub, path: str) -> 
     [
         ("/v1/customers", {"page_size": 100}),
         ("/v1/customers:export", {"format": "CSV"}),
-        ("/v1/customers:export", {"format": "NDJSON"}),
+        ("/v1/customers:export", {"format": "NDJSON", "omit_receipt": "true"}),
         ("/v1/customers:exportPage", {"format": "XML"}),
     ],
 )
@@ -212,7 +254,8 @@ def test_a_body_beyond_the_limit_is_refused(hub: RunningHub) -> None:
     headers = {"content-type": "application/json"}
     reply = hub.request("POST", "/v1/customers", consumer="admin", body=body, headers=headers)
     assert reply.status == 413
-    assert reply.json()["requestId"] == reply.request_id
+    assert reply.reason == "REQUEST_TOO_LARGE"
+    assert reply.request_id in reply.text
     assert hub.get("/v1/customers/big").status == 404
 
 

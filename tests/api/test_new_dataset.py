@@ -26,6 +26,7 @@ syntax = "proto3";
 
 package penstock.model.v1;
 
+import "buf/validate/validate.proto";
 import "google/protobuf/timestamp.proto";
 import "penstock/options/v1/options.proto";
 
@@ -56,7 +57,7 @@ message Ticket {
   // What was done.
   message Step {
     // What.
-    string action = 1;
+    string action = 1 [(buf.validate.field).string.pattern = "^[a-z]*$"];
     // How long, in minutes.
     int64 minutes = 2;
     // What it cost.
@@ -77,7 +78,10 @@ message Ticket {
     reference: {dataset: "customers"}
   }];
   // What for.
-  string subject = 3 [(penstock.options.v1.field).class = PUBLIC];
+  string subject = 3 [
+    (penstock.options.v1.field).class = PUBLIC,
+    (buf.validate.field).string.max_len = 80
+  ];
   // How urgent it is.
   Priority priority = 4 [(penstock.options.v1.field).class = PUBLIC];
   // Whether it is open.
@@ -244,7 +248,7 @@ def tickets(workshop: Workshop) -> RunningHub:
 
 
 def export(hub: RunningHub, name: str) -> bytes:
-    reply = hub.get("/v1/tickets:export", format=name)
+    reply = hub.get("/v1/tickets:export", format=name, omit_receipt="true")
     assert reply.status == 200, reply.text
     return reply.body
 
@@ -321,6 +325,30 @@ def test_every_format_holds_every_value(tickets: RunningHub) -> None:
     properties = {e.get("key"): e.text or "" for e in record.findall("properties/entry")}
     assert properties == FULL["properties"]
     assert record.findtext("subject") == FULL["subject"]
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"subject": "é" * 81}, "subject"),
+        ({"steps": [{"action": "call"}, {"action": "Call"}]}, "steps[1].action"),
+    ],
+)
+def test_its_rules_hold(tickets: RunningHub, values: dict[str, Any], field: str) -> None:
+    record = {"ticketId": "t9", **values}
+    created = tickets.request("POST", "/v1/tickets", consumer="admin", json_body=record)
+    assert (created.status, list(created.violations())) == (400, [field])
+    changed = tickets.request("PATCH", "/v1/tickets/t2", consumer="admin", json_body=values)
+    assert list(changed.violations()) == [field]
+    batch = {"tickets": [{"ticketId": "t8"}, record]}
+    reply = tickets.request("POST", "/v1/tickets:batchUpsert", consumer="admin", json_body=batch)
+    assert list(reply.violations()) == [f"tickets[1].{field}"]
+    imported = import_(tickets, "NDJSON", json.dumps(record).encode())
+    assert list(imported.violations()) == [f"rows[1].{field}"]
+    if field == "subject":
+        file = f"ticket_id,subject\nt8,fine\nt9,{values['subject']}\n".encode()
+        assert list(import_(tickets, "CSV", file).violations()) == ["rows[2].subject"]
+    assert tickets.get("/v1/tickets/t9").status == tickets.get("/v1/tickets/t8").status == 404
 
 
 def test_the_command_line_and_grpc_know_it(tickets: RunningHub) -> None:

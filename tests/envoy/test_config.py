@@ -3,98 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import io
-import json
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import grpc
 import pytest
 from google.api import httpbody_pb2
 
-from fake_hub import ROWS, FakeHub, Keys, serve
+from door import Door, config, free_port, health, logged, opened, raw, rich_status
+from fake_hub import ROWS, Keys, serve
 from penstock.api.v1 import customers_service_pb2 as api
-from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd import resources
-from penstockd.node.envoy import Envoy, EnvoyConfig, render, validate, write
+from penstockd.node.envoy import Envoy, render, validate, write
 from penstockd.node.errors import ConfigRefused, PortInUse
 
 TEMPLATES = sorted(resources.envoy_templates().glob("*.j2"))
 
 
-@dataclass
-class Door:
-    """The public port with everything behind it."""
-
-    envoy: Envoy
-    hub: FakeHub
-    keys: Keys
-    http: aiohttp.ClientSession
-    folder: Path
-
-    async def call(
-        self, method: str, path: str, *, token: str | None = None, **options: Any
-    ) -> tuple[int, Any, Any]:
-        """Status, headers and body (JSON where it is) of one REST call."""
-        headers = dict(options.pop("headers", {}))
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        url = self.envoy.config.url + path
-        async with self.http.request(method, url, headers=headers, **options) as reply:
-            body: Any = await reply.read()
-            if reply.content_type == "application/json":
-                body = json.loads(body)
-            return reply.status, reply.headers, body
-
-    def stub(self) -> api_grpc.CustomersAsyncStub:
-        """A gRPC stub through the public port; its channel ends with the test's loop."""
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.envoy.config.port}")
-        return api_grpc.CustomersStub(channel)  # type: ignore[return-value, unused-ignore]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def config(folder: Path, template: Path = TEMPLATES[0]) -> EnvoyConfig:
-    return EnvoyConfig(
-        template=template,
-        inputs=resources.envoy_inputs(),
-        descriptors=resources.descriptors(),
-        host="127.0.0.1",
-        port=free_port(),
-        issuer="penstock",
-        audience="penstock",
-        worker_sockets=[folder / "worker-0.sock", folder / "worker-1.sock"],
-        sockets=folder,
-        logs=folder,
-    )
-
-
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
-    keys = Keys()
-    hub = FakeHub(keys)
-    with tempfile.TemporaryDirectory() as name:  # short: the paths of sockets are limited
-        folder = Path(name)
-        envoy = Envoy(config(folder), folder / "envoy.yaml")
-        async with serve(hub, envoy.config.worker_sockets[0]), aiohttp.ClientSession() as http:
-            await envoy.start()
-            try:
-                await envoy.ready(20)
-                yield Door(envoy, hub, keys, http, folder)
-            finally:
-                await envoy.stop(0.5)
+    async with opened() as door:
+        yield door
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
@@ -162,7 +96,7 @@ async def test_a_query_parameter_does_not_override_the_path(door: Door, query: s
 
 
 async def test_a_key_may_hold_a_slash(door: Door) -> None:
-    reply = await _raw(door, "GET /v1/customers/a%2Fb HTTP/1.1")
+    reply = await raw(door, "GET /v1/customers/a%2Fb HTTP/1.1")
     assert b'"customerId":"a/b"' in reply
 
 
@@ -173,7 +107,7 @@ async def test_a_key_may_hold_a_slash(door: Door) -> None:
         ("PUT", "/v1/customers", None, 404, 5),
         ("GET", "/v1/customers?nofield=1", None, 400, 3),
         ("POST", "/v1/customers", "{bad", 400, 3),
-        ("POST", "/v1/customers", '{"name":"' + "x" * (17 << 20) + '"}', 413, 8),
+        ("POST", "/v1/customers", '{"name":"' + "x" * (17 << 20) + '"}', 413, 3),
     ],
 )
 async def test_envoys_own_errors_look_like_the_hubs(
@@ -184,7 +118,9 @@ async def test_envoys_own_errors_look_like_the_hubs(
     assert got == status
     assert reply["code"] == code
     assert reply["message"]
-    assert reply["requestId"] == headers["x-request-id"]
+    details = {detail["@type"].rpartition(".")[2]: detail for detail in reply["details"]}
+    assert details["RequestInfo"]["requestId"] == headers["x-request-id"]
+    assert details["Help"]["links"][0]["url"].endswith(details["ErrorInfo"]["reason"])
     assert door.hub.calls == 0
 
 
@@ -203,9 +139,9 @@ async def test_a_bad_token_names_nobody_and_is_the_hubs_to_deny(door: Door) -> N
         _, headers, _ = await door.call("GET", "/v1/customers/c1", token=token)
         assert door.hub.calls == number, "the hub must see the call, to audit it"
         assert door.hub.metadata["authorization"] == f"Bearer {token}"
-        assert (await _logged(door, headers["x-request-id"]))["sub"] is None
+        assert (await logged(door, headers["x-request-id"]))["sub"] is None
     _, headers, _ = await door.call("GET", "/v1/customers/c1", token=door.keys.token())
-    assert (await _logged(door, headers["x-request-id"]))["sub"] == "crm"
+    assert (await logged(door, headers["x-request-id"]))["sub"] == "crm"
 
 
 async def test_a_call_without_a_token_is_the_hubs_to_decide(door: Door) -> None:
@@ -275,7 +211,7 @@ async def test_an_export_streams_and_compresses_text(door: Door) -> None:
     assert body.count(b"\n") == ROWS + 1
     for codec in ("gzip", "br", "zstd"):
         line = "GET /v1/customers:export HTTP/1.1"
-        reply = await _raw(door, line, f"Accept-Encoding: {codec}")
+        reply = await raw(door, line, f"Accept-Encoding: {codec}")
         assert f"content-encoding: {codec}\r\n".encode() in reply
         assert len(reply) < len(body) // 10
     async with door.http.get(
@@ -310,7 +246,7 @@ async def test_grpc_web_is_served(door: Door) -> None:
 
 
 async def test_an_error_in_mid_stream_is_in_the_trailers(door: Door) -> None:
-    reply = await _raw(door, "GET /v1/customers:export?format=fail HTTP/1.1")
+    reply = await raw(door, "GET /v1/customers:export?format=fail HTTP/1.1")
     assert reply.startswith(b"HTTP/1.1 200")
     assert reply.rstrip().endswith(b"grpc-message: the database went away")
     assert b"grpc-status: 14" in reply
@@ -335,7 +271,7 @@ async def test_an_upload_is_streamed(door: Door) -> None:
 async def test_the_access_log_names_the_caller_and_no_query(door: Door) -> None:
     path = "/v1/customers?filter=private"
     _, headers, _ = await door.call("GET", path, token=door.keys.token())
-    entry = await _logged(door, headers["x-request-id"])
+    entry = await logged(door, headers["x-request-id"])
     assert (entry["sub"], entry["path"], entry["method"]) == ("crm", "/v1/customers", "GET")
     assert (entry["status"], entry["grpc_status"], entry["client"]) == (200, "OK", "127.0.0.1")
     assert "private" not in door.envoy.config.access_log.read_text()
@@ -344,8 +280,8 @@ async def test_the_access_log_names_the_caller_and_no_query(door: Door) -> None:
 async def test_healthz_follows_the_workers(door: Door) -> None:
     second = door.envoy.config.worker_sockets[1]
     async with serve(door.hub, second):
-        await _health(door, 200)
-    await _health(door, 200)  # one of two is enough
+        await health(door, 200)
+    await health(door, 200)  # one of two is enough
     status, _, _ = await door.call("GET", "/healthz", token="abc")
     assert status == 200
 
@@ -359,14 +295,17 @@ async def test_no_worker_is_said_in_json(door: Door) -> None:
     await alone.start()
     try:
         other = replace(door, envoy=alone)
-        await _health(other, 503)
+        await health(other, 503)
         status, headers, body = await other.call("GET", "/v1/customers")
         assert (status, body["code"]) == (503, 14)
-        assert body["requestId"] == headers["x-request-id"]
+        assert body["details"][0]["reason"] == "HUB_UNAVAILABLE"
+        assert headers["x-request-id"] in str(body["details"])
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await other.stub().ListCustomers(api.ListCustomersRequest())
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
         assert "{" not in str(error.value.details())
+        status_ = rich_status(error.value)
+        assert "HUB_UNAVAILABLE" in str(status_) and status_.code == 14
     finally:
         await alone.stop(0)
 
@@ -377,34 +316,3 @@ async def test_stopping_lets_calls_under_way_finish(door: Door) -> None:
     await door.envoy.stop(5)
     status, _, body = await slow
     assert (status, body["customerId"]) == (200, "slow")
-
-
-async def _raw(door: Door, line: str, *headers: str) -> bytes:
-    """The bytes of a reply, to see what clients hide."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
-    head = "\r\n".join([line, "Host: hub", "Connection: close", *headers, "", ""])
-    writer.write(head.encode())
-    reply = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return reply
-
-
-async def _logged(door: Door, request_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(10):
-        while True:
-            for line in door.envoy.config.access_log.read_text().splitlines():
-                entry: dict[str, Any] = json.loads(line)
-                if entry["request_id"] == request_id:
-                    return entry
-            await asyncio.sleep(0.05)
-
-
-async def _health(door: Door, expected: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(aiohttp.ClientConnectorError):  # still starting
-                status, _, _ = await door.call("GET", "/healthz")
-                if status == expected:
-                    return
-            await asyncio.sleep(0.05)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from faults.exporting import multiply
 from harness import RunningHub, folder
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
@@ -39,6 +40,20 @@ def breakable() -> Iterator[RunningHub]:
     with folder() as data:
         hub = RunningHub(data / "hub", customers=20)
         try:
+            yield hub
+        finally:
+            hub.stop()
+
+
+@pytest.fixture(scope="session")
+def roomy() -> Iterator[RunningHub]:
+    """A hub whose customers are some megabytes; its workers may be killed, not more."""
+    with folder() as data:
+        # A worker runs ten exports at once, and the others wait; here twenty are to run.
+        hub = RunningHub(data / "hub", customers=300, environment={"PENSTOCK_WORKERS": "3"})
+        try:
+            hub.start()
+            multiply(hub, 60)
             yield hub
         finally:
             hub.stop()

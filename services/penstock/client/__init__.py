@@ -18,14 +18,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.client.dataset import Counts, DatasetClient
-    from penstock.client.errors import PenstockError, UnknownDataset, Violation
+    from penstock.client.errors import (
+        ExportIncomplete,
+        PenstockError,
+        UnknownDataset,
+        Violation,
+    )
+    from penstock.client.export import Export
 
-__all__ = ["Client", "Counts", "DatasetClient", "PenstockError", "UnknownDataset", "Violation"]
+__all__ = [
+    "Client",
+    "Counts",
+    "DatasetClient",
+    "Export",
+    "ExportIncomplete",
+    "PenstockError",
+    "UnknownDataset",
+    "Violation",
+]
 
 _HOMES = {
     "Client": "penstock.client.client",
     "Counts": "penstock.client.dataset",
     "DatasetClient": "penstock.client.dataset",
+    "Export": "penstock.client.export",
+    "ExportIncomplete": "penstock.client.errors",
     "PenstockError": "penstock.client.errors",
     "UnknownDataset": "penstock.client.errors",
     "Violation": "penstock.client.errors",

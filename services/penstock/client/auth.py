@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -18,6 +19,7 @@ from google.rpc import status_pb2
 
 from penstock.client.errors import PenstockError, from_status
 from penstock.client.retry import BACKOFF
+from penstock.client.tls import Tls
 
 #: Seconds before its end at which a token is renewed, at most a fifth of its life.
 RENEW_BEFORE = 60.0
@@ -73,7 +75,8 @@ class BearerToken(Anonymous):
 class ClientCredentials:
     """Tokens of the OAuth 2 client credentials grant, kept and renewed before they expire.
 
-    May be used by many threads; one of them fetches while the others wait.
+    ``scope`` narrows the tokens, as "customers:read orders:*". May be used by many threads; one of
+    them fetches while the others wait.
     """
 
     def __init__(
@@ -83,15 +86,22 @@ class ClientCredentials:
         client_secret: str,
         *,
         timeout: float,
+        scope: str = "",
+        tls: Tls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not url.startswith("http"):
+            raise ValueError(f"tokens are had over HTTP: use an API key at {url}")
         self._endpoint = f"{url}/oauth2/token"
         self._form = {
             "grant_type": "client_credentials",
             "client_id": client_id,
             "client_secret": client_secret,
         }
+        if scope:
+            self._form["scope"] = scope
         self._timeout = timeout
+        self._context = (tls or Tls()).context() if url.startswith("https:") else None
         self._clock = clock
         self._lock = threading.Lock()
         self._token = ""
@@ -117,14 +127,16 @@ class ClientCredentials:
             return self._token
 
     def _fetch(self) -> tuple[str, float]:
-        reply = post_form(self._endpoint, self._form, timeout=self._timeout)
+        reply = post_form(self._endpoint, self._form, timeout=self._timeout, context=self._context)
         token, life = reply.get("access_token"), reply.get("expires_in", 60)
         if not isinstance(token, str) or not isinstance(life, int | float):
             raise PenstockError("INTERNAL", f"{self._endpoint} answered without a token")
         return token, float(life)
 
 
-def post_form(url: str, form: dict[str, str], *, timeout: float) -> dict[str, Any]:
+def post_form(
+    url: str, form: dict[str, str], *, timeout: float, context: ssl.SSLContext | None = None
+) -> dict[str, Any]:
     """POSTs a form and returns the JSON object of the reply.
 
     Asking for a token changes nothing, so a hub that cannot be reached, or is not ready, is
@@ -141,7 +153,7 @@ def post_form(url: str, form: dict[str, str], *, timeout: float) -> dict[str, An
     )
     for pause in BACKOFF.pauses():
         try:
-            return _post(request, timeout)
+            return _post(request, timeout, context)
         except PenstockError as error:
             if error.code != "UNAVAILABLE" or pause is None:
                 raise
@@ -149,9 +161,11 @@ def post_form(url: str, form: dict[str, str], *, timeout: float) -> dict[str, An
     raise AssertionError("the last pause is None")
 
 
-def _post(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
+def _post(
+    request: urllib.request.Request, timeout: float, context: ssl.SSLContext | None
+) -> dict[str, Any]:
     try:
-        with _opener(request.host).open(request, timeout=timeout) as reply:
+        with _opener(request.host, context).open(request, timeout=timeout) as reply:
             body = reply.read(_MAX_REPLY)
     except urllib.error.HTTPError as error:
         with error:
@@ -169,11 +183,14 @@ def _post(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
     return parsed
 
 
-def _opener(host: str) -> urllib.request.OpenerDirector:
+def _opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
     """An opener that keeps loopback away from the proxies of the environment."""
+    handlers: list[urllib.request.BaseHandler] = []
     if is_loopback(host):
-        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener()
+        handlers.append(urllib.request.ProxyHandler({}))
+    if context is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def is_loopback(host: str) -> bool:

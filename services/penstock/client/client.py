@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -11,6 +13,10 @@ from penstock.client.auth import Anonymous, ApiKey, BearerToken, ClientCredentia
 from penstock.client.dataset import DatasetClient
 from penstock.client.link import Link, parse_url
 from penstock.client.stubs import known_datasets, load_stubs
+from penstock.client.tls import Tls
+
+if TYPE_CHECKING:
+    from penstock.client.access import AccessClient
 
 
 class Client:
@@ -18,8 +24,17 @@ class Client:
 
     ``url`` is the hub's one address, as "http://127.0.0.1:8080": tokens and gRPC both use it,
     with TLS if it is https. Credentials are ``client_id`` and ``client_secret``, an ``api_key``,
-    or a ``token`` that was had elsewhere; give one of the three, or none. ``timeout`` is for
+    or a ``token`` that was had elsewhere; give one of the three, or none. ``scope`` narrows the
+    tokens that id and secret are exchanged for, as "customers:read orders:*". ``timeout`` is for
     calls with one reply, retries included, in seconds.
+
+    With https, ``ca_file`` (PEM) holds the authorities that the hub's certificate must come from,
+    if not the usual ones; ``client_cert`` and ``client_key`` (PEM; the key may be in the first
+    file) are what the client shows of itself.
+
+    A hub on the same machine can be called on a worker's socket too, as
+    "unix:///srv/penstock/run/worker-0.sock", with a key or token; what the sidecar does (limits,
+    access log) is left out.
 
     Nothing is called before the first method is. Raises ValueError if the arguments do not
     fit together. Every call raises PenstockError.
@@ -33,24 +48,31 @@ class Client:
         client_secret: str = "",
         api_key: str = "",
         token: str = "",
+        scope: str = "",
         timeout: float = 30.0,
+        ca_file: str = "",
+        client_cert: str = "",
+        client_key: str = "",
     ) -> None:
         self.url = parse_url(url)
+        tls = Tls(ca_file, client_cert, client_key)
         if bool(client_id) != bool(client_secret):
             raise ValueError("client_id and client_secret go together")
         given = [c for c in (client_id, api_key, token) if c]
         if len(given) > 1:
             raise ValueError("give one of client_id, api_key and token")
+        if scope and not client_id:
+            raise ValueError("scope goes with client_id and client_secret")
         self._credentials: Credentials = Anonymous()
         if client_id:
             self._credentials = ClientCredentials(
-                self.url, client_id, client_secret, timeout=timeout
+                self.url, client_id, client_secret, timeout=timeout, scope=scope, tls=tls
             )
         elif api_key:
             self._credentials = ApiKey(api_key)
         elif token:
             self._credentials = BearerToken(token)
-        self._link = Link(self.url, self._credentials, timeout=timeout)
+        self._link = Link(self.url, self._credentials, timeout=timeout, tls=tls)
 
     @property
     def channel(self) -> grpc.Channel:
@@ -64,6 +86,14 @@ class Client:
         """
         return DatasetClient(self._link, load_stubs(name))
 
+    def call(self, method: Any, request: Any, *, safe: bool) -> Any:
+        """The reply of a generated stub's method; ``safe`` says that the call changes nothing."""
+        return self._link.unary(method, request, safe=safe)
+
+    def stream(self, method: Any, request: Any) -> Generator[Any, None, None]:
+        """The replies of a generated stub's streaming method; closing it early ends the call."""
+        return self._link.stream(method, request, timeout=None)
+
     def datasets(self) -> list[Any]:
         """The datasets and fields that the caller may see (``penstock.hub.v1.Dataset``)."""
         from penstock.hub.v1 import datasets_pb2, datasets_pb2_grpc
@@ -71,6 +101,24 @@ class Client:
         stub = datasets_pb2_grpc.DatasetsStub(self.channel)
         request = datasets_pb2.ListDatasetsRequest()
         return list(self._link.unary(stub.ListDatasets, request, safe=True).datasets)
+
+    def receipt(self, receipt_id: str) -> Any:
+        """What became of an export (``penstock.hub.v1.Receipt``).
+
+        NOT_FOUND if there is no receipt with the id that the caller may see.
+        """
+        from penstock.hub.v1 import receipts_pb2, receipts_pb2_grpc
+
+        stub = receipts_pb2_grpc.ReceiptsStub(self.channel)
+        request = receipts_pb2.GetReceiptRequest(receipt_id=receipt_id)
+        return self._link.unary(stub.GetReceipt, request, safe=True)
+
+    @cached_property
+    def access(self) -> AccessClient:
+        """Administration of access: consumers, credentials, roles, history, explanations."""
+        from penstock.client.access import AccessClient
+
+        return AccessClient(self._link)
 
     @staticmethod
     def known_datasets() -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,23 +12,41 @@ from google.api import httpbody_pb2
 from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
-from penstock.client.files import CONTENT_TYPES, Source, format_of, frames, replacing
+from penstock.client.errors import PenstockError
+from penstock.client.export import Export
+from penstock.client.files import (
+    CONTENT_TYPES,
+    Source,
+    compression_of,
+    format_of,
+    frames,
+    is_plain,
+    replacing,
+)
 from penstock.client.link import Link
 from penstock.client.record import Record, key_of, paths_of, to_message
 from penstock.client.stubs import Stubs
 
+#: How often a download that cannot be resumed is started again.
+RESTARTS = 2
 #: Told the number of bytes so far.
 Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows of an import or a batch."""
+    """What became of the rows of an import or a batch.
+
+    ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) tell of the rows
+    that a partial one left out.
+    """
 
     rows: int
     created: int
     updated: int
     unchanged: int
+    refused: int = 0
+    row_errors: tuple[Any, ...] = ()
 
 
 class DatasetClient:
@@ -96,15 +113,32 @@ class DatasetClient:
             if not token:
                 return
 
-    def create(self, record: Record) -> Any:
-        """Creates a record and returns it as stored. ALREADY_EXISTS if its key is taken."""
-        return self._write("Create", record)
+    def create(self, record: Record, *, request_id: str = "", validate_only: bool = False) -> Any:
+        """Creates a record and returns it as stored. ALREADY_EXISTS if its key is taken.
 
-    def update(self, record: Record, mask: Sequence[str] | None = None, *, etag: str = "") -> Any:
+        Of all methods that write: with a ``request_id`` (best a UUID), a call that is repeated
+        within 24 hours does nothing again and gets the same reply, so that the client may repeat it
+        by itself where a connection breaks. With ``validate_only`` everything is checked and
+        nothing written.
+        """
+        return self._write("Create", record, request_id=request_id, validate_only=validate_only)
+
+    def update(
+        self,
+        record: Record,
+        mask: Sequence[str] | None = None,
+        *,
+        etag: str = "",
+        allow_missing: bool = False,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Any:
         """Changes the fields in ``mask`` of the record with the record's key; returns it.
 
         Without a mask all fields change that the record sets; in a dict, null sets a field to
-        null. With an ``etag``, ABORTED if the record has changed since.
+        null. With an ``etag``, ABORTED if the record has changed since. With ``allow_missing`` a
+        record that is not there is created, of all fields that are set. For the rest see
+        ``create``.
         """
         if not key_of(record, self.record_class.DESCRIPTOR, self.key):
             raise ValueError(f"the record has no {self.key}")
@@ -116,21 +150,61 @@ class DatasetClient:
         if not paths:
             raise ValueError("there is no field to update")
         return self._write(
-            "Update", record, update_mask=field_mask_pb2.FieldMask(paths=paths), etag=etag
+            "Update",
+            record,
+            update_mask=field_mask_pb2.FieldMask(paths=paths),
+            etag=etag,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            validate_only=validate_only,
         )
 
-    def delete(self, key: str, *, etag: str = "") -> None:
-        """Deletes the record with the key. With an ``etag``, ABORTED if it has changed since."""
-        self._call(self._stubs.method("Delete"), safe=False, **{self.key: key}, etag=etag)
+    def delete(
+        self,
+        key: str,
+        *,
+        etag: str = "",
+        allow_missing: bool = False,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> None:
+        """Deletes the record with the key. With an ``etag``, ABORTED if it has changed since.
 
-    def batch_upsert(self, records: Iterable[Record]) -> Counts:
+        With ``allow_missing`` there may be none. For the rest see ``create``.
+        """
+        self._call(
+            self._stubs.method("Delete"),
+            safe=bool(request_id),
+            **{self.key: key},
+            etag=etag,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            validate_only=validate_only,
+        )
+
+    def batch_upsert(
+        self,
+        records: Iterable[Record],
+        *,
+        partial: bool = False,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Counts:
         """Creates or replaces records in one transaction: all of them, or none and an error.
 
-        For more than some thousands use ``import_``.
+        With ``partial`` those that are good are written and the others told of. For more than some
+        thousands use ``import_``. For the rest see ``create``.
         """
         method = self._stubs.method("BatchUpsert", many=True)
         messages = [to_message(record, self.record_class) for record in records]
-        reply = self._call(method, safe=False, **{self._stubs.record_field(method): messages})
+        reply = self._call(
+            method,
+            safe=bool(request_id),
+            **{self._stubs.record_field(method): messages},
+            partial=partial,
+            request_id=request_id,
+            validate_only=validate_only,
+        )
         return _counts(reply, len(messages))
 
     def import_(
@@ -140,19 +214,31 @@ class DatasetClient:
         *,
         progress: Progress | None = None,
         timeout: float | None = None,
+        partial: bool = False,
+        request_id: str = "",
+        validate_only: bool = False,
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
         ``source`` is a path, a binary file, bytes or an iterable of bytes; ``format`` CSV,
-        NDJSON or JSON, by default that of the path's suffix. If any row is bad, nothing is
+        NDJSON, JSON, XML, PARQUET or ARROW, by default that of the path's suffix; the hub finds
+        out itself whether it is compressed by gzip or zstd. If any row is bad, nothing is
         loaded: INVALID_ARGUMENT with up to 100 ``violations`` such as
         ``rows[70000].credit_limit`` (rows count from 1) and their total in
-        ``metadata["bad_rows"]``. If ``source`` raises, nothing is loaded and the error comes
+        ``metadata["bad_rows"]``; with ``partial`` the good rows are, and the others told of in the
+        counts. For ``request_id`` and ``validate_only`` see ``create``; an upload is never repeated
+        by the client itself. If ``source`` raises, nothing is loaded and the error comes
         through. ``progress`` is called from another thread.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
-        requests = self._uploads(method, name, frames(source), progress)
+        first = {
+            "format": name,
+            "partial": partial,
+            "request_id": request_id,
+            "validate_only": validate_only,
+        }
+        requests = self._uploads(method, first, frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)
         return _counts(reply, reply.row_count)
 
@@ -164,12 +250,19 @@ class DatasetClient:
         order_by: str = "",
         fields: str | Sequence[str] = (),
         limit: int = 0,
+        compression: str = "",
+        spreadsheet_safe: bool = False,
         timeout: float | None = None,
-    ) -> Generator[bytes, None, None]:
-        """The records as a stream of bytes in CSV, JSON, NDJSON or XML: one consistent state.
+    ) -> Export:
+        """The records as a stream of bytes in a format: one consistent state.
 
-        The chunks have no meaning of their own. Only an iterator that ends without an error
-        has given everything; closing it early ends the call. ``limit`` 0 means all records.
+        ``format`` is CSV, JSON, NDJSON, XML, PARQUET, ARROW or XLSX; ``compression`` GZIP or ZSTD,
+        of the file itself. ``spreadsheet_safe`` disarms cells of CSV that a spreadsheet would run
+        as a formula; they do not come back as they were.
+
+        It goes on by itself where a connection breaks, and ends without an error only if the hub's
+        receipt stands for all that came (see ``Export``). Closing it early ends the call.
+        ``limit`` 0 means all records.
         """
         method = self._stubs.method("StreamExport", many=True)
         request = self._stubs.request(method)(
@@ -178,9 +271,11 @@ class DatasetClient:
             fields=_joined(fields),
             format=format.upper(),
             limit=limit,
+            compression=compression.upper(),
+            spreadsheet_safe=spreadsheet_safe,
+            omit_receipt=True,  # the trailers have it, and the file is to be records alone
         )
-        bodies = self._link.stream(getattr(self._stub, method), request, timeout=timeout)
-        return _data(bodies)
+        return Export(self._link, getattr(self._stub, method), request, timeout=timeout)
 
     def upload(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Counts:
         """Imports the file at ``path`` in the format of its suffix; see ``import_``."""
@@ -199,34 +294,44 @@ class DatasetClient:
     ) -> int:
         """Exports into the file at ``path`` and returns its size in bytes; see ``export``.
 
-        The file appears under its name only when it is whole: until then, and after a failure,
-        what there is stands in ``path`` + ".part". ``format`` is by default that of the suffix.
+        The file appears under its name only when it is whole and its receipt has been checked:
+        until then, and after a failure, what there is stands in ``path`` + ".part". An export that
+        cannot be resumed is started again. ``format`` is by default that of the suffix,
+        and ".gz" or ".zst" behind it compresses the file.
         """
-        chunks = self.export(
-            format or format_of(Path(path)),
-            filter=filter,
-            order_by=order_by,
-            fields=fields,
-            limit=limit,
-        )
+
+        def start() -> Export:
+            return self.export(
+                format or format_of(Path(path)),
+                filter=filter,
+                order_by=order_by,
+                fields=fields,
+                limit=limit,
+                compression=compression_of(path),
+            )
+
         with replacing(Path(path)) as file:
-            return write_all(chunks, file, progress)
+            return write_whole(start, file, progress)
 
     def _write(self, verb: str, record: Record, **more: Any) -> Any:
         method = self._stubs.method(verb)
         message = to_message(record, self.record_class)
-        return self._call(method, safe=False, **{self._stubs.record_field(method): message}, **more)
+        safe = bool(more.get("request_id"))
+        return self._call(method, safe=safe, **{self._stubs.record_field(method): message}, **more)
 
     def _call(self, method: str, *, safe: bool, **request: Any) -> Any:
         message = self._stubs.request(method)(**request)
         return self._link.unary(getattr(self._stub, method), message, safe=safe)
 
     def _uploads(
-        self, method: str, format: str, chunks: Iterator[bytes], progress: Progress | None
+        self,
+        method: str,
+        first: dict[str, Any],
+        chunks: Iterator[bytes],
+        progress: Progress | None,
     ) -> Iterator[Message]:
         request_class: Any = self._stubs.request(method)
-        kind = CONTENT_TYPES.get(format, "application/octet-stream")
-        first: dict[str, str] = {"format": format}
+        kind = CONTENT_TYPES.get(first["format"], "application/octet-stream")
         sent = 0
         for chunk in chunks:
             body = httpbody_pb2.HttpBody(content_type=kind if first else "", data=chunk)
@@ -250,14 +355,30 @@ def write_all(chunks: Iterable[bytes], file: IO[bytes], progress: Progress | Non
     return size
 
 
-def _data(bodies: Generator[Any, None, None]) -> Generator[bytes, None, None]:
-    with closing(bodies):
-        for body in bodies:
-            yield body.data
+def write_whole(
+    start: Callable[[], Iterable[bytes]], file: IO[bytes], progress: Progress | None = None
+) -> int:
+    """Writes an export to a file of its own; returns the number of bytes.
+
+    If it breaks off and cannot be resumed, the file is emptied and it starts again, RESTARTS times
+    at most; what cannot be emptied, as a pipe, is written to once.
+    """
+    for left in range(RESTARTS, -1, -1):
+        try:
+            return write_all(start(), file, progress)
+        except PenstockError as error:
+            if error.reason != "EXPORT_NOT_RESUMABLE" or not left or not is_plain(file):
+                raise
+            file.seek(0)
+            file.truncate()
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _counts(reply: Any, rows: int) -> Counts:
-    return Counts(rows, reply.created_count, reply.updated_count, reply.unchanged_count)
+    return Counts(
+        *(rows, reply.created_count, reply.updated_count, reply.unchanged_count),
+        *(reply.refused_count, tuple(reply.row_errors)),
+    )
 
 
 def _joined(fields: str | Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
     PenstockError        a call that the hub refused or that did not reach it
       UnknownDataset     no stubs for the dataset are installed; nothing was called
+      ExportIncomplete   what has arrived of an export is not the whole, or not what was sent
 
 Arguments that are wrong before any call is made raise ValueError.
 """
@@ -65,6 +66,15 @@ class UnknownDataset(PenstockError):
         there_are = ", ".join(known) or "none"
         message = f"there is no dataset '{name}'; there are: {there_are}"
         super().__init__("NOT_FOUND", message, reason="DATASET_UNKNOWN")
+
+
+class ExportIncomplete(PenstockError):
+    """An export ended, but its receipt does not stand for what has arrived."""
+
+    def __init__(self, message: str, receipt_id: str = "") -> None:
+        metadata = {"receipt": receipt_id} if receipt_id else {}
+        super().__init__("DATA_LOSS", message, reason="EXPORT_INCOMPLETE", metadata=metadata)
+        self.receipt_id = receipt_id
 
 
 def from_rpc(error: grpc.RpcError) -> PenstockError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,20 +17,42 @@ CONTENT_TYPES = {
     "JSON": "application/json",
     "NDJSON": "application/x-ndjson",
     "XML": "application/xml",
+    "PARQUET": "application/vnd.apache.parquet",
+    "ARROW": "application/vnd.apache.arrow.stream",
 }
-_SUFFIXES = {".csv": "CSV", ".json": "JSON", ".ndjson": "NDJSON", ".jsonl": "NDJSON", ".xml": "XML"}
+_SUFFIXES = {
+    ".csv": "CSV",
+    ".json": "JSON",
+    ".ndjson": "NDJSON",
+    ".jsonl": "NDJSON",
+    ".xml": "XML",
+    ".parquet": "PARQUET",
+    ".arrow": "ARROW",
+    ".arrows": "ARROW",
+    ".xlsx": "XLSX",
+}
+_COMPRESSIONS = {".gz": "GZIP", ".zst": "ZSTD"}
 #: Bytes in one message of an upload; larger ones are no faster, and Envoy takes 1 MiB at most.
 FRAME = 256 << 10
 
 
 def format_of(source: Source) -> str:
-    """The format that a path's suffix stands for. Raises ValueError if it says none."""
+    """The format that a path's suffix stands for, as "customers.csv" and "customers.csv.gz".
+
+    Raises ValueError if it says none.
+    """
     if isinstance(source, str | os.PathLike):
-        suffix = Path(source).suffix.lower()
+        path = Path(source)
+        suffix = (Path(path.stem) if compression_of(path) else path).suffix.lower()
         if suffix in _SUFFIXES:
             return _SUFFIXES[suffix]
         raise ValueError(f"the name '{os.fspath(source)}' does not tell the format; say which")
     raise ValueError("say which format it is")
+
+
+def compression_of(path: str | os.PathLike[str]) -> str:
+    """The compression that a path's last suffix stands for: GZIP, ZSTD or ""."""
+    return _COMPRESSIONS.get(Path(path).suffix.lower(), "")
 
 
 def frames(source: Source) -> Iterator[bytes]:
@@ -67,6 +90,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def is_plain(file: IO[bytes]) -> bool:
+    """Whether it is a file on a disk, which can be emptied, and no pipe or device."""
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
 def _read(file: Any) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -13,9 +14,20 @@ import grpc
 from penstock.client.auth import AuthInterceptor, Credentials, is_loopback
 from penstock.client.errors import PenstockError, from_rpc
 from penstock.client.retry import BACKOFF
+from penstock.client.tls import Tls
 
 #: A page of large records must fit; Envoy and the hub have narrower limits of their own.
 _MAX_MESSAGE = 64 << 20
+#: A socket of a hub on this machine, as unix:///run/penstock/worker-0.sock.
+_SOCKET = "unix:///"
+
+
+@dataclass(slots=True)
+class Metadata:
+    """What a stream says beside its replies: headers with the first, trailers at the end."""
+
+    headers: dict[str, str | bytes] = field(default_factory=dict)
+    trailers: dict[str, str | bytes] = field(default_factory=dict)
 
 
 class Link:
@@ -26,10 +38,12 @@ class Link:
     nothing) if new credentials can be had.
     """
 
-    def __init__(self, url: str, credentials: Credentials, *, timeout: float) -> None:
+    def __init__(
+        self, url: str, credentials: Credentials, *, timeout: float, tls: Tls | None = None
+    ) -> None:
         self.credentials = credentials
         self._timeout = timeout
-        self._plain = _channel(url)
+        self._plain = _channel(url, tls or Tls())
         self.channel: grpc.Channel = grpc.intercept_channel(
             self._plain, AuthInterceptor(credentials)
         )
@@ -51,14 +65,16 @@ class Link:
         return self._attempts(once, safe=safe, deadline=deadline)
 
     def stream(
-        self, method: Any, request: Any, *, timeout: float | None
+        self, method: Any, request: Any, *, timeout: float | None, beside: Metadata | None = None
     ) -> Generator[Any, None, None]:
         """The replies to one request, as they come.
 
         The call starts with the first ``next`` and is made again only while nothing has come.
         Whoever stops early ends the call. ``timeout`` is for the whole stream, in seconds;
-        without it a stream may take for ever, but not hang on a dead connection.
+        without it a stream may take for ever, but not hang on a dead connection. ``beside`` gets
+        what comes beside the replies.
         """
+        beside = beside or Metadata()
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def once() -> tuple[Any, list[Any]]:
@@ -74,15 +90,17 @@ class Link:
 
         call, first = self._attempts(once, safe=True, deadline=deadline)
         try:
+            beside.headers = dict(call.initial_metadata() or ())
             yield from first
             while first:
                 try:
                     reply = next(call)
                 except StopIteration:
-                    return
+                    break
                 except grpc.RpcError as error:
                     raise from_rpc(error) from None
                 yield reply
+            beside.trailers = dict(call.trailing_metadata() or ())
         finally:
             call.cancel()
 
@@ -123,7 +141,9 @@ class Link:
             if failure.code == "UNAUTHENTICATED" and not renewed and self.credentials.refused():
                 renewed = True
                 continue
-            pause = next(pauses) if safe and failure.code == "UNAVAILABLE" else None
+            # The call that broke off may be under way still; its outcome is had by repeating it.
+            passing = failure.code == "UNAVAILABLE" or failure.reason == "REQUEST_IN_FLIGHT"
+            pause = next(pauses) if safe and passing else None
             if pause is None or (deadline is not None and time.monotonic() + pause >= deadline):
                 raise failure
             time.sleep(pause)
@@ -153,7 +173,9 @@ class _Source:
 
 
 def parse_url(url: str) -> str:
-    """The hub's base URL without a path. Raises ValueError if it is not http or https."""
+    """The hub's base URL without a path. Raises ValueError if it is not http, https or unix."""
+    if url.startswith(_SOCKET):
+        return url
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"'{url}' is not the URL of a hub, as http://127.0.0.1:8080")
@@ -163,7 +185,7 @@ def parse_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _channel(url: str) -> grpc.Channel:
+def _channel(url: str, tls: Tls) -> grpc.Channel:
     parts = urllib.parse.urlsplit(url)
     secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -182,5 +204,7 @@ def _channel(url: str) -> grpc.Channel:
         ("grpc.enable_http_proxy", int(not is_loopback(parts.netloc))),
     ]
     if secure:
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+        return grpc.secure_channel(target, tls.credentials(), options)
+    if url.startswith(_SOCKET):
+        target = url
     return grpc.insecure_channel(target, options)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from penstockd.store.database import Connection
+
+
+class Phase(enum.StrEnum):
+    """What an entry is about: a call; of a streamed reply, keys that it held, or its end."""
+
+    CALL = "CALL"
+    PART = "PART"
+    END = "END"
 
 
 @dataclass(slots=True)
 class Entry:
     """One call. ``outcome`` is "OK" or the reason of the error (``ErrorReason``).
 
-    ``query`` holds filter, fields, order, format and limit as the caller gave them; ``row_count``
-    is None where it is not known before the first byte leaves (see ``hub.receipt``).
+    ``query`` holds filter, fields, order, format and limit as the caller gave them, in JSON.
+    ``surface`` is GRPC, GRPC_WEB or REST. ``shown`` is the digest of what was shown of each record
+    (see ``shown``), ``keys`` with ``low_key`` and ``high_key`` says which records if there were
+    several (see ``keys``). ``row_count`` and ``byte_count`` (of the reply as gRPC carries it) are
+    None where they are not known before the first byte leaves: a stream's stand in the entry of
+    its end.
     """
 
     request_id: str
@@ -29,29 +42,55 @@ class Entry:
     row_count: int | None = None
     outcome: str = "OK"
     peer: str | None = None
+    phase: str = Phase.CALL
+    surface: str | None = None
+    shown: bytes | None = None
+    byte_count: int | None = None
+    receipt_id: str | None = None
+    low_key: str | None = None
+    high_key: str | None = None
+    keys: bytes | None = None
+
+    def part(self, keys: bytes | None) -> Entry:
+        """The entry of records that the call's stream gives out."""
+        return replace(self, phase=Phase.PART, keys=keys, row_count=None, byte_count=None)
+
+    def end(self, outcome: str, rows: int, size: int, keys: bytes | None = None) -> Entry:
+        """The entry of the end of the call's stream: rows, bytes and the records not told yet."""
+        return replace(
+            self, phase=Phase.END, outcome=outcome, row_count=rows, byte_count=size, keys=keys
+        )
 
 
 _COLUMNS = (
+    ("phase", "text"),
     ("request_id", "text"),
     ("trace_id", "text"),
     ("consumer_id", "text"),
     ("credential_id", "text"),
     ("policy_revision", "bigint"),
     ("method", "text"),
+    ("surface", "text"),
     ("dataset", "text"),
     ("record_key", "text"),
-    ("query", "jsonb"),
+    ("query", "json"),
+    ("shown", "bytea"),
     ("row_count", "bigint"),
+    ("byte_count", "bigint"),
+    ("receipt_id", "text"),
     ("outcome", "text"),
     ("peer", "text"),
+    ("low_key", "text"),
+    ("high_key", "text"),
+    ("keys", "bytea"),
 )
 _INSERT = (
     f"INSERT INTO hub.audit_entry ({', '.join(name for name, _ in _COLUMNS)}) "
     f"SELECT * FROM unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})"
 )
+_VALUES = attrgetter(*(name for name, _ in _COLUMNS))
 
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries in the connection's transaction, or as one of their own."""
-    columns: list[list[Any]] = [[getattr(e, name) for e in entries] for name, _ in _COLUMNS]
-    await connection.execute(_INSERT, *columns)
+    await connection.execute(_INSERT, *zip(*map(_VALUES, entries), strict=True))

@@ -1,30 +1,161 @@
-"""How a streamed answer ended: its audit entry was durable before anything of it was known."""
+"""Receipts: what became of an export. Without one that says COMPLETE, an export is a part.
+
+A receipt is in the database before the first byte of its export leaves, and is brought to its end
+by work that does not hang on the call.
+"""
 
 from __future__ import annotations
 
+import enum
+import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from penstockd.store.database import Database
+from penstockd.store.snapshots import Held
+
+#: The reason of a receipt whose worker has died.
+LOST = "EXPORT_NOT_RESUMABLE"
 
 
-@dataclass(frozen=True, slots=True)
+class State(enum.StrEnum):
+    """How far an export has come; a CANCELLED one was left by its client."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(slots=True)
 class Receipt:
-    """Rows and bytes that were sent, and the outcome: OK, FAILED or CANCELLED."""
+    """One export. ``row_count``, ``byte_count`` and ``sha256`` are of the file without an in-band
+    receipt; of an export that is not complete, the counts are of what was sent, and there is no
+    digest. ``snapshot`` is None once nobody can go on with it.
+    """
 
+    receipt_id: str
     request_id: str
-    row_count: int
-    byte_count: int
-    outcome: str
+    consumer_id: str
+    dataset: str
+    format: str
+    request_digest: bytes
+    policy_revision: int
+    cursor: str
+    start_time: datetime
+    state: State = State.RUNNING
+    reason: str = ""
+    row_count: int = 0
+    byte_count: int = 0
+    sha256: bytes | None = None
+    finish_time: datetime | None = None
+    resume_count: int = 0
+    snapshot: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """What an in-band receipt says, as proto JSON has it."""
+        document: dict[str, Any] = {
+            "receiptId": self.receipt_id,
+            "dataset": self.dataset,
+            "state": self.state.value,
+            "reason": self.reason,
+            "cursor": self.cursor,
+            "rowCount": str(self.row_count),
+            "byteCount": str(self.byte_count),
+            "sha256": self.sha256.hex() if self.sha256 is not None else "",
+            "policyRevision": str(self.policy_revision),
+        }
+        return {name: value for name, value in document.items() if value != ""}
 
 
-async def insert_receipt(database: Database, receipt: Receipt) -> None:
-    """Keep a receipt. The first one of a request stands."""
+def new_receipt_id() -> str:
+    """An id that nobody guesses."""
+    return f"r{secrets.token_hex(16)}"
+
+
+async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None:
+    """Make a receipt durable, as RUNNING on the state that is held."""
+    receipt.snapshot = held.name
     async with database.connection() as connection:
         await connection.execute(
-            "INSERT INTO hub.receipt (request_id, row_count, byte_count, outcome)"
-            " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
+            " request_digest, policy_revision, cursor, state, start_time,"
+            " snapshot, session_pid, session_start)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'RUNNING', $9, $10, $11, $12)",
+            receipt.receipt_id,
             receipt.request_id,
+            receipt.consumer_id,
+            receipt.dataset,
+            receipt.format,
+            receipt.request_digest,
+            receipt.policy_revision,
+            receipt.cursor,
+            receipt.start_time,
+            held.name,
+            held.session.pid,
+            held.session.start,
+        )
+
+
+async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> None:
+    """Make an interrupted export RUNNING again, for a holder that has joined its state.
+
+    From now on the call that was interrupted has no say any more, even if it still runs.
+    """
+    async with database.connection() as connection:
+        receipt.resume_count = await connection.fetchval(
+            "UPDATE hub.receipt SET state = 'RUNNING', reason = '', row_count = 0, byte_count = 0,"
+            " sha256 = NULL, finish_time = NULL, resume_count = resume_count + 1,"
+            " snapshot = $2, session_pid = $3, session_start = $4"
+            " WHERE receipt_id = $1 RETURNING resume_count",
+            receipt.receipt_id,
+            held.name,
+            held.session.pid,
+            held.session.start,
+        )
+    receipt.state, receipt.reason, receipt.sha256 = State.RUNNING, "", None
+    receipt.snapshot, receipt.finish_time = held.name, None
+    receipt.row_count = receipt.byte_count = 0
+
+
+async def close_receipt(database: Database, receipt: Receipt) -> None:
+    """Write how the export ended, unless another call goes on with it."""
+    receipt.finish_time = datetime.now(UTC)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE hub.receipt SET state = $3, reason = $4, row_count = $5, byte_count = $6,"
+            " sha256 = $7, finish_time = $8, snapshot = $9"
+            " WHERE receipt_id = $1 AND resume_count = $2",
+            receipt.receipt_id,
+            receipt.resume_count,
+            receipt.state.value,
+            receipt.reason,
             receipt.row_count,
             receipt.byte_count,
-            receipt.outcome,
+            receipt.sha256,
+            receipt.finish_time,
+            receipt.snapshot,
         )
+
+
+async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
+    """The receipt with the id; one that still runs in a worker that is gone has FAILED."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            "SELECT receipt_id, request_id, consumer_id, dataset, format, request_digest,"
+            " policy_revision, cursor, start_time, state, reason, row_count, byte_count, sha256,"
+            " finish_time, resume_count, snapshot,"
+            " EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = session_pid"
+            "         AND a.backend_start = session_start)"
+            " FROM hub.receipt WHERE receipt_id = $1",
+            receipt_id,
+        )
+    if row is None:
+        return None
+    *values, held = row
+    receipt = Receipt(*values)
+    receipt.state = State(receipt.state)
+    if receipt.state is State.RUNNING and not held:
+        receipt.state, receipt.reason = State.FAILED, LOST
+    return receipt

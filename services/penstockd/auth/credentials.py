@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from penstockd.policy.model import Credential, Principal
@@ -20,7 +21,46 @@ CLIENT_SECRET = "client_secret"
 API_KEY = "api_key"
 
 _PREFIXES = {CLIENT_SECRET: "pcs", API_KEY: "psk"}
+#: The kinds of credentials.
+KINDS = frozenset(_PREFIXES)
 _MAX_LENGTH = 256
+
+_STORED = """
+SELECT credential_id, consumer_id, kind, create_time, expire_time, revoked, last_use_time
+FROM hub.credential LEFT JOIN hub.credential_use USING (credential_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new credential, and its secret, which cannot be had again."""
+
+    credential_id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """A credential as it is kept: all but the secret. Times that are None are never."""
+
+    credential_id: str
+    consumer_id: str
+    kind: str
+    create_time: datetime
+    expire_time: datetime | None
+    revoked: bool
+    last_use_time: datetime | None
+
+    @property
+    def prefix(self) -> str:
+        """What its secret starts with."""
+        return f"{_PREFIXES[self.kind]}_{self.credential_id}_"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is good for nothing any more."""
+        expired = self.expire_time is not None and self.expire_time <= datetime.now(UTC)
+        return self.revoked or expired
 
 
 class Credentials:
@@ -29,19 +69,26 @@ class Credentials:
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
 
-    async def issue(self, connection: Connection, consumer_id: str, kind: str) -> str:
-        """A new credential of a consumer; returns its secret, which cannot be had again."""
+    async def issue(
+        self,
+        connection: Connection,
+        consumer_id: str,
+        kind: str,
+        expire_time: datetime | None = None,
+    ) -> Issued:
+        """A new credential of a consumer, good until ``expire_time`` if that is given."""
         credential_id = secrets.token_hex(8)
         secret = f"{_PREFIXES[kind]}_{credential_id}_{secrets.token_urlsafe(32)}"
         await connection.execute(
-            "INSERT INTO hub.credential (credential_id, consumer_id, kind, digest)"
-            " VALUES ($1, $2, $3, $4)",
+            "INSERT INTO hub.credential (credential_id, consumer_id, kind, digest, expire_time)"
+            " VALUES ($1, $2, $3, $4, $5)",
             credential_id,
             consumer_id,
             kind,
             self._digest(secret),
+            expire_time,
         )
-        return secret
+        return Issued(credential_id, secret)
 
     def principal(self, policy: PolicySnapshot, kind: str, secret: str) -> Principal | None:
         """Whose secret this is; None if it is nobody's, revoked, expired or of another kind."""
@@ -69,3 +116,45 @@ def principal_of(policy: PolicySnapshot, credential: Credential) -> Principal | 
     return Principal(
         consumer.consumer_id, credential.credential_id, consumer.roles, consumer.claims
     )
+
+
+async def read_credential(
+    connection: Connection, consumer_id: str, credential_id: str
+) -> StoredCredential | None:
+    """A consumer's credential; None if it has none with this id."""
+    row = await connection.fetchrow(
+        _STORED + "WHERE consumer_id = $1 AND credential_id = $2", consumer_id, credential_id
+    )
+    return StoredCredential(*row) if row is not None else None
+
+
+async def read_credentials(
+    connection: Connection, consumer_id: str, after: tuple[datetime, str] | None, limit: int
+) -> list[StoredCredential]:
+    """A consumer's credentials, newest first, those after a time and id, at most ``limit``."""
+    rows = await connection.fetch(
+        _STORED + "WHERE consumer_id = $1"
+        " AND ($2::timestamptz IS NULL OR (create_time, credential_id) < ($2, $3))"
+        " ORDER BY create_time DESC, credential_id DESC LIMIT $4",
+        consumer_id,
+        *(after or (None, "")),
+        limit,
+    )
+    return [StoredCredential(*row) for row in rows]
+
+
+async def end_credential(
+    connection: Connection, credential_id: str, at: datetime | None = None
+) -> None:
+    """End a credential: at a time, if that is earlier than its end, or at once and for ever."""
+    if at is None:
+        await connection.execute(
+            "UPDATE hub.credential SET revoked = true WHERE credential_id = $1", credential_id
+        )
+    else:
+        await connection.execute(
+            "UPDATE hub.credential SET expire_time = least(expire_time, $2)"
+            " WHERE credential_id = $1",
+            credential_id,
+            at,
+        )

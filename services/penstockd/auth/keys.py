@@ -1,11 +1,16 @@
-"""Signing keys: ES256, kept in the store, the private half sealed under the root secret."""
+"""Signing keys: ES256, kept in the store, the private half sealed under the root secret.
+
+A key is published before it signs, so that whoever keeps a copy of the key set has it by then, and
+verifies until the last token that it can have signed has expired. Then it is deleted.
+"""
 
 from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -18,49 +23,104 @@ from penstockd.store.database import Connection
 
 ALGORITHM = "ES256"
 
+#: How long a key is published before it signs. Envoy asks for the key set every 5 s, and who heeds
+#: the reply's cache-control, every 30 s.
+PUBLISH_AHEAD = timedelta(seconds=60)
+#: How long a key verifies after it has signed for the last time: tokens live 15 minutes at most,
+#: and a process without news signs on for one more.
+RETIRE_AFTER = timedelta(minutes=17)
+
 
 class SecretMismatch(Exception):
     """The database was set up under another root secret; the message says what to set."""
 
 
-@dataclass(frozen=True)
-class SigningKeys:
-    """The keys in force: the newest signs, all of them verify."""
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """One key. It signs from ``sign_time`` on, until another does, and then only verifies."""
 
-    newest: str
-    private: ec.EllipticCurvePrivateKey
-    public: Mapping[str, ec.EllipticCurvePublicKey]
-    jwks: bytes
+    key_id: str
+    private: ec.EllipticCurvePrivateKey = field(repr=False)
+    create_time: datetime
+    sign_time: datetime
+    retire_time: datetime | None
+
+
+class SigningKeys:
+    """The keys in force: one signs, all of them verify."""
+
+    def __init__(self, keys: Sequence[SigningKey], jwks: bytes = b'{"keys":[]}') -> None:
+        self.all = tuple(sorted(keys, key=lambda k: k.sign_time))
+        self.public: Mapping[str, ec.EllipticCurvePublicKey] = {
+            k.key_id: k.private.public_key() for k in self.all
+        }
+        self.jwks = jwks
+        self._ends = {
+            k.key_id: k.retire_time.timestamp() for k in self.all if k.retire_time is not None
+        }
+
+    def signer(self, now: float) -> SigningKey:
+        """The key that signs at a time, in seconds since 1970."""
+        begun = [k for k in self.all if k.sign_time.timestamp() <= now]
+        return begun[-1] if begun else self.all[0]
+
+    def verifier(self, key_id: str, now: float) -> ec.EllipticCurvePublicKey | None:
+        """The key of an id, None if there is none or it has retired."""
+        if self._ends.get(key_id, now + 1) <= now:
+            return None
+        return self.public.get(key_id)
 
 
 async def ensure_signing_key(connection: Connection, sealing_key: bytes) -> None:
     """Make the first signing key if there is none. Safe to call from several processes."""
-    await connection.execute("LOCK TABLE hub.signing_key IN SHARE ROW EXCLUSIVE MODE")
-    if await connection.fetchval("SELECT count(*) FROM hub.signing_key"):
-        return
-    key_id, private = secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1())
-    der = private.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+    await _lock(connection)
+    if not await connection.fetchval("SELECT count(*) FROM hub.signing_key"):
+        await _insert(connection, sealing_key, timedelta())
+
+
+async def rotate(connection: Connection, sealing_key: bytes, *, now: bool) -> str:
+    """Let another key sign, and return its id. The connection must be in a transaction.
+
+    The new key signs after PUBLISH_AHEAD; a rotation that is already on its way is left as it is.
+    ``now`` is for a key that others may have: the old ones are deleted, and what they signed is
+    void as soon as the other processes have read it.
+    """
+    await _lock(connection)
+    if now:
+        await connection.execute("DELETE FROM hub.signing_key")
+        return await _insert(connection, sealing_key, timedelta())
+    waiting = await connection.fetchval(
+        "SELECT key_id FROM hub.signing_key WHERE sign_time > now()"
     )
-    nonce = secrets.token_bytes(12)
-    sealed = nonce + AESGCM(sealing_key).encrypt(nonce, der, key_id.encode())
+    if waiting is not None:
+        return str(waiting)
     await connection.execute(
-        "INSERT INTO hub.signing_key (key_id, private_key, public_jwk) VALUES ($1, $2, $3)",
-        key_id,
-        sealed,
-        orjson.dumps(_jwk(key_id, private.public_key())).decode(),
+        "UPDATE hub.signing_key SET retire_time = now() + $1 WHERE retire_time IS NULL",
+        PUBLISH_AHEAD + RETIRE_AFTER,
     )
+    return await _insert(connection, sealing_key, PUBLISH_AHEAD)
+
+
+async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedelta) -> str | None:
+    """Delete retired keys, and rotate if the newest is older than ``age``.
+
+    Returns the id of the new key if there is one. The connection must be in a transaction.
+    """
+    await connection.execute("DELETE FROM hub.signing_key WHERE retire_time <= now()")
+    old = await connection.fetchval(
+        "SELECT max(create_time) <= now() - $1::interval FROM hub.signing_key", age
+    )
+    return await rotate(connection, sealing_key, now=False) if old else None
 
 
 async def load_signing_keys(connection: Connection, sealing_key: bytes) -> SigningKeys:
     """All signing keys. Raises SecretMismatch if they were sealed under another root secret."""
     rows = await connection.fetch(
-        "SELECT key_id, private_key, public_jwk FROM hub.signing_key ORDER BY create_time DESC"
+        "SELECT key_id, private_key, public_jwk, create_time, sign_time, retire_time"
+        " FROM hub.signing_key ORDER BY sign_time DESC"
     )
-    keys = {}
-    for key_id, sealed, _ in rows:
+    keys = []
+    for key_id, sealed, _, *times in rows:
         try:
             der = AESGCM(sealing_key).decrypt(sealed[:12], sealed[12:], key_id.encode())
         except InvalidTag as exc:
@@ -70,14 +130,32 @@ async def load_signing_keys(connection: Connection, sealing_key: bytes) -> Signi
             ) from exc
         key = serialization.load_der_private_key(der, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        keys[key_id] = key
-    newest = rows[0][0]
-    return SigningKeys(
-        newest=newest,
-        private=keys[newest],
-        public={key_id: key.public_key() for key_id, key in keys.items()},
-        jwks=orjson.dumps({"keys": [orjson.loads(jwk) for _, _, jwk in rows]}),
+        keys.append(SigningKey(key_id, key, *times))
+    return SigningKeys(keys, orjson.dumps({"keys": [orjson.loads(row[2]) for row in rows]}))
+
+
+async def _lock(connection: Connection) -> None:
+    await connection.execute("LOCK TABLE hub.signing_key IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def _insert(connection: Connection, sealing_key: bytes, ahead: timedelta) -> str:
+    key_id, private = secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1())
+    der = private.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
+    nonce = secrets.token_bytes(12)
+    sealed = nonce + AESGCM(sealing_key).encrypt(nonce, der, key_id.encode())
+    await connection.execute(
+        "INSERT INTO hub.signing_key (key_id, private_key, public_jwk, sign_time)"
+        " VALUES ($1, $2, $3, now() + $4)",
+        key_id,
+        sealed,
+        orjson.dumps(_jwk(key_id, private.public_key())).decode(),
+        ahead,
+    )
+    return key_id
 
 
 def _jwk(key_id: str, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 import time
 from collections import OrderedDict
@@ -12,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
-import orjson
 
+from penstockd.auth.compact import MAX_TOKEN_BYTES, Malformed, opened, whole_times
 from penstockd.auth.keys import ALGORITHM, SigningKeys
 
-#: A longer token is refused before a byte of it is parsed.
-MAX_TOKEN_BYTES = 8192
+__all__ = ["MAX_TOKEN_BYTES", "Claims", "Tokens"]
+
 #: How many verified tokens are remembered.
 CACHE_SIZE = 10_000
+#: Seconds that the clock of the node that issued a token may be ahead.
+LEEWAY = 5
 
 _TYPE = "at+jwt"
 _HEADERS = {"alg", "kid", "typ"}
@@ -28,11 +28,15 @@ _CLAIMS = ["exp", "iat", "sub", "iss", "aud", "cid"]
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says: the consumer, the credential it was issued for, its end."""
+    """What a verified token says: the consumer, the credential it was issued for, its end.
+
+    ``scopes`` is what it is narrowed to, None if it is not.
+    """
 
     subject: str
     credential_id: str
     expires: float
+    scopes: frozenset[str] | None = None
 
 
 class Tokens:
@@ -53,7 +57,12 @@ class Tokens:
         self._audience, self._clock = audience, clock
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
-    def issue(self, subject: str, credential_id: str) -> str:
+    def replace(self, keys: SigningKeys) -> None:
+        """Go on with other keys; what was signed by one that is gone is forgotten."""
+        self.keys = keys
+        self._verified.clear()
+
+    def issue(self, subject: str, credential_id: str, scopes: frozenset[str] | None = None) -> str:
         """A signed token that lives ``lifetime`` seconds."""
         now = int(self._clock())
         claims = {
@@ -65,8 +74,11 @@ class Tokens:
             "exp": now + self.lifetime,
             "jti": secrets.token_urlsafe(12),
         }
-        headers = {"kid": self.keys.newest, "typ": _TYPE}
-        return jwt.encode(claims, self.keys.private, algorithm=ALGORITHM, headers=headers)
+        if scopes is not None:
+            claims["scope"] = " ".join(sorted(scopes))
+        key = self.keys.signer(now)
+        headers = {"kid": key.key_id, "typ": _TYPE}
+        return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers=headers)
 
     def verify(self, token: str) -> Claims | None:
         """The token's claims; None, whatever is wrong with it, if it is not to be trusted."""
@@ -83,14 +95,13 @@ class Tokens:
         return claims if claims.expires > self._clock() else None
 
     def _decode(self, token: str) -> Claims | None:
-        if len(token) > MAX_TOKEN_BYTES:
-            return None
         try:
-            header = _header(token)
+            header, _ = opened(token)
             # A closed set of headers: no jku, jwk, x5u or crit can ask for anything.
             if set(header) != _HEADERS or header["typ"] != _TYPE or header["alg"] != ALGORITHM:
                 return None
-            key = self.keys.public.get(header["kid"]) if isinstance(header["kid"], str) else None
+            key_id = header["kid"]
+            key = self.keys.verifier(key_id, self._clock()) if isinstance(key_id, str) else None
             if key is None:
                 return None
             claims = jwt.decode(
@@ -99,20 +110,21 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 issuer=self.issuer,
                 audience=self._audience,
-                options={"require": _CLAIMS, "verify_exp": False},
+                options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
             )
-        except (jwt.PyJWTError, ValueError, TypeError, binascii.Error):
+        except (jwt.PyJWTError, Malformed, ValueError, TypeError):
             return None
-        expires = claims["exp"]
-        if type(expires) is not int or not isinstance(claims["aud"], str):
-            return None
-        return Claims(claims["sub"], str(claims["cid"]), float(expires))
+        return _claims(claims, self._clock())
 
 
-def _header(token: str) -> dict[str, Any]:
-    """The JOSE header of a compact token. Raises ValueError if there is none."""
-    encoded, _, _ = token.partition(".")
-    header = orjson.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-    if not isinstance(header, dict):
-        raise ValueError("the header is not an object")
-    return header
+def _claims(claims: dict[str, Any], now: float) -> Claims | None:
+    """What the claims say, if each is what the hub itself would have written."""
+    expires, scope = claims["exp"], claims.get("scope")
+    if not whole_times(claims) or not isinstance(claims["aud"], str):
+        return None
+    if claims["iat"] > now + LEEWAY:
+        return None
+    if scope is not None and not isinstance(scope, str):
+        return None
+    scopes = None if scope is None else frozenset(scope.split())
+    return Claims(claims["sub"], str(claims["cid"]), float(expires), scopes)

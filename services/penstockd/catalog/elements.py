@@ -87,7 +87,9 @@ def _map(item: Parser) -> Parser:
     def parse(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise ValueRefused(f"must be an object, not {type_name(value)}")
-        return {_at("key", scalars.string, k): _at(f"[{k!r}]", item, v) for k, v in value.items()}
+        return {
+            _at("key", scalars.string, k): _at(f"[{k[:40]!r}]", item, v) for k, v in value.items()
+        }
 
     return parse
 
@@ -148,9 +150,9 @@ class _Message:
         for name, v in value.items():
             known = self._names.get(name)
             if known is None:
-                raise ValueRefused(f"has the unknown member {name!r}")
+                raise ValueRefused(f"has the unknown member {name[:40]!r}")
             if known in given:
-                raise ValueRefused(f"has the member {known!r} twice")
+                raise ValueRefused(f"has the member {known[:40]!r} twice")
             given[known] = v
         result = {}
         for name, parse, filled, absent in self._members:

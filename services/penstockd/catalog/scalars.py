@@ -311,7 +311,8 @@ def _bytes(text: str) -> bytes:
 
 def _decimal_parser(field: Field) -> Parser:
     precision, scale = field.precision or 38, field.scale
-    usual = re.compile(rf"[0-9]{{1,{max(precision - scale, 1)}}}\.[0-9]{{1,{max(scale, 1)}}}")
+    whole = precision - scale  # as everywhere: in SQL, and in the types of Parquet and Arrow
+    usual = re.compile(rf"[0-9]{{1,{max(whole, 1)}}}\.[0-9]{{1,{max(scale, 1)}}}")
 
     def parse(text: str) -> Decimal:
         if scale and precision > scale and usual.fullmatch(text):
@@ -321,11 +322,10 @@ def _decimal_parser(field: Field) -> Parser:
         point = text.find(".")
         if point >= 0 and len(text) - point - 1 > scale:
             raise ValueRefused(f"has more than {scale} digits after the point")
-        if len(text) > precision:
-            digits = text.lstrip("-0").replace(".", "").lstrip("0")
-            after = len(text) - point - 1 if point >= 0 else 0
-            if max(len(digits), after) > precision:
-                raise ValueRefused(f"has more than {precision} digits")
+        if len(text) > whole:
+            before = text[:point] if point >= 0 else text
+            if len(before.lstrip("-0")) > whole:
+                raise ValueRefused(f"has more than {whole} digits before the point")
         value = Decimal(text)
         return value if value else abs(value)  # there is no -0
 

@@ -181,7 +181,7 @@ def _load_slowly(data: bytes) -> Any:
         if len(found) < len(members):
             names = [name for name, _ in members]
             twice = next(n for i, n in enumerate(names) if n in names[:i])
-            raise ValueRefused(f"has the member {twice!r} twice")
+            raise ValueRefused(f"has the member {twice[:40]!r} twice")
         return found
 
     try:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
+from penstockd.audit.keys import page_keys
+from penstockd.audit.shown import Shown
 from penstockd.auth.credentials import Credentials
+from penstockd.auth.issuers import Issuers
 from penstockd.auth.tokens import Tokens
+from penstockd.auth.trust import Trust
+from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
 from penstockd.policy.model import Action, Principal
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import PageTokens
-from penstockd.store.database import Database
+from penstockd.store.database import Connection, Database
+from penstockd.store.snapshots import Snapshots
 from penstockd.store.writer import Writer, WriteTransaction
 
 T = TypeVar("T")
+
+
+class InTransaction(Protocol):
+    """A transaction of writes, of records or of the policy."""
+
+    connection: Connection
 
 
 class Tasks:
@@ -31,11 +45,22 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end; a cancelled caller leaves, the work does not."""
+        """Run ``work`` to its end, whoever goes away.
+
+        A caller that is cancelled is so when the work has ended, not before: then it is known what
+        became of it. What the work raises is raised in place of the cancellation.
+        """
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+            task.result()
+            raise
 
     async def drain(self) -> None:
         """Wait for all work under way."""
@@ -45,6 +70,14 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # the caller, if still there, has it; nobody else needs a warning
+
+
+@dataclass(frozen=True, slots=True)
+class ExportLimits:
+    """How exports run: connections that read one at once, and seconds a client may take nothing."""
+
+    connections: int = 1
+    stall_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,33 +90,76 @@ class Hub:
     writer: Writer
     journal: Journal
     tokens: Tokens
+    issuers: Issuers
+    trust: Trust
     credentials: Credentials
+    uses: CredentialUses
     page_tokens: PageTokens
+    snapshots: Snapshots
+    exports: ExportLimits
+    audit_key: bytes
+    audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: who makes it, under which policy, and the audit entry that it leaves."""
+    """One call: who makes it, under which policy, and the audit entry that it leaves.
+
+    It is ``replayed`` if it did nothing, since an earlier one with its request id has done it.
+    """
 
     entry: Entry
     policy: PolicySnapshot
     principal: Principal | None = None
     recorded: bool = False
+    replayed: bool = False
 
-    def view(self, dataset: Dataset, action: Action) -> View:
-        """The caller's View of a dataset. Raises PermissionDenied."""
+    def view(self, dataset: Dataset, *actions: Action) -> View:
+        """The caller's View of a dataset for actions. Raises PermissionDenied.
+
+        What does two things to records (an upsert) asks for one View that allows both.
+        """
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
-        return self.policy.view(self.principal, dataset.name, action)
+        return self.policy.view(self.principal, dataset.name, *actions)
 
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""
         given = {k: v for k, v in query.items() if v}
         if given:
-            self.entry.query = orjson.dumps(given).decode()
+            known = orjson.loads(self.entry.query) if self.entry.query else {}
+            self.entry.query = orjson.dumps(known | given).decode()
 
-    async def audit_within(self, transaction: WriteTransaction, rows: int) -> None:
+    def shows(self, hub: Hub, view: View, fields: str = "") -> None:
+        """Note in the entry what the reply shows of each record, and by which rule."""
+        self.entry.shown = hub.journal.introduce(view.prepared(Shown, fields))
+
+    async def will_show(self, hub: Hub, view: View) -> None:
+        """The same for an entry that a transaction of the call's own will hold.
+
+        Raises DatabaseUnavailable.
+        """
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, ""))
+
+    def gives(self, keys: Sequence[str]) -> None:
+        """Note in the entry which records the reply holds."""
+        self.entry.row_count = len(keys)
+        if keys:
+            self.entry.low_key, self.entry.high_key = min(keys), max(keys)
+            self.entry.keys = page_keys(keys)
+
+    @asynccontextmanager
+    async def transaction(self, hub: Hub, *, dry: bool = False) -> AsyncIterator[WriteTransaction]:
+        """A transaction of the call's own writes. If it is rolled back, the entry goes along."""
+        try:
+            async with hub.writer.transaction(dry=dry) as transaction:
+                yield transaction
+        except BaseException:
+            self.recorded = False
+            raise
+
+    async def audit_within(self, transaction: InTransaction, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes."""
         self.entry.row_count = rows
         await insert_entries(transaction.connection, [self.entry])

@@ -7,28 +7,30 @@ from google.protobuf.message import Message
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import Incoming, check_fields, populated
+from penstockd.commands.once import Request, record_form, write_once
 from penstockd.commands.outgoing import written_record
 from penstockd.policy.model import Action
-from penstockd.store.writer import Mode
+from penstockd.store.writer import Mode, WriteTransaction
 
 
-async def create_record(hub: Hub, call: Call, dataset: Dataset, record: Message) -> Message:
+async def create_record(
+    hub: Hub, call: Call, dataset: Dataset, record: Message, request: Request
+) -> Message:
     """Write a new record and return it as the caller sees it.
 
-    Raises PermissionDenied, FieldUnknown, ValueInvalid, and RecordExists if the key is taken, by
-    a record that the caller may see or not.
+    Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, by a
+    record that the caller may see or not, and what ``write_once`` raises.
     """
     view = call.view(dataset, Action.CREATE)
-    call.entry.record_key = getattr(record, dataset.key.path)
+    key = getattr(record, dataset.key.path)
+    call.entry.record_key = key
     check_fields(view, populated(dataset, record))
-    incoming = Incoming(dataset, view.writable)
-    row = incoming.row(record)
+    incoming = Incoming(view, view.writable)
+    row = incoming.new_row(record)
+    await call.will_show(hub, view)
 
-    async def write() -> Message:
-        async with hub.writer.transaction() as transaction:
-            await transaction.upsert(dataset, incoming.fields, [row], view.guard, mode=Mode.CREATE)
-            created = await written_record(transaction, view, call.entry.record_key or "")
-            await call.audit_within(transaction, 1)
-        return created
+    async def work(transaction: WriteTransaction) -> tuple[Message, int]:
+        await transaction.upsert(dataset, incoming.fields, [row], view.guard, mode=Mode.CREATE)
+        return await written_record(transaction, view, key), 1
 
-    return await hub.tasks.run(write())
+    return await write_once(hub, call, request, record_form(dataset, view, key), work)

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.once import Form, Request, write_once
+from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
+from penstockd.store.writer import WriteTransaction
+
+_NOTHING: Form[None] = Form(lambda _: b"", lambda _: None)
 
 
-async def delete_record(hub: Hub, call: Call, dataset: Dataset, key: str, etag: str) -> None:
-    """Delete the record with ``key``. Raises PermissionDenied, RecordNotFound, EtagMismatch."""
+async def delete_record(
+    hub: Hub,
+    call: Call,
+    dataset: Dataset,
+    key: str,
+    etag: str,
+    request: Request,
+    *,
+    allow_missing: bool = False,
+) -> None:
+    """Delete the record with ``key``.
+
+    Raises PermissionDenied, EtagMismatch, RecordNotFound, and what ``write_once`` raises. With
+    ``allow_missing`` no RecordNotFound: then a record that the caller may not see stays, and the
+    answer is that for one that is not there, whatever the etag.
+    """
     view = call.view(dataset, Action.DELETE)
     call.entry.record_key = key
+    call.asked(etag=etag, allow_missing=allow_missing)
 
-    async def write() -> None:
-        async with hub.writer.transaction() as transaction:
+    async def work(transaction: WriteTransaction) -> tuple[None, int]:
+        try:
             await transaction.delete(dataset, key, view.guard, etag=etag)
-            await call.audit_within(transaction, 1)
+        except RecordNotFound:
+            if not allow_missing:
+                raise
+            return None, 0
+        return None, 1
 
-    await hub.tasks.run(write())
+    await write_once(hub, call, request, _NOTHING, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstockd.audit.keys import stream_keys
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.list_records import Query, page_size
@@ -20,15 +21,22 @@ class ExportedPage:
 
     body: bytes
     content_type: str
+    file_name: str
     next_token: str
 
 
 async def export_page(
-    hub: Hub, call: Call, dataset: Dataset, query: Query, format: str
+    hub: Hub,
+    call: Call,
+    dataset: Dataset,
+    query: Query,
+    format: str,
+    spreadsheet_safe: bool = False,
 ) -> ExportedPage:
     """The records of a page in a format, and where the next page begins, from one snapshot.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid and, for
+    ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
     call.asked(format=format, filter=query.filter, order_by=query.order_by, fields=query.fields)
@@ -36,9 +44,9 @@ async def export_page(
     bound = query.bound_to(call, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     fields = parse_fields(query.fields, view)
-    target = writer(format, dataset, fields)
-    columns = [target.sql(f, view.column(f)) for f in fields]
-    read = Export(view, fields, columns, filter=query.filter, order_by=query.order_by)
+    target = writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)
+    columns = [target.sql(f, view.column(f)) for f in target.selected]
+    read = Export(view, target.selected, columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)
     end = read.end(size, after)
     parts = [target.head()]
@@ -50,7 +58,9 @@ async def export_page(
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())
-    parts.append(target.tail())
+    parts += target.ending()
     token = hub.page_tokens.issue(bound, tuple(ends[0])) if len(ends) > 1 else ""
+    call.shows(hub, view, query.fields)
     call.entry.row_count = target.rows
-    return ExportedPage(b"".join(parts), target.content_type, token)
+    call.entry.keys = stream_keys(target.keys.encode())
+    return ExportedPage(b"".join(parts), target.content_type, target.file_name, token)

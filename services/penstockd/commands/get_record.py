@@ -26,4 +26,5 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     if row is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
     call.entry.row_count = 1
+    call.shows(hub, view, fields)
     return query.codec.message(tuple(row))

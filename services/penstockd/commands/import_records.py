@@ -1,75 +1,114 @@
-"""Import: an uploaded file of any size, all of it or nothing."""
+"""Import: an uploaded file of any size, all of it or, if asked for, the rows that are good."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstockd.catalog import Dataset
+from penstockd.catalog.rules import RowRules, Rules
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.incoming import key_problem
+from penstockd.commands.incoming import key_problem, lacking
+from penstockd.commands.once import Once, Request
 from penstockd.commands.pipeline import next_item
+from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import (
     ImportFormatInvalid,
     ImportRowInvalid,
     ImportTruncated,
     Violation,
 )
-from penstockd.formats import BadRow, FormatError, Reader, pick, reader
+from penstockd.formats import Batch, FormatError, Reader, pick, reader
 from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
-from penstockd.store.writer import Counts, DuplicateKey, WriteTransaction
+from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
 
 #: Rows that are merged at once.
 BATCH_ROWS = 10_000
 #: Bad rows that are reported; the others are counted.
 REPORTED_ROWS = 100
 
-Upload = AsyncIterator[tuple[str, str, bytes]]
+#: Format, compression, content type, bytes.
+Upload = AsyncIterator[tuple[str, str, str, bytes]]
 
 
-async def import_records(hub: Hub, call: Call, dataset: Dataset, upload: Upload) -> Counts:
+async def import_records(
+    hub: Hub,
+    call: Call,
+    dataset: Dataset,
+    upload: Upload,
+    request: Request,
+    *,
+    partial: bool = False,
+) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    ``upload`` gives (format, content type, bytes); what stands first decides. In CSV, columns that
-    are absent keep their values; JSON and NDJSON replace all fields that the caller may write.
+    ``upload`` gives (format, compression, content type, bytes); what stands first decides. In CSV,
+    columns that are absent keep their values; the other formats replace all fields that the caller
+    may write. The digest of ``request`` is of all but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
-    ImportFormatInvalid, ImportTruncated, and ImportRowInvalid with the first REPORTED_ROWS bad
-    rows. Nothing was loaded then.
+    ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
+    RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
+    ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded then. With
+    ``partial`` the last two are said of rows in the report and the others are loaded; what makes
+    the file unreadable from some place on refuses all of it still.
     """
-    view = call.view(dataset, Action.CREATE)
-    call.view(dataset, Action.UPDATE)
+    view = call.view(dataset, Action.CREATE, Action.UPDATE)
     first = await anext(upload, None)
     if first is None:
         raise ImportTruncated("the upload is empty")
-    format = pick(first[0], first[1] or None)
-    call.asked(format=format)
+    format = pick(first[0], first[2] or None)
+    call.asked(
+        format=format,
+        compression=first[1].upper(),
+        partial=partial,
+        validate_only=request.validate_only,
+    )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    load = Import(dataset, view, reader(format, dataset, offered))
-
-    async def write() -> Counts:
-        async with hub.writer.transaction() as transaction:
-            await load.run(transaction, _pieces(first[2], upload))
-            await call.audit_within(transaction, load.counts.total)
-        return load.counts
+    source = reader(format, dataset, offered, compression=first[1])
+    load = Import(dataset, view, source, partial=partial)
+    once = Once(call, "" if request.validate_only else request.request_id)
+    seen = hashlib.sha256(request.digest)
+    pieces = _pieces(first[3], upload, seen if request.request_id else None)
 
     # Not run to its end if the caller goes away: a file that breaks off is not loaded.
     try:
-        return await write()
+        async with call.transaction(hub, dry=request.validate_only) as transaction:
+            stored = await once.claim(transaction)
+            if stored is None:
+                report = await load.run(transaction, pieces)
+                rows = report.counts.total
+                if request.validate_only:
+                    call.entry.row_count = rows
+                else:
+                    await once.keep(transaction, REPORT, report, seen.digest(), rows)
+                    await call.audit_within(transaction, rows)
+                return report
     except FormatError as exc:
-        truncated = "ends" in exc.reason
-        raise (ImportTruncated if truncated else ImportFormatInvalid)(str(exc)) from exc
+        raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
+    # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
+    async for _ in pieces:
+        pass
+    async with call.transaction(hub) as transaction:
+        return await once.replay(transaction, stored, seen.digest(), REPORT)
 
 
-async def _pieces(first: bytes, upload: Upload) -> AsyncIterator[bytes]:
+async def _pieces(first: bytes, upload: Upload, seen: Any) -> AsyncIterator[bytes]:
+    """The bytes of the file, which go through the hash ``seen`` if it is not None."""
+    if seen is not None:
+        seen.update(first)
     yield first
-    async for _, _, data in upload:
+    async for _, _, _, data in upload:
+        if seen is not None:
+            seen.update(data)
         yield data
 
 
@@ -84,24 +123,37 @@ class _Parsed:
     def __len__(self) -> int:
         return len(self.fresh) + len(self.rows)
 
+    def keys(self, at: int) -> dict[int, str]:
+        """The keys by number, ``at`` being their place in ``rows``."""
+        found = dict(zip(self.fresh.numbers, self.fresh.keys, strict=True))
+        return found | {n: row[at] for n, row in zip(self.numbers, self.rows, strict=True)}
+
 
 class Import:
     """One import: parses in a thread while the database merges what was parsed before.
 
-    Without ``native`` all rows go through the interpreter, to the same end but slowly.
+    Without ``native`` all rows go through the interpreter, to the same end but slowly. With
+    ``partial`` bad rows are left out, else they are the end of it.
     """
 
     def __init__(
-        self, dataset: Dataset, view: View, source: Reader, *, native: bool = True
+        self,
+        dataset: Dataset,
+        view: View,
+        source: Reader,
+        *,
+        native: bool = True,
+        partial: bool = False,
     ) -> None:
         self._dataset, self._view, self._reader = dataset, view, source
-        self.counts = Counts()
-        self._bad: list[BadRow] = []
-        self._bad_rows = 0
+        self._report = Report()
         self._parsed = _Parsed()
-        self._native = native
+        self._native, self._partial = native, partial
+        self._rules: RowRules | None = None
+        self._lacking: list[Violation] = []
+        self._refusing = threading.Lock()
 
-    async def run(self, transaction: WriteTransaction, pieces: AsyncIterator[bytes]) -> None:
+    async def run(self, transaction: WriteTransaction, pieces: AsyncIterator[bytes]) -> Report:
         """Load everything. Raises FormatError and ImportRowInvalid."""
         if self._native:
             self._reader.write_as(transaction.time, transaction.revision)
@@ -109,83 +161,122 @@ class Import:
 
         async def parse() -> None:
             async for piece in pieces:
-                for batch in await asyncio.to_thread(self._feed, piece):
-                    await batches.put(batch)
-            for batch in await asyncio.to_thread(self._close):
-                await batches.put(batch)
+                await take(self._reader.feed(piece))
+            await take(self._reader.close())
+            if len(self._parsed):
+                await batches.put(self._parsed)
             await batches.put(None)
+
+        async def take(found: Iterator[Batch]) -> None:
+            # One batch at a time: a small piece may hold very many rows, compressed.
+            while (batch := await asyncio.to_thread(self._collect, found)) is not None:
+                await batches.put(batch)
 
         parser = asyncio.create_task(parse())
         try:
             while (batch := await next_item(batches, parser)) is not None:
-                if not self._bad_rows:
+                if self._partial or not self._report.refused:
                     await self._merge(transaction, batch)
         finally:
             parser.cancel()
             await asyncio.gather(parser, return_exceptions=True)
-        self._refuse_bad_rows()
+        if self._report.refused and not self._partial:
+            raise self._bad_rows()
+        return self._report.in_order()
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:
+        refused = Refusals() if self._partial else None
         try:
-            load = Load(transaction, self._dataset, self._reader.fields, self._view.guard)
+            load = Load(
+                transaction,
+                self._dataset,
+                self._reader.fields,
+                self._view.guard,
+                lacking=self._lacking,
+                refused=refused,
+            )
             counts = await load.run(batch.fresh, batch.numbers, batch.rows)
         except DuplicateKey as exc:
-            self._refuse([BadRow(exc.row, self._dataset.key.path, "occurs twice in the file")])
+            self._refuse(exc.row, [(self._dataset.key.path, "occurs twice in the file")])
             return
-        self.counts.created += counts.created
-        self.counts.updated += counts.updated
-        self.counts.unchanged += counts.unchanged
+        self._report.counts.add(counts)
+        if refused is not None and refused.found:
+            keys = batch.keys(self._key_at)
+            for number in sorted(refused.indexes):
+                problems = [(path, text) for n, path, text in refused.found if n == number]
+                self._refuse(number, problems, keys[number])
 
-    def _feed(self, piece: bytes) -> list[_Parsed]:
-        return self._collect(self._reader.feed(piece), final=False)
+    @property
+    def _key_at(self) -> int:
+        return next(i for i, f in enumerate(self._reader.fields) if f.key)
 
-    def _close(self) -> list[_Parsed]:
-        return self._collect(self._reader.close(), final=True)
-
-    def _collect(self, found: Iterator[Any], *, final: bool) -> list[_Parsed]:
-        """Full batches of what was found; with ``final`` the last one too, full or not."""
-        ready = []
+    def _collect(self, found: Iterator[Batch]) -> _Parsed | None:
+        """The next full batch of what is found; None if there is too little for one."""
         for part in found:
-            if part.bad:
-                self._refuse(part.bad)
-            self._check_keys(part.numbers, part.rows)
+            self._check(part)
+            if part.fresh:
+                self._parsed.fresh.extend(part.fresh)
             fields = self._reader.fields
             if any(f.repeated for f in fields):
                 for row in part.rows:
                     stored_row(fields, row)
-            if part.fresh:
-                self._parsed.fresh.extend(part.fresh)
             self._parsed.numbers += part.numbers
             self._parsed.rows += part.rows
             if len(self._parsed) >= BATCH_ROWS:
-                ready.append(self._parsed)
-                self._parsed = _Parsed()
-        if final and len(self._parsed):
-            ready.append(self._parsed)
-        return ready
+                ready, self._parsed = self._parsed, _Parsed()
+                return ready
+        return None
 
-    def _check_keys(self, numbers: Sequence[int], rows: Sequence[Sequence[Any]]) -> None:
-        path = self._dataset.key.path
-        at = next(i for i, f in enumerate(self._reader.fields) if f.key)
-        for number, row in zip(numbers, rows, strict=True):
-            if problem := key_problem(row[at]):
-                self._refuse([BadRow(number, path, problem)])
-
-    def _refuse(self, rows: Sequence[BadRow]) -> None:
-        self._bad_rows += len(rows)
-        self._bad.extend(rows[: REPORTED_ROWS - len(self._bad)])
-
-    def _refuse_bad_rows(self) -> None:
-        if not self._bad_rows:
+    def _check(self, part: Batch) -> None:
+        """Refuse the bad rows of a part, and take from its rows those that rules speak against."""
+        for bad in part.bad:
+            self._refuse(bad.row, [(bad.field, bad.reason)], bad.key)
+        if not part.rows:
             return
+        if self._rules is None:
+            self._begin()
+            assert self._rules is not None
+        at = self._key_at
+        problems: dict[int, list[tuple[str, str]]] = {}
+        for index, row in enumerate(part.rows):
+            if problem := key_problem(row[at]):
+                problems[index] = [(self._dataset.key.path, problem)]
+        for index, found in self._rules.problems(part.rows).items():
+            problems.setdefault(index, []).extend((p.path, p.description) for p in found)
+        if problems:
+            for index in sorted(problems):
+                key = part.rows[index][at]
+                self._refuse(part.numbers[index], problems[index], key)
+            good = [i for i in range(len(part.rows)) if i not in problems]
+            part.numbers = [part.numbers[i] for i in good]
+            part.rows = [part.rows[i] for i in good]
+
+    def _begin(self) -> None:
+        """The first rows are there, and so it is known which fields the file has."""
+        fields = self._reader.fields
+        self._rules = RowRules(self._dataset, fields)
+        self._lacking = lacking(self._view, fields)
+        if Rules.of(self._dataset).over_several and len(fields) < len(self._view.writable):
+            raise FormatError(
+                f"{self._dataset.name} have rules over several fields: name all columns"
+            )
+
+    def _refuse(self, row: int, problems: Sequence[tuple[str, str]], key: str = "") -> None:
+        with self._refusing:  # rows are parsed in a thread
+            self._report.refused += 1
+            for path, description in problems:
+                self._report.add(RowProblem(row, key, path, description))
+
+    def _bad_rows(self) -> ImportRowInvalid:
+        total = self._report.refused
+        problems = self._report.in_order().problems[:REPORTED_ROWS]
         violations = [
-            Violation(f"rows[{b.row}].{b.field}" if b.field else f"rows[{b.row}]", b.reason)
-            for b in self._bad
+            Violation(f"rows[{p.row}].{p.field}" if p.field else f"rows[{p.row}]", p.description)
+            for p in problems
         ]
         first = violations[0]
-        raise ImportRowInvalid(
-            f"{self._bad_rows} bad rows, nothing was loaded; the first: "
-            f"{first.field}: {first.description}",
+        return ImportRowInvalid(
+            f"{total} bad rows, nothing was loaded; the first: {first.field}: {first.description}",
             violations=violations,
-            metadata={"bad_rows": str(self._bad_rows)},
+            metadata={"bad_rows": str(total)},
         )

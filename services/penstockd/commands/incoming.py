@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.elements import repeated_parser
 from penstockd.catalog.record import Codec
+from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused, checker
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.policy.view import View
@@ -22,32 +23,74 @@ MAX_KEY_BYTES = 512
 class Incoming:
     """Reads records as rows of some fields that the store takes, every value checked."""
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+    def __init__(self, view: View, fields: Sequence[Field]) -> None:
+        dataset = view.dataset
         self.fields = tuple(fields)
+        self._view = view
         self._key = dataset.key.path
+        self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
         self._checkers = [repeated_parser(f) if f.repeated else checker(f) for f in fields]
 
-    def row(self, record: Message, *, place: str = "") -> list[Any]:
-        """The row of a record.
+    def row(self, record: Message, *, whole: bool = False) -> list[Any]:
+        """The row of a record that exists, of which the fields are a part.
 
-        ``place`` names the record in violations ("customers[3]."). Raises ValueInvalid with a
-        violation for each bad value, the key included.
+        Raises ValueInvalid with a violation for each bad value, the key included. Rules over
+        several fields are looked at if the fields are the ``whole`` of what the caller may write.
         """
+        row, violations = self.values(record)
+        if not violations:
+            row = stored_row(self.fields, row)
+            problems = self._rules.row(self.fields, self._codec, row)
+            violations = [Violation(*p) for p in problems if p.path or whole]
+        if violations:
+            raise invalid(violations)
+        return row
+
+    def new_row(self, record: Message) -> list[Any]:
+        """The same of a record that is new, so that what is not given must be right, too."""
+        row = self.row(record, whole=True)
+        if violations := lacking(self._view, self.fields):
+            raise invalid(violations)
+        return row
+
+    def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
+        """The canonical values of a record, rules apart, and what is wrong with them."""
         violations = []
-        row = self._codec.row(record)
+        try:
+            row = self._codec.row(record)
+        except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
+            return [], [Violation("", "holds an enum value or a time that does not exist")]
         for i, (field, check) in enumerate(zip(self.fields, self._checkers, strict=True)):
             if row[i] is not None:
                 try:
                     row[i] = check(row[i])
                 except ValueRefused as exc:
-                    violations.append(Violation(place + field.path, str(exc)))
+                    violations.append(Violation(field.path, str(exc)))
         if problem := key_problem(getattr(record, self._key)):
-            violations.insert(0, Violation(place + self._key, problem))
-        if violations:
-            first = violations[0]
-            raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
-        return stored_row(self.fields, row)
+            violations.insert(0, Violation(self._key, problem))
+        return row, violations
+
+
+def invalid(violations: Sequence[Violation]) -> ValueInvalid:
+    """The error that tells of violations, its message of the first."""
+    first = violations[0]
+    message = f"{first.field}: {first.description}" if first.field else first.description
+    return ValueInvalid(message, violations=violations)
+
+
+def lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
+    """What is wrong with new records of which only ``fields`` are given.
+
+    What the caller does not see is not named.
+    """
+    found = []
+    for problem in Rules.of(view.dataset).lacking(fields):
+        if view.field(problem.path) is not None:
+            found.append(Violation(*problem))
+        else:
+            found.append(Violation("", "lacks a value that you may not write"))
+    return list(dict.fromkeys(found))
 
 
 def check_fields(view: View, paths: Sequence[str]) -> None:
@@ -79,6 +122,14 @@ def key_problem(key: str) -> str:
     if key in (".", ".."):
         return f"may not be '{key}'"
     return ""
+
+
+def check_settable(view: View, records: Sequence[Message]) -> None:
+    """``check_fields`` of all that is set in any of many records."""
+    settable = {f.path for f in view.writable}
+    if all(f.output_only or f.path in settable for f in view.dataset.fields):
+        return
+    check_fields(view, sorted({p for r in records for p in populated(view.dataset, r)}))
 
 
 def populated(dataset: Dataset, record: Message) -> list[str]:

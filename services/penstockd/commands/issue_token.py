@@ -9,8 +9,12 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from penstockd.auth.credentials import CLIENT_SECRET
 from penstockd.commands.context import Call, Hub
+from penstockd.policy.model import Principal
+from penstockd.policy.snapshot import PolicySnapshot
 
 MAX_FORM_BYTES = 8192
+#: A token carries its scopes, and must stay well below the length that is read.
+MAX_SCOPE_BYTES = 2048
 
 
 class TokenRefused(Exception):
@@ -23,10 +27,11 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An access token and how long it lives, in seconds."""
+    """An access token, how long it lives in seconds, and what it is narrowed to if it is."""
 
     access_token: str
     expires_in: int
+    scope: str | None = None
 
 
 def issue_token(hub: Hub, call: Call, form: bytes, authorization: str | None) -> IssuedToken:
@@ -53,8 +58,24 @@ def issue_token(hub: Hub, call: Call, form: bytes, authorization: str | None) ->
         raise TokenRefused("invalid_client", "the client is unknown or its secret is wrong")
     call.entry.consumer_id = principal.consumer_id
     call.entry.credential_id = principal.credential_id
-    token = hub.tokens.issue(principal.consumer_id, principal.credential_id)
-    return IssuedToken(token, hub.tokens.lifetime)
+    hub.uses.note(principal.credential_id)
+    scopes = _scopes(call.policy, principal, values.get("scope", ""))
+    token = hub.tokens.issue(principal.consumer_id, principal.credential_id, scopes)
+    scope = None if scopes is None else " ".join(sorted(scopes))
+    return IssuedToken(token, hub.tokens.lifetime, scope)
+
+
+def _scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
+    """The scopes that were asked for; None if none were, or an empty text (RFC 6749 section 3.2).
+
+    Whether a scope that is refused is unknown, or merely out of the consumer's reach, is not said.
+    """
+    if not asked:
+        return None
+    scopes = frozenset(asked.split(" "))
+    if len(asked) > MAX_SCOPE_BYTES or not all(policy.grantable(principal, s) for s in scopes):
+        raise TokenRefused("invalid_scope", "a scope is unknown, or more than the consumer may")
+    return scopes
 
 
 def _client(values: dict[str, str], authorization: str | None) -> tuple[str, str]:

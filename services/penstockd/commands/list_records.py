@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -49,18 +51,29 @@ async def list_records(
     view = call.view(dataset, Action.READ)
     call.asked(filter=query.filter, order_by=query.order_by, fields=query.fields)
     size = page_size(query.page_size)
-    page = view.prepared(Page, query.filter, query.order_by, query.fields)
     bound = query.bound_to(call, view)
     position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    records, end = await read_page(hub, call, view, query, size, position)
+    return records, hub.page_tokens.issue(bound, end) if end is not None else ""
+
+
+async def read_page(
+    hub: Hub, call: Call, view: View, query: Query, size: int, position: Sequence[Any] | None
+) -> tuple[list[Message], tuple[Any, ...] | None]:
+    """At most ``size`` records after a position, and the last one's if there are more.
+
+    The call's entry says which they are, and what is shown of them.
+
+    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    """
+    page = view.prepared(Page, query.filter, query.order_by, query.fields)
     statement = page.statement(position)
     async with hub.database.connection() as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
-    token = ""
-    if len(rows) > size:
-        rows = rows[:size]
-        token = hub.page_tokens.issue(bound, page.position(tuple(rows[-1])))
-    call.entry.row_count = len(rows)
-    return [page.codec.message(row[: page.width]) for row in rows], token
+    end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
+    call.shows(hub, view, query.fields)
+    call.gives([row[-1] for row in rows[:size]])  # every order ends with the key
+    return [page.codec.message(row[: page.width]) for row in rows[:size]], end
 
 
 def page_size(asked: int) -> int:

@@ -1,11 +1,126 @@
-"""One task produces while another consumes, and neither outlives the other's failure."""
+"""COPY -> encoder thread -> client: each works while the others do, and none gets far ahead."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from penstockd.formats import Writer
 
 T = TypeVar("T")
+
+#: Pieces that wait for a slow client before the read from the database waits too.
+QUEUE_PIECES = 4
+#: Bytes of the database's stream that are encoded first, so that something goes out soon.
+FIRST_BYTES = 16 * 1024
+#: Bytes of it that are encoded at once after that.
+ENCODE_BYTES = 128 * 1024
+
+#: Takes the next bytes of the database's stream.
+Take = Callable[[bytes], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of the file, whole rows, and how many rows there are up to its end."""
+
+    data: bytes
+    rows: int
+
+
+class Encoder:
+    """A writer whose output is counted and hashed, and of which the first ``skip`` bytes are kept
+    back: who resumes an export has them. Used by one thread at a time.
+    """
+
+    def __init__(self, writer: Writer, skip: int = 0) -> None:
+        self.writer = writer
+        self.byte_count = 0
+        self.skip = skip
+        self._digest = hashlib.sha256()
+        self._ending: Iterator[bytes] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return self.writer.rows
+
+    @property
+    def sha256(self) -> bytes:
+        """The digest of all bytes so far, of those kept back too."""
+        return self._digest.digest()
+
+    def start(self, chunk: bytes) -> bytes:
+        """The head of the file and the rows of the first bytes of the stream."""
+        return self._counted(self.writer.head() + self.writer.feed(chunk))
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The rows of the next bytes of the stream. Raises FormatError."""
+        return self._counted(self.writer.feed(chunk))
+
+    def end(self) -> bytes | None:
+        """The next piece of the file's end, None behind the last. Raises FormatError."""
+        if self._ending is None:
+            self._ending = iter(self.writer.ending())
+        data = next(self._ending, None)
+        return None if data is None else self._counted(data)
+
+    def _counted(self, data: bytes) -> bytes:
+        # Both work outside the interpreter's lock, and here outside the event loop's thread.
+        self._digest.update(data)
+        self.byte_count += len(data)
+        if not self.skip:
+            return data
+        kept = min(self.skip, len(data))
+        self.skip -= kept
+        return data[kept:]
+
+
+async def pump(
+    read: Callable[[Take], Awaitable[None]],
+    encoder: Encoder,
+    send: Callable[[Piece], Awaitable[None]],
+) -> None:
+    """Give what ``read`` reads, encoded, to ``send``. Raises what any of the three raises.
+
+    The stream is cut at the same places at every run, however it arrives: a writer gives the same
+    bytes again.
+    """
+    encoded: asyncio.Queue[Piece | None] = asyncio.Queue(QUEUE_PIECES)
+
+    async def produce() -> None:
+        gathered, enough, encode = bytearray(), FIRST_BYTES, encoder.start
+
+        async def give(work: Callable[[bytes], bytes], size: int) -> None:
+            chunk = bytes(memoryview(gathered)[:size])
+            del gathered[:size]
+            if data := await asyncio.to_thread(work, chunk):
+                await encoded.put(Piece(data, encoder.rows))
+
+        async def take(chunk: bytes) -> None:
+            nonlocal enough, encode
+            gathered.extend(chunk)
+            while len(gathered) >= enough:
+                await give(encode, enough)
+                enough, encode = ENCODE_BYTES, encoder.feed
+
+        await read(take)
+        await give(encode, len(gathered))
+        while (data := await asyncio.to_thread(encoder.end)) is not None:
+            if data:
+                await encoded.put(Piece(data, encoder.rows))
+        await encoded.put(None)
+
+    producing = asyncio.create_task(produce())
+    try:
+        while (piece := await next_item(encoded, producing)) is not None:
+            await send(piece)
+    finally:
+        producing.cancel()
+        await asyncio.gather(producing, return_exceptions=True)
 
 
 async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:

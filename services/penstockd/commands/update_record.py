@@ -7,43 +7,94 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field
+from penstockd.catalog.rules import Rules
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.incoming import Incoming, check_fields, populated
+from penstockd.commands.incoming import Incoming, check_fields, invalid, populated
+from penstockd.commands.once import Request, record_form, write_once
 from penstockd.commands.outgoing import written_record
-from penstockd.errors import ValueInvalid, Violation
-from penstockd.policy.model import Action
+from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.policy.model import Action, Mask
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
-from penstockd.store.writer import Mode
+from penstockd.store.writer import Mode, WriteTransaction
+
+#: How often it is tried to update a record, then to create it: others may do so meanwhile.
+_TRIES = 3
 
 
 async def update_record(
-    hub: Hub, call: Call, dataset: Dataset, record: Message, mask: Sequence[str], etag: str
+    hub: Hub,
+    call: Call,
+    dataset: Dataset,
+    record: Message,
+    mask: Sequence[str],
+    etag: str,
+    request: Request,
+    *,
+    allow_missing: bool = False,
 ) -> Message:
     """Set the fields that ``mask`` names, or without one those that are set (AIP-134).
 
     An ``etag``, given beside the record or in it (AIP-154), must be the record's. Raises
-    PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound and EtagMismatch.
+    PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what
+    ``write_once`` raises.
+
+    With ``allow_missing`` the caller must be allowed to create, too: a record that is not there is
+    created of all fields that are set, whatever the mask says; unless there is an etag, which it
+    cannot have. One that is there and that the caller may not see stays as it is: RecordNotFound.
     """
-    view = call.view(dataset, Action.UPDATE)
+    actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
+    view = call.view(dataset, *actions)
     key = getattr(record, dataset.key.path)
     call.entry.record_key = key
-    call.asked(update_mask=",".join(mask))
     expected = _expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
+    call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = _fields(view, record, mask)
-    incoming = Incoming(dataset, fields)
+    incoming = Incoming(view, fields)
     row = incoming.row(record)
+    await call.will_show(hub, view)
 
-    async def write() -> Message:
-        async with hub.writer.transaction() as transaction:
-            await transaction.upsert(
-                dataset, incoming.fields, [row], view.guard, mode=Mode.UPDATE, etag=expected
-            )
-            updated = await written_record(transaction, view, key)
-            await call.audit_within(transaction, 1)
-        return updated
+    async def update(transaction: WriteTransaction) -> None:
+        await transaction.upsert(
+            dataset, incoming.fields, [row], view.guard, mode=Mode.UPDATE, etag=expected
+        )
 
-    return await hub.tasks.run(write())
+    async def create(transaction: WriteTransaction) -> None:
+        check_fields(view, populated(dataset, record))
+        whole = Incoming(view, view.writable)
+        new = whole.new_row(record)
+        await transaction.upsert(dataset, whole.fields, [new], view.guard, mode=Mode.CREATE)
+
+    async def update_or_create(transaction: WriteTransaction) -> None:
+        for _ in range(_TRIES):
+            for attempt, otherwise in ((update, RecordNotFound), (create, RecordExists)):
+                try:
+                    await attempt(transaction)
+                except otherwise:
+                    continue
+                return
+            # Another writer has just created it, or it is out of the caller's sight.
+        await update(transaction)
+
+    async def work(transaction: WriteTransaction) -> tuple[Message, int]:
+        await (update_or_create if allow_missing and not expected else update)(transaction)
+        if Rules.of(dataset).over_several:
+            await _check_whole(transaction, view, key, fields)
+        return await written_record(transaction, view, key), 1
+
+    return await write_once(hub, call, request, record_form(dataset, view, key), work)
+
+
+async def _check_whole(
+    transaction: WriteTransaction, view: View, key: str, fields: Sequence[Field]
+) -> None:
+    """Judge the record that came out by the rules over several fields: as much of it as the caller
+    sees in the clear, or they would tell of the rest. Raises ValueInvalid."""
+    clear = [f.path for f in view.fields() if view.mask(f) is Mask.CLEAR]
+    record = await written_record(transaction, view, key, fields=",".join(clear))
+    given = [f.path for f in fields]
+    if problems := Rules.of(view.dataset).message(record, given):
+        raise invalid([Violation(*p) for p in problems])
 
 
 def _fields(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:

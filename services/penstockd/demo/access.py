@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, Credentials
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.policy.admin import put_consumer, put_role
-from penstockd.policy.model import Action, Grant, Mask, Permission
-from penstockd.store.database import Connection
+from penstockd.policy.admin import put_consumer, put_role, read_role
+from penstockd.policy.checks import check_consumer, checked_role, draft_of
+from penstockd.policy.history import Author, change
+from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
+from penstockd.store.database import Database
+from penstockd.store.tables import Tables
 
 CONSUMERS = {
     "admin": "Platform administration",
@@ -28,28 +31,42 @@ _NO_PERSONS = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 
 
 async def put_demo_access(
-    connection: Connection, credentials: Credentials, catalog: Catalog
+    database: Database, credentials: Credentials, catalog: Catalog
 ) -> dict[str, dict[str, str]]:
     """Create roles and consumers, and issue new credentials; returns them by consumer."""
-    roles = {"admin": _admin(catalog), "crm": _crm(), "bi": _bi()}
+    tables, roles = Tables(catalog), {r.role_id: r for r in demo_roles(catalog)}
     issued = {}
-    for name, title in CONSUMERS.items():
-        permissions = Permission if name == "admin" else ()
-        await put_role(connection, name, title, roles[name], permissions)
-        await put_consumer(connection, name, title, [name])
-        issued[name] = {
-            "client_id": name,
-            "client_secret": await credentials.issue(connection, name, CLIENT_SECRET),
-            "api_key": await credentials.issue(connection, name, API_KEY),
-        }
+    async with change(database, Author("", "", "demo")) as under_way:
+        for role in roles.values():
+            await put_role(under_way.connection, checked_role(draft_of(role), catalog, tables))
+        for name, title in CONSUMERS.items():
+            consumer = Consumer(name, True, frozenset({name}), title=title)
+            check_consumer(consumer, roles)
+            await put_consumer(under_way.connection, consumer)
+            secrets = {
+                kind: (await credentials.issue(under_way.connection, name, kind)).secret
+                for kind in (CLIENT_SECRET, API_KEY)
+            }
+            issued[name] = {"client_id": name, **secrets}
     return issued
 
 
-async def cover_new_datasets(connection: Connection, catalog: Catalog) -> None:
+async def cover_new_datasets(database: Database, catalog: Catalog) -> None:
     """Let the administrator do all with datasets that the model did not have before."""
-    rows = await connection.fetch("SELECT dataset FROM hub.grant WHERE role_id = 'admin'")
-    if not {d.name for d in catalog} <= {row[0] for row in rows}:
-        await put_role(connection, "admin", CONSUMERS["admin"], _admin(catalog), Permission)
+    async with database.connection() as connection:
+        role = await read_role(connection, "admin")
+    known = {g.dataset for g in role.grants} if role is not None else set()
+    if not {d.name for d in catalog} <= known:
+        admin = next(r for r in demo_roles(catalog) if r.role_id == "admin")
+        async with change(database, Author("", "", "datasets are new")) as under_way:
+            await put_role(under_way.connection, admin)
+
+
+def demo_roles(catalog: Catalog) -> Iterator[Role]:
+    """The roles, each named like the consumer that has it."""
+    yield Role("admin", CONSUMERS["admin"], tuple(_admin(catalog)), frozenset(Permission))
+    yield Role("crm", CONSUMERS["crm"], tuple(_crm()))
+    yield Role("bi", CONSUMERS["bi"], tuple(_bi()))
 
 
 def _admin(catalog: Catalog) -> Iterator[Grant]:
@@ -65,7 +82,10 @@ def _crm() -> Iterator[Grant]:
 def _bi() -> Iterator[Grant]:
     masks = {"email": Mask.PARTIAL, "credit_limit": Mask.NULL}
     yield Grant("bi", "customers", _READ, _NO_PERSONS, masks, "status = ACTIVE")
-    for dataset in ("contacts", "orders", "interactions"):
-        rule = "customer.status = ACTIVE"
-        yield Grant("bi", dataset, _READ, _NO_PERSONS, {"email": Mask.PARTIAL}, rule)
+    yield Grant("bi", "contacts", _READ, _NO_PERSONS, {"email": Mask.PARTIAL}, _OF_ACTIVE)
+    for dataset in ("orders", "interactions"):
+        yield Grant("bi", dataset, _READ, _NO_PERSONS, {}, _OF_ACTIVE)
     yield Grant("bi", "products", _READ, _NO_PERSONS, {})
+
+
+_OF_ACTIVE = "customer.status = ACTIVE"

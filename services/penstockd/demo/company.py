@@ -20,14 +20,22 @@ from penstockd.store.database import Database
 class Demo:
     """The demo company of ``customers`` customers in one data folder.
 
+    It is loaded through ``door``, by default the ``url`` that users are told.
+
     ``demo.json`` in the folder, readable by its owner only, holds the URL and the consumers'
     credentials; ``demo.loaded`` how many customers are there.
     """
 
     def __init__(
-        self, folder: Path, url: str, customers: int, catalog: Catalog, credentials: Credentials
+        self,
+        folder: Path,
+        url: str,
+        customers: int,
+        catalog: Catalog,
+        credentials: Credentials,
+        door: str | None = None,
     ) -> None:
-        self._url, self._customers = url, customers
+        self._url, self._door, self._customers = url, door or url, customers
         self._catalog, self._credentials = catalog, credentials
         self._file, self._loaded = folder / "demo.json", folder / "demo.loaded"
 
@@ -36,19 +44,19 @@ class Demo:
         database = Database(database_url, size=1)
         await database.open()
         try:
-            async with database.transaction() as connection:
+            async with database.connection() as connection:
                 known = await connection.fetchval(
                     "SELECT count(*) FROM hub.consumer WHERE consumer_id = ANY($1)",
                     ["admin", "crm", "bi"],
                 )
-                document = self._read()
-                if known < 3 or document is None:
-                    consumers = await put_demo_access(connection, self._credentials, self._catalog)
-                    self._loaded.unlink(missing_ok=True)
-                else:
-                    consumers = document["consumers"]
-                    await cover_new_datasets(connection, self._catalog)
-                self._write({"url": self._url, "consumers": consumers})
+            document = self._read()
+            if known < 3 or document is None:
+                consumers = await put_demo_access(database, self._credentials, self._catalog)
+                self._loaded.unlink(missing_ok=True)
+            else:
+                consumers = document["consumers"]
+                await cover_new_datasets(database, self._catalog)
+            self._write({"url": self._url, "consumers": consumers})
         finally:
             await database.close()
 
@@ -80,9 +88,7 @@ class Demo:
         document = self._read()
         assert document is not None, "prepare() wrote it"
         admin = document["consumers"]["admin"]
-        with Client(
-            self._url, client_id=admin["client_id"], client_secret=admin["client_secret"]
-        ) as client:
+        with Client(self._door, api_key=admin["api_key"]) as client:
             if not self._loaded.exists() or int(self._loaded.read_text()) < self._customers:
                 for dataset in DATASETS:
                     client.dataset(dataset).import_(generate(dataset, self._customers), "CSV")

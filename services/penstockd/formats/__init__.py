@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from penstockd.catalog.model import Dataset, Field
-from penstockd.errors import FormatUnknown
+from penstockd.errors import FormatUnknown, ValueInvalid, Violation
+from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
+from penstockd.formats.columns import ArrowWriter
+from penstockd.formats.columns import arrow as _arrow
+from penstockd.formats.compression import Unpacker, compressed
+from penstockd.formats.compression import compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.errors import FormatError
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
-from penstockd.formats.kernel import warm
+from penstockd.formats.kernel import warm as _warm_kernel
+from penstockd.formats.parquet import ParquetWriter
 from penstockd.formats.reading import BadRow, Batch, Reader
-from penstockd.formats.writing import CsvWriter, JsonWriter, NdjsonWriter, Writer, XmlWriter
+from penstockd.formats.writing import (
+    CsvWriter,
+    JsonWriter,
+    NdjsonWriter,
+    SafeCsvWriter,
+    Writer,
+    XmlWriter,
+)
+from penstockd.formats.xlsx import XlsxWriter
+from penstockd.formats.xml_reader import XmlReader
 
 __all__ = [
     "READERS",
@@ -33,12 +49,20 @@ WRITERS: dict[str, type[Writer]] = {
     "NDJSON": NdjsonWriter,
     "CSV": CsvWriter,
     "XML": XmlWriter,
+    "PARQUET": ParquetWriter,
+    "ARROW": ArrowWriter,
+    "XLSX": XlsxWriter,
 }
 READERS: dict[str, type[Reader]] = {
     "JSON": JsonReader,
     "NDJSON": NdjsonReader,
     "CSV": CsvReader,
+    "XML": XmlReader,
+    "PARQUET": ParquetReader,
+    "ARROW": ArrowReader,
 }
+#: What writes the cells of a spreadsheet so that none is run as a formula.
+_SAFE: dict[str, type[Writer]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}
 _MEDIA = {
     "application/json": "JSON",
     "application/x-ndjson": "NDJSON",
@@ -47,17 +71,56 @@ _MEDIA = {
     "text/csv": "CSV",
     "application/xml": "XML",
     "text/xml": "XML",
+    "application/vnd.apache.parquet": "PARQUET",
+    "application/x-parquet": "PARQUET",
+    "application/vnd.apache.arrow.stream": "ARROW",
+    "application/vnd.apache.arrow.file": "ARROW",
+    XlsxWriter.content_type: "XLSX",
 }
 
 
-def writer(name: str, dataset: Dataset, fields: Sequence[Field]) -> Writer:
-    """A writer of the format for one export of ``fields``; FormatUnknown if there is none."""
-    return WRITERS[_known(name, WRITERS)](dataset, fields)
+def writer(
+    name: str,
+    dataset: Dataset,
+    fields: Sequence[Field],
+    *,
+    compression: str = "",
+    spreadsheet_safe: bool = False,
+) -> Writer:
+    """A writer of the format for one export of ``fields``; FormatUnknown if there is none.
+
+    ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
+    a spreadsheet would run as a formula; XLSX holds none anyway. ValueInvalid for another
+    compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens.
+    """
+    known = _known(name, WRITERS)
+    if spreadsheet_safe and known not in _SAFE:
+        reason = f"is for {' and '.join(_SAFE)} alone"
+        violation = Violation("spreadsheet_safe", reason)
+        raise ValueInvalid(f"spreadsheet_safe {reason}", violations=[violation])
+    kind = _SAFE[known] if spreadsheet_safe else WRITERS[known]
+    return compressed(kind(dataset, fields), compression)
 
 
-def reader(name: str, dataset: Dataset, fields: Sequence[Field]) -> Reader:
-    """A reader of the format for one file that may hold ``fields``; FormatUnknown if none."""
-    return READERS[_known(name, READERS)](dataset, fields)
+def reader(
+    name: str, dataset: Dataset, fields: Sequence[Field], *, compression: str = ""
+) -> Reader:
+    """A reader of the format for one file that may hold ``fields``; FormatUnknown if none.
+
+    ``compression`` is GZIP, ZSTD or "", in any case; "" leaves it to the file's first bytes.
+    ValueInvalid for another one.
+    """
+    by = _compression(compression)
+    made = READERS[_known(name, READERS)](dataset, fields)
+    made.unpacker = Unpacker(by)
+    return made
+
+
+def warm() -> None:
+    """Makes ready what the first export or import would wait for: the kernel now, and Arrow, which
+    takes half a second to load, in a thread."""
+    _warm_kernel()
+    threading.Thread(target=_arrow, name="arrow", daemon=True).start()
 
 
 def pick(format: str, accept: str | None) -> str:

@@ -14,10 +14,14 @@ from dataclasses import field as member
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from penstockd.catalog.checks import FieldRules
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.rules import Rules
 from penstockd.catalog.wire import column_encoder, tag_of
+from penstockd.formats.conditions import KernelRule, kernel_rules
 from penstockd.store.fresh import ENTRY_COLUMNS
 from penstockd.store.rows import Defaults
 from penstockd.store.writer import Operation
@@ -52,6 +56,8 @@ _MOST_COLUMNS, _MOST_DEPTH = 10_000, 16  # load.c
 _PER_OP = 64
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = struct.pack(">i", -1)
+#: When a column must not be NULL: unless its nested message is present; if it is; whichever.
+_ABSENT, _WITHIN, _ALWAYS = 1, 2, 3
 
 
 @dataclass
@@ -60,8 +66,9 @@ class _Op:
     column: int = -1
     arg: int = 0
     extra: int = 0
-    required: bool = False
+    required: int = 0
     presence: bool = False
+    rules: Sequence[KernelRule] = ()
     literals: list[bytes] = member(default_factory=lambda: [b""] * 5)
     names: list[tuple[bytes, bytes]] = member(default_factory=list)
 
@@ -75,12 +82,13 @@ def load_plan(
 ) -> bytes | None:
     """The plan of rows whose cells are those of ``header``, written at ``time`` as ``revision``.
 
-    Cells of output-only fields are passed over. None if the dataset has fields that no writer
-    sets and the hub does not know either: then the database says what is wrong.
+    Cells of output-only fields are passed over. What comes out meets the rules of the model. None
+    if these are not for the kernel, or if the dataset has fields that no writer sets and the hub
+    does not know either: then the database says what is wrong.
     """
     stamps = {"create_time": time, "update_time": time, "etag": revision}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
-    if len(header) > _MOST_COLUMNS:
+    if len(header) > _MOST_COLUMNS or Rules.of(dataset).slow:
         return None
     try:
         ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
@@ -96,6 +104,7 @@ class _Planner:
         self._columns, self._stamps = columns, stamps
         self._defaults = Defaults.of(dataset)
         self._place = {f.path: i for i, f in enumerate(dataset.fields)}
+        self._rules = Rules.of(dataset)
         self._count = 0
 
     def ops(self, message: Descriptor, fields: Sequence[Field], depth: int) -> Iterator[_Op]:
@@ -136,12 +145,15 @@ class _Planner:
         if value is None and not field.nullable:
             if op.column < 0:
                 raise _NoPlan
-            op.required = True
-        op.required |= field.key
+            op.required = _ALWAYS
+        if field.key:
+            op.required = _ALWAYS
         literals = [_column(field, value), image(value), _column(field, within), image(within)]
         op.literals = [tag_of(fd), *literals]
         if op.column >= 0:
             _reading(op, fd, field, image)
+        if rules := self._rules.by_path.get(field.path):
+            _judging(op, field, rules, value, within)
         return op
 
 
@@ -160,6 +172,27 @@ def _reading(op: _Op, fd: FieldDescriptor, field: Field, image: Callable[[Any], 
             op.code = _STRINGS
         case Kind.LIST | Kind.MAP:
             op.arg = int.from_bytes(b"[]" if field.kind is Kind.LIST else b"{}", "little")
+
+
+def _judging(op: _Op, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
+    """What the model asks of the cells of a column, and of what is in the place of no cell."""
+    nested = len(field.steps) > 1
+    default = within if nested else value
+    if field.repeated and default is not None:
+        default = orjson.loads(default)
+    if any(rules.problems(default, "")):
+        op.required |= _WITHIN if nested else _ABSENT
+    if op.column < 0:
+        return
+    if op.code == _ENUM:
+        op.names = [n for n in op.names if not any(rules.problems(n[0].decode(), ""))]
+        op.extra = len(op.names)
+        return
+    found = kernel_rules(field, rules)
+    if found is None:
+        op.code, op.arg = _OTHER, 0  # no cell of it is for the kernel
+    else:
+        op.rules = found
 
 
 def _column(field: Field, value: Any) -> bytes:
@@ -200,13 +233,17 @@ def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_Op]) -> bytes:
     words: list[int] = []
     names: list[int] = []
     text = bytearray()
-    head = 4 + 2 * 4 + 16 * len(ops)
+    head = 4 + 2 * 4 + 18 * len(ops)
     origin = 4 * (head + sum(4 * len(op.names) for op in ops))
 
     def put(literal: bytes) -> tuple[int, int]:
         at = origin + len(text)
         text.extend(literal)
         return at, len(literal)
+
+    def put_words(words: bytes) -> tuple[int, int]:
+        text.extend(bytes(-(origin + len(text)) % 4))
+        return put(words)
 
     opening = [
         struct.pack(">h", len(dataset.fields)),
@@ -221,7 +258,10 @@ def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_Op]) -> bytes:
         if op.names:
             arg = 4 * (head + len(names))
             names += itertools.chain.from_iterable((*put(n), *put(i)) for n, i in op.names)
+        packed = [rule.packed(put_words(rule.parts)[0]) for rule in op.rules]
+        rules_at, _ = put_words(b"".join(packed))
         words += [op.code, op.column, arg, op.extra, op.required, op.presence]
+        words += [rules_at, len(op.rules)]
         words += itertools.chain.from_iterable(map(put, op.literals))
     fixed = len(text) + _PER_OP * (len(ops) + 1)
     words = [width, len(ops), key, fixed, *words, *names]

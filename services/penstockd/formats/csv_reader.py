@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ _REASONS = {
     3: "has a carriage return without a line feed outside quotes",
     4: "the file ends inside a quoted cell that begins here",
 }
+_OPEN = 4
 
 
 class CsvReader(Reader):
@@ -57,7 +59,8 @@ class CsvReader(Reader):
             rows, suspect = rows - 1, True
         batch = self._batch(output, rows, suspect)
         if taken.status == MALFORMED:
-            raise FormatError(_REASONS[taken.detail], row=self.rows + 1 if self._width else 0)
+            row = self.rows + 1 if self._width else 0
+            raise FormatError(_REASONS[taken.detail], row=row, truncated=taken.detail == _OPEN)
         if final and not self._width:
             raise FormatError("the file is empty: its first line must name the columns")
         return taken.consumed, batch
@@ -166,8 +169,16 @@ class CsvReader(Reader):
                 good.append(number)
                 rows.append(found)
             else:
-                bad.append(found)
+                bad.append(replace(found, key=self._key(line)))
         return Batch(good, rows, bad)
+
+    def _key(self, line: bytes) -> str:
+        """The key of a bad row, if it can be read."""
+        cells = line.split(_CELL)
+        at = next(c.index for c in self._columns if c.field.key)
+        if at >= len(cells) or cells[at] == _NULL:
+            return ""
+        return cells[at].decode(errors="replace")
 
     def _row(self, line: bytes, number: int) -> list[Any] | BadRow:
         cells = line.split(_CELL)

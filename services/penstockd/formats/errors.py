@@ -4,9 +4,13 @@ from __future__ import annotations
 
 
 class FormatError(Exception):
-    """A file breaks its format, or a value cannot be printed; the rest cannot be read."""
+    """A file breaks its format, or a value cannot be printed; the rest cannot be read.
 
-    def __init__(self, reason: str, row: int | None = None) -> None:
+    ``truncated``: all that is wrong is that the file ends too early.
+    """
+
+    def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:
         super().__init__(reason if row is None else f"row {row}: {reason}")
         self.reason = reason
         self.row = row
+        self.truncated = truncated

@@ -17,7 +17,7 @@ from penstockd.catalog.values import (
 )
 from penstockd.formats.errors import FormatError
 from penstockd.formats.kernel import MALFORMED
-from penstockd.formats.reading import BadRow, Batch, Reader
+from penstockd.formats.reading import BadRow, Batch, Reader, check_receipt
 
 _REASONS = {
     1: "the file must hold one JSON array",
@@ -26,6 +26,7 @@ _REASONS = {
     4: "something follows the end of the array",
     5: "the file ends before the end of the array",
 }
+_UNFINISHED = 5
 
 
 class _Refused(Exception):
@@ -38,11 +39,15 @@ class _Refused(Exception):
 
 
 class NdjsonReader(Reader):
-    """One object a line; blank lines are passed over."""
+    """One object a line; blank lines are passed over. The last may be an export's receipt."""
+
+    _receipt_begins = b'{"@receipt":'
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
         self._object = _Object(self.offered, self.fields)
+        self._key_at = next((i for i, f in enumerate(self.fields) if f.key), 0)
+        self._receipt = False
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         size = len(data) if final else data.rfind(b"\n") + 1
@@ -54,6 +59,12 @@ class NdjsonReader(Reader):
         for line in lines:
             if not line or line.isspace():
                 continue
+            if self._receipt:
+                raise FormatError("something follows the receipt")
+            if line.startswith(self._receipt_begins):
+                self._receipt = True
+                check_receipt(line.rstrip()[len(self._receipt_begins) : -1], self.rows)
+                continue
             self.rows += 1
             row: list[Any] = [None] * width
             try:
@@ -61,7 +72,8 @@ class NdjsonReader(Reader):
             except ValueRefused as refused:
                 bad.append(BadRow(self.rows, "", refused.reason))
             except _Refused as refused:
-                bad.append(BadRow(self.rows, refused.path, refused.reason))
+                key = row[self._key_at]
+                bad.append(BadRow(self.rows, refused.path, refused.reason, key or ""))
             else:
                 numbers.append(self.rows)
                 rows.append(row)
@@ -71,12 +83,15 @@ class NdjsonReader(Reader):
 class JsonReader(NdjsonReader):
     """One array of objects, however it is laid out."""
 
+    _receipt_begins = b"\n"  # there is none in an array
     _state = 0  # split.c
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         taken = self._kernel.split_json(data, final, self._state)
         if taken.status == MALFORMED:
-            raise FormatError(_REASONS[taken.detail], row=self.rows + taken.rows + 1)
+            row = self.rows + taken.rows + 1
+            truncated = taken.detail == _UNFINISHED
+            raise FormatError(_REASONS[taken.detail], row=row, truncated=truncated)
         self._state = taken.detail
         return taken.consumed, self._batch(taken.output.split(b"\n"))
 

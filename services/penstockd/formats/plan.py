@@ -2,6 +2,9 @@
 
 A plan is a block of little-endian int32 (``Plan`` and ``Op`` of ``kernel/encode.c``) followed by
 the shapes of repeated fields and the literals, addressed by their offset in the block.
+
+The kernel keeps the keys of the rows (``keys``), so that the database always sends them: where the
+fields lack the key, it is a column before theirs, which is not printed.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import Dataset, Field, Kind
 
-CSV, JSON, XML = range(3)
+CSV, JSON, XML, SAFE_CSV, SHEET = range(5)
 _GROUP, _LITERAL = 0, 1
 _CODES = {
     Kind.STRING: 2,
@@ -35,6 +38,7 @@ _CODES = {
     Kind.LIST: 11,
     Kind.MAP: 11,
 }
+_PASSED = 12
 _BARE = {Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP}
 _SCALAR, _LIST, _MAP, _MESSAGE = range(4)  # shapes
 _TIMESTAMP = "google.protobuf.Timestamp"
@@ -56,13 +60,25 @@ class _Builder:
 
     format: int
     columns: int = 0
+    key: int = 0
     ops: list[_Op] = field(default_factory=list)
     shapes: list[list[int | bytes | tuple[int]]] = field(default_factory=list)
     known: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, format: int, fields: Sequence[Field]) -> _Builder:
+        """A plan that has no operation yet but to pass over the key, if ``fields`` lack it."""
+        found = cls(format)
+        if lacks_key(fields):
+            found.ops.append(_Op(_PASSED))
+            found.columns = 1
+        return found
+
     def leaf(self, column: Field, before: bytes, after: bytes, null: bytes) -> None:
         shape = self.shape_of(column) if self.format == XML and column.repeated else 0
         self.ops.append(_Op(_CODES[column.kind], before, after, null, self.columns, shape))
+        if column.key:
+            self.key = self.columns
         self.columns += 1
 
     def group(self, before: bytes, null: bytes) -> _Op:
@@ -105,7 +121,7 @@ class _Builder:
         return self.add([_MAP if is_map else _LIST, (node,)]) if fd.is_repeated else node
 
     def pack(self, opening: bytes, closing: bytes) -> bytes:
-        head = 8 + 9 * len(self.ops)
+        head = 9 + 9 * len(self.ops)
         # a bytes item of a shape takes two words: offset and length
         sizes = [sum(2 if isinstance(i, bytes) else 1 for i in s) for s in self.shapes]
         places = [4 * (head + n) for n in itertools.accumulate(sizes, initial=0)]
@@ -128,29 +144,45 @@ class _Builder:
                 words += put(item)
             else:
                 words.append(places[item[0]] if isinstance(item, tuple) else item)
-        words = [self.format, len(self.ops), self.columns, total, *words]
+        words = [self.format, len(self.ops), self.columns, total, self.key, *words]
         return struct.pack(f"<{len(words)}i", *words) + bytes(text)
 
 
-def csv_plan(fields: Sequence[Field]) -> bytes:
-    """The plan of CSV lines; a NULL is a bare empty cell, an empty string is quoted."""
-    plan = _Builder(CSV)
+def lacks_key(fields: Sequence[Field]) -> bool:
+    """Whether the key is not among the fields, and so must be read beside them."""
+    return not any(f.key for f in fields)
+
+
+def csv_plan(fields: Sequence[Field], *, safe: bool = False) -> bytes:
+    """The plan of CSV lines; a NULL is a bare empty cell, an empty string is quoted.
+
+    ``safe``: cells of text that a spreadsheet would run are disarmed by an apostrophe.
+    """
+    plan = _Builder.of(SAFE_CSV if safe else CSV, fields)
     for i, column in enumerate(fields):
         comma = b"," if i else b""
         plan.leaf(column, comma, b"", comma)
     return plan.pack(b"", b"\n")
 
 
+def sheet_plan(fields: Sequence[Field]) -> bytes:
+    """The plan of rows of an XLSX sheet; the kernel prints whole cells, a NULL is an empty one."""
+    plan = _Builder.of(SHEET, fields)
+    for column in fields:
+        plan.leaf(column, b"", b"", b"<c/>")
+    return plan.pack(b"<row>", b"</row>")
+
+
 def json_plan(fields: Sequence[Field], opening: bytes, closing: bytes) -> bytes:
     """The plan of one proto JSON object a row, between ``opening`` and ``closing``."""
-    plan = _Builder(JSON)
+    plan = _Builder.of(JSON, fields)
     _json_members(plan, fields, 0)
     return plan.pack(opening + b"{", b"}" + closing)
 
 
 def xml_plan(dataset: Dataset, fields: Sequence[Field]) -> bytes:
     """The plan of one element a row, named for the dataset's record."""
-    plan = _Builder(XML)
+    plan = _Builder.of(XML, fields)
     _xml_members(plan, fields, 0)
     name = dataset.singular.encode()
     return plan.pack(b"<%s>" % name, b"</%s>\n" % name)

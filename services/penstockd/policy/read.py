@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column, select
 
 from penstockd.catalog import Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile, parse, parse_fields
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
+
+#: The settings that hold the bounds of a range of keys (see ``Export.copy_range``).
+LOWER, UPPER = "penstock.lower", "penstock.upper"
 
 
 class Get:
@@ -74,6 +77,7 @@ class Export:
         order_by: str,
     ) -> None:
         self._order = OrderBy.parse(order_by, view, view.dataset.key)
+        self._key = view.key_column
         condition = compile(parse(filter), view) if filter.strip() else None
         labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
         self._rows = view.narrow(labelled, condition)
@@ -85,6 +89,26 @@ class Export:
         statement = self._from(self._rows, after)
         return compile_for_copy(statement.limit(_whole(limit)) if limit else statement)
 
+    @property
+    def splittable(self) -> bool:
+        """Whether ranges of keys, one after the other, are the whole in its order."""
+        first = self._order.sorts[0]
+        return len(self._order.sorts) == 1 and not first.descending
+
+    def copy_range(self, *, last: bool) -> tuple[str, Mapping[str, str]]:
+        """As ``copy``, of the keys from setting LOWER up to UPPER, which does not belong to them;
+        of the ``last`` range there is no UPPER. The settings that are returned hold neither."""
+        statement = self._rows.where(self._key >= _setting(LOWER))
+        if not last:
+            statement = statement.where(self._key < _setting(UPPER))
+        return compile_for_copy(statement.order_by(*self._order.columns()))
+
+    def step(self, keys: int) -> Statement:
+        """The key that stands so many keys behind key ``after``, whoever may see those between."""
+        after = self._key >= bindparam("after", type_=Text())
+        statement = select(self._key).where(after).order_by(self._key)
+        return compile_statement(statement.offset(_whole(keys)).limit(_whole(1)))
+
     def end(self, limit: int, after: Sequence[Any] | None = None) -> Statement:
         """The position of row ``limit``, and that of the row after it if there is one."""
         statement = self._from(self._ends, after)
@@ -94,6 +118,11 @@ class Export:
         if after is not None:
             statement = statement.where(self._order.after(after))
         return statement.order_by(*self._order.columns())
+
+
+def _setting(name: str) -> ColumnElement[str]:
+    """A setting's value, read once a statement."""
+    return literal_column(f"(SELECT current_setting('{name}'))", Text())
 
 
 def _whole(number: int) -> ColumnElement[Any]:

@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import structlog
 
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.errors import DatabaseUnavailable, PermissionDenied, Refused
+from penstockd.errors import DatabaseUnavailable, PermissionDenied, PolicyStale
 from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Permission, Principal
-from penstockd.policy.view import View
-from penstockd.store.database import Connection, Database
+from penstockd.policy.scopes import actions_in, known
+from penstockd.policy.view import Reads, View
+from penstockd.query import FilterError, parse_rule
+from penstockd.store.database import Connection, Database, translated
 from penstockd.store.tables import Tables
 
 #: How often the revision is checked when no announcement arrives, in seconds.
 POLL_INTERVAL = 1.0
+#: How long the store may take to tell it, in seconds.
+READ_TIMEOUT = 5.0
+#: Without news for so many seconds, calls are refused.
+STALE_AFTER = 60
+#: Where the store announces changes (see the migrations).
+CHANNEL = "penstock_policy"
+#: How many Views a snapshot keeps, and how many answers to what roles and scopes allow.
+MAX_VIEWS = 4096
 
 _log = structlog.get_logger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What roles and scopes allow on one dataset: grants, actions, and the claims that decide."""
+
+    grants: tuple[Grant, ...]
+    actions: frozenset[Action]
+    claims: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PolicySnapshot:
-    """Consumers, credentials, roles and grants at one revision, and the Views made of them."""
+    """Consumers, credentials, roles and grants at one revision, and the Views made of them.
+
+    ``credentials`` holds the issuers outside the hub too, under the names that the audit has for
+    them ("issuer:entra"): with a token of one of them a caller has proven itself as well.
+
+    A View is made once for all callers to whom the same roles, scopes and values of claims give
+    the same, and found by a look into a dictionary from then on.
+    """
 
     revision: int
     consumers: Mapping[str, Consumer]
@@ -34,21 +67,38 @@ class PolicySnapshot:
     catalog: Catalog
     tables: Tables
     mask_key: bytes
-    _views: dict[tuple[frozenset[str], str], View] = field(default_factory=dict)
+    _accesses: OrderedDict[Any, Access | None] = field(default_factory=OrderedDict)
+    _views: OrderedDict[Any, View] = field(default_factory=OrderedDict)
+    _reads: Reads = field(default_factory=OrderedDict)
 
-    def view(self, principal: Principal, dataset: str, action: Action) -> View:
-        """The principal's View of a dataset.
+    def view(self, principal: Principal, dataset: str, *actions: Action) -> View:
+        """The principal's View of a dataset for actions, all of which it must be allowed.
 
         Raises PermissionDenied, with the same text whether the dataset exists or not, if no grant
-        allows the action.
+        allows one of them, or the scopes of the principal's token leave it out.
         """
-        view = self.visible(principal, dataset)
-        if view is None or not view.allows(action):
-            raise PermissionDenied(f"you may not {action.value} {dataset}")
-        return view
+        access = self._access(principal, dataset)
+        for action in actions:
+            if access is None or action not in access.actions:
+                raise PermissionDenied(f"you may not {action.value} {dataset}")
+        assert access is not None, "a View is for one action at least"
+        return self._view(principal, dataset, access, actions)
+
+    def visible(self, principal: Principal, dataset: str) -> View | None:
+        """What the principal is shown of a dataset: its View for reading, if it may read.
+
+        None if it may do nothing with the dataset.
+        """
+        access = self._access(principal, dataset)
+        if access is None:
+            return None
+        on = (Action.READ,) if Action.READ in access.actions else ()
+        return self._view(principal, dataset, access, on)
 
     def permits(self, principal: Principal, permission: Permission) -> bool:
-        """Whether any role of the principal has the permission on the hub itself."""
+        """Whether a role of the principal has the permission on the hub itself, and its scopes."""
+        if principal.scopes is not None and permission.value not in principal.scopes:
+            return False
         return any(permission in self.permissions.get(r, ()) for r in principal.roles)
 
     def require(self, principal: Principal, permission: Permission) -> None:
@@ -56,29 +106,77 @@ class PolicySnapshot:
         if not self.permits(principal, permission):
             raise PermissionDenied(f"you need the permission {permission.value}")
 
-    def visible(self, principal: Principal, dataset: str) -> View | None:
-        """The principal's View of a dataset, None if it has no grant on it."""
-        cached = self._views.get((principal.roles, dataset))
-        if cached is not None:
-            return cached
-        grants = [
-            g
+    def grantable(self, principal: Principal, scope: str) -> bool:
+        """Whether a token of the principal may carry the scope: it would leave something."""
+        if not known(scope, self.catalog):
+            return False
+        narrowed = replace(principal, scopes=frozenset({scope}))
+        return any(self.permits(narrowed, p) for p in Permission) or any(
+            self._access(narrowed, d.name) is not None for d in self.catalog
+        )
+
+    def _access(self, principal: Principal, dataset: str) -> Access | None:
+        key = (principal.roles, principal.scopes, dataset)
+        try:
+            access = self._accesses[key]
+            self._accesses.move_to_end(key)
+        except KeyError:
+            access = _remember(self._accesses, key, self._judge(principal, dataset))
+        return access
+
+    def _judge(self, principal: Principal, dataset: str) -> Access | None:
+        left = frozenset(Action)
+        if principal.scopes is not None:
+            left = actions_in(principal.scopes, dataset)
+        grants = tuple(
+            g if g.actions <= left else replace(g, actions=g.actions & left)
             for role in sorted(principal.roles)
             for g in self.grants.get(role, ())
-            if g.dataset == dataset
-        ]
+            if g.dataset == dataset and g.actions & left
+        )
         if not grants or dataset not in self.catalog:
             return None
-        view = View(
+        claims = {name for g in grants for name in _claims_of(g)}
+        actions = frozenset[Action]().union(*(g.actions for g in grants))
+        return Access(grants, actions, tuple(sorted(claims)))
+
+    def _view(
+        self, principal: Principal, dataset: str, access: Access, on: tuple[Action, ...]
+    ) -> View:
+        values = tuple([principal.claims.get(name, ()) for name in access.claims])
+        key = (principal.roles, principal.scopes, dataset, on, values)
+        view = self._views.get(key)
+        if view is not None:
+            self._views.move_to_end(key)
+            return view
+        made = View(
             self.catalog[dataset],
             self.catalog,
             self.tables,
-            grants,
+            access.grants,
             revision=self.revision,
             mask_key=self.mask_key,
+            on=on,
+            claims=dict(zip(access.claims, values, strict=True)),
+            reads=self._reads,
         )
-        self._views[principal.roles, dataset] = view
-        return view
+        return _remember(self._views, key, made)
+
+
+def _remember(memory: OrderedDict[K, V], key: K, value: V) -> V:
+    """Keep what was made, and let go of what was not asked for in the longest time."""
+    memory[key] = value
+    if len(memory) > MAX_VIEWS:
+        memory.popitem(last=False)
+    return value
+
+
+def _claims_of(grant: Grant) -> tuple[str, ...]:
+    """The claims that a grant's row filter uses; none of one that cannot be read."""
+    try:
+        return parse_rule(grant.row_filter).claims
+    except FilterError:
+        return ()
 
 
 _CONSUMERS = """
@@ -89,6 +187,7 @@ GROUP BY c.consumer_id
 _CREDENTIALS = """
 SELECT credential_id, consumer_id, kind, digest, expire_time, revoked FROM hub.credential
 """
+_ISSUERS = "SELECT issuer_id, active FROM hub.issuer"
 _PERMISSIONS = "SELECT role_id, permissions FROM hub.role"
 _GRANTS = """
 SELECT role_id, dataset, actions, class_masks, field_masks, row_filter FROM hub.grant
@@ -105,11 +204,15 @@ async def load_policy(
             row[0],
             row[1],
             frozenset(row[2]),
-            {name: tuple(values) for name, values in orjson.loads(row[3]).items()},
+            {name: _values(given) for name, given in orjson.loads(row[3]).items()},
         )
         for row in await connection.fetch(_CONSUMERS)
     }
     credentials = {row[0]: Credential(*row) for row in await connection.fetch(_CREDENTIALS)}
+    for issuer_id, active in await connection.fetch(_ISSUERS):
+        name = f"issuer:{issuer_id}"
+        # No secret has an empty digest: nobody can prove itself with this one.
+        credentials[name] = Credential(name, "", "issuer", b"", None, not active)
     grants: dict[str, tuple[Grant, ...]] = {}
     for role, dataset, actions, classes, fields, row_filter in await connection.fetch(_GRANTS):
         grant = Grant(
@@ -130,38 +233,127 @@ async def load_policy(
     )
 
 
+def _values(claim: str | list[str]) -> tuple[str, ...]:
+    """The values of a claim: one, or a list of them."""
+    return (claim,) if isinstance(claim, str) else tuple(claim)
+
+
+class Companion(Protocol):
+    """What is read and followed together with the policy: who is trusted to say who calls."""
+
+    revision: int
+
+    async def read(self, connection: Connection) -> None:
+        """Read all of it anew, in the transaction of the connection."""
+        ...
+
+
+_REVISIONS = "SELECT p.revision, t.revision FROM hub.policy AS p, hub.trust AS t"
+
+
 class Policy:
-    """The current snapshot, kept up to date by announcement and by polling the revision."""
+    """The current snapshot, kept up to date by announcement and by polling the revision.
+
+    It reads on a connection of its own, so that calls which hold all the others do not make it
+    miss a revocation.
+    """
 
     def __init__(
-        self, database: Database, catalog: Catalog, tables: Tables, mask_key: bytes
+        self,
+        database: Database,
+        catalog: Catalog,
+        tables: Tables,
+        mask_key: bytes,
+        *,
+        companion: Companion | None = None,
+        stale_after: float = STALE_AFTER,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._catalog, self._tables = database, catalog, tables
-        self._mask_key = mask_key
-        self._current: PolicySnapshot | None = None
+        self._mask_key, self._companion = mask_key, companion
+        self._stale_after, self._clock = stale_after, clock
+        self._newest: PolicySnapshot | None = None
+        self._confirmed = 0.0
+        self._connection: Connection | None = None
+        self._reading = asyncio.Lock()
+        self._announced = asyncio.Event()
+
+    @property
+    def newest(self) -> PolicySnapshot:
+        """The newest snapshot this process has, however old.
+
+        Raises DatabaseUnavailable before the first.
+        """
+        if self._newest is None:
+            raise DatabaseUnavailable("the policy has not been read yet")
+        return self._newest
 
     @property
     def current(self) -> PolicySnapshot:
-        """The newest snapshot this process has. Raises DatabaseUnavailable before the first."""
-        if self._current is None:
-            raise DatabaseUnavailable("the policy has not been read yet")
-        return self._current
+        """The newest snapshot, to judge calls by.
+
+        Raises PolicyStale if the store has not confirmed it for STALE_AFTER seconds: what has
+        been revoked since is not known. Raises DatabaseUnavailable before the first.
+        """
+        if self._clock() - self._confirmed > self._stale_after:
+            raise PolicyStale("access cannot be judged: its rules could not be read; try again")
+        return self.newest
 
     async def refresh(self) -> None:
         """Read the policy anew if its revision changed. Raises DatabaseUnavailable."""
-        async with self._database.snapshot() as connection:
-            revision = await connection.fetchval("SELECT revision FROM hub.policy")
-            if self._current is None or revision != self._current.revision:
-                self._current = await load_policy(
-                    connection, self._catalog, self._tables, self._mask_key
-                )
-                _log.info("policy_loaded", revision=revision)
+        async with self._reading:
+            asked = self._clock()
+            try:
+                with translated():
+                    async with asyncio.timeout(READ_TIMEOUT):
+                        await self._read(await self._connected())
+            except BaseException:
+                self.close()
+                raise
+            self._confirmed = asked
 
     async def follow(self) -> None:
         """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store."""
         while True:
-            await asyncio.sleep(POLL_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
+            self._announced.clear()
             try:
                 await self.refresh()
-            except (DatabaseUnavailable, Refused) as exc:
+            except DatabaseUnavailable as exc:
                 _log.warning("policy_refresh_failed", error=str(exc))
+            except Exception:
+                # Whatever it is, giving up would be worse; without success calls are refused.
+                _log.exception("policy_refresh_failed")
+
+    def close(self) -> None:
+        """Drop the connection; the next refresh makes another."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect()
+            await self._connection.add_listener(CHANNEL, self._on_announcement)
+        return self._connection
+
+    def _on_announcement(self, *_: object) -> None:
+        self._announced.set()
+
+    async def _read(self, connection: Connection) -> None:
+        row = await connection.fetchrow(_REVISIONS)
+        assert row is not None, "the migrations have put one row into each"
+        policy_changed = self._newest is None or row[0] != self._newest.revision
+        trust_changed = self._companion is not None and row[1] != self._companion.revision
+        if not policy_changed and not trust_changed:
+            return
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            if self._companion is not None and trust_changed:
+                await self._companion.read(connection)
+                _log.info("trust_loaded", revision=self._companion.revision)
+            if policy_changed:
+                self._newest = await load_policy(
+                    connection, self._catalog, self._tables, self._mask_key
+                )
+                _log.info("policy_loaded", revision=self._newest.revision)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -22,25 +23,32 @@ from sqlalchemy import (
     bindparam,
     cast,
     exists,
+    false,
     func,
     literal_column,
+    not_,
     or_,
     select,
     true,
 )
 
 from penstockd.catalog import Catalog, Dataset, Field
-from penstockd.policy.masks import fits, masked
+from penstockd.policy.decision import FieldDecision, decide
+from penstockd.policy.masks import masked
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.query import Names, Wrap, compile, parse
-from penstockd.store.sql import compile_statement
+from penstockd.query import Expression, FilterError, Names, Wrap, compile, parse_rule
+from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Guard
 
-#: How many compiled reads a View keeps.
-PREPARED_READS = 256
+#: How many compiled reads are kept, of all Views that share a memory of them.
+PREPARED_READS = 4096
+
+_log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
+Reads = OrderedDict[Any, Any]
+Claims = Mapping[str, Sequence[str]]
 
 
 class View:
@@ -49,6 +57,12 @@ class View:
     Several grants (a consumer has several roles) show the rows that any of them shows. A field is
     shown as the most generous of them says where all show the same rows, and as the strictest says
     where they do not: a column of one grant never appears in a row that only another one shows.
+
+    ``on`` says what the View is for. Only grants that allow an action have a say in what it
+    touches: who may read all customers and update some updates no others. A View for two actions
+    (an upsert creates and updates) shows what both do. Without ``on`` every grant has its say.
+
+    ``claims`` fill the row rules that use them (see ``query.rules``); they stay bind parameters.
     """
 
     def __init__(
@@ -60,6 +74,9 @@ class View:
         *,
         revision: int,
         mask_key: bytes,
+        on: Sequence[Action] = (),
+        claims: Claims | None = None,
+        reads: Reads | None = None,
     ) -> None:
         self.dataset = dataset
         self.revision = revision
@@ -67,17 +84,17 @@ class View:
         self.actions = frozenset[Action]().union(*(g.actions for g in grants))
         self._table = tables[dataset.name]
         self._mask_key = mask_key
-        self._reads: OrderedDict[Any, Any] = OrderedDict()
-        self._masks = {f: self._combined_mask(f) for f in dataset.fields}
+        self._reads = OrderedDict() if reads is None else reads
+        groups = [[g for g in grants if a in g.actions] for a in on] or [list(grants)]
+        self._decisions = {f: decide(f, groups) for f in dataset.fields}
+        self._masks = {f: d.mask for f, d in self._decisions.items()}
         self._fields = tuple(f for f in dataset.fields if self._masks[f] is not Mask.HIDE)
         self._names = _visible_names(self._fields)
-        self.predicate = _row_predicate(dataset, catalog, tables, grants)
-
-    def _combined_mask(self, field: Field) -> Mask:
-        masks = [g.mask(field) for g in self.grants]
-        same_rows = len({g.row_filter for g in self.grants}) <= 1
-        mask = (min if same_rows else max)(masks, key=lambda m: m.strictness, default=Mask.HIDE)
-        return mask if fits(field, mask) else Mask.HIDE
+        self._row_names = RowNames(dataset, catalog, tables, self._table)
+        self._claims: Claims = claims or {}
+        rules = [_row_rule(group, self._row_names, self._claims) for group in groups]
+        narrowing = [r for r in rules if r is not None]
+        self.predicate: ColumnElement[bool] | None = and_(*narrowing) if narrowing else None
 
     def allows(self, action: Action) -> bool:
         """Whether any grant allows the action."""
@@ -86,6 +103,10 @@ class View:
     def mask(self, field: Field) -> Mask:
         """What the caller gets of a field."""
         return self._masks[field]
+
+    def decision(self, field: Field) -> FieldDecision:
+        """Why the caller gets what it gets of a field."""
+        return self._decisions[field]
 
     @cached_property
     def writable(self) -> tuple[Field, ...]:
@@ -141,15 +162,52 @@ class View:
 
         The View keeps the latest, since callers repeat themselves. Raises what ``read`` raises.
         """
-        prepared: R | None = self._reads.get((read, texts))
+        key = (self, read, texts)
+        prepared: R | None = self._reads.get(key)
         if prepared is None:
             prepared = read(self, *texts)
-            self._reads[read, texts] = prepared
+            self._reads[key] = prepared
             if len(self._reads) > PREPARED_READS:
                 self._reads.popitem(last=False)
         else:
-            self._reads.move_to_end((read, texts))
+            self._reads.move_to_end(key)
         return prepared
+
+    # --- explanations: answers about rows, for administrators ------------------------------
+
+    def showing(self, grants: Sequence[Grant]) -> Statement:
+        """Of the record with ``key``: whether each of the grants shows it. No row: it is not there.
+
+        It tells of records that the View does not show.
+        """
+        shown = [_row_rule([g], self._row_names, self._claims) for g in grants]
+        columns = [true() if s is None else func.coalesce(s, false()) for s in shown]
+        labelled = [c.label(f"__{i}") for i, c in enumerate(columns)]
+        wanted = self.key_column == bindparam("key", type_=Text())
+        return compile_statement(
+            select(literal_column("1"), *labelled).select_from(self._table).where(wanted)
+        )
+
+    def compared(self, after: View) -> Statement:
+        """How many records this View shows, of them how many ``after`` does not, and the reverse.
+
+        Both are of the same dataset and made with the same tables; one that does not allow to
+        read shows none.
+        """
+        here, there = self._shows(), after._shows()
+        return compile_statement(
+            select(
+                func.count().filter(here),
+                func.count().filter(and_(here, not_(there))),
+                func.count().filter(and_(there, not_(here))),
+            ).select_from(self._table)
+        )
+
+    def _shows(self) -> ColumnElement[bool]:
+        """The row rule as a predicate that is never NULL."""
+        if not self.allows(Action.READ):
+            return false()
+        return true() if self.predicate is None else func.coalesce(self.predicate, false())
 
     # --- writes ---------------------------------------------------------------------------
 
@@ -173,7 +231,7 @@ class View:
         if self.predicate is not None:
             outside = func.coalesce(self.predicate, literal_column("false")).is_(False)
             leaving = compile_statement(
-                select(func.count()).select_from(self._table).where(wanted, outside)
+                select(key.label("__key")).select_from(self._table).where(wanted, outside)
             )
         return Guard(compile_statement(lock), leaving)
 
@@ -217,20 +275,42 @@ class RowNames:
 
 
 def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:
-    """Raise FilterInvalid or FieldUnknown if the grant's row filter or masks cannot be applied."""
+    """Raise FilterError or FieldUnknown if the grant's row filter cannot be applied.
+
+    Whether the claims that it names are values of its fields shows when a consumer comes with
+    them; for one who comes with others it shows no rows.
+    """
     dataset = catalog[grant.dataset]
-    _row_predicate(dataset, catalog, tables, [grant])
-
-
-def _row_predicate(
-    dataset: Dataset, catalog: Catalog, tables: Tables, grants: Sequence[Grant]
-) -> ColumnElement[bool] | None:
-    """Rows that any of the grants shows; None for all rows."""
-    if not grants or any(not g.row_filter for g in grants):
-        return None
     names = RowNames(dataset, catalog, tables, tables[dataset.name])
-    filters = sorted({g.row_filter for g in grants})
-    return or_(*(compile(parse(text), names) for text in filters))
+    parse_rule(grant.row_filter).check(names)
+
+
+def row_rule(grant: Grant, claims: Claims) -> Expression | None:
+    """The rows that a grant shows to who has these claims; None: none. Raises FilterError."""
+    return parse_rule(grant.row_filter).bound(claims)
+
+
+def _row_rule(
+    grants: Sequence[Grant], names: RowNames, claims: Claims
+) -> ColumnElement[bool] | None:
+    """Rows that any of the grants shows; None for all rows. Without grants there are none."""
+    if any(not g.row_filter for g in grants):
+        return None
+    shown = [_compiled(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
+    some = [s for s in shown if s is not None]
+    return or_(*some) if some else false()
+
+
+def _compiled(grant: Grant, names: RowNames, claims: Claims) -> ColumnElement[bool] | None:
+    """What a grant's row filter is in SQL; None where it shows nothing to these claims."""
+    try:
+        rule = row_rule(grant, claims)
+        return None if rule is None else compile(rule, names)
+    except FilterError:
+        # A claim that is no value of the field that it is compared with. A rule without claims
+        # is checked when it is written; should the model have changed, it shows nothing either.
+        _log.warning("row_filter_unfit", role=grant.role, dataset=grant.dataset)
+        return None
 
 
 def _visible_names(fields: Sequence[Field]) -> Mapping[str, Field]:

@@ -16,6 +16,7 @@ from penstockd.query.filter import Expression, compile, evaluate, matcher, parse
 from penstockd.query.names import Names, Wrap
 from penstockd.query.order import OrderBy
 from penstockd.query.page import PageTokens, query_digest
+from penstockd.query.rules import Rule, parse_rule
 
 __all__ = [
     "Expression",
@@ -27,6 +28,7 @@ __all__ = [
     "PageTokenError",
     "PageTokens",
     "QueryError",
+    "Rule",
     "SelectionError",
     "Wrap",
     "compile",
@@ -34,5 +36,6 @@ __all__ = [
     "matcher",
     "parse",
     "parse_fields",
+    "parse_rule",
     "query_digest",
 ]

@@ -156,6 +156,7 @@ def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test,
             f"'{shown(comparison.name)}' is a message: compare one of its fields",
             comparison.position,
         )
+    _refuse_claim(literal)
     if literal.star:
         return tuple(_test(place, f, f, Present()) for f in _members(place.names, place.rest))
     steps = (*comparison.steps, *literal.text.split("."))
@@ -198,6 +199,7 @@ def _map(comparison: Comparison, place: _Place, field: Field) -> Test:
             )
         if literal.star:
             return _test(place, field, field, Present({}))
+        _refuse_claim(literal)
         if literal.leading or literal.trailing:
             raise FilterError("the key of a map cannot have a wildcard", literal.position)
         return _test(place, field, field, Present(), reach=Reach.KEY, keys=(literal.text,))
@@ -259,10 +261,17 @@ def _match(comparison: Comparison, leaf: Field) -> Match:
             f"null is not a value; write NOT {shown(comparison.name)}:* for what is not set",
             literal.position,
         )
+    if literal.claim:
+        return Compare(comparator, None)  # not known yet: the test is for checks alone
     wild = literal.leading or literal.trailing
     if wild and leaf.kind is Kind.STRING and comparator in ("=", "!="):
         return _pattern(literal, negated=comparator == "!=")
     return Compare(comparator, _value(comparison, leaf))
+
+
+def _refuse_claim(literal: Literal) -> None:
+    if literal.claim:
+        raise FilterError("a claim is a value: it cannot name a field or key", literal.position)
 
 
 def _pattern(literal: Literal, *, negated: bool) -> Pattern:

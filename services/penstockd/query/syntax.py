@@ -24,7 +24,7 @@ class Literal:
 
     ``leading`` and ``trailing`` say whether the text begins or ends with a wildcard: a ``*``
     that was not written ``\\*``. The text holds the stars all the same, since only strings that
-    are compared for equality know wildcards.
+    are compared for equality know wildcards. ``claim``: the text names a claim (see ``rules``).
     """
 
     text: str
@@ -32,6 +32,7 @@ class Literal:
     quoted: bool = False
     leading: bool = False
     trailing: bool = False
+    claim: bool = False
 
     @property
     def star(self) -> bool:
@@ -231,6 +232,11 @@ def _starred(text: str, position: int, *, quoted: bool) -> Literal:
 
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def storable(text: str) -> bool:
+    """Whether a text holds only characters that values can hold."""
+    return _unfit(text) is None
 
 
 def _unfit(text: str) -> re.Match[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 
+from penstockd.audit.receipt import Receipt
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
@@ -23,12 +23,11 @@ from penstockd.commands.update_record import update_record
 from penstockd.formats import pick
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
-from penstockd.rpc.frames import FRAME_BYTES, http_body
+from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+from penstockd.rpc.hub import receipts
+from penstockd.rpc.writes import Upload, replied, reported, write_request
 
 PACKAGE = "penstock.api.v1"
-
-#: How long after the end of an upload its cancellation may become known, in seconds.
-CANCELLATION_GRACE = 0.05
 
 
 def routes(catalog: Catalog) -> Iterator[Route]:
@@ -101,48 +100,63 @@ class DatasetHandlers:
     async def create(self, request: Any, exchange: Exchange) -> Any:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
-        return await create_record(exchange.hub, exchange.call, self.dataset, record)
+        asked = write_request(request, exchange)
+        reply = await create_record(exchange.hub, exchange.call, self.dataset, record, asked)
+        return await replied(exchange, reply)
 
     async def update(self, request: Any, exchange: Exchange) -> Any:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
-        return await update_record(
-            exchange.hub, exchange.call, self.dataset, record, mask, request.etag
+        reply = await update_record(
+            *(exchange.hub, exchange.call, self.dataset, record, mask, request.etag),
+            write_request(request, exchange),
+            allow_missing=request.allow_missing,
         )
+        return await replied(exchange, reply)
 
     async def delete(self, request: Any, exchange: Exchange) -> Any:
         """Delete…: one record."""
         key = getattr(request, self._key)
-        await delete_record(exchange.hub, exchange.call, self.dataset, key, request.etag)
-        return Empty()
+        await delete_record(
+            *(exchange.hub, exchange.call, self.dataset, key, request.etag),
+            write_request(request, exchange),
+            allow_missing=request.allow_missing,
+        )
+        return await replied(exchange, Empty())
 
     async def batch_upsert(self, request: Any, exchange: Exchange) -> Any:
         """BatchUpsert…: many records."""
         records = getattr(request, self.dataset.name)
-        counts = await batch_upsert(exchange.hub, exchange.call, self.dataset, records)
-        return self._batch_reply(
-            created_count=counts.created,
-            updated_count=counts.updated,
-            unchanged_count=counts.unchanged,
+        report = await batch_upsert(
+            *(exchange.hub, exchange.call, self.dataset, records),
+            write_request(request, exchange),
+            partial=request.partial,
         )
+        return await replied(exchange, reported(self._batch_reply, report))
 
     async def import_(self, requests: Any, exchange: Exchange) -> Any:
         """Import…: an uploaded file."""
-        counts = await import_records(exchange.hub, exchange.call, self.dataset, _upload(requests))
-        return self._import_reply(
-            row_count=counts.total,
-            created_count=counts.created,
-            updated_count=counts.updated,
-            unchanged_count=counts.unchanged,
+        upload = Upload(requests, exchange)
+        asked, partial = await upload.begun()
+        report = await import_records(
+            exchange.hub, exchange.call, self.dataset, upload.pieces(), asked, partial=partial
         )
+        return await replied(exchange, reported(self._import_reply, report, row_count=report.rows))
 
     async def export(self, request: Any, exchange: Exchange) -> bytes:
         """Export…: one page as a file."""
         form = pick(request.format, exchange.metadata.get("accept"))
         query = _query(request)
-        page = await export_page(exchange.hub, exchange.call, self.dataset, query, form)
+        page = await export_page(
+            exchange.hub, exchange.call, self.dataset, query, form, request.spreadsheet_safe
+        )
+        headers = {
+            "content-disposition": attachment(page.file_name),
+            **receipts.page_headers(page.body, exchange.call.entry.row_count or 0),
+        }
         if page.next_token:
-            await exchange.send_headers({"penstock-next-page-token": page.next_token})
+            headers["penstock-next-page-token"] = page.next_token
+        await exchange.send_headers(headers)
         return http_body(page.body, page.content_type)
 
     async def stream_export(self, request: Any, exchange: Exchange) -> None:
@@ -153,29 +167,38 @@ class DatasetHandlers:
             request.order_by,
             request.fields,
             request.limit,
+            request.compression,
+            request.spreadsheet_safe,
+            request.omit_receipt,
+            request.resume_receipt,
+            request.resume_offset,
         )
-        first = True
+        await stream_export(exchange.hub, exchange.call, self.dataset, export, _FileReply(exchange))
 
-        async def send(data: bytes, content_type: str) -> None:
-            nonlocal first
-            for at in range(0, len(data), FRAME_BYTES):
-                frame = http_body(data[at : at + FRAME_BYTES], content_type if first else "")
-                first = False
-                await exchange.send(frame)
 
-        await stream_export(exchange.hub, exchange.call, self.dataset, export, send)
+class _FileReply:
+    """A stream of HttpBody with a receipt in its headers and trailers."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._first = True
+
+    async def begin(self, receipt_id: str, file_name: str) -> None:
+        headers = {"content-disposition": attachment(file_name), receipts.HEADER: receipt_id}
+        await self._exchange.send_headers(headers)
+
+    async def send(self, data: bytes, content_type: str) -> None:
+        for at in range(0, len(data), FRAME_BYTES):
+            piece = data[at : at + FRAME_BYTES] if len(data) > FRAME_BYTES else data
+            frame = http_body(piece, content_type if self._first else "")
+            self._first = False
+            await self._exchange.send(frame)
+
+    def end(self, receipt: Receipt) -> None:
+        self._exchange.add_trailers(receipts.trailers(receipt))
 
 
 def _query(request: Any) -> Query:
     return Query(
         request.filter, request.order_by, request.fields, request.page_size, request.page_token
     )
-
-
-async def _upload(requests: Any) -> Any:
-    """The pieces of an upload as (format, content type, data); the first two count once."""
-    async for request in requests:
-        yield request.format, request.file.content_type, request.file.data
-    # gRPC's iterator ends in the same way when the call was cancelled, and the cancellation follows
-    # within a few milliseconds: an upload that broke off must not pass for one that is whole.
-    await asyncio.sleep(CANCELLATION_GRACE)

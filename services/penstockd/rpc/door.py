@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from penstockd.commands.context import Hub
+from penstockd.rpc.edge import RequestMalformed
 from penstockd.rpc.exchange import Exchange, Handler, Method
-from penstockd.rpc.interceptors import ORDER
+from penstockd.rpc.interceptors import around
 
 Deserializer = Callable[[bytes], Any]
 Serializer = Callable[[Any], bytes] | None
@@ -48,21 +49,27 @@ def _generic(
 
 
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        exchange = Exchange(hub, route.method, context)
-        async with AsyncExitStack() as stack:
-            for interceptor in ORDER:
-                await stack.enter_async_context(interceptor(exchange))
-            reply = await route.handler(request, exchange)
-            await exchange.record()
+    async def answer(exchange: Exchange) -> Any:
+        request = exchange.request
+        request = _each_read(request) if route.streams_request else _read(request)
+        reply = await route.handler(request, exchange)
+        if reply is not None:
+            size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
+            exchange.call.entry.byte_count = size
+        await exchange.record()
         return reply
+
+    call = around(answer)
+
+    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return await call(Exchange(hub, route.method, context, request))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
         await unary(request, context)
 
     wire: dict[str, Any] = {
-        "request_deserializer": route.deserialize,
+        "request_deserializer": _tolerant(route.deserialize),
         "response_serializer": route.serialize,
     }
     if route.streams_reply:
@@ -70,3 +77,30 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     if route.streams_request:
         return grpc.stream_unary_rpc_method_handler(unary, **wire)
     return grpc.unary_unary_rpc_method_handler(unary, **wire)
+
+
+class _Unreadable:
+    """Stands for a message that is none, until the call is within its interceptors."""
+
+
+def _tolerant(deserialize: Deserializer) -> Deserializer:
+    """gRPC answers by itself, and with the name of a class, where a message cannot be read."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    if isinstance(request, _Unreadable):
+        raise RequestMalformed("the request is not a message of the method's type")
+    return request
+
+
+async def _each_read(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _read(request)

@@ -39,7 +39,9 @@ class Exchange:
     hub: Hub
     method: Method
     context: grpc.aio.ServicerContext[Any, Any]
+    request: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
+    trailers: dict[str, str | bytes] = field(default_factory=dict)
     call: Call = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,10 +55,17 @@ class Exchange:
             request_id="",
             method=self.method.path,
             dataset=self.method.dataset,
-            peer=self.metadata.get("x-envoy-external-address", self.context.peer()),
+            peer=self.metadata.get("x-envoy-external-address") or self.context.peer(),
+            surface=self._surface(),
         )
-        self.call = Call(entry, self.hub.policy.current)
+        self.call = Call(entry, self.hub.policy.newest)
         entry.policy_revision = self.call.policy.revision
+
+    def _surface(self) -> str:
+        """How the call came, as the sidecar's headers tell."""
+        if "x-envoy-original-path" in self.metadata:
+            return "REST"
+        return "GRPC_WEB" if "x-grpc-web" in self.metadata else "GRPC"
 
     async def record(self) -> None:
         """Make the audit entry durable, if the call's own transaction has not done so."""
@@ -69,6 +78,11 @@ class Exchange:
         await self.record()
         await self.context.send_initial_metadata(tuple(headers.items()))
 
+    def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
+        """Metadata behind the reply, whether it ends well or with an error."""
+        self.trailers.update(trailers)
+        self.context.set_trailing_metadata(tuple(self.trailers.items()))
+
     async def send(self, frame: bytes) -> None:
         """Send a frame of a streaming reply; the audit entry is durable before the first one."""
         await self.record()
@@ -76,3 +90,5 @@ class Exchange:
 
 
 Handler = Callable[[Any, Exchange], Awaitable[Any]]
+#: What an interceptor goes on with.
+Proceed = Callable[[Exchange], Awaitable[Any]]

@@ -18,3 +18,8 @@ def http_body(data: bytes, content_type: str = "") -> bytes:
         text = content_type.encode()
         head = _CONTENT_TYPE_TAG + varint(len(text)) + text
     return b"".join((head, _DATA_TAG, varint(len(data)), data))
+
+
+def attachment(file_name: str) -> str:
+    """The content-disposition of a file; names are those of datasets, which need no quoting."""
+    return f'attachment; filename="{file_name}"'

@@ -1,8 +1,12 @@
-"""Domain error -> gRPC status with details: one table, and the only one."""
+"""Domain error -> gRPC status with details: one table, and the only one.
+
+A reason has a row in STATUS; those after which the same call may be made again stand in
+RETRY_SECONDS too, and those that say "no more" in QUOTAS. ``problem`` has the other shapes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import grpc
 from google.protobuf.message import Message
@@ -18,6 +22,7 @@ MAX_VIOLATIONS = 100
 STATUS: Mapping[str, grpc.StatusCode] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "POLICY_STALE": grpc.StatusCode.UNAVAILABLE,
     "FIELD_UNKNOWN": grpc.StatusCode.INVALID_ARGUMENT,
     "FILTER_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "ORDER_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,10 +37,44 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "IMPORT_FORMAT_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "IMPORT_TRUNCATED": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_IN_FLIGHT": grpc.StatusCode.ABORTED,
     "CLIENT_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "EXPORT_NOT_RESUMABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "ACCESS_CHANGED": grpc.StatusCode.PERMISSION_DENIED,
+    "RECEIPT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "CURSOR_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "STORAGE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "POLICY_CHANGED": grpc.StatusCode.ABORTED,
+    "LAST_ADMINISTRATOR": grpc.StatusCode.FAILED_PRECONDITION,
+    "ROLE_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
+    "ROLLBACK_IMPOSSIBLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "CREDENTIAL_ENDED": grpc.StatusCode.FAILED_PRECONDITION,
+    "REHEARSAL_TOO_LONG": grpc.StatusCode.DEADLINE_EXCEEDED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "METHOD_UNKNOWN": grpc.StatusCode.NOT_FOUND,
+    "REQUEST_MALFORMED": grpc.StatusCode.INVALID_ARGUMENT,
+    "HUB_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "CALL_TIMEOUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+#: After so many seconds the same call may be made again, and may succeed: it was not begun, or
+#: nothing of it was kept.
+RETRY_SECONDS: Mapping[str, int] = {
+    "CONFLICT": 1,
+    "REQUEST_IN_FLIGHT": 1,
+    "DATABASE_UNAVAILABLE": 1,
+    "HUB_UNAVAILABLE": 1,
+    "RATE_LIMITED": 1,
+}
+
+#: Whose limit of what was reached, for ``google.rpc.QuotaFailure``.
+QUOTAS: Mapping[str, tuple[str, str]] = {
+    "RATE_LIMITED": ("caller", "calls a second"),
+    "STORAGE_FULL": ("database", "room for data"),
 }
 
 
@@ -46,28 +85,55 @@ def reason_of(error: BaseException) -> str:
     return "INTERNAL"
 
 
-def status_of(error: BaseException, request_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """What the client gets for an error. The text of a defect never leaves the hub."""
+def status_of(
+    error: BaseException, request_id: str, url: str = ""
+) -> tuple[grpc.StatusCode, status_pb2.Status]:
+    """What the client gets for an error. The text of a defect never leaves the hub.
+
+    ``url`` is where clients reach the hub; the link to the reason's description begins with it.
+    """
     reason = reason_of(error)
     code = STATUS[reason]
-    details: list[Message] = []
     metadata: Mapping[str, str] = {}
     message = "internal error; the request id finds its cause in the hub's log"
+    details: list[Message] = []
     if isinstance(error, errors.Refused):
         message, metadata = error.message, error.metadata
         if error.violations:
             details.append(_bad_request(error.violations))
     elif isinstance(error, errors.DatabaseUnavailable):
         message = "the database cannot be reached; try again"
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.seconds = 1
-        details.append(retry)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
-    details = [info, *details, error_details_pb2.RequestInfo(request_id=request_id)]
+    request = error_details_pb2.RequestInfo(request_id=request_id)
     status = status_pb2.Status(code=code.value[0], message=message)
-    for detail in details:
+    for detail in (info, *details, *_advice(reason), request, _help(reason, url)):
         status.details.add().Pack(detail)
     return code, status
+
+
+def help_url(reason: str, url: str) -> str:
+    """Where the reason is described: see ``rpc.hub.errors``."""
+    return f"{url}/v1/errors/{reason}"
+
+
+def _advice(reason: str) -> Iterator[Message]:
+    """When to try again, and which limit was reached."""
+    if reason in RETRY_SECONDS:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.seconds = RETRY_SECONDS[reason]
+        yield retry
+    if reason in QUOTAS:
+        subject, description = QUOTAS[reason]
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=subject, description=description)
+        yield failure
+
+
+def _help(reason: str, url: str) -> error_details_pb2.Help:
+    link = error_details_pb2.Help.Link(
+        description=f"What {reason} means", url=help_url(reason, url)
+    )
+    return error_details_pb2.Help(links=[link])
 
 
 def _bad_request(violations: tuple[errors.Violation, ...]) -> error_details_pb2.BadRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import date
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -40,17 +40,27 @@ _CONFLICTS = (
 )
 
 
+def _as_ours(error: BaseException) -> Exception | None:
+    """What a driver's error is to the hub's callers; None if it is not the driver's."""
+    if isinstance(error, _CONFLICTS):
+        return Conflict("another writer changed the same records; repeat the call")
+    if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
+        return StorageFull("the database has no room left; nothing was written")
+    if isinstance(error, _UNAVAILABLE):
+        return DatabaseUnavailable("the database cannot be reached")
+    return None
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Driver errors leave as domain errors; their text stays in the cause, for the log."""
     try:
         yield
-    except _CONFLICTS as exc:
-        raise Conflict("another writer changed the same records; repeat the call") from exc
-    except (asyncpg.DiskFullError, asyncpg.OutOfMemoryError) as exc:
-        raise StorageFull("the database has no room left; nothing was written") from exc
-    except _UNAVAILABLE as exc:
-        raise DatabaseUnavailable("the database cannot be reached") from exc
+    except Exception as exc:
+        ours = _as_ours(exc)
+        if ours is None:
+            raise
+        raise ours from exc
 
 
 def plain_dsn(url: str) -> str:
@@ -84,6 +94,50 @@ async def _take_dates_literally(connection: Any) -> None:
     )
 
 
+class _PooledConnection(asyncpg.Connection):
+    """Goes back to the pool as it is.
+
+    All that the hub sets in a session ends with a transaction, so there is nothing to reset, and a
+    round trip to spare.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+def _usable(connection: Any) -> bool:
+    """Whether a connection from the pool is open; the pool takes back by itself those that broke,
+    and they answer nothing after that."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
+
+
+class _Lease:
+    """A connection for the length of a block. Written out, since every call pays for it."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._database._take()
+        except Exception as exc:
+            if (ours := _as_ours(exc)) is None:
+                raise
+            raise ours from exc
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with translated():
+            await self._database._give_back(self._connection, clean=error is None)
+        if error is not None and (ours := _as_ours(error)) is not None:
+            raise ours from error
+
+
 class Database:
     """A pool of connections. Opened once per process; safe to share between tasks."""
 
@@ -91,7 +145,13 @@ class Database:
         self.dsn = plain_dsn(url)
         self._size = size
         self._lent: set[Any] = set()
-        self._snapshots = asyncio.Semaphore(max(1, size // 2))
+        # Taken from the pool before and free: to give one back and take it again costs more than
+        # a short query. They go back when somebody waits for the pool, or when they fail.
+        self._warm: list[Any] = []
+        self._waiting = 0
+        self._most_snapshots = max(1, size // 2)
+        self._snapshots = asyncio.Semaphore(self._most_snapshots)
+        self._reading = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pulse: Connection | None = None
 
@@ -106,6 +166,7 @@ class Database:
                 command_timeout=None,
                 max_inactive_connection_lifetime=300,
                 init=_take_dates_literally,
+                connection_class=_PooledConnection,
                 server_settings={
                     "application_name": "penstock",
                     "timezone": "UTC",
@@ -125,7 +186,10 @@ class Database:
         self._drop_pulse()
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), 2)
+                async with asyncio.timeout(2):
+                    while self._warm:
+                        await self._pool.release(self._warm.pop())
+                    await self._pool.close()
             except TimeoutError:
                 self._pool.terminate()
 
@@ -158,23 +222,45 @@ class Database:
             self._pulse.terminate()
             self._pulse = None
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """A connection, translated errors included. Raises DatabaseUnavailable within 2 s."""
+        return _Lease(self)
+
+    async def _take(self) -> Connection:
         assert self._pool is not None, "the database is not open"
-        with translated():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
-                self._lent.add(connection)
-                try:
-                    yield connection  # type: ignore[misc]  # a proxy with the connection's methods
-                finally:
-                    self._lent.discard(connection)
+        while self._warm:
+            connection = self._warm.pop()
+            if _usable(connection):
+                break
+            await self._pool.release(connection)
+        else:
+            # A new connection has CONNECT_TIMEOUT to come up, and so has one that others hold.
+            self._waiting += 1
+            try:
+                connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            finally:
+                self._waiting -= 1
+        self._lent.add(connection)
+        return connection  # type: ignore[no-any-return]  # a proxy with the connection's methods
+
+    async def _give_back(self, connection: Any, *, clean: bool) -> None:
+        assert self._pool is not None
+        self._lent.discard(connection)
+        if clean and not self._waiting and _usable(connection):
+            self._warm.append(connection)
+        else:
+            await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    @property
+    def spare_snapshots(self) -> int:
+        """How many more ``snapshot`` would lend without waiting."""
+        return self._most_snapshots - self._reading
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
@@ -185,13 +271,16 @@ class Database:
         long exports leave none for short calls; the others wait.
         """
         async with self._snapshots, self.connection() as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self._reading += 1
             try:
+                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield connection
+                await connection.execute("COMMIT")
             except BaseException:
                 connection.terminate()
                 raise
-            await connection.execute("COMMIT")
+            finally:
+                self._reading -= 1
 
     async def connect(self) -> Connection:
         """A connection of one's own, outside the pool: for listeners and session locks."""

@@ -17,11 +17,12 @@ from typing import Any
 import asyncpg
 
 from penstockd.catalog import Dataset, Field
+from penstockd.errors import Violation
 from penstockd.store.fresh import ENTRY_COLUMNS, FreshRows
 from penstockd.store.merge import Merge, unchanged
 from penstockd.store.rows import stored_row
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
-from penstockd.store.writer import Counts, DuplicateKey, Guard, WriteTransaction
+from penstockd.store.writer import Counts, DuplicateKey, Guard, Refusals, WriteTransaction
 
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TAIL = b"\xff\xff"
@@ -29,7 +30,11 @@ _CHUNK = 256 << 10  # bytes of one message to the database
 
 
 class Load:
-    """One batch of a bulk load: the same as an upsert of its rows."""
+    """One batch of a bulk load: the same as an upsert of its rows.
+
+    ``lacking`` and ``refused`` are those of ``WriteTransaction.upsert``; rows are refused by their
+    numbers. Rows that are fresh lack nothing.
+    """
 
     def __init__(
         self,
@@ -37,7 +42,11 @@ class Load:
         dataset: Dataset,
         fields: Sequence[Field],
         guard: Guard,
+        *,
+        lacking: Sequence[Violation] = (),
+        refused: Refusals | None = None,
     ) -> None:
+        self._lacking, self._refused = lacking, refused
         self._transaction, self._dataset, self._guard = transaction, dataset, guard
         self._fields = tuple(fields)
         self._merge = Merge.of(dataset)
@@ -51,8 +60,20 @@ class Load:
         Raises what ``WriteTransaction.upsert`` raises; ``DuplicateKey.row`` is the number of the
         later row.
         """
-        _check_keys(fresh, numbers, [row[self._key_at] for row in rows])
         counts, keys = Counts(), fresh.keys
+        try:
+            _check_keys(fresh, numbers, [row[self._key_at] for row in rows])
+        except DuplicateKey:
+            if self._refused is None:
+                raise
+            await self._one_by_one(fresh, numbers, rows, counts)
+            return counts
+        if self._refused is not None and self._guard.leaving is not None:
+            await self._one_by_one(fresh, numbers, rows, counts)
+            return counts
+        if not keys:
+            await self._upsert(numbers, rows, counts)
+            return counts
         ascending = sorted(keys)
         found = await self._transaction.connection.fetch(self._merge.present, ascending)
         there = {row[0] for row in found}
@@ -128,14 +149,38 @@ class Load:
     def _decoded(self, fresh: FreshRows, places: Sequence[int]) -> list[list[Any]]:
         return [stored_row(self._fields, row) for row in fresh.decode(places)]
 
+    async def _one_by_one(
+        self,
+        fresh: FreshRows,
+        numbers: Sequence[int],
+        rows: Sequence[Sequence[Any]],
+        counts: Counts,
+    ) -> None:
+        """Write everything in the way that can tell which rows are to be refused."""
+        decoded = await asyncio.to_thread(self._decoded, fresh, range(len(fresh)))
+        together = [*zip(fresh.numbers, decoded, strict=True), *zip(numbers, rows, strict=True)]
+        together.sort(key=lambda pair: pair[0])  # of two rows with one key the first is written
+        await self._upsert([n for n, _ in together], [row for _, row in together], counts)
+
     async def _upsert(
         self, numbers: Sequence[int], rows: Sequence[Sequence[Any]], counts: Counts
     ) -> None:
+        refused = None if self._refused is None else Refusals()
         try:
-            more = await self._transaction.upsert(self._dataset, self._fields, rows, self._guard)
+            more = await self._transaction.upsert(
+                self._dataset,
+                self._fields,
+                rows,
+                self._guard,
+                lacking=self._lacking,
+                refused=refused,
+            )
         except DuplicateKey as exc:
             exc.row = numbers[exc.row]
             raise
+        if refused is not None and self._refused is not None:
+            for index, path, description in refused.found:
+                self._refused.add(numbers[index], path, description)
         counts.created += more.created
         counts.updated += more.updated
         counts.unchanged += more.unchanged

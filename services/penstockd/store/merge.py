@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.dialects import postgresql
 
-from penstockd.catalog import Dataset, Field
+from penstockd.catalog import Dataset, Field, Kind
 from penstockd.store.tables import DATA_SCHEMA, column_type
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
@@ -37,7 +37,8 @@ EXCEPT ALL SELECT {key} FROM inserted
 """
 
 # Of rows that are there and staged, those that need no change: what the file gives is what is there
-# to the last byte. Of the others some need none either; that is for whoever looks at the values.
+# to the last byte, but for zeros at the end of a decimal. Of the others some need none either; that
+# is for whoever looks at the values.
 _UNCHANGED = """
 WITH locked AS MATERIALIZED ({lock})
 SELECT l."__key" FROM locked AS l JOIN {stage} AS s ON s.{key} = l."__key"
@@ -111,11 +112,15 @@ class Merge:
 def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
     """The keys of staged rows that are there with the same values of ``fields``, by a guard's
     ``lock``, whose parameters it has. Rows of the transaction itself are not among them."""
-    names = [f'"{f.path}"' for f in fields]
     return _UNCHANGED.format(
         lock=lock,
         stage=f'pg_temp."{Merge.of(dataset).stage}"',
         key=f'"{dataset.key.path}"',
-        here=", ".join(f"l.{n}" for n in names),
-        staged=", ".join(f"s.{n}" for n in names),
+        here=", ".join(_compared(f, "l") for f in fields),
+        staged=", ".join(_compared(f, "s") for f in fields),
     )
+
+
+def _compared(field: Field, row: str) -> str:
+    column = f'{row}."{field.path}"'
+    return f"trim_scale({column})" if field.kind is Kind.DECIMAL else column

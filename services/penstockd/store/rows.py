@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from decimal import Decimal
+from math import copysign
 from typing import Any
 
 import orjson
@@ -93,14 +94,15 @@ def repeated_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
 
 
 def unchanged(field: Field, old: Any, new: Any) -> bool:
-    """Whether two values of a field are the same to the last digit."""
+    """Whether two values of a field are the same.
+
+    Decimals are the same number however many zeros they end with, since formats of a fixed scale
+    have more or fewer of them. Of floats the two zeros differ, and NaN is NaN.
+    """
     if field.repeated and old is not None and new is not None:
         return bool(orjson.loads(old) == orjson.loads(new))
-    if isinstance(old, Decimal) and isinstance(new, Decimal):
-        # As text, since the driver reads 10000 as 1E+4: the same digits, another exponent.
-        return format(old, "f") == format(new, "f")
     if isinstance(old, float) and isinstance(new, float):
-        return old == new or (old != old and new != new)
+        return (old == new and copysign(1, old) == copysign(1, new)) or (old != old and new != new)
     return bool(old == new)
 
 

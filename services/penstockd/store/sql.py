@@ -67,6 +67,8 @@ def _as_text(value: Any) -> str:
         return "true" if value else "false"
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
     if isinstance(value, list):
         raise TypeError("COPY takes no array parameters")
     return str(value)

@@ -8,16 +8,26 @@ loads of new rows go the shorter way of ``loading``, in the same transactions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
-from penstockd.catalog import Dataset, Field
-from penstockd.errors import Conflict, EtagMismatch, RecordExists, RecordNotFound, Violation
+from penstockd.catalog import Dataset, Field, Kind
+from penstockd.errors import (
+    Conflict,
+    EtagMismatch,
+    RecordExists,
+    RecordNotFound,
+    Refused,
+    ValueInvalid,
+    Violation,
+)
 from penstockd.store.database import Connection, Database
 from penstockd.store.merge import Merge
 from penstockd.store.rows import Defaults, unchanged
@@ -29,6 +39,10 @@ from penstockd.store.staging import Staged, Stager
 SMALL_BATCH = 500
 #: How often rows that another transaction inserted first are tried again, as updates.
 RACES = 5
+_ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP)
+#: What is wrong with a row that its writer would not see any more, or that comes a second time.
+LEAVES = "would leave the rows that you may see"
+TWICE = "occurs twice"
 
 
 class Operation(enum.IntEnum):
@@ -60,7 +74,7 @@ class Guard:
     """What of a dataset a writer may touch, as the View says it.
 
     ``lock`` selects all columns and whether the row is visible, by ``keys``, locking the rows in
-    key order; ``leaving`` counts those of ``keys`` that are not visible, None if all are.
+    key order; ``leaving`` selects those of ``keys`` that are not visible, None if all are.
     """
 
     lock: Statement
@@ -79,6 +93,30 @@ class Counts:
     def total(self) -> int:
         """All rows that were given."""
         return self.created + self.updated + self.unchanged
+
+    def add(self, more: Counts) -> None:
+        """Count what another write did, too."""
+        self.created += more.created
+        self.updated += more.updated
+        self.unchanged += more.unchanged
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Rows that were left out of a write: index, field or "", what is wrong; in no order."""
+
+    found: list[tuple[int, str, str]] = field(default_factory=list)
+    indexes: set[int] = field(default_factory=set)
+
+    def add(self, index: int, path: str, description: str) -> None:
+        """Leave a row out; it may be said several times what is wrong with it."""
+        self.found.append((index, path, description))
+        self.indexes.add(index)
+
+    def take(self, more: Refusals) -> None:
+        """Add what was found elsewhere."""
+        self.found += more.found
+        self.indexes |= more.indexes
 
 
 @dataclass(slots=True)
@@ -100,29 +138,78 @@ class WriteTransaction:
         *,
         mode: Mode = Mode.UPSERT,
         etag: str | None = None,
+        lacking: Sequence[Violation] = (),
+        refused: Refusals | None = None,
     ) -> Counts:
         """Set ``fields`` (the key among them) of the records in ``rows`` to the values given.
 
-        Other fields keep their values, or get defaults in a new record. A record that is already
-        as wanted is not touched and not logged.
+        Other fields keep their values, or get defaults in a new record; ``lacking`` is what is
+        wrong with those defaults. A record that is already as wanted is not touched and not logged.
 
         Raises RecordExists (CREATE), RecordNotFound (UPDATE, or a record outside the View),
-        EtagMismatch, DuplicateKey, and Conflict after RACES lost races for new keys.
+        EtagMismatch, DuplicateKey, ValueInvalid (``lacking``, of a new record), and Conflict after
+        RACES lost races for new keys. With ``refused`` rows that one of these is to be said of are
+        left out and noted there; Conflict is raised still.
         """
-        counts = Counts()
-        plan = _Plan(self, dataset, tuple(fields), mode, etag)
-        plan.check_keys(rows)
-        pending = [(i, row) for i, row in enumerate(rows)]
+        plan = _Plan(self, dataset, tuple(fields), mode, etag, lacking)
+        if refused is None:
+            plan.check_keys(rows)
+            return await self._upsert(plan, list(enumerate(rows)), guard, None)
+        pending = plan.first_of_each(rows, refused)
+        if guard.leaving is None:
+            return await self._upsert(plan, pending, guard, refused)
+        return await self._upsert_staying(plan, pending, guard, refused)
+
+    async def _upsert(
+        self,
+        plan: _Plan,
+        pending: Sequence[tuple[int, Sequence[Any]]],
+        guard: Guard,
+        refused: Refusals | None,
+    ) -> Counts:
+        counts, keys = Counts(), [row[plan.key_at] for _, row in pending]
         for _ in range(RACES):
-            staged = await self._stage(plan, pending, guard, counts)
-            lost = await self._merge(dataset, staged, counts) if staged else set()
+            staged = await self._stage(plan, pending, guard, counts, refused)
+            lost = await self._merge(plan.dataset, staged, counts) if staged else set()
             if not lost:
-                await self.check_leaving(guard, [row[plan.key_at] for row in rows])
+                if refused is None:
+                    await self.check_leaving(guard, keys)
                 return counts
-            if mode is Mode.CREATE:
-                raise RecordExists(f"{dataset.singular} '{min(lost)}' exists already")
+            if plan.mode is Mode.CREATE:
+                raise RecordExists(f"{plan.dataset.singular} '{min(lost)}' exists already")
             pending = [(i, row) for i, row in pending if row[plan.key_at] in lost]
         raise Conflict("other writers keep creating the same records; repeat the call")
+
+    async def _upsert_staying(
+        self,
+        plan: _Plan,
+        pending: Sequence[tuple[int, Sequence[Any]]],
+        guard: Guard,
+        refused: Refusals,
+    ) -> Counts:
+        """Rows that would leave the View are found out once they are written: then all is undone,
+        and done again without them."""
+        logged = self.logged
+        if len(pending) > SMALL_BATCH:
+            await self.make_stage(plan.dataset)  # a savepoint that is gone back to takes it along
+        while True:
+            this_time = Refusals()
+            savepoint = self.connection.transaction()
+            await savepoint.start()
+            counts = await self._upsert(plan, pending, guard, this_time)
+            passed = this_time.indexes
+            keys = [row[plan.key_at] for i, row in pending if i not in passed]
+            leaving = await self._leaving(guard, keys)
+            if not leaving:
+                await savepoint.commit()
+                refused.take(this_time)
+                return counts
+            await savepoint.rollback()
+            self.logged = logged
+            for i, row in pending:
+                if row[plan.key_at] in leaving and i not in passed:
+                    refused.add(i, "", LEAVES)
+            pending = [(i, row) for i, row in pending if i not in refused.indexes]
 
     async def delete(
         self, dataset: Dataset, key: str, guard: Guard, *, etag: str | None = None
@@ -146,12 +233,13 @@ class WriteTransaction:
         pending: Sequence[tuple[int, Sequence[Any]]],
         guard: Guard,
         counts: Counts,
+        refused: Refusals | None,
     ) -> Staged:
         """Lock what exists and work out the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
         if len(pending) > SMALL_BATCH:
-            return await asyncio.to_thread(plan.stage, pending, existing, counts)
-        return plan.stage(pending, existing, counts)
+            return await asyncio.to_thread(plan.stage, pending, existing, counts, refused)
+        return plan.stage(pending, existing, counts, refused)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
@@ -168,11 +256,15 @@ class WriteTransaction:
 
         Raises RecordNotFound if one of ``keys`` is out of sight now.
         """
+        if await self._leaving(guard, keys):
+            raise RecordNotFound(f"a record {LEAVES}")
+
+    async def _leaving(self, guard: Guard, keys: Sequence[str]) -> set[str]:
         if guard.leaving is None:
-            return
+            return set()
         statement = guard.leaving
-        if await self.connection.fetchval(statement.text, *statement.arguments(keys=keys)):
-            raise RecordNotFound("a record would leave the rows that you may see")
+        found = await self.connection.fetch(statement.text, *statement.arguments(keys=keys))
+        return {row[0] for row in found}
 
     async def _merge(self, dataset: Dataset, staged: Staged, counts: Counts) -> set[str]:
         """Merge and log the staged rows; returns keys that another transaction inserted first."""
@@ -212,14 +304,19 @@ class _Plan:
         fields: tuple[Field, ...],
         mode: Mode,
         etag: str | None,
+        lacking: Sequence[Violation],
     ) -> None:
-        self.dataset, self.mode, self.etag = dataset, mode, etag
+        self.dataset, self.mode, self.etag, self.lacking = dataset, mode, etag, lacking
         self.revision, self.time = transaction.revision, transaction.time
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
         self.fields = fields
         self.key_at = next(i for i, f in enumerate(fields) if f.key)
         self.defaults = Defaults.of(dataset)
+        # Most values are the same if they are equal; of others that is a question of their own.
+        self._odd = [(i, f) for i, f in enumerate(dataset.fields) if f.kind in _ODD]
+        odd = {i for i, _ in self._odd}
+        self._plain = itemgetter(*(i for i in range(len(dataset.fields)) if i not in odd))
         self._update_at = position["update_time"]
         self._etag_at = position["etag"]
 
@@ -233,11 +330,26 @@ class _Plan:
                 raise DuplicateKey(i, row[self.key_at])
             seen.add(row[self.key_at])
 
+    def first_of_each(
+        self, rows: Sequence[Sequence[Any]], refused: Refusals
+    ) -> list[tuple[int, Sequence[Any]]]:
+        """The rows whose key no earlier row has; the others are refused."""
+        seen: set[str] = set()
+        pending = []
+        for i, row in enumerate(rows):
+            if row[self.key_at] in seen:
+                refused.add(i, self.dataset.key.path, TWICE)
+            else:
+                seen.add(row[self.key_at])
+                pending.append((i, row))
+        return pending
+
     def stage(
         self,
         pending: Sequence[tuple[int, Sequence[Any]]],
         existing: Mapping[str, Any],
         counts: Counts,
+        refused: Refusals | None = None,
     ) -> Staged:
         """The rows to merge, given those that exist; what is as wanted is counted as unchanged."""
         stager, staged = Stager.of(self.dataset), Staged()
@@ -245,21 +357,41 @@ class _Plan:
         changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
         for index, row in pending:
             current = existing.get(row[self.key_at])
-            if current is None:
-                new.append(row)
-            elif (pair := self.change(index, row, current)) is not None:
-                changed.append(pair)
-            else:
-                counts.unchanged += 1
+            try:
+                if current is None:
+                    self.check_new(row)
+                    new.append(row)
+                elif (pair := self.change(index, row, current)) is not None:
+                    changed.append(pair)
+                else:
+                    counts.unchanged += 1
+            except (Refused, DuplicateKey) as exc:
+                if refused is None:
+                    raise
+                self._note(refused, index, exc)
         if new:
-            if self.mode is Mode.UPDATE:
-                raise RecordNotFound(
-                    f"{self.dataset.singular} '{new[0][self.key_at]}' does not exist"
-                )
             staged.add(stager.new(self.fields, new, self.time, self.revision))
         if changed:
             staged.add(stager.changed(changed))
         return staged
+
+    def _note(self, refused: Refusals, index: int, exc: Refused | DuplicateKey) -> None:
+        if isinstance(exc, DuplicateKey):
+            refused.add(index, self.dataset.key.path, TWICE)
+        elif exc.violations:
+            for violation in exc.violations:
+                refused.add(index, violation.field, violation.description)
+        else:
+            refused.add(index, self.dataset.key.path, "is not among the records that you may see")
+
+    def check_new(self, row: Sequence[Any]) -> None:
+        """Raise RecordNotFound or ValueInvalid if a row of a new record cannot be one."""
+        if self.mode is Mode.UPDATE:
+            raise RecordNotFound(f"{self.dataset.singular} '{row[self.key_at]}' does not exist")
+        if self.lacking:
+            first = self.lacking[0]
+            message = f"a new record: {first.field}: {first.description}"
+            raise ValueInvalid(message, violations=self.lacking)
 
     def change(
         self, index: int, row: Sequence[Any], current: Any
@@ -278,10 +410,8 @@ class _Plan:
         for target, value in zip(self.targets, row, strict=True):
             full[target] = self.defaults.value(target) if value is None else value
         self.defaults.complete(full)
-        if all(
-            unchanged(f, old[t], full[t])
-            for f, t in zip(self.dataset.fields, range(len(old)), strict=True)
-            if old[t] is not full[t]
+        if self._plain(old) == self._plain(full) and all(
+            old[i] is full[i] or unchanged(f, old[i], full[i]) for i, f in self._odd
         ):
             return None
         full[self._update_at], full[self._etag_at] = self.time, self.revision
@@ -296,12 +426,19 @@ class Writer:
         self._sequencer = sequencer
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[WriteTransaction]:
-        """A transaction that commits when the block ends without an error, log and all."""
+    async def transaction(self, *, dry: bool = False) -> AsyncIterator[WriteTransaction]:
+        """A transaction that commits when the block ends without an error, log and all.
+
+        A ``dry`` one is rolled back in the end: nothing of it stays.
+        """
+        if dry:
+            with contextlib.suppress(_Undone):
+                async with self._database.transaction() as connection:
+                    yield await self._begun(connection)
+                    raise _Undone
+            return
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow("SELECT now(), nextval('hub.revision')")
-            assert row is not None
-            transaction = WriteTransaction(connection, row[0], row[1])
+            transaction = await self._begun(connection)
             yield transaction
             if transaction.logged:
                 # Last of all, when every row lock is held: see hub.pending.
@@ -310,6 +447,15 @@ class Writer:
                 )
         if transaction.logged:
             self._sequencer.nudge()
+
+    async def _begun(self, connection: Connection) -> WriteTransaction:
+        row = await connection.fetchrow("SELECT now(), nextval('hub.revision')")
+        assert row is not None
+        return WriteTransaction(connection, row[0], row[1])
+
+
+class _Undone(Exception):
+    """Ends a dry transaction."""
 
 
 def _check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:

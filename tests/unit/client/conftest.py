@@ -6,6 +6,7 @@ It keeps records in dicts and knows just enough of the contract to be called by 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
 import urllib.parse
@@ -20,7 +21,7 @@ from google.protobuf import empty_pb2, json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from penstock.client.stubs import Stubs, known_datasets, load_stubs
-from penstock.hub.v1 import datasets_pb2
+from penstock.hub.v1 import datasets_pb2, receipts_pb2
 
 SECRETS = {"admin": "s3cret"}
 API_KEY = "key-1"
@@ -51,7 +52,11 @@ class Refusal(Exception):
 
 
 class FakeHub:
-    """Records by dataset and key. ``refusals`` are given, one each, to the calls that come."""
+    """Records by dataset and key. ``refusals`` are given, one each, to the calls that come.
+
+    An export breaks off before chunk ``refuse_stream_after``, ``breaks`` times; ``receipt`` changes
+    its receipt, None leaves it out.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, dict[str, Any]] = {name: {} for name in known_datasets()}
@@ -60,6 +65,9 @@ class FakeHub:
         self.requests: list[Any] = []
         self.refusals: list[Refusal | None] = []
         self.refuse_stream_after: int | None = None
+        self.breaks = 1_000_000
+        self.resumable = True
+        self.receipt: dict[str, Any] | None = {}
         self.export_chunks = [b"customer_id,name\n", b"c1,Ada\n"]
         self.uploads: list[bytes] = []
         self.upload_ended = threading.Event()
@@ -152,10 +160,30 @@ class FakeHub:
         self, stubs: Stubs, method: str, request: Any, context: Any
     ) -> AsyncIterator[Any]:
         await self.admit(method, request, context)
+        if request.resume_receipt and not self.resumable:
+            text = "The state of the data is no longer kept."
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise Refusal(code, text, "EXPORT_NOT_RESUMABLE")
+        await context.send_initial_metadata((("penstock-receipt", "r1"),))
+        digest, size, rows = hashlib.sha256(), 0, 0
         for number, chunk in enumerate(self.export_chunks):
-            if number == self.refuse_stream_after:
+            if number == self.refuse_stream_after and self.breaks:
+                self.breaks -= 1
                 raise Refusal(grpc.StatusCode.UNAVAILABLE, "The database cannot be reached.")
-            yield httpbody_pb2.HttpBody(content_type="text/csv", data=chunk)
+            digest.update(chunk)
+            had, size, rows = max(0, request.resume_offset - size), size + len(chunk), rows + 1
+            if chunk[had:]:
+                yield httpbody_pb2.HttpBody(content_type="text/csv", data=chunk[had:])
+        if self.receipt is not None:
+            receipt = receipts_pb2.Receipt(
+                receipt_id="r1",
+                state=receipts_pb2.Receipt.COMPLETE,
+                row_count=rows,
+                byte_count=size,
+                sha256=digest.hexdigest(),
+            )
+            receipt.MergeFrom(receipts_pb2.Receipt(**self.receipt))
+            context.set_trailing_metadata((("penstock-receipt-bin", receipt.SerializeToString()),))
 
     async def datasets(self, request: Any, context: Any) -> Any:
         await self.admit("ListDatasets", request, context)

@@ -187,10 +187,10 @@ def test_export_to_standard_output_and_to_a_file(hub: Any, run: Run, tmp_path: P
     assert run("export", "customers").out == 'id,notes\nc1,"two\nlines"\nc2,x\n'
     assert hub.requests[-1].format == "CSV"
     ran = run("export", "customers", "--output", "out.csv", "--limit", "5", "--fields", "name")
-    assert ran == Ran(0, "", "out.csv: 2 rows, 29 bytes\n")
+    assert ran == Ran(0, "", "out.csv: 2 rows, 29 bytes, receipt r1\n")
     assert (tmp_path / "out.csv").read_bytes() == b"".join(hub.export_chunks)
     assert (hub.requests[-1].limit, hub.requests[-1].fields) == (5, "name")
-    assert run("export", "customers", "-o", "out.xml").err == "out.xml: 29 bytes\n"
+    assert run("export", "customers", "-o", "out.xml").err.startswith("out.xml: 2 rows, 29 bytes")
     assert hub.requests[-1].format == "XML"
     run("export", "customers", "-o", "out.dat", "--format", "ndjson")
     assert hub.requests[-1].format == "NDJSON"
@@ -200,13 +200,28 @@ def test_an_export_that_fails_leaves_no_file_that_looks_whole(
     hub: Any, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "out.csv").write_text("before")
-    hub.refuse_stream_after = 1
+    hub.refuse_stream_after, hub.resumable = 1, False
     ran = run("export", "customers", "-o", "out.csv")
-    assert ran.code == 1 and ran.err.startswith("error: The database cannot be reached.")
+    assert ran.code == 1 and ran.err.startswith("error: The state of the data is no longer kept.")
     assert (tmp_path / "out.csv").read_text() == "before"
     assert (tmp_path / "out.csv.part").exists()
     ran = run("export", "customers", "-o", "none/out.csv")
     assert ran.code == 1 and "none/out.csv.part: No such file" in ran.err
+
+
+def test_an_export_that_is_not_its_receipts_fails(hub: Any, run: Run, tmp_path: Path) -> None:
+    for receipt in (None, {"sha256": "0" * 64}, {"byte_count": 1}):
+        hub.receipt = receipt
+        for target in ("out.csv", "-"):
+            ran = run("export", "customers", "-o", target)
+            assert ran.code == 1 and "EXPORT_INCOMPLETE" in ran.err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_export_goes_on_after_a_broken_connection(hub: Any, run: Run, tmp_path: Path) -> None:
+    hub.refuse_stream_after, hub.breaks = 1, 2
+    assert run("export", "customers", "-o", "out.csv").code == 0
+    assert (tmp_path / "out.csv").read_bytes() == b"".join(hub.export_chunks)
 
 
 def test_an_export_to_a_device_does_not_replace_it(hub: Any, run: Run) -> None:

@@ -10,9 +10,18 @@ import grpc
 import pytest
 
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
-from penstock.client import Client, Counts, PenstockError, UnknownDataset, Violation
+from penstock.client import (
+    Client,
+    Counts,
+    ExportIncomplete,
+    PenstockError,
+    UnknownDataset,
+    Violation,
+)
 from penstock.client.auth import ClientCredentials
 from penstock.client.link import parse_url
+from penstock.client.retry import Backoff
+from penstock.hub.v1 import receipts_pb2
 from penstock.model.v1 import customers_pb2
 
 Customer = customers_pb2.Customer
@@ -314,15 +323,65 @@ def test_export_streams_what_the_hub_sends(hub: Any, client: Client) -> None:
     assert (request.fields, request.limit) == ("c", 3)
 
 
-def test_an_export_that_breaks_off_is_an_error_and_not_tried_again(
-    hub: Any, client: Client
+def test_an_export_that_breaks_off_goes_on_where_it_did(hub: Any, client: Client) -> None:
+    hub.refuse_stream_after, hub.breaks = 1, 3
+    chunks = client.dataset("customers").export()
+    assert list(chunks) == [b"customer_id,name\n", b"c1,Ada\n"]
+    assert len(hub.calls) == 4
+    resumed = hub.requests[-1]
+    assert (resumed.resume_receipt, resumed.resume_offset) == ("r1", 17)
+    assert chunks.receipt is not None and chunks.receipt.byte_count == 24
+
+
+def test_an_export_that_breaks_off_for_good_is_an_error(
+    hub: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("penstock.client.export.BACKOFF", Backoff(attempts=3, first=0.001))
     hub.refuse_stream_after = 1
     chunks = client.dataset("customers").export()
     assert next(chunks) == b"customer_id,name\n"
     with pytest.raises(PenstockError, match="database"):
         next(chunks)
-    assert len(hub.calls) == 1
+    assert len(hub.calls) > 1
+
+
+def test_an_export_that_cannot_be_resumed_says_so(hub: Any, client: Client) -> None:
+    hub.refuse_stream_after, hub.resumable = 1, False
+    with pytest.raises(PenstockError) as raised:
+        list(client.dataset("customers").export())
+    assert raised.value.reason == "EXPORT_NOT_RESUMABLE"
+    assert len(hub.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("receipt", "said"),
+    [
+        (None, "without a receipt"),
+        ({"byte_count": 25}, "24 bytes have arrived, not 25"),
+        ({"sha256": "0" * 64}, "SHA-256"),
+        ({"state": receipts_pb2.Receipt.FAILED}, "FAILED"),
+        ({"state": receipts_pb2.Receipt.RUNNING}, "RUNNING"),
+    ],
+)
+def test_an_export_that_is_not_its_receipts_is_incomplete(
+    hub: Any, client: Client, tmp_path: Path, receipt: Any, said: str
+) -> None:
+    hub.receipt = receipt
+    with pytest.raises(ExportIncomplete, match=said) as raised:
+        list(client.dataset("customers").export())
+    assert raised.value.receipt_id == "r1"
+    with pytest.raises(ExportIncomplete):
+        client.dataset("customers").download(tmp_path / "c.csv")
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_a_download_that_cannot_be_resumed_starts_again(
+    hub: Any, client: Client, tmp_path: Path
+) -> None:
+    hub.refuse_stream_after, hub.breaks, hub.resumable = 1, 2, False
+    client.dataset("customers").download(tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_bytes() == b"".join(hub.export_chunks)
+    assert len(hub.calls) == 5  # two that broke off, each with an attempt to go on, and the last
 
 
 def test_an_export_that_has_not_begun_is_tried_again(

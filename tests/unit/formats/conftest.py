@@ -153,7 +153,7 @@ class Shelf:
             for at in range(0, len(data), chunk):
                 output.extend(writer.feed(data[at : at + chunk]))
 
-        columns = ", ".join(writer.sql(f, f'"{f.path}"') for f in fields)
+        columns = ", ".join(writer.sql(f, f'"{f.path}"') for f in writer.selected)
         await self.connection.copy_from_query(
             f'SELECT {columns} FROM things ORDER BY "#"', output=take, **writer.copy_options
         )

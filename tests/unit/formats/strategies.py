@@ -33,13 +33,13 @@ _DOUBLES = st.floats(allow_nan=False) | st.sampled_from([0.1, 1e15, 1e14, 123456
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
     """Decimals with up to ``scale`` digits after the point, trailing zeros kept."""
 
-    def make(whole: int, places: int) -> Decimal:
-        digits = tuple(map(int, str(abs(whole))))
-        return Decimal((int(whole < 0), digits, -places))
+    def make(number: int, places: int) -> Decimal:
+        digits = tuple(map(int, str(abs(number) % 10 ** (precision - scale + places))))
+        return Decimal((int(number < 0 and any(digits)), digits, -places))
 
     most = 10**precision - 1
-    whole = st.integers(-most, most) | st.sampled_from([1, 10, 10000, 100000000, -5, most, 0])
-    return st.builds(make, whole, st.integers(0, scale))
+    number = st.integers(-most, most) | st.sampled_from([1, 10, 10000, 100000000, -5, most, 0])
+    return st.builds(make, number, st.integers(0, scale))
 
 
 def value(field: Field) -> st.SearchStrategy[Any]:

@@ -64,14 +64,13 @@ class Shop:
         try:
             async with self.writer.transaction() as transaction:
                 transaction.time, transaction.revision = TIME, revision
-                await work.run(transaction, pieces())
+                counts = (await work.run(transaction, pieces())).counts
         except Refused as error:
             return type(error), str(error), error.violations
         except FormatError as error:  # the command says it in the caller's terms
             return type(error), str(error), []
         finally:
             self.fresh += source._fresh
-        counts = work.counts
         return counts.created, counts.updated, counts.unchanged
 
     async def state(self) -> tuple[list[str], list[Any]]:
@@ -194,10 +193,18 @@ def lines(*rows: str) -> bytes:
     return "\n".join(["thing_id,title,price,labels", *rows, ""]).encode()
 
 
-def test_what_is_there_is_compared_to_the_last_digit(run: Run, shop: Shop) -> None:
+def test_what_is_there_is_compared_by_value(run: Run, shop: Shop) -> None:
     first = lines('b,x,1.50,"[""é""]"', 'a,y,,"[]"', "c,z,2,")
-    again = lines("a,y,,", 'b,x,1.5,"[""é""]"', "c,z,2,", "d,new,,")
-    assert both(run, shop, [first, first, again]) == [(3, 0, 0), (0, 0, 3), (1, 1, 2)]
+    again = lines("a,y,,", 'b,x,1.5,"[""é""]"', "c,z,2.000,", "d,new,,")
+    assert both(run, shop, [first, first, again]) == [(3, 0, 0), (0, 0, 3), (1, 0, 3)]
+    other = lines("c,z,2.001,")
+    assert both(run, shop, [first, other])[-1] == (0, 1, 0)
+
+
+def test_the_two_zeros_are_two_values(run: Run, shop: Shop) -> None:
+    uploads = [b"thing_id,weight,ratio\na,%s,%s\n" % (z, z) for z in (b"0", b"-0", b"-0", b"NaN")]
+    uploads.append(uploads[-1])
+    assert both(run, shop, uploads) == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 0), (0, 0, 1)]
 
 
 def test_columns_that_are_absent_keep_their_values(run: Run, shop: Shop) -> None:

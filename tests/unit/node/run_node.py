@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[3]))
 
 from penstockd import resources
+from penstockd.node.envoy import Edge
 from penstockd.node.errors import NodeError
 from penstockd.node.supervisor import Node, supervise
 
@@ -50,8 +51,7 @@ def main() -> None:
         template=resources.envoy_templates() / "sidecar.yaml.j2",
         inputs=resources.envoy_inputs(),
         descriptors=resources.descriptors(),
-        host="127.0.0.1",
-        port=int(sys.argv[2]),
+        edge=Edge(host="127.0.0.1", port=int(sys.argv[2]), public_url="http://127.0.0.1"),
         issuer="penstock",
         audience="penstock",
     )

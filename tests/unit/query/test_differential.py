@@ -43,10 +43,10 @@ from sqlalchemy.schema import CreateTable
 
 from penstock.model.v1 import orders_pb2
 from penstockd.catalog import Field, FieldClass, Kind
-from penstockd.query import Names, compile, evaluate, parse, plain
+from penstockd.query import Names, compile, evaluate, parse, parse_rule, plain
 from penstockd.query.resolve import single
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "4000"))
 SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS = 60
 
@@ -378,3 +378,61 @@ def test_times_in_elements_are_cut_not_rounded(world: World) -> None:
 def test_filters_at_the_limits_run(world: World, text: str) -> None:
     found, expected = world.matched(text)
     assert found == expected
+
+
+Claims = dict[str, list[str]]
+
+
+def random_claims(rng: random.Random) -> Claims:
+    """A claim of each kind, with one value or several that fields of the kind may have."""
+    return {
+        f"of_{kind.name.lower()}": [
+            text_of(v) for v in rng.sample(pool, rng.choice([1, 1, 2])) if text_of(v)
+        ]
+        or ["a"]
+        for kind, pool in POOLS.items()
+    }
+
+
+def random_rule(rng: random.Random, claims: Claims, depth: int = 0) -> tuple[str, str]:
+    """A row rule, and the filter that it is for who has the claims, written out by other means."""
+    if depth < 3 and rng.random() < 0.5:
+        parts = [random_rule(rng, claims, depth + 1) for _ in range(rng.choice([1, 2, 2]))]
+        start, joint = rng.choice(["", "NOT "]), rng.choice([" AND ", " OR "])
+        rule, plain = (joint.join(f"({p[i]})" for p in parts) for i in (0, 1))
+        return f"{start}({rule})", f"{start}({plain})"
+    if rng.random() < 0.3:
+        text = random_filter(rng, 4)
+        return text, text
+    f = rng.choice([f for f in FIELDS if f.kind not in (Kind.LIST, Kind.MAP)])
+    name = rng.choice(["", "", "parent."]) + f.path
+    claim = f"of_{f.kind.name.lower()}"
+    values = [quoted(v, rng) for v in claims[claim]]
+    comparator = rng.choice(["=", "!=", ":"])
+    joint = " AND " if comparator == "!=" else " OR "
+    plain = joint.join(f"({name} {comparator} {v})" for v in values)
+    if rng.random() < 0.7:
+        return f"{name} {comparator} claims.{claim}", f"({plain})"
+    other = quoted(text_of(rng.choice(POOLS[f.kind])), rng)
+    rule = f"{name} {comparator} (claims.{claim} OR {other})"
+    return rule, f"(({plain}) OR ({name} {comparator} {other}))"
+
+
+def test_rules_are_the_filters_that_their_claims_make_them(world: World) -> None:
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
+    rng = random.Random(SEED)
+    telling = 0
+    for case in range(min(CASES, 10_000) // 4):
+        claims = random_claims(rng)
+        rule, plain = random_rule(rng, claims)
+        bound = parse_rule(rule).bound(claims)
+        assert bound is not None, f"seed {SEED}, case {case}: {rule} {claims}"
+        statement = select(world.id_column).where(compile(bound, world.names))
+        found = {row[0] for row in world.run(statement)}
+        expected = world.matched(plain)[1]
+        assert found == expected, f"seed {SEED}, case {case}: {rule} {claims}"
+        assert found == {k for k, r in world.records.items() if evaluate(bound, world.names, r)}
+        telling += 0 < len(found) < ROWS
+        for lost in parse_rule(rule).claims:
+            assert parse_rule(rule).bound({**claims, lost: []}) is None
+    assert telling > CASES / 20

@@ -23,7 +23,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     found = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(found))
-    monkeypatch.setattr("opentelemetry.trace.get_tracer", provider.get_tracer)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
     return found
 
 
@@ -33,12 +33,15 @@ def exchange(**metadata: str) -> Any:
     return SimpleNamespace(method=method, metadata=metadata, call=SimpleNamespace(entry=entry))
 
 
+async def answer(exchange: Any) -> Any:
+    return "reply"
+
+
 async def test_a_span_says_who_called_what_under_which_request(
     exporter: InMemorySpanExporter,
 ) -> None:
     call = exchange(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
-    async with telemetry(call):
-        pass
+    assert await telemetry(call, answer) == "reply"
     (span,) = exporter.get_finished_spans()
     assert span.name == "penstock.api.v1.Customers/GetCustomer"
     assert span.attributes is not None
@@ -51,10 +54,13 @@ async def test_a_span_says_who_called_what_under_which_request(
 
 async def test_a_failed_call_is_an_error_with_its_reason(exporter: InMemorySpanExporter) -> None:
     call = exchange()
+
+    async def fail(exchange: Any) -> Any:
+        exchange.call.entry.outcome = "FIELD_UNKNOWN"
+        raise RuntimeError
+
     with pytest.raises(RuntimeError):
-        async with telemetry(call):
-            call.call.entry.outcome = "FIELD_UNKNOWN"
-            raise RuntimeError
+        await telemetry(call, fail)
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "FIELD_UNKNOWN"

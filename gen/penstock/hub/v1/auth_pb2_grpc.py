@@ -65,6 +65,13 @@ class AuthServicer:
         (`application/x-www-form-urlencoded`), the reply
         `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
         of RFC 6749 section 5.2, as `{"error", "error_description"}`.
+
+        `scope` narrows the token: names with blanks between them, each
+        `dataset:action` (`customers:read`), either of which may be `*`, or a
+        permission on the hub (`audit.read`). The reply then says `scope` too. A
+        scope that is unknown, or that no role of the consumer would leave anything
+        of, is refused with `invalid_scope`. Without it the token may all that the
+        roles allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

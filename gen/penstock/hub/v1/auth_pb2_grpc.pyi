@@ -42,6 +42,13 @@ class AuthStub:
     (`application/x-www-form-urlencoded`), the reply
     `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
     of RFC 6749 section 5.2, as `{"error", "error_description"}`.
+
+    `scope` narrows the token: names with blanks between them, each
+    `dataset:action` (`customers:read`), either of which may be `*`, or a
+    permission on the hub (`audit.read`). The reply then says `scope` too. A
+    scope that is unknown, or that no role of the consumer would leave anything
+    of, is refused with `invalid_scope`. Without it the token may all that the
+    roles allow.
     """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]
     """The public keys that sign tokens, as a JSON Web Key Set (RFC 7517)."""
@@ -63,6 +70,13 @@ class AuthAsyncStub(AuthStub):
     (`application/x-www-form-urlencoded`), the reply
     `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
     of RFC 6749 section 5.2, as `{"error", "error_description"}`.
+
+    `scope` narrows the token: names with blanks between them, each
+    `dataset:action` (`customers:read`), either of which may be `*`, or a
+    permission on the hub (`audit.read`). The reply then says `scope` too. A
+    scope that is unknown, or that no role of the consumer would leave anything
+    of, is refused with `invalid_scope`. Without it the token may all that the
+    roles allow.
     """
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The public keys that sign tokens, as a JSON Web Key Set (RFC 7517)."""
@@ -87,6 +101,13 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         (`application/x-www-form-urlencoded`), the reply
         `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
         of RFC 6749 section 5.2, as `{"error", "error_description"}`.
+
+        `scope` narrows the token: names with blanks between them, each
+        `dataset:action` (`customers:read`), either of which may be `*`, or a
+        permission on the hub (`audit.read`). The reply then says `scope` too. A
+        scope that is unknown, or that no role of the consumer would leave anything
+        of, is refused with `invalid_scope`. Without it the token may all that the
+        roles allow.
         """
 
     @_abc_1.abstractmethod

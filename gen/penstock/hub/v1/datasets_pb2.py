@@ -24,30 +24,38 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from penstock.options.v1 import options_pb2 as penstock_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/hub/v1/datasets.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a!penstock/options/v1/options.proto\"\x15\n\x13ListDatasetsRequest\"B\n\x14ListDatasetsResponse\x12*\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x18.penstock.hub.v1.Dataset\"t\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x04 \x03(\t\x12&\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x16.penstock.hub.v1.Field\"\xf1\x03\n\x05\x46ield\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tjson_path\x18\x02 \x01(\t\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.penstock.hub.v1.Field.Type\x12.\n\x05\x63lass\x18\x04 \x01(\x0e\x32\x1f.penstock.options.v1.FieldClass\x12\x10\n\x08nullable\x18\x05 \x01(\x08\x12\x13\n\x0boutput_only\x18\x06 \x01(\x08\x12)\n\x04mask\x18\x07 \x01(\x0e\x32\x1b.penstock.hub.v1.Field.Mask\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\"\xc5\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\n\n\x06STRING\x10\x01\x12\x08\n\x04\x42OOL\x10\x02\x12\t\n\x05INT32\x10\x03\x12\t\n\x05INT64\x10\x04\x12\n\n\x06UINT32\x10\x05\x12\n\n\x06UINT64\x10\x06\x12\t\n\x05\x46LOAT\x10\x07\x12\n\n\x06\x44OUBLE\x10\x08\x12\t\n\x05\x42YTES\x10\t\x12\x08\n\x04\x45NUM\x10\n\x12\x0b\n\x07\x44\x45\x43IMAL\x10\x0b\x12\x08\n\x04\x44\x41TE\x10\x0c\x12\r\n\tTIMESTAMP\x10\r\x12\x08\n\x04LIST\x10\x0e\x12\x07\n\x03MAP\x10\x0f\"=\n\x04Mask\x12\x14\n\x10MASK_UNSPECIFIED\x10\x00\x12\x08\n\x04NULL\x10\x01\x12\x08\n\x04HASH\x10\x02\x12\x0b\n\x07PARTIAL\x10\x03\x32\x80\x01\n\x08\x44\x61tasets\x12t\n\x0cListDatasets\x12$.penstock.hub.v1.ListDatasetsRequest\x1a%.penstock.hub.v1.ListDatasetsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasetsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/hub/v1/datasets.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a!penstock/options/v1/options.proto\"\x15\n\x13ListDatasetsRequest\"B\n\x14ListDatasetsResponse\x12*\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x18.penstock.hub.v1.Dataset\",\n\x13GetXmlSchemaRequest\x12\x15\n\x07\x64\x61taset\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"t\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x04 \x03(\t\x12&\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x16.penstock.hub.v1.Field\"\xf1\x03\n\x05\x46ield\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tjson_path\x18\x02 \x01(\t\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.penstock.hub.v1.Field.Type\x12.\n\x05\x63lass\x18\x04 \x01(\x0e\x32\x1f.penstock.options.v1.FieldClass\x12\x10\n\x08nullable\x18\x05 \x01(\x08\x12\x13\n\x0boutput_only\x18\x06 \x01(\x08\x12)\n\x04mask\x18\x07 \x01(\x0e\x32\x1b.penstock.hub.v1.Field.Mask\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\"\xc5\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\n\n\x06STRING\x10\x01\x12\x08\n\x04\x42OOL\x10\x02\x12\t\n\x05INT32\x10\x03\x12\t\n\x05INT64\x10\x04\x12\n\n\x06UINT32\x10\x05\x12\n\n\x06UINT64\x10\x06\x12\t\n\x05\x46LOAT\x10\x07\x12\n\n\x06\x44OUBLE\x10\x08\x12\t\n\x05\x42YTES\x10\t\x12\x08\n\x04\x45NUM\x10\n\x12\x0b\n\x07\x44\x45\x43IMAL\x10\x0b\x12\x08\n\x04\x44\x41TE\x10\x0c\x12\r\n\tTIMESTAMP\x10\r\x12\x08\n\x04LIST\x10\x0e\x12\x07\n\x03MAP\x10\x0f\"=\n\x04Mask\x12\x14\n\x10MASK_UNSPECIFIED\x10\x00\x12\x08\n\x04NULL\x10\x01\x12\x08\n\x04HASH\x10\x02\x12\x0b\n\x07PARTIAL\x10\x03\x32\x81\x02\n\x08\x44\x61tasets\x12t\n\x0cListDatasets\x12$.penstock.hub.v1.ListDatasetsRequest\x1a%.penstock.hub.v1.ListDatasetsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12\x7f\n\x0cGetXmlSchema\x12$.penstock.hub.v1.GetXmlSchemaRequest\x1a\x14.google.api.HttpBody\"3\xda\x41\x07\x64\x61taset\x82\xd3\xe4\x93\x02#\x12!/v1/datasets/{dataset}/schema.xsdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.hub.v1.datasets_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETXMLSCHEMAREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_GETXMLSCHEMAREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\002'
   _globals['_DATASETS'].methods_by_name['ListDatasets']._loaded_options = None
   _globals['_DATASETS'].methods_by_name['ListDatasets']._serialized_options = b'\332A\000\202\323\344\223\002\016\022\014/v1/datasets'
-  _globals['_LISTDATASETSREQUEST']._serialized_start=141
-  _globals['_LISTDATASETSREQUEST']._serialized_end=162
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=164
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=230
-  _globals['_DATASET']._serialized_start=232
-  _globals['_DATASET']._serialized_end=348
-  _globals['_FIELD']._serialized_start=351
-  _globals['_FIELD']._serialized_end=848
-  _globals['_FIELD_TYPE']._serialized_start=588
-  _globals['_FIELD_TYPE']._serialized_end=785
-  _globals['_FIELD_MASK']._serialized_start=787
-  _globals['_FIELD_MASK']._serialized_end=848
-  _globals['_DATASETS']._serialized_start=851
-  _globals['_DATASETS']._serialized_end=979
+  _globals['_DATASETS'].methods_by_name['GetXmlSchema']._loaded_options = None
+  _globals['_DATASETS'].methods_by_name['GetXmlSchema']._serialized_options = b'\332A\007dataset\202\323\344\223\002#\022!/v1/datasets/{dataset}/schema.xsd'
+  _globals['_LISTDATASETSREQUEST']._serialized_start=201
+  _globals['_LISTDATASETSREQUEST']._serialized_end=222
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=224
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=290
+  _globals['_GETXMLSCHEMAREQUEST']._serialized_start=292
+  _globals['_GETXMLSCHEMAREQUEST']._serialized_end=336
+  _globals['_DATASET']._serialized_start=338
+  _globals['_DATASET']._serialized_end=454
+  _globals['_FIELD']._serialized_start=457
+  _globals['_FIELD']._serialized_end=954
+  _globals['_FIELD_TYPE']._serialized_start=694
+  _globals['_FIELD_TYPE']._serialized_end=891
+  _globals['_FIELD_MASK']._serialized_start=893
+  _globals['_FIELD_MASK']._serialized_end=954
+  _globals['_DATASETS']._serialized_start=957
+  _globals['_DATASETS']._serialized_end=1214
 # @@protoc_insertion_point(module_scope)

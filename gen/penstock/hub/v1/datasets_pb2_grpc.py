@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from penstock.hub.v1 import datasets_pb2 as penstock_dot_hub_dot_v1_dot_datasets__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -40,6 +41,11 @@ class DatasetsStub:
                 request_serializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsResponse.FromString,
                 _registered_method=True)
+        self.GetXmlSchema = channel.unary_unary(
+                '/penstock.hub.v1.Datasets/GetXmlSchema',
+                request_serializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.GetXmlSchemaRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class DatasetsServicer:
@@ -54,6 +60,15 @@ class DatasetsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetXmlSchema(self, request, context):
+        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
+        may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
+        there is no such dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +76,11 @@ def add_DatasetsServicer_to_server(servicer, server):
                     servicer.ListDatasets,
                     request_deserializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsRequest.FromString,
                     response_serializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'GetXmlSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetXmlSchema,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_datasets__pb2.GetXmlSchemaRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +111,33 @@ class Datasets:
             '/penstock.hub.v1.Datasets/ListDatasets',
             penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsRequest.SerializeToString,
             penstock_dot_hub_dot_v1_dot_datasets__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetXmlSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.hub.v1.Datasets/GetXmlSchema',
+            penstock_dot_hub_dot_v1_dot_datasets__pb2.GetXmlSchemaRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

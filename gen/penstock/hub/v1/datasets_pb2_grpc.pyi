@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from penstock.hub.v1 import datasets_pb2 as _datasets_pb2
 import abc as _abc_1
@@ -37,6 +38,11 @@ class DatasetsStub:
     """The datasets that the caller may do anything with, by name, each with the
     fields that its View shows. What the caller may not see is left out.
     """
+    GetXmlSchema: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetXmlSchemaRequest, _httpbody_pb2.HttpBody]
+    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
+    may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
+    there is no such dataset.
+    """
 
 @_typing.type_check_only
 class DatasetsAsyncStub(DatasetsStub):
@@ -46,6 +52,11 @@ class DatasetsAsyncStub(DatasetsStub):
     ListDatasets: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListDatasetsRequest, _datasets_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """The datasets that the caller may do anything with, by name, each with the
     fields that its View shows. What the caller may not see is left out.
+    """
+    GetXmlSchema: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetXmlSchemaRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
+    may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
+    there is no such dataset.
     """
 
 class DatasetsServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +70,17 @@ class DatasetsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_datasets_pb2.ListDatasetsResponse, _abc.Awaitable[_datasets_pb2.ListDatasetsResponse]]:
         """The datasets that the caller may do anything with, by name, each with the
         fields that its View shows. What the caller may not see is left out.
+        """
+
+    @_abc_1.abstractmethod
+    def GetXmlSchema(
+        self,
+        request: _datasets_pb2.GetXmlSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
+        may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
+        there is no such dataset.
         """
 
 def add_DatasetsServicer_to_server(servicer: DatasetsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,6 +27,24 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONFLICT: _ClassVar[ErrorReason]
     STORAGE_FULL: _ClassVar[ErrorReason]
     CLIENT_STALLED: _ClassVar[ErrorReason]
+    REQUEST_ID_REUSED: _ClassVar[ErrorReason]
+    REQUEST_IN_FLIGHT: _ClassVar[ErrorReason]
+    EXPORT_NOT_RESUMABLE: _ClassVar[ErrorReason]
+    ACCESS_CHANGED: _ClassVar[ErrorReason]
+    RECEIPT_NOT_FOUND: _ClassVar[ErrorReason]
+    CURSOR_INVALID: _ClassVar[ErrorReason]
+    POLICY_CHANGED: _ClassVar[ErrorReason]
+    LAST_ADMINISTRATOR: _ClassVar[ErrorReason]
+    ROLE_IN_USE: _ClassVar[ErrorReason]
+    ROLLBACK_IMPOSSIBLE: _ClassVar[ErrorReason]
+    CREDENTIAL_ENDED: _ClassVar[ErrorReason]
+    REHEARSAL_TOO_LONG: _ClassVar[ErrorReason]
+    POLICY_STALE: _ClassVar[ErrorReason]
+    RATE_LIMITED: _ClassVar[ErrorReason]
+    METHOD_UNKNOWN: _ClassVar[ErrorReason]
+    REQUEST_MALFORMED: _ClassVar[ErrorReason]
+    HUB_UNAVAILABLE: _ClassVar[ErrorReason]
+    CALL_TIMEOUT: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -48,3 +66,21 @@ INTERNAL: ErrorReason
 CONFLICT: ErrorReason
 STORAGE_FULL: ErrorReason
 CLIENT_STALLED: ErrorReason
+REQUEST_ID_REUSED: ErrorReason
+REQUEST_IN_FLIGHT: ErrorReason
+EXPORT_NOT_RESUMABLE: ErrorReason
+ACCESS_CHANGED: ErrorReason
+RECEIPT_NOT_FOUND: ErrorReason
+CURSOR_INVALID: ErrorReason
+POLICY_CHANGED: ErrorReason
+LAST_ADMINISTRATOR: ErrorReason
+ROLE_IN_USE: ErrorReason
+ROLLBACK_IMPOSSIBLE: ErrorReason
+CREDENTIAL_ENDED: ErrorReason
+REHEARSAL_TOO_LONG: ErrorReason
+POLICY_STALE: ErrorReason
+RATE_LIMITED: ErrorReason
+METHOD_UNKNOWN: ErrorReason
+REQUEST_MALFORMED: ErrorReason
+HUB_UNAVAILABLE: ErrorReason
+CALL_TIMEOUT: ErrorReason

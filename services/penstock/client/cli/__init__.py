@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import typer
 
-from penstock.client.cli import records, transfers
+from penstock.client.cli import access, audit, records, transfers, trust
+from penstock.client.cli.connection import certificates
 from penstock.client.cli.failures import failures
 
 #: Distributions add commands here: each entry is a callable that takes the typer app.
@@ -22,6 +23,7 @@ _SERVER_COMMANDS = {
     "up": "Start the hub.",
     "down": "Stop the hub.",
     "migrate": "Bring the hub's tables up to date.",
+    "administrator": "Let a consumer change access.",
 }
 
 
@@ -35,8 +37,12 @@ def build() -> typer.Typer:
         # Help in colour takes half a second longer.
         rich_markup_mode=None,
     )
+    app.callback()(certificates)
     records.register(app)
     transfers.register(app)
+    access.register(app)
+    audit.register(app)
+    trust.register(app)
     found = sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name)
     for entry in found:
         _add(app, entry)
@@ -74,3 +80,5 @@ def _add_absent(app: typer.Typer, reason: str) -> None:
     for name, about in _SERVER_COMMANDS.items():
         text = f"{about} (needs penstock[server])"
         app.command(name, help=text, context_settings=settings)(absent)
+    text = "Prove that the audit is what it was (needs penstock[server])"
+    audit.group_of(app).command("verify", help=text, context_settings=settings)(absent)

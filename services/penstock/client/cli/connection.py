@@ -14,6 +14,9 @@ from penstock.client.cli.failures import Failure
 if TYPE_CHECKING:
     from penstock.client.client import Client
 
+#: The options that stand before the command, see ``certificates``.
+_files: dict[str, str] = {}
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 Url = Annotated[
@@ -36,7 +39,7 @@ As = Annotated[
 ]
 
 
-def connect(url: str, consumer: str) -> Client:
+def connect(url: str, consumer: str, scope: str = "") -> Client:
     """The client that the options and the environment ask for.
 
     Credentials come from the consumer's entry in the demo's file, from the environment, or,
@@ -49,9 +52,37 @@ def connect(url: str, consumer: str) -> Client:
     from penstock.client.client import Client
 
     try:
-        return Client(url or demo.get("url") or DEFAULT_URL, **given)
+        url = url or demo.get("url") or DEFAULT_URL
+        return Client(url, scope=scope, **(given | _files))
     except ValueError as error:
         raise Failure(str(error)) from None
+
+
+def certificates(
+    ca_file: Annotated[
+        str,
+        typer.Option(
+            envvar="PENSTOCK_CA_FILE",
+            help="PEM file of the authorities that the hub's certificate must come from.",
+        ),
+    ] = "",
+    client_cert: Annotated[
+        str,
+        typer.Option(
+            envvar="PENSTOCK_CLIENT_CERT",
+            help="PEM file of the certificate to show to the hub.",
+        ),
+    ] = "",
+    client_key: Annotated[
+        str,
+        typer.Option(
+            envvar="PENSTOCK_CLIENT_KEY",
+            help="PEM file of its private key, if not in the same file.",
+        ),
+    ] = "",
+) -> None:
+    """Read, write, export and import the datasets of a Penstock data hub."""
+    _files.update(ca_file=ca_file, client_cert=client_cert, client_key=client_key)
 
 
 def demo_file() -> Path:

@@ -30,6 +30,16 @@ OrderBy = Annotated[str, typer.Option("--order-by", help="In which order, as 'na
 Data = Annotated[
     str, typer.Option("--data", help="The record in JSON; by default from standard input.")
 ]
+RequestId = Annotated[
+    str,
+    typer.Option(
+        "--request-id",
+        help="Best a UUID: the same command again within 24 hours changes nothing more.",
+    ),
+]
+ValidateOnly = Annotated[
+    bool, typer.Option("--validate-only", help="Check everything, write nothing.")
+]
 Etag = Annotated[str, typer.Option("--etag", help="Only if the record still has this etag.")]
 
 #: Columns of a table unless --fields says which.
@@ -51,9 +61,15 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_)
 
 
-def token(url: Url = "", consumer: As = "") -> None:
+def token(
+    url: Url = "",
+    consumer: As = "",
+    scope: Annotated[
+        str, typer.Option(help="What to narrow it to, as 'customers:read orders:*'.")
+    ] = "",
+) -> None:
     """Print an access token, for use as 'authorization: Bearer …'."""
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect(url, consumer, scope) as client, wrong_arguments():
         typer.echo(client.access_token())
 
 
@@ -112,10 +128,19 @@ def list_(
         _print_records(source, islice(found, limit or None), fields, format)
 
 
-def create(dataset: Dataset, data: Data = "", url: Url = "", consumer: As = "") -> None:
+def create(
+    dataset: Dataset,
+    data: Data = "",
+    validate_only: ValidateOnly = False,
+    request_id: RequestId = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
     """Create a record from JSON, and print it."""
     with connect(url, consumer) as client, wrong_arguments():
-        _print_json(client.dataset(dataset).create(_record(data)))
+        target = client.dataset(dataset)
+        record = _record(data)
+        _print_json(target.create(record, validate_only=validate_only, request_id=request_id))
 
 
 def update(
@@ -126,6 +151,11 @@ def update(
         str, typer.Option(help="Fields to change, with commas; by default those in the data.")
     ] = "",
     etag: Etag = "",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Create the record if there is none.")
+    ] = False,
+    validate_only: ValidateOnly = False,
+    request_id: RequestId = "",
     url: Url = "",
     consumer: As = "",
 ) -> None:
@@ -136,13 +166,38 @@ def update(
     with connect(url, consumer) as client, wrong_arguments():
         target = client.dataset(dataset)
         record = {**_record(data), target.key: key}
-        _print_json(target.update(record, mask.split(",") if mask else None, etag=etag))
+        changed = target.update(
+            record,
+            mask.split(",") if mask else None,
+            etag=etag,
+            allow_missing=allow_missing,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        _print_json(changed)
 
 
-def delete(dataset: Dataset, key: Key, etag: Etag = "", url: Url = "", consumer: As = "") -> None:
+def delete(
+    dataset: Dataset,
+    key: Key,
+    etag: Etag = "",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Succeed if there is none.")
+    ] = False,
+    validate_only: ValidateOnly = False,
+    request_id: RequestId = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
     """Delete a record."""
     with connect(url, consumer) as client:
-        client.dataset(dataset).delete(key, etag=etag)
+        client.dataset(dataset).delete(
+            key,
+            etag=etag,
+            allow_missing=allow_missing,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
 
 
 @contextmanager

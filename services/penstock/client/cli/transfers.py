@@ -12,22 +12,35 @@ import typer
 
 from penstock.client.cli.connection import As, Url, connect
 from penstock.client.cli.failures import Failure
-from penstock.client.cli.records import Dataset, Fields, Filter, OrderBy
+from penstock.client.cli.records import (
+    Dataset,
+    Fields,
+    Filter,
+    OrderBy,
+    RequestId,
+    ValidateOnly,
+)
 
 if TYPE_CHECKING:
     from penstock.client.cli.progress import Bar
     from penstock.client.client import Client
     from penstock.client.dataset import Counts
+    from penstock.client.export import Export
     from penstock.client.mapping.errors import BadRow
 
 Format = Annotated[
-    str, typer.Option("--format", help="csv, json, ndjson or xml; by default as the file's name.")
+    str,
+    typer.Option(
+        "--format",
+        help="csv, json, ndjson, xml, parquet, arrow or xlsx; by default as the file's name.",
+    ),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     app.command()(export)
+    app.command()(receipt)
     app.command("import")(import_)
 
 
@@ -42,28 +55,67 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
     ] = None,
+    compression: Annotated[
+        str, typer.Option(help="gzip or zstd; by default as the file's name, .gz or .zst.")
+    ] = "",
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),
+    ] = False,
     url: Url = "",
     consumer: As = "",
 ) -> None:
     """Write records to standard output or a file.
 
-    All of them, of one consistent state, unless --filter or --limit says otherwise.
+    All of them, of one consistent state, unless --filter or --limit says otherwise. If the
+    connection breaks, the export goes on where it broke off. It succeeds only if the hub's
+    receipt stands for every byte that has come.
     """
     from penstock.client.cli.progress import Bar, row_counter
+    from penstock.client.files import compression_of
 
     to_file = output is not None and str(output) != "-"
     name = (format or _suffix_format(output) or "csv").upper()
+    packed = compression or (compression_of(output) if output is not None else "")
     with connect(url, consumer) as client:
-        chunks = client.dataset(dataset).export(
-            name, filter=filter, order_by=order_by, fields=fields, limit=limit
-        )
+        source = client.dataset(dataset)
+        exports: list[Export] = []
+
+        def start() -> Iterator[bytes]:
+            exports.append(
+                source.export(
+                    name,
+                    filter=filter,
+                    order_by=order_by,
+                    fields=fields,
+                    limit=limit,
+                    compression=packed,
+                    spreadsheet_safe=spreadsheet_safe,
+                )
+            )
+            return _counted(exports[-1], bar, None if packed else row_counter(name))
+
         # A bar would run through what is written to the same terminal.
         shown = sys.stderr.isatty() and (to_file or not sys.stdout.isatty())
         with Bar(f"export {dataset}", shown=shown) as bar:
-            size = _write(_counted(chunks, bar, row_counter(name)), output if to_file else None)
-    if to_file:
-        rows = f"{bar.rows:,} rows, " if bar.rows is not None else ""
-        typer.echo(f"{output}: {rows}{size:,} bytes", err=True)
+            size = _write(start, output if to_file else None)
+    found = exports[-1].receipt
+    if to_file and found is not None:
+        rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
+        typer.echo(f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}", err=True)
+
+
+def receipt(
+    receipt_id: Annotated[str, typer.Argument(metavar="ID", help="As export shows it.")],
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Print the receipt of an export: what became of it, its rows, bytes and SHA-256."""
+    from google.protobuf.json_format import MessageToJson
+
+    with connect(url, consumer) as client:
+        found = client.receipt(receipt_id)
+    typer.echo(MessageToJson(found, ensure_ascii=False))
 
 
 def import_(
@@ -72,13 +124,19 @@ def import_(
     ] = "",
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="CSV, NDJSON or JSON; - is standard input."),
+        typer.Argument(metavar="FILE", help="In any format but XLSX; - is standard input."),
     ] = None,
     format: Format = "",
     mapping: Annotated[
         str,
         typer.Option(help="A mapping file, or the name of one that comes along, as northwind."),
     ] = "",
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Load the rows that are good; fail still if any is not."),
+    ] = False,
+    validate_only: ValidateOnly = False,
+    request_id: RequestId = "",
     url: Url = "",
     consumer: As = "",
 ) -> None:
@@ -87,16 +145,19 @@ def import_(
     If a row is bad, nothing is loaded, and the bad rows are shown.
     """
     if mapping:
-        if file is not None or format:
+        if file is not None or format or partial or validate_only or request_id:
             raise typer.BadParameter("with --mapping there is only a folder to give")
         _import_mapped(mapping, Path(dataset or "."), url, consumer)
         return
     if not dataset or file is None:
         raise typer.BadParameter("give a dataset and a file, or --mapping and a folder")
-    _import_file(dataset, file, format, url, consumer)
+    how = {"partial": partial, "validate_only": validate_only, "request_id": request_id}
+    _import_file(dataset, file, format, url, consumer, how)
 
 
-def _import_file(dataset: str, file: Path, format: str, url: str, consumer: str) -> None:
+def _import_file(
+    dataset: str, file: Path, format: str, url: str, consumer: str, how: dict[str, Any]
+) -> None:
     from penstock.client.cli.progress import Bar
     from penstock.client.errors import PenstockError
 
@@ -110,7 +171,7 @@ def _import_file(dataset: str, file: Path, format: str, url: str, consumer: str)
         Bar(f"import {dataset}", total=None if from_stdin else file.stat().st_size) as bar,
     ):
         try:
-            counts = client.dataset(dataset).import_(source, name, progress=bar.sent)
+            counts = client.dataset(dataset).import_(source, name, progress=bar.sent, **how)
         except PenstockError as error:
             rows = None if error.reason != "IMPORT_ROW_INVALID" else _violations(error)
             if rows is None:
@@ -118,6 +179,10 @@ def _import_file(dataset: str, file: Path, format: str, url: str, consumer: str)
             bar.stop()
             _report_bad(("row", "field", "reason"), rows, int(error.metadata.get("bad_rows", 0)))
     _report(dataset, counts)
+    if counts.refused:
+        told = [[str(e.row), e.field, e.description] for e in counts.row_errors]
+        what = "checked" if how["validate_only"] else "loaded"
+        _report_bad(("row", "field", "reason"), told, counts.refused, f"the others were {what}")
 
 
 def _import_mapped(mapping: str, folder: Path, url: str, consumer: str) -> None:
@@ -161,13 +226,15 @@ def _report(dataset: str, counts: Counts) -> None:
     )
 
 
-def _report_bad(titles: tuple[str, ...], rows: list[list[str]], total: int) -> None:
+def _report_bad(
+    titles: tuple[str, ...], rows: list[list[str]], total: int, rest: str = "nothing was loaded"
+) -> None:
     """Shows the bad rows on standard error and fails."""
     from penstock.client.cli.tables import print_table
 
     print_table(titles, rows, err=True)
     total = max(total, len({row[0] for row in rows}))
-    raise Failure(f"{total:,} bad {'row' if total == 1 else 'rows'}; nothing was loaded")
+    raise Failure(f"{total:,} bad {'row' if total == 1 else 'rows'}; {rest}")
 
 
 def _violations(error: Any) -> list[list[str]]:
@@ -197,7 +264,7 @@ def _suffix_format(path: Path | None) -> str:
 def _counted(
     chunks: Iterator[bytes], bar: Bar, count: Callable[[bytes], int] | None
 ) -> Iterator[bytes]:
-    size = 0
+    size, bar.rows = 0, None
     for chunk in chunks:
         yield chunk
         size += len(chunk)
@@ -206,13 +273,13 @@ def _counted(
         bar.sent(size)
 
 
-def _write(chunks: Iterator[bytes], output: Path | None) -> int:
-    from penstock.client.dataset import write_all
+def _write(start: Callable[[], Iterator[bytes]], output: Path | None) -> int:
+    from penstock.client.dataset import write_all, write_whole
     from penstock.client.files import replacing
 
     if output is not None:
         with replacing(output) as file:
-            return write_all(chunks, file)
-    size = write_all(chunks, sys.stdout.buffer)
+            return write_whole(start, file)
+    size = write_all(start(), sys.stdout.buffer)
     sys.stdout.buffer.flush()
     return size

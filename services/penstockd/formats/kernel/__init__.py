@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator
+import threading
+from array import array
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import NamedTuple
 
 from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 
 from penstockd.formats.errors import FormatError
+from penstockd.formats.keys import KeySet
 
-DONE, FULL, END, MALFORMED = 0, 1, 2, -1  # kernel.h
+DONE, FULL, END, KEYS, MALFORMED = 0, 1, 2, 3, -1  # kernel.h
 LEFT, BLANK = 0, -1  # load.c: rows that are not for the kernel, lines that are no rows
 
 _PAGE = 65536
 _SLACK = 64  # bytes after a buffer that the kernel may touch
 _ROOM = 1 << 20  # bytes of output that one call is given
 _MOST = 512 << 20  # bytes of memory that one kernel may take
+_KEYS = 16 << 20  # bytes in which a kernel that encodes keeps keys; see keys.c
 
 
 class Taken(NamedTuple):
@@ -34,6 +38,20 @@ class Taken(NamedTuple):
     rows: int
     detail: int
     status: int
+
+
+class Filled(NamedTuple):
+    """Columns of ``rows`` rows: for each of the input's where its bits of validity, its ends of
+    values and its data stand, the data's size in bytes, and how many are NULL; see ``columns.c``.
+
+    The places are the process's own addresses, and good until the kernel's next call.
+    """
+
+    consumed: int
+    rows: int
+    detail: int
+    status: int
+    columns: list[tuple[int, int, int, int, int]]
 
 
 class Loaded(NamedTuple):
@@ -63,11 +81,12 @@ def warm() -> None:
 class Kernel:
     """One instance of the module with memory of its own; used by one thread at a time.
 
-    Its memory holds the plan, then the input of a call, then its output. FormatError if a row
-    needs more memory than a kernel may take.
+    Its memory holds the plan, then the input of a call, then its output. One that is given a set of
+    keys puts those of the rows it encodes there, and keeps the latest between plan and input.
+    FormatError if a row needs more memory than a kernel may take.
     """
 
-    def __init__(self, plan: bytes = b"") -> None:
+    def __init__(self, plan: bytes = b"", keys: KeySet | None = None) -> None:
         engine, module = _module()
         self._store = Store(engine)
         self._exports = Instance(self._store, module, []).exports(self._store)
@@ -78,10 +97,20 @@ class Kernel:
         self._plan = _align(heap.value(self._store))
         self._in = _align(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
+        self._keys = keys
+        self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
+        if keys is not None:
+            self._function("start_keys")(self._store, self._in)
+            self._in += _KEYS
+            keys.complete = self._complete_keys
 
     def encode(self, data: bytes) -> list[Taken]:
         """Encodes the whole rows of COPY BINARY at the start of ``data``; the last ``status``
         says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED)."""
+        with self._lock:
+            return self._encode(data)
+
+    def _encode(self, data: bytes) -> list[Taken]:
         out, room = self._write(self._in, data), _ROOM
         taken: list[Taken] = []
         start, size = self._in, len(data)
@@ -89,11 +118,41 @@ class Kernel:
             self._require(out + room + _SLACK)
             step = self._call("encode", out, self._plan, start, size, out, room)
             taken.append(step)
-            if step.status != FULL:
+            if step.status in (END, KEYS):
+                self._code_keys()
+            if step.status not in (FULL, KEYS):
                 return taken
             start, size = start + step.consumed, size - step.consumed
-            if not step.rows:
+            if step.status == FULL and not step.rows:
                 room = max(step.detail, 0) or _MOST
+
+    def columns(self, data: bytes, width: int) -> Iterator[Filled]:
+        """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``.
+
+        The last ``status`` is as in ``encode``. The plan is ``columns.column_plan``'s.
+        """
+        out = -(-self._write(self._in, data) // 64) * 64
+        self._require(out + 5 * len(data) + 512 * width + _SLACK)
+        columns, start, size = self._function("columns"), self._in, len(data)
+        while True:
+            with self._lock:
+                status: int = columns(self._store, self._plan, start, size, out)
+                base = self._address()
+                results = (ctypes.c_int32 * 4).from_address(base + self._results)
+                consumed, _, rows, detail = results
+                if status in (END, KEYS):
+                    self._code_keys()
+            found = memoryview(ctypes.string_at(base + out, 20 * width)).cast("i")
+            yield Filled(
+                *(consumed, rows, detail, status),
+                [
+                    (base + valid, base + ends, base + values, size, nulls)
+                    for valid, ends, values, size, nulls in zip(*[iter(found)] * 5, strict=True)
+                ],
+            )
+            if status != KEYS:
+                return
+            start, size = start + consumed, size - consumed
 
     def split_csv(self, data: bytes, final: bool, width: int) -> Taken:
         """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
@@ -106,6 +165,24 @@ class Kernel:
         out = self._write(self._in, data)
         self._require(out + 2 * len(data) + _SLACK)
         return self._call("split_json", out, self._in, len(data), out, int(final), state)
+
+    def messages(self, records: Sequence[bytes]) -> bytes | None:
+        """Serialised records as cells, as ``split_csv`` leaves rows; None if one is malformed.
+
+        The plan is ``records.message_plan``'s; see ``records.c``.
+        """
+        sizes = array("i", map(len, records))
+        index = self._write(self._in, b"".join(records))
+        scratch = self._write(index, sizes.tobytes())
+        out = _align(scratch + 3 * max(sizes, default=0) + _SLACK)
+        room = 2 * sum(sizes) + _ROOM
+        while True:
+            self._require(out + room + _SLACK)
+            arguments = (self._plan, self._in, index, len(records), scratch, out, room)
+            taken = self._call("messages", out, *arguments)
+            if taken.status != FULL:
+                return taken.output if taken.status == DONE else None
+            room *= 2
 
     def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
         """Makes records of the ``count`` rows that ``split_csv`` gave; see ``load.c``.
@@ -138,6 +215,17 @@ class Kernel:
             start, size = start + consumed, size - consumed
             if size:
                 ordinal += sum(n > 0 for n in memoryview(pairs).cast("i")[::2])
+
+    def _complete_keys(self) -> None:
+        with self._lock:
+            self._code_keys()
+
+    def _code_keys(self) -> None:
+        if self._keys is not None:
+            start: int = self._function("code_keys")(self._store)
+            base = self._address()
+            _, size, count, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
+            self._keys.add(ctypes.string_at(base + start, size), count)
 
     def _call(self, name: str, out: int, *args: int) -> Taken:
         status: int = self._function(name)(self._store, *args)

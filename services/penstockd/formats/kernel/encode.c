@@ -1,5 +1,6 @@
 // COPY BINARY rows -> CSV, JSON or XML, steered by a plan that plan.py lays out.
 #include "kernel.h"
+#include "print.h"
 
 typedef struct {
   int32_t at, size;
@@ -11,13 +12,14 @@ typedef struct {
 } Op;
 
 typedef struct {
-  int32_t format, ops, columns, literals;
+  int32_t format, ops, columns, literals, key; // the key's column
   Text open, close;
   Op op[];
 } Plan;
 
-enum { CSV, JSON, XML };
-enum { GROUP, LITERAL, TEXT, BOOL, INT4, INT8, NUMERIC, FLOAT, BYTEA, DATE, TIME, JSONB };
+enum { CSV, JSON, XML, SAFE_CSV, SHEET };
+enum { GROUP, LITERAL, TEXT, BOOL, INT4, INT8, NUMERIC, FLOAT, BYTEA, DATE, TIME, JSONB,
+       PASSED };
 enum { SCALAR, LIST, MAP, MESSAGE };
 
 static const int32_t PER_BYTE = 16;    // a byte of a row becomes at most so many
@@ -36,18 +38,13 @@ static inline int64_t be64(const u8 *p) {
   return (int64_t)__builtin_bswap64(*(const uint64_t *)p);
 }
 
-static u8 *word(u8 *o, const char *s) {
-  while (*s) *o++ = (u8)*s++;
-  return o;
-}
-
 static inline u8 *two(u8 *o, int32_t v) {
   o[0] = (u8)('0' + v / 10);
   o[1] = (u8)('0' + v % 10);
   return o + 2;
 }
 
-static u8 *integer(u8 *o, int64_t value) {
+u8 *integer(u8 *o, int64_t value) {
   uint64_t v = (uint64_t)value;
   u8 digits[20];
   int32_t n = 0;
@@ -65,7 +62,7 @@ static u8 *integer(u8 *o, int64_t value) {
 static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921939;
 
 // Days since 2000-01-01 -> year-month-day (years 1 to 9999).
-static u8 *date(u8 *o, int32_t days) {
+u8 *date(u8 *o, int32_t days) {
   if (days == INT32_MIN) days = FIRST_DAY;
   if (days == INT32_MAX) days = LAST_DAY;
   if (days < FIRST_DAY || days > LAST_DAY) {
@@ -84,7 +81,7 @@ static u8 *date(u8 *o, int32_t days) {
 }
 
 // Microseconds since 2000-01-01 -> RFC 3339.
-static u8 *timestamp(u8 *o, int64_t us) {
+u8 *timestamp(u8 *o, int64_t us) {
   const int64_t day = 86400000000;
   if (us == INT64_MIN) us = FIRST_DAY * day; // as above
   if (us == INT64_MAX) us = (LAST_DAY + 1) * day - 1;
@@ -109,7 +106,7 @@ static u8 *timestamp(u8 *o, int64_t us) {
 }
 
 // numeric: digits in base 10,000, the first worth 10,000^weight; `scale` digits after the point.
-static u8 *numeric(u8 *o, const u8 *p, int32_t size) {
+u8 *numeric(u8 *o, const u8 *p, int32_t size) {
   int32_t n = be16(p), weight = be16(p + 2), sign = be16(p + 4) & 0xffff, scale = be16(p + 6);
   if (n < 0 || size != 8 + 2 * n || weight > 12 || scale > 60 || (sign & ~0x4000)) {
     broken = 1;
@@ -137,7 +134,7 @@ static u8 *numeric(u8 *o, const u8 *p, int32_t size) {
   return o;
 }
 
-static u8 *base64(u8 *o, const u8 *p, int32_t n) {
+u8 *base64(u8 *o, const u8 *p, int32_t n) {
   static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   for (; n > 0; n -= 3, p += 3, o += 4) {
     uint32_t v = (uint32_t)(p[0] << 16 | (n > 1 ? p[1] : 0) << 8 | (n > 2 ? p[2] : 0));
@@ -148,18 +145,6 @@ static u8 *base64(u8 *o, const u8 *p, int32_t n) {
   }
   return o;
 }
-
-// Text is copied sixteen bytes at a time up to the first that needs care.
-#define IS(c) wasm_i8x16_eq(v, wasm_i8x16_splat(c))
-#define CONTROL wasm_u8x16_lt(v, wasm_i8x16_splat(0x20))
-#define COPY_UNTIL(special)                                             \
-  v128_t v = wasm_v128_load(s);                                         \
-  wasm_v128_store(o, v);                                                \
-  uint32_t bits = wasm_i8x16_bitmask(special);                          \
-  if (n < 16) bits &= (1u << n) - 1;                                    \
-  int32_t k = bits ? __builtin_ctz(bits) : n < 16 ? n : 16;             \
-  s += k, o += k, n -= k;                                               \
-  if (!bits) continue
 
 static u8 *json_text(u8 *o, const u8 *s, int32_t n) {
   while (n > 0) {
@@ -181,7 +166,7 @@ static u8 *json_text(u8 *o, const u8 *s, int32_t n) {
   return o;
 }
 
-static u8 *xml_char(u8 *o, u8 c, int32_t attribute) {
+u8 *xml_char(u8 *o, u8 c, int32_t attribute) {
   switch (c) {
   case '<': return word(o, "&lt;");
   case '>': return word(o, "&gt;");
@@ -207,7 +192,7 @@ static u8 *xml_text(u8 *o, const u8 *s, int32_t n) {
 }
 
 // A cell is quoted if it holds a quote, comma or line end, or is empty: NULL is the bare empty cell.
-static u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
+u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
   u8 *start = o;
   const u8 *from = s;
   int32_t size = n, quoted = n == 0;
@@ -231,7 +216,12 @@ static u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
 }
 
 static u8 *text(u8 *o, const u8 *s, int32_t n, int32_t format) {
-  return format == JSON ? json_text(o, s, n) : format == XML ? xml_text(o, s, n) : csv_text(o, s, n);
+  switch (format) {
+  case JSON: return json_text(o, s, n);
+  case XML: return xml_text(o, s, n);
+  case SAFE_CSV: return safe_text(o, s, n, 0);
+  default: return csv_text(o, s, n);
+  }
 }
 
 // --- jsonb as XML: the JSON text is walked along the shape of its field ---
@@ -376,14 +366,36 @@ static u8 *json_as_xml(u8 *o, Source *in, const int32_t *shape, int32_t depth) {
 // --- rows ---
 
 static u8 *floating(u8 *o, const u8 *p, int32_t n, int32_t format) {
-  int32_t odd = format == JSON && (p[0] == 'N' || p[0] == 'I' || (p[0] == '-' && p[1] == 'I'));
+  int32_t odd = p[0] == 'N' || p[0] == 'I' || (p[0] == '-' && p[1] == 'I');
+  if (odd && format == SAFE_CSV) return safe_text(o, p, n, 0);
+  odd = odd && format == JSON;
   if (odd) *o++ = '"';
   o = put(o, p, n);
   if (odd) *o++ = '"';
   return o;
 }
 
+// A cell of a sheet of XLSX; see sheet.c.
+static u8 *cell(u8 *o, const Op *op, const u8 *p, int32_t n) {
+  u8 *after;
+  switch (op->code) {
+  case BOOL: return sheet_bool(o, *p);
+  case INT4: return sheet_integer(o, be32(p));
+  case INT8: return sheet_integer(o, be64(p));
+  case NUMERIC: return sheet_numeric(o, p, n);
+  case FLOAT: return sheet_float(o, p, n);
+  case DATE: return sheet_date(o, be32(p));
+  case TIME: return sheet_time(o, be64(p));
+  case BYTEA: after = sheet_bytes(o, p, n); break;
+  case JSONB: after = sheet_text(o, p + 1, n - 1); break; // the first byte is jsonb's version
+  default: after = sheet_text(o, p, n);
+  }
+  broken = !after;
+  return after ? after : o;
+}
+
 static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n, int32_t format) {
+  if (format == SHEET) return cell(o, op, p, n);
   switch (op->code) {
   case TEXT: return text(o, p, n, format);
   case BOOL: return word(o, *p ? "true" : "false");
@@ -391,11 +403,15 @@ static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n, int32_t format) {
   case INT8: return integer(o, be64(p));
   case NUMERIC: return numeric(o, p, n);
   case FLOAT: return floating(o, p, n, format);
-  case BYTEA: return n == 0 && format == CSV ? word(o, "\"\"") : base64(o, p, n);
+  case BYTEA:
+    if (n == 0 && (format == CSV || format == SAFE_CSV)) return word(o, "\"\"");
+    if (format == SAFE_CSV && p[0] >> 2 == 62) *o++ = '\''; // its first digit is a plus
+    return base64(o, p, n);
   case DATE: return date(o, be32(p));
   case TIME: return timestamp(o, be64(p));
   case JSONB:
     if (format == CSV) return csv_text(o, p + 1, n - 1); // the first byte is jsonb's version
+    if (format == SAFE_CSV) return safe_text(o, p + 1, n - 1, 1);
     if (format == JSON) return put(o, p + 1, n - 1);
     Source in = {p + 1, p + n};
     return json_as_xml(o, &in, (const int32_t *)(base + op->shape), 0);
@@ -420,6 +436,8 @@ static u8 *row(u8 *o, const Plan *plan, const u8 *p) {
       }
     } else if (op->code == LITERAL) {
       o = lit(o, op->before);
+    } else if (op->code == PASSED) {
+      p += 4 + (be32(p) > 0 ? be32(p) : 0);
     } else {
       int32_t n = be32(p);
       p += 4;
@@ -440,7 +458,9 @@ static u8 *row(u8 *o, const Plan *plan, const u8 *p) {
   return lit(o, plan->close);
 }
 
-// The size of the row that starts at `p`; 0 if `end` comes first, -1 if it is no such row.
+// The size of the row that starts at `p`; 0 if `end` comes first, -1 if it is no such row. Its key
+// is left in `key`.
+static const u8 *key;
 static int32_t measure(const Plan *plan, const u8 *p, const u8 *end) {
   const u8 *start = p;
   if (end - p < 2) return 0;
@@ -449,6 +469,7 @@ static int32_t measure(const Plan *plan, const u8 *p, const u8 *end) {
   for (int32_t i = 0; i < plan->columns; i++) {
     if (end - p < 4) return 0;
     int32_t n = be32(p);
+    if (i == plan->key) key = p;
     p += 4;
     if (n > end - p) return 0;
     if (n > 0) p += n;
@@ -475,6 +496,10 @@ EXPORT(encode) int32_t encode(const Plan *plan, const u8 *in, int32_t size, u8 *
       result.detail = n; // of MALFORMED: no column, the row itself
       break;
     }
+    if (!keys_room()) {
+      status = KEYS;
+      break;
+    }
     int64_t most = (int64_t)n * PER_BYTE + plan->literals + (int64_t)plan->columns * PER_COLUMN;
     if (most > out + room - o) {
       status = FULL;
@@ -486,6 +511,7 @@ EXPORT(encode) int32_t encode(const Plan *plan, const u8 *in, int32_t size, u8 *
       status = MALFORMED;
       break;
     }
+    keep_key(key + 4, be32(key));
     p += n;
     result.rows++;
   }

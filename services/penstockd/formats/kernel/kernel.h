@@ -20,6 +20,7 @@ enum {
   DONE = 0,      // all whole rows were taken; more input is needed
   FULL = 1,      // the output has no room for the next row
   END = 2,       // the input said that it ends here
+  KEYS = 3,      // a segment of keys is full; code_keys must take it first
   MALFORMED = -1 // the input breaks its format
 };
 
@@ -28,3 +29,7 @@ static inline u8 *put(u8 *out, const u8 *from, int32_t n) {
   for (int32_t i = 0; i < n; i += 16) wasm_v128_store(out + i, wasm_v128_load(from + i));
   return out + n;
 }
+
+// keys.c
+int32_t keys_room(void); // how many may be kept
+void keep_key(const u8 *s, int32_t n);

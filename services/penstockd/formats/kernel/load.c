@@ -10,7 +10,10 @@ typedef struct {
 } Text; // a literal: offset from the plan's start, length
 
 typedef struct {
-  int32_t code, column, arg, extra, required, presence;
+  int32_t code, column, arg, extra;
+  int32_t required; // 1: must not be NULL; 2: not in a nested message that is present; 3: both
+  int32_t presence;
+  int32_t rules, rule_count; // what the model asks of the value: offset from the plan's start
   Text tag;                   // of the protobuf field
   Text null, null_image;      // the column and the field of a NULL cell
   Text filled, filled_image;  // the same within a nested message that is present
@@ -26,6 +29,20 @@ typedef struct {
   Text name, image;
 } Name; // one of an enum
 
+// A value that breaks one of these may be right: its row is left, like any that is not for us.
+typedef struct __attribute__((packed, aligned(4))) {
+  int32_t kind, arg;
+  union {
+    int64_t whole;
+    double number;
+  } low, high;
+} Rule;
+
+typedef struct {
+  uint32_t set[4]; // of ASCII characters
+  int32_t least, most;
+} Part; // of a pattern: so many characters of a set
+
 typedef struct {
   const u8 *p;
   int32_t n; // -1: NULL
@@ -35,6 +52,7 @@ enum { NULL_CELL = 0x1d, ROW = 0x1e, CELL = 0x1f }; // split.c
 enum { GROUP, CLOSE, TEXT, ENUM, BOOL, INT32, INT64, UINT32, UINT64, FLOAT, DOUBLE, DECIMAL, DATE,
        TIME, STRINGS, OTHER };
 enum { VARINT, ZIGZAG, FIXED32, FIXED64 };
+enum { ZERO_PASSES, CHARACTERS, BYTES, EMAIL, PATTERN, NO_PREFIX, RANGE, ITEMS, ITEM_CHARACTERS };
 enum { MOST_COLUMNS = 10000, MOST_DEPTH = 16, MOST_KEY = 512 };
 enum { LEFT = 0, BLANK = -1 }; // in the index, in place of a row's size
 
@@ -127,6 +145,108 @@ static const u8 *cut(const u8 *p, const u8 *end, int32_t *count, uint32_t *odd) 
   return end;
 }
 
+// --- rules: whether a value is certain to meet those of its field ---
+
+// Characters of UTF-8 text.
+static int64_t characters(const u8 *s, int32_t n) {
+  int64_t count = 0;
+  for (int32_t i = 0; i < n; i++) count += (s[i] & 0xc0) != 0x80;
+  return count;
+}
+
+static inline int32_t letter_or_digit(u8 c) {
+  return digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+}
+
+// What HTML takes for an e-mail address.
+static int32_t email(const u8 *s, int32_t n) {
+  static const u8 odd[] = ".!#$%&'*+/=?^_`{|}~-";
+  int32_t i = 0;
+  for (; i < n && s[i] != '@'; i++) {
+    int32_t known = letter_or_digit(s[i]);
+    for (int32_t k = 0; odd[k] && !known; k++) known = s[i] == odd[k];
+    if (!known) return 0;
+  }
+  if (!i || i == n) return 0;
+  while (i < n) { // at the "@" or a dot, which a label follows
+    int32_t start = ++i;
+    while (i < n && (letter_or_digit(s[i]) || s[i] == '-')) i++;
+    if (i == start || i - start > 63 || s[start] == '-' || s[i - 1] == '-') return 0;
+    if (i < n && s[i] != '.') return 0;
+    if (i == n - 1) return 0;
+  }
+  return 1;
+}
+
+// No part may begin where the one before it may go on: the patterns are chosen so.
+static int32_t pattern(const Rule *rule, const u8 *s, int32_t n) {
+  const Part *part = (const Part *)(base + rule->arg);
+  int32_t i = 0;
+  for (int64_t k = 0; k < rule->low.whole; k++, part++) {
+    int32_t count = 0;
+    while (i < n && count < part->most && s[i] < 0x80 && part->set[s[i] >> 5] >> (s[i] & 31) & 1)
+      i++, count++;
+    if (count < part->least) return 0;
+  }
+  return i == n;
+}
+
+static int32_t text_meets(const Op *op, const u8 *s, int32_t n) {
+  const Rule *rule = (const Rule *)(base + op->rules);
+  for (int32_t i = 0; i < op->rule_count; i++, rule++) {
+    int64_t size = n;
+    switch (rule->kind) {
+    case ZERO_PASSES:
+      if (!n) return 1;
+      break;
+    case CHARACTERS:
+      // There are no more of them than bytes.
+      if (!rule->low.whole && size <= rule->high.whole) break;
+      size = characters(s, n); // fall through
+    case BYTES:
+      if (size < rule->low.whole || size > rule->high.whole) return 0;
+      break;
+    case EMAIL:
+      if (!email(s, n)) return 0;
+      break;
+    case PATTERN:
+      if (!pattern(rule, s, n)) return 0;
+      break;
+    case NO_PREFIX:
+      if (n && s[0] == rule->arg) return 0;
+      break;
+    default: return 0;
+    }
+  }
+  return 1;
+}
+
+static int32_t whole_meets(const Op *op, int64_t v) {
+  const Rule *rule = (const Rule *)(base + op->rules);
+  for (int32_t i = 0; i < op->rule_count; i++, rule++) {
+    if (rule->kind == ZERO_PASSES && !v) return 1;
+    if (rule->kind == RANGE && (v < rule->low.whole || v > rule->high.whole)) return 0;
+  }
+  return 1;
+}
+
+static int32_t number_meets(const Op *op, double v) {
+  const Rule *rule = (const Rule *)(base + op->rules);
+  for (int32_t i = 0; i < op->rule_count; i++, rule++)
+    if (rule->kind == RANGE && !(v >= rule->low.number && v <= rule->high.number)) return 0;
+  return 1;
+}
+
+static int32_t items_meet(const Op *op, int64_t count, int64_t longest) {
+  const Rule *rule = (const Rule *)(base + op->rules);
+  for (int32_t i = 0; i < op->rule_count; i++, rule++) {
+    if (rule->kind == ZERO_PASSES && !count) return 1;
+    if (rule->kind == ITEMS && (count < rule->low.whole || count > rule->high.whole)) return 0;
+    if (rule->kind == ITEM_CHARACTERS && longest > rule->high.whole) return 0;
+  }
+  return 1;
+}
+
 // --- one cell: the column goes to *row, the field to the image, whose end is returned ---
 
 static u8 *image_number(u8 *o, const Op *op, int64_t v) {
@@ -176,6 +296,7 @@ static u8 *whole(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   int32_t unsign = op->code == UINT32 || op->code == UINT64;
   if (v > most + (uint64_t)minus || (minus && unsign)) return left = 1, o;
   int64_t value = (int64_t)(minus ? 0 - v : v);
+  if (op->rule_count && !whole_meets(op, value)) return left = 1, o;
   if (op->code == INT32) *row = be32(be32(*row, 4), (int32_t)value);
   else if (op->code == UINT64) *row = numeric(*row, d, size, d, 0, 0);
   else *row = be64(be32(*row, 8), value);
@@ -202,7 +323,7 @@ static u8 *exact(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   int32_t before, after, minus = n && *s == '-';
   if (n > 48 || !decimal(s, n, &before, &after)) return left = 1, o;
   int32_t counted = before == 1 && s[minus] == '0' ? 0 : before;
-  if (after > op->extra || counted + after > op->arg) return left = 1, o;
+  if (after > op->extra || counted > op->arg - op->extra) return left = 1, o;
   int32_t zero = minus;
   for (int32_t i = minus; i < n; i++) zero &= s[i] == '0' || s[i] == '.';
   if (zero) return left = 1, o; // of a negative zero the sign goes
@@ -230,6 +351,8 @@ static u8 *binary(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
     float number;
     uint32_t bits;
   } narrow = {(float)wide.number};
+  double number = op->code == FLOAT ? (double)narrow.number : wide.number;
+  if (op->rule_count && !number_meets(op, number)) return left = 1, o;
   if (op->code == FLOAT) *row = be32(be32(*row, 4), (int32_t)narrow.bits);
   else *row = be64(be32(*row, 8), (int64_t)wide.bits);
   if (!wide.bits && !op->presence) return o;
@@ -294,14 +417,19 @@ static u8 *moment(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return o;
 }
 
-// A JSON array of strings without \u, \b, \f and blanks. The column takes the text as it is.
+// A JSON array of strings without \u, \b, \f and blanks other than those after its commas. The
+// column takes the text as it is.
 static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   u8 *r = be32(*row, n + 1);
   *r++ = 1; // jsonb's version
   *row = put(r, s, n);
   const u8 *p = s + 1, *end = s + n;
   if (n < 2 || s[0] != '[' || s[n - 1] != ']') return left = 1, o;
-  if (n == 2) return o;
+  int64_t count = 0, longest = 0;
+  if (n == 2) {
+    if (op->rule_count && !items_meet(op, 0, 0)) left = 1;
+    return o;
+  }
   for (;;) {
     if (end - p < 2 || *p++ != '"') break;
     const u8 *start = p;
@@ -311,6 +439,11 @@ static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
       if (*p == '\\') escapes++, p++;
     }
     if (p >= end) break;
+    count++;
+    if (op->rule_count) {
+      int64_t size = characters(start, (int32_t)(p - start)) - escapes;
+      if (size > longest) longest = size;
+    }
     o = varint(lit(o, op->tag), (uint64_t)(p - start - escapes));
     if (!escapes) {
       o = put(o, start, (int32_t)(p - start));
@@ -332,9 +465,13 @@ static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
     if (p >= end) break;
     if (*p == ',') {
       p++;
+      if (p < end && *p == ' ') p++; // as the database spells it
       continue;
     }
-    if (*p == ']' && p + 1 == end) return o;
+    if (*p == ']' && p + 1 == end) {
+      if (op->rule_count && !items_meet(op, count, longest)) left = 1;
+      return o;
+    }
     break;
   }
   return left = 1, o;
@@ -343,6 +480,7 @@ static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
 // Of other repeated fields and maps only the empty ones, whose brackets are `op->arg`, are taken.
 static u8 *empty(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   if (n != 2 || !op->arg || (s[0] | s[1] << 8) != op->arg) return left = 1, o;
+  if (op->rule_count && !items_meet(op, 0, 0)) return left = 1, o;
   u8 *r = be32(*row, 3);
   *r++ = 1;
   *row = put(r, s, 2);
@@ -379,6 +517,9 @@ static u8 *value(u8 *o, u8 **row, const Op *op, Cell cell, uint32_t odd) {
   const u8 *s = cell.p;
   int32_t n = cell.n;
   if (odd && (op->code == TEXT || op->code == STRINGS) && !clean(s, n)) return left = 1, o;
+  if (op->rule_count && (op->code == TEXT || op->code == DECIMAL || op->code == DATE) &&
+      !text_meets(op, s, n))
+    return left = 1, o;
   switch (op->code) {
   case TEXT:
     *row = sized(*row, s, n);
@@ -440,7 +581,7 @@ static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
       }
       if (!depth) present = 0;
     } else if (op->column < 0 || cells[op->column].n < 0) {
-      left |= op->required;
+      left |= op->required & (present ? 2 : 1);
       *row = lit(*row, present ? op->filled : op->null);
       o = lit(o, present ? op->filled_image : op->null_image);
     } else {

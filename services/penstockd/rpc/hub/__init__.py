@@ -5,9 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstockd.rpc.door import Route
-from penstockd.rpc.hub import auth, datasets
+from penstockd.rpc.hub import (
+    access,
+    audit,
+    auth,
+    consumers,
+    datasets,
+    errors,
+    issuers,
+    policy,
+    receipts,
+    roles,
+)
 
-_SERVICES = (auth, datasets)
+_SERVICES = (
+    access,
+    audit,
+    auth,
+    consumers,
+    datasets,
+    errors,
+    issuers,
+    policy,
+    receipts,
+    roles,
+)
 
 
 def routes() -> Iterator[Route]:

@@ -10,6 +10,8 @@ from google.api.httpbody_pb2 import HttpBody
 
 from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
 from penstockd.commands.issue_token import TokenRefused, issue_token
+from penstockd.policy.model import Action, Permission
+from penstockd.policy.scopes import ANY
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.frames import http_body
@@ -43,15 +45,19 @@ async def _issue_token(request: Any, exchange: Exchange) -> bytes:
         await exchange.send_headers(headers)
         return http_body(orjson.dumps({"error": exc.code, "error_description": str(exc)}), _JSON)
     await exchange.send_headers(_UNSTORED)
-    reply = {
+    reply: dict[str, Any] = {
         "access_token": token.access_token,
         "token_type": "Bearer",
         "expires_in": token.expires_in,
     }
+    if token.scope is not None:
+        reply["scope"] = token.scope
     return http_body(orjson.dumps(reply), _JSON)
 
 
 async def _get_jwks(request: Any, exchange: Exchange) -> bytes:
+    # A key is published for longer than this before it signs.
+    await exchange.send_headers({"cache-control": "public, max-age=30"})
     return http_body(exchange.hub.tokens.keys.jwks, _JSON)
 
 
@@ -64,6 +70,13 @@ async def _get_metadata(request: Any, exchange: Exchange) -> bytes:
         "jwks_uri": f"{url}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
+        "scopes_supported": _scopes(),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
     }
     return http_body(orjson.dumps(document), _JSON)
+
+
+def _scopes() -> list[str]:
+    """What scopes there are that tell nobody which datasets there are."""
+    actions = [f"{ANY}:{action}" for action in (ANY, *Action)]
+    return [*actions, *Permission]

@@ -7,10 +7,12 @@ from typing import Any
 
 from penstock.hub.v1 import datasets_pb2
 from penstockd.commands.list_datasets import list_datasets
+from penstockd.commands.xml_schema import xml_schema
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.frames import http_body
 
 _SERVICE = "penstock.hub.v1.Datasets"
 
@@ -23,11 +25,21 @@ def routes() -> Iterator[Route]:
         datasets_pb2.ListDatasetsRequest.FromString,
         datasets_pb2.ListDatasetsResponse.SerializeToString,
     )
+    yield Route(
+        Method(_SERVICE, "GetXmlSchema"),
+        _get_xml_schema,
+        datasets_pb2.GetXmlSchemaRequest.FromString,
+    )
 
 
 async def _list_datasets(request: Any, exchange: Exchange) -> datasets_pb2.ListDatasetsResponse:
     views = list_datasets(exchange.hub, exchange.call)
     return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
+
+
+async def _get_xml_schema(request: Any, exchange: Exchange) -> bytes:
+    schema = xml_schema(exchange.hub, exchange.call, request.dataset)
+    return http_body(schema, "application/xml")
 
 
 def _dataset(view: View) -> datasets_pb2.Dataset:

@@ -6,21 +6,33 @@
 4. ``audit``: outside ``auth``, because denied calls are audited too.
 5. ``auth``: nothing behind it runs without a principal.
 
-Each is an async context manager around the whole call, the iteration of streams included.
+Each is a function around the whole call, the iteration of streams included: it is given the
+exchange and what comes after it, and returns the reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.rpc.interceptors.audit import audit
 from penstockd.rpc.interceptors.auth import auth
 from penstockd.rpc.interceptors.errors import errors
 from penstockd.rpc.interceptors.request_id import request_id
 from penstockd.rpc.interceptors.telemetry import telemetry
 
-Interceptor = Callable[[Exchange], AbstractAsyncContextManager[None]]
+Interceptor = Callable[[Exchange, Proceed], Awaitable[Any]]
 
 ORDER: tuple[Interceptor, ...] = (request_id, telemetry, errors, audit, auth)
+
+
+def around(answer: Proceed, interceptors: Sequence[Interceptor] = ORDER) -> Proceed:
+    """``answer`` within all interceptors. Joined once a method, not once a call."""
+    for interceptor in reversed(interceptors):
+        answer = _within(interceptor, answer)
+    return answer
+
+
+def _within(interceptor: Interceptor, inner: Proceed) -> Proceed:
+    return lambda exchange: interceptor(exchange, inner)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.rpc.status import reason_of
 
 
-@asynccontextmanager
-async def audit(exchange: Exchange) -> AsyncIterator[None]:
+async def audit(exchange: Exchange, proceed: Proceed) -> Any:
     """Record the outcome before the call ends; before the first byte, ``Exchange.record`` does.
 
     A call that was cancelled before it was answered is recorded as CANCELLED, by work that does
     not hang on the call.
     """
     try:
-        yield
+        reply = await proceed(exchange)
     except asyncio.CancelledError:
-        exchange.call.entry.outcome = "CANCELLED"
         if not exchange.call.recorded:
+            exchange.call.entry.outcome = "CANCELLED"
             await exchange.hub.tasks.run(exchange.record())
         raise
     except Exception as exc:
@@ -29,3 +27,4 @@ async def audit(exchange: Exchange) -> AsyncIterator[None]:
         await exchange.record()
         raise
     await exchange.record()
+    return reply

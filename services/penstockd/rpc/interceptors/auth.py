@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 from penstockd.auth.credentials import API_KEY, principal_of
+from penstockd.commands.context import Hub
 from penstockd.errors import Unauthenticated
 from penstockd.policy.model import Principal
-from penstockd.rpc.exchange import Exchange
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.rpc.exchange import Exchange, Proceed
 
 _BEARER = "bearer "
 
 
-@asynccontextmanager
-async def auth(exchange: Exchange) -> AsyncIterator[None]:
-    """Set the principal, or refuse. A method is open only if it is declared public."""
-    if not exchange.method.public:
-        principal = _principal(exchange)
+async def auth(exchange: Exchange, proceed: Proceed) -> Any:
+    """Set the principal, or refuse. A method is open only if it is declared public.
+
+    What has no word on access (public documents, which are not audited either) is given out
+    whatever the age of the policy; nothing else is.
+    """
+    method = exchange.method
+    if not method.public or method.audited:
+        exchange.call.policy = exchange.hub.policy.current
+        exchange.call.entry.policy_revision = exchange.call.policy.revision
+    if not method.public:
+        principal = await _principal(exchange)
         if principal is None:
             raise Unauthenticated()
         exchange.call.principal = principal
         exchange.call.entry.consumer_id = principal.consumer_id
         exchange.call.entry.credential_id = principal.credential_id
-    yield
+        exchange.hub.uses.note(principal.credential_id)
+    return await proceed(exchange)
 
 
-def _principal(exchange: Exchange) -> Principal | None:
+async def _principal(exchange: Exchange) -> Principal | None:
     """The principal of the one credential given: a bearer token or an API key, not both."""
     hub, policy = exchange.hub, exchange.call.policy
     authorization = exchange.metadata.get("authorization")
@@ -37,11 +47,26 @@ def _principal(exchange: Exchange) -> Principal | None:
         return hub.credentials.principal(policy, API_KEY, api_key)
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         return None
-    claims = hub.tokens.verify(authorization[len(_BEARER) :])
+    return await _bearer(hub, policy, authorization[len(_BEARER) :])
+
+
+async def _bearer(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
+    """The principal of a token, the hub's own or another issuer's.
+
+    The token says who; whether that is still good is the policy's to say.
+    """
+    identity = hub.issuers.known(token)
+    if identity is not None:
+        return identity.principal(policy)
+    claims = hub.tokens.verify(token)
     if claims is None:
-        return None
-    # The token says who; whether its credential is still good is the policy's to say.
+        identity = await hub.issuers.verify(token)
+        # Time may have passed: it is the policy of now that decides.
+        return identity.principal(hub.policy.current) if identity is not None else None
     credential = policy.credentials.get(claims.credential_id)
     if credential is None or credential.consumer_id != claims.subject:
         return None
-    return principal_of(policy, credential)
+    principal = principal_of(policy, credential)
+    if principal is None or claims.scopes is None:
+        return principal
+    return replace(principal, scopes=claims.scopes)

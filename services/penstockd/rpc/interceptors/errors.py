@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import structlog
 
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import Exchange, Proceed
+from penstockd.rpc.problem import HEADER, packed, wants_problem
 from penstockd.rpc.status import reason_of, status_of
 
 _log = structlog.get_logger(__name__)
 
 
-@asynccontextmanager
-async def errors(exchange: Exchange) -> AsyncIterator[None]:
-    """Abort with the error's status. Cancellation is not an error and passes through."""
+async def errors(exchange: Exchange, proceed: Proceed) -> Any:
+    """Abort with the error's status. Cancellation is not an error and passes through.
+
+    A REST caller that asks for problems gets one: ready-made, for the sidecar to put in the place
+    of the status.
+    """
     try:
-        yield
+        return await proceed(exchange)
     except Exception as exc:
         entry = exchange.call.entry
         if reason_of(exc) == "INTERNAL":
@@ -27,10 +30,15 @@ async def errors(exchange: Exchange) -> AsyncIterator[None]:
             _log.warning(
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
-        code, status = status_of(exc, entry.request_id)
+        code, status = status_of(exc, entry.request_id, exchange.hub.public_url)
         trailers: list[tuple[str, str | bytes]] = [
-            ("grpc-status-details-bin", status.SerializeToString())
+            ("grpc-status-details-bin", status.SerializeToString()),
+            *exchange.trailers.items(),
         ]
         if code is grpc.StatusCode.UNAUTHENTICATED:
             trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
+        if "x-envoy-original-path" in exchange.metadata and wants_problem(
+            exchange.metadata.get("accept")
+        ):
+            trailers.append((HEADER, packed(status)))
         await exchange.context.abort(code, status.message, tuple(trailers))

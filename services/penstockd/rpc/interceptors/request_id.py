@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
-from penstockd.rpc.exchange import Exchange, request_id_var
+from penstockd.rpc.exchange import Exchange, Proceed, request_id_var
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
 
-@asynccontextmanager
-async def request_id(exchange: Exchange) -> AsyncIterator[None]:
+async def request_id(exchange: Exchange, proceed: Proceed) -> Any:
     """Bind the id to the task. A caller's id is taken if it is plain and short."""
     given = exchange.metadata.get("x-request-id", "")
     exchange.call.entry.request_id = given if _PLAIN.fullmatch(given) else str(uuid.uuid4())
     token = request_id_var.set(exchange.call.entry.request_id)
     try:
-        yield
+        return await proceed(exchange)
     finally:
         request_id_var.reset(token)

@@ -1,0 +1,266 @@
+"""Administration of access: consumers, credentials, roles, the policy's history, and why.
+
+Messages are those of ``penstock.hub.v1.access``; where one is sent, a dict in its JSON form does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import json_format
+
+from penstock.client.link import Link
+from penstock.hub.v1 import access_pb2 as api
+from penstock.hub.v1 import access_pb2_grpc as stubs
+
+T = TypeVar("T")
+
+Claims = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a change is made: why, only at which policy revision (0: any), or not really."""
+
+    comment: str = ""
+    policy_revision: int = 0
+    validate_only: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """As the fields of a request."""
+        return {
+            "comment": self.comment,
+            "policy_revision": self.policy_revision,
+            "validate_only": self.validate_only,
+        }
+
+
+_NOW = Terms()
+
+
+class AccessClient:
+    """What an administrator does at one hub. Every method raises PenstockError.
+
+    Reading takes the permission access.read; changes, previews and rehearsals take access.write.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._consumers = stubs.ConsumersStub(link.channel)
+        self._roles = stubs.RolesStub(link.channel)
+        self._policy = stubs.PolicyStub(link.channel)
+        self._access = stubs.AccessStub(link.channel)
+
+    # --- consumers ------------------------------------------------------------------------
+
+    def consumers(self) -> Iterator[api.Consumer]:
+        """All consumers, in order of id, page by page."""
+        request = api.ListConsumersRequest()
+        return self._pages(self._consumers.ListConsumers, request, "consumers")
+
+    def consumer(self, consumer_id: str) -> api.Consumer:
+        """One consumer."""
+        request = api.GetConsumerRequest(consumer_id=consumer_id)
+        return self._read(self._consumers.GetConsumer, request)
+
+    def create_consumer(self, consumer: Any, terms: Terms = _NOW) -> api.Consumer:
+        """A new consumer."""
+        sent = _message(consumer, api.Consumer)
+        request = api.CreateConsumerRequest(consumer=sent, **terms.fields())
+        return self._write(self._consumers.CreateConsumer, request)
+
+    def update_consumer(
+        self, consumer: Any, mask: Sequence[str] = (), terms: Terms = _NOW
+    ) -> api.Consumer:
+        """Set what ``mask`` names (title, active, roles, claims), or all that is set."""
+        sent = _message(consumer, api.Consumer)
+        request = api.UpdateConsumerRequest(consumer=sent, **terms.fields())
+        request.update_mask.paths.extend(mask)
+        return self._write(self._consumers.UpdateConsumer, request)
+
+    def delete_consumer(self, consumer_id: str, terms: Terms = _NOW) -> None:
+        """Delete a consumer and its credentials."""
+        request = api.DeleteConsumerRequest(consumer_id=consumer_id, **terms.fields())
+        self._write(self._consumers.DeleteConsumer, request)
+
+    # --- credentials ----------------------------------------------------------------------
+
+    def credentials(self, consumer_id: str) -> Iterator[api.Credential]:
+        """A consumer's credentials, newest first."""
+        request = api.ListCredentialsRequest(consumer_id=consumer_id)
+        return self._pages(self._consumers.ListCredentials, request, "credentials")
+
+    def issue_credential(
+        self,
+        consumer_id: str,
+        kind: str,
+        expire_time: datetime | None = None,
+        terms: Terms = _NOW,
+    ) -> api.IssuedCredential:
+        """A new credential of a kind, CLIENT_SECRET or API_KEY; its secret is shown this once."""
+        request = api.IssueCredentialRequest(consumer_id=consumer_id, kind=kind, **terms.fields())
+        if expire_time is not None:
+            request.expire_time.FromDatetime(expire_time)
+        return self._write(self._consumers.IssueCredential, request)
+
+    def rotate_credential(
+        self,
+        consumer_id: str,
+        credential_id: str,
+        overlap: timedelta = timedelta(),
+        expire_time: datetime | None = None,
+        terms: Terms = _NOW,
+    ) -> api.IssuedCredential:
+        """A new credential in place of one, which works on for the overlap."""
+        request = api.RotateCredentialRequest(
+            consumer_id=consumer_id, credential_id=credential_id, **terms.fields()
+        )
+        request.overlap.FromTimedelta(overlap)
+        if expire_time is not None:
+            request.expire_time.FromDatetime(expire_time)
+        return self._write(self._consumers.RotateCredential, request)
+
+    def revoke_credential(
+        self, consumer_id: str, credential_id: str, terms: Terms = _NOW
+    ) -> api.Credential:
+        """End a credential for ever."""
+        request = api.RevokeCredentialRequest(
+            consumer_id=consumer_id, credential_id=credential_id, **terms.fields()
+        )
+        return self._write(self._consumers.RevokeCredential, request)
+
+    # --- roles ----------------------------------------------------------------------------
+
+    def roles(self) -> Iterator[api.Role]:
+        """All roles, in order of id, page by page."""
+        return self._pages(self._roles.ListRoles, api.ListRolesRequest(), "roles")
+
+    def role(self, role_id: str) -> api.Role:
+        """One role."""
+        return self._read(self._roles.GetRole, api.GetRoleRequest(role_id=role_id))
+
+    def create_role(self, role: Any, terms: Terms = _NOW) -> api.Role:
+        """A new role."""
+        request = api.CreateRoleRequest(role=_message(role, api.Role), **terms.fields())
+        return self._write(self._roles.CreateRole, request)
+
+    def update_role(self, role: Any, mask: Sequence[str] = (), terms: Terms = _NOW) -> api.Role:
+        """Set what ``mask`` names (description, grants, permissions), or all that is set."""
+        request = api.UpdateRoleRequest(role=_message(role, api.Role), **terms.fields())
+        request.update_mask.paths.extend(mask)
+        return self._write(self._roles.UpdateRole, request)
+
+    def delete_role(self, role_id: str, terms: Terms = _NOW) -> None:
+        """Delete a role that no consumer has."""
+        self._write(
+            self._roles.DeleteRole, api.DeleteRoleRequest(role_id=role_id, **terms.fields())
+        )
+
+    # --- history --------------------------------------------------------------------------
+
+    def revisions(self) -> Iterator[api.PolicyRevision]:
+        """The policy's revisions, newest first, without their documents, page by page."""
+        request = api.ListPolicyRevisionsRequest()
+        return self._pages(self._policy.ListPolicyRevisions, request, "revisions")
+
+    def revision(self, revision: int) -> api.PolicyRevision:
+        """One revision with all roles and consumers as they were."""
+        request = api.GetPolicyRevisionRequest(revision=revision)
+        return self._read(self._policy.GetPolicyRevision, request)
+
+    def compare(self, before: int, after: int = 0) -> list[api.PolicyDifference]:
+        """What differs between two revisions; 0 is the one in force."""
+        request = api.ComparePolicyRevisionsRequest(from_revision=before, to_revision=after)
+        return list(self._read(self._policy.ComparePolicyRevisions, request).differences)
+
+    def roll_back(self, revision: int, terms: Terms = _NOW) -> api.PolicyRevision:
+        """Bring the policy of an earlier revision back, as a new one."""
+        request = api.RollbackPolicyRequest(revision=revision, **terms.fields())
+        return self._write(self._policy.RollbackPolicy, request)
+
+    # --- why ------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        dataset: str,
+        *,
+        consumer_id: str = "",
+        roles: Sequence[str] = (),
+        claims: Claims | None = None,
+        key: str = "",
+    ) -> api.ExplainAccessResponse:
+        """What a consumer, or whoever has some roles, may do with a dataset, and why."""
+        request = api.ExplainAccessRequest(
+            dataset=dataset, consumer_id=consumer_id, roles=roles, key=key
+        )
+        _put_claims(request, claims)
+        return self._read(self._access.ExplainAccess, request)
+
+    def preview(
+        self,
+        dataset: str,
+        *,
+        consumer_id: str = "",
+        roles: Sequence[str] = (),
+        claims: Claims | None = None,
+        filter: str = "",
+        order_by: str = "",
+        fields: str = "",
+        limit: int = 0,
+    ) -> api.PreviewRecordsResponse:
+        """The first records that a consumer, or whoever has some roles, would get."""
+        request = api.PreviewRecordsRequest(
+            dataset=dataset,
+            consumer_id=consumer_id,
+            roles=roles,
+            filter=filter,
+            order_by=order_by,
+            fields=fields,
+            limit=limit,
+        )
+        _put_claims(request, claims)
+        return self._read(self._access.PreviewRecords, request)
+
+    def rehearse(
+        self, role: Any = None, *, revision: int = 0, days: int = 0
+    ) -> api.RehearseAccessResponse:
+        """What a changed role, or an earlier revision, would do to those who called lately."""
+        request = api.RehearseAccessRequest(revision=revision, days=days)
+        if role is not None:
+            request.role.CopyFrom(_message(role, api.Role))
+        return self._read(self._access.RehearseAccess, request)
+
+    def _read(self, method: grpc.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
+        reply: T = self._link.unary(method, request, safe=True)
+        return reply
+
+    def _write(self, method: grpc.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
+        reply: T = self._link.unary(method, request, safe=False)
+        return reply
+
+    def _pages(self, method: Any, request: Any, field: str) -> Iterator[Any]:
+        while True:
+            page = self._read(method, request)
+            yield from getattr(page, field)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def _put_claims(request: Any, claims: Claims | None) -> None:
+    for name, values in (claims or {}).items():
+        request.claims[name].values.extend(values)
+
+
+def _message(given: Any, kind: Any) -> Any:
+    """The message itself, or that of a dict in JSON form. Raises ValueError."""
+    if isinstance(given, kind):
+        return given
+    try:
+        return json_format.ParseDict(given, kind())
+    except json_format.ParseError as error:
+        raise ValueError(f"that is no {kind.DESCRIPTOR.name.lower()}: {error}") from None

@@ -1,0 +1,243 @@
+"""Commands on consumers and their credentials."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from penstock.client.cli.access_terms import (
+    Claims,
+    Comment,
+    DryRun,
+    IfRevision,
+    Roles,
+    claims_of,
+    print_json,
+    shown_time,
+    span_of,
+    terms,
+    time_of,
+)
+from penstock.client.cli.connection import As, Url, connect
+
+consumers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+credentials = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")]
+CredentialId = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential's id.")]
+Title = Annotated[str | None, typer.Option(help="What people call it.")]
+Expire = Annotated[
+    str, typer.Option("--expire", help="When it ends, as 2027-03-01; never, if not given.")
+]
+
+
+class Kind(StrEnum):
+    """What a credential is for."""
+
+    client_secret = "client-secret"
+    api_key = "api-key"
+
+
+@consumers.command("list")
+def list_consumers(url: Url = "", consumer: As = "") -> None:
+    """Show the consumers with their roles."""
+    from penstock.client.cli.tables import print_table
+
+    with connect(url, consumer) as client:
+        found = list(client.access.consumers())
+    rows = [[c.consumer_id, c.title, _state(c), ", ".join(c.roles), _claims(c)] for c in found]
+    print_table(["consumer", "title", "", "roles", "claims"], rows)
+
+
+@consumers.command("get")
+def get_consumer(consumer_id: Consumer, url: Url = "", consumer: As = "") -> None:
+    """Print one consumer as JSON."""
+    with connect(url, consumer) as client:
+        print_json(client.access.consumer(consumer_id))
+
+
+@consumers.command("create")
+def create_consumer(
+    consumer_id: Consumer,
+    title: Title = None,
+    role: Roles = None,
+    claim: Claims = None,
+    inactive: Annotated[bool, typer.Option("--inactive", help="It may not call yet.")] = False,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Create a consumer, and print it. It can call when it has a credential and a role."""
+    new = {
+        "consumer_id": consumer_id,
+        "title": title or "",
+        "active": not inactive,
+        "roles": role or [],
+        "claims": _claims_json(claim),
+    }
+    with connect(url, consumer) as client:
+        made = client.access.create_consumer(new, terms(comment, if_revision, dry_run))
+    print_json(made)
+
+
+@consumers.command("update")
+def update_consumer(
+    consumer_id: Consumer,
+    title: Title = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--inactive", help="Whether it may call at all.")
+    ] = None,
+    role: Roles = None,
+    no_roles: Annotated[bool, typer.Option("--no-roles", help="Take all its roles.")] = False,
+    claim: Claims = None,
+    no_claims: Annotated[bool, typer.Option("--no-claims", help="Take all its claims.")] = False,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Change a consumer, and print it. Roles and claims are replaced as a whole."""
+    change: dict[str, Any] = {}
+    if title is not None:
+        change["title"] = title
+    if active is not None:
+        change["active"] = active
+    if role or no_roles:
+        change["roles"] = role or []
+    if claim or no_claims:
+        change["claims"] = _claims_json(claim)
+    with connect(url, consumer) as client:
+        changed = client.access.update_consumer(
+            {"consumer_id": consumer_id, **change},
+            list(change),
+            terms(comment, if_revision, dry_run),
+        )
+    print_json(changed)
+
+
+@consumers.command("delete")
+def delete_consumer(
+    consumer_id: Consumer,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Delete a consumer and all of its credentials."""
+    with connect(url, consumer) as client:
+        client.access.delete_consumer(consumer_id, terms(comment, if_revision, dry_run))
+
+
+@credentials.command("list")
+def list_credentials(consumer_id: Consumer, url: Url = "", consumer: As = "") -> None:
+    """Show a consumer's credentials; never their secrets."""
+    from penstock.client.cli.tables import print_table
+
+    with connect(url, consumer) as client:
+        found = list(client.access.credentials(consumer_id))
+    rows = [
+        [
+            c.credential_id,
+            c.Kind.Name(c.kind).lower().replace("_", "-"),
+            c.prefix + "…",
+            shown_time(c, "create_time"),
+            "revoked" if c.revoked else shown_time(c, "expire_time") or "never",
+            shown_time(c, "last_use_time") or "never",
+        ]
+        for c in found
+    ]
+    print_table(["credential", "kind", "secret", "created", "ends", "last used"], rows)
+
+
+@credentials.command("issue")
+def issue_credential(
+    consumer_id: Consumer,
+    kind: Annotated[Kind, typer.Option(help="What it is for.")] = Kind.client_secret,
+    expire: Expire = "",
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Issue a credential: its secret alone goes to standard output, and is shown this once."""
+    with connect(url, consumer) as client:
+        issued = client.access.issue_credential(
+            consumer_id,
+            kind.name.upper(),
+            time_of(expire),
+            terms(comment, if_revision, dry_run),
+        )
+    _print_issued(issued)
+
+
+@credentials.command("rotate")
+def rotate_credential(
+    consumer_id: Consumer,
+    credential_id: CredentialId,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old one works on, as 24h; 30d at most.")
+    ] = "0s",
+    expire: Expire = "",
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Issue a credential in place of another, which ends when the overlap is over."""
+    with connect(url, consumer) as client:
+        issued = client.access.rotate_credential(
+            consumer_id,
+            credential_id,
+            span_of(overlap),
+            time_of(expire),
+            terms(comment, if_revision, dry_run),
+        )
+    _print_issued(issued)
+
+
+@credentials.command("revoke")
+def revoke_credential(
+    consumer_id: Consumer,
+    credential_id: CredentialId,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """End a credential, and the tokens that were issued for it, for ever."""
+    with connect(url, consumer) as client:
+        client.access.revoke_credential(
+            consumer_id, credential_id, terms(comment, if_revision, dry_run)
+        )
+
+
+def _print_issued(issued: Any) -> None:
+    credential = issued.credential
+    ends = shown_time(credential, "expire_time") or "never"
+    typer.echo(
+        f"credential {credential.credential_id} of {credential.consumer_id}, ends: {ends}", err=True
+    )
+    if issued.secret:
+        typer.echo(issued.secret)
+
+
+def _state(consumer: Any) -> str:
+    return "active" if consumer.active else "inactive"
+
+
+def _claims(consumer: Any) -> str:
+    found = sorted(consumer.claims.items())
+    return " ".join(f"{name}={','.join(claim.values)}" for name, claim in found)
+
+
+def _claims_json(given: list[str] | None) -> dict[str, Any]:
+    return {name: {"values": values} for name, values in claims_of(given).items()}

@@ -1,0 +1,112 @@
+"""Commands on roles, which come from files and go to them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, print_json, terms
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.records import wrong_arguments
+
+roles = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+RoleId = Annotated[str, typer.Argument(metavar="ROLE", help="The role's id.")]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="The role in JSON, or in TOML if the name ends so; - is JSON on standard input.",
+    ),
+]
+
+#: What a file may say; what it leaves out is taken away by an update.
+_PARTS = ("description", "grants", "permissions")
+
+
+@roles.command("list")
+def list_roles(url: Url = "", consumer: As = "") -> None:
+    """Show the roles with what they may do."""
+    from penstock.client.cli.tables import print_table
+
+    with connect(url, consumer) as client:
+        found = list(client.access.roles())
+    rows = [[r.role_id, r.description, _grants(r), ", ".join(r.permissions)] for r in found]
+    print_table(["role", "description", "datasets", "permissions"], rows)
+
+
+@roles.command("get")
+def get_role(role_id: RoleId, url: Url = "", consumer: As = "") -> None:
+    """Print one role as JSON, as create and update read it."""
+    with connect(url, consumer) as client:
+        role = client.access.role(role_id)
+    role.ClearField("policy_revision")
+    print_json(role)
+
+
+@roles.command("create")
+def create_role(
+    file: File,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Create a role from a file, and print it."""
+    with connect(url, consumer) as client, wrong_arguments():
+        role = role_file(file)
+        print_json(client.access.create_role(role, terms(comment, if_revision, dry_run)))
+
+
+@roles.command("update")
+def update_role(
+    file: File,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Make a role what a file says, and print it. See `policy rehearse` for what it would do."""
+    with connect(url, consumer) as client, wrong_arguments():
+        changed = client.access.update_role(
+            role_file(file), _PARTS, terms(comment, if_revision, dry_run)
+        )
+        print_json(changed)
+
+
+@roles.command("delete")
+def delete_role(
+    role_id: RoleId,
+    comment: Comment = "",
+    if_revision: IfRevision = 0,
+    dry_run: DryRun = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Delete a role that no consumer has."""
+    with connect(url, consumer) as client:
+        client.access.delete_role(role_id, terms(comment, if_revision, dry_run))
+
+
+def role_file(name: str) -> dict[str, Any]:
+    """The role that a file describes. Raises Failure if it is neither JSON nor TOML."""
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+        role = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
+    except ValueError as error:
+        raise Failure(f"{name} cannot be read: {error}") from None
+    if not isinstance(role, dict):
+        raise Failure(f"{name} holds no role")
+    return role
+
+
+def _grants(role: Any) -> str:
+    return " ".join(f"{g.dataset}:{','.join(g.actions)}" for g in role.grants)

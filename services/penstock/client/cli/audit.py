@@ -1,0 +1,215 @@
+"""Commands of auditors: ``penstock audit`` with list, disclosures, export and checkpoint.
+
+``penstock audit verify`` comes with the server: it reads the database itself, or a copy.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.records import Shape
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+
+#: The name of the group, to which the server adds ``verify``.
+GROUP = "audit"
+
+Since = Annotated[
+    str, typer.Option("--since", help="From this day or time on, as 2025-03-01 or RFC 3339.")
+]
+Until = Annotated[str, typer.Option("--until", help="Before this day or time.")]
+Limit = Annotated[int, typer.Option(min=0, help="So many in all; 0 is no limit.")]
+Format = Annotated[Shape, typer.Option(help="How they are printed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group of commands to the app."""
+    group = typer.Typer(help="See what was done, by whom, and prove it.", no_args_is_help=True)
+    group.command("list")(list_entries)
+    group.command()(disclosures)
+    group.command()(export)
+    group.command()(checkpoint)
+    app.add_typer(group, name=GROUP)
+
+
+def group_of(app: typer.Typer) -> typer.Typer:
+    """The group in an app that it was added to."""
+    found = next(g.typer_instance for g in app.registered_groups if g.name == GROUP)
+    assert found is not None, "the group was added with an instance"
+    return found
+
+
+def list_entries(
+    filter: Annotated[
+        str,
+        typer.Option("--filter", help="Which (AIP-160), as 'outcome = \"PERMISSION_DENIED\"'."),
+    ] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 100,
+    format: Format = Shape.table,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Print entries, the newest first."""
+    from penstock.hub.v1 import audit_pb2
+
+    request = audit_pb2.ListEntriesRequest(filter=filter, page_size=min(limit or 1000, 1000))
+    _set_times(request, since, until)
+    with connect(url, consumer) as client:
+        entries = _pages(client, "ListEntries", request, "entries")
+        columns = ["time", "consumer_id", "method", "dataset", "record_key", "row_count", "outcome"]
+        _print(islice(entries, limit or None), columns, format)
+
+
+def disclosures(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="As customers.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The record's key.")],
+    field: Annotated[str, typer.Option(help="Only replies that held this field.")] = "",
+    to: Annotated[str, typer.Option(help="Only replies to this consumer.")] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 100,
+    format: Format = Shape.table,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Print who was shown a record, the newest first; the record may be gone.
+
+    Certainty: EXACT; PROBABLE, wrong once in a million times; POSSIBLE, of a stream whose end is
+    not known.
+    """
+    from penstock.hub.v1 import audit_pb2
+
+    request = audit_pb2.ListDisclosuresRequest(
+        dataset=dataset,
+        record_key=key,
+        field=field,
+        recipient=to,
+        page_size=min(limit or 1000, 1000),
+    )
+    _set_times(request, since, until)
+    with connect(url, consumer) as client:
+        found = _pages(client, "ListDisclosures", request, "disclosures")
+        columns = [
+            "time", "consumer_id", "surface", "method", "format", "fields", "roles", "certainty",
+        ]  # fmt: skip
+        _print(islice(found, limit or None), columns, format)
+
+
+def export(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
+    ] = None,
+    since: Annotated[str, typer.Option("--since", help="The first day, as 2025-03-01.")] = "",
+    until: Annotated[str, typer.Option("--until", help="The last day.")] = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Write a copy of the audit that can be verified anywhere, as NDJSON."""
+    from penstock.client.dataset import write_all
+    from penstock.client.files import replacing
+    from penstock.hub.v1 import audit_pb2, audit_pb2_grpc
+
+    request = audit_pb2.ExportEntriesRequest(start_day=since, end_day=until)
+    with connect(url, consumer) as client:
+        stub = audit_pb2_grpc.AuditStub(client.channel)
+        bodies = client.stream(stub.ExportEntries, request)
+        data = (body.data for body in bodies)
+        if output is None or str(output) == "-":
+            write_all(data, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+            return
+        with replacing(output) as file:
+            size = write_all(data, file)
+    typer.echo(f"{output}: {size:,} bytes", err=True)
+
+
+def checkpoint(url: Url = "", consumer: As = "") -> None:
+    """Print the newest checkpoint, as a line of the file, and the fingerprint of its key."""
+    from penstock.hub.v1 import audit_pb2
+
+    with connect(url, consumer) as client:
+        newest = _call(client, "GetCheckpoint", audit_pb2.GetCheckpointRequest())
+    typer.echo(newest.line)
+    typer.echo(f"public key {newest.public_key} {newest.fingerprint}", err=True)
+
+
+def _call(client: Client, method: str, request: Any) -> Any:
+    from penstock.hub.v1 import audit_pb2_grpc
+
+    stub = audit_pb2_grpc.AuditStub(client.channel)
+    return client.call(getattr(stub, method), request, safe=True)
+
+
+def _pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
+    """What all pages hold; a page may be empty though there are more."""
+    while True:
+        reply = _call(client, method, request)
+        yield from getattr(reply, field)
+        request.page_token = reply.next_page_token
+        if not request.page_token:
+            return
+
+
+def _set_times(request: Any, since: str, until: str) -> None:
+    for name, text in (("start_time", since), ("end_time", until)):
+        if text:
+            getattr(request, name).FromDatetime(_time(text))
+
+
+def _time(text: str) -> dt.datetime:
+    """A day, from its start in UTC, or a time. Raises Failure."""
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(
+            f"'{text}' is no day or time, as 2025-03-01 or 2025-03-01T08:00:00Z"
+        ) from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
+
+
+def _print(found: Iterator[Any], columns: list[str], format: Shape) -> None:
+    from google.protobuf import json_format
+
+    from penstock.client.cli.tables import print_table
+
+    if format is Shape.table:
+        rows = [[_text(message, name) for name in columns] for message in found]
+        print_table([name.replace("_id", "").replace("_", " ") for name in columns], rows)
+        return
+    documents = map(json_format.MessageToDict, found)
+    if format is Shape.json:
+        typer.echo(json.dumps(list(documents), ensure_ascii=False, indent=2))
+        return
+    for document in documents:
+        typer.echo(json.dumps(document, ensure_ascii=False))
+
+
+def _text(message: Any, name: str) -> str:
+    value = getattr(message, name)
+    field = message.DESCRIPTOR.fields_by_name[name]
+    if field.has_presence and not message.HasField(name):
+        return ""
+    if name == "time":
+        return str(value.ToDatetime(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    if name == "method":
+        return str(value).rpartition("/")[2]
+    if name == "fields":
+        shown = [p if m == "clear" else f"{p} ({m})" for p, m in sorted(value.items())]
+        return ", ".join(shown) if len(shown) <= 3 else f"{len(shown)} fields"
+    if field.enum_type is not None:
+        return str(field.enum_type.values_by_number[value].name)
+    return ", ".join(value) if field.is_repeated else str(value)

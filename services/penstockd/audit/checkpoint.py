@@ -1,0 +1,225 @@
+"""Checkpoints: signed statements of how far a day's chain has come, each naming the one before.
+
+They are kept in the database and appended to a file, which is made to be shipped off the host: who
+rewrites the database afterwards contradicts the file. The key that signs them is derived from the
+root secret; it is in no database.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import enum
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+#: How much of the end of a file is looked at for its last line.
+_TAIL_BYTES = 64 * 1024
+
+
+class Kind(enum.StrEnum):
+    """SEAL: the chain of the day has this hash at this sequence. PRUNE: all up to the day went."""
+
+    SEAL = "SEAL"
+    PRUNE = "PRUNE"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Number ``number`` of the checkpoints of a database, from 1 on.
+
+    ``previous`` is the digest of the one before, b"" of the first. ``sequence`` is how many
+    entries the chain of the day holds, ``hash`` that of the last of them.
+    """
+
+    number: int
+    time: dt.datetime
+    kind: Kind
+    day: dt.date
+    sequence: int
+    hash: bytes
+    previous: bytes
+    public_key: bytes
+    signature: bytes = b""
+
+    @property
+    def statement(self) -> bytes:
+        """What is signed."""
+        lines = (
+            "penstock audit checkpoint 1",
+            str(self.number),
+            time_text(self.time),
+            self.kind,
+            self.day.isoformat(),
+            str(self.sequence),
+            self.hash.hex(),
+            self.previous.hex(),
+            self.public_key.hex(),
+        )
+        return "\n".join(lines).encode()
+
+    @property
+    def digest(self) -> bytes:
+        """What the next one names it by."""
+        return hashlib.sha256(self.statement + self.signature).digest()
+
+    def signed_by(self, key: bytes) -> bool:
+        """Whether it names this public key and carries its signature."""
+        if self.public_key != key:
+            return False
+        try:
+            Ed25519PublicKey.from_public_bytes(key).verify(self.signature, self.statement)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def line(self) -> str:
+        """The checkpoint as a line of the file, without its end."""
+        return orjson.dumps(
+            {
+                "number": self.number,
+                "time": time_text(self.time),
+                "kind": self.kind,
+                "day": self.day.isoformat(),
+                "sequence": self.sequence,
+                "hash": self.hash.hex(),
+                "previous": self.previous.hex(),
+                "publicKey": key_text(self.public_key),
+                "signature": base64.b64encode(self.signature).decode(),
+            }
+        ).decode()
+
+    @classmethod
+    def parse(cls, line: str | bytes) -> Checkpoint:
+        """The checkpoint of a line. Raises ValueError."""
+        try:
+            found: dict[str, Any] = orjson.loads(line)
+            return cls(
+                int(found["number"]),
+                dt.datetime.fromisoformat(found["time"]),
+                Kind(found["kind"]),
+                dt.date.fromisoformat(found["day"]),
+                int(found["sequence"]),
+                bytes.fromhex(found["hash"]),
+                bytes.fromhex(found["previous"]),
+                parse_key(found["publicKey"]),
+                base64.b64decode(found["signature"], validate=True),
+            )
+        except (KeyError, TypeError, AttributeError, binascii.Error) as exc:
+            raise ValueError("not a checkpoint") from exc
+
+
+class CheckpointKey:
+    """Signs checkpoints (Ed25519)."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def sign(
+        self, last: Checkpoint | None, time: dt.datetime, day: dt.date, sequence: int, hash: bytes
+    ) -> Checkpoint:
+        """The checkpoint after ``last``: that the chain of the day has this hash."""
+        return self._signed(last, time, Kind.SEAL, day, sequence, hash)
+
+    def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
+        """The checkpoint after ``last``: that the hub itself dropped all days up to this one."""
+        return self._signed(last, time, Kind.PRUNE, day, 0, b"")
+
+    def _signed(
+        self,
+        last: Checkpoint | None,
+        time: dt.datetime,
+        kind: Kind,
+        day: dt.date,
+        sequence: int,
+        hash: bytes,
+    ) -> Checkpoint:
+        number, previous = (last.number + 1, last.digest) if last is not None else (1, b"")
+        bare = Checkpoint(number, time, kind, day, sequence, hash, previous, self.public)
+        return Checkpoint(
+            number, time, kind, day, sequence, hash, previous, self.public,
+            self._private.sign(bare.statement),
+        )  # fmt: skip
+
+
+class CheckpointFile:
+    """The file of checkpoints, one JSON object a line. Nothing in it is ever changed.
+
+    It is opened for each append, so that others may move it away at any time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Add lines, on disk on return. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        data = "".join(c.line() + "\n" for c in checkpoints).encode()
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a line that was cut off stays what it is
+                    data = b"\n" + data
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def last(self) -> Checkpoint | None:
+        """The last checkpoint in it, None if there is none. Raises OSError."""
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TAIL_BYTES))
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return None
+        return next(_parsed(reversed(lines)), None)
+
+    def read(self) -> list[Checkpoint]:
+        """All checkpoints in it; lines that were cut off are passed over. Raises OSError."""
+        with self.path.open("rb") as file:
+            return list(_parsed(file))
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[Checkpoint]:
+    for line in lines:
+        try:
+            yield Checkpoint.parse(line)
+        except ValueError:
+            continue
+
+
+def time_text(time: dt.datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def key_text(key: bytes) -> str:
+    """A public key as people pass it on."""
+    return base64.b64encode(key).decode()
+
+
+def parse_key(text: str) -> bytes:
+    """The public key of a text. Raises ValueError."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error as exc:
+        raise ValueError("not a public key") from exc
+    if len(key) != 32:
+        raise ValueError("not a public key")
+    return key
+
+
+def fingerprint(key: bytes) -> str:
+    """What people compare: the SHA-256 of a public key."""
+    return "SHA256:" + hashlib.sha256(key).hexdigest()

@@ -1,0 +1,146 @@
+"""Who was shown a record: the index of disclosures, which is the entries themselves.
+
+Replies of one record are found by its key. Of replies of several, those are looked into whose keys
+begin before and end after it; a list in order of its keys has one such page.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from penstockd.audit.entry import Phase
+from penstockd.audit.keys import Certainty, holds
+from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
+from penstockd.audit.shown import Rule
+from penstockd.store.database import Connection
+
+#: Replies of several records that are looked into for one page of disclosures.
+MAX_CANDIDATES = 2000
+
+_COLUMNS = """
+e.entry_id, e.entry_time, e.phase, e.request_id, e.consumer_id, e.credential_id,
+e.policy_revision, e.method, e.surface, e.record_key, e.query, e.shown, e.row_count,
+e.receipt_id, e.outcome, e.peer
+"""
+#: Of the dataset and the consumer, from the start on and before a position.
+_WHERE = """
+e.dataset = $1 AND e.shown IS NOT NULL AND ($3::text IS NULL OR e.consumer_id = $3)
+AND e.entry_time >= $4 AND (e.entry_time, e.entry_id) < ($5, $6) AND e.day BETWEEN $7 AND $8
+"""
+_LATEST = "ORDER BY e.entry_time DESC, e.entry_id DESC LIMIT $9"
+#: A stream of which there is an end is judged by it. One that has none may have held anything.
+_ONE = f"""
+SELECT {_COLUMNS}, NULL::bytea AS keys, false AS endless FROM hub.audit_entry AS e
+WHERE e.record_key = $2 AND e.outcome = 'OK' AND e.row_count > 0 AND {_WHERE} {_LATEST}
+"""
+_SEVERAL = f"""
+SELECT {_COLUMNS}, e.keys, e.keys IS NULL AND e.phase = 'CALL' AS endless
+FROM hub.audit_entry AS e
+WHERE e.record_key IS NULL AND {_WHERE}
+AND (e.low_key IS NULL OR e.low_key <= $2 AND e.high_key >= $2)
+AND (e.keys IS NOT NULL
+     OR e.phase = 'CALL' AND e.outcome = 'OK' AND e.row_count IS NULL AND NOT EXISTS (
+        SELECT FROM hub.audit_entry AS x WHERE x.phase = 'END' AND x.request_id = e.request_id))
+{_LATEST}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who was shown this record, this field of it, from ``start`` on and before ``end``?"""
+
+    dataset: str
+    key: str
+    field: str = ""
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+    consumer_id: str | None = None
+
+
+#: Where a page of disclosures ends: time and id of an entry.
+Position = tuple[dt.datetime, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """A reply that held the record, or may have; ``values`` are columns of its entry."""
+
+    values: dict[str, Any]
+    certainty: Certainty
+    rule: Rule
+    fields: dict[str, str]
+
+    @property
+    def format(self) -> str:
+        """The format of an export."""
+        query = orjson.loads(self.values["query"] or "{}")
+        return str(query.get("format", ""))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the reply was whole."""
+        return self.values["outcome"] == "OK" and self.certainty is not Certainty.POSSIBLE
+
+
+async def disclosures(
+    connection: Connection, question: Question, limit: int, after: Position | None
+) -> tuple[list[Disclosure], Position | None]:
+    """At most ``limit`` disclosures, the newest first, and where to go on, None at the end.
+
+    There may be fewer, and even none, though there are more: MAX_CANDIDATES are looked into.
+    """
+    single = await _rows(connection, _ONE, question, after, limit + 1)
+    several = await _rows(connection, _SEVERAL, question, after, MAX_CANDIDATES)
+    cut = [_position(rows[-1]) for rows, full in ((single, limit + 1), (several, MAX_CANDIDATES))
+           if len(rows) == full]  # fmt: skip
+    floor = max(cut, default=None)
+    rows = sorted((*single, *several), key=_position, reverse=True)
+    known = rows if floor is None else [r for r in rows if _position(r) >= floor]
+    rules = await read_rules(connection, [row["shown"] for row in known])
+    found: list[Disclosure] = []
+    for row in known:
+        made = _disclosure(row, question, rules[row["shown"]])
+        if made is not None:
+            found.append(made)
+            if len(found) == limit:
+                return found, _position(row)
+    return found, floor
+
+
+async def _rows(
+    connection: Connection, sql: str, question: Question, after: Position | None, limit: int
+) -> Sequence[Any]:
+    time, entry_id = after or (question.end or LATEST, 0)
+    start = question.start or EARLIEST
+    days = days_of(start, time)
+    q = question
+    return await connection.fetch(
+        sql, q.dataset, q.key, q.consumer_id, start, time, entry_id, *days, limit
+    )
+
+
+def _position(row: Any) -> Position:
+    return row["entry_time"], row["entry_id"]
+
+
+def _disclosure(row: Any, question: Question, rule: Rule) -> Disclosure | None:
+    if question.field and question.field not in rule.fields:
+        return None
+    fields = {question.field: rule.fields[question.field]} if question.field else rule.fields
+    if row["endless"]:
+        certainty: Certainty | None = Certainty.POSSIBLE
+    elif row["keys"] is not None:
+        certainty = holds(row["keys"], question.key)
+    else:
+        certainty = Certainty.EXACT
+    if certainty is None:
+        return None
+    values = {name: row[name] for name in row.keys() if name != "keys"}  # noqa: SIM118  # a record
+    if values["phase"] == Phase.PART:
+        certainty = Certainty.PROBABLE
+    return Disclosure(values, certainty, rule, fields)

@@ -1,0 +1,48 @@
+"""Which records a reply held: the keys of a page exactly, those of a stream as a compact set.
+
+A page's keys are joined with NUL, which no key can hold, and compressed. A stream's are a
+``formats.keys`` set, which says of a key that was not given out, once in a million times, that it
+may have been.
+"""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Sequence
+
+from penstockd.formats import keys as key_sets
+
+_PAGE = b"P"
+_SET = b"S"
+
+
+class Certainty(enum.StrEnum):
+    """How sure it is that a record was in a reply."""
+
+    EXACT = "EXACT"
+    PROBABLE = "PROBABLE"
+    POSSIBLE = "POSSIBLE"
+
+
+def page_keys(keys: Sequence[str]) -> bytes | None:
+    """The keys of a page; None of an empty one."""
+    return _PAGE + zlib.compress("\0".join(keys).encode(), 1) if keys else None
+
+
+def stream_keys(encoded: bytes) -> bytes | None:
+    """The keys of a stream from ``KeySet.encode()``; None if there are none."""
+    return _SET + encoded if encoded else None
+
+
+def holds(data: bytes, key: str) -> Certainty | None:
+    """Whether the key is among them: EXACT, PROBABLE, or None. Raises ValueError if damaged."""
+    if data[:1] == _PAGE:
+        try:
+            found = key in zlib.decompress(data[1:]).decode().split("\0")
+        except zlib.error as exc:
+            raise ValueError("the keys of a page are damaged") from exc
+        return Certainty.EXACT if found else None
+    if data[:1] == _SET:
+        return Certainty.PROBABLE if key_sets.contains(data[1:], key) else None
+    raise ValueError("keys in an unknown form")

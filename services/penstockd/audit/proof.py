@@ -1,0 +1,137 @@
+"""Reads the audit from the database, in one snapshot, and verifies it while the hub goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any
+
+from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
+from penstockd.audit.checkpoint import Checkpoint
+from penstockd.audit.sealer import read_checkpoints
+from penstockd.audit.shown import digest_of
+from penstockd.audit.verify import Fault, Finding, Report, Verification
+from penstockd.store.database import Connection
+
+#: How old an entry may be that is not sealed, in seconds.
+UNSEALED_SECONDS = 60.0
+#: Groups of entries that are read at once.
+_GROUPS = 8
+
+_SEALS = """
+SELECT first_sequence, entry_ids, hashes FROM hub.audit_seal
+WHERE day = $1 AND first_sequence > $2 ORDER BY first_sequence LIMIT $3
+"""
+_CONTENTS = f"""
+SELECT e.entry_id, {CONTENT} FROM hub.audit_entry AS e
+WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
+"""
+_OLD = "e.entry_time < now() - $1 * interval '1 second'"
+_OUTSIDE = f"""
+SELECT e.day, e.entry_id, e.entry_time FROM hub.audit_entry AS e
+LEFT JOIN (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
+    ON s.day = e.day AND s.entry_id = e.entry_id
+WHERE s.entry_id IS NULL AND {_OLD} AND e.day > $2 ORDER BY e.entry_id LIMIT 100
+"""
+_UNEXPLAINED = """
+SELECT e.day, e.entry_id FROM hub.audit_entry AS e LEFT JOIN hub.audit_shown AS s
+    ON s.digest = e.shown
+WHERE e.shown IS NOT NULL AND s.digest IS NULL ORDER BY e.entry_id LIMIT 100
+"""
+
+
+async def verify_database(
+    connection: Connection,
+    keys: Collection[bytes],
+    outside: Sequence[Checkpoint] = (),
+    *,
+    patience: float | None = 120.0,
+) -> Report:
+    """Verify the audit that the connection sees; it must be in a snapshot transaction.
+
+    ``outside`` are the checkpoints of the file, read before the snapshot was taken. With
+    ``patience``, the newest checkpoint must not be older than so many seconds.
+    """
+    started = time.perf_counter()
+    checkpoints = await read_checkpoints(connection)
+    check = Verification(checkpoints, keys, outside)
+    for day, anchor, length in await connection.fetch(
+        "SELECT day, anchor, last_sequence FROM hub.audit_chain ORDER BY day"
+    ):
+        chain = check.day(day, anchor)
+        async for entries in _sealed(connection, day):
+            chain.feed(entries)
+        chain.end(length)
+    unsealed = await _check_outside_chains(connection, check)
+    await _check_rules(connection, check)
+    now = await connection.fetchval("SELECT now()")
+    check.close(now if patience is not None else None, patience or 0.0)
+    seconds = time.perf_counter() - started
+    return check.report(unsealed, seconds)
+
+
+async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
+    """The entries of a day's chain; the database looks for the next ones meanwhile."""
+    groups = await connection.fetch(_SEALS, day, 0, _GROUPS)
+    reading = asyncio.create_task(_read(connection, day, groups)) if groups else None
+    try:
+        while reading is not None:
+            contents, following = await reading
+            reading = None
+            if following:
+                reading = asyncio.create_task(_read(connection, day, following))
+                await asyncio.sleep(0)  # so that the query is on its way
+            yield [s for group in groups for s in _placed(group, contents)]
+            groups = following
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _read(
+    connection: Connection, day: dt.date, groups: Sequence[Any]
+) -> tuple[dict[int, bytes], list[Any]]:
+    """The contents of the groups' entries by id, and the groups after them."""
+    ids = [i for group in groups for i in group[1]]
+    contents = dict(map(tuple, await connection.fetch(_CONTENTS, day, ids)))
+    return contents, await connection.fetch(_SEALS, day, groups[-1][0], _GROUPS)
+
+
+def _placed(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
+    first, ids, hashes = group
+    size = HASH_BYTES
+    return [
+        Sealed(first + at, entry_id, hashes[at * size : (at + 1) * size], contents.get(entry_id))
+        for at, entry_id in enumerate(ids)
+    ]
+
+
+async def _check_outside_chains(connection: Connection, check: Verification) -> int:
+    """Find old entries in no chain; returns how many new ones there are."""
+    old, new = await connection.fetchrow(
+        f"SELECT count(*) FILTER (WHERE {_OLD}), count(*) FILTER (WHERE NOT {_OLD})"
+        " FROM hub.audit_entry AS e",
+        UNSEALED_SECONDS,
+    ) or (0, 0)
+    sealed = await connection.fetchval(
+        "SELECT coalesce(sum(last_sequence), 0) FROM hub.audit_chain"
+    )
+    if old:
+        for day, entry_id, at in await connection.fetch(_OUTSIDE, UNSEALED_SECONDS, check.pruned):
+            words = f"an entry of {at:%H:%M:%S} is in no chain"
+            check.find(Finding(Fault.INSERTED, words, day, 0, entry_id))
+    return max(0, int(old + new - sealed))
+
+
+async def _check_rules(connection: Connection, check: Verification) -> None:
+    """What entries name by digest must be there and have it."""
+    for digest, content in await connection.fetch("SELECT digest, content FROM hub.audit_shown"):
+        if digest_of(content) != digest:
+            words = f"what {digest.hex()} stands for is not what was stored"
+            check.find(Finding(Fault.RULE_CHANGED, words))
+    for day, entry_id in await connection.fetch(_UNEXPLAINED):
+        words = "what it says was shown is not there"
+        check.find(Finding(Fault.RULE_CHANGED, words, day, 0, entry_id))

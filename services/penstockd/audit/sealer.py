@@ -1,0 +1,294 @@
+"""Seals entries after they were committed: puts them into the chain of their day, in the keeper.
+
+Entries become visible in another order than that of their ids, and one of a long transaction late:
+the sealer remembers the snapshot of its last pass and takes what was not visible in it, which are
+the entries of transactions that were under way then or began after it. So none is missed or taken
+twice, and none is looked for again while a long transaction is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from penstockd.audit.chain import CONTENT, genesis, link
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, Kind
+from penstockd.errors import Conflict
+from penstockd.store.database import Connection, Database
+
+#: How often committed entries are sealed, in seconds.
+SEAL_INTERVAL = 0.25
+#: Entries that are read, and sealed in one row, at once.
+GROUP = 1000
+
+_NEW = "(e.txid >= $1 OR e.txid = ANY ($2::xid8[]))"
+#: What is in no chain, whatever its transaction: for a database that was restored elsewhere.
+_UNSEALED = """
+NOT EXISTS (SELECT FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
+            WHERE s.day = e.day AND s.entry_id = e.entry_id)
+"""
+_ENTRIES = f"SELECT e.day, e.entry_id, {CONTENT} FROM hub.audit_entry AS e WHERE "
+_ORDER = " ORDER BY e.day, e.entry_id"
+_CHECKPOINT = """
+SELECT number, checkpoint_time, kind, day, sequence, hash, previous, public_key, signature
+FROM hub.audit_checkpoint
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Chain:
+    """Where the chain of a day stands; ``checked`` is the sequence of its last checkpoint."""
+
+    day: dt.date
+    anchor: int
+    sequence: int
+    hash: bytes
+    checked: int
+
+    def add(self, rows: Sequence[Any]) -> tuple[list[int], bytes]:
+        """Link entries; returns their ids and hashes."""
+        hashes = []
+        for row in rows:
+            self.hash = link(self.hash, row[2])
+            hashes.append(self.hash)
+        self.sequence += len(rows)
+        return [row[1] for row in rows], b"".join(hashes)
+
+
+class Sealer:
+    """Seals, and signs a checkpoint every ``interval`` seconds, whether entries came or not."""
+
+    def __init__(
+        self,
+        database: Database,
+        key: CheckpointKey,
+        file: CheckpointFile,
+        *,
+        interval: float = 30.0,
+    ) -> None:
+        self._database, self._key, self._file = database, key, file
+        self._interval = interval
+        self._filed: Checkpoint | None = None
+
+    async def run(self) -> None:
+        """Seal every SEAL_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            try:
+                await self.seal()
+            except Conflict:
+                _log.warning("sealed_by_another")  # the next pass sees what it did
+            await asyncio.sleep(SEAL_INTERVAL)
+
+    async def seal(self, *, checkpoint: bool = False) -> int:
+        """Seal what is committed and not sealed, and sign if it is time or ``checkpoint`` is set.
+
+        Returns how many entries that were. Raises Conflict if another process seals as well.
+        """
+        async with (
+            self._database.connection() as connection,
+            connection.transaction(isolation="repeatable_read"),
+        ):
+            work = _Pass(connection, self._key)
+            await work.seal()
+            await work.sign_if(self._interval, checkpoint)
+            await work.save()
+        await self._file_all(work.signed)
+        return work.count
+
+    async def _file_all(self, signed: Sequence[Checkpoint]) -> None:
+        """Append what is not in the file yet. If that fails, it is tried again at the next pass."""
+        try:
+            if self._filed is None:
+                self._filed = self._file.last()
+            if not signed and not await self._behind():
+                return
+            missing = await self._missing()
+            if missing:
+                self._file.append(missing)
+                self._filed = missing[-1]
+        except OSError as exc:
+            _log.error("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
+
+    async def _behind(self) -> bool:
+        if self._filed is None:
+            return True
+        async with self._database.connection() as connection:
+            newest = await connection.fetchval("SELECT max(number) FROM hub.audit_checkpoint")
+        return bool(newest and newest > self._filed.number)
+
+    async def _missing(self) -> list[Checkpoint]:
+        """The checkpoints after the last of the file; of an empty one, the newest alone.
+
+        None are given out that do not follow it: then the database is not the one that it was.
+        """
+        filed = self._filed
+        async with self._database.connection() as connection:
+            if filed is None:
+                newest = await read_checkpoint(connection)
+                return [newest] if newest is not None else []
+            found = await read_checkpoints(connection, after=filed.number)
+        if found and found[0].previous != filed.digest:
+            _log.error("checkpoints_do_not_follow_the_file", number=found[0].number)
+            return []
+        return found
+
+
+class _Pass:
+    """One pass of the sealer, in one transaction with one snapshot."""
+
+    def __init__(self, connection: Connection, key: CheckpointKey) -> None:
+        self._connection, self._key = connection, key
+        self._chains: dict[dt.date, Chain] = {}
+        self._touched: set[dt.date] = set()
+        self._last: Checkpoint | None = None
+        self.signed: list[Checkpoint] = []
+        self.count = 0
+
+    async def seal(self) -> None:
+        """Link what is new, in the order of its ids."""
+        row = await self._connection.fetchrow(
+            "SELECT snapshot, pg_current_snapshot() FROM hub.audit_head"
+        )
+        assert row is not None, "the migration made it"
+        (_, end, under_way), (_, end_now, _) = row
+        where: str = _NEW
+        arguments: list[Any] = [end, list(under_way)]
+        if end > end_now:
+            _log.warning("audit_of_another_server")
+            where, arguments = _UNSEALED, []
+        cursor = await self._connection.cursor(_ENTRIES + where + _ORDER, *arguments)
+        while rows := await cursor.fetch(GROUP):
+            for day in dict.fromkeys(row[0] for row in rows):
+                await self._link(day, [row for row in rows if row[0] == day])
+
+    async def _link(self, day: dt.date, rows: Sequence[Any]) -> None:
+        chain = await self._chain(day)
+        first = chain.sequence + 1
+        ids, hashes = chain.add(rows)
+        await self._connection.execute(
+            "INSERT INTO hub.audit_seal (day, first_sequence, entry_ids, hashes)"
+            " VALUES ($1, $2, $3, $4)",
+            day,
+            first,
+            ids,
+            hashes,
+        )
+        self._touched.add(day)
+        self.count += len(rows)
+
+    async def _chain(self, day: dt.date) -> Chain:
+        """The chain of a day; a new one hangs from the newest checkpoint of those before."""
+        if day not in self._chains:
+            row = await self._connection.fetchrow(
+                "SELECT day, anchor, last_sequence, last_hash, checked_sequence"
+                " FROM hub.audit_chain WHERE day = $1",
+                day,
+            )
+            self._chains[day] = Chain(*row) if row is not None else await self._begin(day)
+        return self._chains[day]
+
+    async def _begin(self, day: dt.date) -> Chain:
+        now = await self._connection.fetchval("SELECT now()")
+        await self._sign_all(now)
+        last = await self._newest()
+        anchor, digest = (last.number, last.digest) if last is not None else (0, b"")
+        self._touched.add(day)
+        return Chain(day, anchor, 0, genesis(day, digest), 0)
+
+    async def sign_if(self, interval: float, forced: bool) -> None:
+        """Sign if the newest checkpoint is old enough; the newest chain again if none has grown."""
+        now = await self._connection.fetchval("SELECT now()")
+        last = await self._newest()
+        age = interval if last is None else (now - last.time).total_seconds()
+        if not forced and age < interval:
+            return
+        if not await self._sign_all(now):
+            day = await self._connection.fetchval("SELECT max(day) FROM hub.audit_chain")
+            await self._sign(await self._chain(day or now.astimezone(dt.UTC).date()), now)
+
+    async def _sign_all(self, now: dt.datetime) -> bool:
+        """Sign every chain that has grown since it was signed last; whether there was one."""
+        rows = await self._connection.fetch(
+            "SELECT day FROM hub.audit_chain WHERE last_sequence > checked_sequence"
+        )
+        days = sorted({row[0] for row in rows} | self._touched)
+        grown = [c for c in [await self._chain(d) for d in days] if c.sequence > c.checked]
+        for chain in grown:
+            await self._sign(chain, now)
+        return bool(grown)
+
+    async def _sign(self, chain: Chain, now: dt.datetime) -> None:
+        last = await self._newest()
+        made = self._key.sign(last, now, chain.day, chain.sequence, chain.hash)
+        await insert_checkpoint(self._connection, made)
+        chain.checked = chain.sequence
+        self._touched.add(chain.day)
+        self._last = made
+        self.signed.append(made)
+
+    async def _newest(self) -> Checkpoint | None:
+        if self._last is None:
+            self._last = await read_checkpoint(self._connection)
+        return self._last
+
+    async def save(self) -> None:
+        """Keep how far the chains have come, and what was seen; nothing if nothing was done."""
+        for day in self._touched:
+            chain = self._chains[day]
+            await self._connection.execute(
+                "INSERT INTO hub.audit_chain"
+                " (day, anchor, last_sequence, last_hash, checked_sequence)"
+                " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (day) DO UPDATE SET"
+                " last_sequence = $3, last_hash = $4, checked_sequence = $5",
+                chain.day,
+                chain.anchor,
+                chain.sequence,
+                chain.hash,
+                chain.checked,
+            )
+        if self._touched:
+            # The snapshot of this transaction, which is what the entries were read with.
+            await self._connection.execute(
+                "UPDATE hub.audit_head SET snapshot = pg_current_snapshot()"
+            )
+
+
+async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
+    """Keep a checkpoint."""
+    await connection.execute(
+        "INSERT INTO hub.audit_checkpoint (number, checkpoint_time, kind, day, sequence, hash,"
+        " previous, public_key, signature) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        checkpoint.number,
+        checkpoint.time,
+        checkpoint.kind,
+        checkpoint.day,
+        checkpoint.sequence,
+        checkpoint.hash,
+        checkpoint.previous,
+        checkpoint.public_key,
+        checkpoint.signature,
+    )
+
+
+async def read_checkpoint(connection: Connection) -> Checkpoint | None:
+    """The newest checkpoint."""
+    row = await connection.fetchrow(_CHECKPOINT + "ORDER BY number DESC LIMIT 1")
+    return _checkpoint(row) if row is not None else None
+
+
+async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
+    """All checkpoints with higher numbers, in order."""
+    rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
+    return [_checkpoint(row) for row in rows]
+
+
+def _checkpoint(row: Any) -> Checkpoint:
+    number, time, kind, *rest = row
+    return Checkpoint(number, time, Kind(kind), *rest)

@@ -1,0 +1,180 @@
+"""Searches entries: AIP-160 over their fields, the newest first."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Date,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    cast,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSON
+
+from penstockd.audit.shown import Rule
+from penstockd.catalog import Field, FieldClass, Kind
+from penstockd.query import Names, Wrap, compile, parse
+from penstockd.store.database import Connection
+from penstockd.store.sql import Statement, compile_statement
+
+_C = Text(collation="C")
+
+#: The entries; what is not read here has no column.
+ENTRIES = Table(
+    "audit_entry",
+    MetaData(schema="hub"),
+    Column("entry_id", BigInteger, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("entry_time", DateTime(timezone=True), nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("trace_id", Text),
+    Column("consumer_id", Text),
+    Column("credential_id", Text),
+    Column("policy_revision", BigInteger, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("surface", Text),
+    Column("dataset", _C),
+    Column("record_key", _C),
+    Column("query", JSON),
+    Column("row_count", BigInteger),
+    Column("byte_count", BigInteger),
+    Column("receipt_id", Text),
+    Column("outcome", Text, nullable=False),
+    Column("peer", Text),
+    Column("shown", LargeBinary),
+    Column("low_key", _C),
+    Column("high_key", _C),
+    Column("keys", LargeBinary),
+)
+
+_KINDS = {"entry_time": Kind.TIMESTAMP}
+#: What filters may name: the columns up to ``peer``, the time being "time" to callers.
+_SEARCHED = [c for c in ENTRIES.c if c.name not in ("day", "shown", "low_key", "high_key", "keys")]
+
+
+def _field(column: Column[Any]) -> Field:
+    name = "time" if column.name == "entry_time" else column.name
+    head, *tail = name.split("_")
+    kind = Kind.INT64 if isinstance(column.type, BigInteger) else Kind.STRING
+    return Field(
+        path=name,
+        json_path=head + "".join(part.capitalize() for part in tail),
+        kind=_KINDS.get(column.name, kind),
+        field_class=FieldClass.INTERNAL,
+        nullable=bool(column.nullable),
+        presence=bool(column.nullable),
+    )
+
+
+class EntryNames:
+    """What a filter of entries may name (see ``query.Names``)."""
+
+    def __init__(self) -> None:
+        self._columns = {_field(c): c for c in _SEARCHED}
+        named = [(n, f) for f in self._columns for n in (f.json_path, f.path)]
+        self._by_name = dict(named)
+
+    def fields(self) -> Sequence[Field]:
+        """All that can be named."""
+        return tuple(self._columns)
+
+    def field(self, path: str) -> Field | None:
+        """The field of a name."""
+        return self._by_name.get(path)
+
+    def column(self, field: Field) -> ColumnElement[Any]:
+        """Its column; the query as text."""
+        column = self._columns[field]
+        return cast(column, Text()) if field.path == "query" else column
+
+    def follow(self, alias: str) -> tuple[Names, Wrap] | None:
+        """Entries refer to nothing."""
+        return None
+
+
+NAMES = EntryNames()
+
+#: No entry is of a time before or after.
+EARLIEST = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
+LATEST = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry as a search gives it; ``values`` by column, ``rule`` what was shown."""
+
+    values: dict[str, Any]
+    rule: Rule | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for: a filter, and times from ``start`` on and before ``end``."""
+
+    filter: str = ""
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+
+    def statement(self, limit: int, before: int | None) -> Statement:
+        """At most ``limit`` entries with ids below ``before``. Raises FilterError, FieldUnknown."""
+        columns = [*_SEARCHED, ENTRIES.c.shown]
+        wanted: Select[Any] = within(select(*columns), self.start, self.end)
+        if self.filter.strip():
+            wanted = wanted.where(compile(parse(self.filter), NAMES))
+        if before is not None:
+            wanted = wanted.where(ENTRIES.c.entry_id < before)
+        return compile_statement(wanted.order_by(ENTRIES.c.entry_id.desc()).limit(limit))
+
+
+def within(
+    statement: Select[Any], start: dt.datetime | None, end: dt.datetime | None
+) -> Select[Any]:
+    """The entries of a time, looked for in the partitions of its days alone."""
+    first, last = days_of(start or EARLIEST, end or LATEST)
+    if start is not None:
+        statement = statement.where(ENTRIES.c.entry_time >= start, ENTRIES.c.day >= first)
+    if end is not None:
+        statement = statement.where(ENTRIES.c.entry_time < end, ENTRIES.c.day <= last)
+    return statement
+
+
+def days_of(start: dt.datetime, end: dt.datetime) -> tuple[dt.date, dt.date]:
+    """The first and the last day whose partitions may hold entries of a time."""
+    day = dt.timedelta(days=1)
+    return (max(start, EARLIEST) - day).date(), (min(end, LATEST) + day).date()
+
+
+async def find(
+    connection: Connection, search: Search, limit: int, before: int | None
+) -> list[Found]:
+    """The entries, the newest first. Raises FilterError, FieldUnknown."""
+    statement = search.statement(limit, before)
+    rows = await connection.fetch(statement.text, *statement.arguments())
+    rules = await read_rules(connection, [row["shown"] for row in rows])
+    return [Found(dict(row), rules.get(row["shown"])) for row in rows]
+
+
+async def read_rules(
+    connection: Connection, digests: Sequence[bytes | None]
+) -> dict[bytes | None, Rule]:
+    """What digests stand for."""
+    wanted = list({d for d in digests if d is not None})
+    if not wanted:
+        return {}
+    rows = await connection.fetch(
+        "SELECT digest, content FROM hub.audit_shown WHERE digest = ANY ($1)", wanted
+    )
+    return {row[0]: Rule.parse(row[1]) for row in rows}

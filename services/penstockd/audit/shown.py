@@ -1,0 +1,73 @@
+"""What a caller is shown of a record: which fields under which masks, and by which rule.
+
+An entry names it by its digest; ``hub.audit_shown`` holds it once. It says what was decided when
+the call was made, so that no later change of roles, and not even of the model, changes the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from penstockd.policy.view import View
+from penstockd.query import parse_fields
+from penstockd.store.database import Connection
+
+DIGEST_BYTES = 16
+
+
+class Shown:
+    """What a View shows of the fields that a text selects. Made by ``View.prepared``.
+
+    ``content`` is JSON with sorted keys: dataset, fields (path -> mask), roles (those that decided
+    on any of the fields), row_filters (of all grants; empty if one shows all rows).
+    """
+
+    def __init__(self, view: View, fields: str = "") -> None:
+        selected = parse_fields(fields, view)
+        deciding = {g.role for f in selected for g in view.decision(f).deciding}
+        filters = {g.row_filter for g in view.grants}
+        self.content = orjson.dumps(
+            {
+                "dataset": view.dataset.name,
+                "fields": {f.path: view.mask(f).value for f in selected},
+                "roles": sorted(deciding),
+                "row_filters": [] if "" in filters else sorted(filters),
+            },
+            option=orjson.OPT_SORT_KEYS,
+        ).decode()
+        self.digest = digest_of(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A ``Shown`` as it was stored."""
+
+    dataset: str
+    fields: dict[str, str]
+    roles: list[str]
+    row_filters: list[str]
+
+    @classmethod
+    def parse(cls, content: str) -> Rule:
+        """What a content says."""
+        found = orjson.loads(content)
+        return cls(found["dataset"], found["fields"], found["roles"], found["row_filters"])
+
+
+def digest_of(content: str) -> bytes:
+    """The name of a content: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(content.encode()).digest()[:DIGEST_BYTES]
+
+
+async def insert_shown(connection: Connection, shown: Sequence[Shown]) -> None:
+    """Keep what is not kept yet."""
+    await connection.execute(
+        "INSERT INTO hub.audit_shown (digest, content)"
+        " SELECT * FROM unnest($1::bytea[], $2::text[]) ON CONFLICT DO NOTHING",
+        [s.digest for s in shown],
+        [s.content for s in shown],
+    )

@@ -1,0 +1,316 @@
+"""Finds what was done to an audit afterwards. It reads no database: see ``proof`` and ``copy``.
+
+What is given is the checkpoints, the public keys to trust, the checkpoints of a file that was kept
+elsewhere, and then each day's entries in the order of its chain. The first fault of a day has the
+exact place; what follows may be a consequence of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from penstockd.audit.chain import Sealed, genesis, link
+from penstockd.audit.checkpoint import Checkpoint, Kind, time_text
+
+#: The most findings that are told.
+MAX_FINDINGS = 100
+
+
+class Fault(enum.StrEnum):
+    """What is wrong. The order is that of the documentation."""
+
+    CHANGED = "CHANGED"  # an entry, or what stood before it, is not what was sealed
+    DELETED = "DELETED"  # a sealed entry is not there
+    INSERTED = "INSERTED"  # an entry stands where there was none, or outside the chain
+    REORDERED = "REORDERED"  # an entry stands before one that it came after
+    TRUNCATED = "TRUNCATED"  # the end of a chain, or whole days, or checkpoints are gone
+    REBUILT = "REBUILT"  # a chain that holds together is not the one that was signed
+    CHECKPOINT = "CHECKPOINT"  # a checkpoint was changed or is out of its order
+    WRONG_KEY = "WRONG_KEY"  # a checkpoint is signed with a key that is not trusted
+    STALE = "STALE"  # no checkpoint was made for too long: the newest may be gone
+    RULE_CHANGED = "RULE_CHANGED"  # what callers were shown is not what was stored
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault: where, in the chain of a day or in the row of checkpoints, and in words."""
+
+    fault: Fault
+    description: str
+    day: dt.date | None = None
+    sequence: int = 0
+    entry_id: int = 0
+    checkpoint: int = 0
+
+    def __str__(self) -> str:
+        place = f"checkpoint {self.checkpoint}" if self.checkpoint else "audit"
+        if self.day is not None:
+            place = f"{self.day} sequence {self.sequence}"
+            if self.entry_id:
+                place += f" (entry {self.entry_id})"
+        return f"{place}: {self.fault}: {self.description}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found: places in chains, then other entries, then checkpoints.
+
+    ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
+    entries that are too new to be sealed.
+    """
+
+    findings: list[Finding]
+    entries: int
+    unsealed: int
+    checkpoints: int
+    outside: int
+    seconds: float
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+class Verification:
+    """One verification. ``findings`` is empty as long as all is well."""
+
+    def __init__(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        keys: Collection[bytes],
+        outside: Sequence[Checkpoint] = (),
+        *,
+        first: int = 1,
+    ) -> None:
+        """``first`` is the number that the checkpoints must start with; 0 for any."""
+        self.findings: list[Finding] = []
+        self.entries = 0
+        self._keys = frozenset(keys)
+        self._genuine: set[bytes] = set()
+        self._by_number = {c.number: c for c in checkpoints}
+        self._outside = len(outside)
+        self._check_row(checkpoints, first)
+        self._check_outside(checkpoints, outside)
+        self._marks: dict[dt.date, list[Checkpoint]] = {}
+        self._pruned = dt.date.min
+        # What the file says counts, too: it may be all that is left.
+        for digest, checkpoint in {c.digest: c for c in (*checkpoints, *outside)}.items():
+            if digest not in self._genuine and not self._is_genuine(checkpoint):
+                continue
+            if checkpoint.kind is Kind.PRUNE:
+                self._pruned = max(self._pruned, checkpoint.day)
+            else:
+                self._marks.setdefault(checkpoint.day, []).append(checkpoint)
+
+    @property
+    def pruned(self) -> dt.date:
+        """The last day that the hub itself dropped."""
+        return self._pruned
+
+    def find(self, finding: Finding) -> None:
+        """Note a fault."""
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+
+    def day(self, day: dt.date, anchor: int) -> DayCheck:
+        """The check of a day's chain, which hangs from the checkpoint with the number."""
+        before = self._by_number.get(anchor)
+        if anchor and before is None:
+            self.find(Finding(Fault.CHECKPOINT, "the anchor of the chain is gone", day, 1))
+        start = genesis(day, before.digest if before is not None else b"")
+        return DayCheck(self, day, start, sorted(self._marks.pop(day, ()), key=_sequence))
+
+    def close(self, now: dt.datetime | None = None, patience: float = 120.0) -> None:
+        """All days were given. With ``now``, the newest checkpoint must not be older than so many
+        seconds."""
+        for day in sorted(self._marks):
+            if day > self._pruned and any(c.sequence for c in self._marks[day]):
+                self.find(Finding(Fault.TRUNCATED, "the whole day is gone", day, 1))
+        newest = max((c.time for c in self._by_number.values()), default=None)
+        if now is None:
+            return
+        if newest is None:
+            self.find(Finding(Fault.STALE, "there is no checkpoint"))
+        elif (now - newest).total_seconds() > patience:
+            self.find(Finding(Fault.STALE, f"the newest checkpoint is of {time_text(newest)}"))
+
+    def report(self, unsealed: int, seconds: float) -> Report:
+        """All that was found."""
+        found = sorted(self.findings, key=_place)
+        count = len(self._by_number)
+        return Report(found, self.entries, unsealed, count, self._outside, seconds)
+
+    def _check_row(self, checkpoints: Sequence[Checkpoint], first: int) -> None:
+        last: Checkpoint | None = None
+        for checkpoint in checkpoints:
+            fault = self._fault(checkpoint, last, first)
+            if fault is not None:
+                self.find(fault)
+            last = checkpoint
+
+    def _fault(self, checkpoint: Checkpoint, last: Checkpoint | None, first: int) -> Finding | None:
+        number = checkpoint.number
+        if checkpoint.public_key not in self._keys:
+            return Finding(Fault.WRONG_KEY, "it is signed with an unknown key", checkpoint=number)
+        if not self._is_genuine(checkpoint):
+            return Finding(Fault.CHECKPOINT, "its signature is not of it", checkpoint=number)
+        if last is None and not first:
+            return None
+        expected = last.number + 1 if last is not None else first
+        if number != expected:
+            return Finding(Fault.TRUNCATED, f"number {expected} is gone", checkpoint=expected)
+        if checkpoint.previous != (last.digest if last is not None else b""):
+            return Finding(Fault.CHECKPOINT, "it does not follow the one before", checkpoint=number)
+        return None
+
+    def _is_genuine(self, checkpoint: Checkpoint) -> bool:
+        key = checkpoint.public_key
+        if key not in self._keys or not checkpoint.signed_by(key):
+            return False
+        self._genuine.add(checkpoint.digest)
+        return True
+
+    def _check_outside(
+        self, checkpoints: Sequence[Checkpoint], outside: Sequence[Checkpoint]
+    ) -> None:
+        """What stands in the file must stand in the database, letter by letter."""
+        for checkpoint in outside:
+            known = self._by_number.get(checkpoint.number)
+            if known == checkpoint:
+                continue
+            number = checkpoint.number
+            if checkpoint.public_key not in self._keys:
+                self.find(
+                    Finding(
+                        Fault.WRONG_KEY, "the file has it with an unknown key", checkpoint=number
+                    )
+                )
+            elif known is None:
+                self.find(
+                    Finding(
+                        Fault.TRUNCATED, "the file has it, the audit does not", checkpoint=number
+                    )
+                )
+            else:
+                self.find(Finding(Fault.REBUILT, "the file has another one", checkpoint=number))
+
+
+class DayCheck:
+    """Checks the chain of one day, given in pieces of any size."""
+
+    def __init__(
+        self, whole: Verification, day: dt.date, start: bytes, marks: Sequence[Checkpoint]
+    ) -> None:
+        self._whole, self._day = whole, day
+        self._before = self._last = start
+        self._entry: Sealed | None = None
+        self._sequence = 0
+        self._sound = True
+        self._confirmed = 0
+        self._unsigned: Checkpoint | None = None
+        self._marks = list(marks)
+        self._next = self._marks.pop(0) if self._marks else None
+        self._pass_marks()
+
+    def feed(self, entries: Sequence[Sealed]) -> None:
+        """The next entries of the chain."""
+        self._whole.entries += len(entries)
+        for at, entry in enumerate(entries):
+            self._sequence += 1
+            if entry.sequence != self._sequence and self._sound:
+                gap = Sealed(self._sequence, 0, b"", None)
+                self._note(Fault.DELETED, "the chain leaves numbers out", gap)
+                self._sequence = entry.sequence
+            elif entry.content is None:
+                self._note(Fault.DELETED, "it is sealed, but not there any more", entry)
+            elif link(self._last, entry.content) != entry.hash:
+                if self._follows_earlier(entry):
+                    assert self._entry is not None, "an earlier one was looked at"
+                    self._unsigned = None
+                    self._note(Fault.INSERTED, "the next one does not follow it", self._entry)
+                else:
+                    fault, words = _diagnosis(self._last, entries, at)
+                    self._note(fault, words, entry)
+                    if fault is Fault.INSERTED:
+                        continue
+            if self._unsigned is not None:
+                self._tell_unsigned()
+            self._before, self._last, self._entry = self._last, entry.hash, entry
+            if self._next is not None and self._sequence >= self._next.sequence:
+                self._pass_marks()
+
+    def end(self, length: int) -> None:
+        """The chain ends here, which is said to hold ``length`` entries."""
+        self._tell_unsigned()
+        if not self._sound:
+            return
+        beyond = [c for c in (self._next, *self._marks) if c is not None]
+        words = ""
+        if beyond:
+            words = f"checkpoint {beyond[-1].number} counts {beyond[-1].sequence} entries"
+        elif length != self._sequence:
+            words = f"the chain is said to hold {length} entries"
+        if words:
+            last = self._sequence if beyond else min(length, self._sequence)
+            place = Sealed(last + 1, 0, b"", None)
+            self._note(Fault.TRUNCATED, words, place)
+
+    def _pass_marks(self) -> None:
+        """Compare with the checkpoints of this place."""
+        while self._next is not None and self._sequence >= self._next.sequence:
+            mark = self._next
+            self._next = self._marks.pop(0) if self._marks else None
+            if not self._sound or self._unsigned is not None:
+                continue
+            if mark.sequence == self._sequence and mark.hash == self._last:
+                self._confirmed = mark.sequence
+                continue
+            # An entry that was put in just before would explain it: the next one tells.
+            self._unsigned = mark
+
+    def _tell_unsigned(self) -> None:
+        mark, self._unsigned = self._unsigned, None
+        if mark is not None and self._sound:
+            words = f"up to {mark.sequence} it is not what checkpoint {mark.number} signs"
+            self._note(Fault.REBUILT, words, Sealed(self._confirmed + 1, 0, b"", None))
+
+    def _follows_earlier(self, entry: Sealed) -> bool:
+        """Whether the entry follows not the one before it, but the one before that."""
+        return (
+            self._entry is not None
+            and entry.content is not None
+            and link(self._before, entry.content) == entry.hash
+        )
+
+    def _note(self, fault: Fault, words: str, entry: Sealed) -> None:
+        self._sound = False
+        self._whole.find(Finding(fault, words, self._day, entry.sequence, entry.entry_id))
+
+
+def _place(finding: Finding) -> tuple[bool, bool, dt.date, int, int]:
+    """Places in chains first, then entries outside of them, then checkpoints."""
+    day = finding.day or dt.date.max
+    outside = finding.sequence == 0
+    return finding.day is None, outside, day, finding.sequence, finding.checkpoint
+
+
+def _sequence(checkpoint: Checkpoint) -> tuple[int, int]:
+    return checkpoint.sequence, checkpoint.number
+
+
+def _diagnosis(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fault, str]:
+    """Why the entry at ``at`` does not follow: told by whether the next one would."""
+    entry = entries[at]
+    after = entries[at + 1] if at + 1 < len(entries) else None
+    if after is not None and after.content is not None and entry.content is not None:
+        if link(last, after.content) == after.hash:
+            if link(after.hash, entry.content) == entry.hash:
+                return Fault.REORDERED, "it came after the next one"
+            return Fault.INSERTED, "the next one follows what stands before it"
+        if link(last, after.content) == entry.hash:
+            return Fault.REORDERED, "the next one was sealed in its place"
+    return Fault.CHANGED, "it is not what was sealed here"

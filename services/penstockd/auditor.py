@@ -1,0 +1,103 @@
+"""``penstock audit verify``: proves the audit from the database itself, or from a copy of it.
+
+Nothing here asks the hub: an auditor need not believe it. What is believed is the public key, and
+the file of checkpoints where that was kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstockd.app import checkpoint_key
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint, parse_key
+from penstockd.audit.copy import CopyBroken, verify_copy
+from penstockd.audit.proof import verify_database
+from penstockd.audit.verify import Report
+from penstockd.config import Settings
+from penstockd.errors import DatabaseUnavailable
+from penstockd.node import lock
+from penstockd.node.errors import NodeError
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
+from penstockd.store.database import Database
+
+#: What keeps a verification from being made.
+FAILURES = (CopyBroken, DatabaseUnavailable, NodeError, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verification goes by: public keys, and checkpoints that were kept elsewhere."""
+
+    keys: Sequence[bytes]
+    outside: Sequence[Checkpoint]
+
+
+def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy: bool) -> Evidence:
+    """The keys given, or the one of this installation, and the checkpoints of a file.
+
+    Without a file it is that of this installation, if it has one; none for a copy. Raises
+    ValueError for what is no key, OSError if the file cannot be read.
+    """
+    trusted = [parse_key(key) for key in keys]
+    path = file
+    if path is None and not copy and settings.checkpoint_file.exists():
+        path = settings.checkpoint_file
+    outside = CheckpointFile(path).read() if path is not None else []
+    return Evidence(trusted or [checkpoint_key(settings).public], outside)
+
+
+async def verify_stored(settings: Settings, given: Evidence, patience: float) -> Report:
+    """Verify what the database holds. With a ``patience`` of 0 the newest checkpoint may be of any
+    age, as it may where the hub does not run.
+
+    Raises DatabaseUnavailable and NodeError.
+    """
+    async with _database(settings) as (url, running):
+        database = Database(url, size=1)
+        await database.open()
+        try:
+            async with database.snapshot() as connection:
+                wanted = patience if running and patience else None
+                return await verify_database(connection, given.keys, given.outside, patience=wanted)
+        finally:
+            await database.close()
+
+
+def summary(report: Report, given: Evidence) -> str:
+    """A report in a line."""
+    speed = report.entries / report.seconds if report.seconds else 0.0
+    parts = [
+        "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
+        f"{report.entries:,} entries ({speed:,.0f}/s)",
+        f"{report.unsealed:,} not sealed yet",
+        f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
+        f"key {', '.join(map(fingerprint, given.keys))}",
+    ]
+    return "; ".join(parts)
+
+
+def verify_file(copy: Path, given: Evidence) -> Report:
+    """Verify a copy. Raises CopyBroken and OSError."""
+    with copy.open("rb") as lines:
+        return verify_copy(lines, given.keys, given.outside)
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[tuple[str, bool]]:
+    """The database's URL, the embedded one being started if it does not run, and whether it did."""
+    if settings.database_url is not None:
+        yield settings.database_url, True
+        return
+    postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+    if lock.running(settings.data_dir) is not None:
+        yield postgres.dsn, True
+        return
+    with lock.hold(settings.data_dir):
+        try:
+            yield await postgres.start(), False
+        finally:
+            await postgres.stop()

@@ -1,0 +1,239 @@
+"""Key sets of other issuers (RFC 7517): fetched over the network, read with suspicion, kept.
+
+A key set is fetched when a token first needs it, again every REFRESH seconds of use, and at once,
+but not more often than every RETRY seconds, for a key id that it does not hold. An issuer that is
+down does not matter for KEEP seconds; after that nobody can say which of its keys are still good,
+and its tokens are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import jwt
+import orjson
+import structlog
+
+MAX_BYTES = 64 * 1024
+#: Seconds for a connection, and between two pieces of the reply.
+TIMEOUT = 3.0
+#: Seconds for a key set in all.
+DEADLINE = 6.0
+REFRESH = 300.0
+RETRY = 10.0
+KEEP = 3600.0
+
+#: What may sign tokens of other issuers: by kind of key, asymmetric all of them.
+ALGORITHMS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("RSA", ""): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+}
+KNOWN_ALGORITHMS = frozenset(a for some in ALGORITHMS.values() for a in some)
+_RSA_BITS = range(2048, 8193)
+_PUBLIC_EXPONENTS = range(3, 2**33)
+
+_log = structlog.get_logger(__name__)
+
+
+class JwksUnavailable(Exception):
+    """The key set could not be had; the message says why, for the log."""
+
+
+class UrlRefused(ValueError):
+    """Key sets are not fetched from there; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key, and the algorithms that it may be used with."""
+
+    material: Any
+    algorithms: frozenset[str]
+
+
+def check_url(url: str, *, loopback: bool) -> SplitResult:
+    """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
+
+    It is https, or with ``loopback`` http to this machine.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise UrlRefused("is no URL") from exc
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > 2048:
+        raise UrlRefused("is no URL")
+    if not parts.hostname or port == 0:
+        raise UrlRefused("names no host")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise UrlRefused("may have neither user nor fragment")
+    near = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and near):
+        raise UrlRefused("must be https")
+    return parts
+
+
+def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
+    """The usable keys of a key set by id. Raises JwksUnavailable if it is none.
+
+    Keys of other kinds or uses, without an id, with an id that another key has, too weak, or with
+    a private half are left out.
+    """
+    try:
+        listed = orjson.loads(data)["keys"]
+        ids = [k.get("kid") for k in listed]
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise JwksUnavailable("the reply is no key set") from exc
+    found = {}
+    for jwk in listed:
+        key_id = jwk.get("kid")
+        if isinstance(key_id, str) and ids.count(key_id) == 1:
+            key = _key(jwk, frozenset(algorithms))
+            if key is not None:
+                found[key_id] = key
+    return found
+
+
+def _key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
+    kind = (str(jwk.get("kty")), str(jwk.get("crv", "")))
+    usable = wanted.intersection(ALGORITHMS.get(kind, ()))
+    if "alg" in jwk:
+        usable &= {str(jwk["alg"])}
+    operations = jwk.get("key_ops", ["verify"])
+    if not usable or jwk.get("use", "sig") != "sig" or "d" in jwk or "verify" not in operations:
+        return None
+    try:
+        algorithm: Any = jwt.get_algorithm_by_name(min(usable))
+        material = algorithm.from_jwk(dict(jwk))
+        if kind[0] == "RSA":
+            exponent = material.public_numbers().e
+            if material.key_size not in _RSA_BITS or exponent not in _PUBLIC_EXPONENTS:
+                return None
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    return Key(material, usable)
+
+
+def fetch(url: str, *, loopback: bool) -> bytes:
+    """The reply to a GET, blocking. No proxy, no redirect, no more than MAX_BYTES.
+
+    Raises JwksUnavailable.
+    """
+    deadline = time.monotonic() + DEADLINE
+    try:
+        parts = check_url(url, loopback=loopback)
+        connection = _connection(parts)
+        try:
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            headers = {"accept": "application/json", "user-agent": "penstock"}
+            connection.request("GET", path, headers=headers)
+            reply = connection.getresponse()
+            if reply.status != 200:
+                raise JwksUnavailable(f"the issuer answered {reply.status}")
+            return _body(reply, deadline)
+        finally:
+            connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        raise JwksUnavailable(f"{type(exc).__name__}: {exc}") from exc
+
+
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+    assert parts.hostname is not None, "check_url saw it"
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
+    context = ssl.create_default_context()
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT, context=context)
+
+
+def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
+    body = bytearray()
+    while piece := reply.read1(16 * 1024):
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise JwksUnavailable(f"the reply is longer than {MAX_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise JwksUnavailable("the reply is too slow")
+    return bytes(body)
+
+
+class KeySource:
+    """The key set of one issuer. ``changed`` is called when keys were taken from it."""
+
+    def __init__(
+        self,
+        url: str,
+        algorithms: Sequence[str],
+        pool: ThreadPoolExecutor,
+        *,
+        loopback: bool,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url, self._algorithms, self._pool = url, tuple(algorithms), pool
+        self._loopback, self._changed, self._clock = loopback, changed, clock
+        self._keys: dict[str, Key] = {}
+        self._raw = b""
+        self._fetched = self._asked = -KEEP - RETRY
+        self._fetching: asyncio.Task[None] | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the keys can be relied on. Has them fetched, beside, when they are old."""
+        age = self._clock() - self._fetched
+        if age > REFRESH:
+            self._start()
+        return age <= KEEP
+
+    async def key(self, key_id: str) -> Key | None:
+        """The key of an id, fetched if need be; None if the issuer has none."""
+        if not self.good or key_id not in self._keys:
+            self._start()
+            if self._fetching is not None:
+                await asyncio.shield(self._fetching)
+        return self._keys.get(key_id) if self.good else None
+
+    def close(self) -> None:
+        """Stop fetching."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    def _start(self) -> None:
+        """Fetch the keys, unless that is under way or was done a moment ago."""
+        if self._fetching is None and self._clock() - self._asked >= RETRY:
+            self._asked = self._clock()
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._fetching = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("jwks_failed", url=self._url, exc_info=error)
+
+    async def _fetch(self) -> None:
+        asked, loop = self._clock(), asyncio.get_running_loop()
+        try:
+            # The deadline holds for the look-up of the name too, which nothing else would end.
+            async with asyncio.timeout(DEADLINE + 1):
+                data = await loop.run_in_executor(
+                    self._pool, lambda: fetch(self._url, loopback=self._loopback)
+                )
+            keys = read_jwks(data, self._algorithms)
+        except (JwksUnavailable, TimeoutError) as exc:
+            _log.warning("jwks_unavailable", url=self._url, error=str(exc))
+            return
+        if data != self._raw:
+            _log.info("jwks_loaded", url=self._url, keys=sorted(keys))
+            self._keys, self._raw = keys, data
+            self._changed()
+        self._fetched = asked

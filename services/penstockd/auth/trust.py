@@ -1,0 +1,111 @@
+"""Who is trusted to say who calls: the hub's own keys and the issuers outside, as of a revision."""
+
+from __future__ import annotations
+
+import orjson
+
+from penstockd.auth.issuers import ClaimMapping, Issuer, Issuers
+from penstockd.auth.keys import load_signing_keys, rotate
+from penstockd.auth.tokens import Tokens
+from penstockd.store.database import Connection
+
+#: What is stored of an issuer, in the order of the dataclass.
+_ISSUERS = """
+SELECT issuer_id, issuer, jwks_uri, audiences, algorithms, token_types, max_age_seconds,
+       consumer_id, consumer_claim, consumers, claims, scope_claim, active, title
+FROM hub.issuer
+"""
+
+
+class Trust:
+    """Keeps ``tokens`` and ``issuers`` as the store has them; ``policy.Policy`` says when."""
+
+    def __init__(self, sealing_key: bytes, tokens: Tokens, issuers: Issuers) -> None:
+        self.revision = 0
+        self._sealing_key, self._tokens, self._issuers = sealing_key, tokens, issuers
+
+    async def read(self, connection: Connection) -> None:
+        """Read keys and issuers anew, in the transaction of the connection.
+
+        Raises SecretMismatch.
+        """
+        revision = await connection.fetchval("SELECT revision FROM hub.trust")
+        keys = await load_signing_keys(connection, self._sealing_key)
+        issuers = await load_issuers(connection)
+        self._tokens.replace(keys)
+        self._issuers.replace(issuers)
+        self.revision = revision
+
+    async def rotate(self, connection: Connection, *, now: bool) -> str:
+        """Let another key sign (see ``keys.rotate``); returns its id."""
+        return await rotate(connection, self._sealing_key, now=now)
+
+
+async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:
+    """All issuers by id, or the one with an id if there is one."""
+    rows = await connection.fetch(
+        _ISSUERS + ' WHERE $1::text IS NULL OR issuer_id = $1 ORDER BY issuer_id COLLATE "C"',
+        issuer_id,
+    )
+    return [
+        Issuer(
+            issuer_id=row["issuer_id"],
+            issuer=row["issuer"],
+            jwks_uri=row["jwks_uri"],
+            audiences=tuple(row["audiences"]),
+            algorithms=tuple(row["algorithms"]),
+            token_types=tuple(row["token_types"]),
+            max_age_seconds=row["max_age_seconds"],
+            consumer_id=row["consumer_id"],
+            consumer_claim=row["consumer_claim"],
+            consumers=orjson.loads(row["consumers"]),
+            claims=tuple(ClaimMapping(**c) for c in orjson.loads(row["claims"])),
+            scope_claim=row["scope_claim"],
+            active=row["active"],
+            title=row["title"],
+        )
+        for row in rows
+    ]
+
+
+async def put_issuer(connection: Connection, issuer: Issuer) -> None:
+    """Create an issuer, or replace the one with its id. Raises Conflict if another has its name.
+
+    What it holds must have been checked (see ``commands.issuers``).
+    """
+    await connection.execute(
+        "INSERT INTO hub.issuer (issuer_id, issuer, jwks_uri, audiences, algorithms, token_types,"
+        " max_age_seconds, consumer_id, consumer_claim, consumers, claims, scope_claim, active,"
+        " title) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        " ON CONFLICT (issuer_id) DO UPDATE SET issuer = excluded.issuer,"
+        " jwks_uri = excluded.jwks_uri, audiences = excluded.audiences,"
+        " algorithms = excluded.algorithms, token_types = excluded.token_types,"
+        " max_age_seconds = excluded.max_age_seconds, consumer_id = excluded.consumer_id,"
+        " consumer_claim = excluded.consumer_claim, consumers = excluded.consumers,"
+        " claims = excluded.claims, scope_claim = excluded.scope_claim,"
+        " active = excluded.active, title = excluded.title, update_time = now()",
+        issuer.issuer_id,
+        issuer.issuer,
+        issuer.jwks_uri,
+        issuer.audiences,
+        issuer.algorithms,
+        issuer.token_types,
+        issuer.max_age_seconds,
+        issuer.consumer_id,
+        issuer.consumer_claim,
+        orjson.dumps(dict(issuer.consumers)).decode(),
+        orjson.dumps(
+            [
+                {"token_claim": c.token_claim, "claim": c.claim, "override": c.override}
+                for c in issuer.claims
+            ]
+        ).decode(),
+        issuer.scope_claim,
+        issuer.active,
+        issuer.title,
+    )
+
+
+async def delete_issuer(connection: Connection, issuer_id: str) -> None:
+    """Delete an issuer, if it is there."""
+    await connection.execute("DELETE FROM hub.issuer WHERE issuer_id = $1", issuer_id)

@@ -1,0 +1,242 @@
+"""What the model asks of values beyond their types: the rules of ``buf.validate`` in the protos.
+
+Single records are judged by the protovalidate library. For the rows of batches and files the rules
+are compiled, once, into plain checks (see ``checks``) that say the same, as a test holds them to. A
+dataset with a rule that has no such form is judged by the library in bulk, too: slower, not less.
+
+Rules judge what is written: canonical values, of the fields that a writer gives.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import protovalidate
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, subscript
+from penstockd.catalog.model import Dataset, Field, ModelError
+from penstockd.catalog.record import Codec
+
+EXTENSION = "buf.validate"
+_TIMESTAMP = "google.protobuf.Timestamp"
+
+
+class Problem(NamedTuple):
+    """What is wrong with a record: where ("lines[0].quantity"; "" for all of it), and what."""
+
+    path: str
+    description: str
+
+
+class Rules:
+    """The rules of one dataset."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._validator = protovalidate.Validator()
+        self.by_path: dict[str, FieldRules] = {}
+        #: A rule has no plain form: rows are judged by the library.
+        self.slow = False
+        #: There are rules over several fields, which a part of a record cannot be judged by.
+        self.over_several = False
+        self.any = self._read(dataset)
+        try:
+            self._empty = self._violations(dataset.message_class()) if self.any else []
+        except (protovalidate.CompilationError, protovalidate.EvaluationError) as exc:
+            raise ModelError(f"{dataset.name}: a rule of buf.validate is wrong: {exc}") from exc
+
+    @classmethod
+    @functools.cache
+    def of(cls, dataset: Dataset) -> Rules:
+        """The rules of a dataset, made once. Raises ModelError for a rule that cannot be."""
+        return cls(dataset)
+
+    def _read(self, dataset: Dataset) -> bool:
+        options = _Options.of(dataset)
+        if options is None:
+            return False
+        found = False
+        for field in dataset.fields:
+            if field.output_only:
+                continue
+            fd = descriptor_of(dataset, field)
+            try:
+                rules = compile_rules(fd, field, options)
+            except NoPlainForm:
+                self.slow = found = True
+                continue
+            if rules is not None:
+                self.by_path[field.path] = rules
+                found = True
+        for message in _messages(dataset.message_type):
+            if options.message(message):
+                self.slow = self.over_several = found = True
+            for fd in message.fields:
+                if _nested(fd) is not None and options.field(fd) is not None:
+                    self.slow = found = True  # of the nested message as such
+        return found
+
+    def lacking(self, fields: Sequence[Field]) -> list[Problem]:
+        """What is wrong with a new record of which only ``fields`` are given: not with these."""
+        given = [f.path for f in fields]
+        return [p for p, at in self._empty if at and not _covers(given, at)]
+
+    def row(self, fields: Sequence[Field], codec: Codec, stored: Sequence[Any]) -> list[Problem]:
+        """What is wrong with the values of ``fields`` in a row, as stored, of a record that they
+        are all of: judged by the library. ``codec`` is that of ``fields``."""
+        if not self.any:
+            return []
+        return self.message(codec.message(stored), [f.path for f in fields])
+
+    def message(self, message: Message, given: Sequence[str]) -> list[Problem]:
+        """What is wrong with a message, as far as it is wrong with the ``given`` paths."""
+        if not self.any:
+            return []
+        found = self._violations(message)
+        return [p for p, at in found if not at or _covers(given, at)]
+
+    def _violations(self, message: Message) -> list[tuple[Problem, str]]:
+        """Each with the path of its field, without subscripts."""
+        return [_problem(v.proto) for v in self._validator.collect_violations(message)]
+
+
+class RowRules:
+    """The rules for rows of some fields, in bulk."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        self._rules = rules = Rules.of(dataset)
+        self._fields = tuple(fields)
+        self._checked = [
+            (i, f, rules.by_path[f.path]) for i, f in enumerate(fields) if f.path in rules.by_path
+        ]
+        self._codec = Codec(dataset, fields) if rules.slow else None
+        self._present = _parents(self._fields)
+
+    def problems(self, rows: Sequence[Sequence[Any]]) -> dict[int, list[Problem]]:
+        """What is wrong with which rows of canonical values, by index."""
+        found: dict[int, list[Problem]] = {}
+        if self._codec is not None:
+            given = [f.path for f in self._fields]
+            for index, row in enumerate(rows):
+                message = self._codec.message(_as_stored(self._fields, row))
+                if problems := self._rules.message(message, given):
+                    found[index] = problems
+            return found
+        for i, field, rules in self._checked:
+            siblings = self._present.get(i)
+            for index, row in enumerate(rows):
+                value = row[i]
+                if value is None and (
+                    not rules.required
+                    or (siblings is not None and all(row[k] is None for k in siblings))
+                ):
+                    continue
+                for path, description in rules.problems(value, field.path):
+                    found.setdefault(index, []).append(Problem(path, description))
+        return found
+
+
+def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
+    """The descriptor that a field is made of."""
+    message: Descriptor = dataset.message_type
+    *parents, name = field.steps
+    for step in parents:
+        inner = message.fields_by_name[step].message_type
+        assert inner is not None, "a path goes through messages only"
+        message = inner
+    return message.fields_by_name[name]
+
+
+class _Options:
+    """Reads the rules in the options of descriptors, which know nothing of them by themselves."""
+
+    def __init__(self, pool: Any) -> None:
+        self._field = pool.FindExtensionByName(f"{EXTENSION}.field")
+        self._message = pool.FindExtensionByName(f"{EXTENSION}.message")
+        self._oneof = pool.FindExtensionByName(f"{EXTENSION}.oneof")
+        find = pool.FindMessageTypeByName
+        self._classes: Mapping[str, type[Message]] = {
+            name: message_factory.GetMessageClass(find(f"google.protobuf.{name}"))
+            for name in ("FieldOptions", "MessageOptions", "OneofOptions")
+        }
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Options | None:
+        """None if no proto of the model knows of rules."""
+        try:
+            return cls(dataset.message_type.file.pool)
+        except KeyError:
+            return None
+
+    def field(self, fd: FieldDescriptor) -> Any:
+        """The rules of a field, None if it has none."""
+        return self._extension(fd, "FieldOptions", self._field)
+
+    def message(self, message: Descriptor) -> bool:
+        """Whether a message, or a oneof in it, has rules of its own."""
+        return self._extension(message, "MessageOptions", self._message) is not None or any(
+            self._extension(oneof, "OneofOptions", self._oneof) is not None
+            for oneof in message.oneofs
+        )
+
+    def _extension(self, descriptor: Any, kind: str, extension: Any) -> Any:
+        raw = descriptor.GetOptions().SerializeToString()
+        if not raw:
+            return None
+        options: Any = self._classes[kind].FromString(raw)
+        return options.Extensions[extension] if options.HasExtension(extension) else None
+
+
+def _nested(fd: FieldDescriptor) -> Descriptor | None:
+    message = fd.message_type
+    if message is None or fd.is_repeated or message.full_name == _TIMESTAMP:
+        return None
+    return message
+
+
+def _messages(message: Descriptor) -> Iterator[Descriptor]:
+    """A record's message and those that are flattened into it."""
+    yield message
+    for fd in message.fields:
+        nested = _nested(fd)
+        if nested is not None:
+            yield from _messages(nested)
+
+
+def _parents(fields: Sequence[Field]) -> dict[int, list[int]]:
+    """Where the fields of its nested message stand, of each field that is in one."""
+    found = {}
+    for i, field in enumerate(fields):
+        if len(field.steps) > 1:
+            prefix = ".".join(field.steps[:-1]) + "."
+            found[i] = [k for k, f in enumerate(fields) if f.path.startswith(prefix)]
+    return found
+
+
+def _covers(given: Sequence[str], at: str) -> bool:
+    """Whether what is wrong with a field is wrong with something that was given."""
+    return any(at == g or at.startswith(g + ".") or g.startswith(at + ".") for g in given)
+
+
+def _problem(violation: Any) -> tuple[Problem, str]:
+    path, names = "", []
+    for element in violation.field.elements if violation.field else ():
+        names.append(element.field_name)
+        path += ("." if path else "") + element.field_name
+        if element.subscript is not None:
+            path += subscript(element.subscript.value)
+    description = f"key {violation.message}" if violation.for_key else violation.message
+    return Problem(path, description), ".".join(names)
+
+
+def _as_stored(fields: tuple[Field, ...], row: Sequence[Any]) -> list[Any]:
+    return [
+        orjson.dumps(v).decode() if f.repeated and v is not None else v
+        for f, v in zip(fields, row, strict=True)
+    ]

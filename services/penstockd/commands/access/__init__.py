@@ -1,0 +1,1 @@
+"""Who may do what: administration of consumers, credentials, roles and the policy's history."""

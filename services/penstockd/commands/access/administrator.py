@@ -1,0 +1,38 @@
+"""The way in to a new hub, and back in for who is locked out: by the database, not the door."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstockd.auth.credentials import CLIENT_SECRET, Credentials, Issued
+from penstockd.policy.admin import put_consumer, put_role, read_consumer, read_role
+from penstockd.policy.checks import check_consumer
+from penstockd.policy.history import Author, change
+from penstockd.policy.model import Consumer, Permission, Role
+from penstockd.store.database import Database
+
+ROLE = "administrator"
+
+_PERMISSIONS = frozenset({Permission.ACCESS_READ, Permission.ACCESS_WRITE})
+
+
+async def make_administrator(
+    database: Database, credentials: Credentials, consumer_id: str
+) -> Issued:
+    """Let a consumer, made if there is none, change access; returns a new client secret of it.
+
+    It becomes active and gets the role ``administrator``, which allows nothing on datasets. It is
+    a revision of the policy like any other, made by the user of the database. Raises ValueInvalid
+    for a name that is none.
+    """
+    async with change(database, Author("", "", "penstock administrator")) as under_way:
+        connection = under_way.connection
+        role = await read_role(connection, ROLE) or Role(ROLE, "Administration of access")
+        if not role.permissions >= _PERMISSIONS:
+            await put_role(connection, replace(role, permissions=role.permissions | _PERMISSIONS))
+        stored = await read_consumer(connection, consumer_id)
+        consumer = stored.consumer if stored else Consumer(consumer_id, True, frozenset())
+        consumer = replace(consumer, active=True, roles=consumer.roles | {ROLE})
+        check_consumer(consumer, consumer.roles)
+        await put_consumer(connection, consumer)
+        return await credentials.issue(connection, consumer_id, CLIENT_SECRET)

@@ -1,0 +1,107 @@
+"""What every change of the policy has in common: terms, one transaction, its audit entry."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from penstockd.commands.context import Call, Hub
+from penstockd.policy.checks import check_comment
+from penstockd.policy.difference import differences
+from penstockd.policy.history import Author, Change, PolicyDocument, change
+from penstockd.policy.model import Consumer, Permission, Principal, Role
+
+T = TypeVar("T")
+
+#: So many differences of one change are told in its audit entry; the history has all.
+TOLD = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a change is to be made: why, at which revision (0: any), or not really."""
+
+    comment: str = ""
+    policy_revision: int = 0
+    validate_only: bool = False
+
+
+def reader(call: Call) -> Principal:
+    """The caller. Raises PermissionDenied unless it may read the policy."""
+    return _permitted(call, Permission.ACCESS_READ)
+
+
+def administrator(call: Call) -> Principal:
+    """The caller. Raises PermissionDenied unless it may change the policy."""
+    return _permitted(call, Permission.ACCESS_WRITE)
+
+
+async def changed(
+    hub: Hub, call: Call, key: str, terms: Terms, work: Callable[[Change], Awaitable[T]]
+) -> tuple[T, int]:
+    """What ``work`` returns, done in one transaction, and the policy revision that it made.
+
+    ``key`` names in the audit entry what is changed; ``work`` adds by ``tell`` how. This process
+    works by the new revision when it returns. Raises PermissionDenied, ValueInvalid, PolicyChanged,
+    LastAdministrator, and what ``work`` raises.
+    """
+    principal = administrator(call)
+    call.entry.record_key = key
+    _note(call, terms, {})
+    check_comment(terms.comment)
+    author = Author(principal.consumer_id, call.entry.request_id, terms.comment)
+
+    async def write() -> tuple[T, int]:
+        try:
+            async with change(
+                hub.database,
+                author,
+                expected=terms.policy_revision,
+                dry_run=terms.validate_only,
+            ) as under_way:
+                result = await work(under_way)
+                _note(call, terms, under_way.told)
+                if not terms.validate_only:
+                    await call.audit_within(under_way, 1)
+        except BaseException:
+            call.recorded = False  # what was rolled back took the entry along
+            raise
+        if not terms.validate_only:
+            await hub.policy.refresh()
+        return result, under_way.revision
+
+    return await hub.tasks.run(write())
+
+
+def tell(under_way: Change, before: PolicyDocument, after: PolicyDocument) -> None:
+    """Say in the audit entry what differs."""
+    lines = [d.text for d in differences(before, after)]
+    under_way.told["change"] = lines[:TOLD]
+    if len(lines) > TOLD:
+        under_way.told["change_count"] = len(lines)
+
+
+def roles_document(*roles: Role | None) -> PolicyDocument:
+    """Roles, to be told."""
+    return PolicyDocument({r.role_id: r for r in roles if r is not None}, {})
+
+
+def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
+    """Consumers, to be told."""
+    return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
+
+
+def _permitted(call: Call, permission: Permission) -> Principal:
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    call.policy.require(call.principal, permission)
+    return call.principal
+
+
+def _note(call: Call, terms: Terms, told: Mapping[str, Any]) -> None:
+    call.asked(
+        comment=terms.comment,
+        expected_revision=terms.policy_revision,
+        validate_only=terms.validate_only,
+        **told,
+    )

@@ -1,0 +1,45 @@
+"""What questions to the audit have in common: who may ask, and of which time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from penstockd.commands.context import Call
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.policy.model import Permission
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From ``start`` on and before ``end``; None leaves an end open."""
+
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+
+    def __str__(self) -> str:
+        ends = (t.isoformat() if t is not None else "" for t in (self.start, self.end))
+        return "/".join(ends).strip("/")
+
+    def check(self) -> None:
+        """Raise ValueInvalid if it ends before it starts."""
+        if self.start is not None and self.end is not None and self.end < self.start:
+            violation = Violation("end_time", "is before start_time")
+            raise ValueInvalid("the time ends before it starts", violations=[violation])
+
+
+def admit(call: Call, permission: Permission) -> None:
+    """Raise PermissionDenied unless the caller has the permission."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    call.policy.require(call.principal, permission)
+
+
+def page_size(asked: int) -> int:
+    """How many a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE."""
+    if asked < 0:
+        violation = Violation("page_size", "is negative")
+        raise ValueInvalid("page_size is negative", violations=[violation])
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)

@@ -1,0 +1,36 @@
+"""The keys that sign the hub's tokens: shown and replaced."""
+
+from __future__ import annotations
+
+from penstockd.audit.entry import insert_entries
+from penstockd.auth.keys import SigningKeys
+from penstockd.commands.context import Call, Hub
+from penstockd.policy.model import Permission
+
+
+def list_signing_keys(hub: Hub, call: Call) -> SigningKeys:
+    """The keys in force. Raises PermissionDenied without access.read."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    call.policy.require(call.principal, Permission.ACCESS_READ)
+    call.entry.row_count = len(hub.tokens.keys.all)
+    return hub.tokens.keys
+
+
+async def rotate_signing_keys(hub: Hub, call: Call, *, now: bool) -> SigningKeys:
+    """Let another key sign, in a minute or ``now`` (see ``auth.keys``); returns the keys then.
+
+    Raises PermissionDenied without access.write.
+    """
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    call.policy.require(call.principal, Permission.ACCESS_WRITE)
+    call.asked(now=now)
+
+    async def run() -> None:
+        async with hub.database.transaction() as connection:
+            call.entry.record_key = await hub.trust.rotate(connection, now=now)
+            await insert_entries(connection, [call.entry])
+            call.recorded = True
+        await hub.policy.refresh()
+
+    await hub.tasks.run(run())
+    return hub.tokens.keys

@@ -1,0 +1,21 @@
+"""GetXmlSchema: what a dataset's XML looks like, as far as the caller may see it."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.errors import PermissionDenied
+from penstockd.formats.xsd import xml_schema as derive
+
+
+def xml_schema(hub: Hub, call: Call, dataset: str) -> bytes:
+    """The XML Schema of the fields that the caller's View of a dataset shows.
+
+    Raises PermissionDenied if the caller may do nothing with the dataset, or if there is none.
+    """
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    call.asked(dataset=dataset[:100])
+    view = call.policy.visible(call.principal, dataset)
+    if view is None:
+        raise PermissionDenied(f"you may not read {dataset[:100]}")
+    call.entry.dataset = dataset
+    return derive(view.dataset, view.fields())

@@ -1,0 +1,141 @@
+"""Parquet and Arrow IPC in: spooled to a file, then read as cells and rows like those of CSV.
+
+A footer or a dictionary may say anything of a file, so that it must be there as a whole before it
+is read. ``unpack`` reads it, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, ClassVar
+
+from penstockd.catalog.model import Dataset, Field
+from penstockd.errors import RequestTooLarge
+from penstockd.formats.csv_reader import CsvReader
+from penstockd.formats.errors import FormatError
+from penstockd.formats.reading import Batch
+
+#: Bytes of one file, which lie in the system's folder for temporary files while they are read.
+FILE_LIMIT = 8 << 30
+#: Bytes of memory that reading may take at once.
+MEMORY_LIMIT = 128 << 20
+#: Seconds of the CPU that reading may take, and as many more for so many bytes of the file.
+_SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
+_SCRIPT = Path(__file__).with_name("unpack.py")
+_ENVIRONMENT = {
+    # Memory that is accounted for, and no thread whose stack counts as such.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_HEAD = struct.Struct(">cI")
+# unpack.py, which this process does not load: Arrow is heavy
+_HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
+_ROW = b"\x1e"
+
+
+class ColumnarReader(CsvReader):
+    """A file whose columns are named for the fields, each of a type that fits, or text as in CSV.
+
+    Of floats in a decimal field all digits count. Times have a time zone; what is finer than
+    microseconds is cut off. A struct is read as columns with dotted names. Zeros at the end of a
+    decimal are those of its column's scale, and are dropped.
+
+    RequestTooLarge for a file above FILE_LIMIT.
+    """
+
+    format: ClassVar[str]
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the reader
+        weakref.finalize(self, self._spool.close)
+        self._size = 0
+
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+        self._size += len(chunk)
+        if self._size > FILE_LIMIT:
+            raise RequestTooLarge(f"the file is larger than {FILE_LIMIT >> 30} GiB")
+        self._spool.write(chunk)
+        yield from ()
+
+    def _close(self) -> Iterator[Batch]:
+        if not self._size:
+            raise FormatError("the file is empty", truncated=True)
+        self._spool.flush()
+        self._spool.seek(0)
+        problem: FormatError | None = None
+        for kind, data in self._frames():
+            if kind == _HEADER:
+                self._header(data)
+            elif kind == _PROBLEM:
+                said = json.loads(data)
+                problem = FormatError(said["reason"], said["row"], truncated=said["truncated"])
+            elif kind in (_ROWS, _SUSPECT):
+                batch = self._batch(data, data.count(_ROW), kind == _SUSPECT)
+                if batch.rows or batch.bad or batch.fresh:
+                    yield batch
+        if problem is not None:
+            raise problem
+
+    def _frames(self) -> Iterator[tuple[bytes, bytes]]:
+        """What the other process says; FormatError if it ends before it has said all."""
+        with self._process() as process:
+            try:
+                yield from _said(process)
+            except BaseException:  # and when nobody wants to hear more
+                process.kill()
+                raise
+
+    def _process(self) -> subprocess.Popen[bytes]:
+        request = {
+            "format": self.format,
+            "kinds": {f.path: f.kind.name for f in self.offered if not f.output_only},
+            "memory": MEMORY_LIMIT,
+            "seconds": _SECONDS + self._size // _BYTES_PER_SECOND,
+        }
+        return subprocess.Popen(
+            # -P: the folder of the script is none to import from.
+            [sys.executable, "-P", str(_SCRIPT), json.dumps(request)],
+            stdin=self._spool,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ENVIRONMENT,
+        )
+
+
+class ParquetReader(ColumnarReader):
+    """Parquet of any version, encoding and compression."""
+
+    format = "PARQUET"
+
+
+class ArrowReader(ColumnarReader):
+    """Arrow IPC, the stream or the file."""
+
+    format = "ARROW"
+
+
+def _said(process: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    stream = process.stdout
+    assert stream is not None
+    while True:
+        head = stream.read(_HEAD.size)
+        if len(head) == _HEAD.size:
+            kind, size = _HEAD.unpack(head)
+            data = stream.read(size)
+            if len(data) == size:
+                yield kind, data
+                if kind in (_PROBLEM, _END):
+                    return
+                continue
+        raise FormatError(f"the file cannot be read: it broke its reader ({process.wait()})")

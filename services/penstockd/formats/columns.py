@@ -1,0 +1,261 @@
+"""Columnar exports: the rows of a COPY stream -> Arrow record batches.
+
+The kernel lays the columns out (``kernel/columns.c``) and Arrow reads them where they are, so that
+no value passes through the interpreter. Arrow is loaded with the first use of it, which takes half
+a second: ``formats.warm`` sees to that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.kernel import END, MALFORMED, Filled
+from penstockd.formats.plan import lacks_key
+from penstockd.formats.writing import TYPES, Writer
+
+#: Bytes of the COPY stream that become one batch, once the first has been given out.
+BATCH_BYTES = 2 << 20
+_FIRST_BYTES = 256 << 10
+_PASSED = (12, -1)
+#: The kernel's code of a kind, and the bytes of a value: 0 for any number, -1 for one bit.
+_CODES: Mapping[Kind, tuple[int, int]] = {
+    Kind.STRING: (0, 0),
+    Kind.ENUM: (0, 0),
+    Kind.BYTES: (0, 0),
+    Kind.BOOL: (1, -1),
+    Kind.INT32: (2, 4),
+    Kind.INT64: (3, 8),
+    Kind.UINT32: (4, 4),
+    Kind.UINT64: (5, 8),
+    Kind.FLOAT: (6, 4),
+    Kind.DOUBLE: (7, 8),
+    Kind.LIST: (8, 0),
+    Kind.MAP: (8, 0),
+    Kind.DECIMAL: (9, 16),
+    Kind.DATE: (10, 4),
+    Kind.TIMESTAMP: (11, 8),
+}
+
+
+@functools.cache
+def arrow() -> Any:
+    """The library with its parts that are used here; it brings no types."""
+    # Its own pools keep what was freed: an export of Parquet takes twice the memory with them. It
+    # looks at this when it is loaded, and ``set_memory_pool`` does not reach all of it later.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    return pyarrow
+
+
+def column_plan(fields: Sequence[Field]) -> bytes:
+    """What the kernel is told: a column for each field, after the key if they lack it."""
+    words = []
+    if lacks_key(fields):
+        words += [*_PASSED, 0, 0]
+    key = next((i for i, f in enumerate(fields) if f.key), 0)
+    for f in fields:
+        words += [*_CODES[f.kind], f.precision or 38, f.scale]
+    return struct.pack(f"<{len(words) + 2}i", len(words) // 4, key, *words)
+
+
+def arrow_type(field: Field) -> Any:
+    """The type in which a field stands in Arrow and Parquet."""
+    pa = arrow()
+    match field.kind:
+        case Kind.DECIMAL:
+            return pa.decimal128(field.precision or 38, field.scale)
+        case Kind.TIMESTAMP:
+            return pa.timestamp("us", "UTC")
+        case Kind.LIST | Kind.MAP:
+            return pa.json_(pa.utf8())
+    plain = {
+        Kind.STRING: pa.utf8(), Kind.ENUM: pa.utf8(), Kind.BYTES: pa.binary(),
+        Kind.BOOL: pa.bool_(), Kind.INT32: pa.int32(), Kind.INT64: pa.int64(),
+        Kind.UINT32: pa.uint32(), Kind.UINT64: pa.uint64(), Kind.FLOAT: pa.float32(),
+        Kind.DOUBLE: pa.float64(), Kind.DATE: pa.date32(),
+    }  # fmt: skip
+    return plain[field.kind]
+
+
+def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
+    """The schema of an export: fields by their paths, with the model's descriptions.
+
+    All but the key may be null, since a role may see null in place of any of them.
+    """
+    pa = arrow()
+    columns = [
+        pa.field(
+            *(f.path, arrow_type(f), not f.key),
+            metadata={"description": f.description} if f.description else None,
+        )
+        for f in fields
+    ]
+    metadata = {"penstock:dataset": dataset.name}
+    if dataset.description:
+        metadata["description"] = dataset.description
+    return pa.schema(columns, metadata)
+
+
+#: Bytes of a file, and how many rows more the file has with them.
+Output = tuple[bytes, int]
+
+
+class Lane:
+    """One job at a time in a thread of its own: who hands in the next waits for the one before."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1, "columns")
+        self._job: Future[Output] | None = None
+
+    def hand(self, work: Callable[..., Output], *arguments: Any) -> Output:
+        """Start a job; what the one before gave, or raises what it raised."""
+        done = self.finish()
+        self._job = self._threads.submit(work, *arguments)
+        return done
+
+    def finish(self) -> Output:
+        """What the job under way gives; nothing if there is none."""
+        job, self._job = self._job, None
+        return job.result() if job else (b"", 0)
+
+
+class ColumnarWriter(Writer):
+    """A writer of batches of rows; what becomes of them is ``_write``'s to say.
+
+    Some megabytes of the database's stream are gathered while those before them are encoded, in a
+    thread, so that the read goes on all the time. Where batches end depends on the rows alone.
+    """
+
+    types: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
+        **TYPES,
+        Kind.FLOAT: ("real", sa.REAL()),
+        Kind.DOUBLE: ("double precision", sa.Double()),
+    }
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        self.schema = arrow_schema(dataset, fields)
+        #: Of each column: how it is stored, and the extension type that is around it or None.
+        self._types = [
+            (t.storage_type, t) if isinstance(t, arrow().BaseExtensionType) else (t, None)
+            for t in self.schema.types
+        ]
+        self._gathered: list[bytes] = []
+        self._wanted = _FIRST_BYTES
+        self._seen = 0  # rows so far, given out or not
+        self._lane = Lane()
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
+        """What is ready; the rows of ``chunk`` come later. Else see ``Writer``."""
+        ready, view = [], memoryview(bytes(chunk))
+        while len(view) >= self._wanted:
+            self._gathered.append(bytes(view[: self._wanted]))
+            view, self._wanted = view[self._wanted :], BATCH_BYTES
+            ready.append(self._counted(self._lane.hand(self._encoded, self._taken())))
+        self._gathered.append(bytes(view))
+        self._wanted -= len(view)
+        return b"".join(ready)
+
+    def tail(self) -> bytes:
+        """The last batch and the end of the file; FormatError if the stream broke off."""
+        return b"".join(self.ending())
+
+    def ending(self) -> Iterator[bytes]:
+        """``tail`` in pieces, each of which takes its time."""
+        yield self._counted(self._lane.finish())
+        yield self._counted(self._encoded(self._taken()))
+        super().tail()
+        for output in self._close():
+            yield self._counted(output)
+
+    def _plan(self) -> bytes:
+        return column_plan(self.fields)
+
+    def _counted(self, output: Output) -> bytes:
+        data, rows = output
+        self.rows += rows
+        return data
+
+    def _taken(self) -> list[bytes]:
+        gathered, self._gathered = self._gathered, []
+        return gathered
+
+    def _encoded(self, gathered: list[bytes]) -> Output:
+        data = b"".join([self._rest, *gathered])
+        if not self._started:
+            data = self._start(data)
+        if not self._started:
+            return b"", 0
+        ready, rows, taken = [], 0, 0
+        for filled in self._kernel.columns(data, len(self.selected)):
+            if filled.status == MALFORMED:
+                raise self._malformed(filled.detail, self._seen - self.rows + filled.rows)
+            if filled.rows:
+                output, more = self._write(self._batch(filled))
+                ready.append(output)
+                rows += more
+            self._seen += filled.rows
+            self._ended = self._ended or filled.status == END
+            taken += filled.consumed
+        self._rest = b"" if self._ended else data[taken:]
+        self._check_size(len(self._rest))
+        return b"".join(ready), rows
+
+    def _batch(self, filled: Filled) -> Any:
+        """The columns as Arrow sees them; their buffers are as long good as ``_buffer`` says."""
+        pa, arrays = arrow(), []
+        skipped = len(self.selected) - len(self.fields)
+        for (storage, around), place in zip(self._types, filled.columns[skipped:], strict=True):
+            valid, ends, data, size, nulls = place
+            bits = self._buffer(valid, (filled.rows + 7) // 8) if nulls else None
+            buffers = [bits, self._buffer(data, size)]
+            if pa.types.is_binary(storage) or pa.types.is_string(storage):
+                buffers.insert(1, self._buffer(ends, 4 * (filled.rows + 1)))
+            array = pa.Array.from_buffers(storage, filled.rows, buffers, nulls)
+            arrays.append(pa.ExtensionArray.from_storage(around, array) if around else array)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _buffer(self, address: int, size: int) -> Any:
+        """The bytes at an address of the kernel's memory: good until the kernel's next call."""
+        return arrow().foreign_buffer(address, size)
+
+    def _write(self, batch: Any) -> Output:
+        """What a batch completes."""
+        raise NotImplementedError
+
+    def _close(self) -> Iterator[Output]:
+        """What comes after the last batch."""
+        raise NotImplementedError
+
+
+#: How every whole stream of Arrow IPC ends.
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+class ArrowWriter(ColumnarWriter):
+    """The stream of Arrow IPC: the schema, a batch for some megabytes of rows, an end mark."""
+
+    content_type = "application/vnd.apache.arrow.stream"
+    suffix = ".arrows"
+
+    def head(self) -> bytes:
+        """The schema."""
+        return bytes(self.schema.serialize())
+
+    def _write(self, batch: Any) -> Output:
+        return batch.serialize().to_pybytes(), batch.num_rows
+
+    def _close(self) -> Iterator[Output]:
+        yield END_OF_STREAM, 0

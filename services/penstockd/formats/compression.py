@@ -1,0 +1,235 @@
+"""gzip and zstd around any format: files that go out compressed, and files that come in so.
+
+Compressors and decompressors work outside the interpreter's lock. The same rows are the same bytes
+at every run, so that an interrupted export can go on where it broke off.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from penstockd.catalog.model import Field
+from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
+from penstockd.formats.errors import FormatError
+from penstockd.formats.writing import Writer
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say gzip; its header holds neither a name nor a time
+# Light levels: a stream must not wait for its compression.
+_GZIP_LEVEL, _ZSTD_LEVEL = 1, 1
+_PIECE = 128 << 10  # bytes that are decompressed at once
+_WINDOW_LOG = 27  # the largest window of zstd that a file may ask for is 128 MiB, as in its tool
+
+#: A file may become so many times as large; more than that is a bomb, not a table of records.
+RATIO_LIMIT = 300
+#: Bytes that a file may become whatever its ratio.
+FREE_BYTES = 16 << 20
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """One way to compress a file."""
+
+    name: str
+    suffix: str
+    content_type: str
+    magic: bytes
+    compressor: Callable[[], _Compressor]
+
+
+def _gzip() -> _Compressor:
+    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP)
+
+
+def _zstd() -> _Compressor:
+    parameter = zstd.CompressionParameter
+    # With its checksum zstd tells a damaged file as gzip does.
+    options: dict[int, int] = {parameter.compression_level: _ZSTD_LEVEL, parameter.checksum_flag: 1}
+    return zstd.ZstdCompressor(options=options)
+
+
+COMPRESSIONS = {
+    c.name: c
+    for c in (
+        Compression("GZIP", ".gz", "application/gzip", b"\x1f\x8b", _gzip),
+        Compression("ZSTD", ".zst", "application/zstd", b"\x28\xb5\x2f\xfd", _zstd),
+    )
+}
+
+
+def compression(name: str) -> Compression | None:
+    """The compression with a name in any case; None for "". ValueInvalid if there is none."""
+    if not name:
+        return None
+    if found := COMPRESSIONS.get(name.upper()):
+        return found
+    reason = f"is '{name[:40]}', not one of {', '.join(COMPRESSIONS)}"
+    raise ValueInvalid(f"compression {reason}", violations=[Violation("compression", reason)])
+
+
+class CompressedWriter(Writer):
+    """A writer whose file is compressed; see ``Writer``."""
+
+    def __init__(self, inner: Writer, by: Compression) -> None:
+        self.inner = inner
+        self.dataset, self.fields, self.rows = inner.dataset, inner.fields, 0
+        self.selected, self.keys = inner.selected, inner.keys
+        self.selected, self.keys = inner.selected, inner.keys
+        self.content_type = by.content_type
+        self.suffix = inner.suffix + by.suffix
+        self.copy_options = inner.copy_options
+        self._by = by
+        self._compressor = by.compressor()
+
+    def sql(self, field: Field, column: Any) -> Any:
+        """As the inner writer."""
+        return self.inner.sql(field, column)
+
+    def head(self) -> bytes:
+        """The compressor's own head and, as far as it gives it, the inner one."""
+        return self._compressor.compress(self.inner.head())
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
+        """As the inner writer; bytes may come late, since compressors hold some back."""
+        data = self._compressor.compress(self.inner.feed(chunk))
+        self.rows = self.inner.rows
+        return data
+
+    def tail(self) -> bytes:
+        """The rest of the compressed file."""
+        return self._compressor.compress(self.inner.tail()) + self._compressor.flush()
+
+    def ending(self) -> Iterator[bytes]:
+        """As the inner writer, compressed."""
+        for piece in self.inner.ending():
+            yield self._compressor.compress(piece)
+        self.rows = self.inner.rows
+        yield self._compressor.flush()
+
+    def receipt(self, document: bytes) -> bytes:
+        """The in-band receipt as a member (a frame) of its own: what stands before it is final."""
+        if not (data := self.inner.receipt(document)):
+            return b""
+        compressor = self._by.compressor()
+        return compressor.compress(data) + compressor.flush()
+
+
+class Unpacker:
+    """Gives the bytes of a file that may be compressed, a bounded piece at a time.
+
+    ``by`` None means that its first bytes tell. Several members of gzip and frames of zstd are one
+    file. Raises FormatError for what is damaged or ends too early (``truncated``), and
+    RequestTooLarge for a file that becomes more than RATIO_LIMIT times as large.
+    """
+
+    def __init__(self, by: Compression | None) -> None:
+        self._by = by
+        self._known = False
+        self._first = b""
+        self._taken = self._given = 0
+        self._member: Any = None
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes | memoryview]:
+        """The pieces that the next bytes of the file become; to be drawn to the end."""
+        if not self._known:
+            self._first += chunk
+            if not self._decide(final=False):
+                return
+            chunk, self._first = self._first, b""
+        yield from self._pieces(chunk)
+
+    def close(self) -> Iterator[bytes | memoryview]:
+        """The last pieces, once all bytes were fed."""
+        if not self._known:
+            self._decide(final=True)
+            yield from self._pieces(self._first)
+        if self._member is not None and not self._member.eof:
+            assert self._by is not None
+            raise FormatError(f"the {self._by.name.lower()} file ends too early", truncated=True)
+
+    def _decide(self, final: bool) -> bool:
+        """Whether it is known how the file is compressed."""
+        if self._by is None:
+            known = COMPRESSIONS.values()
+            self._by = next((c for c in known if self._first.startswith(c.magic)), None)
+            open_ = any(c.magic.startswith(self._first) for c in known)
+            self._known = self._by is not None or final or not open_
+        else:
+            self._known = True
+        if self._known and self._by is not None:
+            self._member = _decompressor(self._by)
+        return self._known
+
+    def _pieces(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes | memoryview]:
+        view = memoryview(chunk)
+        for at in range(0, len(view), _PIECE):
+            if self._member is None:
+                yield view[at : at + _PIECE]
+            else:
+                yield from self._unpacked(bytes(view[at : at + _PIECE]))
+
+    def _unpacked(self, data: bytes) -> Iterator[bytes]:
+        assert self._by is not None
+        self._taken += len(data)
+        while True:
+            if self._member.eof and data:
+                if not data.strip(b"\0"):  # padding, as on tapes
+                    return
+                self._member = _decompressor(self._by)
+            try:
+                piece, data, more = _step(self._member, data)
+            except (zlib.error, zstd.ZstdError, EOFError) as exc:
+                name = self._by.name.lower()
+                raise FormatError(f"the file is no {name} or is damaged: {exc}") from exc
+            if piece:
+                self._given += len(piece)
+                self._check_ratio()
+                yield piece
+            if not more and not data:
+                return
+
+    def _check_ratio(self) -> None:
+        if self._given > FREE_BYTES + RATIO_LIMIT * self._taken:
+            raise RequestTooLarge(
+                f"the file becomes more than {RATIO_LIMIT} times as large when it is decompressed"
+            )
+
+
+def _decompressor(by: Compression) -> Any:
+    if by.name == "GZIP":
+        return zlib.decompressobj(_GZIP)
+    limits: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=limits)
+
+
+def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
+    """Decompresses once: a piece, what is left of ``data``, and whether the member holds more."""
+    piece: bytes = member.decompress(data, _PIECE)
+    if member.eof:
+        return piece, member.unused_data, False
+    if isinstance(member, zstd.ZstdDecompressor):
+        return piece, b"", not member.needs_input
+    rest: bytes = member.unconsumed_tail
+    return piece, rest, len(piece) == _PIECE
+
+
+def compressed(writer: Writer, name: str) -> Writer:
+    """The writer, its file compressed as ``name`` says; the writer itself for ""."""
+    by = compression(name)
+    return writer if by is None else CompressedWriter(writer, by)
+
+
+__all__ = ["COMPRESSIONS", "CompressedWriter", "Unpacker", "compressed", "compression"]

@@ -1,0 +1,120 @@
+"""Parquet out: row groups of bounded size, each given out when it is full."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.columns import ColumnarWriter, Lane, Output, arrow
+
+#: Bytes of columns that become one group of rows; two of them are in memory at a time.
+GROUP_BYTES = 8 << 20
+_MARK = b"PAR1"
+_SAMPLE = 1000  # rows that say whether a column's values recur
+_PAGE_BYTES = 512 << 10
+_TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
+
+
+class ParquetWriter(ColumnarWriter):
+    """Parquet 2.6 with snappy; repeated fields and maps have the logical type JSON.
+
+    A group is encoded while the next is gathered. Measured for a million customers: a dictionary
+    where values do not recur costs a fifth more time, and so does zstd, for a file of two thirds
+    the size; the least and greatest of texts, which hardly let a reader skip anything, a tenth.
+    """
+
+    content_type = "application/vnd.apache.parquet"
+    suffix = ".parquet"
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        self._sink = _Sink()
+        self._file: Any = None
+        self._group: list[Any] = []
+        self._group_bytes = 0
+        self._groups = Lane()
+
+    def head(self) -> bytes:
+        """The mark that a file starts with, long before its first group is full."""
+        self._sink.skipped = len(_MARK)
+        return _MARK
+
+    def _buffer(self, address: int, size: int) -> Any:
+        # A copy: the group is written when the kernel has long gone on.
+        return arrow().py_buffer(ctypes.string_at(address, size))
+
+    def _write(self, batch: Any) -> Output:
+        if self._file is None:
+            self._file = self._open(self._recurring(batch))
+        self._group.append(batch)
+        self._group_bytes += batch.nbytes
+        if self._group_bytes < GROUP_BYTES:
+            return b"", 0
+        return self._groups.hand(self._write_group, self._taken_group())
+
+    def _close(self) -> Iterator[Output]:
+        if self._file is None:
+            self._file = self._open([])
+        yield self._groups.finish()
+        if self._group:
+            yield self._write_group(self._taken_group())
+        self._file.close()
+        yield self._sink.taken(), 0
+
+    def _taken_group(self) -> Any:
+        group, self._group, self._group_bytes = self._group, [], 0
+        return arrow().Table.from_batches(group)
+
+    def _write_group(self, table: Any) -> Output:
+        self._file.write_table(table, table.num_rows)
+        return self._sink.taken(), table.num_rows
+
+    def _open(self, recurring: list[str]) -> Any:
+        return arrow().parquet.ParquetWriter(
+            *(self._sink, self.schema),
+            version="2.6",
+            compression="snappy",
+            use_dictionary=recurring,
+            write_statistics=[f.path for f in self.fields if f.key or f.kind not in _TEXT],
+            data_page_size=_PAGE_BYTES,
+            store_decimal_as_integer=True,
+        )
+
+    def _recurring(self, batch: Any) -> list[str]:
+        """The columns whose values are worth a dictionary, as far as the first rows tell."""
+        sample, found = batch.slice(0, _SAMPLE), []
+        for field, column in zip(self.fields, sample.columns, strict=True):
+            values = getattr(column, "storage", column)
+            different = arrow().compute.count_distinct(values).as_py()
+            if not field.key and 2 * different <= len(values) - values.null_count:
+                found.append(field.path)
+        return found
+
+
+class _Sink:
+    """A file that Arrow writes to, and whose bytes are taken from it as they come."""
+
+    closed = False
+    skipped = 0  #: bytes that are not kept: who takes the others has them already
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        kept = bytes(data)[self.skipped :]
+        self.skipped -= len(data) - len(kept)
+        self._written.append(kept)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def taken(self) -> bytes:
+        """What was written since the last call."""
+        written, self._written = self._written, []
+        return b"".join(written)

@@ -1,0 +1,450 @@
+"""Parquet and Arrow IPC in: a file becomes cells of text, in a process of its own.
+
+``columnar_reader`` runs this file as a script, with the file as standard input and a request as its
+argument. Whatever a hostile file does to the native library that reads it (crash, endless work, too
+much memory) it does to this process alone, which is limited in both time and memory.
+
+Standard output is a series of frames: a byte that says what it is, its size (big-endian, 4 bytes)
+and its bytes. HEADER names the columns; ROWS and SUSPECT hold rows of cells as ``split.c`` leaves
+those of CSV, SUSPECT with control characters among them; PROBLEM, a JSON object, and END come last.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import mmap
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
+_NULL, _ROW, _CELL = b"\x1d", b"\x1e", b"\x1f"  # split.c
+_REFUSED = bytes.maketrans(b"\x1d\x1e\x1f", b"\x1c\x1c\x1c")  # as unwelcome, and part no cells
+_ALLOWED = bytes({*range(0x20, 256), *b"\t\n\r"})
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+_BATCH_ROWS, _BATCH_BYTES = 4096, 4 << 20
+_FRAME_BYTES = 4 << 20  # bytes of a frame, if a row takes no more
+_ROW_LIMIT, _COLUMN_LIMIT = 1 << 20, 10_000
+#: Seconds since 1970 of the years 1 to 9999.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+_WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
+_NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
+
+
+class Refused(Exception):
+    """The file cannot be read; the reason is for whoever sent it."""
+
+    def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:
+        super().__init__(reason)
+        self.problem = {"reason": reason, "row": row, "truncated": truncated}
+
+
+def main() -> None:
+    """Read standard input as the request says, write frames."""
+    request = json.loads(sys.argv[1])
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _limit(request["memory"], request["seconds"])
+    try:
+        for kind, data in frames(_input(), request["format"], request["kinds"]):
+            _put(kind, data)
+    except Refused as refused:
+        problem = refused.problem
+    except MemoryError:
+        reason = f"needs more than {request['memory'] >> 20} MiB of memory at once"
+        problem = Refused(f"{reason}: write smaller pages or batches").problem
+    except (pa.ArrowException, OSError, ValueError, RecursionError, OverflowError) as error:
+        said = (str(error).splitlines() or [""])[0][:200]
+        problem = Refused(f"the file is damaged or no {request['format']}: {said}").problem
+    else:
+        _put(END, b"")
+        return
+    _put(PROBLEM, json.dumps(problem).encode())
+
+
+def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    """The frames of a file, a buffer, that is said to be ``name``.
+
+    ``kinds`` are the kinds of the fields that count, by path; other columns come as NULL. Raises
+    Refused and what Arrow raises.
+    """
+    batches = (_parquet if name == "PARQUET" else _arrow)(data)
+    schema = _flat_schema(next(batches))
+    if len(schema) > _COLUMN_LIMIT:
+        raise Refused(f"the file has more than {_COLUMN_LIMIT} columns")
+    yield HEADER, _CELL.join(n.encode(errors="replace").translate(_REFUSED) for n in schema.names)
+    for field in schema:
+        if field.name in kinds:
+            _check_type(field.name, kinds[field.name], field.type)
+    rows = 0
+    for batch in batches:
+        batch.validate(full=False)
+        for cells, count, suspect in _cells(_flat(batch), kinds, rows):
+            yield SUSPECT if suspect else ROWS, cells
+            rows += count
+
+
+# --- files as batches: the schema first ---
+
+
+def _parquet(data: Any) -> Iterator[Any]:
+    tail = data.slice(max(data.size - 4, 0)).to_pybytes()
+    if tail != b"PAR1":
+        if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
+            raise Refused("the file ends before its footer", truncated=True)
+        raise Refused("the file is no Parquet")
+    file = pq.ParquetFile(
+        pa.BufferReader(data),
+        pre_buffer=False,
+        thrift_string_size_limit=16 << 20,
+        thrift_container_size_limit=1_000_000,
+    )
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    yield file.schema_arrow
+    for i, group in enumerate(groups):
+        rows = _batch_rows(group.num_rows, group.total_byte_size)
+        yield from file.iter_batches(rows, row_groups=[i], use_threads=False)
+
+
+def _arrow(data: Any) -> Iterator[Any]:
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    if data.slice(0, min(data.size, 6)).to_pybytes() == b"ARROW1":
+        if data.slice(max(data.size - 6, 0)).to_pybytes() != b"ARROW1":
+            raise Refused("the file ends before its footer", truncated=True)
+        file = pa.ipc.open_file(data, options=options)
+        yield file.schema
+        for i in range(file.num_record_batches):
+            yield from _slices(file.get_batch(i))
+        return
+    if data.slice(max(data.size - 8, 0)).to_pybytes() != _END_OF_STREAM:
+        stream = pa.ipc.open_stream(data, options=options)  # unless it is none at all
+        raise Refused(f"the stream of {len(stream.schema)} columns ends early", truncated=True)
+    stream = pa.ipc.open_stream(data, options=options)
+    yield stream.schema
+    for batch in stream:
+        yield from _slices(batch)
+
+
+def _slices(batch: Any) -> Iterator[Any]:
+    batch.validate(full=False)
+    step = _batch_rows(batch.num_rows, batch.nbytes)
+    for at in range(0, batch.num_rows, step):
+        yield batch.slice(at, step)
+
+
+def _batch_rows(rows: int, size: int) -> int:
+    """How many rows to take at once, of so many that take so many bytes."""
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
+
+
+# --- nested messages: a struct is columns with dotted names ---
+
+
+def _flat_schema(schema: Any) -> Any:
+    return _flat(schema.empty_table()).schema if _nested(schema) else schema
+
+
+def _flat(table: Any) -> Any:
+    for _ in range(100):
+        if not _nested(table.schema):
+            return table
+        if isinstance(table, pa.RecordBatch):
+            table = pa.Table.from_batches([table])
+        table = table.flatten()
+    raise Refused("messages are nested too deeply")
+
+
+def _nested(schema: Any) -> bool:
+    return any(pa.types.is_struct(f.type) for f in schema)
+
+
+# --- columns as text ---
+
+
+def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[bytes, int, bool]]:
+    """The rows of a batch as cells, how many they are, and whether they look odd."""
+    columns, suspect = [], False
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if name not in kinds:
+            columns.append(pa.nulls(table.num_rows, pa.binary()))
+            continue
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        text = _text(kinds[name], column)
+        odd = bytes(_data(text)).translate(None, _ALLOWED)
+        if odd:
+            suspect = True
+            values = [None if v is None else v.translate(_REFUSED) for v in text.to_pylist()]
+            text = pa.array(values, pa.binary())
+        columns.append(text)
+    rows = pc.binary_join_element_wise(
+        *columns, _CELL, null_handling="replace", null_replacement=_NULL
+    )
+    rows = pc.binary_join_element_wise(rows, b"", _ROW)
+    ends = struct.unpack_from(f"<{len(rows) + 1}i", rows.buffers()[1], 4 * rows.offset)
+    data, start = memoryview(rows.buffers()[2]), 0
+    for i in range(len(rows)):
+        if ends[i + 1] - ends[i] > _ROW_LIMIT:
+            raise Refused("is longer than 1 MiB", before + i + 1)
+        if i + 1 == len(rows) or ends[i + 2] - ends[start] > _FRAME_BYTES:
+            yield bytes(data[ends[start] : ends[i + 1]]), i + 1 - start, suspect
+            start = i + 1
+
+
+def _data(column: Any) -> Any:
+    """The bytes of all values of a binary column."""
+    ends = struct.unpack_from("<i", column.buffers()[1], 4 * column.offset)
+    ends += struct.unpack_from("<i", column.buffers()[1], 4 * (column.offset + len(column)))
+    return memoryview(column.buffers()[2])[ends[0] : ends[1]] if column.buffers()[2] else b""
+
+
+def _check_type(name: str, kind: str, found: Any) -> None:
+    if not _takes(kind, _plain_type(found)):
+        raise Refused(f"the column '{name}' is of type {found}, which does not fit {kind.lower()}")
+
+
+def _plain_type(found: Any) -> Any:
+    """The type of the values behind extensions, dictionaries and runs."""
+    while True:
+        if isinstance(found, pa.BaseExtensionType):
+            found = found.storage_type
+        elif isinstance(found, pa.DictionaryType | pa.RunEndEncodedType):
+            found = found.value_type
+        else:
+            return found
+
+
+def _is_text(t: Any) -> bool:
+    is_ = pa.types
+    return bool(is_.is_string(t) or is_.is_large_string(t) or is_.is_string_view(t))
+
+
+def _is_bytes(t: Any) -> bool:
+    is_ = pa.types
+    return bool(
+        is_.is_binary(t)
+        or is_.is_large_binary(t)
+        or is_.is_binary_view(t)
+        or (is_.is_fixed_size_binary(t) and not is_.is_decimal(t))
+    )
+
+
+def _takes(kind: str, t: Any) -> bool:
+    """Whether values of an Arrow type may stand in a field of a kind; text may in any."""
+    is_ = pa.types
+    if _is_text(t) or is_.is_null(t):
+        return True
+    if _is_bytes(t):
+        return kind in ("STRING", "ENUM", "BYTES", "LIST", "MAP")
+    if is_.is_integer(t):
+        return kind in (*_NUMBERS, "ENUM")
+    if is_.is_floating(t):
+        return kind in ("FLOAT", "DOUBLE", "DECIMAL")
+    if is_.is_timestamp(t):
+        return kind == "TIMESTAMP" and t.tz is not None
+    if is_.is_map(t) or is_.is_nested(t):
+        return kind in ("LIST", "MAP")
+    return (
+        (is_.is_boolean(t) and kind == "BOOL")
+        or (is_.is_decimal(t) and kind in _NUMBERS)
+        or (is_.is_date(t) and kind == "DATE")
+    )
+
+
+def _text(kind: str, column: Any) -> Any:
+    """A column as the text that CSV has, as binary: the reader says whether it is UTF-8."""
+    t = column.type
+    if isinstance(t, pa.BaseExtensionType):
+        return _text(kind, column.storage)
+    if isinstance(t, pa.DictionaryType):
+        column.validate(full=False)
+        column.indices.validate(full=True)
+        _check_indices(column)
+        return _text(kind, column.dictionary).take(column.indices)
+    if isinstance(t, pa.RunEndEncodedType):
+        column.validate(full=True)
+        return _text(kind, pc.run_end_decode(column))
+    if pa.types.is_null(t):
+        return pa.nulls(len(column), pa.binary())
+    if _is_text(t) or _is_bytes(t):
+        text = _binary(column)
+        if kind == "BYTES" and _is_bytes(t):
+            return _each(text, base64.b64encode)
+        return text
+    column.validate(full=True)
+    return _TEXTS[_family(t)](kind, column).cast(pa.binary())
+
+
+def _check_indices(column: Any) -> None:
+    size = len(column.dictionary)
+    found = pc.min_max(column.indices)
+    if found["max"].is_valid and not 0 <= found["min"].as_py() <= found["max"].as_py() < size:
+        raise Refused("a dictionary lacks a value that is used")
+
+
+def _binary(column: Any) -> Any:
+    """A column of any binary or text type as binary, checked but for its being UTF-8."""
+    t = column.type
+    if pa.types.is_string(t) or pa.types.is_large_string(t):
+        to = pa.binary() if pa.types.is_string(t) else pa.large_binary()
+        buffers = column.buffers()
+        column = pa.Array.from_buffers(to, len(column), buffers, column.null_count, column.offset)
+    if pa.types.is_string_view(t):
+        column = column.view(pa.binary_view())
+    column.validate(full=True)
+    return column.cast(pa.binary())
+
+
+def _each(column: Any, form: Any) -> Any:
+    """A column of what ``form`` makes of each value."""
+    return pa.array([None if v is None else form(v) for v in column.to_pylist()], pa.binary())
+
+
+def _family(t: Any) -> str:
+    is_ = pa.types
+    names = ("boolean", "integer", "floating", "decimal", "date", "timestamp")
+    return next((name for name in names if getattr(is_, "is_" + name)(t)), "nested")
+
+
+def _as_it_is(kind: str, column: Any) -> Any:
+    return column.cast(pa.utf8())
+
+
+def _floats(kind: str, column: Any) -> Any:
+    if kind == "DECIMAL":  # all digits that it stands for, which are exact or too many
+        return _each(column, _digits)
+    column = column.cast(pa.float32() if kind == "FLOAT" and column.type.bit_width < 64
+                         else pa.float64())  # fmt: skip
+    text = column.cast(pa.utf8())
+    text = pc.if_else(pc.is_nan(column), "NaN", text)
+    infinite = pc.if_else(pc.greater(column, pa.scalar(0.0, column.type)), "Infinity", "-Infinity")
+    return pc.if_else(pc.is_inf(column), infinite, text)
+
+
+def _digits(value: float) -> str:
+    return format(Decimal(value), "f") if abs(value) < 1e40 else str(value)
+
+
+def _decimals(kind: str, column: Any) -> Any:
+    """Digits without the zeros that a fixed scale adds."""
+    text = column.cast(pa.utf8())
+    scientific = pc.match_substring(text, "E")
+    if pc.any(scientific).as_py():
+        return _each(column, lambda v: _without_zeros(format(v, "f")).encode())
+    if column.type.scale <= 0:
+        return text
+    return pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), ".")
+
+
+def _without_zeros(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _times(kind: str, column: Any) -> Any:
+    """RFC 3339 in UTC; what is finer than microseconds is cut off."""
+    unit = column.type.unit
+    column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
+    if unit == "ns":
+        column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
+        unit = "us"
+    per = {"s": 1, "ms": 1000, "us": 1_000_000}[unit]
+    number = column.cast(pa.int64())
+    known = pc.and_(
+        pc.greater_equal(number, _FIRST_SECOND * per), pc.less(number, (_LAST_SECOND + 1) * per)
+    )
+    moments = pc.if_else(known, number, pa.scalar(0, pa.int64())).cast(pa.timestamp(unit))
+    text = moments.cast(pa.timestamp("us")).cast(pa.utf8())
+    text = pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11), "T"
+    )
+    text = pc.binary_join_element_wise(text, "", "Z")
+    return text if pc.all(known).as_py() is not False else pc.if_else(
+        known, text, number.cast(pa.utf8())
+    )  # fmt: skip
+
+
+def _lists(kind: str, column: Any) -> Any:
+    """JSON of lists, maps and what is in them."""
+    encode = functools.partial(json.dumps, default=_plain, ensure_ascii=False)
+    plain = functools.partial(_members, t=column.type)
+    return _each(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
+
+
+def _members(value: Any, t: Any) -> Any:
+    """A value of ``to_pylist`` with maps as objects."""
+    if value is None:
+        return None
+    if pa.types.is_map(t):
+        return {str(k): _members(v, t.item_type) for k, v in value}
+    if pa.types.is_struct(t):
+        return {f.name: _members(value[f.name], f.type) for f in t}
+    if isinstance(value, list):
+        return [_members(v, t.value_type) for v in value]
+    return value
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no word for, as proto JSON says it."""
+    if isinstance(value, Decimal):
+        return _without_zeros(format(value, "f"))
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    raise Refused(f"a value of type {type(value).__name__} cannot stand in a list")
+
+
+_TEXTS = {
+    "boolean": _as_it_is,
+    "integer": _as_it_is,
+    "floating": _floats,
+    "decimal": _decimals,
+    "date": _as_it_is,
+    "timestamp": _times,
+    "nested": _lists,
+}
+
+
+# --- the process ---
+
+
+def _input() -> Any:
+    return pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
+
+
+def _put(kind: bytes, data: Sequence[int] | bytes) -> None:
+    sys.stdout.buffer.write(kind + struct.pack(">I", len(data)))
+    sys.stdout.buffer.write(bytes(data))
+    if kind != ROWS:
+        sys.stdout.buffer.flush()
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Take no more than ``memory`` bytes beyond what is taken now, nor ``seconds`` of the CPU."""
+    try:
+        import resource
+    except ImportError:  # a system that has no such limits
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            taken = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
+    except (OSError, StopIteration):  # no Linux: elsewhere data is not counted like this
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (taken + memory, taken + memory))
+
+
+if __name__ == "__main__":
+    main()

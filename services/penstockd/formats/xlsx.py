@@ -1,0 +1,173 @@
+"""XLSX out: one sheet, for people. It is written as a stream, like every other format.
+
+An XLSX file is a zip of XML; rows come from the kernel, and are compressed outside the
+interpreter's lock. Text is text, never a formula. Numbers of more than fifteen digits, which a
+spreadsheet would round, are text too, and so are days before March 1900, which it does not know.
+Times are in UTC.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+from penstockd.catalog.model import Dataset, Field
+from penstockd.errors import RequestTooLarge
+from penstockd.formats.errors import FormatError
+from penstockd.formats.plan import sheet_plan
+from penstockd.formats.writing import Writer
+
+#: Rows of a sheet, without the one that names the columns.
+ROW_LIMIT = 1_048_575
+_MOST_COLUMNS = 16_384
+_CELL_LIMIT = 32_767
+_LEVEL = 1  # a stream must not wait for its compression
+_TIME = (1980, 1, 1, 0, 0, 0)  # the same rows are the same bytes
+
+_XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_SHEET = "xl/worksheets/sheet1.xml"
+_PARTS = {
+    "[Content_Types].xml": (
+        f'<Types xmlns="{_PACKAGE}/content-types">'
+        '<Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        '<Default Extension="xml" ContentType="application/xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/styles.xml" ContentType="{_TYPE}.styles+xml"/>'
+        f'<Override PartName="/{_SHEET}" ContentType="{_TYPE}.worksheet+xml"/></Types>'
+    ),
+    "_rels/.rels": (
+        f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
+        f'Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>'
+    ),
+    "xl/workbook.xml": (
+        f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
+        '<sheet name="%s" sheetId="1" r:id="rId1"/></sheets></workbook>'
+    ),
+    "xl/_rels/workbook.xml.rels": (
+        f'<Relationships xmlns="{_PACKAGE}/relationships">'
+        f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
+        f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>'
+    ),
+    # The cells' formats: plain, a date, a time, a column's name.
+    "xl/styles.xml": (
+        f'<styleSheet xmlns="{_MAIN}"><numFmts count="2">'
+        '<numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd"/>'
+        '<numFmt numFmtId="165" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss.000"/></numFmts>'
+        '<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font>'
+        '<font><b/><sz val="11"/><name val="Calibri"/></font></fonts>'
+        '<fills count="2"><fill><patternFill patternType="none"/></fill>'
+        '<fill><patternFill patternType="gray125"/></fill></fills>'
+        '<borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
+        '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/>'
+        '</cellStyleXfs><cellXfs count="4">'
+        '<xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
+        '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+        '<xf numFmtId="165" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+        '<xf numFmtId="0" fontId="1" fillId="0" borderId="0" xfId="0" applyFont="1"/>'
+        '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/>'
+        "</cellStyles></styleSheet>"
+    ),
+}
+_OPENING = (
+    f'{_XML}<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0">'
+    '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/>'
+    "</sheetView></sheetViews><sheetData>"
+)
+_CLOSING = b"</sheetData></worksheet>"
+
+
+class XlsxWriter(Writer):
+    """A sheet with a row of column names, at most ROW_LIMIT records, and no formula.
+
+    ``feed`` raises RequestTooLarge for more rows, and for text that is longer than a cell.
+    """
+
+    content_type = f"{_TYPE}.sheet"
+    suffix = ".xlsx"
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        if len(fields) > _MOST_COLUMNS:
+            raise RequestTooLarge(f"a sheet of XLSX holds at most {_MOST_COLUMNS} columns")
+        self._sink = _Sink()
+        self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED)
+
+    def head(self) -> bytes:
+        """The workbook, and its sheet up to the first record."""
+        for name, text in _PARTS.items():
+            if "%s" in text:
+                text = text % escape(self.dataset.title[:31].translate(_NOT_IN_NAMES))
+            self._zip.writestr(_entry(name), (_XML + text).encode())
+        self._sheet = self._zip.open(_entry(_SHEET), "w")
+        cells = "".join(f'<c s="3" t="inlineStr"><is><t>{f.path}</t></is></c>' for f in self.fields)
+        self._sheet.write(f"{_OPENING}<row>{cells}</row>".encode())
+        return self._sink.take()
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
+        """The rows that ``chunk`` completes, as far as compression gives them out."""
+        try:
+            data = super().feed(chunk)
+        except FormatError as exc:
+            if exc.row is None:
+                raise
+            # Whatever else a cell cannot hold does not occur in the database.
+            limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
+            raise RequestTooLarge(f"{exc}: {limit}; leave the field out or take CSV") from exc
+        if self.rows > ROW_LIMIT:
+            raise RequestTooLarge(f"a sheet of XLSX holds at most {ROW_LIMIT} records; take CSV")
+        self._write(data)
+        return self._sink.take()
+
+    def tail(self) -> bytes:
+        """The end of the sheet and the directory of the zip."""
+        super().tail()
+        self._write(_CLOSING)
+        self._sheet.close()
+        self._zip.close()
+        return self._sink.take()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._sheet.write(data)
+        except RuntimeError as exc:  # zip's limit of 2 GiB an entry
+            raise RequestTooLarge("the sheet is larger than XLSX allows; take CSV") from exc
+
+    def _plan(self) -> bytes:
+        return sheet_plan(self.fields)
+
+
+class _Sink(io.RawIOBase):
+    """Keeps what is written until it is taken; the zip cannot go back in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._data = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        self._data += data
+        return len(data)
+
+    def take(self) -> bytes:
+        data, self._data = bytes(self._data), bytearray()
+        return data
+
+
+#: What the name of a sheet may not hold.
+_NOT_IN_NAMES = str.maketrans(dict.fromkeys('[]:*?/\\"', " "))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry._compresslevel = _LEVEL  # type: ignore[attr-defined]  # has no other way in
+    return entry

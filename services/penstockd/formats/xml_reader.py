@@ -1,0 +1,336 @@
+"""XML in: one element a record, as exports have it. Document types are refused outright.
+
+The parser is expat, fed piece by piece: nothing of the document is kept but the row at hand. It
+opens no file and no address, and since a document type is refused where it begins, there are no
+entities but the five that every document has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.parsers import expat
+
+from penstockd.catalog.model import Dataset, Field
+from penstockd.catalog.values import (
+    ValueRefused,
+    default,
+    implicit_defaults,
+    json_parser,
+    text_parser,
+    to_text,
+)
+from penstockd.formats.errors import FormatError
+from penstockd.formats.reading import ROW_LIMIT, BadRow, Batch, Reader, check_receipt
+from penstockd.formats.xml_tree import Node, Tree, node_of
+
+#: Elements within each other, the root included.
+DEPTH_LIMIT = 100
+
+_ROOT, _ROW = 1, 2  # depths
+_SHOWN = 200  # characters of a name
+_UNFINISHED = {
+    expat.errors.codes[text]
+    for text in (
+        expat.errors.XML_ERROR_NO_ELEMENTS,
+        expat.errors.XML_ERROR_UNCLOSED_TOKEN,
+        expat.errors.XML_ERROR_PARTIAL_CHAR,
+        expat.errors.XML_ERROR_UNCLOSED_CDATA_SECTION,
+    )
+}
+_ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
+
+
+class XmlReader(Reader):
+    """``<customers><customer>…</customer>…</customers>``; members in any order, each once.
+
+    An absent element is NULL, or the default of what cannot be; an empty one is an empty text. An
+    empty element of a nested message is a message that is present. A processing instruction
+    ``penstock-receipt`` may follow the root.
+    """
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        super().__init__(dataset, fields)
+        self._columns = [_Column(f) for f in self.fields]
+        self._parser = parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.buffer_size = 1 << 16
+        parser.ordered_attributes = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.ProcessingInstructionHandler = self._instruction
+        parser.XmlDeclHandler = self._declaration
+        self._fed = 0  # bytes that the parser has been given
+        self._row_at = 0  # where the row at hand begins
+        self._depth = 0  # of the element at hand
+        self._skip = 0  # depth of an element that is passed over, with all that it holds
+        self._record = self._level = _Message(self.offered, self.fields, 0)
+        self._above: list[_Message] = []
+        self._cells: list[Any] = []
+        self._leaf = -1  # the place of the field whose text is read
+        self._pieces: list[str] = []
+        self._tree: Tree | None = None  # of the repeated field that is read
+        self._refused: BadRow | None = None
+        self._ended = self._receipt = False
+        self._read = Batch([], [])
+
+    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+        self._fed += len(data)
+        try:
+            self._parser.Parse(data, final)
+        except expat.ExpatError as error:
+            raise self._malformed(error, final) from None
+        if self._depth >= _ROW:
+            self._check_size()
+        if self._fed - self._parser.CurrentByteIndex > ROW_LIMIT + len(data):
+            raise FormatError("has a tag or comment longer than 1 MiB", row=self.rows + 1)
+        read, self._read = self._read, Batch([], [])
+        return len(data), self._converted(read)
+
+    def _malformed(self, error: expat.ExpatError, final: bool) -> FormatError:
+        if final and error.code in _UNFINISHED:
+            reason = "the file ends before the end of the document"
+            return FormatError(reason, self._at(), truncated=True)
+        what = expat.errors.messages[error.code]
+        place = f"line {error.lineno}, column {error.offset + 1}"
+        return FormatError(f"is not well-formed XML: {what} at {place}", self._at())
+
+    def _at(self) -> int | None:
+        """The number of the row at hand, or of the next one; None outside the root."""
+        if self._depth >= _ROW:
+            return self.rows
+        return self.rows + 1 if self._depth else None
+
+    def _check_size(self) -> None:
+        if self._parser.CurrentByteIndex - self._row_at > ROW_LIMIT:
+            raise FormatError("is longer than 1 MiB", row=self.rows)
+
+    # --- what the parser calls -------------------------------------------------------------
+
+    def _start(self, name: str, attributes: list[str]) -> None:
+        self._depth = depth = self._depth + 1
+        if depth > DEPTH_LIMIT:
+            raise FormatError(f"is nested deeper than {DEPTH_LIMIT} elements", self._at())
+        if self._skip:
+            return
+        if depth <= _ROW:
+            self._start_outer(name, attributes)
+        elif self._tree is not None:
+            try:
+                self._tree.start(name, attributes)
+            except ValueRefused as refused:
+                self._refuse(self.fields[self._leaf].path, refused.reason)
+        elif self._leaf >= 0:
+            self._refuse(self.fields[self._leaf].path, f"holds an element <{name[:_SHOWN]}>")
+        elif attributes:
+            self._refuse(self._path(name), f"has an attribute '{attributes[0][:_SHOWN]}'")
+        else:
+            member = self._level.members.get(name)
+            if type(member) is int and self._cells[member] is None:
+                self._leaf = member
+            else:
+                self._start_other(name, member)
+
+    def _start_other(self, name: str, member: int | Node | _Message | None) -> None:
+        """An element of a record that is no simple value, or that is one too many."""
+        level = self._level
+        place = level.places.get(name, -1)
+        if place >= 0 and self._cells[place] is not None:
+            self._refuse(self._path(name), "is given twice")
+        elif isinstance(member, _Message):
+            if member in self._present:
+                self._refuse(self._path(name), "is given twice")
+                return
+            self._present.add(member)
+            self._above.append(level)
+            self._level = member
+        elif isinstance(member, Node):
+            self._leaf, self._tree = place, Tree(member)
+        elif name in level.passed:
+            self._skip = self._depth
+        else:
+            self._refuse(self._path(name), "is no field of the dataset")
+
+    def _start_outer(self, name: str, attributes: list[str]) -> None:
+        """The root, or a record in it."""
+        row = self._depth == _ROW
+        wanted = self.dataset.singular if row else self.dataset.name
+        if name != wanted:
+            what = "is" if row else "the root element is"
+            number = self.rows + 1 if row else None
+            raise FormatError(f"{what} <{name[:_SHOWN]}>, not <{wanted}>", number)
+        if row:
+            self.rows += 1
+            self._row_at = self._parser.CurrentByteIndex
+            self._cells, self._refused = [None] * len(self._columns), None
+            self._present: set[_Message] = set()
+            if attributes:
+                self._refuse("", f"has an attribute '{attributes[0][:_SHOWN]}'")
+
+    def _text(self, text: str) -> None:
+        if self._skip:
+            return
+        if self._leaf < 0:
+            if not text.isspace():
+                if self._depth < _ROW:
+                    raise FormatError("text stands beside the records", row=self.rows + 1)
+                self._refuse(self._level.path, "has text beside its elements")
+        elif self._tree is None:
+            self._pieces.append(text)
+        else:
+            try:
+                self._tree.text(text)
+            except ValueRefused as refused:
+                self._refuse(self.fields[self._leaf].path, refused.reason)
+
+    def _end(self, _: str) -> None:
+        self._depth = depth = self._depth - 1
+        if self._skip:
+            if depth >= self._skip:
+                return
+            self._skip = 0
+            if depth > _ROOT:
+                return
+        elif self._leaf >= 0:
+            self._end_value()
+            return
+        if depth == _ROOT:
+            self._end_row()
+        elif depth == 0:
+            self._ended = True
+        else:
+            for place, value in self._level.defaults:
+                if self._cells[place] is None:
+                    self._cells[place] = value
+            self._level = self._above.pop()
+
+    def _end_value(self) -> None:
+        """The field at hand has ended, or a part of it."""
+        if self._tree is None:
+            self._cells[self._leaf] = "".join(self._pieces)
+            self._pieces.clear()
+        elif self._tree.end():
+            self._cells[self._leaf] = self._tree.value
+            self._tree = None
+        else:
+            return
+        self._leaf = -1
+
+    def _end_row(self) -> None:
+        self._check_size()
+        if self._refused is not None:
+            self._read.bad.append(self._refused)
+            return
+        assert isinstance(self._read.numbers, list)
+        self._read.numbers.append(self.rows)
+        self._read.rows.append(self._cells)
+
+    def _refuse(self, path: str, reason: str) -> None:
+        """The row is bad: the rest of it is passed over."""
+        self._refused = BadRow(self.rows, path, reason)
+        self._skip = _ROW
+        self._leaf, self._tree = -1, None
+        self._pieces.clear()
+        self._level = self._record
+        self._above.clear()
+
+    def _path(self, name: str) -> str:
+        path = self._level.path
+        return f"{path}.{name}"[:_SHOWN] if path else name[:_SHOWN]
+
+    def _doctype(self, *_: object) -> None:
+        raise FormatError("the file declares a document type, which is not taken")
+
+    def _declaration(self, _: str, encoding: str | None, __: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise FormatError(f"the file's encoding is '{encoding[:40]}': use UTF-8")
+
+    def _instruction(self, target: str, data: str) -> None:
+        if self._receipt:
+            raise FormatError("something follows the receipt")
+        if target == "penstock-receipt":
+            if not self._ended:
+                raise FormatError("the receipt stands before the end of the root element")
+            self._receipt = True
+            check_receipt(data, self.rows)
+
+    # --- values ----------------------------------------------------------------------------
+
+    def _converted(self, read: Batch) -> Batch:
+        if not read.rows:
+            return read
+        try:
+            columns = [
+                column.convert(cells)
+                for column, cells in zip(self._columns, zip(*read.rows, strict=True), strict=True)
+            ]
+        except ValueRefused:  # some row is bad; which one and why is found row by row
+            return self._rowwise(read)
+        return Batch(read.numbers, list(map(list, zip(*columns, strict=True))), read.bad)
+
+    def _rowwise(self, read: Batch) -> Batch:
+        good, rows, bad = [], [], read.bad
+        for number, cells in zip(read.numbers, read.rows, strict=True):
+            row = []
+            for column, cell in zip(self._columns, cells, strict=True):
+                try:
+                    row.append(column.parse(cell))
+                except ValueRefused as refused:
+                    bad.append(BadRow(number, column.field.path, refused.reason))
+                    break
+            else:
+                good.append(number)
+                rows.append(row)
+        return Batch(good, rows, sorted(bad, key=lambda b: b.row))
+
+
+class _Message:
+    """What the elements of a record, or of a message in it, stand for."""
+
+    def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int) -> None:
+        self.path = ".".join(offered[0].steps[:depth]) if offered else ""
+        #: By name: the place of a simple value, the node of a repeated one, or a message.
+        self.members: dict[str, int | Node | _Message] = {}
+        self.places: dict[str, int] = {}
+        self.passed: set[str] = set()
+        #: Cells of the leaves that a message has if it is present.
+        self.defaults: list[tuple[int, Any]] = []
+        implicit = implicit_defaults(fields)
+        below: dict[str, list[Field]] = {}
+        for field in offered:
+            name = field.steps[depth]
+            if len(field.steps) > depth + 1:
+                below.setdefault(name, []).append(field)
+            elif field.output_only:
+                self.passed.add(name)
+            else:
+                place = self.places[name] = fields.index(field)
+                self.members[name] = node_of(field) if field.repeated else place
+                if place in implicit:
+                    value = implicit[place]
+                    cell = value if field.repeated else to_text(field, value)
+                    self.defaults.append((place, cell))
+        for name, members in below.items():
+            self.members[name] = _Message(members, fields, depth + 1)
+
+
+class _Column:
+    """How the cells of a field become values: texts, trees of repeated fields, or None."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self._parse = json_parser(field) if field.repeated else text_parser(field)
+
+    def parse(self, cell: Any) -> Any:
+        """The value of one cell; raises ValueRefused."""
+        if cell is not None:
+            return self._parse(cell)
+        return None if self.field.nullable else default(self.field)
+
+    def convert(self, cells: Sequence[Any]) -> list[Any]:
+        """The values of many cells; raises ValueRefused."""
+        if None in cells:
+            return [self.parse(c) for c in cells]
+        return list(map(self._parse, cells))

@@ -1,0 +1,106 @@
+"""The elements of a repeated field -> data as in proto JSON, with texts in place of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstockd.catalog.model import Field, Kind
+from penstockd.catalog.values import ValueRefused
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+_BOOLS: dict[str, Any] = {"true": True, "false": False}
+
+
+@dataclass(eq=False)
+class Node:
+    """What an element may hold: a text, items of a list, entries of a map, members of a message."""
+
+    kind: str  # "text", "bool", "list", "map" or "message"
+    item: Node | None = None
+    members: dict[str, Node] = field(default_factory=dict)
+
+
+_TEXT, _BOOL = Node("text"), Node("bool")
+
+
+def node_of(column: Field) -> Node:
+    """The node of a repeated field."""
+    if column.element_message is not None:
+        item = _message(column.element_message, {})
+    else:
+        assert column.element is not None
+        item = _BOOL if column.element.kind is Kind.BOOL else _TEXT
+    return Node("map" if column.kind is Kind.MAP else "list", item)
+
+
+def _message(message: Descriptor, known: dict[str, Node]) -> Node:
+    if message.full_name not in known:
+        node = known[message.full_name] = Node("message")
+        for fd in message.fields:
+            node.members[fd.name] = _member(fd, known)
+    return known[message.full_name]
+
+
+def _member(fd: FieldDescriptor, known: dict[str, Node]) -> Node:
+    of, repeated = fd, "list"
+    if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
+        of, repeated = fd.message_type.fields_by_name["value"], "map"
+    if of.message_type is not None and of.message_type.full_name != _TIMESTAMP:
+        node = _message(of.message_type, known)
+    else:
+        node = _BOOL if of.type == FieldDescriptor.TYPE_BOOL else _TEXT
+    return Node(repeated, node) if fd.is_repeated else node
+
+
+class Tree:
+    """Builds the value of one repeated field while its elements come; raises ValueRefused."""
+
+    def __init__(self, node: Node) -> None:
+        self.value: Any = {} if node.kind == "map" else []
+        self._open: list[tuple[Node, Any, str]] = [(node, self.value, "")]
+
+    def start(self, name: str, attributes: list[str]) -> None:
+        """An element begins within the one at hand."""
+        node, value, _ = self._open[-1]
+        key = name
+        if node.kind == "map" and name == "entry" and attributes[:1] == ["key"]:
+            key, attributes = attributes[1], attributes[2:]
+        elif node.kind == "map" or (node.kind == "list" and name != "item"):
+            wanted = '<entry key="…">' if node.kind == "map" else "<item>"
+            raise ValueRefused(f"holds <{name[:40]}>, not {wanted}")
+        if attributes:
+            raise ValueRefused(f"has an attribute '{attributes[0][:40]}'")
+        below = node.members.get(name) if node.kind == "message" else node.item
+        if below is None:
+            raise ValueRefused(f"holds an unknown element <{name[:40]}>")
+        if node.kind != "list" and key in value:
+            raise ValueRefused(f"holds {key[:40]!r} twice")
+        made: Any = {} if below.kind in ("map", "message") else []
+        self._open.append((below, made, key))
+
+    def text(self, text: str) -> None:
+        """Some text of the element at hand."""
+        node, value, _ = self._open[-1]
+        if node.kind in ("text", "bool"):
+            value.append(text)
+        elif not text.isspace():
+            raise ValueRefused("has text beside its elements")
+
+    def end(self) -> bool:
+        """The element at hand ends; whether it was the field itself."""
+        node, value, key = self._open.pop()
+        if not self._open:
+            return True
+        if node.kind in ("text", "bool"):
+            value = "".join(value)
+            if node.kind == "bool":
+                value = _BOOLS.get(value, value)
+        above = self._open[-1][1]
+        if isinstance(above, list):
+            above.append(value)
+        else:
+            above[key] = value
+        return False

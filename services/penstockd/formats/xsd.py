@@ -1,0 +1,167 @@
+"""The XML Schema of a dataset: what exports in XML look like, derived from its fields."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog.load import leaf
+from penstockd.catalog.model import Dataset, Field, FieldClass, Kind
+
+_XS = "http://www.w3.org/2001/XMLSchema"
+_TIMESTAMP = "google.protobuf.Timestamp"
+_PLAIN = {
+    Kind.STRING: "xs:string",
+    Kind.INT32: "xs:int",
+    Kind.INT64: "xs:long",
+    Kind.UINT32: "xs:unsignedInt",
+    Kind.UINT64: "xs:unsignedLong",
+    Kind.BYTES: "xs:base64Binary",
+    Kind.BOOL: "Boolean",
+    Kind.FLOAT: "Float",
+    Kind.DOUBLE: "Float",
+    Kind.DATE: "Date",
+    Kind.TIMESTAMP: "Timestamp",
+}
+#: Facets of a simple type, by name.
+_Facets = tuple[tuple[str, str], ...]
+#: Types that are narrower than those of XML Schema: base and pattern.
+_PATTERNS = {
+    "Boolean": ("xs:boolean", "true|false"),
+    "Float": ("xs:string", r"NaN|-?Infinity|-?[0-9]+(\.[0-9]+)?([eE][+\-]?[0-9]+)?"),
+    "Date": ("xs:date", r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+    "Timestamp": ("xs:dateTime", r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z"),
+}
+
+_MANY = {"minOccurs": "0", "maxOccurs": "unbounded"}
+
+Element = ElementTree.Element
+
+
+def xml_schema(dataset: Dataset, fields: Sequence[Field]) -> bytes:
+    """The schema of documents that hold some or all of ``fields``, in any order.
+
+    ``fields`` stand in the dataset's order. Every element is optional, since NULL is an absent one
+    and a caller may have chosen fields.
+    """
+    return _Schema(dataset, fields).document()
+
+
+class _Schema:
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        self._root = Element("xs:schema", {"xmlns:xs": _XS, "elementFormDefault": "qualified"})
+        self._messages: dict[str, Descriptor] = {}
+        self._simples: dict[str, tuple[str, _Facets]] = {
+            name: (base, (("pattern", pattern),)) for name, (base, pattern) in _PATTERNS.items()
+        }
+        _document(self._root, f"{dataset.title}. {dataset.description}".strip())
+        root = ElementTree.SubElement(self._root, "xs:element", name=dataset.name)
+        within = _add(_add(root, "complexType"), "sequence")
+        record = _add(within, "element", name=dataset.singular, **_MANY)
+        self._members(_add(_add(record, "complexType"), "all"), fields, 0)
+        self._named_types()
+
+    def document(self) -> bytes:
+        """The schema as a file."""
+        ElementTree.indent(self._root)
+        text: bytes = ElementTree.tostring(self._root, "utf-8")
+        return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text + b"\n"
+
+    def _members(self, parent: Element, fields: Sequence[Field], depth: int) -> None:
+        for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
+            members = list(run)
+            element = ElementTree.SubElement(parent, "xs:element", name=name, minOccurs="0")
+            if len(members[0].steps) > depth + 1:
+                self._members(_add(_add(element, "complexType"), "all"), members, depth + 1)
+            else:
+                _document(element, members[0].description)
+                self._value(element, members[0])
+
+    def _value(self, element: Element, field: Field) -> None:
+        """What an element of a field holds."""
+        if not field.repeated:
+            element.set("type", self._simple(field))
+            return
+        within = _add(_add(element, "complexType"), "sequence")
+        name = "entry" if field.kind is Kind.MAP else "item"
+        item = _add(within, "element", name=name, **_MANY)
+        if field.element_message is not None:
+            kind = self._message(field.element_message)
+        else:
+            assert field.element is not None
+            kind = self._simple(field.element)
+        if field.kind is Kind.LIST:
+            item.set("type", kind)
+            return
+        content = "simpleContent" if field.element_message is None else "complexContent"
+        extension = _add(_add(_add(item, "complexType"), content), "extension", base=kind)
+        _add(extension, "attribute", name="key", type="xs:string", use="required")
+
+    def _simple(self, field: Field) -> str:
+        """The name of the type of a field's values."""
+        facets: _Facets
+        if field.kind is Kind.DECIMAL:
+            precision = field.precision or 38
+            name = f"Decimal.{precision}.{field.scale}"
+            facets = (("totalDigits", str(precision)), ("fractionDigits", str(field.scale)))
+            self._simples[name] = "xs:decimal", facets
+            return name
+        if field.kind is Kind.ENUM:
+            facets = tuple(("enumeration", value) for value in field.enum_values or ())
+            for name, known in self._simples.items():
+                if known == ("xs:string", facets):
+                    return name
+            name = f"Enum.{field.path}"
+            self._simples[name] = "xs:string", facets
+            return name
+        return _PLAIN[field.kind]
+
+    def _message(self, message: Descriptor) -> str:
+        """The name of the type of a message in a repeated field; messages may hold themselves."""
+        self._messages.setdefault(message.full_name, message)
+        return _type_name(message)
+
+    def _named_types(self) -> None:
+        done: set[str] = set()
+        while pending := [m for name, m in self._messages.items() if name not in done]:
+            for message in pending:
+                done.add(message.full_name)
+                named = _add(self._root, "complexType", name=_type_name(message))
+                members = _add(named, "all")
+                for fd in message.fields:
+                    element = _add(members, "element", name=fd.name, minOccurs="0")
+                    self._member(element, fd)
+        for name, (base, facets) in self._simples.items():
+            simple = _add(self._root, "simpleType", name=name)
+            restriction = _add(simple, "restriction", base=base)
+            for facet, value in facets:
+                _add(restriction, facet, value=value)
+
+    def _member(self, element: Element, fd: FieldDescriptor) -> None:
+        of = fd.message_type
+        if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+            element.set("type", self._message(of))
+            return
+        every: Any = fd.GetOptions()
+        options = every.Extensions[options_pb2.field]
+        public = FieldClass.PUBLIC
+        self._value(element, leaf(fd, options, fd.name, fd.json_name, public, False, {}))
+
+
+def _add(parent: Element, tag: str, **attributes: str) -> Element:
+    return ElementTree.SubElement(parent, f"xs:{tag}", attributes)
+
+
+def _document(element: Element, text: str) -> None:
+    if text:
+        note = _add(_add(element, "annotation"), "documentation")
+        note.text = " ".join(text.split())
+
+
+def _type_name(message: Descriptor) -> str:
+    return message.full_name.removeprefix(f"{message.file.package}.")

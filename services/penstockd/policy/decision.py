@@ -1,0 +1,67 @@
+"""What several grants together show of a field: decided here, for Views and for explanations."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstockd.catalog import Field
+from penstockd.policy.masks import fits
+from penstockd.policy.model import Decision, Grant, Mask
+
+
+class Combination(enum.Enum):
+    """How the masks of several grants became one."""
+
+    ONLY = "only"  # one grant
+    GENEROUS = "generous"  # all show the same rows: the most generous mask
+    STRICT = "strict"  # they show different rows: the strictest mask
+    UNFIT = "unfit"  # the mask does not fit the kind of the field, so the field is hidden
+    NONE = "none"  # no grant
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDecision:
+    """The mask of a field, what each grant says, and those grants that decided."""
+
+    mask: Mask
+    says: tuple[tuple[Grant, Decision], ...]
+    combination: Combination
+
+    @property
+    def deciding(self) -> tuple[Grant, ...]:
+        """The grants whose mask it is; all of them where the mask does not fit the field."""
+        if self.combination is Combination.UNFIT:
+            return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
+        return tuple(g for g, d in self.says if d.mask is self.mask)
+
+
+def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
+    """The strictest of what each group of grants shows of a field.
+
+    The grants of a group show a field as the most generous of them says where all show the same
+    rows, and as the strictest says where they do not: a column of one grant never appears in a
+    row that only another one shows. Without grants, and under a mask that does not fit its kind,
+    a field is hidden.
+    """
+    found = [_of_group(field, group) for group in groups]
+    decision = max(found, key=lambda d: d.mask.strictness, default=_NOTHING)
+    if fits(field, decision.mask):
+        return decision
+    return FieldDecision(Mask.HIDE, decision.says, Combination.UNFIT)
+
+
+_NOTHING = FieldDecision(Mask.HIDE, (), Combination.NONE)
+
+
+def _of_group(field: Field, grants: Sequence[Grant]) -> FieldDecision:
+    if not grants:
+        return _NOTHING
+    says = tuple((g, g.decide(field)) for g in grants)
+    same_rows = len({g.row_filter for g in grants}) == 1
+    masks = [decision.mask for _, decision in says]
+    mask = (min if same_rows else max)(masks, key=lambda m: m.strictness)
+    if len(grants) == 1:
+        return FieldDecision(mask, says, Combination.ONLY)
+    return FieldDecision(mask, says, Combination.GENEROUS if same_rows else Combination.STRICT)

@@ -1,0 +1,158 @@
+"""Why somebody may do something with a dataset: the View's own decisions, told.
+
+Nothing is decided here. Masks come from ``decision`` by way of the View, rows from its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from penstockd.catalog import Dataset, Field
+from penstockd.errors import PermissionDenied
+from penstockd.policy.decision import Combination, FieldDecision, decide
+from penstockd.policy.model import Action, Decision, Grant, Mask, MaskRule, Principal
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.view import View
+from penstockd.query import parse_rule
+
+
+@dataclass(frozen=True, slots=True)
+class FieldAnswer:
+    """What readers get of a field, why, and whether it may be set."""
+
+    field: Field
+    decision: FieldDecision
+    writable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswer:
+    """A grant that shows rows, and the values of the claims that its filter uses."""
+
+    grant: Grant
+    claims: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a principal may do with a dataset. ``view`` is None if it may not read."""
+
+    dataset: Dataset
+    view: View | None
+    actions: Mapping[Action, tuple[str, ...]]
+    fields: tuple[FieldAnswer, ...]
+    rows: tuple[RowAnswer, ...]
+
+    @property
+    def all_rows(self) -> bool:
+        """Whether some grant shows every row."""
+        return any(not r.grant.row_filter for r in self.rows)
+
+    @property
+    def row_reason(self) -> str:
+        """Which rows are visible, in a sentence."""
+        if not self.rows:
+            return f"no rows: no grant allows to read {self.dataset.name}"
+        everything = [r.grant.role for r in self.rows if not r.grant.row_filter]
+        if everything:
+            return f"all rows: {_roles(everything)} has no row filter"
+        if len(self.rows) == 1:
+            return f"the rows that the filter of role {self.rows[0].grant.role} lets through"
+        return (
+            f"the rows that any filter of {_roles([r.grant.role for r in self.rows])} lets through"
+        )
+
+
+def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> Explanation:
+    """What the principal may do with the dataset, field by field and rule by rule."""
+    views = {action: _view(policy, principal, dataset, action) for action in Action}
+    reading = views[Action.READ]
+    writable = {
+        f
+        for action in (Action.CREATE, Action.UPDATE)
+        if (view := views[action]) is not None
+        for f in view.writable
+    }
+    actions = {
+        action: tuple(g.role for g in view.grants if action in g.actions) if view else ()
+        for action, view in views.items()
+    }
+    readers = [g for g in reading.grants if Action.READ in g.actions] if reading else []
+    return Explanation(
+        dataset,
+        reading,
+        actions,
+        tuple(_field(f, reading, f in writable) for f in dataset.fields),
+        tuple(RowAnswer(g, _claims(g, principal)) for g in readers),
+    )
+
+
+def record_reason(visible: bool, exists: bool, roles: Sequence[str], answer: Explanation) -> str:
+    """Why a record is visible or not, in a sentence."""
+    if not exists:
+        return "there is no such record"
+    if visible:
+        return f"visible: {_roles(roles)} shows it"
+    if answer.view is None:
+        return f"hidden: no grant allows to read {answer.dataset.name}"
+    return "hidden: no row filter lets it through"
+
+
+def _view(
+    policy: PolicySnapshot, principal: Principal, dataset: Dataset, action: Action
+) -> View | None:
+    try:
+        return policy.view(principal, dataset.name, action)
+    except PermissionDenied:
+        return None
+
+
+def _claims(grant: Grant, principal: Principal) -> Mapping[str, tuple[str, ...]]:
+    return {name: tuple(principal.claims.get(name, ())) for name in _names(grant)}
+
+
+def _names(grant: Grant) -> Sequence[str]:
+    return parse_rule(grant.row_filter).claims
+
+
+def _field(field: Field, view: View | None, writable: bool) -> FieldAnswer:
+    decision = view.decision(field) if view is not None else decide(field, [])
+    return FieldAnswer(field, decision, writable, _reason(field, decision))
+
+
+def _reason(field: Field, decision: FieldDecision) -> str:
+    """The decision in a sentence: "role bi shows it partial: field_masks names email"."""
+    shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
+    if decision.combination is Combination.NONE:
+        return "hidden: no grant allows to read the dataset"
+    grant, said = next(
+        (g, d) for g, d in decision.says if g in decision.deciding or len(decision.says) == 1
+    )
+    why = f"role {grant.role} {shown}: {_why(said)}"
+    if decision.combination is Combination.UNFIT:
+        return (
+            f"hidden: role {grant.role} asks for {said.mask.value}, which does not fit "
+            f"{field.kind.name} ({_why(said)})"
+        )
+    if decision.combination is Combination.ONLY:
+        return why
+    roles = _roles([g.role for g, _ in decision.says])
+    if decision.combination is Combination.GENEROUS:
+        return f"{why}; the most generous of {roles}, which show the same rows"
+    return f"{why}; the strictest of {roles}, which show different rows"
+
+
+def _why(said: Decision) -> str:
+    if said.rule is MaskRule.KEY:
+        return "the key is always clear"
+    if said.rule in (MaskRule.FIELD, MaskRule.MESSAGE):
+        return f"field_masks names {said.names}"
+    if said.rule is MaskRule.CLASS:
+        return f"class_masks names {said.names}"
+    return f"nothing names it or its class {said.names}"
+
+
+def _roles(names: Sequence[str]) -> str:
+    return f"role {names[0]}" if len(names) == 1 else f"roles {', '.join(names)}"

@@ -1,0 +1,222 @@
+"""Changes of the policy and their history: one transaction is one revision, kept whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from penstockd.catalog import Catalog
+from penstockd.errors import (
+    LastAdministrator,
+    PolicyChanged,
+    RecordNotFound,
+    RollbackImpossible,
+    ValueInvalid,
+    Violation,
+)
+from penstockd.policy.admin import consumer_of, put_consumer, put_role, remove_roles, role_of
+from penstockd.policy.checks import checked_role, draft_of
+from penstockd.policy.model import Consumer, Permission, Role
+from penstockd.store.database import Connection, Database
+from penstockd.store.tables import Tables
+
+_ADMINISTRATORS = """
+SELECT count(*), count(*) FILTER (WHERE EXISTS (
+    SELECT FROM hub.credential AS d WHERE d.consumer_id = c.consumer_id AND NOT d.revoked
+    AND (d.expire_time IS NULL OR d.expire_time > now())))
+FROM hub.consumer AS c WHERE c.active AND EXISTS (
+    SELECT FROM hub.consumer_role JOIN hub.role AS r USING (role_id)
+    WHERE consumer_id = c.consumer_id AND $1 = ANY (r.permissions))
+"""
+_REVISION = """
+SELECT revision, create_time, coalesce(consumer_id, ''), database_user, comment, request_id
+FROM hub.policy_revision
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who changes the policy, by which call, and why."""
+
+    consumer_id: str
+    request_id: str
+    comment: str = ""
+
+
+@dataclass(slots=True)
+class Change:
+    """A change under way. ``revision`` is the one in force before, and the new one at the end.
+
+    ``told`` is what the audit entry says of it.
+    """
+
+    connection: Connection
+    revision: int
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision as the history lists it. Either a consumer or a user of the database made it."""
+
+    revision: int
+    create_time: datetime
+    consumer_id: str
+    database_user: str
+    comment: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDocument:
+    """All roles and consumers of one revision, by id."""
+
+    roles: Mapping[str, Role]
+    consumers: Mapping[str, Consumer]
+
+
+@asynccontextmanager
+async def change(
+    database: Database, author: Author, *, expected: int = 0, dry_run: bool = False
+) -> AsyncIterator[Change]:
+    """A transaction that changes the policy, alone of its kind; its end is a new revision.
+
+    With ``dry_run`` nothing stays. Raises PolicyChanged if ``expected`` is given and is not the
+    revision in force, and LastAdministrator if there were consumers who may change access, and
+    credentials to do so with, and none were left.
+    """
+    async with database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            revision = await connection.fetchval("SELECT revision FROM hub.policy FOR UPDATE")
+            if expected and expected != revision:
+                raise PolicyChanged(
+                    f"the policy is at revision {revision}, not {expected}",
+                    metadata={"policy_revision": str(revision)},
+                )
+            await connection.execute(
+                "SELECT set_config('penstock.consumer', $1, true),"
+                " set_config('penstock.request', $2, true),"
+                " set_config('penstock.comment', $3, true)",
+                author.consumer_id,
+                author.request_id,
+                author.comment,
+            )
+            before = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
+            under_way = Change(connection, revision)
+            yield under_way
+            after = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
+            assert before is not None and after is not None
+            if any(had and not has for had, has in zip(before, after, strict=True)):
+                raise LastAdministrator(
+                    "nobody would be left who may change access: no active consumer with the "
+                    f"permission {Permission.ACCESS_WRITE.value} and a credential"
+                )
+            under_way.revision = await connection.fetchval("SELECT revision FROM hub.policy")
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+
+
+async def policy_revision(connection: Connection) -> int:
+    """The revision in force.
+
+    Read before what is shown with it: a change in between then makes the revision an old one, by
+    which nothing can be overwritten.
+    """
+    revision: int = await connection.fetchval("SELECT revision FROM hub.policy")
+    return revision
+
+
+async def read_revisions(connection: Connection, before: int, limit: int) -> list[Revision]:
+    """Revisions, newest first, those before ``before`` (0: from the newest), at most ``limit``."""
+    rows = await connection.fetch(
+        _REVISION + "WHERE $1 = 0 OR revision < $1 ORDER BY revision DESC LIMIT $2", before, limit
+    )
+    return [Revision(*row) for row in rows]
+
+
+async def read_revision(connection: Connection, revision: int) -> tuple[Revision, PolicyDocument]:
+    """One revision with its document; 0 is the one in force. Raises RecordNotFound."""
+    if not revision:
+        revision = await connection.fetchval("SELECT revision FROM hub.policy")
+    row = await connection.fetchrow(_REVISION + "WHERE revision = $1", revision)
+    text = await connection.fetchval(
+        "SELECT document FROM hub.policy_revision JOIN hub.policy_document USING (digest)"
+        " WHERE revision = $1",
+        revision,
+    )
+    if row is None:
+        raise RecordNotFound(f"policy revision {revision} does not exist")
+    return Revision(*row), parse_document(orjson.loads(text))
+
+
+async def policy_now(connection: Connection) -> PolicyDocument:
+    """The policy as the connection's transaction sees it."""
+    return parse_document(orjson.loads(await connection.fetchval("SELECT hub.policy_now()")))
+
+
+def parse_document(stored: Mapping[str, Any]) -> PolicyDocument:
+    """The roles and consumers of a document as the history keeps it."""
+    return PolicyDocument(
+        {name: role_of(name, role) for name, role in sorted(stored["roles"].items())},
+        {name: consumer_of(name, c) for name, c in sorted(stored["consumers"].items())},
+    )
+
+
+def rolled_back(now: PolicyDocument, then: PolicyDocument) -> PolicyDocument:
+    """What a rollback makes of the policy: see ``Policy.RollbackPolicy`` in the API.
+
+    Nobody who is inactive becomes active: to deactivate is what one does with a consumer whose
+    secret is lost, and an old policy must not undo it.
+    """
+    consumers = {}
+    for name, consumer in then.consumers.items():
+        current = now.consumers.get(name)
+        active = consumer.active if current is None else current.active
+        title = consumer.title if current is None else current.title
+        consumers[name] = Consumer(name, active, consumer.roles, consumer.claims, title)
+    for name, consumer in now.consumers.items():
+        if name not in then.consumers:
+            consumers[name] = Consumer(
+                name, consumer.active, frozenset(), consumer.claims, consumer.title
+            )
+    return PolicyDocument(then.roles, dict(sorted(consumers.items())))
+
+
+def check_document(
+    document: PolicyDocument, revision: int, catalog: Catalog, tables: Tables
+) -> None:
+    """Raise RollbackImpossible, naming all that the model does not have any more."""
+    violations: list[Violation] = []
+    for role in document.roles.values():
+        try:
+            checked_role(draft_of(role), catalog, tables, place=f"roles[{role.role_id}].")
+        except ValueInvalid as exc:
+            violations += exc.violations
+    if violations:
+        raise RollbackImpossible(
+            f"revision {revision} cannot be applied any more: "
+            f"{violations[0].field}: {violations[0].description}",
+            violations=violations,
+        )
+
+
+async def write_document(
+    connection: Connection, now: PolicyDocument, wanted: PolicyDocument
+) -> None:
+    """Make the stored policy the wanted one; ``wanted`` has all consumers that ``now`` has."""
+    for role in wanted.roles.values():
+        if now.roles.get(role.role_id) != role:
+            await put_role(connection, role)
+    for consumer in wanted.consumers.values():
+        if now.consumers.get(consumer.consumer_id) != consumer:
+            await put_consumer(connection, consumer)
+    await remove_roles(connection, now.roles.keys() - wanted.roles.keys())

@@ -1,0 +1,312 @@
+"""What another policy would have done to calls that were made, and would do to rows now."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from penstockd.catalog import Dataset, Field
+from penstockd.errors import PermissionDenied
+from penstockd.policy.history import PolicyDocument
+from penstockd.policy.model import Action, Consumer, Mask, Principal
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.view import View
+from penstockd.query import (
+    Expression,
+    OrderBy,
+    QueryError,
+    compile,
+    parse,
+    parse_fields,
+    parse_rule,
+)
+from penstockd.query.filter import And, Comparison, Not, Or
+from penstockd.query.resolve import resolve
+
+#: What methods of a dataset's service do, by how their names begin; the others read.
+_ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
+    "Create": (Action.CREATE,),
+    "Update": (Action.UPDATE,),
+    "Delete": (Action.DELETE,),
+    "BatchUpsert": (Action.CREATE, Action.UPDATE),
+    "Import": (Action.CREATE, Action.UPDATE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of one consumer that succeeded and asked for the same, as the audit has them."""
+
+    consumer_id: str
+    dataset: str
+    method: str
+    fields: str
+    filter: str
+    order_by: str
+    update_mask: str
+    allow_missing: bool
+    count: int
+    last: datetime
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What the caller had to be allowed to do."""
+        for start, actions in _ACTIONS.items():
+            if self.method.startswith(start):
+                missing = (Action.CREATE,) if self.allow_missing else ()
+                return tuple(dict.fromkeys((*actions, *missing)))
+        return (Action.READ,)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a consumer has of a dataset; ``rules`` are the row filters by action."""
+
+    view: View | None
+    actions: frozenset[Action]
+    masks: Mapping[str, Mask]
+    writable: frozenset[str]
+    rules: Mapping[Action, frozenset[str]]
+    claims: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class FieldEffect:
+    """A field whose mask or writability would change, and the calls that named it."""
+
+    field: Field
+    before: Mask
+    after: Mask
+    writable_before: bool
+    writable_after: bool
+    count: int = 0
+    last: datetime | None = None
+
+
+@dataclass(slots=True)
+class DatasetEffect:
+    """What would change for one consumer's use of a dataset. Rows are (now, lost, gained)."""
+
+    dataset: str
+    lost_actions: tuple[Action, ...]
+    gained_actions: tuple[Action, ...]
+    fields: dict[str, FieldEffect]
+    rows: tuple[int, int, int] = (0, 0, 0)
+    calls: int = 0
+    denied: int = 0
+    failing: int = 0
+    last_failing: datetime | None = None
+    last: datetime | None = None
+
+
+@dataclass(slots=True)
+class ConsumerEffect:
+    """What would change for one consumer: by dataset that it called, and names of the others."""
+
+    consumer_id: str
+    datasets: dict[str, DatasetEffect] = field(default_factory=dict)
+    uncalled: list[str] = field(default_factory=list)
+
+
+class Rehearsal:
+    """Two policies, and what the step from one to the other does to consumers and their calls."""
+
+    def __init__(self, before: PolicySnapshot, after: PolicySnapshot) -> None:
+        self._before, self._after = before, after
+        self._sights: dict[Any, Sight] = {}
+        self._effects = {e.consumer_id: e for e in self._affected()}
+
+    @property
+    def effects(self) -> list[ConsumerEffect]:
+        """The consumers for whom something changes, in order of id, with the calls given so far.
+
+        Datasets without calls stand in ``uncalled``.
+        """
+        found = []
+        for name in sorted(self._effects):
+            effect = self._effects[name]
+            called = {d: e for d, e in effect.datasets.items() if e.calls}
+            uncalled = sorted(effect.datasets.keys() - called.keys())
+            found.append(ConsumerEffect(name, dict(sorted(called.items())), uncalled))
+        return found
+
+    def datasets(self) -> dict[str, list[str]]:
+        """The datasets for which something changes, by consumer."""
+        return {name: sorted(effect.datasets) for name, effect in self._effects.items()}
+
+    def views(self, consumer_id: str, dataset: str) -> tuple[View | None, View | None]:
+        """What a consumer is shown of a dataset before and after."""
+        return (
+            self._sight(self._before, consumer_id, dataset).view,
+            self._sight(self._after, consumer_id, dataset).view,
+        )
+
+    def add(self, calls: Calls) -> None:
+        """Count calls; they are of a consumer and dataset that ``datasets`` names."""
+        effect = self._effects[calls.consumer_id].datasets[calls.dataset]
+        effect.calls += calls.count
+        effect.last = _later(effect.last, calls.last)
+        old = self._view(self._before, calls)
+        new = self._view(self._after, calls)
+        if old is None:
+            return  # it would be denied as it is
+        for path in _named(calls, old):
+            if path in effect.fields:
+                effect.fields[path].count += calls.count
+                effect.fields[path].last = _later(effect.fields[path].last, calls.last)
+        if new is None:
+            effect.denied += calls.count
+        elif not (_problems(calls, new) - _problems(calls, old)):
+            return
+        else:
+            effect.failing += calls.count
+        effect.last_failing = _later(effect.last_failing, calls.last)
+
+    def _affected(self) -> Iterator[ConsumerEffect]:
+        for name, consumer in sorted(self._before.consumers.items()):
+            if not consumer.active or name not in self._after.consumers:
+                continue
+            effect = ConsumerEffect(name)
+            for dataset in self._before.catalog:
+                before = self._sight(self._before, name, dataset.name)
+                after = self._sight(self._after, name, dataset.name)
+                found = _difference(dataset, before, after)
+                if found is not None:
+                    effect.datasets[dataset.name] = found
+            if effect.datasets:
+                yield effect
+
+    def _sight(self, policy: PolicySnapshot, consumer_id: str, dataset: str) -> Sight:
+        """What a consumer has under one of the policies: the same for all who are equal in it."""
+        consumer = policy.consumers[consumer_id]
+        claims = tuple(sorted(consumer.claims.items()))
+        key = (policy is self._after, dataset, consumer.roles, claims)
+        if key not in self._sights:
+            self._sights[key] = _sight(policy, _principal(consumer), dataset)
+        return self._sights[key]
+
+    def _view(self, policy: PolicySnapshot, calls: Calls) -> View | None:
+        principal = _principal(policy.consumers[calls.consumer_id])
+        try:
+            return policy.view(principal, calls.dataset, *calls.actions)
+        except PermissionDenied:
+            return None
+
+
+def with_document(policy: PolicySnapshot, document: PolicyDocument) -> PolicySnapshot:
+    """The snapshot as it would be with the roles and consumers of a document."""
+    return replace(
+        policy,
+        consumers=document.consumers,
+        grants={name: role.grants for name, role in document.roles.items()},
+        permissions={name: role.permissions for name, role in document.roles.items()},
+        **{name: type(getattr(policy, name))() for name in ("_accesses", "_views", "_reads")},
+    )
+
+
+def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Sight:
+    view = policy.visible(principal, dataset)
+    if view is None:
+        return Sight(None, frozenset(), {}, frozenset(), {}, {})
+    writable = {
+        leaf.path
+        for action in (Action.CREATE, Action.UPDATE)
+        if view.allows(action)
+        for leaf in policy.view(principal, dataset, action).writable
+    }
+    rules = {
+        action: frozenset(g.row_filter for g in view.grants if action in g.actions)
+        for action in view.actions
+    }
+    used = {name for g in view.grants for name in parse_rule(g.row_filter).claims}
+    return Sight(
+        view,
+        view.actions,
+        {f.path: view.mask(f) for f in view.fields()} if view.allows(Action.READ) else {},
+        frozenset(writable),
+        {a: frozenset({""}) if "" in filters else filters for a, filters in rules.items()},
+        {name: tuple(principal.claims.get(name, ())) for name in used},
+    )
+
+
+def _principal(consumer: Consumer) -> Principal:
+    return Principal(consumer.consumer_id, "", consumer.roles, consumer.claims)
+
+
+def _difference(dataset: Dataset, before: Sight, after: Sight) -> DatasetEffect | None:
+    """What differs for a consumer, but for the counts of rows; None if nothing does."""
+    fields = {}
+    for leaf in dataset.fields:
+        old, new = (s.masks.get(leaf.path, Mask.HIDE) for s in (before, after))
+        could, can = leaf.path in before.writable, leaf.path in after.writable
+        if (old, could) != (new, can):
+            fields[leaf.path] = FieldEffect(leaf, old, new, could, can)
+    lost, gained = before.actions - after.actions, after.actions - before.actions
+    same_rows = (before.rules, before.claims) == (after.rules, after.claims)
+    if same_rows and not (fields or lost or gained):
+        return None
+    return DatasetEffect(dataset.name, _ordered(lost), _ordered(gained), fields)
+
+
+def _ordered(actions: frozenset[Action]) -> tuple[Action, ...]:
+    return tuple(a for a in Action if a in actions)
+
+
+def _later(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else max(one, other)
+
+
+def _named(calls: Calls, view: View) -> set[str]:
+    """The paths of the fields that calls named, as their View resolves the names now.
+
+    What it does not know any more is passed over: it would be refused as it is.
+    """
+    found: set[str] = set()
+    for text in (calls.fields, calls.update_mask):
+        if text.strip() not in ("", "*"):
+            with contextlib.suppress(QueryError):
+                found.update(f.path for f in parse_fields(text, view))
+    for name in (part.split()[0] for part in calls.order_by.split(",") if part.strip()):
+        if (leaf := view.field(name)) is not None:
+            found.add(leaf.path)
+    with contextlib.suppress(QueryError):
+        for comparison in _comparisons(parse(calls.filter)):
+            with contextlib.suppress(QueryError):
+                found.update(t.field.path for t in resolve(comparison, view))
+    return found
+
+
+def _problems(calls: Calls, view: View) -> set[str]:
+    """Which parts of the query the hub refuses with this View."""
+    refused: set[str] = set()
+    parts: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("fields", lambda: parse_fields(calls.fields, view)),
+        ("filter", lambda: compile(parse(calls.filter), view)),
+        ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key)),
+        ("update_mask", lambda: parse_fields(calls.update_mask, view)),
+    )
+    for part, read in parts:
+        try:
+            read()
+        except QueryError:
+            refused.add(part)
+    if calls.update_mask.strip() and "update_mask" not in refused:
+        writable = {f.path for f in view.writable}
+        wanted = parse_fields(calls.update_mask, view)
+        if any(not f.output_only and f.path not in writable for f in wanted):
+            refused.add("update_mask")
+    return refused
+
+
+def _comparisons(expression: Expression) -> Iterator[Comparison]:
+    match expression:
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from _comparisons(term)
+        case Not(term):
+            yield from _comparisons(term)
+        case Comparison():
+            yield expression

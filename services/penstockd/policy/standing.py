@@ -1,0 +1,95 @@
+"""Whether what a stream began with still holds: access that is revoked or narrowed ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import literal_column, select
+
+from penstockd.catalog import Field
+from penstockd.errors import AccessChanged, PermissionDenied
+from penstockd.policy.model import Action, Principal
+from penstockd.policy.snapshot import Policy, PolicySnapshot
+from penstockd.policy.view import View
+from penstockd.store.sql import compile_for_copy
+
+#: How often a stream that has nothing to send looks, in seconds.
+INTERVAL = 1.0
+
+
+class Standing:
+    """What a caller was shown of a dataset when its stream began, against what it is now.
+
+    ``check`` costs a comparison of two numbers while the policy stands still. It is to be called
+    before everything that is sent, and every INTERVAL while nothing is.
+    """
+
+    def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
+        self._policy, self._caller, self._view = policy, caller, view
+        self._revision = began.revision
+        self._credentialed = caller.credential_id in began.credentials
+        consumer = began.consumers.get(caller.consumer_id)
+        # What is not the consumer's has come with the token, and stays for as long as the stream.
+        own = {} if consumer is None else consumer.claims
+        self._brought = {n: v for n, v in caller.claims.items() if own.get(n) != v}
+
+    def check(self) -> None:
+        """Raise AccessChanged if the caller would be shown less by now.
+
+        Raises PolicyStale if it has not been known for too long what the policy says. Access that
+        has grown changes nothing for the stream.
+        """
+        now = self._policy.current
+        if now.revision == self._revision:
+            return
+        if (caller := self._renewed(now)) is None:
+            raise AccessChanged("your access was revoked")
+        name = self._view.dataset.name
+        try:
+            view = now.view(caller, name, Action.READ)
+        except PermissionDenied as exc:
+            raise AccessChanged(f"your access to {name} was revoked") from exc
+        if not self._shows_all(view, caller):
+            raise AccessChanged(f"your access to {name} was narrowed")
+        self._revision = now.revision
+
+    def _renewed(self, now: PolicySnapshot) -> Principal | None:
+        """The caller as the policy has it now; None if it is nobody any more."""
+        consumer = now.consumers.get(self._caller.consumer_id)
+        if consumer is None or not consumer.active:
+            return None
+        if self._credentialed:
+            credential = now.credentials.get(self._caller.credential_id)
+            if credential is None or credential.revoked:
+                return None
+            if credential.expire_time is not None and credential.expire_time <= datetime.now(UTC):
+                return None
+        claims = {**consumer.claims, **self._brought}
+        return replace(self._caller, roles=consumer.roles, claims=claims)
+
+    def _shows_all(self, view: View, caller: Principal) -> bool:
+        """Whether a View shows all that the stream's does."""
+        if any(_strictness(view, f) > _strictness(self._view, f) for f in self._view.fields()):
+            return False
+        if view.predicate is None or _rows(view) == _rows(self._view):
+            return True
+        # Rows that any of some rules shows: with the same rules and more, no row is lost.
+        return caller.claims == self._caller.claims and _rules(self._view) <= _rules(view)
+
+
+def _strictness(view: View, field: Field) -> int:
+    return view.mask(field).strictness
+
+
+def _rules(view: View) -> frozenset[str]:
+    return frozenset(g.row_filter for g in view.grants if Action.READ in g.actions)
+
+
+def _rows(view: View) -> tuple[str, Mapping[str, Any]]:
+    """The row rule as it is run, the claims in it included."""
+    if view.predicate is None:
+        return "", {}
+    return compile_for_copy(select(literal_column("1")).where(view.predicate))

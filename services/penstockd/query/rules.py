@@ -1,0 +1,136 @@
+"""Row rules: filters of grants, in which ``claims.org`` stands for what the caller claims to be.
+
+A claim is a value, on the right of ``=``, ``!=`` or ``:`` and in lists of values, never quoted:
+``organization_id = claims.org``, ``customer.source = (claims.source OR "web")``. A claim that has
+several values is equal to a field that holds any of them, and differs from one that holds none.
+
+Who lacks a claim that a rule names sees no row by that rule, wherever in it the claim stands,
+under NOT and != too; so does one whose claim is no value of the field. Callers' own filters know
+no claims: there ``claims.org`` is a text like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from penstockd.query.errors import FilterError, shown
+from penstockd.query.names import Names
+from penstockd.query.resolve import resolve
+from penstockd.query.syntax import (
+    And,
+    Comparison,
+    Expression,
+    Literal,
+    Not,
+    Or,
+    parse,
+    storable,
+)
+
+#: What a claim may be called.
+CLAIM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: More values than this, or a longer one, and a claim counts as missing.
+MAX_VALUES: Final = 100
+MAX_VALUE_LENGTH: Final = 1024
+
+_PREFIX: Final = "claims."
+_COMPARATORS: Final = ("=", "!=", ":")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A row rule, and the names of the claims that it uses, in order of name."""
+
+    expression: Expression
+    claims: tuple[str, ...]
+
+    def bound(self, claims: Mapping[str, Sequence[str]]) -> Expression | None:
+        """The filter that the rule is for a caller with these claims; None: it shows no row."""
+        if not all(_usable(claims.get(name, ())) for name in self.claims):
+            return None
+        return _bound(self.expression, claims) if self.claims else self.expression
+
+    def check(self, names: Names) -> None:
+        """Raise FilterError if the rule does not fit a dataset, whatever the caller's claims."""
+        for comparison in _comparisons(self.expression):
+            resolve(comparison, names)
+
+
+@lru_cache(maxsize=1024)
+def parse_rule(text: str) -> Rule:
+    """The rule of a text; an empty one shows every row.
+
+    Raises FilterError as ``parse`` does, and for a claim under another comparator, or one whose
+    name is none.
+    """
+    expression = _marked(parse(text))
+    found = {claim_of(c.literal) for c in _comparisons(expression) if c.literal.claim}
+    return Rule(expression, tuple(sorted(found)))
+
+
+def claim_of(literal: Literal) -> str:
+    """The name of the claim that a literal stands for."""
+    return literal.text.removeprefix(_PREFIX)
+
+
+def _marked(expression: Expression) -> Expression:
+    """The expression with its claims known as such."""
+    match expression:
+        case And(terms):
+            return And(tuple(map(_marked, terms)))
+        case Or(terms):
+            return Or(tuple(map(_marked, terms)))
+        case Not(term):
+            return Not(_marked(term))
+    literal = expression.literal
+    if literal.quoted or not literal.text.startswith(_PREFIX):
+        return expression
+    if not CLAIM_NAME.fullmatch(claim_of(literal)):
+        raise FilterError(f"'{shown(literal.text)}' is no claim", literal.position)
+    if expression.comparator not in _COMPARATORS:
+        raise FilterError(
+            "a claim may have several values and has no order: compare it with =, != or :",
+            expression.position,
+        )
+    return replace(expression, literal=replace(literal, claim=True))
+
+
+def _comparisons(expression: Expression) -> Iterator[Comparison]:
+    match expression:
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from _comparisons(term)
+        case Not(term):
+            yield from _comparisons(term)
+        case Comparison():
+            yield expression
+
+
+def _usable(values: Sequence[str]) -> bool:
+    """Whether a claim is there, and its values can be compared with anything."""
+    return 0 < len(values) <= MAX_VALUES and all(
+        0 < len(v) <= MAX_VALUE_LENGTH and storable(v) for v in values
+    )
+
+
+def _bound(expression: Expression, claims: Mapping[str, Sequence[str]]) -> Expression:
+    match expression:
+        case And(terms):
+            return And(tuple(_bound(t, claims) for t in terms))
+        case Or(terms):
+            return Or(tuple(_bound(t, claims) for t in terms))
+        case Not(term):
+            return Not(_bound(term, claims))
+    literal = expression.literal
+    if not literal.claim:
+        return expression
+    # Quoted: no value of a claim is a wildcard, a null or another claim.
+    each = tuple(
+        replace(expression, literal=Literal(value, literal.position, quoted=True))
+        for value in claims[claim_of(literal)]
+    )
+    return And(each) if expression.comparator == "!=" else Or(each)

@@ -1,0 +1,121 @@
+"""What is refused before a handler sees it, mostly by the sidecar in its own name.
+
+The sidecar takes its answers from here, and so from the one table of errors: see ``node.envoy``.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+from google.rpc.error_details_pb2 import RequestInfo
+
+from penstockd.errors import Refused, RequestTooLarge
+from penstockd.rpc.problem import problem
+from penstockd.rpc.status import status_of
+
+
+class RateLimited(Refused):
+    """The caller has made more calls than its limit allows."""
+
+    reason = "RATE_LIMITED"
+
+
+class MethodUnknown(Refused):
+    """No method answers to the verb and path."""
+
+    reason = "METHOD_UNKNOWN"
+
+
+class RequestMalformed(Refused):
+    """The request cannot be read."""
+
+    reason = "REQUEST_MALFORMED"
+
+
+class HubUnavailable(Refused):
+    """No worker can take the call."""
+
+    reason = "HUB_UNAVAILABLE"
+
+
+class CallTimeout(Refused):
+    """The call took longer than calls may take."""
+
+    reason = "CALL_TIMEOUT"
+
+
+#: What the sidecar makes of these parts of a text when it answers.
+_REQUEST_ID = "%REQ(X-REQUEST-ID)%"
+_OWN_TEXT = "%LOCAL_REPLY_BODY%"
+#: HTTP status -> the code that the sidecar gives gRPC callers; details must name the same.
+_GRPC_CODES = {429: 8, 503: 14, 504: 14}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer in each of its shapes.
+
+    ``status`` is the HTTP status that it is for or, if ``least``, the least of those;
+    ``plain`` is the JSON of ``google.rpc.Status`` and ``problem`` that of RFC 9457, both with
+    Envoy's operators in them; ``details`` is the value of ``grpc-status-details-bin``,
+    empty where there is none, and ``text`` the message that goes with it.
+    """
+
+    status: int
+    least: bool
+    plain: dict[str, Any]
+    problem: dict[str, Any]
+    details: str
+
+    @property
+    def text(self) -> str:
+        """The message."""
+        return str(self.plain["message"])
+
+
+def replies(url: str) -> list[Reply]:
+    """What the sidecar has to say to callers of a hub at ``url``; the first that fits is meant."""
+    told: list[tuple[int, Refused]] = [
+        (404, MethodUnknown("no such method and path")),
+        (408, CallTimeout("the request took too long to arrive")),
+        (413, RequestTooLarge("the body is larger than one call may carry; use an import")),
+        (429, RateLimited("too many calls in a short time; slow down")),
+        (431, RequestTooLarge("the headers are larger than a call may carry")),
+        (501, RequestMalformed("the request comes in an encoding that is not known")),
+        (503, HubUnavailable("no worker can take the call at present; try again")),
+        (504, CallTimeout("the call took too long")),
+    ]
+    found = [_reply(status, False, error, url) for status, error in told]
+    internal = Refused("internal error; the request id finds its cause in the hub's log")
+    return [
+        *found,
+        _reply(500, True, internal, url),
+        _reply(400, True, RequestMalformed(_OWN_TEXT), url),
+    ]
+
+
+def _reply(status: int, least: bool, error: Refused, url: str) -> Reply:
+    # The link is no format: what it may hold of Envoy's sign is doubled.
+    _, said = status_of(error, _REQUEST_ID, url.replace("%", "%%"))
+    told = problem(said, None if least else status)
+    del told["instance"]  # what is refused before it is read has no id
+    if least:
+        told["status"] = "%RESPONSE_CODE%"
+    return Reply(status, least, json_format.MessageToDict(said), told, _details(status, error, url))
+
+
+def _details(status: int, error: Refused, url: str) -> str:
+    """The details for gRPC, in base64. The request id, which only a format can tell, is left out:
+    it is in x-request-id.
+    """
+    if status not in _GRPC_CODES:
+        return ""
+    _, said = status_of(error, "", url)
+    said.code = _GRPC_CODES[status]
+    kept = [d for d in said.details if not d.Is(RequestInfo.DESCRIPTOR)]
+    del said.details[:]
+    said.details.extend(kept)
+    return base64.b64encode(said.SerializeToString()).decode().rstrip("=")

@@ -1,0 +1,172 @@
+"""Why somebody may do something, what it looks like, and what a change would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from penstock.hub.v1 import access_pb2 as api
+from penstockd.commands.access.explain_access import Answer, RecordAnswer, explain_access
+from penstockd.commands.access.preview_records import preview_records
+from penstockd.commands.access.rehearse_access import rehearse_access
+from penstockd.commands.access.subject import Subject
+from penstockd.commands.list_records import Query
+from penstockd.policy.explain import FieldAnswer, RowAnswer
+from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.hub.access_messages import (
+    claims_of,
+    difference_message,
+    draft_of,
+    put_claims,
+    routes_of,
+    timestamp,
+)
+
+_SERVICE = api.DESCRIPTOR.services_by_name["Access"]
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    yield from routes_of(
+        _SERVICE,
+        {"ExplainAccess": _explain, "PreviewRecords": _preview, "RehearseAccess": _rehearse},
+    )
+
+
+async def _explain(request: Any, exchange: Exchange) -> Any:
+    answer = await explain_access(
+        exchange.hub, exchange.call, request.dataset, _subject(request), request.key
+    )
+    return _answer(answer)
+
+
+async def _preview(request: Any, exchange: Exchange) -> Any:
+    query = Query(request.filter, request.order_by, request.fields, request.limit)
+    preview = await preview_records(
+        exchange.hub, exchange.call, request.dataset, _subject(request), query
+    )
+    reply = api.PreviewRecordsResponse(
+        fields=[f.path for f in preview.fields],
+        more=preview.more,
+        policy_revision=preview.revision,
+    )
+    for record in preview.records:
+        packed = AnyMessage()
+        packed.Pack(record)
+        reply.records.append(packed)
+    return reply
+
+
+async def _rehearse(request: Any, exchange: Exchange) -> Any:
+    role = draft_of(request.role) if request.HasField("role") else None
+    outcome = await rehearse_access(
+        exchange.hub, exchange.call, role, request.revision, request.days
+    )
+    return api.RehearseAccessResponse(
+        policy_revision=outcome.revision,
+        start_time=timestamp(outcome.since),
+        consumers=map(_consumer_effect, outcome.effects),
+        differences=map(difference_message, outcome.differences),
+    )
+
+
+def _subject(request: Any) -> Subject:
+    return Subject(request.consumer_id, list(request.roles), claims_of(request.claims))
+
+
+def _answer(answer: Answer) -> api.ExplainAccessResponse:
+    found = answer.explanation
+    reply = api.ExplainAccessResponse(
+        dataset=found.dataset.name,
+        consumer_id=answer.principal.consumer_id,
+        active=answer.active,
+        roles=sorted(answer.principal.roles),
+        permissions=sorted(answer.permissions),
+        policy_revision=answer.revision,
+        actions=[
+            api.ActionVerdict(action=action, allowed=bool(roles), roles=roles)
+            for action, roles in found.actions.items()
+        ],
+        fields=map(_field, found.fields),
+        rows=api.RowVerdict(
+            all=found.all_rows, rules=map(_row_rule, found.rows), reason=found.row_reason
+        ),
+        record=_record(answer.record) if answer.record is not None else None,
+    )
+    put_claims(reply.claims, answer.principal.claims)
+    return reply
+
+
+def _field(answer: FieldAnswer) -> api.FieldVerdict:
+    return api.FieldVerdict(
+        path=answer.field.path,
+        mask=answer.decision.mask,
+        decided_by=[g.role for g in answer.decision.deciding],
+        reason=answer.reason,
+        grants=[
+            api.GrantVerdict(role=g.role, mask=d.mask, rule=d.rule.name, names=d.names)
+            for g, d in answer.decision.says
+        ],
+        writable=answer.writable,
+    )
+
+
+def _row_rule(answer: RowAnswer) -> api.RowRule:
+    rule = api.RowRule(role=answer.grant.role, row_filter=answer.grant.row_filter)
+    put_claims(rule.claims, answer.claims)
+    # A claim that is missing is told too: it is why the rule holds for no row.
+    for name in answer.claims:
+        rule.claims[name].SetInParent()
+    return rule
+
+
+def _record(answer: RecordAnswer) -> api.RecordVerdict:
+    return api.RecordVerdict(
+        key=answer.key,
+        exists=answer.exists,
+        visible=answer.visible,
+        roles=answer.roles,
+        reason=answer.reason,
+    )
+
+
+def _consumer_effect(effect: ConsumerEffect) -> api.ConsumerEffect:
+    return api.ConsumerEffect(
+        consumer_id=effect.consumer_id,
+        datasets=map(_dataset_effect, effect.datasets.values()),
+        uncalled_datasets=effect.uncalled,
+    )
+
+
+def _dataset_effect(effect: DatasetEffect) -> api.DatasetEffect:
+    visible, lost, gained = effect.rows
+    return api.DatasetEffect(
+        dataset=effect.dataset,
+        lost_actions=effect.lost_actions,
+        gained_actions=effect.gained_actions,
+        fields=map(_field_effect, effect.fields.values()),
+        row_count=visible,
+        lost_row_count=lost,
+        gained_row_count=gained,
+        call_count=effect.calls,
+        denied_call_count=effect.denied,
+        failing_call_count=effect.failing,
+        last_failing_call_time=timestamp(effect.last_failing),
+        last_call_time=timestamp(effect.last),
+    )
+
+
+def _field_effect(effect: FieldEffect) -> api.FieldEffect:
+    return api.FieldEffect(
+        path=effect.field.path,
+        before=effect.before,
+        after=effect.after,
+        call_count=effect.count,
+        last_call_time=timestamp(effect.last),
+        writable_before=effect.writable_before,
+        writable_after=effect.writable_after,
+    )

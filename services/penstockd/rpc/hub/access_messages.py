@@ -1,0 +1,160 @@
+"""Messages of access administration from and to what the commands work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from penstock.hub.v1 import access_pb2
+from penstockd.commands.access.change import Terms
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.policy.admin import StoredConsumer
+from penstockd.policy.checks import GrantDraft, RoleDraft
+from penstockd.policy.difference import Difference
+from penstockd.policy.model import Consumer, Role
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Handler, Method
+
+
+def routes_of(service: Any, handlers: Mapping[str, Handler]) -> Iterator[Route]:
+    """The routes of a service, all of them unary. A method without a handler is a defect."""
+    descriptor: ServiceDescriptor = service
+    for method in descriptor.methods:
+        yield Route(
+            Method(descriptor.full_name, method.name),
+            handlers[method.name],
+            message_factory.GetMessageClass(method.input_type).FromString,
+            message_factory.GetMessageClass(method.output_type).SerializeToString,
+        )
+
+
+def terms_of(request: Any) -> Terms:
+    """The terms of a request that changes the policy."""
+    return Terms(request.comment, request.policy_revision, request.validate_only)
+
+
+def claims_of(claims: Any) -> dict[str, tuple[str, ...]]:
+    """Claims by name, each value once, in order."""
+    return {name: tuple(dict.fromkeys(found.values)) for name, found in claims.items()}
+
+
+def put_claims(claims: Any, found: Mapping[str, tuple[str, ...]]) -> None:
+    """Write claims into a message's map."""
+    for name, values in found.items():
+        claims[name].values.extend(values)
+
+
+def time_of(message: Any, name: str) -> datetime | None:
+    """A time that may not be set. Raises ValueInvalid if it is none that there is."""
+    if not message.HasField(name):
+        return None
+    try:
+        found: datetime = getattr(message, name).ToDatetime(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise ValueInvalid(
+            f"{name} is no time", violations=[Violation(name, "is no time")]
+        ) from exc
+    return found
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A time as a message, None if there is none."""
+    if moment is None:
+        return None
+    found = Timestamp()
+    found.FromDatetime(moment)
+    return found
+
+
+def consumer_of(message: Any) -> Consumer:
+    """A consumer as a request has it; one that does not say is active."""
+    return Consumer(
+        message.consumer_id,
+        message.active if message.HasField("active") else True,
+        frozenset(message.roles),
+        claims_of(message.claims),
+        message.title,
+    )
+
+
+def consumer_message(stored: StoredConsumer, revision: int) -> access_pb2.Consumer:
+    """A consumer as a reply has it."""
+    message = consumer_fields(stored.consumer)
+    message.create_time.FromDatetime(stored.create_time)
+    message.policy_revision = revision
+    return message
+
+
+def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
+    """What the policy says of a consumer."""
+    message = access_pb2.Consumer(
+        consumer_id=consumer.consumer_id,
+        title=consumer.title,
+        active=consumer.active,
+        roles=sorted(consumer.roles),
+    )
+    put_claims(message.claims, consumer.claims)
+    return message
+
+
+def draft_of(message: Any) -> RoleDraft:
+    """A role as a request has it, nothing of it checked."""
+    return RoleDraft(
+        message.role_id,
+        message.description,
+        [
+            GrantDraft(
+                g.dataset,
+                list(g.actions),
+                dict(g.class_masks),
+                dict(g.field_masks),
+                g.row_filter,
+            )
+            for g in message.grants
+        ],
+        list(message.permissions),
+    )
+
+
+def role_message(role: Role, revision: int = 0) -> access_pb2.Role:
+    """A role as a reply has it."""
+    return access_pb2.Role(
+        role_id=role.role_id,
+        description=role.description,
+        grants=[
+            access_pb2.Grant(
+                dataset=g.dataset,
+                actions=sorted(g.actions),
+                class_masks={c.name: m.value for c, m in g.class_masks.items()},
+                field_masks={path: m.value for path, m in g.field_masks.items()},
+                row_filter=g.row_filter,
+            )
+            for g in role.grants
+        ],
+        permissions=sorted(role.permissions),
+        policy_revision=revision,
+    )
+
+
+def difference_message(difference: Difference) -> access_pb2.PolicyDifference:
+    """A difference as a reply has it."""
+    return access_pb2.PolicyDifference(
+        subject=difference.subject,
+        part=difference.part,
+        before=difference.before,
+        after=difference.after,
+        text=difference.text,
+    )
+
+
+def mask_of(request: Any, message: Any, fields: tuple[str, ...]) -> list[str]:
+    """What an update changes: what its mask names, or what is set; ``*`` is all."""
+    paths = list(request.update_mask.paths)
+    if not paths:
+        return [fd.name for fd, _ in message.ListFields() if fd.name in fields]
+    return list(fields) if paths == ["*"] else paths

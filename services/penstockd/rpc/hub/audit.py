@@ -1,0 +1,176 @@
+"""The audit, asked: entries, disclosures, copies and proofs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from penstock.hub.v1 import audit_pb2
+from penstockd.audit.checkpoint import fingerprint, key_text
+from penstockd.audit.disclosure import Disclosure, Question
+from penstockd.audit.search import Found
+from penstockd.audit.shown import Rule
+from penstockd.audit.verify import Finding
+from penstockd.commands.audit.asking import Span
+from penstockd.commands.audit.export_entries import export_entries
+from penstockd.commands.audit.list_disclosures import list_disclosures
+from penstockd.commands.audit.list_entries import list_entries
+from penstockd.commands.audit.verify_entries import newest_checkpoint, verify_entries
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+
+_SERVICE = "penstock.hub.v1.Audit"
+_NDJSON = "application/x-ndjson"
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    pb = audit_pb2
+    for name, handler, request, reply in (
+        ("ListEntries", _list_entries, pb.ListEntriesRequest, pb.ListEntriesResponse),
+        ("ListDisclosures", _list_disclosures, pb.ListDisclosuresRequest,
+         pb.ListDisclosuresResponse),
+        ("VerifyEntries", _verify_entries, pb.VerifyEntriesRequest, pb.VerifyEntriesResponse),
+        ("GetCheckpoint", _get_checkpoint, pb.GetCheckpointRequest, pb.Checkpoint),
+    ):  # fmt: skip
+        yield Route(
+            Method(_SERVICE, name),
+            handler,
+            request.FromString,
+            reply.SerializeToString,
+        )
+    yield Route(
+        Method(_SERVICE, "ExportEntries"),
+        _export_entries,
+        pb.ExportEntriesRequest.FromString,
+        streams_reply=True,
+    )
+
+
+async def _list_entries(request: Any, exchange: Exchange) -> audit_pb2.ListEntriesResponse:
+    found, token = await list_entries(
+        exchange.hub,
+        exchange.call,
+        request.filter,
+        Span(_time(request, "start_time"), _time(request, "end_time")),
+        request.page_size,
+        request.page_token,
+    )
+    return audit_pb2.ListEntriesResponse(entries=map(_entry, found), next_page_token=token)
+
+
+async def _list_disclosures(request: Any, exchange: Exchange) -> audit_pb2.ListDisclosuresResponse:
+    question = Question(
+        request.dataset,
+        request.record_key,
+        request.field,
+        _time(request, "start_time"),
+        _time(request, "end_time"),
+        request.recipient or None,
+    )
+    found, token = await list_disclosures(
+        exchange.hub, exchange.call, question, request.page_size, request.page_token
+    )
+    return audit_pb2.ListDisclosuresResponse(
+        disclosures=map(_disclosure, found), next_page_token=token
+    )
+
+
+async def _export_entries(request: Any, exchange: Exchange) -> None:
+    begun = False
+
+    async def send(data: bytes) -> None:
+        nonlocal begun
+        if not begun:
+            name = attachment("audit.ndjson")
+            await exchange.send_headers({"content-disposition": name})
+        for at in range(0, len(data), FRAME_BYTES):
+            frame = http_body(data[at : at + FRAME_BYTES], "" if begun else _NDJSON)
+            begun = True
+            await exchange.send(frame)
+
+    await export_entries(exchange.hub, exchange.call, request.start_day, request.end_day, send)
+
+
+async def _verify_entries(request: Any, exchange: Exchange) -> audit_pb2.VerifyEntriesResponse:
+    report = await verify_entries(exchange.hub, exchange.call)
+    return audit_pb2.VerifyEntriesResponse(
+        intact=report.intact,
+        findings=map(_finding, report.findings),
+        entry_count=report.entries,
+        unsealed_count=report.unsealed,
+        checkpoint_count=report.checkpoints,
+        filed_count=report.outside,
+    )
+
+
+async def _get_checkpoint(request: Any, exchange: Exchange) -> audit_pb2.Checkpoint:
+    newest = await newest_checkpoint(exchange.hub, exchange.call)
+    return audit_pb2.Checkpoint(
+        number=newest.number,
+        time=newest.time,
+        day=newest.day.isoformat(),
+        sequence=newest.sequence,
+        hash=newest.hash.hex(),
+        public_key=key_text(newest.public_key),
+        fingerprint=fingerprint(newest.public_key),
+        line=newest.line(),
+    )
+
+
+def _entry(found: Found) -> audit_pb2.AuditEntry:
+    values = {n: v for n, v in found.values.items() if v is not None}
+    shown = values.pop("shown", b"").hex()
+    time = values.pop("entry_time")
+    rule = _rule(found.rule) if found.rule is not None else None
+    return audit_pb2.AuditEntry(**values, time=time, shown=shown, rule=rule)
+
+
+def _rule(rule: Rule) -> audit_pb2.Rule:
+    return audit_pb2.Rule(
+        dataset=rule.dataset, fields=rule.fields, roles=rule.roles, row_filters=rule.row_filters
+    )
+
+
+def _disclosure(found: Disclosure) -> audit_pb2.Disclosure:
+    names = (
+        "entry_id", "consumer_id", "credential_id", "method", "surface", "policy_revision",
+        "receipt_id", "request_id", "peer",
+    )  # fmt: skip
+    return audit_pb2.Disclosure(
+        **{name: found.values[name] for name in names},
+        time=found.values["entry_time"],
+        format=found.format,
+        fields=found.fields,
+        roles=found.rule.roles,
+        row_filters=found.rule.row_filters,
+        certainty=found.certainty.value,
+        complete=found.complete,
+    )
+
+
+def _finding(finding: Finding) -> audit_pb2.Finding:
+    return audit_pb2.Finding(
+        fault=finding.fault.value,
+        description=finding.description,
+        day=finding.day.isoformat() if finding.day is not None else "",
+        sequence=finding.sequence,
+        entry_id=finding.entry_id,
+        checkpoint=finding.checkpoint,
+    )
+
+
+def _time(request: Any, name: str) -> dt.datetime | None:
+    """A time of a request; None if it is not set. One that no clock shows is the last there is."""
+    if not request.HasField(name):
+        return None
+    given: Timestamp = getattr(request, name)
+    try:
+        return given.ToDatetime(dt.UTC)
+    except (ValueError, OverflowError):
+        edge = dt.datetime.max if given.seconds > 0 else dt.datetime.min
+        return edge.replace(tzinfo=dt.UTC)

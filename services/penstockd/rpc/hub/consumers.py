@@ -1,0 +1,150 @@
+"""Consumers and their credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from penstock.hub.v1 import access_pb2 as api
+from penstockd.auth.credentials import StoredCredential
+from penstockd.commands.access import consumers, credentials
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.hub.access_messages import (
+    consumer_message,
+    consumer_of,
+    mask_of,
+    routes_of,
+    terms_of,
+    time_of,
+    timestamp,
+)
+
+_SERVICE = api.DESCRIPTOR.services_by_name["Consumers"]
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    yield from routes_of(
+        _SERVICE,
+        {
+            "ListConsumers": _list,
+            "GetConsumer": _get,
+            "CreateConsumer": _create,
+            "UpdateConsumer": _update,
+            "DeleteConsumer": _delete,
+            "ListCredentials": _list_credentials,
+            "IssueCredential": _issue,
+            "RotateCredential": _rotate,
+            "RevokeCredential": _revoke,
+        },
+    )
+
+
+async def _list(request: Any, exchange: Exchange) -> Any:
+    found, token, revision = await consumers.list_consumers(
+        exchange.hub, exchange.call, request.page_size, request.page_token
+    )
+    messages = [consumer_message(c, revision) for c in found]
+    return api.ListConsumersResponse(consumers=messages, next_page_token=token)
+
+
+async def _get(request: Any, exchange: Exchange) -> Any:
+    name = request.consumer_id
+    return consumer_message(*await consumers.get_consumer(exchange.hub, exchange.call, name))
+
+
+async def _create(request: Any, exchange: Exchange) -> Any:
+    created = await consumers.create_consumer(
+        exchange.hub, exchange.call, consumer_of(request.consumer), terms_of(request)
+    )
+    return consumer_message(*created)
+
+
+async def _update(request: Any, exchange: Exchange) -> Any:
+    updated = await consumers.update_consumer(
+        exchange.hub,
+        exchange.call,
+        consumer_of(request.consumer),
+        mask_of(request, request.consumer, consumers.FIELDS),
+        terms_of(request),
+    )
+    return consumer_message(*updated)
+
+
+async def _delete(request: Any, exchange: Exchange) -> Any:
+    await consumers.delete_consumer(
+        exchange.hub, exchange.call, request.consumer_id, terms_of(request)
+    )
+    return Empty()
+
+
+async def _list_credentials(request: Any, exchange: Exchange) -> Any:
+    found, token = await credentials.list_credentials(
+        exchange.hub, exchange.call, request.consumer_id, request.page_size, request.page_token
+    )
+    messages = [_credential(c) for c in found]
+    return api.ListCredentialsResponse(credentials=messages, next_page_token=token)
+
+
+async def _issue(request: Any, exchange: Exchange) -> Any:
+    issued, secret = await credentials.issue_credential(
+        exchange.hub,
+        exchange.call,
+        request.consumer_id,
+        api.Credential.Kind.Name(request.kind).lower() if request.kind in (1, 2) else "",
+        time_of(request, "expire_time"),
+        terms_of(request),
+    )
+    return api.IssuedCredential(credential=_credential(issued), secret=secret)
+
+
+async def _rotate(request: Any, exchange: Exchange) -> Any:
+    issued, secret = await credentials.rotate_credential(
+        exchange.hub,
+        exchange.call,
+        request.consumer_id,
+        request.credential_id,
+        _overlap(request.overlap),
+        time_of(request, "expire_time"),
+        terms_of(request),
+    )
+    return api.IssuedCredential(credential=_credential(issued), secret=secret)
+
+
+async def _revoke(request: Any, exchange: Exchange) -> Any:
+    return _credential(
+        await credentials.revoke_credential(
+            exchange.hub,
+            exchange.call,
+            request.consumer_id,
+            request.credential_id,
+            terms_of(request),
+        )
+    )
+
+
+def _overlap(duration: Any) -> timedelta:
+    try:
+        found: timedelta = duration.ToTimedelta()
+    except (ValueError, OverflowError) as exc:
+        problem = [Violation("overlap", "is no span of time")]
+        raise ValueInvalid("overlap is no span of time", violations=problem) from exc
+    return found
+
+
+def _credential(stored: StoredCredential) -> api.Credential:
+    return api.Credential(
+        credential_id=stored.credential_id,
+        consumer_id=stored.consumer_id,
+        kind=stored.kind.upper(),
+        prefix=stored.prefix,
+        create_time=timestamp(stored.create_time),
+        expire_time=timestamp(stored.expire_time),
+        last_use_time=timestamp(stored.last_use_time),
+        revoked=stored.revoked,
+    )

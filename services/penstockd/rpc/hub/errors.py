@@ -1,0 +1,94 @@
+"""What the reasons of errors mean, from the comments in ``error_reason.proto``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from penstock.hub.v1 import error_reason_pb2, errors_pb2
+from penstockd.errors import RecordNotFound
+from penstockd.resources import descriptors
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.problem import http_status
+from penstockd.rpc.status import RETRY_SECONDS, STATUS
+
+_SERVICE = "penstock.hub.v1.Errors"
+_FILE = "penstock/hub/v1/error_reason.proto"
+_VALUES = (5, 0, 2)
+"""In the source info: first enum, values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The comment of a reason: prose, and the example that is indented in it."""
+
+    text: str
+    example: str
+
+
+def routes() -> Iterator[Route]:
+    """Public, and not audited: they are documentation."""
+    known = {reason: _error(reason, d) for reason, d in described().items()}
+    everything = errors_pb2.ListErrorsResponse(errors=known.values())
+
+    async def list_errors(request: Any, exchange: Exchange) -> Any:
+        return everything
+
+    async def get_error(request: Any, exchange: Exchange) -> Any:
+        if request.error_reason not in known:
+            raise RecordNotFound("there is no such reason; GET /v1/errors lists all")
+        return known[request.error_reason]
+
+    yield Route(
+        Method(_SERVICE, "ListErrors", public=True, audited=False),
+        list_errors,
+        errors_pb2.ListErrorsRequest.FromString,
+        errors_pb2.ListErrorsResponse.SerializeToString,
+    )
+    yield Route(
+        Method(_SERVICE, "GetError", public=True, audited=False),
+        get_error,
+        errors_pb2.GetErrorRequest.FromString,
+        errors_pb2.Error.SerializeToString,
+    )
+
+
+def described() -> dict[str, Description]:
+    """The description of every reason, in the order of their numbers."""
+    files = FileDescriptorSet.FromString(descriptors().read_bytes())
+    file = next(f for f in files.file if f.name == _FILE)
+    values = file.enum_type[0].value
+    comments = {values[i].name: comment for i, comment in _comments(file)}
+    names = error_reason_pb2.ErrorReason.keys()
+    return {n: _read(comments[n]) for n in names if n in STATUS}
+
+
+def _comments(file: FileDescriptorProto) -> Iterator[tuple[int, str]]:
+    for location in file.source_code_info.location:
+        path = tuple(location.path)
+        if len(path) == 4 and path[:3] == _VALUES:
+            yield path[3], location.leading_comments
+
+
+def _read(comment: str) -> Description:
+    lines = [line.removeprefix(" ").rstrip() for line in comment.splitlines()]
+    prose = " ".join(line for line in lines if line and not line.startswith("    "))
+    example = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ")))
+    return Description(prose, example)
+
+
+def _error(reason: str, description: Description) -> errors_pb2.Error:
+    code = STATUS[reason]
+    return errors_pb2.Error(
+        reason=reason,
+        status=code.name,
+        http_status=http_status(code.value[0]),
+        description=description.text,
+        example=description.example,
+        retry_seconds=RETRY_SECONDS.get(reason, 0),
+    )

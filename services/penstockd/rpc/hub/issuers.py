@@ -1,0 +1,154 @@
+"""Issuers outside the hub, and the hub's own signing keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from penstock.hub.v1 import issuers_pb2 as pb
+from penstockd.auth.issuers import ClaimMapping, Issuer
+from penstockd.auth.keys import ALGORITHM, SigningKeys
+from penstockd.commands.issuers import (
+    create_issuer,
+    get_issuer,
+    list_issuers,
+    remove_issuer,
+    update_issuer,
+)
+from penstockd.commands.signing_keys import list_signing_keys, rotate_signing_keys
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Method
+
+_ISSUERS = "penstock.hub.v1.Issuers"
+_KEYS = "penstock.hub.v1.SigningKeys"
+
+
+def routes() -> Iterator[Route]:
+    """The methods of both services."""
+    issuer = pb.Issuer.SerializeToString
+    for service, name, handler, request, serialize in (
+        (_ISSUERS, "ListIssuers", _list, pb.ListIssuersRequest, _bytes),
+        (_ISSUERS, "GetIssuer", _get, pb.GetIssuerRequest, issuer),
+        (_ISSUERS, "CreateIssuer", _create, pb.CreateIssuerRequest, issuer),
+        (_ISSUERS, "UpdateIssuer", _update, pb.UpdateIssuerRequest, issuer),
+        (_ISSUERS, "DeleteIssuer", _delete, pb.DeleteIssuerRequest, _bytes),
+        (_KEYS, "ListSigningKeys", _list_keys, pb.ListSigningKeysRequest, _bytes),
+        (_KEYS, "RotateSigningKeys", _rotate, pb.RotateSigningKeysRequest, _bytes),
+    ):
+        yield Route(Method(service, name), handler, request.FromString, serialize)
+
+
+def _bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString())
+
+
+async def _list(request: Any, exchange: Exchange) -> pb.ListIssuersResponse:
+    found = await list_issuers(exchange.hub, exchange.call)
+    return pb.ListIssuersResponse(issuers=map(_message, found))
+
+
+async def _get(request: Any, exchange: Exchange) -> pb.Issuer:
+    return _message(await get_issuer(exchange.hub, exchange.call, request.issuer_id))
+
+
+async def _create(request: Any, exchange: Exchange) -> pb.Issuer:
+    return _message(await create_issuer(exchange.hub, exchange.call, _issuer(request.issuer)))
+
+
+async def _update(request: Any, exchange: Exchange) -> pb.Issuer:
+    given, mask = request.issuer, request.update_mask
+    paths = list(mask.paths) or [f.name for f, _ in given.ListFields()]
+    known = {f.name for f in pb.Issuer.DESCRIPTOR.fields}
+    for path in paths:
+        if path not in known:
+            violation = Violation("update_mask", f"no field '{path}'")
+            raise ValueInvalid(f"an issuer has no field '{path}'", violations=[violation])
+
+    def change(stored: Issuer) -> Issuer:
+        changed = _message(stored)
+        for path in paths:
+            changed.ClearField(path)
+        FieldMask(paths=paths).MergeMessage(given, changed, replace_repeated_field=True)
+        changed.issuer_id = stored.issuer_id
+        return _issuer(changed)
+
+    return _message(await update_issuer(exchange.hub, exchange.call, given.issuer_id, change))
+
+
+async def _delete(request: Any, exchange: Exchange) -> Empty:
+    await remove_issuer(exchange.hub, exchange.call, request.issuer_id)
+    return Empty()
+
+
+async def _list_keys(request: Any, exchange: Exchange) -> pb.ListSigningKeysResponse:
+    keys = list_signing_keys(exchange.hub, exchange.call)
+    return pb.ListSigningKeysResponse(keys=_keys(keys))
+
+
+async def _rotate(request: Any, exchange: Exchange) -> pb.RotateSigningKeysResponse:
+    keys = await rotate_signing_keys(exchange.hub, exchange.call, now=request.now)
+    return pb.RotateSigningKeysResponse(keys=_keys(keys))
+
+
+def _issuer(message: pb.Issuer) -> Issuer:
+    """The issuer of a message, with defaults where it says nothing."""
+    return Issuer(
+        issuer_id=message.issuer_id,
+        title=message.title,
+        issuer=message.issuer,
+        jwks_uri=message.jwks_uri,
+        audiences=tuple(message.audiences),
+        algorithms=tuple(message.algorithms) or ("RS256", "ES256"),
+        token_types=tuple(message.token_types) or ("at+jwt",),
+        consumer_id=message.consumer_id,
+        consumer_claim=message.consumer_claim,
+        consumers=dict(message.consumers),
+        claims=tuple(ClaimMapping(c.token_claim, c.claim, c.override) for c in message.claims),
+        scope_claim=message.scope_claim,
+        max_age_seconds=message.max_age_seconds or 3600,
+        active=message.active if message.HasField("active") else True,
+    )
+
+
+def _message(issuer: Issuer) -> pb.Issuer:
+    return pb.Issuer(
+        issuer_id=issuer.issuer_id,
+        title=issuer.title,
+        issuer=issuer.issuer,
+        jwks_uri=issuer.jwks_uri,
+        audiences=issuer.audiences,
+        algorithms=issuer.algorithms,
+        token_types=issuer.token_types,
+        consumer_id=issuer.consumer_id,
+        consumer_claim=issuer.consumer_claim,
+        consumers=issuer.consumers,
+        claims=[
+            pb.ClaimMapping(token_claim=c.token_claim, claim=c.claim, override=c.override)
+            for c in issuer.claims
+        ],
+        scope_claim=issuer.scope_claim,
+        max_age_seconds=issuer.max_age_seconds,
+        active=issuer.active,
+    )
+
+
+def _keys(keys: SigningKeys) -> Iterator[pb.SigningKey]:
+    """The keys, the newest first."""
+    now = time.time()
+    signer = keys.signer(now)
+    state = pb.SigningKey.State
+    for key in reversed(keys.all):
+        does = state.PUBLISHED if key.sign_time.timestamp() > now else state.VERIFYING
+        yield pb.SigningKey(
+            key_id=key.key_id,
+            algorithm=ALGORITHM,
+            state=state.SIGNING if key is signer else does,
+            create_time=key.create_time,
+            sign_time=key.sign_time,
+            retire_time=key.retire_time,
+        )

@@ -1,0 +1,83 @@
+"""The policy's history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.hub.v1 import access_pb2 as api
+from penstockd.commands.access import revisions
+from penstockd.policy.history import PolicyDocument, Revision
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.hub.access_messages import (
+    consumer_fields,
+    difference_message,
+    role_message,
+    routes_of,
+    terms_of,
+    timestamp,
+)
+
+_SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    yield from routes_of(
+        _SERVICE,
+        {
+            "ListPolicyRevisions": _list,
+            "GetPolicyRevision": _get,
+            "ComparePolicyRevisions": _compare,
+            "RollbackPolicy": _roll_back,
+        },
+    )
+
+
+async def _list(request: Any, exchange: Exchange) -> Any:
+    found, token = await revisions.list_revisions(
+        exchange.hub, exchange.call, request.page_size, request.page_token
+    )
+    messages = [_revision(r) for r in found]
+    return api.ListPolicyRevisionsResponse(revisions=messages, next_page_token=token)
+
+
+async def _get(request: Any, exchange: Exchange) -> Any:
+    revision, document = await revisions.get_revision(exchange.hub, exchange.call, request.revision)
+    return _revision(revision, document)
+
+
+async def _compare(request: Any, exchange: Exchange) -> Any:
+    found = await revisions.compare_revisions(
+        exchange.hub, exchange.call, request.from_revision, request.to_revision
+    )
+    return api.ComparePolicyRevisionsResponse(differences=map(difference_message, found))
+
+
+async def _roll_back(request: Any, exchange: Exchange) -> Any:
+    made, document, number = await revisions.roll_back(
+        exchange.hub, exchange.call, request.revision, terms_of(request)
+    )
+    message = api.PolicyRevision(revision=number) if made is None else _revision(made)
+    _put_document(message, document)
+    return message
+
+
+def _revision(revision: Revision, document: PolicyDocument | None = None) -> api.PolicyRevision:
+    message = api.PolicyRevision(
+        revision=revision.revision,
+        create_time=timestamp(revision.create_time),
+        consumer_id=revision.consumer_id,
+        database_user=revision.database_user,
+        comment=revision.comment,
+        request_id=revision.request_id,
+    )
+    if document is not None:
+        _put_document(message, document)
+    return message
+
+
+def _put_document(message: api.PolicyRevision, document: PolicyDocument) -> None:
+    message.roles.extend(role_message(r) for r in document.roles.values())
+    message.consumers.extend(consumer_fields(c) for c in document.consumers.values())

@@ -1,0 +1,64 @@
+"""Roles and their grants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from penstock.hub.v1 import access_pb2 as api
+from penstockd.commands.access import roles
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.hub.access_messages import (
+    draft_of,
+    mask_of,
+    role_message,
+    routes_of,
+    terms_of,
+)
+
+_SERVICE = api.DESCRIPTOR.services_by_name["Roles"]
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    yield from routes_of(
+        _SERVICE,
+        {
+            "ListRoles": _list,
+            "GetRole": _get,
+            "CreateRole": _create,
+            "UpdateRole": _update,
+            "DeleteRole": _delete,
+        },
+    )
+
+
+async def _list(request: Any, exchange: Exchange) -> Any:
+    found, token, revision = await roles.list_roles(
+        exchange.hub, exchange.call, request.page_size, request.page_token
+    )
+    messages = [role_message(r, revision) for r in found]
+    return api.ListRolesResponse(roles=messages, next_page_token=token)
+
+
+async def _get(request: Any, exchange: Exchange) -> Any:
+    return role_message(*await roles.get_role(exchange.hub, exchange.call, request.role_id))
+
+
+async def _create(request: Any, exchange: Exchange) -> Any:
+    draft, terms = draft_of(request.role), terms_of(request)
+    return role_message(*await roles.create_role(exchange.hub, exchange.call, draft, terms))
+
+
+async def _update(request: Any, exchange: Exchange) -> Any:
+    mask = mask_of(request, request.role, roles.FIELDS)
+    draft, terms = draft_of(request.role), terms_of(request)
+    return role_message(*await roles.update_role(exchange.hub, exchange.call, draft, mask, terms))
+
+
+async def _delete(request: Any, exchange: Exchange) -> Any:
+    await roles.delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
+    return Empty()

@@ -1,0 +1,102 @@
+"""The status of an error in the shapes of HTTP: its code, and ``application/problem+json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+M = TypeVar("M", bound=Message)
+
+MEDIA_TYPE = "application/problem+json"
+#: Under this name a ready-made problem travels to the sidecar, which puts it in the reply's place.
+HEADER = "x-problem"
+#: It travels as a header: the most bytes it may have.
+MAX_BYTES = 6 * 1024
+
+#: google.rpc.Code -> its name and the HTTP status that the sidecar makes of it.
+_CODES: Mapping[int, tuple[str, int]] = {
+    1: ("CANCELLED", 499),
+    2: ("UNKNOWN", 500),
+    3: ("INVALID_ARGUMENT", 400),
+    4: ("DEADLINE_EXCEEDED", 504),
+    5: ("NOT_FOUND", 404),
+    6: ("ALREADY_EXISTS", 409),
+    7: ("PERMISSION_DENIED", 403),
+    8: ("RESOURCE_EXHAUSTED", 429),
+    9: ("FAILED_PRECONDITION", 400),
+    10: ("ABORTED", 409),
+    11: ("OUT_OF_RANGE", 400),
+    12: ("UNIMPLEMENTED", 501),
+    13: ("INTERNAL", 500),
+    14: ("UNAVAILABLE", 503),
+    15: ("DATA_LOSS", 500),
+    16: ("UNAUTHENTICATED", 401),
+}
+
+
+def http_status(code: int) -> int:
+    """The HTTP status of a ``google.rpc.Code``."""
+    return _CODES[code][1]
+
+
+def wants_problem(accept: str | None) -> bool:
+    """Whether an ``Accept`` header asks for problems. The sidecar looks for the same words."""
+    return accept is not None and MEDIA_TYPE in accept
+
+
+def problem(status: status_pb2.Status, http: int | None = None) -> dict[str, Any]:
+    """The problem of RFC 9457 that tells what the status tells; ``http`` if it is not the usual.
+
+    ``type`` leads to the reason's description; ``violations``, ``metadata``, ``quota`` and
+    ``retryAfter`` (seconds) are there if the error has them.
+    """
+    name, usual = _CODES[status.code]
+    info = _detail(status, error_details_pb2.ErrorInfo())
+    request = _detail(status, error_details_pb2.RequestInfo())
+    bad = _detail(status, error_details_pb2.BadRequest())
+    retry = _detail(status, error_details_pb2.RetryInfo())
+    quota = _detail(status, error_details_pb2.QuotaFailure())
+    links = _detail(status, error_details_pb2.Help()).links
+    told: dict[str, Any] = {
+        "type": links[0].url if links else "about:blank",
+        "title": info.reason.replace("_", " ").capitalize(),
+        "status": http or usual,
+        "detail": status.message,
+        "instance": f"urn:uuid:{request.request_id}",
+        "code": name,
+        "reason": info.reason,
+        "metadata": dict(info.metadata),
+        "violations": [
+            {"field": v.field, "description": v.description} for v in bad.field_violations
+        ],
+        "quota": [{"subject": v.subject, "description": v.description} for v in quota.violations],
+        "retryAfter": retry.retry_delay.seconds,
+        "requestId": request.request_id,
+    }
+    return {key: value for key, value in told.items() if value or key == "detail"}
+
+
+def packed(status: status_pb2.Status) -> str:
+    """The problem as ASCII JSON that fits into a header: with fewer violations if need be."""
+    told = problem(status)
+    while len(text := json.dumps(told, separators=(",", ":"))) > MAX_BYTES:
+        if violations := told.get("violations"):
+            told["violations"] = violations[: len(violations) // 2]
+        elif "metadata" in told:
+            del told["metadata"]
+        else:
+            told["detail"] = told["detail"][: MAX_BYTES // 16]  # 12 bytes for the widest character
+            return json.dumps(told, separators=(",", ":"))
+    return text
+
+
+def _detail(status: status_pb2.Status, into: M) -> M:
+    """The detail of that type, empty if the status has none."""
+    for detail in status.details:
+        if detail.Unpack(into):
+            break
+    return into

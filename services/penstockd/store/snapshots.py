@@ -1,0 +1,252 @@
+"""States of the data that stay readable: for exports on several connections, and to resume them.
+
+A state is held by a transaction on a connection of its own, which exports it by name; any
+connection of any process can join it for as long as the holder lives. A holder that is kept for a
+client to come back is let go after ``seconds``, or earlier when newer ones need its place: it holds
+back the database's clean-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import structlog
+
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
+from penstockd.store.database import Connection, Database, translated
+
+#: How many states a process keeps for clients that may come back; the oldest goes first.
+MAX_KEPT = 6
+#: Connections without a transaction that wait for the next state to hold.
+MAX_IDLE = 2
+#: How often holders show that their process lives, in seconds.
+PULSE = 10.0
+#: How long a holder may be silent before the database ends it, in seconds.
+SILENCE = 60
+#: How long one statement of a holder may take, in seconds.
+PATIENCE = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SnapshotGone(Exception):
+    """Nobody holds the state of that name any more, or it is another one by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The database's session of a holder: when it has ended, so has its process."""
+
+    pid: int
+    start: datetime
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """One state of the data: ``name`` joins it, ``cursor`` is its place in the change log."""
+
+    name: str
+    cursor: Cursor
+    session: Session
+    connection: Connection
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    deadline: float | None = None  # monotonic; None while it is in use
+    lasting: bool = True  # kept ones that are not go first
+
+    async def share(self, connection: Connection) -> None:
+        """Let a transaction that has just begun, and read nothing, see this state."""
+        await connection.execute(f"SET TRANSACTION SNAPSHOT '{_plain(self.name)}'")
+
+    async def fetch(self, sql: str, *arguments: Any) -> Sequence[Any]:
+        """Read something of this state on the holder's own connection."""
+        async with self.lock:
+            return await self.connection.fetch(sql, *arguments)
+
+
+class Snapshots:
+    """The states that one process holds."""
+
+    def __init__(self, database: Database, *, seconds: float) -> None:
+        """``seconds`` is how long a state is kept for a client to come back."""
+        self.seconds = seconds
+        self._database = database
+        self._held: set[Held] = set()
+        self._idle: list[tuple[Connection, Session]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pulse: asyncio.Task[None] | None = None
+
+    async def take(self) -> Held:
+        """Hold the state of now. Raises DatabaseUnavailable."""
+        connection, session = await self._connection()
+        try:
+            with translated():
+                async with asyncio.timeout(PATIENCE):
+                    cursor = await place_snapshot(connection)
+                    return await self._hold(connection, session, cursor)
+        except BaseException:
+            connection.terminate()
+            raise
+
+    async def join(self, name: str, cursor: Cursor) -> Held:
+        """Hold a state that a process of this database holds already.
+
+        Raises SnapshotGone, also if ``name`` stands for a state that is not ``cursor``'s, and
+        DatabaseUnavailable.
+        """
+        connection, session = await self._connection()
+        try:
+            with translated():
+                async with asyncio.timeout(PATIENCE):
+                    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    await _import(connection, name)
+                    if await current_cursor(connection) != cursor:
+                        raise SnapshotGone(name)
+                    return await self._hold(connection, session, cursor)
+        except BaseException:
+            connection.terminate()
+            raise
+
+    def keep(self, held: Held, *, seconds: float | None = None, lasting: bool = True) -> None:
+        """Its user is done, but the client may come back for it."""
+        if held.connection.is_closed():
+            self._held.discard(held)
+            return
+        held.deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
+        held.lasting = lasting
+        kept = sorted(
+            (h for h in self._held if h.deadline is not None),
+            key=lambda h: (h.lasting, h.deadline),
+        )
+        for oldest in kept[: max(0, len(kept) - MAX_KEPT)]:
+            self.release(oldest)
+
+    def release(self, held: Held) -> None:
+        """Nobody needs it any more."""
+        if held in self._held:
+            self._held.discard(held)
+            self._start(self._let_go(held))
+
+    def drop(self, held: Held) -> None:
+        """Nobody needs it any more, and its session is to end with it."""
+        self._held.discard(held)
+        held.connection.terminate()
+
+    def forget(self, name: str) -> None:
+        """Release the state of that name if this process keeps it: it has been joined."""
+        for held in [h for h in self._held if h.name == name and h.deadline is not None]:
+            self.release(held)
+
+    async def close(self) -> None:
+        """Let everything go."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # each takes PATIENCE at most
+        for connection in [*(h.connection for h in self._held), *(c for c, _ in self._idle)]:
+            connection.terminate()
+        self._held.clear()
+        self._idle.clear()
+
+    async def _connection(self) -> tuple[Connection, Session]:
+        while self._idle:
+            connection, session = self._idle.pop()
+            if not connection.is_closed():
+                return connection, session
+        connection = await self._database.connect()
+        try:
+            with translated():
+                start = await connection.fetchval(
+                    "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+                    timeout=PATIENCE,
+                )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection, Session(connection.get_server_pid(), start)
+
+    async def _hold(self, connection: Connection, session: Session, cursor: Cursor) -> Held:
+        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE}s'")
+        name = await connection.fetchval("SELECT pg_export_snapshot()")
+        held = Held(name, cursor, session, connection)
+        self._held.add(held)
+        if self._pulse is None or self._pulse.done():
+            self._pulse = asyncio.create_task(self._keep_alive())
+        return held
+
+    async def _let_go(self, held: Held) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE), held.lock:
+                await held.connection.execute("ROLLBACK")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            _log.info("holder_lost", error=repr(exc))
+            held.connection.terminate()
+            return
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append((held.connection, held.session))
+        else:
+            held.connection.terminate()
+
+    async def _keep_alive(self) -> None:
+        """Until nothing is held: speak on every holder, and let go what nobody will ask for."""
+        while self._held:
+            await asyncio.sleep(PULSE)
+            now = time.monotonic()
+            for held in list(self._held):
+                if held.connection.is_closed():
+                    self._held.discard(held)
+                elif held.deadline is not None and held.deadline <= now:
+                    self.release(held)
+                else:
+                    self._start(self._speak(held))
+            try:
+                await self._release_superseded()
+            except (DatabaseUnavailable, Refused) as exc:
+                _log.warning("snapshots_unchecked", error=str(exc))
+
+    async def _speak(self, held: Held) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE), held.lock:
+                await held.connection.execute("SELECT 1")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            _log.info("holder_lost", error=repr(exc))
+            self._held.discard(held)
+            held.connection.terminate()
+
+    async def _release_superseded(self) -> None:
+        """Exports that another process goes on with have a holder there."""
+        kept = {h.name: h for h in self._held if h.deadline is not None}
+        if not kept:
+            return
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT snapshot FROM hub.receipt WHERE snapshot = ANY ($1::text[])", list(kept)
+            )
+        for name in kept.keys() - {row[0] for row in rows}:
+            self.release(kept[name])
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _import(connection: Connection, name: str) -> None:
+    try:
+        await connection.execute(f"SET TRANSACTION SNAPSHOT '{_plain(name)}'")
+    except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as exc:
+        raise SnapshotGone(name) from exc
+    except asyncpg.ObjectNotInPrerequisiteStateError as exc:  # its transaction has just ended
+        raise SnapshotGone(name) from exc
+
+
+def _plain(name: str) -> str:
+    """The name, being what PostgreSQL calls snapshots; SET takes no parameters."""
+    if not name or not set(name) <= set("0123456789ABCDEF-"):
+        raise SnapshotGone(name)
+    return name

@@ -1,0 +1,239 @@
+"""What the public port bears: headers, streams, connections, slow senders, calls of one caller."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import Counter
+from typing import Any
+
+import grpc
+import pytest
+
+from door import Door, opened, raw, rich_status
+from fake_hub import Keys
+from penstock.api.v1 import customers_service_pb2 as api
+from penstockd.node.envoy import RateLimit
+
+PATH = "/v1/customers/c1"
+GET = f"GET {PATH} HTTP/1.1"
+LIMIT = RateLimit(rate=10, burst=20)
+"""The anonymous get 1 a second, 2 at once; addresses with keys 100, 200 at once."""
+
+
+def reason(body: dict[str, Any]) -> str:
+    return next(str(d["reason"]) for d in body["details"] if "reason" in d)
+
+
+async def test_headers_have_limits() -> None:
+    async with opened() as door:
+        cases: list[tuple[bytes, list[str]]] = [
+            (b"200", [f"x-long: {'a' * 40_000}"]),
+            (b"431", [f"x-long: {'a' * 60_000}"]),
+            (b"200", [f"x-{i}: 1" for i in range(90)]),
+            (b"431", [f"x-{i}: 1" for i in range(110)]),
+            (b"400", ["x_api_key: 1"]),
+        ]
+        for status, headers in cases:
+            reply = await raw(door, GET, *headers)
+            assert reply.startswith(b"HTTP/1.1 " + status), headers[0][:20]
+            if status != b"200":
+                body = json.loads(reply.partition(b"\r\n\r\n")[2])
+                assert reason(body) in ("REQUEST_TOO_LARGE", "REQUEST_MALFORMED")
+        assert door.hub.calls == 2
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+async def test_a_connection_has_a_hundred_streams_and_no_more() -> None:
+    """In frames by hand: clients that keep to the rules never ask for too many."""
+    head = b"\x83\x86\x84" + b"\x41\x03hub"  # POST http / hub, from the static table
+    async with opened() as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        writer.write(b"".join(frame(1, 4, 2 * i + 1, head) for i in range(101)))
+        told: dict[int, int] = {}
+        async with asyncio.timeout(10):
+            while 201 not in told:
+                length, kind, _, stream = struct.unpack(
+                    ">IBBI", b"\0" + await reader.readexactly(9)
+                )
+                payload = await reader.readexactly(length)
+                if kind == 4:
+                    settings = dict(struct.iter_unpack(">HI", payload))
+                    assert not settings or settings[3] == 100
+                if kind == 3:
+                    told[stream] = int.from_bytes(payload, "big")
+        assert told == {201: 7}, "REFUSED_STREAM: safe to send again"
+        writer.close()
+
+
+async def test_who_sends_slowly_is_not_waited_for() -> None:
+    async with opened(header_seconds=1, call_seconds=1) as door:
+        for sent in (f"{GET}\r\nhost: hub\r\n", "POST /v1/customers HTTP/1.1\r\nhost: hub\r\n"):
+            body = "" if sent.startswith("GET") else "content-length: 50\r\n\r\n{"
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
+            writer.write((sent + body).encode())
+            async with asyncio.timeout(8):
+                reply = await reader.read()
+            assert reply.split(b" ")[1] in (b"408", b"504"), reply
+            assert b"CALL_TIMEOUT" in reply
+            writer.close()
+        assert door.hub.calls == 0
+
+
+async def test_connections_have_a_limit() -> None:
+    async with opened(max_connections=8) as door:
+        held = []
+        port = door.envoy.config.port
+
+        async def connect() -> tuple[asyncio.StreamReader, bytes]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            held.append(writer)
+            writer.write(f"{GET}\r\nhost: hub\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                try:
+                    return reader, await reader.read(15)
+                except ConnectionResetError:
+                    return reader, b""
+
+        served = [await connect() for _ in range(8)]
+        assert {line for _, line in served} == {b"HTTP/1.1 200 OK"}
+        _, line = await connect()
+        assert line == b""
+        held[0].close()
+        async with asyncio.timeout(10):
+            while True:  # the place of one that has gone is free
+                _, line = await connect()
+                if line:
+                    break
+        for writer in held:
+            writer.close()
+
+
+async def test_memory_is_watched() -> None:
+    async with opened() as door:
+        stats = await door.envoy.admin("GET", "/stats?filter=overload")
+        for action in (
+            "shrink_heap",
+            "disable_http_keepalive",
+            "stop_accepting_requests",
+            "stop_accepting_connections",
+            "reduce_timeouts",
+            "reset_high_memory_stream",
+        ):
+            assert f"overload.envoy.overload_actions.{action}.active: 0" in stats
+        assert "fixed_heap.pressure" in stats
+
+
+async def calls(door: Door, number: int, **headers: str) -> list[tuple[int, Any, Any]]:
+    return [await door.call("GET", PATH, headers=headers) for _ in range(number)]
+
+
+def statuses(replies: list[tuple[int, Any, Any]]) -> Counter[int]:
+    return Counter(status for status, _, _ in replies)
+
+
+async def test_a_consumer_has_a_limit_of_its_own() -> None:
+    async with opened(rate_limit=LIMIT, public_url="https://hub.example.com") as door:
+        crm, bi = (f"Bearer {door.keys.token(sub=sub)}" for sub in ("crm", "bi"))
+        replies = await calls(door, 40, authorization=crm)
+        counts = statuses(replies)
+        assert 20 <= counts[200] < 40 and counts[429] == 40 - counts[200]
+        assert [status for status, _, _ in replies[:20]] == [200] * 20
+        remaining = [int(headers["x-ratelimit-remaining"]) for _, headers, _ in replies[:10]]
+        assert remaining[0] == 19 and remaining == sorted(remaining, reverse=True)
+        _, headers, body = next(reply for reply in replies if reply[0] == 429)
+        assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == ("20", "0")
+        assert int(headers["retry-after"]) >= 1
+        details = {d["@type"].rpartition(".")[2]: d for d in body["details"]}
+        assert body["code"] == 8 and details["ErrorInfo"]["reason"] == "RATE_LIMITED"
+        assert details["RetryInfo"]["retryDelay"] == "1s"
+        assert details["QuotaFailure"]["violations"]
+        assert details["Help"]["links"][0]["url"].startswith("https://hub.example.com/v1/errors/")
+        # Another consumer is not affected, and a new token is no new consumer.
+        assert statuses(await calls(door, 5, authorization=bi)) == {200: 5}
+        again = f"Bearer {door.keys.token(sub='crm', jti='another')}"
+        assert statuses(await calls(door, 5, authorization=again))[429] >= 3
+        asked = {"authorization": crm, "accept": "application/problem+json"}
+        problems = await calls(door, 5, **asked)
+        _, headers, body = next(reply for reply in problems if reply[0] == 429)
+        assert headers["content-type"] == "application/problem+json"
+        told = json.loads(body)
+        assert (told["status"], told["reason"]) == (429, "RATE_LIMITED")
+
+
+async def test_grpc_is_told_resource_exhausted() -> None:
+    async with opened(rate_limit=LIMIT) as door:
+        stub, token = door.stub(), door.keys.token()
+        request = api.GetCustomerRequest(customer_id="c1")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            for _ in range(40):
+                await stub.GetCustomer(request, metadata=[("authorization", f"Bearer {token}")])
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        status = rich_status(error.value)
+        assert "RATE_LIMITED" in str(status) and "retry" in str(status).lower()
+
+
+async def test_a_key_has_a_limit_of_its_own_and_made_up_keys_share_one() -> None:
+    async with opened(rate_limit=LIMIT) as door:
+        headers = {"x-api-key": "psk_a_x"}
+        assert statuses(await calls(door, 40, **headers))[429] > 10
+        headers["x-api-key"] = "psk_b_x"
+        assert statuses(await calls(door, 5, **headers)) == {200: 5}
+        made_up: Counter[int] = Counter()
+        for number in range(400):
+            (reply,) = await calls(door, 1, **{"x-api-key": f"psk_{number}_x"})
+            made_up[reply[0]] += 1
+            if made_up[429]:
+                break
+        assert made_up[429], "200 at once and 100 a second, whatever their names"
+
+
+@pytest.mark.parametrize("kind", ["none", "bad", "expired", "stranger"])
+async def test_without_a_good_token_an_address_has_little(kind: str) -> None:
+    async with opened(rate_limit=LIMIT) as door:
+        good = await calls(door, 3, authorization=f"Bearer {door.keys.token()}")
+        assert statuses(good) == {200: 3}
+        counts: Counter[int] = Counter()
+        for number in range(8):
+            token = {
+                "none": None,
+                "bad": f"x{number}",
+                "expired": door.keys.token(exp=1, sub=f"c{number}"),
+                "stranger": Keys().token(sub=f"c{number}"),
+            }[kind]
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            counts += statuses(await calls(door, 1, **headers))
+        assert counts[200] <= 4 and counts[429] >= 4, "each is counted by address"
+        status, _, _ = await door.call("POST", "/oauth2/token", data="secret=x")
+        assert status == 429
+        status, _, _ = await door.call("GET", "/healthz")
+        assert status == 200
+        # Who has a good token is not affected by what others at the address do.
+        good = await calls(door, 3, authorization=f"Bearer {door.keys.token()}")
+        assert statuses(good) == {200: 3}
+
+
+async def test_behind_a_proxy_the_address_is_the_callers() -> None:
+    async with opened(rate_limit=LIMIT, trusted_proxies=1) as door:
+
+        def from_(address: str) -> dict[str, str]:
+            return {"x-forwarded-for": address}
+
+        assert statuses(await calls(door, 6, **from_("203.0.113.1")))[429] >= 3
+        assert door.hub.metadata["x-envoy-external-address"] == "203.0.113.1"
+        assert statuses(await calls(door, 2, **from_("203.0.113.2"))) == {200: 2}
+        # What a caller writes before the proxy does is not believed.
+        forged = from_("198.51.100.7, 203.0.113.3")
+        assert statuses(await calls(door, 1, **forged)) == {200: 1}
+        assert door.hub.metadata["x-envoy-external-address"] == "203.0.113.3"
+        # A network of 64 bits is one address.
+        six = [await calls(door, 1, **from_(f"2001:db8::{i:x}")) for i in range(1, 9)]
+        assert sum((statuses(replies) for replies in six), Counter())[429] >= 4
+    async with opened(rate_limit=LIMIT) as door:
+        await calls(door, 1, **from_("203.0.113.1"))
+        assert door.hub.metadata["x-envoy-external-address"] == "127.0.0.1"

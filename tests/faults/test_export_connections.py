@@ -1,0 +1,204 @@
+"""Exports in this process on a store of its own: several connections, clients that stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from harness import folder
+from penstockd import app
+from penstockd.audit.entry import Entry
+from penstockd.audit.receipt import Receipt, State, find_receipt
+from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands import ranges
+from penstockd.commands.context import Call, ExportLimits, Hub
+from penstockd.commands.stream_export import Export, stream_export
+from penstockd.config import Settings
+from penstockd.errors import ClientStalled, ExportNotResumable, ReceiptNotFound, ValueInvalid
+from penstockd.policy.model import Action, Grant, Mask, Principal
+from penstockd.up import prepare_store
+
+CUSTOMERS = 3000
+FORMATS = ("CSV", "NDJSON", "JSON", "XML")
+
+
+@dataclass
+class Taken:
+    """A client: takes all, or stands still after some bytes."""
+
+    still_after: int | None = None
+    data: bytearray = field(default_factory=bytearray)
+    receipt_id: str = ""
+    receipt: Receipt | None = None
+
+    async def begin(self, receipt_id: str, file_name: str) -> None:
+        self.receipt_id = receipt_id
+
+    async def send(self, data: bytes, content_type: str) -> None:
+        if self.still_after is not None and len(self.data) >= self.still_after:
+            await asyncio.Event().wait()
+        self.data += data
+
+    def end(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+
+
+@pytest.fixture
+async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
+    """The organs of a worker, on some customers, for the roles "all" and "some"."""
+    with folder() as data:
+        settings = Settings(data_dir=data, database_url=store_url)
+        await prepare_store(settings, store_url)
+        async with app.open_hub(settings) as hub:
+            async with hub.database.connection() as connection:
+                await connection.execute(
+                    "INSERT INTO data.customers (customer_id, name, email, notes)"
+                    " SELECT md5(n::text), 'Ünï ' || n, n || '@example.com', repeat('x', n % 700)"
+                    " FROM generate_series(1, $1) AS n",
+                    CUSTOMERS,
+                )
+            grants = {
+                "all": (grant("all", Mask.CLEAR, ""),),
+                "some": (grant("some", Mask.HASH, 'name < "Ünï 2"'),),
+            }
+            policy = hub.policy
+            policy._newest = replace(policy.newest, grants=grants)
+            yield hub
+
+
+def grant(role: str, email: Mask, rows: str) -> Grant:
+    masks = dict.fromkeys(FieldClass, Mask.CLEAR)
+    return Grant(role, "customers", frozenset({Action.READ}), masks, {"email": email}, rows)
+
+
+def call(hub: Hub, role: str = "all", consumer: str = "c") -> Call:
+    entry = Entry("r", "/test", consumer_id=consumer)
+    return Call(entry, hub.policy.newest, Principal(consumer, "k", frozenset({role})))
+
+
+async def run(hub: Hub, export: Export, role: str = "all") -> Taken:
+    taken = Taken()
+    await stream_export(hub, call(hub, role), hub.catalog["customers"], export, taken)
+    return taken
+
+
+async def on(hub: Hub, connections: int, export: Export, role: str) -> Taken:
+    return await run(replace(hub, exports=ExportLimits(connections)), export, role)
+
+
+async def test_any_number_of_connections_gives_the_same_file(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGE_KEYS", 170)
+    monkeypatch.setattr(ranges, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(ranges, "QUEUE_BLOCKS", 2)
+    used: list[int] = []
+    read_ranges = ranges.read_ranges
+
+    async def counted(connections: Any, *rest: Any) -> None:
+        used.append(len(connections))
+        await read_ranges(connections, *rest)
+
+    monkeypatch.setattr("penstockd.commands.stream_export.read_ranges", counted)
+    exports = [Export(f, omit_receipt=True) for f in FORMATS]
+    exports += [
+        Export("CSV", filter='name > "Ünï 15"', fields="name,email"),
+        Export("NDJSON", compression="GZIP"),
+        Export("CSV", filter='name = "nobody"'),
+    ]
+    for role in ("all", "some"):
+        for export in exports:
+            whole = await on(hub, 1, export, role)
+            for connections in (2, 3):
+                found = await on(hub, connections, export, role)
+                # In-band receipts, which the two have in common but for their id, are behind it.
+                assert whole.receipt is not None and found.receipt is not None
+                size = whole.receipt.byte_count
+                assert found.data[:size] == whole.data[:size]
+                assert found.receipt.sha256 == whole.receipt.sha256
+                assert found.receipt.row_count == whole.receipt.row_count
+                assert hashlib.sha256(found.data[:size]).digest() == found.receipt.sha256
+    assert set(used) == {2, 3} and len(used) == 2 * 2 * len(exports)
+    # Only the order of the key can be cut into ranges; a limit is not worth it.
+    before = len(used)
+    for export in (Export("CSV", order_by="name"), Export("CSV", limit=900)):
+        whole = await on(hub, 1, export, "all")
+        assert (await on(hub, 3, export, "all")).data == whole.data
+    assert len(used) == before
+
+
+async def test_an_error_of_one_connection_ends_them_all(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGE_KEYS", 100)
+    export = Export("CSV", filter="birth_date < 2000-01-01 OR NOT birth_date < 2000-01-01")
+    await on(hub, 3, export, "all")
+    async with hub.database.connection() as connection:
+        # A value that no format can print, in the last range.
+        await connection.execute(
+            "UPDATE data.customers SET birth_date = '20000-01-01'"
+            " WHERE customer_id = (SELECT max(customer_id) FROM data.customers)"
+        )
+    for connections in (1, 3):
+        with pytest.raises(Exception, match="cannot be printed"):
+            await on(hub, connections, Export("CSV"), "all")
+    assert hub.database.spare_snapshots == 10
+
+
+async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> None:
+    impatient = replace(hub, exports=ExportLimits(stall_seconds=0.2))
+    export = Export("NDJSON", omit_receipt=True)
+    whole = await run(hub, export)
+    client = Taken(still_after=100_000)
+    with pytest.raises(ClientStalled):
+        await stream_export(impatient, call(hub), hub.catalog["customers"], export, client)
+    found = await find_receipt(hub.database, client.receipt_id)
+    assert found is not None and client.receipt is not None
+    assert (found.state, found.reason) == (State.FAILED, "CLIENT_STALLED")
+    assert (found.byte_count, found.sha256) == (len(client.data), None)
+    async with hub.database.connection() as connection:
+        await connection.execute("DELETE FROM data.customers WHERE name < 'Ünï 5'")
+    resumed = replace(export, resume_receipt=client.receipt_id, resume_offset=len(client.data))
+    rest = await run(hub, resumed)
+    assert client.data + rest.data == whole.data
+    assert rest.receipt is not None and whole.receipt is not None
+    assert rest.receipt.sha256 == whole.receipt.sha256
+
+
+async def test_only_the_same_export_goes_on(hub: Hub) -> None:
+    export = Export("CSV", filter='name != "x"')
+    impatient = replace(hub, exports=ExportLimits(stall_seconds=0.1))
+    client, dataset = Taken(still_after=1), hub.catalog["customers"]
+    with pytest.raises(ClientStalled):
+        await stream_export(impatient, call(hub), dataset, export, client)
+    resumed = replace(export, resume_receipt=client.receipt_id, resume_offset=len(client.data))
+    others = [
+        replace(resumed, filter=""),
+        replace(resumed, format="JSON"),
+        replace(resumed, fields="name"),
+        replace(resumed, order_by="name"),
+        replace(resumed, limit=5000),
+        replace(resumed, compression="GZIP"),
+        replace(resumed, spreadsheet_safe=True),
+    ]
+    for other in others:
+        with pytest.raises(ExportNotResumable):
+            await run(hub, other)
+    with pytest.raises(ExportNotResumable):
+        await run(hub, resumed, "some")
+    with pytest.raises(ReceiptNotFound):
+        await stream_export(hub, call(hub, consumer="d"), dataset, resumed, Taken())
+    with pytest.raises(ReceiptNotFound):
+        await run(hub, replace(resumed, resume_receipt="r0"))
+    with pytest.raises(ValueInvalid):
+        await run(hub, replace(resumed, resume_offset=-1))
+    with pytest.raises(ValueInvalid, match="beyond"):
+        await run(hub, replace(resumed, resume_offset=1 << 40))
+    # None of that has done it harm, but the last, which began and failed: it is over now.
+    with pytest.raises(ExportNotResumable):
+        await run(hub, resumed)

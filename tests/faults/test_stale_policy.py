@@ -1,0 +1,61 @@
+"""Without news of its rules of access the hub lets nobody in, though it could answer."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlencode
+
+import grpc
+
+from harness import Reply, RunningHub, eventually, folder
+from penstock.api.v1 import customers_service_pb2 as api
+from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+
+SECONDS = 3
+PATH = "/v1/customers?page_size=1"
+
+
+def answers(hub: RunningHub) -> list[Reply]:
+    """What several calls get: each worker answers some of them."""
+    headers = {"x-api-key": hub.api_key}
+    return [hub.request("GET", PATH, headers=headers) for _ in range(8)]
+
+
+def ask_for_token(hub: RunningHub) -> Reply:
+    form = {"grant_type": "client_credentials"}
+    form |= {k: hub.consumers["crm"][k] for k in ("client_id", "client_secret")}
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    return hub.request("POST", "/oauth2/token", body=urlencode(form).encode(), headers=headers)
+
+
+def test_fail_closed() -> None:
+    with folder() as data:
+        environment = {"PENSTOCK_POLICY_STALE_SECONDS": str(SECONDS)}
+        hub = RunningHub(data / "hub", customers=20, environment=environment)
+        hub.start()
+        try:
+            assert {reply.status for reply in answers(hub)} == {200}
+            metadata = hub.metadata("crm")
+            # Nobody can read which revision is in force; all else of the database works.
+            with hub.holding("BEGIN; LOCK TABLE hub.policy IN ACCESS EXCLUSIVE MODE"):
+                held = time.monotonic()
+                eventually(lambda: {r.status for r in answers(hub)} == {503}, SECONDS + 3)
+                assert time.monotonic() - held > SECONDS - 2, "not before it must be"
+                assert {reply.reason for reply in answers(hub)} == {"POLICY_STALE"}
+                token = ask_for_token(hub)
+                assert (token.status, token.reason) == (503, "POLICY_STALE")
+                assert hub.request("GET", "/.well-known/jwks.json").status == 200
+                with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
+                    request = api.ListCustomersRequest(page_size=1)
+                    call = CustomersStub(channel).ListCustomers.with_call
+                    try:
+                        call(request, metadata=metadata)
+                    except grpc.RpcError as error:
+                        assert error.code() is grpc.StatusCode.UNAVAILABLE
+                    else:
+                        raise AssertionError("a call was let in")
+                outcomes = hub.sql("SELECT DISTINCT outcome FROM hub.audit_entry")
+                assert ("POLICY_STALE",) in outcomes
+            eventually(lambda: {r.status for r in answers(hub)} == {200}, 10)
+        finally:
+            hub.stop()

@@ -1,0 +1,161 @@
+"""S2: nobody can tell two worlds apart that differ only in what is hidden.
+
+PENSTOCK_TWIN_PAIRS sets how many questions both are asked, PENSTOCK_FUZZ_SEED the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.resources import descriptors
+
+from .twins import (
+    BLIND,
+    HIDDEN_CLASSES,
+    SEER,
+    Answer,
+    Asker,
+    Question,
+    World,
+    ask,
+    values_of,
+    worlds,
+)
+
+PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "10000"))
+SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
+THREADS = 4
+
+Pair = tuple[World, World]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(descriptors())
+
+
+@pytest.fixture(scope="module")
+def pair(catalog: Catalog) -> Iterator[Pair]:
+    print(f"seed {SEED}")
+    with worlds(catalog, SEED) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def values(pair: Pair, catalog: Catalog) -> dict[str, dict[str, list[str]]]:
+    return asyncio.run(values_of(pair, catalog))
+
+
+class Interview:
+    """The same questions to both, by one thread on a connection to each."""
+
+    def __init__(self, pair: Pair, asker: Asker) -> None:
+        self._pair, self._asker = pair, asker
+        self._connections = [world.connect() for world in pair]
+        self.statuses: Counter[int] = Counter()
+        self.differences: list[tuple[Question, Answer, Answer]] = []
+        self.failures: list[tuple[Question, Answer]] = []
+        self.asked = 0
+
+    def run(self, consumers: list[str], count: int) -> None:
+        while self.asked < count:
+            self.follow(self._asker.question(self._asker.chance.choice(consumers)))
+        for connection in self._connections:
+            connection.close()
+
+    def follow(self, question: Question) -> None:
+        """Ask, and turn the pages as long as there are any, three at most."""
+        for _ in range(3):
+            a, b = (
+                ask(connection, world, question)
+                for connection, world in zip(self._connections, self._pair, strict=True)
+            )
+            self.asked += 1
+            self.statuses[a.status] += 1
+            if a.status >= 500:
+                self.failures.append((question, a))
+            if a != b:
+                self.differences.append((question, a, b))
+            if not a.page_token or a.page_token != b.page_token:
+                return
+            question = replace(question, query={**question.query, "page_token": a.page_token})
+
+
+def difference(a: Answer, b: Answer) -> str:
+    """Where two answers part."""
+    if (a.status, a.headers) != (b.status, b.headers):
+        return f"{a.status} {a.headers}\n{b.status} {b.headers}"
+    at = next((i for i, (x, y) in enumerate(zip(a.body, b.body, strict=False)) if x != y), -1)
+    start = max(0, at - 100)
+    return f"byte {at}:\n{a.body[start : at + 200]!r}\n{b.body[start : at + 200]!r}"
+
+
+def interview(
+    pair: Pair,
+    catalog: Catalog,
+    values: dict[str, dict[str, list[str]]],
+    consumers: list[str],
+    count: int,
+) -> list[Interview]:
+    threads = [Interview(pair, Asker(catalog, values, f"{SEED}-{i}")) for i in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(t.run, consumers, count // THREADS) for t in threads]:
+            done.result()
+    return threads
+
+
+def test_the_blind_cannot_tell_the_worlds_apart(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
+) -> None:
+    threads = interview(pair, catalog, values, list(BLIND), PAIRS)
+    statuses = sum((t.statuses for t in threads), Counter[int]())
+    print(f"seed {SEED}: {sum(t.asked for t in threads)} pairs, {dict(statuses)}")
+    for thread in threads:
+        for question, a, b in thread.differences:
+            raise AssertionError(f"seed {SEED}: {question}\n{difference(a, b)}")
+        assert not thread.failures, thread.failures[:3]
+    # Enough of every kind of answer that the comparison says something.
+    assert statuses[200] > PAIRS // 4 and statuses[400] > PAIRS // 20 and statuses[404]
+
+
+def test_the_comparison_sees_a_difference(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
+) -> None:
+    """Negative control: by the same questions, who may see everything sees two worlds."""
+    threads = interview(pair, catalog, values, [SEER], 400)
+    assert sum(len(t.differences) for t in threads) > 100
+
+
+@pytest.mark.parametrize("consumer", ["hides", "hashes"])
+def test_a_hidden_field_is_refused_like_an_unknown_one(
+    pair: Pair, catalog: Catalog, consumer: str
+) -> None:
+    world = pair[0]
+    connection = world.connect()
+    compared = 0
+    for dataset in catalog:
+        for hidden in (f for f in dataset.fields if f.field_class in HIDDEN_CLASSES):
+            unknown = "q" * len(hidden.path)
+            for name in ("filter", "order_by", "fields"):
+                answers = []
+                for path in (hidden.path, unknown):
+                    text = f'{path} = "x"' if name == "filter" else path
+                    question = Question(consumer, f"/v1/{dataset.name}", {name: text})
+                    answer = ask(connection, world, question)
+                    body = answer.body.replace(path.encode(), b"*")
+                    answers.append((answer.status, answer.headers, body))
+                assert answers[0] == answers[1], (dataset.name, hidden.path, name)
+                assert answers[0][0] == 400
+                compared += 1
+    connection.close()
+    assert compared > 30

@@ -1,0 +1,377 @@
+"""A2 in PostgreSQL: the sealer misses nothing, and what is done to its tables is found."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness import folder
+from penstockd.audit.chain import COLUMNS, CONTENT, VALUES, content_of
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
+from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.journal import Journal
+from penstockd.audit.proof import verify_database
+from penstockd.audit.sealer import Sealer, read_checkpoints
+from penstockd.audit.shown import digest_of
+from penstockd.audit.verify import Fault, Finding
+from penstockd.errors import Conflict
+from penstockd.store.database import Connection, Database
+
+KEY = CheckpointKey(b"k" * 32)
+ENTRIES = 30
+RULE = '{"dataset":"customers","fields":{},"roles":[],"row_filters":[]}'
+
+
+def entry(number: int, **more: Any) -> Entry:
+    """An entry in which no column is NULL."""
+    values: dict[str, Any] = {
+        "trace_id": "t" * 32, "consumer_id": "crm", "credential_id": "c1", "dataset": "customers",
+        "record_key": f"c{number}", "query": '{"filter": "é"}', "row_count": 1, "byte_count": 9,
+        "receipt_id": "r1", "peer": "127.0.0.1", "surface": "REST", "shown": digest_of(RULE),
+        "low_key": "a", "high_key": "b", "keys": b"P1",
+    }  # fmt: skip
+    return Entry(f"request-{number}", "/Get", 3, **{**values, **more})
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url, size=12)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def database(store_url: str) -> AsyncIterator[Database]:
+    async with opened(store_url) as database:
+        async with database.connection() as connection:
+            await connection.execute("SELECT hub.add_audit_partitions(1)")
+            await connection.execute(
+                "INSERT INTO hub.audit_shown VALUES ($1, $2)", digest_of(RULE), RULE
+            )
+        yield database
+
+
+@pytest.fixture
+def file() -> Any:
+    with folder() as path:
+        yield CheckpointFile(path / "audit" / "checkpoints.jsonl")
+
+
+async def findings(
+    connection: Connection, outside: list[Checkpoint] | None = None, **more: Any
+) -> list[Finding]:
+    return (await verify_database(connection, [KEY.public], outside or [], **more)).findings
+
+
+async def sealed_log(database: Database, file: CheckpointFile) -> Sealer:
+    """ENTRIES entries, with checkpoints after 10, 20 and all of them."""
+    sealer = Sealer(database, KEY, file, interval=3600)
+    for at in range(0, ENTRIES, 10):
+        async with database.connection() as connection:
+            await insert_entries(connection, [entry(i) for i in range(at + 1, at + 11)])
+        assert await sealer.seal(checkpoint=True) == 10
+    return sealer
+
+
+#: SQL that changes each column of the entry with sequence 15, and is not noticed by any constraint.
+CHANGES = {
+    name: f"{name} || 'x'" for name, (number, _) in COLUMNS.items() if number == 25
+} | {
+    "entry_time": "entry_time + interval '1 microsecond'",
+    "txid": "(txid::text::bigint + 1)::text::xid8",
+    "policy_revision": "policy_revision # 1",
+    "row_count": "row_count # 1",
+    "byte_count": "byte_count # 1",
+    "query": "'{\"filter\":\"é\"}'::json",
+    "shown": f"'\\x{digest_of('x').hex()}'::bytea",
+    "keys": "'\\x5032'::bytea",
+}  # fmt: skip
+AT = "entry_id = (SELECT entry_ids[5] FROM hub.audit_seal ORDER BY first_sequence OFFSET 1 LIMIT 1)"
+SEALS = "hub.audit_seal WHERE first_sequence = 11"
+
+#: What is done -> the sequence at which it must be found (0: no place in a chain) and as what.
+TAMPERINGS: dict[str, tuple[str, int, Fault]] = {
+    **{
+        f"change {name}": (f"UPDATE hub.audit_entry SET {name} = {sql} WHERE {AT}", 15,
+                           Fault.CHANGED)
+        for name, sql in CHANGES.items()
+    },
+    **{
+        f"NULL in {name}": (f"UPDATE hub.audit_entry SET {name} = NULL WHERE {AT}", 15,
+                            Fault.CHANGED)
+        for name in ("trace_id", "consumer_id", "record_key", "query", "row_count", "keys")
+    },
+    "change entry_id": (f"UPDATE hub.audit_entry SET entry_id = 9999 WHERE {AT}", 15,
+                        Fault.DELETED),
+    "change day": (f"UPDATE hub.audit_entry SET day = day + 1 WHERE {AT}", 15, Fault.DELETED),
+    "delete": (f"DELETE FROM hub.audit_entry WHERE {AT}", 15, Fault.DELETED),
+    "delete with its seal": (
+        f"DELETE FROM hub.audit_entry WHERE {AT};"
+        "UPDATE hub.audit_seal SET entry_ids = entry_ids[1:4] || entry_ids[6:10],"
+        " hashes = substr(hashes, 1, 4 * 32) || substr(hashes, 5 * 32 + 1)"
+        " WHERE first_sequence = 11", 15, Fault.CHANGED),
+    "delete a group": ("DELETE FROM hub.audit_seal WHERE first_sequence = 11", 11, Fault.DELETED),
+    "insert": (
+        "INSERT INTO hub.audit_entry (entry_id, txid, entry_time, request_id, policy_revision,"
+        " method, outcome)"
+        " VALUES (7777, '3', now() - interval '1 hour', 'forged', 1, '/Get', 'OK')",
+        0, Fault.INSERTED),
+    "insert with a seal": (
+        "INSERT INTO hub.audit_entry (entry_id, txid, request_id, policy_revision, method, outcome)"
+        " VALUES (7777, '3', 'forged', 1, '/Get', 'OK');"
+        "UPDATE hub.audit_seal SET entry_ids = entry_ids[1:4] || 7777::bigint || entry_ids[5:10],"
+        " hashes = substr(hashes, 1, 4 * 32) || sha256('x') || substr(hashes, 4 * 32 + 1)"
+        " WHERE first_sequence = 11", 15, Fault.INSERTED),
+    "reorder": (
+        "UPDATE hub.audit_seal SET entry_ids = entry_ids[1:4] || entry_ids[6] || entry_ids[5]"
+        " || entry_ids[7:10] WHERE first_sequence = 11", 15, Fault.REORDERED),
+    "truncate": (
+        "DELETE FROM hub.audit_entry WHERE entry_id IN (SELECT unnest(entry_ids) FROM"
+        " hub.audit_seal WHERE first_sequence = 21);"
+        "DELETE FROM hub.audit_seal WHERE first_sequence = 21;"
+        "UPDATE hub.audit_chain SET last_sequence = 20", 21, Fault.TRUNCATED),
+    "change a rule": ("UPDATE hub.audit_shown SET content = content || ' '", 0,
+                      Fault.RULE_CHANGED),
+    "lose a rule": ("DELETE FROM hub.audit_shown", 0, Fault.RULE_CHANGED),
+    "change a checkpoint": ("UPDATE hub.audit_checkpoint SET sequence = 9 WHERE number = 1", 0,
+                            Fault.CHECKPOINT),
+    "lose a checkpoint": ("DELETE FROM hub.audit_checkpoint WHERE number = 2", 0,
+                          Fault.TRUNCATED),
+}  # fmt: skip
+
+
+async def test_whatever_is_done_to_the_tables_is_found(
+    database: Database, file: CheckpointFile
+) -> None:
+    await sealed_log(database, file)
+    for name, (sql, sequence, fault) in TAMPERINGS.items():
+        async with database.connection() as connection:
+            transaction = connection.transaction(isolation="repeatable_read")
+            await transaction.start()
+            assert await findings(connection) == [], f"a false alarm before '{name}'"
+            await connection.execute(sql)
+            found = await findings(connection)
+            await transaction.rollback()
+        assert found, f"'{name}' was not found"
+        assert (found[0].fault, found[0].sequence) == (fault, sequence), (name, found[:3])
+    assert {n.removeprefix("change ") for n in TAMPERINGS} >= set(COLUMNS)
+
+
+async def test_a_cut_end_is_found_by_the_file_or_by_the_clock(
+    database: Database, file: CheckpointFile
+) -> None:
+    await sealed_log(database, file)
+    cut = TAMPERINGS["truncate"][0] + ";DELETE FROM hub.audit_checkpoint WHERE sequence > 20;"
+    async with database.connection() as connection:
+        await connection.execute(cut + "UPDATE hub.audit_chain SET checked_sequence = 20")
+        assert await findings(connection) == [], "within the patience nothing can tell"
+        found = await findings(connection, file.read())
+        assert (found[0].fault, found[0].sequence) == (Fault.TRUNCATED, 21)
+        assert found[1].checkpoint == 3
+        found = await findings(connection, patience=0.0)
+        assert [f.fault for f in found] == [Fault.STALE]
+
+
+async def test_a_log_that_is_rebuilt_with_another_key_is_found(
+    database: Database, file: CheckpointFile
+) -> None:
+    """Who may write to the database makes everything anew, and the sealer's own code does it."""
+    await sealed_log(database, file)
+    async with database.connection() as connection:
+        await connection.execute(
+            f"UPDATE hub.audit_entry SET consumer_id = 'nobody' WHERE {AT};"
+            "DELETE FROM hub.audit_seal; DELETE FROM hub.audit_chain;"
+            "DELETE FROM hub.audit_checkpoint; UPDATE hub.audit_head SET snapshot = '1:1:'"
+        )
+        with folder() as path:
+            forger = Sealer(database, CheckpointKey(b"f" * 32), CheckpointFile(path / "c"))
+            assert await forger.seal(checkpoint=True) == ENTRIES
+        found = await findings(connection)
+        assert (found[0].fault, found[0].checkpoint) == (Fault.WRONG_KEY, 1)
+        forged = await read_checkpoints(connection)
+        trusting = await verify_database(connection, [forged[0].public_key])
+        assert trusting.intact, "the control: all but the key is in order"
+        against_file = await verify_database(connection, [forged[0].public_key], file.read())
+        assert not against_file.intact
+
+
+async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
+    database: Database, file: CheckpointFile, store_url: str
+) -> None:
+    """Writers with long transactions and rollbacks, while the sealer runs and others verify."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    sealer = Sealer(database, KEY, file, interval=0.2)
+    written: list[str] = []
+    gate = asyncio.Event()
+
+    async def writer(name: int) -> None:
+        for turn in range(25):
+            names = [f"w{name}-{turn}-{i}" for i in range(chance.randint(1, 4))]
+            keep = chance.random() < 0.9
+            async with database.connection() as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                await insert_entries(connection, [Entry(n, "/m") for n in names])
+                if name == 0 and turn == 0:
+                    await gate.wait()  # all others come and go meanwhile
+                elif chance.random() < 0.3:
+                    await connection.execute("SELECT pg_sleep(0.01)")
+                await (transaction.commit() if keep else transaction.rollback())
+            written.extend(names if keep else ())
+
+    async def seal() -> None:
+        while True:
+            await sealer.seal()
+
+    async def verify() -> None:
+        async with opened(store_url) as own:
+            while True:
+                outside = file.read() if file.path.exists() else []
+                async with own.snapshot() as connection:
+                    assert await findings(connection, outside, patience=None) == []
+
+    sealing, verifying = asyncio.create_task(seal()), asyncio.create_task(verify())
+    slow = asyncio.create_task(writer(0))
+    await asyncio.gather(*(writer(i) for i in range(1, 6)))
+    gate.set()
+    await slow
+    for task in (sealing, verifying):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await sealer.seal(checkpoint=True)
+    async with database.connection() as connection:
+        sealed = await connection.fetch(
+            "SELECT e.request_id FROM (SELECT day, unnest(entry_ids) AS entry_id FROM"
+            " hub.audit_seal) AS s JOIN hub.audit_entry AS e USING (day, entry_id)"
+        )
+        assert sorted(row[0] for row in sealed) == sorted(written)
+        assert await findings(connection, file.read()) == []
+        naive = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT i, max(i) OVER (ORDER BY s.first_sequence, o) AS top FROM"
+            " hub.audit_seal AS s, unnest(s.entry_ids) WITH ORDINALITY AS u (i, o)) AS x"
+            " WHERE i < top"
+        )
+    assert naive, "the control: a sealer that goes by ids alone would have missed some"
+
+
+async def test_a_database_that_was_restored_elsewhere_goes_on(
+    database: Database, file: CheckpointFile
+) -> None:
+    """There transaction ids begin anew, below those that the sealer has seen."""
+    sealer = await sealed_log(database, file)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.audit_head SET snapshot = '900000000:900000000:'")
+        await insert_entries(connection, [entry(100)])
+    assert await sealer.seal(checkpoint=True) == 1
+    async with database.connection() as connection:
+        assert await findings(connection, file.read()) == []
+
+
+async def test_each_day_has_a_chain_that_hangs_from_the_one_before(
+    database: Database, file: CheckpointFile
+) -> None:
+    sealer = await sealed_log(database, file)
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO hub.audit_entry (day, request_id, policy_revision, method, outcome)"
+            " SELECT (now() AT TIME ZONE 'UTC')::date + 1, 'tomorrow', 1, '/m', 'OK'"
+        )
+        await insert_entries(connection, [entry(101)])  # late, for the day before
+        await sealer.seal(checkpoint=True)
+        chains = await connection.fetch(
+            "SELECT anchor, last_sequence FROM hub.audit_chain ORDER BY day"
+        )
+        assert [tuple(c) for c in chains] == [(0, ENTRIES + 1), (4, 1)]
+        assert await findings(connection, file.read()) == []
+        await connection.execute("UPDATE hub.audit_chain SET anchor = 3 WHERE anchor = 4")
+        found = await findings(connection)
+        assert (found[0].fault, found[0].sequence) == (Fault.CHANGED, 1)
+
+
+async def test_the_content_of_an_entry_is_what_python_makes_of_its_values(
+    database: Database,
+) -> None:
+    async with database.connection() as connection:
+        await insert_entries(connection, [entry(1), Entry("bare", "/m")])
+        rows = await connection.fetch(f"SELECT {CONTENT}, {VALUES} FROM hub.audit_entry AS e")
+        for content, *values in rows:
+            assert content_of(dict(zip(COLUMNS, values, strict=True))) == content
+        columns = await connection.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'hub.audit_entry'::regclass"
+            " AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+        )
+    assert [row[0] for row in columns] == list(COLUMNS), "every column is in the chain"
+
+
+async def test_the_file_is_completed_and_never_contradicts(
+    database: Database, file: CheckpointFile
+) -> None:
+    await sealed_log(database, file)
+    lines = file.path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    # The host died between the commit and the file, in the middle of a line.
+    file.path.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    again = Sealer(database, KEY, file, interval=3600)
+    await again.seal()
+    assert [c.number for c in file.read()] == [1, 2, 3]
+    # Moved away by others: what comes next goes to a new file.
+    os.rename(file.path, file.path.with_suffix(".1"))
+    await again.seal(checkpoint=True)
+    assert [c.number for c in file.read()] == [4]
+    # A database that lost its checkpoints does not get on the file.
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM hub.audit_checkpoint WHERE number > 2")
+    await Sealer(database, KEY, file, interval=3600).seal(checkpoint=True)
+    assert [c.number for c in file.read()] == [4]
+
+
+async def test_no_entry_is_written_before_what_it_shows(database: Database) -> None:
+    class Fake:
+        digest, content = digest_of("{}"), "{}"
+
+    journal = Journal(database)
+    shown: Any = Fake()
+    await journal.record(entry(1, shown=journal.introduce(shown)))
+    await journal.close()
+    async with database.connection() as connection:
+        stored = "SELECT content FROM hub.audit_shown WHERE digest = $1"
+        assert await connection.fetchval(stored, shown.digest) == "{}"
+
+
+async def test_an_idle_audit_is_signed_too(database: Database, file: CheckpointFile) -> None:
+    sealer = Sealer(database, KEY, file, interval=0.0)
+    for _ in range(3):
+        await sealer.seal()
+    times = [c.time for c in file.read()]
+    assert len(times) == 3 and times == sorted(times)
+    async with database.connection() as connection:
+        assert await findings(connection) == []
+    assert dt.datetime.now(dt.UTC) - times[-1] < dt.timedelta(seconds=60)
+
+
+async def test_two_sealers_do_not_seal_the_same(database: Database, file: CheckpointFile) -> None:
+    """Should two keepers ever run: one of them is told, and nothing is in the chain twice."""
+    async with database.connection() as connection:
+        await insert_entries(connection, [entry(i) for i in range(50)])
+    with folder() as path:
+        two = Sealer(database, KEY, CheckpointFile(path / "c"), interval=3600)
+        one = Sealer(database, KEY, file, interval=3600)
+        results = await asyncio.gather(one.seal(), two.seal(), return_exceptions=True)
+    sealed = [r for r in results if isinstance(r, int)]
+    assert sum(sealed) == 50
+    assert all(isinstance(r, int | Conflict) for r in results), results
+    async with database.connection() as connection:
+        assert await findings(connection, patience=None) == []

@@ -1,0 +1,148 @@
+"""The set of keys that an export gave out: it forgets none, and takes hardly another for one."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from penstockd import formats
+from penstockd.catalog.model import Dataset, Field
+from penstockd.formats import kernel
+from penstockd.formats.keys import KeySet, contains, count
+
+HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+SEGMENT = 1 << 20
+
+
+def copy(rows: Sequence[Sequence[bytes | None]]) -> bytes:
+    """The stream of COPY BINARY that holds some rows of text."""
+    stream = bytearray(HEAD)
+    for row in rows:
+        stream += struct.pack(">h", len(row))
+        for cell in row:
+            stream += b"\xff" * 4 if cell is None else struct.pack(">i", len(cell)) + cell
+    return bytes(stream + b"\xff\xff")
+
+
+def exported(name: str, dataset: Dataset, keys: Sequence[str], paths: Sequence[str]) -> KeySet:
+    """The keys of an export of some text fields."""
+    fields = [dataset.by_path[p] for p in paths]
+    writer = formats.writer(name, dataset, fields)
+    rows = [[k.encode() if f.key else b"x" for f in writer.selected] for k in keys]
+    body = writer.head() + writer.feed(copy(rows)) + writer.tail()
+    assert body and writer.rows == len(keys)
+    return writer.keys
+
+
+def random_keys(number: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    made: set[str] = set()
+    while len(made) < number:
+        length = draw.choice((1, 3, 7, 8, 9, 15, 16, 17, 40))
+        made.add("".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789é本", k=length)))
+    return sorted(made)
+
+
+@pytest.mark.parametrize("name", list(formats.WRITERS))
+@pytest.mark.parametrize("paths", [("thing_id", "title"), ("title", "thing_id"), ("title",)])
+def test_every_key_that_was_given_out_is_found(
+    things: Dataset, name: str, paths: tuple[str, ...]
+) -> None:
+    keys = random_keys(3000, 7)
+    found = exported(name, things, keys, paths)
+    data = found.encode()
+    assert found.count == count(data) == len(keys)
+    assert all(contains(data, key) for key in keys)
+    assert not contains(data, "another")
+
+
+def test_a_key_that_was_not_given_out_is_hardly_found(things: Dataset) -> None:
+    keys = random_keys(20_000, 11)
+    data = exported("CSV", things, keys, ["thing_id"]).encode()
+    absent = [f"absent-{i}" for i in range(10_000)]
+    # One of a hundred times so many would be found by chance.
+    assert [k for k in absent if contains(data, k)] == []
+    assert len(data) < 2.8 * len(keys)
+
+
+def test_the_set_of_no_keys_is_no_bytes(things: Dataset) -> None:
+    data = exported("CSV", things, [], ["thing_id"]).encode()
+    assert data == b"" and count(data) == 0 and not contains(data, "")
+
+
+@pytest.mark.parametrize("number", [1, 2, 255, 256, 257, 1000])
+def test_sets_of_any_size(things: Dataset, number: int) -> None:
+    keys = [f"c-{i}" for i in range(number)]
+    data = exported("NDJSON", things, keys, ["thing_id"]).encode()
+    assert all(contains(data, key) for key in keys)
+    assert [i for i in range(2000) if contains(data, f"d-{i}")] == []
+
+
+def test_what_was_written_once_is_read_for_ever(things: Dataset) -> None:
+    """Sets are kept, so that neither the hash nor the layout may ever change."""
+    data = exported("CSV", things, ["a", "customer-42", "日本語のキー"], ["thing_id"]).encode()
+    assert data.hex() == GOLDEN
+    assert contains(bytes.fromhex(GOLDEN), "日本語のキー")
+
+
+GOLDEN = "030000000c0000003f000000955f33675ffd9c22"
+
+
+def test_sets_are_joined_end_to_end(things: Dataset) -> None:
+    first = exported("CSV", things, ["a", "b"], ["thing_id"]).encode()
+    second = exported("CSV", things, ["c"], ["thing_id"]).encode()
+    assert all(contains(first + second, key) for key in "abc") and count(first + second) == 3
+    assert not contains(first, "c") and not contains(second, "a")
+
+
+def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.Writer, int]]:
+    """A writer after each piece of an export of so many keys, and the keys so far."""
+    fields: list[Field] = [things.key]
+    writer = formats.writer("CSV", things, fields)
+    writer.feed(HEAD)
+    for start in range(0, rows, 1 << 16):
+        keys = [b"%d" % i for i in range(start, min(start + (1 << 16), rows))]
+        writer.feed(b"".join(b"\0\1" + struct.pack(">i", len(k)) + k for k in keys))
+        yield writer, min(start + (1 << 16), rows)
+    writer.feed(b"\xff\xff")
+    yield writer, rows
+
+
+def test_segments_of_a_large_export(things: Dataset) -> None:
+    rows, drained = SEGMENT + 1000, []
+    for writer, _ in segments(things, rows):
+        drained += writer.keys.drain()
+    assert writer.keys.count == rows and [count(d) for d in drained] == [SEGMENT, 1000]
+    data = b"".join(drained)
+    assert 21 * rows / 8 < len(data) < 22 * rows / 8
+    draw = random.Random(3)
+    sample = [0, SEGMENT - 1, SEGMENT, rows - 1, *(draw.randrange(rows) for _ in range(2000))]
+    assert all(contains(data, str(i)) for i in sample)
+    assert sum(contains(data, f"x{i}") for i in range(10_000)) <= 2
+    assert writer.keys.encode() == b""
+
+
+def test_an_export_that_is_cut_off_tells_its_keys_so_far(things: Dataset) -> None:
+    for writer, taken in segments(things, 1 << 17):
+        data = writer.keys.encode()
+        assert count(data) == taken and contains(data, str(taken - 1))
+        assert not contains(data, str(taken))
+
+
+def test_data_that_is_no_set_is_refused(things: Dataset) -> None:
+    data = exported("CSV", things, random_keys(600, 5), ["thing_id"]).encode()
+    for size in (1, 7, 8, 12, len(data) - 1):
+        with pytest.raises(ValueError, match="cut off"):
+            contains(data[:size], "a")
+    damaged = data[:20] + bytes(len(data) - 20)
+    with pytest.raises(ValueError, match="damaged"):
+        for i in range(100):
+            contains(damaged, str(i))
+
+
+def test_a_kernel_that_only_reads_keeps_no_keys() -> None:
+    """Negative control of the memory that keys take."""
+    assert kernel.Kernel()._in < kernel.Kernel(b"", KeySet())._in - SEGMENT

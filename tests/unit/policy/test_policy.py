@@ -1,0 +1,246 @@
+"""The policy is followed; without news it refuses; Views are found by what decides them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.errors import AccessChanged, DatabaseUnavailable, PermissionDenied, PolicyStale
+from penstockd.policy import snapshot
+from penstockd.policy.model import (
+    Action,
+    Consumer,
+    Credential,
+    Grant,
+    Mask,
+    Permission,
+    Principal,
+)
+from penstockd.policy.snapshot import Policy, PolicySnapshot
+from penstockd.policy.standing import Standing
+from penstockd.policy.view import View
+from penstockd.resources import descriptors
+from penstockd.store.database import Database
+from penstockd.store.sql import compile_statement
+from penstockd.store.tables import Tables
+
+READ, UPDATE = Action.READ, Action.UPDATE
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(descriptors())
+
+
+def grant(
+    role: str,
+    *actions: Action,
+    dataset: str = "customers",
+    rows: str = "",
+    masks: dict[str, Mask] | None = None,
+    mask: Mask = Mask.CLEAR,
+) -> Grant:
+    fields = {f: mask for f in ("name", "source", "status", "email")} | (masks or {})
+    return Grant(role, dataset, frozenset(actions), {}, fields, rows)
+
+
+def made(catalog: Catalog, *grants: Grant, **permissions: set[Permission]) -> PolicySnapshot:
+    by_role: dict[str, tuple[Grant, ...]] = {}
+    for g in grants:
+        by_role[g.role] = (*by_role.get(g.role, ()), g)
+    granted = {role: frozenset(p) for role, p in permissions.items()}
+    return PolicySnapshot(1, {}, {}, by_role, granted, catalog, Tables(catalog), b"x")
+
+
+def who(*roles: str, scopes: set[str] | None = None, **claims: str) -> Principal:
+    given = {name: (value,) for name, value in claims.items()}
+    return Principal(
+        "c", "k", frozenset(roles), given, None if scopes is None else frozenset(scopes)
+    )
+
+
+def where(view: View) -> tuple[str, list[Any]]:
+    statement = compile_statement(view.select([view.dataset.key]))
+    return statement.text.partition("WHERE ")[2], list(statement.arguments())
+
+
+class Followed(Policy):
+    """A policy whose store answers, or does not."""
+
+    def __init__(self, answer: PolicySnapshot) -> None:
+        self.now, self.fails = 1000.0, False
+        self.answer = answer
+        database = Database("postgresql://nowhere/none")
+        super().__init__(
+            database, answer.catalog, answer.tables, b"x", clock=lambda: self.now, stale_after=60
+        )
+
+    async def _connected(self) -> Any:
+        return None
+
+    async def _read(self, connection: Any) -> None:
+        if self.fails:
+            raise OSError("gone")
+        self._newest = self.answer
+
+
+async def test_without_news_for_a_minute_calls_are_refused(catalog: Catalog) -> None:
+    policy = Followed(made(catalog))
+    with pytest.raises(DatabaseUnavailable):
+        policy.newest  # noqa: B018
+    await policy.refresh()
+    policy.fails = True
+    policy.now += 59
+    with pytest.raises(DatabaseUnavailable):
+        await policy.refresh()
+    assert policy.current is policy.answer
+    policy.now += 2
+    with pytest.raises(PolicyStale):
+        policy.current  # noqa: B018
+    assert policy.newest is policy.answer
+    policy.fails = False
+    await policy.refresh()
+    assert policy.current is policy.answer
+
+
+async def test_news_count_from_when_they_were_asked_for(catalog: Catalog) -> None:
+    policy = Followed(made(catalog))
+
+    async def slow(connection: Any) -> None:
+        policy.now += 50
+        policy._newest = policy.answer
+
+    policy._read = slow  # type: ignore[method-assign]
+    await policy.refresh()
+    policy.now += 11
+    with pytest.raises(PolicyStale):
+        policy.current  # noqa: B018
+
+
+async def test_a_stream_of_another_issuers_token_ends_with_the_issuer(catalog: Catalog) -> None:
+    def at(revision: int, *, active: bool) -> PolicySnapshot:
+        issuer = Credential("issuer:idp", "", "issuer", b"", None, not active)
+        consumer = Consumer("c", True, frozenset({"r"}))
+        snapshot = made(catalog, grant("r", READ))
+        return replace(
+            snapshot,
+            revision=revision,
+            consumers={"c": consumer},
+            credentials={"issuer:idp": issuer},
+        )
+
+    policy = Followed(at(1, active=True))
+    await policy.refresh()
+    caller = replace(who("r"), credential_id="issuer:idp")
+    view = policy.current.view(caller, "customers", READ)
+    standing = Standing(policy, policy.current, caller, view)
+    policy.answer = at(2, active=True)
+    await policy.refresh()
+    standing.check()
+    policy.answer = at(3, active=False)
+    await policy.refresh()
+    with pytest.raises(AccessChanged):
+        standing.check()
+
+
+def test_a_view_is_made_of_the_grants_that_allow_the_action(catalog: Catalog) -> None:
+    """Who reads all and updates some updates no more for reading all, nor more of it."""
+    policy = made(
+        catalog,
+        grant("reader", READ),
+        grant("editor", UPDATE, rows="source = web", masks={"email": Mask.HIDE}),
+    )
+    both = who("reader", "editor")
+    reading, updating = policy.view(both, "customers", READ), policy.view(both, "customers", UPDATE)
+    assert where(reading) == ("", [])
+    assert where(updating)[1] == ["web"]
+    assert {f.path for f in reading.writable} - {f.path for f in updating.writable} == {"email"}
+    assert reading.actions == updating.actions == {READ, UPDATE}
+    shown = policy.visible(both, "customers")
+    assert shown is reading or (shown is not None and where(shown) == ("", []))
+    together = policy.view(both, "customers", READ, UPDATE)
+    assert where(together)[1] == ["web"]
+    assert together.field("email") is None
+
+
+def test_views_are_shared_by_who_gets_the_same_and_by_nobody_else(catalog: Catalog) -> None:
+    policy = made(
+        catalog, grant("r", READ, rows="source = claims.org"), grant("o", READ, dataset="orders")
+    )
+
+    def view(dataset: str, **claims: str) -> View:
+        principal = replace(who("r", "o"), claims={k: (v,) for k, v in claims.items()})
+        return policy.view(principal, dataset, READ)
+
+    a, b = view("customers", org="a"), view("customers", org="b")
+    assert a is view("customers", org="a", other="x") is not b
+    assert (where(a)[1], where(b)[1]) == (["a"], ["b"])
+    assert where(a)[0] == where(b)[0], "one prepared statement serves both"
+    assert where(view("customers"))[0] == "false"
+    assert view("orders", org="a") is view("orders", org="b"), "no rule there uses the claim"
+
+
+def test_what_is_kept_is_bounded(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_VIEWS", 10)
+    policy = made(catalog, grant("r", READ, rows="source = claims.org"))
+    first = policy.view(who("r", org="0"), "customers", READ)
+    for n in range(50):
+        policy.view(who("r", scopes={"customers:read", f"x{n}"}, org=str(n)), "customers", READ)
+        assert policy.view(who("r", org="0"), "customers", READ) is first, "it is used"
+    assert len(policy._views) <= 10 and len(policy._accesses) <= 10
+
+
+def test_scopes(catalog: Catalog) -> None:
+    policy = made(
+        catalog,
+        grant("r", READ, UPDATE),
+        grant("r", READ, dataset="orders"),
+        r={Permission.AUDIT_READ},
+    )
+
+    def may(scopes: set[str] | None) -> dict[str, set[Action]]:
+        principal = who("r", scopes=scopes)
+        views = {d.name: policy.visible(principal, d.name) for d in catalog}
+        return {name: set(view.actions) for name, view in views.items() if view is not None}
+
+    everything = {"customers": {READ, UPDATE}, "orders": {READ}}
+    assert may(None) == may({"*:*"}) == everything
+    assert may({"*:read"}) == {"customers": {READ}, "orders": {READ}}
+    assert may({"customers:update"}) == {"customers": {UPDATE}}
+    assert may({"customers:*", "orders:delete"}) == {"customers": {READ, UPDATE}}
+    assert may(set()) == may({"audit.read"}) == may({"nonsense", "x:y:z", ""}) == {}
+    with pytest.raises(PermissionDenied):
+        policy.view(who("r", scopes={"customers:update"}), "customers", READ)
+    for scopes, expected in (
+        (None, True),
+        ({"audit.read"}, True),
+        ({"*:*"}, False),
+        (set(), False),
+    ):
+        assert policy.permits(who("r", scopes=scopes), Permission.AUDIT_READ) is expected
+    assert not policy.permits(who("r"), Permission.ACCESS_READ)
+    assert [
+        s
+        for s in ("audit.read", "access.read", "orders:read", "orders:update", "*:update")
+        if policy.grantable(who("r"), s)
+    ] == ["audit.read", "orders:read", "*:update"]
+
+
+def test_a_look_up_costs_microseconds(catalog: Catalog) -> None:
+    policy = made(catalog, grant("r", READ, rows="source = claims.org"))
+    principal = who("r", scopes={"customers:read"}, org="a")
+    policy.view(principal, "customers", READ)
+    best = min(_timed(policy, replace(principal)) for _ in range(20))
+    assert best < 50e-6
+
+
+def _timed(policy: PolicySnapshot, principal: Principal) -> float:
+    started = time.process_time()
+    for _ in range(1000):
+        policy.view(principal, "customers", READ)
+    return (time.process_time() - started) / 1000
