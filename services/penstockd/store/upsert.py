@@ -1,0 +1,215 @@
+"""How rows that a writer gives become full rows of a dataset, new or changed, or none at all."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import itemgetter
+from typing import Any
+
+from penstockd.catalog import Dataset, Field, Kind
+from penstockd.errors import (
+    EtagMismatch,
+    RecordExists,
+    RecordNotFound,
+    Refused,
+    ValueInvalid,
+    Violation,
+)
+from penstockd.store.rows import Defaults, unchanged
+from penstockd.store.staging import Staged, Stager
+
+_ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP)
+#: What is wrong with a row that its writer would not see any more, or that comes a second time.
+LEAVES = "would leave the rows that you may see"
+TWICE = "occurs twice"
+
+
+class Mode(enum.Enum):
+    """What a write expects to find."""
+
+    CREATE = enum.auto()
+    UPDATE = enum.auto()
+    UPSERT = enum.auto()
+
+
+class DuplicateKey(Exception):
+    """Two rows of one batch or import have the same key; ``row`` is the later one's index."""
+
+    def __init__(self, row: int, key: str) -> None:
+        super().__init__(f"the key '{key}' occurs twice")
+        self.row = row
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many records a write created, changed, and found to be as it wanted them."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    @property
+    def total(self) -> int:
+        """All rows that were given."""
+        return self.created + self.updated + self.unchanged
+
+    def add(self, more: Counts) -> None:
+        """Count what another write did, too."""
+        self.created += more.created
+        self.updated += more.updated
+        self.unchanged += more.unchanged
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Rows that were left out of a write: index, field or "", what is wrong; in no order."""
+
+    found: list[tuple[int, str, str]] = field(default_factory=list)
+    indexes: set[int] = field(default_factory=set)
+
+    def add(self, index: int, path: str, description: str) -> None:
+        """Leave a row out; it may be said several times what is wrong with it."""
+        self.found.append((index, path, description))
+        self.indexes.add(index)
+
+    def take(self, more: Refusals) -> None:
+        """Add what was found elsewhere."""
+        self.found += more.found
+        self.indexes |= more.indexes
+
+
+class Plan:
+    """How rows of some fields become full rows of a dataset."""
+
+    def __init__(
+        self,
+        time: datetime,
+        revision: int,
+        dataset: Dataset,
+        fields: tuple[Field, ...],
+        mode: Mode,
+        etag: str | None,
+        lacking: Sequence[Violation],
+    ) -> None:
+        self.dataset, self.mode, self.etag, self.lacking = dataset, mode, etag, lacking
+        self.revision, self.time = revision, time
+        position = {f.path: i for i, f in enumerate(dataset.fields)}
+        self.targets = [position[f.path] for f in fields]
+        self.fields = fields
+        self.key_at = next(i for i, f in enumerate(fields) if f.key)
+        self.defaults = Defaults.of(dataset)
+        # Most values are the same if they are equal; of others that is a question of their own.
+        self._odd = [(i, f) for i, f in enumerate(dataset.fields) if f.kind in _ODD]
+        odd = {i for i, _ in self._odd}
+        self._plain = itemgetter(*(i for i in range(len(dataset.fields)) if i not in odd))
+        self._update_at = position["update_time"]
+        self._etag_at = position["etag"]
+
+    def check_keys(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Raise DuplicateKey for the first row whose key an earlier row has."""
+        if len({row[self.key_at] for row in rows}) == len(rows):
+            return
+        seen: set[str] = set()
+        for i, row in enumerate(rows):
+            if row[self.key_at] in seen:
+                raise DuplicateKey(i, row[self.key_at])
+            seen.add(row[self.key_at])
+
+    def first_of_each(
+        self, rows: Sequence[Sequence[Any]], refused: Refusals
+    ) -> list[tuple[int, Sequence[Any]]]:
+        """The rows whose key no earlier row has; the others are refused."""
+        seen: set[str] = set()
+        pending = []
+        for i, row in enumerate(rows):
+            if row[self.key_at] in seen:
+                refused.add(i, self.dataset.key.path, TWICE)
+            else:
+                seen.add(row[self.key_at])
+                pending.append((i, row))
+        return pending
+
+    def stage(
+        self,
+        pending: Sequence[tuple[int, Sequence[Any]]],
+        existing: Mapping[str, Any],
+        counts: Counts,
+        refused: Refusals | None = None,
+    ) -> Staged:
+        """The rows to merge, given those that exist; what is as wanted is counted as unchanged."""
+        stager, staged = Stager.of(self.dataset), Staged()
+        new: list[Sequence[Any]] = []
+        changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
+        for index, row in pending:
+            current = existing.get(row[self.key_at])
+            try:
+                if current is None:
+                    self.check_new(row)
+                    new.append(row)
+                elif (pair := self.change(index, row, current)) is not None:
+                    changed.append(pair)
+                else:
+                    counts.unchanged += 1
+            except (Refused, DuplicateKey) as exc:
+                if refused is None:
+                    raise
+                self._note(refused, index, exc)
+        if new:
+            staged.add(stager.new(self.fields, new, self.time, self.revision))
+        if changed:
+            staged.add(stager.changed(changed))
+        return staged
+
+    def _note(self, refused: Refusals, index: int, exc: Refused | DuplicateKey) -> None:
+        if isinstance(exc, DuplicateKey):
+            refused.add(index, self.dataset.key.path, TWICE)
+        elif exc.violations:
+            for violation in exc.violations:
+                refused.add(index, violation.field, violation.description)
+        else:
+            refused.add(index, self.dataset.key.path, "is not among the records that you may see")
+
+    def check_new(self, row: Sequence[Any]) -> None:
+        """Raise RecordNotFound or ValueInvalid if a row of a new record cannot be one."""
+        if self.mode is Mode.UPDATE:
+            raise RecordNotFound(f"{self.dataset.singular} '{row[self.key_at]}' does not exist")
+        if self.lacking:
+            first = self.lacking[0]
+            message = f"a new record: {first.field}: {first.description}"
+            raise ValueInvalid(message, violations=self.lacking)
+
+    def change(
+        self, index: int, row: Sequence[Any], current: Any
+    ) -> tuple[list[Any], list[Any]] | None:
+        """The full row of an existing record and what it becomes; None if nothing changes."""
+        key = row[self.key_at]
+        if self.mode is Mode.CREATE:
+            raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
+        if not current["visible"]:
+            raise RecordNotFound(f"{self.dataset.singular} '{key}' does not exist")
+        check_etag(self.dataset, key, current["etag"], self.etag)
+        if current["etag"] == self.revision:
+            raise DuplicateKey(index, key)
+        old = [current[i] for i in range(len(self.dataset.fields))]
+        full = list(old)
+        for target, value in zip(self.targets, row, strict=True):
+            full[target] = self.defaults.value(target) if value is None else value
+        self.defaults.complete(full)
+        if self._plain(old) == self._plain(full) and all(
+            old[i] is full[i] or unchanged(f, old[i], full[i]) for i, f in self._odd
+        ):
+            return None
+        full[self._update_at], full[self._etag_at] = self.time, self.revision
+        return old, full
+
+
+def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
+    """Raise EtagMismatch if an etag is wanted and the record has another one."""
+    if wanted and wanted != str(current):
+        raise EtagMismatch(
+            f"{dataset.singular} '{key}' changed since it was read: its etag is now '{current}'",
+            violations=[Violation("etag", f"is '{current}' now")],
+        )
