@@ -144,7 +144,7 @@ class FakeHub(
 @contextlib.asynccontextmanager
 async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthServicer]:
     """A worker on ``socket`` for as long as the block runs."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_metadata_size", 64 * 1024)])
     customers_service_pb2_grpc.add_CustomersServicer_to_server(hub, server)
     auth_pb2_grpc.add_AuthServicer_to_server(hub, server)
     healthy = health.aio.HealthServicer()

@@ -383,8 +383,8 @@ def test_last_use_is_noted_without_a_revision(hub: RunningHub, integration: Inte
         listed = done(hub.get(f"/v1/access/consumers/{consumer}/credentials"))["credentials"]
         return {c["kind"]: "lastUseTime" in c for c in listed}
 
-    # The demo was loaded with the secret of the administrator.
-    eventually(lambda: used("admin")["CLIENT_SECRET"])
+    # The demo was loaded with the key of the administrator.
+    eventually(lambda: used("admin")["API_KEY"])
     integration.issue("CLIENT_SECRET")
     assert used(integration.name)["CLIENT_SECRET"] is False
 

@@ -126,11 +126,11 @@ def test_a_page_token_is_good_for_its_query_alone(hub: RunningHub, token: str) -
 def test_an_unknown_format_lists_those_there_are(hub: RunningHub, path: str) -> None:
     reply = hub.get(f"/v1/customers{path}", format="YAML")
     assert (reply.status, reply.reason) == (400, "FORMAT_UNKNOWN")
-    message = "unknown format 'YAML': choose one of JSON, NDJSON, CSV, XML"
+    message = "unknown format 'YAML': choose one of JSON, NDJSON, CSV, XML, PARQUET, ARROW, XLSX"
     assert reply.json()["message"] == message
 
 
-@pytest.mark.parametrize("name", ["YAML", "XML"])
+@pytest.mark.parametrize("name", ["YAML", "XLSX"])
 @pytest.mark.usefixtures("unchanged")
 def test_an_unknown_format_of_an_import(hub: RunningHub, name: str) -> None:
     reply = import_(hub, b"customer_id\nx\n", name)

@@ -109,7 +109,7 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
     beyond = {c.number for c in after_end}
     changes = [c for c in after_start if c.number not in beyond]
     print(f"{done} cuts, {len(changes)} changes between, {len(traffic.acked)} writes")
-    assert len(changes) > ROWS_PER_SECOND
+    assert len(changes) > 100, "the export was read while others wrote"
     began, ended = records(catalog, start.data), records(catalog, end.data)
     assert replayed(catalog, began, changes) == ended
     # Negative control: none may be missing that is the last of its key.
