@@ -17,7 +17,7 @@ QUEUE_PIECES = 4
 #: Bytes of the database's stream that are encoded first, so that something goes out soon.
 FIRST_BYTES = 16 * 1024
 #: Bytes of it that are encoded at once after that.
-ENCODE_BYTES = 128 * 1024
+ENCODE_BYTES = 256 * 1024
 
 #: Takes the next bytes of the database's stream.
 Take = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -94,21 +94,25 @@ async def pump(
     async def produce() -> None:
         gathered, enough, encode = bytearray(), FIRST_BYTES, encoder.start
 
-        async def give(work: Callable[[bytes], bytes], size: int) -> None:
-            chunk = bytes(memoryview(gathered)[:size])
-            del gathered[:size]
+        async def give(work: Callable[[bytes], bytes], start: int, end: int) -> None:
+            with memoryview(gathered) as view:
+                chunk = bytes(view[start:end])
             if data := await asyncio.to_thread(work, chunk):
                 await encoded.put(Piece(data, encoder.rows))
 
         async def take(chunk: bytes) -> None:
             nonlocal enough, encode
             gathered.extend(chunk)
-            while len(gathered) >= enough:
-                await give(encode, enough)
+            given = 0
+            while len(gathered) - given >= enough:
+                await give(encode, given, given + enough)
+                given += enough
                 enough, encode = ENCODE_BYTES, encoder.feed
+            if given:
+                del gathered[:given]
 
         await read(take)
-        await give(encode, len(gathered))
+        await give(encode, 0, len(gathered))
         while (data := await asyncio.to_thread(encoder.end)) is not None:
             if data:
                 await encoded.put(Piece(data, encoder.rows))
