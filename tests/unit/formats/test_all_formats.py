@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from penstockd import formats
-from penstockd.catalog.model import Dataset, Field
+from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import FormatUnknown, RequestTooLarge, ValueInvalid
 from penstockd.formats import FormatError, xlsx
 from penstockd.formats.xsd import xml_schema
@@ -91,7 +91,15 @@ async def test_what_is_written_can_be_read(
         order = [reader.fields.index(f) for f in fields]
         for expected, got in zip(rows, found, strict=True):
             for field, before, place in zip(fields, expected, order, strict=True):
-                assert same(field, before, got[place]), (field.path, before, got[place])
+                alike = same_number if name in ("PARQUET", "ARROW") else same
+                assert alike(field, before, got[place]), (field.path, before, got[place])
+
+
+def same_number(field: Field, before: Any, after: Any) -> bool:
+    """As ``same``, but a decimal may have other zeros at its end: columns have a fixed scale."""
+    if field.kind is Kind.DECIMAL and before is not None:
+        return isinstance(after, Decimal) and before == after
+    return same(field, before, after)
 
 
 async def test_a_changed_value_is_noticed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import os
 import random
 import resource
 import zlib
@@ -18,6 +19,8 @@ from penstockd.formats import FormatError
 from penstockd.formats.compression import COMPRESSIONS
 from penstockd.formats.xml_reader import DEPTH_LIMIT
 
+#: Files of each format.
+FILES = int(os.environ.get("PENSTOCK_POISON_FILES", "1000"))
 SEED = 31337
 GOOD = {
     "CSV": b'thing_id,title,large,price,day,labels\nk1,"a ""b""",5,1.50,2024-02-29,"[""x""]"\n'
@@ -89,7 +92,7 @@ def test_poison_is_refused_or_read(things: Dataset, name: str) -> None:
     print("seed", SEED)
     chance = random.Random(f"{SEED}{name}")
     refused = bad_rows = 0
-    for _ in range(1_000):
+    for _ in range(FILES):
         data = poisoned(name, chance)
         try:
             rows, bad = fed(name, things, pieces_of(data, chance.choice([1, 7, 1 << 16])))
