@@ -47,7 +47,8 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
             _export(hub, "admin", name, found)
         _export(hub, "bi", "CSV", masked)
     best = statistics.median(reference)
-    found_rows = [Row("psql \\copy … csv", rows / best, "rows/s")]
+    # The imports before leave more than they were asked for.
+    found_rows = [Row("psql \\copy … csv", figures["CSV"].rows / best, "rows/s")]
     for name, found in figures.items():
         ratio = best / statistics.median(found.seconds)
         found_rows.append(
