@@ -25,7 +25,6 @@ from penstockd.errors import (
     DatabaseUnavailable,
     HubStopping,
     Refused,
-    TooManyStreams,
     ValueInvalid,
     ViewChanged,
     Violation,

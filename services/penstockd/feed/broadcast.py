@@ -150,6 +150,7 @@ class Broadcast:
         return channel
 
     def leave(self, channel: _Channel) -> None:
+        """Give a channel up; the last to leave ends it."""
         channel.subscribers -= 1
         if channel.subscribers == 0:
             assert channel.task is not None

@@ -13,7 +13,8 @@ class Operation(enum.IntEnum):
     """What became of a record (``penstock.hub.v1.Operation``).
 
     The first three are what was done to it. ENTERED_VIEW: it was there, and is shown from now on;
-    LEFT_VIEW: it is still there, and is shown no longer. SNAPSHOT: it was there when a stream began.
+    LEFT_VIEW: it is still there, and is shown no longer. SNAPSHOT: it was there when a stream
+    began.
     """
 
     CREATED = 1

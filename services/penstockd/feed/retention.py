@@ -37,7 +37,8 @@ class Retention:
         """Forget what is too old; returns how many numbers that were."""
         async with self._database.transaction() as connection:
             last = await connection.fetchval(
-                "SELECT max(last_number) FROM hub.log_transaction WHERE stamp_time < now() - $1::interval",
+                "SELECT max(last_number) FROM hub.log_transaction"
+                " WHERE stamp_time < now() - $1::interval",
                 self._age,
             )
             if last is None:

@@ -59,14 +59,16 @@ SELECT h.epoch, h.last_number, h.oldest_number, h.covering, x.*
 FROM (
     SELECT epoch, last_number, oldest_number, least($2, last_number) AS upto,
            (SELECT t.last_number FROM hub.log_transaction AS t
-            WHERE t.last_number >= least($2, h.last_number) ORDER BY t.last_number LIMIT 1) AS covering
+            WHERE t.last_number >= least($2, h.last_number)
+            ORDER BY t.last_number LIMIT 1) AS covering
     FROM hub.log_head AS h
 ) AS h
 LEFT JOIN LATERAL (
     SELECT t.first_number + c.ordinal AS number, t.last_number, c.dataset, c.key, c.operation,
            c.before, c.after, t.stamp_time, t.first_number
     FROM (
-        (SELECT * FROM hub.log_transaction AS w WHERE w.last_number > $1 AND w.last_number <= h.upto)
+        (SELECT * FROM hub.log_transaction AS w
+         WHERE w.last_number > $1 AND w.last_number <= h.upto)
         UNION ALL
         (SELECT * FROM (SELECT * FROM hub.log_transaction AS w WHERE w.last_number > h.upto
                         AND w.last_number > $1 ORDER BY w.last_number LIMIT 1) AS cut

@@ -85,7 +85,7 @@ class Stager:
         """The serialised record of one full row."""
         return self._wire.images([[v] for v in row])[0]
 
-    def images(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    def images(self, rows: Sequence[Any]) -> list[bytes]:
         """The serialised records of rows that begin with their key and then hold all fields."""
         return self._wire.images([list(c) for c in zip(*rows, strict=True)][1:])
 

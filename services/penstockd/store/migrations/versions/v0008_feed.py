@@ -74,19 +74,20 @@ BEGIN
     UPDATE hub.log_head SET oldest_number = upto;
     DELETE FROM hub.log_transaction WHERE last_number <= upto;
     SELECT least(min(day), (now() AT TIME ZONE 'UTC')::date), min(txid) INTO kept, oldest_txid
-    FROM (SELECT day, txid FROM hub.log_transaction UNION ALL SELECT day, txid FROM hub.pending) AS t;
+    FROM (
+        SELECT day, txid FROM hub.log_transaction UNION ALL SELECT day, txid FROM hub.pending
+    ) AS t;
     FOR part IN
-        SELECT c.oid::regclass AS name FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        SELECT c.oid::regclass AS name
+        FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'hub.change'::regclass AND c.relname ~ '^change_[0-9]{8}$'
         AND to_date(substr(c.relname, 8), 'YYYYMMDD') < kept
     LOOP
         EXECUTE format('DROP TABLE %s', part.name);
     END LOOP;
     DELETE FROM hub.change_default WHERE day < kept;
-    IF oldest_txid IS NULL THEN
-        oldest_txid := pg_snapshot_xmin(pg_current_snapshot());
-    END IF;
-    DELETE FROM hub.lost_reference WHERE txid < least(oldest_txid, pg_snapshot_xmin(pg_current_snapshot()));
+    DELETE FROM hub.lost_reference
+    WHERE txid < least(oldest_txid, pg_snapshot_xmin(pg_current_snapshot()));
     RETURN upto - before;
 END $$;
 """
