@@ -1,0 +1,150 @@
+"""Reads the log through Views: the changes that each shows, and what else follows from them.
+
+A View is judged at the ends of transactions: what it showed before one, and what it shows after.
+A row rule may follow references; then a change of one record can bring others into a View or out
+of it, and those are told at the place of the change that moved them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from penstockd.catalog import Catalog
+from penstockd.errors import CursorExpired, CursorInvalid
+from penstockd.feed.dependents import Dependents
+from penstockd.feed.event import Batch, Event, Operation
+from penstockd.feed.past import Past, Question
+from penstockd.policy.lens import Lens
+from penstockd.store import writer
+from penstockd.store.cursor import FOREIGN, Cursor, numbered
+from penstockd.store.database import Connection, Database
+from penstockd.store.log import Change, Stretch, read_stretch
+
+Lenses = Mapping[str, Lens]
+
+#: A cursor that is so far ahead of the log was never given out.
+_FUTURE = "the cursor is ahead of the change log"
+_EXPIRED = "the changes after this cursor are kept no longer: repair what you have, or start anew"
+
+
+async def read_events(
+    database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int
+) -> Batch:
+    """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any.
+
+    Raises CursorInvalid (of another database, or ahead of the log), CursorExpired and
+    DatabaseUnavailable.
+    """
+    follows = any(lens.follows for lens in lenses.values())
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(database.connection())
+        if follows:
+            # What records were is asked in several statements, which must see one state.
+            single = connection.transaction(isolation="repeatable_read", readonly=True)
+            await stack.enter_async_context(single)
+        names = _needed(lenses)
+        stretch = await read_stretch(connection, cursor.number, upto, names)
+        check_place(cursor, stretch.epoch, stretch.head, stretch.oldest)
+        places = await numbered(connection, cursor)
+        batch = _Reading(lenses, stretch, frozenset(places.values()))
+        events = await batch.events(connection, catalog) if stretch.changes else ()
+    ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > stretch.number)
+    following = replace(cursor, number=stretch.number, ahead=ahead)
+    return Batch(events, following, stretch.whole, stretch.number < stretch.head)
+
+
+def check_place(cursor: Cursor, epoch: str, head: int, oldest: int) -> None:
+    """Raise CursorInvalid or CursorExpired if the log cannot be read from the cursor on."""
+    if cursor.epoch != epoch:
+        raise CursorInvalid(FOREIGN)
+    if cursor.number > head:
+        raise CursorInvalid(_FUTURE)
+    if cursor.number < oldest:
+        raise CursorExpired(_EXPIRED, metadata={"oldest": str(Cursor(epoch, oldest))})
+
+
+def _needed(lenses: Lenses) -> Sequence[str]:
+    """The datasets whose changes have to be looked at."""
+    followed = {f.dataset for lens in lenses.values() for f in lens.follows}
+    return sorted({*lenses, *followed})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A change of a record, and whether its lens shows the record before and after."""
+
+    change: Change
+    lens: Lens
+    before: Question | None
+    after: Question | None
+
+
+class _Reading:
+    """One stretch of the log seen through some lenses."""
+
+    def __init__(self, lenses: Lenses, stretch: Stretch, passed: frozenset[int]) -> None:
+        self._lenses, self._stretch = lenses, stretch
+        # Transactions that the cursor's snapshot saw before they had a number: not told again.
+        self._passed = passed
+
+    async def events(self, connection: Connection, catalog: Catalog) -> tuple[Event, ...]:
+        """The events of the stretch, in order."""
+        seen = [s for c in self._stretch.changes if (s := self._look(c)) is not None]
+        past = Past(connection, catalog)
+        questions = [q for s in seen for q in (s.before, s.after) if q is not None]
+        await past.answer(questions)
+        events = [e for s in seen if (e := _told(s)) is not None]
+        following = [lens for lens in self._lenses.values() if lens.follows]
+        if following:
+            for lens in following:
+                dependents = Dependents(connection, catalog, past, lens)
+                events += await dependents.events(self._stretch.changes)
+            events.sort(key=lambda e: (e.number, e.operation > Operation.DELETED, e.dataset, e.key))
+        return tuple(events)
+
+    def _look(self, change: Change) -> _Seen | None:
+        lens = self._lenses.get(change.dataset)
+        if lens is None or (change.transaction in self._passed and not lens.follows):
+            return None
+        before = after = None
+        if change.before is not None:
+            before = Question(lens, change.before, change.first - 1)
+        if change.after is not None:
+            after = Question(lens, change.after, change.transaction)
+        return _Seen(change, lens, before, after)
+
+
+def _told(seen: _Seen) -> Event | None:
+    """What the holder of the lens is told of a change; None: nothing."""
+    change, lens = seen.change, seen.lens
+    was = seen.before is not None and seen.before.answer
+    there = seen.after is not None and seen.after.answer
+    if not was and not there:
+        return None
+    before = lens.project(change.before) if was and change.before is not None else None
+    after = lens.project(change.after) if there and change.after is not None else None
+    changed: Sequence[str] = ()
+    if before is not None and after is not None:
+        operation = Operation.UPDATED
+        changed = lens.changed(before, after)
+        if not changed:
+            return None
+    elif before is None:
+        created = change.operation == writer.Operation.CREATED
+        operation = Operation.CREATED if created else Operation.ENTERED_VIEW
+    else:
+        deleted = change.operation == writer.Operation.DELETED
+        operation = Operation.DELETED if deleted else Operation.LEFT_VIEW
+    return Event(
+        change.number,
+        change.transaction,
+        change.dataset,
+        change.key,
+        operation,
+        before,
+        after,
+        tuple(changed),
+        change.commit_time,
+    )
