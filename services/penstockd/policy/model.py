@@ -24,8 +24,9 @@ class Permission(enum.StrEnum):
 
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
-    of others; AUDIT_EXPORT takes the audit out. WEBHOOKS_READ shows the consumer's own endpoints and
-    what they were sent; WEBHOOKS_WRITE makes such endpoints, and so lets data out to where they say.
+    of others; AUDIT_EXPORT takes the audit out. WEBHOOKS_READ shows the consumer's own webhooks and
+    what they were sent; WEBHOOKS_WRITE makes such webhooks, and so lets data out to where they
+    say.
     """
 
     ACCESS_READ = "access.read"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from penstockd.audit.entry import insert_entries
-from penstockd.audit.shown import insert_shown
+from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.shown import Shown, insert_shown
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.composer import Composer, Look, entries
@@ -181,7 +181,8 @@ class Dispatcher:
         by_endpoint: dict[str, list[Composed]] = {}
         for each in composed:
             by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
-        made, shown = [], {}
+        made: list[Entry] = []
+        shown: dict[bytes, Shown] = {}
         policy = self._policy.current
         for name, group in by_endpoint.items():
             endpoint = self._lanes[name].endpoint

@@ -94,7 +94,9 @@ class Guard:
         if any(address.version == n.version and address in n for n in self._allowed):
             return
         if not secure:
-            raise AddressRefused(f"{address}: without TLS only to networks that the operator allows")
+            raise AddressRefused(
+                f"{address}: without TLS only to networks that the operator allows"
+            )
         for seen in (address, *_within(address)):
             if not _public(seen):
                 raise AddressRefused(f"{address} is not a public address")

@@ -128,9 +128,7 @@ class Selection:
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Selection:
         """What was stored."""
-        return cls(
-            found["dataset"], tuple(found["operations"]), found["filter"], found["fields"]
-        )
+        return cls(found["dataset"], tuple(found["operations"]), found["filter"], found["fields"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,7 @@ class Payloads:
             return _encoded(data, options.body), {"content-type": content_type, **headers}
         documents = [_structured(a, d, options.body) for a, d in made]
         if options.batch_size > 1 and delivery.cause not in (Cause.TEST, Cause.NOTICE):
-            return orjson.dumps(documents), {
-                "content-type": "application/cloudevents-batch+json"
-            }
+            return orjson.dumps(documents), {"content-type": "application/cloudevents-batch+json"}
         return orjson.dumps(documents[0]), {"content-type": "application/cloudevents+json"}
 
 

@@ -183,9 +183,7 @@ async def put_deliveries(
 
 async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
     """Of the ordered ones only the first of each record may go, and only if none goes before."""
-    ordered = [
-        d for d in drafts if d.order_key is not None and d.state is DeliveryState.PENDING
-    ]
+    ordered = [d for d in drafts if d.order_key is not None and d.state is DeliveryState.PENDING]
     if not ordered:
         return
     await connection.execute(_ORDER_LOCK)
@@ -199,9 +197,7 @@ async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
         busy.add(place)
 
 
-async def claim(
-    connection: Connection, room: Mapping[str, int], at: datetime
-) -> list[Delivery]:
+async def claim(connection: Connection, room: Mapping[str, int], at: datetime) -> list[Delivery]:
     """What is due of some endpoints, at most as many of each as it has room for."""
     rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at)
     found = [
@@ -228,7 +224,15 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
     ):
         values = list(row)
         known[values[0]] = Occurrence(
-            *values[1:6], _OPERATIONS[values[6]], values[7], tuple(values[8]), values[9]
+            view_id=values[1],
+            number=values[2],
+            transaction=values[3],
+            dataset=values[4],
+            key=values[5],
+            operation=_OPERATIONS[values[6]],
+            after=values[7],
+            changed=tuple(values[8]),
+            commit_time=values[9],
         )
     for delivery in deliveries:
         delivery.events = [known[i] for i in delivery.event_ids if i in known]

@@ -94,7 +94,7 @@ def _convert(field: Field) -> Convert | None:
             return lambda value: base64.b64encode(value).decode()
         case Kind.ENUM:
             assert field.enum_values is not None
-            names = {number: name for name, number in reversed(field.enum_values.items())}
+            names = {number: name for name, number in reversed([*field.enum_values.items()])}
             return lambda value: names.get(value, value)
         case Kind.TIMESTAMP:
             return time_text
