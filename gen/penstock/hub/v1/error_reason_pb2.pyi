@@ -48,6 +48,13 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CURSOR_EXPIRED: _ClassVar[ErrorReason]
     VIEW_CHANGED: _ClassVar[ErrorReason]
     TOO_MANY_STREAMS: _ClassVar[ErrorReason]
+    WEBHOOK_NOT_FOUND: _ClassVar[ErrorReason]
+    DELIVERY_NOT_FOUND: _ClassVar[ErrorReason]
+    WEBHOOK_URL_REFUSED: _ClassVar[ErrorReason]
+    WEBHOOK_DISABLED: _ClassVar[ErrorReason]
+    REPLAY_UNDER_WAY: _ClassVar[ErrorReason]
+    TOO_MANY_WEBHOOKS: _ClassVar[ErrorReason]
+    WEBHOOK_KIND_UNFIT: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -90,3 +97,10 @@ CALL_TIMEOUT: ErrorReason
 CURSOR_EXPIRED: ErrorReason
 VIEW_CHANGED: ErrorReason
 TOO_MANY_STREAMS: ErrorReason
+WEBHOOK_NOT_FOUND: ErrorReason
+DELIVERY_NOT_FOUND: ErrorReason
+WEBHOOK_URL_REFUSED: ErrorReason
+WEBHOOK_DISABLED: ErrorReason
+REPLAY_UNDER_WAY: ErrorReason
+TOO_MANY_WEBHOOKS: ErrorReason
+WEBHOOK_KIND_UNFIT: ErrorReason

@@ -17,6 +17,7 @@ from penstockd.rpc.hub import (
     policy,
     receipts,
     roles,
+    webhooks,
 )
 
 _SERVICES = (
@@ -31,6 +32,7 @@ _SERVICES = (
     policy,
     receipts,
     roles,
+    webhooks,
 )
 
 
