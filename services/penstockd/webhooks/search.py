@@ -188,4 +188,12 @@ async def figures(connection: Connection, webhook_id: str, since: datetime) -> F
         " WHERE webhook_id = $1 AND state = 'DEAD' GROUP BY reason",
         webhook_id,
     )
-    return Figures(tried[0], tried[1], tried[2], tried[3] or (), waiting[0], waiting[1], dict(dead))
+    return Figures(
+        tried[0],
+        tried[1],
+        tried[2],
+        tried[3] or (),
+        waiting[0],
+        waiting[1],
+        {row[0]: row[1] for row in dead},
+    )
