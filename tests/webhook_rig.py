@@ -177,7 +177,9 @@ class Rig:
                     before,
                     after,
                 )
-            await connection.execute("INSERT INTO hub.pending (row_count) VALUES ($1)", len(changes))
+            await connection.execute(
+                "INSERT INTO hub.pending (row_count) VALUES ($1)", len(changes)
+            )
         async with self.database.connection() as connection:
             await connection.execute("SELECT hub.stamp()")
 

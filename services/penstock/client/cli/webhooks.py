@@ -1,4 +1,4 @@
-"""Commands on webhooks: ``penstock webhooks``; those on deliveries are in ``webhook_deliveries``."""
+"""Commands on webhooks: ``penstock webhooks``. Those on deliveries: ``webhook_deliveries``."""
 
 from __future__ import annotations
 
