@@ -36,6 +36,8 @@ class Settling:
 
     def __init__(self, seal: Seal, clock: Clock) -> None:
         self._seal, self._clock = seal, clock
+        # Endpoints whose failing was noted here: they are not read anew for that.
+        self._failing: set[str] = set()
 
     async def write(
         self,
@@ -71,13 +73,18 @@ class Settling:
     ) -> Reason | None:
         """Keep the endpoint's health up to date; why it is to be disabled, if it is."""
         failed = [r for r in results if r.attempt is not None and not r.attempt.delivered]
-        if not failed and webhook.failing_time is None:
+        known = webhook.failing_time is not None or webhook.webhook_id in self._failing
+        if not failed and not known:
             return None
         # What was read with the endpoint may be older than what was written since.
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None
         found: Health = health(stored, results)
+        if found.failing_time is None:
+            self._failing.discard(webhook.webhook_id)
+        else:
+            self._failing.add(webhook.webhook_id)
         if (found.failing_time, found.warned) != (stored.failing_time, stored.warned):
             await set_failing(connection, webhook.webhook_id, found.failing_time, found.warned)
         if stored.state is State.DISABLED:
