@@ -87,14 +87,15 @@ class Dispatcher:
         self._woken.set()
 
     async def drain(self) -> int:
-        """Deliver all that is due, and return when it is settled; how many attempts that took."""
+        """Deliver all that is due, and return when all is settled; how many that were."""
         count = 0
         while True:
-            claimed = await self.claim()
+            claimed, settled = await self.claim(), 0
             while self._busy():
                 await self._finished.wait()
-                count += await self.settle()
-            if not claimed:
+                settled += await self.settle()
+            count += settled
+            if not claimed and not settled:
                 return count
 
     def _busy(self) -> bool:

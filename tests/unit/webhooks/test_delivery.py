@@ -61,9 +61,7 @@ async def test_revisions_are_a_chain_and_the_cursor_goes_on_there(
     ]
     assert told[2]["data"]["changed"] == ["name", "etag"]
     assert "record" not in told[3]["data"]
-    assert [Cursor.parse(e["data"]["cursor"]).number for e in told] == [
-        first + i for i in range(4)
-    ]
+    assert [Cursor.parse(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
 
 
 async def test_filters_and_event_types_choose(rig: Rig, receiver: Receiver) -> None:
@@ -172,9 +170,7 @@ async def test_one_record_goes_in_order_and_a_failing_one_parks_itself_alone(
     assert {s for s, _ in await rig.states(name)} == {"DELIVERED"}
 
 
-async def test_ordered_deliveries_do_not_overtake_under_load(
-    rig: Rig, receiver: Receiver
-) -> None:
+async def test_ordered_deliveries_do_not_overtake_under_load(rig: Rig, receiver: Receiver) -> None:
     await rig.endpoint(receiver.url + "/in", ordering=Ordering.KEY, concurrency=16)
     images: dict[str, bytes | None] = dict.fromkeys(("a", "b", "c"))
     for i in range(20):
