@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from penstockd.catalog import Catalog
 from penstockd.webhooks.model import Body, Envelope, Selection
 from webhook_rig import Receiver, Rig, customer, receiving, rigged
 
-SECRET = "DE987654321"
+#: What is drawn by lot in a body.
+_ID = re.compile(rb"msg_[0-9a-f]+")
 FORMS: list[dict[str, Any]] = [
     {},
     {"body": Body.XML},
@@ -54,7 +56,7 @@ async def test_twin_worlds_send_the_same_bytes(
                 await permit_bi(world)
                 await script(world, tax, limit)
                 await world.deliver()
-                sent.append(sorted((r.path, r.body) for r in to.requests))
+                sent.append(sorted((r.path, _ID.sub(b"msg", r.body)) for r in to.requests))
             assert len(sent[0]) > 20
             assert sent[0] == sent[1]
             assert not any(b"DE111" in body for _, body in sent[0])
