@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from chance import DRAWN
 from harness import RunningHub, folder
+
+# No time limit of one example, nor of making one: a busy machine breaks neither.
+settings.register_profile(
+    "tests",
+    derandomize=not DRAWN,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

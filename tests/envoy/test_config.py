@@ -15,8 +15,9 @@ import grpc
 import pytest
 from google.api import httpbody_pb2
 
-from door import Door, config, free_port, health, logged, opened, raw, rich_status
+from door import Door, config, health, logged, opened, raw, rich_status
 from fake_hub import ROWS, Keys, serve
+from harness import free_port
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
 from penstockd.node.envoy import Envoy, render, validate, write

@@ -15,6 +15,7 @@ import time
 
 import psutil
 
+from chance import SEED
 from faults.state import table_of
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
@@ -23,7 +24,6 @@ from penstockd.catalog import Catalog
 
 KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "10"))
 WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 CLIENTS = 12
 VICTIMS = ("worker", "keeper", "postgres", "backend", "envoy")
 SERVING_WITHIN = 5.0

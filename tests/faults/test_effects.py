@@ -25,6 +25,7 @@ import grpc.aio
 import psutil
 from google.api.httpbody_pb2 import HttpBody
 
+from chance import SEED
 from harness import RunningHub, eventually
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
@@ -33,7 +34,6 @@ from penstock.model.v1.customers_pb2 import Customer
 from penstockd.node.sockets import sockets_folder
 
 CALLS = int(os.environ.get("PENSTOCK_A1_CALLS", "1000"))
-SEED = int(os.environ.get("PENSTOCK_A1_SEED", "0")) or random.randrange(2**32)
 #: Calls under way at once.
 CLIENTS = 16
 #: The share of calls that are cancelled, and within which time, in seconds.
@@ -243,7 +243,7 @@ def _worker(hub: RunningHub, socket: Path) -> psutil.Process:
 
 
 async def test_effects_are_entries(own_hub: RunningHub) -> None:
-    print(f"PENSTOCK_A1_SEED={SEED}")
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
     clients = await asyncio.to_thread(Clients, own_hub, SEED)
     outcomes = clients.account.outcomes
     socket = _worker_socket(own_hub)

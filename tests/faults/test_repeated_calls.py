@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from chance import SEED
 from harness import Reply, RunningHub, eventually, folder, new_customer
 
 pytestmark = pytest.mark.slow
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 CALLS = int(os.environ.get("PENSTOCK_REPEATED_CALLS", "150"))
 KILLS = int(os.environ.get("PENSTOCK_REPEATED_KILLS", "4"))
 

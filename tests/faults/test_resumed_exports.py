@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from faults.exporting import (
     begun,
     between,
@@ -32,7 +33,6 @@ from harness import RunningHub, eventually
 from penstockd.catalog import Catalog
 
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS_PER_SECOND = 500
 BATCH = 25
 #: Cuts of one export; then another one begins.

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chance import SEED
 from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
@@ -30,7 +31,6 @@ from penstockd.store.staging import Stager
 from .conftest import writable
 from .files import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 
 

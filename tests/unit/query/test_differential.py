@@ -41,13 +41,13 @@ from sqlalchemy import text as text_clause
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import CreateTable
 
+from chance import SEED
 from penstock.model.v1 import orders_pb2
 from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.query import Names, compile, evaluate, parse, parse_rule, plain
 from penstockd.query.resolve import single
 
 CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "4000"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS = 60
 
 TEXTS = ["", "a", "A", "ab", "abc", "b", "é", "z", "%", "_", "a_b", "a%b", "\\", "*", "a*", "😀"]
