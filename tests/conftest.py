@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import lanes
 from chance import DRAWN
 from harness import RunningHub, folder
 
@@ -20,6 +22,19 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """All workers collect in the same order, which is the order of distribution."""
+    if hasattr(config, "workerinput"):
+        lanes.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
+    """Whole files, and those that share a hub, go to one worker."""
+    config.option.loadscopereorder = False
+    return lanes.Lanes(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,20 @@ class RunningHub:
             finally:
                 runner.run(connection.close())
 
+    def settle(self) -> None:
+        """Return once every worker works by the policy that is in force now."""
+        wanted = self.sql("SELECT revision FROM hub.policy")
+        used = (
+            "SELECT DISTINCT policy_revision FROM hub.audit_entry"
+            " WHERE request_id = ANY($1) AND phase = 'CALL'"
+        )
+
+        def known() -> bool:
+            replies = [self.get("/v1/datasets") for _ in range(EVERY_WORKER)]
+            return self.sql(used, [r.request_id for r in replies]) == wanted
+
+        eventually(known)
+
     def head(self) -> int:
         """The number of the newest change in the log, once everything written has a number."""
         eventually(lambda: self.sql("SELECT count(*) FROM hub.pending") == [(0,)])
@@ -275,6 +289,8 @@ class RunningHub:
 EVERY_WORKER = 20
 #: How long a test waits for what must come, in seconds: a bound on hanging, no promise of the hub.
 PATIENCE = 120.0
+#: How often a promise in seconds may be put to the test; see ``promptly``.
+ATTEMPTS = 3
 
 
 def promptly(seconds: float, attempt: Callable[[], float]) -> float:
@@ -285,17 +301,57 @@ def promptly(seconds: float, attempt: Callable[[], float]) -> float:
     times. Raises AssertionError with all three times if none was within the bound.
     """
     taken: list[float] = []
-    while len(taken) < 3:
+    while not _kept(seconds, taken):
         taken.append(attempt())
-        if taken[-1] <= seconds:
-            return taken[-1]
-    raise AssertionError(f"it took {', '.join(f'{t:.2f}' for t in taken)} s, not {seconds} s")
+    return taken[-1]
+
+
+async def promptly_awaited(seconds: float, attempt: Callable[[], Awaitable[float]]) -> float:
+    """``promptly`` for an attempt that is awaited."""
+    taken: list[float] = []
+    while not _kept(seconds, taken):
+        taken.append(await attempt())
+    return taken[-1]
+
+
+def _kept(seconds: float, taken: list[float]) -> bool:
+    if taken and taken[-1] <= seconds:
+        return True
+    told = ", ".join(f"{t:.2f}" for t in taken)
+    assert len(taken) < ATTEMPTS, f"it took {told} s, not {seconds} s"
+    return False
+
+
+def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
+    """Every worker keeps to what was changed just before: no call does otherwise that begins later.
+
+    ``check`` is one call, and whether it was answered by the new rules. It must hold in a row often
+    enough that every worker had its turn. A call that began within ``seconds`` may go by the old
+    rules, whenever its answer came, so that a test that is held up does not count against the hub.
+    """
+    changed, streak = time.monotonic(), 0
+    while streak < EVERY_WORKER:
+        began = time.monotonic() - changed
+        try:
+            streak = streak + 1 if check() else 0
+        except AssertionError:
+            if began > seconds:
+                raise
+            streak = 0
+        assert streak or began <= seconds, f"by the old rules {began:.2f} s after the change"
 
 
 def timed(check: Callable[[], object]) -> float:
     """Seconds until ``check`` holds, from now on."""
     began = time.monotonic()
     eventually(check)
+    return time.monotonic() - began
+
+
+def duration(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    began = time.monotonic()
+    work()
     return time.monotonic() - began
 
 
