@@ -14,6 +14,7 @@ import pytest
 
 from door import Door, opened, raw, rich_status
 from fake_hub import Keys
+from harness import PATIENCE
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd.node.envoy import RateLimit
 
@@ -57,7 +58,7 @@ async def test_a_connection_has_a_hundred_streams_and_no_more() -> None:
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
         writer.write(b"".join(frame(1, 4, 2 * i + 1, head) for i in range(101)))
         told: dict[int, int] = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while 201 not in told:
                 length, kind, _, stream = struct.unpack(
                     ">IBBI", b"\0" + await reader.readexactly(9)
@@ -78,7 +79,7 @@ async def test_who_sends_slowly_is_not_waited_for() -> None:
             body = "" if sent.startswith("GET") else "content-length: 50\r\n\r\n{"
             reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
             writer.write((sent + body).encode())
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 reply = await reader.read()
             assert reply.split(b" ")[1] in (b"408", b"504"), reply
             assert b"CALL_TIMEOUT" in reply
@@ -103,7 +104,7 @@ async def test_connections_have_a_limit() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             held.append(writer)
             writer.write(f"{GET}\r\nhost: hub\r\n\r\n".encode())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 try:
                     return reader, await reader.read(15)
                 except ConnectionResetError:
@@ -118,7 +119,7 @@ async def test_connections_have_a_limit() -> None:
         closed = [reader.at_eof() or reader.exception() is not None for reader, _ in served]
         assert closed.count(False) <= 8
         held[0].close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:  # the place of one that has gone is free
                 _, line = await connect()
                 if line:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.protobuf import message_factory
 
-from harness import Reply, RunningHub, eventually, in_force
+from harness import PATIENCE, Reply, RunningHub, eventually, in_force
 from penstock.options.v1 import method_pb2
 from penstockd.app import read_catalog
 
@@ -112,7 +112,7 @@ def outcome(channel: grpc.Channel, method: Any, key: str) -> grpc.StatusCode:
     call = getattr(channel, kind)(path, type(request).SerializeToString, bytes)
     sent = iter([request]) if method.client_streaming else request
     try:
-        reply = call(sent, metadata=metadata, timeout=20)
+        reply = call(sent, metadata=metadata, timeout=PATIENCE)
         if method.server_streaming:
             list(reply)
     except grpc.RpcError as error:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import grpc
 import pytest
 
-from harness import RunningHub, eventually, new_customer
+from harness import PATIENCE, RunningHub, eventually, new_customer
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 
@@ -164,7 +164,7 @@ def test_an_export_that_is_left_has_its_entry_and_says_so(hub: RunningHub) -> No
         f"GET /v1/interactions:export?format=NDJSON HTTP/1.1\r\nhost: hub\r\n"
         f"authorization: Bearer {hub.token('crm')}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as connection:
         connection.sendall(request.encode())
         head = connection.recv(4096).decode(errors="replace")
         lines = head.lower().splitlines()

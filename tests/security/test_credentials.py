@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from harness import Reply, RunningHub, in_force
+from harness import PATIENCE, Reply, RunningHub, in_force
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 
@@ -29,7 +29,7 @@ def headers_of(reply: Reply) -> dict[str, str]:
 
 def raw_headers(hub: RunningHub, headers: list[tuple[str, str]]) -> Reply:
     """A call with headers as they are given, repeated ones too."""
-    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with closing(connection):
         connection.putrequest("GET", PATH)
         for name, value in headers:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands import import_records
 from penstockd.commands.import_records import Import
@@ -303,7 +304,7 @@ def test_a_load_waits_for_a_writer_that_is_not_done(
 
 async def waiting(connection: Any) -> None:
     """Return once another session waits for a lock of this one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_stat_activity"
             " WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
