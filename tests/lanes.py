@@ -33,13 +33,15 @@ SHARED = {
 }
 #: What takes longest, the longest first.
 LONG = (
-    "security/test_twin_worlds",
     "faults/own_hub",
+    "security/test_twin_worlds",
     "unit/query/test_differential",
     "api/test_new_dataset",
     "unit/node/test_supervisor",
+    "envoy/test_limits",
     "security/test_edge",
     "faults/roomy",
+    "unit/formats/test_columnar_files",
     "security/test_audit_questions",
 )
 
