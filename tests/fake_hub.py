@@ -121,11 +121,10 @@ class FakeHub(
         for _ in range(ROWS // 1000):
             yield httpbody_pb2.HttpBody(data=frame)
 
-    async def WatchCustomers(
+    def WatchCustomers(
         self, request: Any, context: Any
     ) -> AsyncIterator[customers_service_pb2.WatchCustomersResponse]:
         raise NotImplementedError
-        yield
 
     async def ListCustomerChanges(
         self, request: Any, context: Any

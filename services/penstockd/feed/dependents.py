@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from penstockd.catalog import Catalog
+from penstockd.catalog import Catalog, Dataset
+from penstockd.catalog.record import Codec
 from penstockd.feed.event import Event, Operation
 from penstockd.feed.past import Past, Question
 from penstockd.policy.lens import Follow, Lens
@@ -22,17 +23,43 @@ CHUNK = 1000
 class _Cause:
     """What changes of one transaction did to what a lens follows; told at the last of them."""
 
-    follow: Follow
+    way: _Way
     last: Change
     keys: tuple[str, ...]
+
+
+class _Way:
+    """The way by which records of a lens lead to those of another dataset."""
+
+    def __init__(self, catalog: Catalog, lens: Lens, follow: Follow) -> None:
+        self.dataset = follow.dataset
+        #: Dataset and reference field of each step, from the lens's own on.
+        self.steps: list[tuple[Dataset, str]] = []
+        dataset = lens.dataset
+        for alias in follow.path:
+            field = dataset.references[alias]
+            assert field.reference is not None, "references are found by their aliases"
+            self.steps.append((dataset, field.path))
+            dataset = catalog[field.reference.dataset]
+        self._parse = dataset.message_class.FromString
+        self._row = Codec(dataset, follow.reads).row
+
+    def matters(self, change: Change) -> bool:
+        """Whether the change can have moved records that lead to it."""
+        if change.dataset != self.dataset:
+            return False
+        if change.before is None or change.after is None:
+            return True
+        return self._row(self._parse(change.before)) != self._row(self._parse(change.after))
 
 
 class Dependents:
     """The events of one lens that follow from changes of other records."""
 
     def __init__(self, connection: Connection, catalog: Catalog, past: Past, lens: Lens) -> None:
-        self._connection, self._catalog = connection, catalog
+        self._connection = connection
         self._past, self._lens = past, lens
+        self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
     async def events(self, changes: Sequence[Change]) -> list[Event]:
         """The events, in no particular order; at most one a record and transaction."""
@@ -47,19 +74,19 @@ class Dependents:
     def _causes(self, changes: Sequence[Change]) -> Iterator[_Cause]:
         for _, together in groupby(changes, key=lambda c: c.transaction):
             transaction = list(together)
-            for follow in self._lens.follows:
-                mattering = [c for c in transaction if _matters(follow, c)]
+            for way in self._ways:
+                mattering = [c for c in transaction if way.matters(c)]
                 if mattering:
                     keys = tuple(dict.fromkeys(c.key for c in mattering))
-                    yield _Cause(follow, mattering[-1], keys)
+                    yield _Cause(way, mattering[-1], keys)
 
     async def _candidates(self, cause: _Cause) -> Sequence[str]:
         """Keys of all records that led to the changed ones before the change, or do after it."""
         keys: Sequence[str] = cause.keys
-        for dataset, field in reversed(cause.follow.hops):
+        for dataset, field in reversed(cause.way.steps):
             if not keys:
                 break
-            keys = await referring(self._connection, self._catalog[dataset], field, keys)
+            keys = await referring(self._connection, dataset, field, keys)
         return keys
 
     async def _moved(self, cause: _Cause, keys: Iterable[str]) -> list[Event]:
@@ -96,12 +123,3 @@ class Dependents:
             (),
             change.commit_time,
         )
-
-
-def _matters(follow: Follow, change: Change) -> bool:
-    """Whether the change can have moved records that lead to it."""
-    if change.dataset != follow.dataset:
-        return False
-    if change.before is None or change.after is None:
-        return True
-    return follow.differs(change.before, change.after)
