@@ -26,13 +26,16 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penstock.hub.v1 import changes_pb2 as penstock_dot_hub_dot_v1_dot_changes__pb2
 from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import contacts_pb2 as penstock_dot_model_dot_v1_dot_contacts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/api/v1/contacts_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a penstock/model/v1/contacts.proto\"C\n\x11GetContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x13ListContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x14ListContactsResponse\x12,\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x14\x43reateContactRequest\x12\x31\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe8\x01\n\x14UpdateContactRequest\x12\x31\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x14\x44\x65leteContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x01\n\x1a\x42\x61tchUpsertContactsRequest\x12\x32\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaa\x01\n\x1b\x42\x61tchUpsertContactsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc0\x01\n\x15ImportContactsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb8\x01\n\x16ImportContactsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc4\x01\n\x15\x45xportContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x02\n\x1bStreamExportContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xa7\t\n\x08\x43ontacts\x12|\n\nGetContact\x12\".penstock.api.v1.GetContactRequest\x1a\x1a.penstock.model.v1.Contact\".\xda\x41\ncontact_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12t\n\x0cListContacts\x12$.penstock.api.v1.ListContactsRequest\x1a%.penstock.api.v1.ListContactsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x12{\n\rCreateContact\x12%.penstock.api.v1.CreateContactRequest\x1a\x1a.penstock.model.v1.Contact\"\'\xda\x41\x07\x63ontact\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/contacts:\x07\x63ontact\x12\x9c\x01\n\rUpdateContact\x12%.penstock.api.v1.UpdateContactRequest\x1a\x1a.penstock.model.v1.Contact\"H\xda\x41\x13\x63ontact,update_mask\x82\xd3\xe4\x93\x02,2!/v1/contacts/{contact.contact_id}:\x07\x63ontact\x12~\n\rDeleteContact\x12%.penstock.api.v1.DeleteContactRequest\x1a\x16.google.protobuf.Empty\".\xda\x41\ncontact_id\x82\xd3\xe4\x93\x02\x1b*\x19/v1/contacts/{contact_id}\x12\x95\x01\n\x13\x42\x61tchUpsertContacts\x12+.penstock.api.v1.BatchUpsertContactsRequest\x1a,.penstock.api.v1.BatchUpsertContactsResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/contacts:batchUpsert:\x01*\x12\x86\x01\n\x0eImportContacts\x12&.penstock.api.v1.ImportContactsRequest\x1a\'.penstock.api.v1.ImportContactsResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/contacts:import:\x04\x66ile(\x01\x12o\n\x0e\x45xportContacts\x12&.penstock.api.v1.ExportContactsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/contacts:exportPage\x12y\n\x14StreamExportContacts\x12,.penstock.api.v1.StreamExportContactsRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/contacts:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/api/v1/contacts_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpenstock/hub/v1/changes.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a penstock/model/v1/contacts.proto\"C\n\x11GetContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x13ListContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x14ListContactsResponse\x12,\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x14\x43reateContactRequest\x12\x31\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe8\x01\n\x14UpdateContactRequest\x12\x31\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x14\x44\x65leteContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x01\n\x1a\x42\x61tchUpsertContactsRequest\x12\x32\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1a.penstock.model.v1.ContactB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaa\x01\n\x1b\x42\x61tchUpsertContactsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc0\x01\n\x15ImportContactsRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb8\x01\n\x16ImportContactsResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc4\x01\n\x15\x45xportContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9e\x02\n\x1bStreamExportContactsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x95\x02\n\rContactChange\x12-\n\toperation\x18\x01 \x01(\x0e\x32\x1a.penstock.hub.v1.Operation\x12\x0b\n\x03key\x18\x02 \x01(\t\x12*\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1a.penstock.model.v1.Contact\x12)\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1a.penstock.model.v1.Contact\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\x16\n\x0etransaction_id\x18\x06 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x08 \x01(\x03\"\xa5\x02\n\x14WatchContactsRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x18\n\nbatch_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16transaction_boundaries\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11heartbeat_seconds\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xbc\x02\n\x15WatchContactsResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.penstock.api.v1.ContactChange\x12\x33\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1f.penstock.hub.v1.FeedCheckpoint\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x1a.penstock.hub.v1.Heartbeat\x12+\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.StreamBegin\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.penstock.hub.v1.StreamEnd\x12\x38\n\x0ftransaction_end\x18\x06 \x01(\x0b\x32\x1f.penstock.hub.v1.TransactionEnd\"\xf9\x01\n\x19ListContactChangesRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"~\n\x1aListContactChangesResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.penstock.api.v1.ContactChange\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\x0c\n\x04more\x18\x04 \x01(\x08\x32\xbc\x0b\n\x08\x43ontacts\x12|\n\nGetContact\x12\".penstock.api.v1.GetContactRequest\x1a\x1a.penstock.model.v1.Contact\".\xda\x41\ncontact_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12t\n\x0cListContacts\x12$.penstock.api.v1.ListContactsRequest\x1a%.penstock.api.v1.ListContactsResponse\"\x17\xda\x41\x00\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x12{\n\rCreateContact\x12%.penstock.api.v1.CreateContactRequest\x1a\x1a.penstock.model.v1.Contact\"\'\xda\x41\x07\x63ontact\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/contacts:\x07\x63ontact\x12\x9c\x01\n\rUpdateContact\x12%.penstock.api.v1.UpdateContactRequest\x1a\x1a.penstock.model.v1.Contact\"H\xda\x41\x13\x63ontact,update_mask\x82\xd3\xe4\x93\x02,2!/v1/contacts/{contact.contact_id}:\x07\x63ontact\x12~\n\rDeleteContact\x12%.penstock.api.v1.DeleteContactRequest\x1a\x16.google.protobuf.Empty\".\xda\x41\ncontact_id\x82\xd3\xe4\x93\x02\x1b*\x19/v1/contacts/{contact_id}\x12\x95\x01\n\x13\x42\x61tchUpsertContacts\x12+.penstock.api.v1.BatchUpsertContactsRequest\x1a,.penstock.api.v1.BatchUpsertContactsResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/contacts:batchUpsert:\x01*\x12\x86\x01\n\x0eImportContacts\x12&.penstock.api.v1.ImportContactsRequest\x1a\'.penstock.api.v1.ImportContactsResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/contacts:import:\x04\x66ile(\x01\x12o\n\x0e\x45xportContacts\x12&.penstock.api.v1.ExportContactsRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/contacts:exportPage\x12y\n\x14StreamExportContacts\x12,.penstock.api.v1.StreamExportContactsRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/contacts:export0\x01\x12|\n\rWatchContacts\x12%.penstock.api.v1.WatchContactsRequest\x1a&.penstock.api.v1.WatchContactsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/contacts:watch0\x01\x12\x94\x01\n\x12ListContactChanges\x12*.penstock.api.v1.ListContactChangesRequest\x1a+.penstock.api.v1.ListContactChangesResponse\"%\xda\x41\x06\x63ursor\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/contacts:changesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -135,6 +138,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTCONTACTSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTCONTACTSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
   _globals['_STREAMEXPORTCONTACTSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['snapshot']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['snapshot']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['batch_size']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['batch_size']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['transaction_boundaries']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['transaction_boundaries']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['heartbeat_seconds']._loaded_options = None
+  _globals['_WATCHCONTACTSREQUEST'].fields_by_name['heartbeat_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['wait']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['wait']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_LISTCONTACTCHANGESREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
   _globals['_CONTACTS'].methods_by_name['GetContact']._loaded_options = None
   _globals['_CONTACTS'].methods_by_name['GetContact']._serialized_options = b'\332A\ncontact_id\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTS'].methods_by_name['ListContacts']._loaded_options = None
@@ -153,30 +188,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTS'].methods_by_name['ExportContacts']._serialized_options = b'\202\323\344\223\002\031\022\027/v1/contacts:exportPage'
   _globals['_CONTACTS'].methods_by_name['StreamExportContacts']._loaded_options = None
   _globals['_CONTACTS'].methods_by_name['StreamExportContacts']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/contacts:export'
-  _globals['_GETCONTACTREQUEST']._serialized_start=304
-  _globals['_GETCONTACTREQUEST']._serialized_end=371
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=374
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=514
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=516
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=609
-  _globals['_CREATECONTACTREQUEST']._serialized_start=612
-  _globals['_CREATECONTACTREQUEST']._serialized_end=740
-  _globals['_UPDATECONTACTREQUEST']._serialized_start=743
-  _globals['_UPDATECONTACTREQUEST']._serialized_end=975
-  _globals['_DELETECONTACTREQUEST']._serialized_start=978
-  _globals['_DELETECONTACTREQUEST']._serialized_end=1130
-  _globals['_BATCHUPSERTCONTACTSREQUEST']._serialized_start=1133
-  _globals['_BATCHUPSERTCONTACTSREQUEST']._serialized_end=1291
-  _globals['_BATCHUPSERTCONTACTSRESPONSE']._serialized_start=1294
-  _globals['_BATCHUPSERTCONTACTSRESPONSE']._serialized_end=1464
-  _globals['_IMPORTCONTACTSREQUEST']._serialized_start=1467
-  _globals['_IMPORTCONTACTSREQUEST']._serialized_end=1659
-  _globals['_IMPORTCONTACTSRESPONSE']._serialized_start=1662
-  _globals['_IMPORTCONTACTSRESPONSE']._serialized_end=1846
-  _globals['_EXPORTCONTACTSREQUEST']._serialized_start=1849
-  _globals['_EXPORTCONTACTSREQUEST']._serialized_end=2045
-  _globals['_STREAMEXPORTCONTACTSREQUEST']._serialized_start=2048
-  _globals['_STREAMEXPORTCONTACTSREQUEST']._serialized_end=2334
-  _globals['_CONTACTS']._serialized_start=2337
-  _globals['_CONTACTS']._serialized_end=3528
+  _globals['_CONTACTS'].methods_by_name['WatchContacts']._loaded_options = None
+  _globals['_CONTACTS'].methods_by_name['WatchContacts']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/contacts:watch'
+  _globals['_CONTACTS'].methods_by_name['ListContactChanges']._loaded_options = None
+  _globals['_CONTACTS'].methods_by_name['ListContactChanges']._serialized_options = b'\332A\006cursor\202\323\344\223\002\026\022\024/v1/contacts:changes'
+  _globals['_GETCONTACTREQUEST']._serialized_start=400
+  _globals['_GETCONTACTREQUEST']._serialized_end=467
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=470
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=610
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=612
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=705
+  _globals['_CREATECONTACTREQUEST']._serialized_start=708
+  _globals['_CREATECONTACTREQUEST']._serialized_end=836
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=839
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=1071
+  _globals['_DELETECONTACTREQUEST']._serialized_start=1074
+  _globals['_DELETECONTACTREQUEST']._serialized_end=1226
+  _globals['_BATCHUPSERTCONTACTSREQUEST']._serialized_start=1229
+  _globals['_BATCHUPSERTCONTACTSREQUEST']._serialized_end=1387
+  _globals['_BATCHUPSERTCONTACTSRESPONSE']._serialized_start=1390
+  _globals['_BATCHUPSERTCONTACTSRESPONSE']._serialized_end=1560
+  _globals['_IMPORTCONTACTSREQUEST']._serialized_start=1563
+  _globals['_IMPORTCONTACTSREQUEST']._serialized_end=1755
+  _globals['_IMPORTCONTACTSRESPONSE']._serialized_start=1758
+  _globals['_IMPORTCONTACTSRESPONSE']._serialized_end=1942
+  _globals['_EXPORTCONTACTSREQUEST']._serialized_start=1945
+  _globals['_EXPORTCONTACTSREQUEST']._serialized_end=2141
+  _globals['_STREAMEXPORTCONTACTSREQUEST']._serialized_start=2144
+  _globals['_STREAMEXPORTCONTACTSREQUEST']._serialized_end=2430
+  _globals['_CONTACTCHANGE']._serialized_start=2433
+  _globals['_CONTACTCHANGE']._serialized_end=2710
+  _globals['_WATCHCONTACTSREQUEST']._serialized_start=2713
+  _globals['_WATCHCONTACTSREQUEST']._serialized_end=3006
+  _globals['_WATCHCONTACTSRESPONSE']._serialized_start=3009
+  _globals['_WATCHCONTACTSRESPONSE']._serialized_end=3325
+  _globals['_LISTCONTACTCHANGESREQUEST']._serialized_start=3328
+  _globals['_LISTCONTACTCHANGESREQUEST']._serialized_end=3577
+  _globals['_LISTCONTACTCHANGESRESPONSE']._serialized_start=3579
+  _globals['_LISTCONTACTCHANGESRESPONSE']._serialized_end=3705
+  _globals['_CONTACTS']._serialized_start=3708
+  _globals['_CONTACTS']._serialized_end=5176
 # @@protoc_insertion_point(module_scope)

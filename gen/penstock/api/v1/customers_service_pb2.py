@@ -26,13 +26,16 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penstock.hub.v1 import changes_pb2 as penstock_dot_hub_dot_v1_dot_changes__pb2
 from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import customers_pb2 as penstock_dot_model_dot_v1_dot_customers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'penstock/api/v1/customers_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a!penstock/model/v1/customers.proto\"E\n\x12GetCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x14ListCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x15ListCustomersResponse\x12.\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.Customer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x15\x43reateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xeb\x01\n\x15UpdateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9a\x01\n\x15\x44\x65leteCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa1\x01\n\x1b\x42\x61tchUpsertCustomersRequest\x12\x34\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xab\x01\n\x1c\x42\x61tchUpsertCustomersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc1\x01\n\x16ImportCustomersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb9\x01\n\x17ImportCustomersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc5\x01\n\x16\x45xportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9f\x02\n\x1cStreamExportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\x32\xd6\t\n\tCustomers\x12\x82\x01\n\x0bGetCustomer\x12#.penstock.api.v1.GetCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/customers/{customer_id}\x12x\n\rListCustomers\x12%.penstock.api.v1.ListCustomersRequest\x1a&.penstock.api.v1.ListCustomersResponse\"\x18\xda\x41\x00\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/customers\x12\x81\x01\n\x0e\x43reateCustomer\x12&.penstock.api.v1.CreateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"*\xda\x41\x08\x63ustomer\x82\xd3\xe4\x93\x02\x19\"\r/v1/customers:\x08\x63ustomer\x12\xa4\x01\n\x0eUpdateCustomer\x12&.penstock.api.v1.UpdateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"M\xda\x41\x14\x63ustomer,update_mask\x82\xd3\xe4\x93\x02\x30\x32$/v1/customers/{customer.customer_id}:\x08\x63ustomer\x12\x83\x01\n\x0e\x44\x65leteCustomer\x12&.penstock.api.v1.DeleteCustomerRequest\x1a\x16.google.protobuf.Empty\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/customers/{customer_id}\x12\x99\x01\n\x14\x42\x61tchUpsertCustomers\x12,.penstock.api.v1.BatchUpsertCustomersRequest\x1a-.penstock.api.v1.BatchUpsertCustomersResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/customers:batchUpsert:\x01*\x12\x8a\x01\n\x0fImportCustomers\x12\'.penstock.api.v1.ImportCustomersRequest\x1a(.penstock.api.v1.ImportCustomersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x14/v1/customers:import:\x04\x66ile(\x01\x12r\n\x0f\x45xportCustomers\x12\'.penstock.api.v1.ExportCustomersRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/customers:exportPage\x12|\n\x15StreamExportCustomers\x12-.penstock.api.v1.StreamExportCustomersRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/customers:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'penstock/api/v1/customers_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpenstock/hub/v1/changes.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a!penstock/model/v1/customers.proto\"E\n\x12GetCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8d\x01\n\x14ListCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x15ListCustomersResponse\x12.\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.Customer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x15\x43reateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xeb\x01\n\x15UpdateCustomerRequest\x12\x33\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9a\x01\n\x15\x44\x65leteCustomerRequest\x12\x19\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa1\x01\n\x1b\x42\x61tchUpsertCustomersRequest\x12\x34\n\tcustomers\x18\x01 \x03(\x0b\x32\x1b.penstock.model.v1.CustomerB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xab\x01\n\x1c\x42\x61tchUpsertCustomersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc1\x01\n\x16ImportCustomersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb9\x01\n\x17ImportCustomersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc5\x01\n\x16\x45xportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9f\x02\n\x1cStreamExportCustomersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x98\x02\n\x0e\x43ustomerChange\x12-\n\toperation\x18\x01 \x01(\x0e\x32\x1a.penstock.hub.v1.Operation\x12\x0b\n\x03key\x18\x02 \x01(\t\x12+\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1b.penstock.model.v1.Customer\x12*\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1b.penstock.model.v1.Customer\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\x16\n\x0etransaction_id\x18\x06 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x08 \x01(\x03\"\xa6\x02\n\x15WatchCustomersRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x18\n\nbatch_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16transaction_boundaries\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11heartbeat_seconds\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xbe\x02\n\x16WatchCustomersResponse\x12\x30\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1f.penstock.api.v1.CustomerChange\x12\x33\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1f.penstock.hub.v1.FeedCheckpoint\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x1a.penstock.hub.v1.Heartbeat\x12+\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.StreamBegin\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.penstock.hub.v1.StreamEnd\x12\x38\n\x0ftransaction_end\x18\x06 \x01(\x0b\x32\x1f.penstock.hub.v1.TransactionEnd\"\xfa\x01\n\x1aListCustomerChangesRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x80\x01\n\x1bListCustomerChangesResponse\x12\x30\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1f.penstock.api.v1.CustomerChange\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\x0c\n\x04more\x18\x04 \x01(\x08\x32\xf4\x0b\n\tCustomers\x12\x82\x01\n\x0bGetCustomer\x12#.penstock.api.v1.GetCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/customers/{customer_id}\x12x\n\rListCustomers\x12%.penstock.api.v1.ListCustomersRequest\x1a&.penstock.api.v1.ListCustomersResponse\"\x18\xda\x41\x00\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/customers\x12\x81\x01\n\x0e\x43reateCustomer\x12&.penstock.api.v1.CreateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"*\xda\x41\x08\x63ustomer\x82\xd3\xe4\x93\x02\x19\"\r/v1/customers:\x08\x63ustomer\x12\xa4\x01\n\x0eUpdateCustomer\x12&.penstock.api.v1.UpdateCustomerRequest\x1a\x1b.penstock.model.v1.Customer\"M\xda\x41\x14\x63ustomer,update_mask\x82\xd3\xe4\x93\x02\x30\x32$/v1/customers/{customer.customer_id}:\x08\x63ustomer\x12\x83\x01\n\x0e\x44\x65leteCustomer\x12&.penstock.api.v1.DeleteCustomerRequest\x1a\x16.google.protobuf.Empty\"1\xda\x41\x0b\x63ustomer_id\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/customers/{customer_id}\x12\x99\x01\n\x14\x42\x61tchUpsertCustomers\x12,.penstock.api.v1.BatchUpsertCustomersRequest\x1a-.penstock.api.v1.BatchUpsertCustomersResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/customers:batchUpsert:\x01*\x12\x8a\x01\n\x0fImportCustomers\x12\'.penstock.api.v1.ImportCustomersRequest\x1a(.penstock.api.v1.ImportCustomersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x14/v1/customers:import:\x04\x66ile(\x01\x12r\n\x0f\x45xportCustomers\x12\'.penstock.api.v1.ExportCustomersRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/customers:exportPage\x12|\n\x15StreamExportCustomers\x12-.penstock.api.v1.StreamExportCustomersRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/customers:export0\x01\x12\x80\x01\n\x0eWatchCustomers\x12&.penstock.api.v1.WatchCustomersRequest\x1a\'.penstock.api.v1.WatchCustomersResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/customers:watch0\x01\x12\x98\x01\n\x13ListCustomerChanges\x12+.penstock.api.v1.ListCustomerChangesRequest\x1a,.penstock.api.v1.ListCustomerChangesResponse\"&\xda\x41\x06\x63ursor\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/customers:changesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -135,6 +138,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
   _globals['_STREAMEXPORTCUSTOMERSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['snapshot']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['snapshot']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['batch_size']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['batch_size']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['transaction_boundaries']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['transaction_boundaries']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['heartbeat_seconds']._loaded_options = None
+  _globals['_WATCHCUSTOMERSREQUEST'].fields_by_name['heartbeat_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['wait']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['wait']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_LISTCUSTOMERCHANGESREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
   _globals['_CUSTOMERS'].methods_by_name['GetCustomer']._loaded_options = None
   _globals['_CUSTOMERS'].methods_by_name['GetCustomer']._serialized_options = b'\332A\013customer_id\202\323\344\223\002\035\022\033/v1/customers/{customer_id}'
   _globals['_CUSTOMERS'].methods_by_name['ListCustomers']._loaded_options = None
@@ -153,30 +188,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CUSTOMERS'].methods_by_name['ExportCustomers']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/customers:exportPage'
   _globals['_CUSTOMERS'].methods_by_name['StreamExportCustomers']._loaded_options = None
   _globals['_CUSTOMERS'].methods_by_name['StreamExportCustomers']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/customers:export'
-  _globals['_GETCUSTOMERREQUEST']._serialized_start=306
-  _globals['_GETCUSTOMERREQUEST']._serialized_end=375
-  _globals['_LISTCUSTOMERSREQUEST']._serialized_start=378
-  _globals['_LISTCUSTOMERSREQUEST']._serialized_end=519
-  _globals['_LISTCUSTOMERSRESPONSE']._serialized_start=521
-  _globals['_LISTCUSTOMERSRESPONSE']._serialized_end=617
-  _globals['_CREATECUSTOMERREQUEST']._serialized_start=620
-  _globals['_CREATECUSTOMERREQUEST']._serialized_end=751
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=754
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=989
-  _globals['_DELETECUSTOMERREQUEST']._serialized_start=992
-  _globals['_DELETECUSTOMERREQUEST']._serialized_end=1146
-  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_start=1149
-  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_end=1310
-  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_start=1313
-  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_end=1484
-  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_start=1487
-  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_end=1680
-  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_start=1683
-  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_end=1868
-  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_start=1871
-  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_end=2068
-  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_start=2071
-  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_end=2358
-  _globals['_CUSTOMERS']._serialized_start=2361
-  _globals['_CUSTOMERS']._serialized_end=3599
+  _globals['_CUSTOMERS'].methods_by_name['WatchCustomers']._loaded_options = None
+  _globals['_CUSTOMERS'].methods_by_name['WatchCustomers']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/customers:watch'
+  _globals['_CUSTOMERS'].methods_by_name['ListCustomerChanges']._loaded_options = None
+  _globals['_CUSTOMERS'].methods_by_name['ListCustomerChanges']._serialized_options = b'\332A\006cursor\202\323\344\223\002\027\022\025/v1/customers:changes'
+  _globals['_GETCUSTOMERREQUEST']._serialized_start=402
+  _globals['_GETCUSTOMERREQUEST']._serialized_end=471
+  _globals['_LISTCUSTOMERSREQUEST']._serialized_start=474
+  _globals['_LISTCUSTOMERSREQUEST']._serialized_end=615
+  _globals['_LISTCUSTOMERSRESPONSE']._serialized_start=617
+  _globals['_LISTCUSTOMERSRESPONSE']._serialized_end=713
+  _globals['_CREATECUSTOMERREQUEST']._serialized_start=716
+  _globals['_CREATECUSTOMERREQUEST']._serialized_end=847
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=850
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=1085
+  _globals['_DELETECUSTOMERREQUEST']._serialized_start=1088
+  _globals['_DELETECUSTOMERREQUEST']._serialized_end=1242
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_start=1245
+  _globals['_BATCHUPSERTCUSTOMERSREQUEST']._serialized_end=1406
+  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_start=1409
+  _globals['_BATCHUPSERTCUSTOMERSRESPONSE']._serialized_end=1580
+  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_start=1583
+  _globals['_IMPORTCUSTOMERSREQUEST']._serialized_end=1776
+  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_start=1779
+  _globals['_IMPORTCUSTOMERSRESPONSE']._serialized_end=1964
+  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_start=1967
+  _globals['_EXPORTCUSTOMERSREQUEST']._serialized_end=2164
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_start=2167
+  _globals['_STREAMEXPORTCUSTOMERSREQUEST']._serialized_end=2454
+  _globals['_CUSTOMERCHANGE']._serialized_start=2457
+  _globals['_CUSTOMERCHANGE']._serialized_end=2737
+  _globals['_WATCHCUSTOMERSREQUEST']._serialized_start=2740
+  _globals['_WATCHCUSTOMERSREQUEST']._serialized_end=3034
+  _globals['_WATCHCUSTOMERSRESPONSE']._serialized_start=3037
+  _globals['_WATCHCUSTOMERSRESPONSE']._serialized_end=3355
+  _globals['_LISTCUSTOMERCHANGESREQUEST']._serialized_start=3358
+  _globals['_LISTCUSTOMERCHANGESREQUEST']._serialized_end=3608
+  _globals['_LISTCUSTOMERCHANGESRESPONSE']._serialized_start=3611
+  _globals['_LISTCUSTOMERCHANGESRESPONSE']._serialized_end=3739
+  _globals['_CUSTOMERS']._serialized_start=3742
+  _globals['_CUSTOMERS']._serialized_end=5266
 # @@protoc_insertion_point(module_scope)

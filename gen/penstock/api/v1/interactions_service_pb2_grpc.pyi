@@ -65,6 +65,13 @@ class InteractionsStub:
     """
     StreamExportInteractions: _grpc.UnaryStreamMultiCallable[_interactions_service_pb2.StreamExportInteractionsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchInteractions: _grpc.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListInteractionChanges: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
 
 @_typing.type_check_only
 class InteractionsAsyncStub(InteractionsStub):
@@ -100,6 +107,13 @@ class InteractionsAsyncStub(InteractionsStub):
     """
     StreamExportInteractions: _aio.UnaryStreamMultiCallable[_interactions_service_pb2.StreamExportInteractionsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchInteractions: _aio.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListInteractionChanges: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
 
 class InteractionsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes interactions. A record: One contact with a customer: a call,
@@ -186,5 +200,24 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchInteractions(
+        self,
+        request: _interactions_service_pb2.WatchInteractionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_interactions_service_pb2.WatchInteractionsResponse], _abc.AsyncIterator[_interactions_service_pb2.WatchInteractionsResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListInteractionChanges(
+        self,
+        request: _interactions_service_pb2.ListInteractionChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_interactions_service_pb2.ListInteractionChangesResponse, _abc.Awaitable[_interactions_service_pb2.ListInteractionChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
 def add_InteractionsServicer_to_server(servicer: InteractionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,6 +64,13 @@ class ProductsStub:
     """
     StreamExportProducts: _grpc.UnaryStreamMultiCallable[_products_service_pb2.StreamExportProductsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchProducts: _grpc.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListProductChanges: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
 
 @_typing.type_check_only
 class ProductsAsyncStub(ProductsStub):
@@ -98,6 +105,13 @@ class ProductsAsyncStub(ProductsStub):
     """
     StreamExportProducts: _aio.UnaryStreamMultiCallable[_products_service_pb2.StreamExportProductsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchProducts: _aio.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListProductChanges: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
 
 class ProductsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes products. A record: Something we sell.
@@ -183,5 +197,24 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchProducts(
+        self,
+        request: _products_service_pb2.WatchProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_products_service_pb2.WatchProductsResponse], _abc.AsyncIterator[_products_service_pb2.WatchProductsResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListProductChanges(
+        self,
+        request: _products_service_pb2.ListProductChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_service_pb2.ListProductChangesResponse, _abc.Awaitable[_products_service_pb2.ListProductChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
 def add_ProductsServicer_to_server(servicer: ProductsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
