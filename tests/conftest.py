@@ -27,7 +27,7 @@ settings.load_profile("tests")
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Files are named by their size: what packs them may write the time into them, and the workers
     must all come to the same names."""
-    return f"{argname} of {len(val)}" if isinstance(val, bytes) and len(val) > 40 else None
+    return f"{argname} of {len(val)}" if isinstance(val, bytes) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
