@@ -17,7 +17,8 @@ import asyncpg
 import pytest
 
 from harness import folder
-from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstockd.catalog.canonical import from_message
 from penstockd.catalog.wire import WireCodec
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
@@ -214,6 +215,10 @@ def nowhere(self: Any, record: Any, find: Any, values: list[Any]) -> None:
 READ = question._Place.read
 
 
+def numbered(field: Field) -> Any:
+    return None if field.kind is Kind.ENUM else from_message(field)
+
+
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
@@ -222,7 +227,7 @@ READ = question._Place.read
         (projection, "holds_its_message", lambda field: True),
         (projection, "holds_its_message", lambda field: False),
         (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
-        (question, "from_message", lambda field: None),
+        (question, "from_message", numbered),
         (question._Place, "read", nowhere),
         (Lens, "_shown", lambda self, field: None),
         (plain, "any", all),
