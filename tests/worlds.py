@@ -8,7 +8,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -337,7 +337,8 @@ def random_grants(
 
 
 def _mask(rng: random.Random) -> Mask:
-    return rng.choice([Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask])
+    masks = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
+    return rng.choice(masks)
 
 
 def random_selection(fields: Sequence[Field], rng: random.Random) -> str:
@@ -352,6 +353,3 @@ def cases(seed: int, count: int) -> Iterator[tuple[int, random.Random]]:
     """Numbered cases, each with its own source of chance, so that one can be repeated alone."""
     for case in range(count):
         yield case, random.Random(f"{seed}/{case}")
-
-
-Image = Callable[[str, str], bytes | None]
