@@ -338,7 +338,8 @@ def random_grants(
 
 def _mask(rng: random.Random) -> Mask:
     masks = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
-    return rng.choice(masks)
+    mask: Mask = rng.choice(masks)
+    return mask
 
 
 def random_selection(fields: Sequence[Field], rng: random.Random) -> str:
