@@ -98,11 +98,13 @@ class _Reading:
         if following:
             past = Past(connection, catalog)
             events += await self._judged(past)
+            moved: list[Event] = []
             for lens in following:
-                events += await Dependents(connection, catalog, past, lens).events(
-                    self._stretch.changes
-                )
-            events.sort(key=lambda e: (e.number, e.operation > Operation.DELETED, e.dataset, e.key))
+                dependents = Dependents(connection, catalog, past, lens)
+                moved += await dependents.events(self._stretch.changes)
+            # A change comes before what it has brought along.
+            events += sorted(moved, key=lambda e: (e.dataset, e.key))
+            events.sort(key=lambda e: e.number)
         return tuple(events)
 
     def _plain(self) -> Iterator[Event]:
