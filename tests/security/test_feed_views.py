@@ -160,16 +160,18 @@ def test_a_rule_over_two_references(hub: RunningHub) -> None:
     made, other = company(hub), company(hub, "LEAD")
     talk = made["interactions"]
     rule = "contact.customer.status = ACTIVE"
-    with consumer_with(hub, grant("interactions", rule)) as reader:
-        with Scene(hub, reader.key, "interactions") as scene:
-            patch(hub, "customers", made["customers"], status="CHURNED")
-            patch(hub, "customers", made["customers"], status="ACTIVE")
-            patch(hub, "contacts", made["contacts"], customerId=other["customers"])
-            patch(hub, "customers", made["customers"], status="LEAD")  # leads to it no longer
-            patch(hub, "customers", other["customers"], status="ACTIVE")
-            patch(hub, "interactions", talk, contactId=None)
-            patch(hub, "interactions", talk, contactId=other["contacts"])
-            found = [b for b in scene.brief() if b[1] == talk]
+    with (
+        consumer_with(hub, grant("interactions", rule)) as reader,
+        Scene(hub, reader.key, "interactions") as scene,
+    ):
+        patch(hub, "customers", made["customers"], status="CHURNED")
+        patch(hub, "customers", made["customers"], status="ACTIVE")
+        patch(hub, "contacts", made["contacts"], customerId=other["customers"])
+        patch(hub, "customers", made["customers"], status="LEAD")  # leads to it no longer
+        patch(hub, "customers", other["customers"], status="ACTIVE")
+        patch(hub, "interactions", talk, contactId=None)
+        patch(hub, "interactions", talk, contactId=other["contacts"])
+        found = [b for b in scene.brief() if b[1] == talk]
     assert found == [
         ("LEFT_VIEW", talk),
         ("ENTERED_VIEW", talk),
@@ -261,13 +263,15 @@ def test_only_the_operations_that_are_wanted(hub: RunningHub) -> None:
 def test_masks_hold_in_all_images(hub: RunningHub) -> None:
     one = key()
     masks = grant("customers", "", CLEAR, email="hash", tax_id="partial", credit_limit="null")
-    with consumer_with(hub, masks) as reader:
-        with Scene(hub, reader.key, "customers", include_before=True) as scene:
-            put(hub, "customers", customer(one, email="secret@b.example", taxId="123456789"))
-            patch(hub, "customers", one, email="other@b.example")
-            patch(hub, "customers", one, creditLimit="12345.00")  # null before and after
-            delete(hub, "customers", one)
-            events = scene.told()
+    with (
+        consumer_with(hub, masks) as reader,
+        Scene(hub, reader.key, "customers", include_before=True) as scene,
+    ):
+        put(hub, "customers", customer(one, email="secret@b.example", taxId="123456789"))
+        patch(hub, "customers", one, email="other@b.example")
+        patch(hub, "customers", one, creditLimit="12345.00")  # null before and after
+        delete(hub, "customers", one)
+        events = scene.told()
     assert [e.operation for e in events] == ["CREATED", "UPDATED", "DELETED"]
     assert set(events[1].changed) == {"email", "update_time", "etag"}
     images = b"".join((e.before or b"") + (e.after or b"") for e in events)
