@@ -24,6 +24,12 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Files are named by their size: what packs them may write the time into them, and the workers
+    must all come to the same names."""
+    return f"{argname} of {len(val)}" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """All workers collect in the same order, which is the order of distribution."""
     if hasattr(config, "workerinput"):

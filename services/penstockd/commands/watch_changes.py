@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -204,18 +205,16 @@ class _Run:
         receipt.row_count, receipt.byte_count = self._rows, self._bytes
         receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
         receipt.finish_time = datetime.now(UTC)
-        told = isinstance(error, Refused | DatabaseUnavailable)
+        left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
-        receipt.state = (
-            State.CANCELLED if isinstance(error, asyncio.CancelledError) else State.FAILED
-        )
-        if told:
-            # All that was sent has arrived or will: a segment is complete, whatever ended it.
+        # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
+        receipt.state = State.CANCELLED if left else State.FAILED
+        if isinstance(error, Refused | DatabaseUnavailable) and not self._stalled:
             receipt.state = State.COMPLETE
         try:
             await self._hub.tasks.run(self._finish())
         finally:
-            if told and not self._stalled:
+            if not left and not self._stalled:
                 await self._say_last(error)
 
     async def _finish(self) -> None:
@@ -225,7 +224,9 @@ class _Run:
         await self._hub.journal.record(entry)
 
     async def _say_last(self, error: BaseException) -> None:
-        end = End(_reason(error), str(error), self._cursor, _reconcile(error), self._receipt)
+        known = isinstance(error, Refused | DatabaseUnavailable)
+        message = str(error) if known else "internal error; the request id finds its cause"
+        end = End(_reason(error), message, self._cursor, _reconcile(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the status and the receipt remain
@@ -274,12 +275,12 @@ class _Run:
             self._bytes += await self._in_time(sending)
             self._of_transaction = 0
 
-    async def _in_time(self, sending: asyncio.Future[int] | object) -> int:
+    async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
         """Raises ClientStalled if the client takes nothing for too long."""
         seconds = self._hub.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await sending  # type: ignore[misc,no-any-return]  # a coroutine of Reply
+                return await sending
         except TimeoutError:
             self._stalled = True
             raise ClientStalled(f"the client took no data for {seconds:g} s") from None

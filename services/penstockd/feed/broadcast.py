@@ -162,10 +162,24 @@ class Broadcast:
         if channel.subscribers == 0:
             assert channel.task is not None
             channel.task.cancel()
-            self._channels.pop(channel.source.identity, None)
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
 
     async def _move(self, channel: _Channel) -> None:
-        """Move a channel on with the log, until it is left by all."""
+        """Move a channel on with the log, until it is left by all.
+
+        A defect ends the channel and all who listen to it: nobody is left to wait for nothing.
+        """
+        try:
+            await self._move_on(channel)
+        except Exception as exc:
+            _log.exception("channel_broken")
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
+            channel.error = exc
+            channel.wake()
+
+    async def _move_on(self, channel: _Channel) -> None:
         while True:
             await self.tail.wait(channel.position.number, 60.0)
             if self.tail.head <= channel.position.number:

@@ -45,6 +45,10 @@ class Tail:
                 except (DatabaseUnavailable, Refused) as exc:
                     _log.warning("log_unheard", error=str(exc))
                     self._drop()
+                except Exception:
+                    # Whatever it is, giving up would be worse: streams would wait for ever.
+                    _log.exception("log_unheard")
+                    self._drop()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
                 self._announced.clear()

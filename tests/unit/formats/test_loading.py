@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import PATIENCE
@@ -162,9 +162,7 @@ def both(run: Run, shop: Shop, uploads: Sequence[bytes], row_filter: str = "") -
 
 
 def fuzz(*, wrong: bool, rows: int) -> Callable[[Run, Shop], None]:
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES)
     @given(st.data())
     def check(run: Run, shop: Shop, data: st.DataObject) -> None:
         # Few keys, so that the second file meets rows of the first.
