@@ -2,12 +2,12 @@
 
 A View is judged at the ends of transactions: what it showed before one, and what it shows after.
 A row rule may follow references; then a change of one record can bring others into a View or out
-of it, and those are told at the place of the change that moved them.
+of it, and those are told at the end of the transaction that moved them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -48,11 +48,11 @@ async def read_events(
         stretch = await read_stretch(connection, cursor.number, upto, names)
         check_place(cursor, stretch.epoch, stretch.head, stretch.oldest)
         places = await numbered(connection, cursor)
-        batch = _Reading(lenses, stretch, frozenset(places.values()))
-        events = await batch.events(connection, catalog) if stretch.changes else ()
+        batch = _Reading(lenses, stretch, cursor.number, frozenset(places.values()))
+        events = await batch.events(connection, catalog)
     ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > stretch.number)
     following = replace(cursor, number=stretch.number, ahead=ahead)
-    return Batch(events, following, stretch.whole, stretch.number < stretch.head)
+    return Batch(events, following, stretch.whole, stretch.number < stretch.head, stretch.head)
 
 
 def check_place(cursor: Cursor, epoch: str, head: int, oldest: int) -> None:
@@ -84,59 +84,87 @@ class _Seen:
 class _Reading:
     """One stretch of the log seen through some lenses."""
 
-    def __init__(self, lenses: Lenses, stretch: Stretch, passed: frozenset[int]) -> None:
-        self._lenses, self._stretch = lenses, stretch
+    def __init__(
+        self, lenses: Lenses, stretch: Stretch, after: int, passed: frozenset[int]
+    ) -> None:
+        self._lenses, self._stretch, self._after = lenses, stretch, after
         # Transactions that the cursor's snapshot saw before they had a number: not told again.
+        # Where references are followed they are, since what they moved may have changed meanwhile;
+        # to be told twice that a record has come or gone is harmless.
         self._passed = passed
 
     async def events(self, connection: Connection, catalog: Catalog) -> tuple[Event, ...]:
         """The events of the stretch, in order."""
-        seen = [s for c in self._stretch.changes if (s := self._look(c)) is not None]
-        past = Past(connection, catalog)
-        questions = [q for s in seen for q in (s.before, s.after) if q is not None]
-        await past.answer(questions)
-        events = [e for s in seen if (e := _told(s)) is not None]
         following = [lens for lens in self._lenses.values() if lens.follows]
+        events = list(self._plain())
         if following:
+            past = Past(connection, catalog)
+            events += await self._judged(past)
+            moved: list[Event] = []
             for lens in following:
                 dependents = Dependents(connection, catalog, past, lens)
-                events += await dependents.events(self._stretch.changes)
-            events.sort(key=lambda e: (e.number, e.operation > Operation.DELETED, e.dataset, e.key))
+                moved += await dependents.events(self._after, self._stretch)
+            # They stand at the ends of transactions, behind what was changed there.
+            events += sorted(moved, key=lambda e: (e.dataset, e.key))
+            events.sort(key=lambda e: e.number)
         return tuple(events)
 
-    def _look(self, change: Change) -> _Seen | None:
-        lens = self._lenses.get(change.dataset)
-        if lens is None or (change.transaction in self._passed and not lens.follows):
-            return None
-        before = after = None
-        if change.before is not None:
-            before = Question(lens, change.before, change.first - 1)
-        if change.after is not None:
-            after = Question(lens, change.after, change.transaction)
-        return _Seen(change, lens, before, after)
+    def _plain(self) -> Iterator[Event]:
+        """Changes of records whose lenses need nothing but the record."""
+        for change in self._stretch.changes:
+            lens = self._lenses.get(change.dataset)
+            if lens is None or lens.follows or change.transaction in self._passed:
+                continue
+            before = None if change.before is None else lens.see(change.before, _nowhere)
+            after = None if change.after is None else lens.see(change.after, _nowhere)
+            if (event := _told(change, lens, before, after)) is not None:
+                yield event
+
+    async def _judged(self, past: Past) -> Sequence[Event]:
+        """Changes of records whose lenses look at others, too."""
+        seen = []
+        for change in self._stretch.changes:
+            lens = self._lenses.get(change.dataset)
+            if lens is not None and lens.follows:
+                before = after = None
+                if change.before is not None:
+                    before = Question(lens, change.before, change.first - 1)
+                if change.after is not None:
+                    after = Question(lens, change.after, change.transaction)
+                seen.append(_Seen(change, lens, before, after))
+        await past.answer([q for s in seen for q in (s.before, s.after) if q is not None])
+        told = (_told(s.change, s.lens, _shown(s.before), _shown(s.after)) for s in seen)
+        return [event for event in told if event is not None]
 
 
-def _told(seen: _Seen) -> Event | None:
-    """What the holder of the lens is told of a change; None: nothing."""
-    change, lens = seen.change, seen.lens
-    was = seen.before is not None and seen.before.answer
-    there = seen.after is not None and seen.after.answer
-    if not was and not there:
+def _nowhere(dataset: str, key: str) -> bytes | None:
+    """For lenses that follow no reference."""
+    raise AssertionError(f"no rule leads to {dataset}")
+
+
+def _shown(question: Question | None) -> bytes | None:
+    """What the lens shows of an image that has been judged."""
+    if question is None or not question.answer:
         return None
-    before = lens.project(change.before) if was and change.before is not None else None
-    after = lens.project(change.after) if there and change.after is not None else None
+    return question.lens.project(question.image)
+
+
+def _told(change: Change, lens: Lens, before: bytes | None, after: bytes | None) -> Event | None:
+    """What the holder of the lens is told of a change; None: nothing. Images as it sees them."""
     changed: Sequence[str] = ()
     if before is not None and after is not None:
         operation = Operation.UPDATED
         changed = lens.changed(before, after)
         if not changed:
             return None
-    elif before is None:
+    elif after is not None:
         created = change.operation == writer.Operation.CREATED
         operation = Operation.CREATED if created else Operation.ENTERED_VIEW
-    else:
+    elif before is not None:
         deleted = change.operation == writer.Operation.DELETED
         operation = Operation.DELETED if deleted else Operation.LEFT_VIEW
+    else:
+        return None
     return Event(
         change.number,
         change.transaction,

@@ -30,12 +30,14 @@ class Follow:
     """A reference that a row rule follows.
 
     ``path`` are the aliases from the record on, the last one this reference's own; ``field``, of
-    the dataset that all but the last lead to, holds the key of a record of ``dataset``.
+    the dataset that all but the last lead to, holds the key of a record of ``dataset``. ``reads``
+    are the fields of ``dataset`` that the rule's answer hangs on.
     """
 
     path: tuple[str, ...]
     dataset: str
     field: Field
+    reads: tuple[Field, ...]
 
 
 class Question:
@@ -94,19 +96,22 @@ class _Place:
         path: tuple[str, ...],
         named: Mapping[tuple[str, ...], Sequence[Field]],
         catalog: Catalog,
-        follow: Follow | None = None,
+        via: Field | None = None,
     ) -> None:
-        self.path, self.follow = path, follow
+        self.path = path
         self.fields = tuple(named.get(path, ()))
         self._parse = dataset.message_class.FromString
         self._getters = [getter(f) for f in self.fields]
         self._further: list[tuple[Callable[[Any], Any], str, _Place]] = []
+        reads = list(self.fields)
         for alias in dict.fromkeys(p[len(path)] for p in named if _beyond(p, path)):
-            via = dataset.references[alias]
-            assert via.reference is not None, "references are found by their aliases"
-            target, there = via.reference.dataset, (*path, alias)
-            place = _Place(catalog[target], there, named, catalog, Follow(there, target, via))
-            self._further.append((getter(via), target, place))
+            onward = dataset.references[alias]
+            assert onward.reference is not None, "references are found by their aliases"
+            target = onward.reference.dataset
+            place = _Place(catalog[target], (*path, alias), named, catalog, onward)
+            self._further.append((getter(onward), target, place))
+            reads.append(onward)
+        self.follow = None if via is None else Follow(path, dataset.name, via, tuple(reads))
 
     def all(self) -> Iterator[_Place]:
         """This place and those beyond it, in the order in which values are read."""
