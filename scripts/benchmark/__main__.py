@@ -1,4 +1,4 @@
-"""``scripts/bench [import] [export] [get] [webhooks]``: a table on stdout, with --json the same as JSON."""
+"""``scripts/bench PART…``, as import or webhooks: a table on stdout, with --json as JSON too."""
 
 from __future__ import annotations
 
