@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import importlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,27 @@ from typing import Any
 import aiohttp
 import grpc
 from google.protobuf import json_format
+from grpc_status import rpc_status
 
 from faults.validator import Broken, Fault, FeedValidator
-from feeds import Told, number, told
+from feeds import CATALOG, Told, number, told
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1.changes_pb2_grpc import ChangesStub
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 
-#: What a consumer is told when the hub is not there, or has thrown it out: it comes back.
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+# Records within Any are known by their types once these are loaded.
+for _dataset in CATALOG:
+    importlib.import_module(f"penstock.model.v1.{_dataset.name}_pb2")
+
+
+def passing(error: grpc.RpcError) -> bool:
+    """Whether a consumer comes back: the hub is not there, or the stream was cut off on its way.
+
+    What the hub itself refuses has a status of its own with details.
+    """
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
+    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
 
 
 def logged(event: Told) -> Change:
@@ -105,7 +117,7 @@ class Consumer:
                 async for message in self._messages():
                     self.judge.message(message)
             except grpc.RpcError as error:
-                if error.code() not in PASSING:  # type: ignore[attr-defined]
+                if not passing(error):
                     raise
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
