@@ -112,7 +112,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             page_tokens=PageTokens(secret.derive("page-tokens")),
             snapshots=snapshots,
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-            feed=Broadcast(database, catalog),
+            feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             audit_key=checkpoint_key(settings).public,
             audit_file=CheckpointFile(settings.checkpoint_file),
