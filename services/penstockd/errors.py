@@ -10,7 +10,7 @@
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · ReceiptNotFound · AccessChanged
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · AccessChanged
     ├── ClientStalled
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
     ├── RehearsalTooLong
@@ -170,6 +170,12 @@ class ExportNotResumable(Refused):
     """An interrupted export cannot go on; it has to start again."""
 
     reason = "EXPORT_NOT_RESUMABLE"
+
+
+class StateGone(Refused):
+    """The state of the data that a comparison goes on with is no longer kept."""
+
+    reason = "STATE_GONE"
 
 
 class AccessChanged(Refused):

@@ -27,6 +27,7 @@ from penstockd.policy.view import View
 from penstockd.query import PageTokens
 from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
 
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class Hub:
     uses: CredentialUses
     page_tokens: PageTokens
     snapshots: Snapshots
+    states: States
     exports: ExportLimits
     audit_key: bytes
     audit_file: CheckpointFile

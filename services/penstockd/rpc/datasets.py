@@ -14,13 +14,16 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
+from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
 from penstockd.commands.import_records import import_records
 from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.repair_records import repair_records
 from penstockd.commands.stream_export import Export, stream_export
 from penstockd.commands.update_record import update_record
 from penstockd.formats import pick
+from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
@@ -77,10 +80,14 @@ class DatasetHandlers:
             "import_": f"Import{plural}",
             "export": f"Export{plural}",
             "stream_export": f"StreamExport{plural}",
+            "digest": f"Digest{plural}",
+            "repair": f"Repair{plural}",
         }
         self._list_reply = self._reply(self._names["list"])
         self._batch_reply = self._reply(self._names["batch_upsert"])
         self._import_reply = self._reply(self._names["import_"])
+        self._digest_reply = self._reply(self._names["digest"])
+        self._repair_reply = self._reply(self._names["repair"])
 
     def by_method(self) -> dict[str, Handler]:
         """Handlers by the names that the generator gives the methods."""
@@ -174,6 +181,18 @@ class DatasetHandlers:
             request.resume_offset,
         )
         await stream_export(exchange.hub, exchange.call, self.dataset, export, _FileReply(exchange))
+
+    async def digest(self, request: Any, exchange: Exchange) -> Any:
+        """Digest…: what there is, in digests."""
+        asked = digest_request(request)
+        reply = await digest_records(exchange.hub, exchange.call, self.dataset, asked)
+        return digest_reply(self._digest_reply, reply)
+
+    async def repair(self, request: Any, exchange: Exchange) -> Any:
+        """Repair…: what differs from what the caller holds."""
+        repair = repair_request(request)
+        reply = await repair_records(exchange.hub, exchange.call, self.dataset, repair)
+        return repair_reply(self._repair_reply, reply)
 
 
 class _FileReply:

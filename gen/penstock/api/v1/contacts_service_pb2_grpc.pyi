@@ -64,6 +64,17 @@ class ContactsStub:
     """
     StreamExportContacts: _grpc.UnaryStreamMultiCallable[_contacts_service_pb2.StreamExportContactsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    DigestContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 @_typing.type_check_only
 class ContactsAsyncStub(ContactsStub):
@@ -98,6 +109,17 @@ class ContactsAsyncStub(ContactsStub):
     """
     StreamExportContacts: _aio.UnaryStreamMultiCallable[_contacts_service_pb2.StreamExportContactsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    DigestContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]  # type: ignore[assignment]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]  # type: ignore[assignment]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 class ContactsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes contacts. A record: A person we deal with at a customer.
@@ -183,5 +205,28 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def DigestContacts(
+        self,
+        request: _contacts_service_pb2.DigestContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contacts_service_pb2.DigestContactsResponse, _abc.Awaitable[_contacts_service_pb2.DigestContactsResponse]]:
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairContacts(
+        self,
+        request: _contacts_service_pb2.RepairContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contacts_service_pb2.RepairContactsResponse, _abc.Awaitable[_contacts_service_pb2.RepairContactsResponse]]:
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
 
 def add_ContactsServicer_to_server(servicer: ContactsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,6 +64,17 @@ class OrdersStub:
     """
     StreamExportOrders: _grpc.UnaryStreamMultiCallable[_orders_service_pb2.StreamExportOrdersRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    DigestOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.RepairOrdersRequest, _orders_service_pb2.RepairOrdersResponse]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 @_typing.type_check_only
 class OrdersAsyncStub(OrdersStub):
@@ -98,6 +109,17 @@ class OrdersAsyncStub(OrdersStub):
     """
     StreamExportOrders: _aio.UnaryStreamMultiCallable[_orders_service_pb2.StreamExportOrdersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    DigestOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]  # type: ignore[assignment]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.RepairOrdersRequest, _orders_service_pb2.RepairOrdersResponse]  # type: ignore[assignment]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 class OrdersServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes orders. A record: What a customer bought, or is about to.
@@ -183,5 +205,28 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def DigestOrders(
+        self,
+        request: _orders_service_pb2.DigestOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_service_pb2.DigestOrdersResponse, _abc.Awaitable[_orders_service_pb2.DigestOrdersResponse]]:
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairOrders(
+        self,
+        request: _orders_service_pb2.RepairOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_service_pb2.RepairOrdersResponse, _abc.Awaitable[_orders_service_pb2.RepairOrdersResponse]]:
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
 
 def add_OrdersServicer_to_server(servicer: OrdersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

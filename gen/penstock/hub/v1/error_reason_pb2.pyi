@@ -45,6 +45,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_MALFORMED: _ClassVar[ErrorReason]
     HUB_UNAVAILABLE: _ClassVar[ErrorReason]
     CALL_TIMEOUT: _ClassVar[ErrorReason]
+    STATE_GONE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -84,3 +85,4 @@ METHOD_UNKNOWN: ErrorReason
 REQUEST_MALFORMED: ErrorReason
 HUB_UNAVAILABLE: ErrorReason
 CALL_TIMEOUT: ErrorReason
+STATE_GONE: ErrorReason
