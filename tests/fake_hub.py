@@ -121,6 +121,16 @@ class FakeHub(
         for _ in range(ROWS // 1000):
             yield httpbody_pb2.HttpBody(data=frame)
 
+    def WatchCustomers(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[customers_service_pb2.WatchCustomersResponse]:
+        raise NotImplementedError
+
+    async def ListCustomerChanges(
+        self, request: Any, context: Any
+    ) -> customers_service_pb2.ListCustomerChangesResponse:
+        raise NotImplementedError
+
     async def IssueToken(self, request: httpbody_pb2.HttpBody, context: Any) -> Any:
         self._note(context)
         status, body = "200", {"access_token": self.keys.token(), "form": request.data.decode()}

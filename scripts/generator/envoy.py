@@ -13,6 +13,9 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 
 from penstock.options.v1 import method_pb2
 
+#: A message that is a body of any kind.
+HTTP_BODY = "google.api.HttpBody"
+
 #: A variable of a path template, as {name} or {name=pattern}.
 _VARIABLE = re.compile(r"{([^}=]+)[^}]*}")
 
@@ -25,7 +28,9 @@ class Inputs(TypedDict):
     path_bound: list[str]
     """Fields that a path binds, in every spelling: a query parameter may not set them."""
     stream_paths: list[str]
-    """REST paths whose reply is a stream."""
+    """REST paths whose reply is a stream of bytes."""
+    feed_paths: list[str]
+    """REST paths whose reply is a stream of messages."""
     upload_paths: list[str]
     """REST paths whose request is a stream."""
     public_paths: list[str]
@@ -40,6 +45,7 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
     """Read the annotations of all services. Raises RouteError."""
     bound: set[str] = set()
     streams: set[str] = set()
+    feeds: set[str] = set()
     uploads: set[str] = set()
     public: set[str] = set()
     owners: dict[tuple[str, str], str] = {}
@@ -52,8 +58,10 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
             rest_paths.add(path)
             for variable in _VARIABLE.findall(path):
                 bound.update(_spellings(method, variable))
-        if method.server_streaming:
+        if method.server_streaming and method.output_type.full_name == HTTP_BODY:
             streams |= rest_paths
+        elif method.server_streaming:
+            feeds |= rest_paths
         if method.client_streaming:
             uploads |= rest_paths
         if _option(method, method_pb2.public):
@@ -62,6 +70,7 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
         "services": sorted(service.full_name for service in services),
         "path_bound": sorted(bound),
         "stream_paths": sorted(streams),
+        "feed_paths": sorted(feeds),
         "upload_paths": sorted(uploads),
         "public_paths": sorted(public),
     }

@@ -24,9 +24,11 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.commands.context import ExportLimits, Hub
+from penstockd.commands.context import ExportLimits, Hub, Streams
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.retention import Retention
 from penstockd.observe import flush, set_up
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
@@ -112,6 +114,8 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             snapshots=snapshots,
             states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
+            feed=Broadcast(database, catalog),
+            streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             audit_key=checkpoint_key(settings).public,
             audit_file=CheckpointFile(settings.checkpoint_file),
             public_url=settings.url,
@@ -141,10 +145,12 @@ async def serve(settings: Settings, socket: Path) -> None:
         followers = [
             asyncio.create_task(hub.policy.follow()),
             asyncio.create_task(hub.uses.follow()),
+            asyncio.create_task(hub.feed.tail.follow()),
             asyncio.create_task(_report_health(hub, server)),
         ]
         _log.info("worker_started", socket=str(socket))
         await stopping.wait()
+        hub.feed.stop()
         await server.stop(STOP_GRACE)
         await _end(followers)
     flush()
@@ -182,6 +188,7 @@ async def _keep_while_locked(
                 group.create_task(Sequencer(database).sweep()),
                 group.create_task(_add_partitions(database)),
                 group.create_task(_forget_replies(database)),
+                group.create_task(Retention(database, settings.log_retention_hours).run()),
                 group.create_task(_sealer(settings, database).run()),
                 group.create_task(_rotate_keys(settings, database)),
             ]

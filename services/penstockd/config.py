@@ -127,6 +127,24 @@ class Settings(BaseSettings):
         le=3600,
         description="An export whose client takes nothing for so many seconds is ended.",
     )
+    log_retention_hours: int = Field(
+        default=168,
+        ge=72,
+        le=24 * 3650,
+        description="How long the change log is kept: the age of the oldest usable cursor.",
+    )
+    stream_stall_seconds: float = Field(
+        default=20,
+        gt=0,
+        le=3600,
+        description="A stream of changes whose client takes nothing for so many seconds is ended.",
+    )
+    max_streams: int = Field(
+        default=2000,
+        ge=1,
+        le=100_000,
+        description="Streams of changes that one consumer may hold at one time, of each worker.",
+    )
     audit_file: Path | None = Field(
         default=None,
         description="File that the audit's checkpoints are appended to, to be shipped off the "

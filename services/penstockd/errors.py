@@ -10,8 +10,9 @@
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · StateGone · ReceiptNotFound · AccessChanged
-    ├── ClientStalled
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── AccessChanged: AccessRevoked
+    ├── ClientStalled · CursorExpired · HubStopping
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
     ├── RehearsalTooLong
     ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
@@ -100,6 +101,18 @@ class CursorInvalid(Invalid):
     reason = "CURSOR_INVALID"
 
 
+class CursorExpired(Refused):
+    """The changes after a cursor have been pruned; the metadata names the oldest usable one."""
+
+    reason = "CURSOR_EXPIRED"
+
+
+class HubStopping(Refused):
+    """This worker ends; a stream goes on at another one, from its last checkpoint."""
+
+    reason = "HUB_UNAVAILABLE"
+
+
 class ImportRowInvalid(Invalid):
     """Rows of an import cannot be taken; none of its rows was."""
 
@@ -182,6 +195,22 @@ class AccessChanged(Refused):
     """Access was revoked or narrowed while a stream ran."""
 
     reason = "ACCESS_CHANGED"
+
+
+class AccessRevoked(AccessChanged):
+    """Nothing is left of the access that a stream began with."""
+
+
+class ViewChanged(Refused):
+    """What a caller sees has changed while a stream ran, without becoming less."""
+
+    reason = "VIEW_CHANGED"
+
+
+class TooManyStreams(Refused):
+    """A consumer holds as many streams as one worker gives it."""
+
+    reason = "TOO_MANY_STREAMS"
 
 
 class ReceiptNotFound(Refused):

@@ -98,6 +98,32 @@ async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None
         )
 
 
+async def store_receipt(database: Database, receipt: Receipt) -> None:
+    """Write the receipt of a stream of changes, which is known at its end only."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
+            " request_digest, policy_revision, cursor, state, reason, row_count, byte_count,"
+            " sha256, start_time, finish_time, session_pid, session_start)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0, $14)",
+            receipt.receipt_id,
+            receipt.request_id,
+            receipt.consumer_id,
+            receipt.dataset,
+            receipt.format,
+            receipt.request_digest,
+            receipt.policy_revision,
+            receipt.cursor,
+            receipt.state.value,
+            receipt.reason,
+            receipt.row_count,
+            receipt.byte_count,
+            receipt.sha256,
+            receipt.start_time,
+            receipt.finish_time,
+        )
+
+
 async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> None:
     """Make an interrupted export RUNNING again, for a holder that has joined its state.
 

@@ -34,7 +34,7 @@ class Codec:
             (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
         ]
         self._shape = _Shape(dataset.message_type, fields, 0)
-        self._getters = [_getter(f) for f in fields]
+        self._getters = [getter(f) for f in fields]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row. What is NULL stays unset; so is a message of NULLs only."""
@@ -73,6 +73,14 @@ class _Shape:
             if any(v is not None for v in within):
                 own[name] = shape.build(within)
         return self._class(**own)
+
+
+def holds_its_message(field: Field) -> bool:
+    """Whether a nested message that is there always has a value of this leaf, an empty one too, so
+    that ``Codec`` never leaves the message out where the leaf is among its fields."""
+    if field.kind is Kind.LIST:
+        return field.element is not None and field.element.kind in _AS_IN_JSON
+    return not field.presence and field.kind not in (Kind.MAP, Kind.DATE)
 
 
 def seconds_and_micros(moment: dt.datetime) -> tuple[int, int]:
@@ -207,7 +215,8 @@ def _walk(steps: Sequence[str]) -> Callable[[Any], Any]:
     return walk
 
 
-def _getter(field: Field) -> Getter:
+def getter(field: Field) -> Getter:
+    """From a record's message to what it holds in a field, as ``Codec.row`` has it."""
     name, steps = field.steps[-1], field.steps[:-1]
     read = _leaf_getter(field, name)
     if not steps:

@@ -46,13 +46,17 @@ _WIRE_TYPES = {
 
 
 class WireCodec:
-    """Serialises the rows of a dataset, all fields of it, from columns of values as stored."""
+    """Serialises the rows of a dataset from columns of values as stored.
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._group = _Group(dataset.message_type, dataset.fields, 0)
+    The columns are those of ``fields``, or of all fields of the dataset.
+    """
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field] | None = None) -> None:
+        chosen = dataset.fields if fields is None else fields
+        self._group = _Group(dataset.message_type, chosen, 0)
 
     def images(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The serialised record of every row; ``columns`` are those of ``dataset.fields``."""
+        """The serialised record of every row."""
         return self._group.encode(columns)
 
 

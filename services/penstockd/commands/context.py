@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,8 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
+from penstockd.errors import TooManyStreams
+from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
@@ -81,6 +84,32 @@ class ExportLimits:
     stall_seconds: float = 60.0
 
 
+class Streams:
+    """The streams of changes that one process holds, counted by consumer.
+
+    A stream whose client takes nothing for ``stall_seconds`` is ended.
+    """
+
+    def __init__(self, *, most: int = 2000, stall_seconds: float = 20.0) -> None:
+        """``most`` is how many one consumer may hold at one time."""
+        self.stall_seconds = stall_seconds
+        self._most = most
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, consumer_id: str) -> Iterator[None]:
+        """A stream for the length of a block. Raises TooManyStreams."""
+        if self._held[consumer_id] >= self._most:
+            raise TooManyStreams(f"you hold {self._most} streams already; close some")
+        self._held[consumer_id] += 1
+        try:
+            yield
+        finally:
+            self._held[consumer_id] -= 1
+            if not self._held[consumer_id]:
+                del self._held[consumer_id]
+
+
 @dataclass(frozen=True)
 class Hub:
     """The organs of one process, made in ``app``."""
@@ -99,6 +128,8 @@ class Hub:
     snapshots: Snapshots
     states: States
     exports: ExportLimits
+    feed: Broadcast
+    streams: Streams
     audit_key: bytes
     audit_file: CheckpointFile
     public_url: str

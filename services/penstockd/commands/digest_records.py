@@ -58,7 +58,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
     """
-    comparison = Comparison.of(call, dataset, asked.filter, asked.fields)
+    comparison = Comparison.of(hub, call, dataset, asked.filter, asked.fields)
     call.asked(
         filter=asked.filter,
         fields=asked.fields,

@@ -60,7 +60,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
     """
-    comparison = Comparison.of(call, dataset, repair.filter, repair.fields)
+    comparison = Comparison.of(hub, call, dataset, repair.filter, repair.fields)
     call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))
     _check(repair.ranges)
     found = Differences()

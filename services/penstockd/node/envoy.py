@@ -28,7 +28,7 @@ FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
 
 _LIMITS = ("trusted_proxies", "max_connections", "heap_bytes", "header_seconds", "call_seconds")
-_INPUTS = ("services", "path_bound", "stream_paths", "upload_paths", "public_paths")
+_INPUTS = ("services", "path_bound", "stream_paths", "feed_paths", "upload_paths", "public_paths")
 
 
 @dataclass(frozen=True)

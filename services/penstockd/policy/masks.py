@@ -1,7 +1,11 @@
-"""Masks in SQL, so that a masked value never leaves the database, filtered or sorted or not."""
+"""Masks in SQL, so that a masked value never leaves the database, filtered or sorted or not; and
+the same in Python, for records that come from the change log.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -43,3 +47,23 @@ def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> 
     tail = case((func.strpos(column, _AT) > 0, func.substr(column, func.strpos(column, _AT))))
     shown = func.left(column, literal_column("1")).op("||")(literal_column("'***'"))
     return shown.op("||")(func.coalesce(tail, literal_column("''"))).collate("C")
+
+
+def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
+    """What ``masked`` makes of a text that is not NULL, under one of TEXT_MASKS."""
+    if mask is Mask.HASH:
+        salted = hashlib.sha256(key)
+
+        def digest(text: str) -> str:
+            one = salted.copy()
+            one.update(text.encode())
+            return one.hexdigest()
+
+        return digest
+    assert mask is Mask.PARTIAL, "other masks make no text of a text"
+
+    def partial(text: str) -> str:
+        at = text.find("@")
+        return f"{text[:1]}***{text[at:] if at >= 0 else ''}"
+
+    return partial

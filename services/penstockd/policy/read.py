@@ -61,6 +61,17 @@ class Page:
         )
 
 
+class Scan:
+    """All records that match, in order of key, as rows of ``fields`` behind their keys."""
+
+    def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
+        condition = compile(parse(filter), view) if filter.strip() else None
+        columns = [view.column(f).label(f.path) for f in fields]
+        key = view.key_column
+        rows = view.narrow([key.label("__key"), *columns], condition)
+        self.statement = compile_statement(rows.order_by(key))
+
+
 class Export:
     """All records that match, as COPY reads them, whole or from a position on.
 

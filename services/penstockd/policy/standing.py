@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import literal_column, select
 
 from penstockd.catalog import Field
-from penstockd.errors import AccessChanged, PermissionDenied
+from penstockd.errors import AccessChanged, AccessRevoked, PermissionDenied
 from penstockd.policy.model import Action, Principal
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
@@ -30,6 +30,7 @@ class Standing:
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
         self._policy, self._caller, self._view = policy, caller, view
         self._revision = began.revision
+        self._current = view
         self._credentialed = caller.credential_id in began.credentials
         consumer = began.consumers.get(caller.consumer_id)
         # What is not the consumer's has come with the token, and stays for as long as the stream.
@@ -46,15 +47,21 @@ class Standing:
         if now.revision == self._revision:
             return
         if (caller := self._renewed(now)) is None:
-            raise AccessChanged("your access was revoked")
+            raise AccessRevoked("your access was revoked")
         name = self._view.dataset.name
         try:
             view = now.view(caller, name, Action.READ)
         except PermissionDenied as exc:
-            raise AccessChanged(f"your access to {name} was revoked") from exc
+            raise AccessRevoked(f"your access to {name} was revoked") from exc
         if not self._shows_all(view, caller):
             raise AccessChanged(f"your access to {name} was narrowed")
         self._revision = now.revision
+        self._current = view
+
+    @property
+    def view(self) -> View:
+        """The caller's View as of the last check: the same, or one that shows more."""
+        return self._current
 
     def _renewed(self, now: PolicySnapshot) -> Principal | None:
         """The caller as the policy has it now; None if it is nobody any more."""

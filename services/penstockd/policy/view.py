@@ -36,7 +36,7 @@ from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.policy.decision import FieldDecision, decide
 from penstockd.policy.masks import masked
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.query import Expression, FilterError, Names, Wrap, compile, parse_rule
+from penstockd.query import And, Expression, FilterError, Names, Or, Wrap, compile, parse_rule
 from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Guard
@@ -49,6 +49,8 @@ _log = structlog.get_logger(__name__)
 R = TypeVar("R")
 Reads = OrderedDict[Any, Any]
 Claims = Mapping[str, Sequence[str]]
+#: A rule of rows, and the same in SQL.
+Rendered = tuple[Expression, ColumnElement[bool]]
 
 
 class View:
@@ -92,8 +94,9 @@ class View:
         self._names = _visible_names(self._fields)
         self._row_names = RowNames(dataset, catalog, tables, self._table)
         self._claims: Claims = claims or {}
-        rules = [_row_rule(group, self._row_names, self._claims) for group in groups]
-        narrowing = [r for r in rules if r is not None]
+        rules = [_row_rules(group, self._row_names, self._claims) for group in groups]
+        self._rules = [r for r in rules if r is not None]
+        narrowing = [_any_of(r) for r in self._rules]
         self.predicate: ColumnElement[bool] | None = and_(*narrowing) if narrowing else None
 
     def allows(self, action: Action) -> bool:
@@ -107,6 +110,26 @@ class View:
     def decision(self, field: Field) -> FieldDecision:
         """Why the caller gets what it gets of a field."""
         return self._decisions[field]
+
+    @property
+    def mask_key(self) -> bytes:
+        """What keys the hashes of masked values; it is a secret."""
+        return self._mask_key
+
+    @property
+    def row_rule(self) -> Expression | None:
+        """What ``predicate`` is made of, over ``row_names``; None for all rows.
+
+        An Or without terms, of grants that show nothing, is false.
+        """
+        if not self._rules:
+            return None
+        return And(tuple(Or(tuple(rule for rule, _ in group)) for group in self._rules))
+
+    @property
+    def row_names(self) -> Names:
+        """All fields of the dataset, references included: what row rules resolve against."""
+        return self._row_names
 
     @cached_property
     def writable(self) -> tuple[Field, ...]:
@@ -294,18 +317,29 @@ def _row_rule(
     grants: Sequence[Grant], names: RowNames, claims: Claims
 ) -> ColumnElement[bool] | None:
     """Rows that any of the grants shows; None for all rows. Without grants there are none."""
+    rules = _row_rules(grants, names, claims)
+    return None if rules is None else _any_of(rules)
+
+
+def _row_rules(
+    grants: Sequence[Grant], names: RowNames, claims: Claims
+) -> Sequence[Rendered] | None:
+    """The rules of which any must show a row; None for all rows."""
     if any(not g.row_filter for g in grants):
         return None
-    shown = [_compiled(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
-    some = [s for s in shown if s is not None]
-    return or_(*some) if some else false()
+    shown = [_rendered(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
+    return [s for s in shown if s is not None]
 
 
-def _compiled(grant: Grant, names: RowNames, claims: Claims) -> ColumnElement[bool] | None:
+def _any_of(rules: Sequence[Rendered]) -> ColumnElement[bool]:
+    return or_(*[predicate for _, predicate in rules]) if rules else false()
+
+
+def _rendered(grant: Grant, names: RowNames, claims: Claims) -> Rendered | None:
     """What a grant's row filter is in SQL; None where it shows nothing to these claims."""
     try:
         rule = row_rule(grant, claims)
-        return None if rule is None else compile(rule, names)
+        return None if rule is None else (rule, compile(rule, names))
     except FilterError:
         # A claim that is no value of the field that it is compared with. A rule without claims
         # is checked when it is written; should the model have changed, it shows nothing either.

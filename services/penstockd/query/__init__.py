@@ -12,17 +12,31 @@ from penstockd.query.errors import (
     SelectionError,
 )
 from penstockd.query.fields import parse_fields
-from penstockd.query.filter import Expression, compile, evaluate, matcher, parse
+from penstockd.query.filter import (
+    And,
+    Expression,
+    Not,
+    Or,
+    canonical,
+    compile,
+    evaluate,
+    matcher,
+    named,
+    parse,
+)
 from penstockd.query.names import Names, Wrap
 from penstockd.query.order import OrderBy
 from penstockd.query.page import PageTokens, query_digest
 from penstockd.query.rules import Rule, parse_rule
 
 __all__ = [
+    "And",
     "Expression",
     "FieldUnknown",
     "FilterError",
     "Names",
+    "Not",
+    "Or",
     "OrderBy",
     "OrderError",
     "PageTokenError",
@@ -31,9 +45,11 @@ __all__ = [
     "Rule",
     "SelectionError",
     "Wrap",
+    "canonical",
     "compile",
     "evaluate",
     "matcher",
+    "named",
     "parse",
     "parse_fields",
     "parse_rule",

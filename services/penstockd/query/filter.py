@@ -15,9 +15,9 @@ Refused, with the reason: functions, bare values, ``null``, comparisons of bytes
 what comparisons mean for fields that are not set.
 """
 
-from penstockd.query.plain import Matcher, evaluate, matcher
+from penstockd.query.plain import Matcher, evaluate, matcher, named
 from penstockd.query.sql import compile
-from penstockd.query.syntax import And, Comparison, Expression, Literal, Not, Or, parse
+from penstockd.query.syntax import And, Comparison, Expression, Literal, Not, Or, canonical, parse
 
 __all__ = [
     "And",
@@ -27,8 +27,10 @@ __all__ = [
     "Matcher",
     "Not",
     "Or",
+    "canonical",
     "compile",
     "evaluate",
     "matcher",
+    "named",
     "parse",
 ]

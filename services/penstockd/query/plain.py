@@ -59,6 +59,19 @@ def matcher(expression: Expression, names: Names) -> Matcher:
     return lambda record: any([_passes(t, record) for t in tests])
 
 
+def named(expression: Expression, names: Names) -> tuple[tuple[str, Field], ...]:
+    """What a matcher looks up in a record: fields, and the references before them ("customer.").
+
+    Each once, in the order of the expression. Raises FilterError as ``matcher`` does.
+    """
+    match expression:
+        case Not(term):
+            return named(term, names)
+        case And(terms) | Or(terms):
+            return tuple(dict.fromkeys(n for t in terms for n in named(t, names)))
+    return tuple(dict.fromkeys((t.prefix, t.field) for t in resolve(expression, names)))
+
+
 def evaluate(expression: Expression, names: Names, record: Mapping[str, Any]) -> bool:
     """Whether one record matches; see ``matcher``. The record holds what the caller sees."""
     return matcher(expression, names)(record)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
@@ -232,6 +233,23 @@ def _starred(text: str, position: int, *, quoted: bool) -> Literal:
 
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def canonical(expression: Expression) -> Any:
+    """JSON-ready data that is the same for expressions of the same terms, in whatever order and
+    wherever in their texts the terms stand."""
+    match expression:
+        case Not(term):
+            return ["NOT", canonical(term)]
+        case And(terms) | Or(terms):
+            # Each once, in the order of their texts.
+            each = {orjson.dumps(c): c for c in map(canonical, terms)}
+            relation = "AND" if isinstance(expression, And) else "OR"
+            return [relation, *[each[text] for text in sorted(each)]]
+    given = expression.literal
+    stars = given.leading, given.trailing
+    literal = [given.text, given.quoted, given.claim, *stars]
+    return ["IS", expression.steps, expression.comparator, literal]
 
 
 def storable(text: str) -> bool:

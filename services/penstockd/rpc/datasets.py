@@ -18,16 +18,20 @@ from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
 from penstockd.commands.import_records import import_records
+from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
 from penstockd.commands.repair_records import repair_records
 from penstockd.commands.stream_export import Export, stream_export
 from penstockd.commands.update_record import update_record
+from penstockd.commands.watch_changes import watch_changes
+from penstockd.commands.watching import Wanted
 from penstockd.formats import pick
+from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
-from penstockd.rpc.hub import receipts
 from penstockd.rpc.writes import Upload, replied, reported, write_request
 
 PACKAGE = "penstock.api.v1"
@@ -46,8 +50,8 @@ def routes(catalog: Catalog) -> Iterator[Route]:
 def _route(dataset: Dataset, method: MethodDescriptor, handler: Handler) -> Route:
     request = message_factory.GetMessageClass(method.input_type)
     reply = message_factory.GetMessageClass(method.output_type)
-    # Bodies of files are framed by hand: see frames.
-    raw = method.output_type.full_name == "google.api.HttpBody"
+    # Bodies of files and messages of streams are encoded by hand: see frames and feeds.
+    raw = method.output_type.full_name == "google.api.HttpBody" or method.server_streaming
     return Route(
         Method(method.containing_service.full_name, method.name, dataset.name),
         handler,
@@ -80,12 +84,15 @@ class DatasetHandlers:
             "import_": f"Import{plural}",
             "export": f"Export{plural}",
             "stream_export": f"StreamExport{plural}",
+            "watch": f"Watch{plural}",
+            "changes": f"List{message}Changes",
             "digest": f"Digest{plural}",
             "repair": f"Repair{plural}",
         }
         self._list_reply = self._reply(self._names["list"])
         self._batch_reply = self._reply(self._names["batch_upsert"])
         self._import_reply = self._reply(self._names["import_"])
+        self._changes_reply = self._reply(self._names["changes"])
         self._digest_reply = self._reply(self._names["digest"])
         self._repair_reply = self._reply(self._names["repair"])
 
@@ -181,6 +188,35 @@ class DatasetHandlers:
             request.resume_offset,
         )
         await stream_export(exchange.hub, exchange.call, self.dataset, export, _FileReply(exchange))
+
+    async def watch(self, request: Any, exchange: Exchange) -> None:
+        """Watch…: changes as they come."""
+        wanted = Wanted(
+            [self.dataset],
+            filter=request.filter,
+            fields=request.fields,
+            operations=request.operations,
+            batch_size=request.batch_size,
+            include_before=request.include_before,
+            transaction_boundaries=request.transaction_boundaries,
+        )
+        watch, reply = watch_of(request, exchange), StreamReply(exchange)
+        await watch_changes(exchange.hub, exchange.call, wanted, watch, reply)
+
+    async def changes(self, request: Any, exchange: Exchange) -> Any:
+        """List…Changes: the changes after a cursor."""
+        wanted = Wanted(
+            [self.dataset],
+            filter=request.filter,
+            fields=request.fields,
+            operations=request.operations,
+            batch_size=request.page_size,
+            include_before=request.include_before,
+        )
+        page = await list_changes(
+            exchange.hub, exchange.call, wanted, request.cursor, wait_of(request)
+        )
+        return poll_reply(self._changes_reply, page)
 
     async def digest(self, request: Any, exchange: Exchange) -> Any:
         """Digest…: what there is, in digests."""

@@ -45,6 +45,9 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "ACCESS_CHANGED": grpc.StatusCode.PERMISSION_DENIED,
     "RECEIPT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "CURSOR_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "CURSOR_EXPIRED": grpc.StatusCode.OUT_OF_RANGE,
+    "VIEW_CHANGED": grpc.StatusCode.ABORTED,
+    "TOO_MANY_STREAMS": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "STORAGE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "POLICY_CHANGED": grpc.StatusCode.ABORTED,
     "LAST_ADMINISTRATOR": grpc.StatusCode.FAILED_PRECONDITION,
@@ -75,6 +78,7 @@ RETRY_SECONDS: Mapping[str, int] = {
 #: Whose limit of what was reached, for ``google.rpc.QuotaFailure``.
 QUOTAS: Mapping[str, tuple[str, str]] = {
     "RATE_LIMITED": ("caller", "calls a second"),
+    "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
     "STORAGE_FULL": ("database", "room for data"),
 }
 

@@ -29,7 +29,7 @@ _VERSION = b"\x01"
 _MAX_TEXT = 4096
 _CHECKSUM = 4
 _BROKEN = "the cursor is not one that was given here"
-_FOREIGN = "the cursor is of another database; read all anew"
+FOREIGN = "the cursor is of another database; read all anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,12 @@ async def read_after(
     """
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
     if epoch != cursor.epoch:
-        raise CursorInvalid(_FOREIGN)
+        raise CursorInvalid(FOREIGN)
     changes = await read_changes(connection, cursor.number, limit)
     if not changes:
         return (), cursor
     # Asked after the changes were read: what has a number among them has one here.
-    places = await _numbered(connection, cursor)
+    places = await numbered(connection, cursor)
     last = changes[-1].number
     ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > last)
     seen = set(places.values())
@@ -121,7 +121,7 @@ async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
     raise DatabaseUnavailable("the change log has fallen behind: nothing numbers it")
 
 
-async def _numbered(connection: Connection, cursor: Cursor) -> dict[int, int]:
+async def numbered(connection: Connection, cursor: Cursor) -> dict[int, int]:
     """The last numbers of those transactions ahead of a cursor that have one by now."""
     if not cursor.ahead:
         return {}

@@ -24,6 +24,7 @@ from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translated
 from penstockd.store.script import run_script
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA, Tables, column_default, column_type
+from penstockd.store.triggers import missing_triggers
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 
@@ -122,6 +123,8 @@ def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> lis
         )
     for step in steps:
         run_script(connection, step.sql)
+    for sql in list(missing_triggers(connection, catalog)):
+        run_script(connection, sql)
     return steps
 
 

@@ -85,6 +85,10 @@ class Stager:
         """The serialised record of one full row."""
         return self._wire.images([[v] for v in row])[0]
 
+    def images(self, rows: Sequence[Any]) -> list[bytes]:
+        """The serialised records of rows that begin with their key and then hold all fields."""
+        return self._wire.images([list(c) for c in zip(*rows, strict=True)][1:])
+
     def copy_text(self, staged: Staged) -> bytes:
         """What ``COPY … (FORMAT text)`` takes: ordinal, before, after, all fields."""
         before, after, *columns = staged.columns

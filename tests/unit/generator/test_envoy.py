@@ -56,7 +56,8 @@ def test_every_route_of_a_method_counts(tmp_path: Path) -> None:
             "next_door.houseNumber",
             "next_door.house_number",
         ],
-        "stream_paths": paths,
+        "stream_paths": [],
+        "feed_paths": paths,
         "upload_paths": paths,
         "public_paths": ["/door.Door/Open", *paths],
     }

@@ -86,6 +86,16 @@ class ContactsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.StreamExportContactsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchContacts = channel.unary_stream(
+                '/penstock.api.v1.Contacts/WatchContacts',
+                request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsResponse.FromString,
+                _registered_method=True)
+        self.ListContactChanges = channel.unary_unary(
+                '/penstock.api.v1.Contacts/ListContactChanges',
+                request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.FromString,
+                _registered_method=True)
         self.DigestContacts = channel.unary_unary(
                 '/penstock.api.v1.Contacts/DigestContacts',
                 request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsRequest.SerializeToString,
@@ -171,6 +181,22 @@ class ContactsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchContacts(self, request, context):
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListContactChanges(self, request, context):
+        """The changes after a cursor, for tools that cannot hold a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DigestContacts(self, request, context):
         """What there is, in digests of ranges of keys, which together are the whole
         range that is asked for. They are of the records as the caller sees them;
@@ -237,6 +263,16 @@ def add_ContactsServicer_to_server(servicer, server):
                     servicer.StreamExportContacts,
                     request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.StreamExportContactsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchContacts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchContacts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsResponse.SerializeToString,
+            ),
+            'ListContactChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListContactChanges,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.SerializeToString,
             ),
             'DigestContacts': grpc.unary_unary_rpc_method_handler(
                     servicer.DigestContacts,
@@ -496,6 +532,60 @@ class Contacts:
             '/penstock.api.v1.Contacts/StreamExportContacts',
             penstock_dot_api_dot_v1_dot_contacts__service__pb2.StreamExportContactsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.api.v1.Contacts/WatchContacts',
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.WatchContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListContactChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Contacts/ListContactChanges',
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,13 @@ class ContactsStub:
     """
     StreamExportContacts: _grpc.UnaryStreamMultiCallable[_contacts_service_pb2.StreamExportContactsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchContacts: _grpc.UnaryStreamMultiCallable[_contacts_service_pb2.WatchContactsRequest, _contacts_service_pb2.WatchContactsResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListContactChanges: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -109,6 +116,13 @@ class ContactsAsyncStub(ContactsStub):
     """
     StreamExportContacts: _aio.UnaryStreamMultiCallable[_contacts_service_pb2.StreamExportContactsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchContacts: _aio.UnaryStreamMultiCallable[_contacts_service_pb2.WatchContactsRequest, _contacts_service_pb2.WatchContactsResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListContactChanges: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]  # type: ignore[assignment]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -205,6 +219,25 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchContacts(
+        self,
+        request: _contacts_service_pb2.WatchContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_contacts_service_pb2.WatchContactsResponse], _abc.AsyncIterator[_contacts_service_pb2.WatchContactsResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListContactChanges(
+        self,
+        request: _contacts_service_pb2.ListContactChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contacts_service_pb2.ListContactChangesResponse, _abc.Awaitable[_contacts_service_pb2.ListContactChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
     @_abc_1.abstractmethod
     def DigestContacts(

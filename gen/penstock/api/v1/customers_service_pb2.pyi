@@ -1,9 +1,14 @@
+import datetime
+
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import client_pb2 as _client_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from penstock.hub.v1 import changes_pb2 as _changes_pb2
 from penstock.hub.v1 import digests_pb2 as _digests_pb2
 from penstock.hub.v1 import row_error_pb2 as _row_error_pb2
 from penstock.model.v1 import customers_pb2 as _customers_pb2
@@ -184,6 +189,94 @@ class StreamExportCustomersRequest(_message.Message):
     resume_receipt: str
     resume_offset: int
     def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ...) -> None: ...
+
+class CustomerChange(_message.Message):
+    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence")
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    operation: _changes_pb2.Operation
+    key: str
+    before: _customers_pb2.Customer
+    after: _customers_pb2.Customer
+    changed_fields: _containers.RepeatedScalarFieldContainer[str]
+    transaction_id: int
+    commit_time: _timestamp_pb2.Timestamp
+    sequence: int
+    def __init__(self, operation: _Optional[_Union[_changes_pb2.Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_customers_pb2.Customer, _Mapping]] = ..., after: _Optional[_Union[_customers_pb2.Customer, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class WatchCustomersRequest(_message.Message):
+    __slots__ = ("cursor", "snapshot", "filter", "fields", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    snapshot: bool
+    filter: str
+    fields: str
+    operations: _containers.RepeatedScalarFieldContainer[_changes_pb2.Operation]
+    batch_size: int
+    include_before: bool
+    transaction_boundaries: bool
+    heartbeat_seconds: int
+    def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ...) -> None: ...
+
+class WatchCustomersResponse(_message.Message):
+    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_END_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[CustomerChange]
+    checkpoint: _changes_pb2.FeedCheckpoint
+    heartbeat: _changes_pb2.Heartbeat
+    begin: _changes_pb2.StreamBegin
+    end: _changes_pb2.StreamEnd
+    transaction_end: _changes_pb2.TransactionEnd
+    def __init__(self, changes: _Optional[_Iterable[_Union[CustomerChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ...) -> None: ...
+
+class ListCustomerChangesRequest(_message.Message):
+    __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    wait: _duration_pb2.Duration
+    filter: str
+    fields: str
+    operations: _containers.RepeatedScalarFieldContainer[_changes_pb2.Operation]
+    page_size: int
+    include_before: bool
+    def __init__(self, cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ...) -> None: ...
+
+class ListCustomerChangesResponse(_message.Message):
+    __slots__ = ("changes", "next_cursor", "view", "more")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[CustomerChange]
+    next_cursor: str
+    view: str
+    more: bool
+    def __init__(self, changes: _Optional[_Iterable[_Union[CustomerChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class DigestCustomersRequest(_message.Message):
     __slots__ = ("filter", "fields", "start_key", "end_key", "parts", "keys", "state")

@@ -87,6 +87,16 @@ class CustomersStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.StreamExportCustomersRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchCustomers = channel.unary_stream(
+                '/penstock.api.v1.Customers/WatchCustomers',
+                request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersResponse.FromString,
+                _registered_method=True)
+        self.ListCustomerChanges = channel.unary_unary(
+                '/penstock.api.v1.Customers/ListCustomerChanges',
+                request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.FromString,
+                _registered_method=True)
         self.DigestCustomers = channel.unary_unary(
                 '/penstock.api.v1.Customers/DigestCustomers',
                 request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersRequest.SerializeToString,
@@ -173,6 +183,22 @@ class CustomersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchCustomers(self, request, context):
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCustomerChanges(self, request, context):
+        """The changes after a cursor, for tools that cannot hold a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DigestCustomers(self, request, context):
         """What there is, in digests of ranges of keys, which together are the whole
         range that is asked for. They are of the records as the caller sees them;
@@ -239,6 +265,16 @@ def add_CustomersServicer_to_server(servicer, server):
                     servicer.StreamExportCustomers,
                     request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.StreamExportCustomersRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchCustomers': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCustomers,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersResponse.SerializeToString,
+            ),
+            'ListCustomerChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCustomerChanges,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.SerializeToString,
             ),
             'DigestCustomers': grpc.unary_unary_rpc_method_handler(
                     servicer.DigestCustomers,
@@ -499,6 +535,60 @@ class Customers:
             '/penstock.api.v1.Customers/StreamExportCustomers',
             penstock_dot_api_dot_v1_dot_customers__service__pb2.StreamExportCustomersRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.api.v1.Customers/WatchCustomers',
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.WatchCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCustomerChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Customers/ListCustomerChanges',
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,13 @@ class CustomersStub:
     """
     StreamExportCustomers: _grpc.UnaryStreamMultiCallable[_customers_service_pb2.StreamExportCustomersRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchCustomers: _grpc.UnaryStreamMultiCallable[_customers_service_pb2.WatchCustomersRequest, _customers_service_pb2.WatchCustomersResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListCustomerChanges: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestCustomers: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.DigestCustomersRequest, _customers_service_pb2.DigestCustomersResponse]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -111,6 +118,13 @@ class CustomersAsyncStub(CustomersStub):
     """
     StreamExportCustomers: _aio.UnaryStreamMultiCallable[_customers_service_pb2.StreamExportCustomersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchCustomers: _aio.UnaryStreamMultiCallable[_customers_service_pb2.WatchCustomersRequest, _customers_service_pb2.WatchCustomersResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListCustomerChanges: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestCustomers: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.DigestCustomersRequest, _customers_service_pb2.DigestCustomersResponse]  # type: ignore[assignment]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -208,6 +222,25 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchCustomers(
+        self,
+        request: _customers_service_pb2.WatchCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_customers_service_pb2.WatchCustomersResponse], _abc.AsyncIterator[_customers_service_pb2.WatchCustomersResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCustomerChanges(
+        self,
+        request: _customers_service_pb2.ListCustomerChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_service_pb2.ListCustomerChangesResponse, _abc.Awaitable[_customers_service_pb2.ListCustomerChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
     @_abc_1.abstractmethod
     def DigestCustomers(

@@ -87,6 +87,16 @@ class InteractionsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.StreamExportInteractionsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchInteractions = channel.unary_stream(
+                '/penstock.api.v1.Interactions/WatchInteractions',
+                request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsResponse.FromString,
+                _registered_method=True)
+        self.ListInteractionChanges = channel.unary_unary(
+                '/penstock.api.v1.Interactions/ListInteractionChanges',
+                request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.FromString,
+                _registered_method=True)
         self.DigestInteractions = channel.unary_unary(
                 '/penstock.api.v1.Interactions/DigestInteractions',
                 request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsRequest.SerializeToString,
@@ -173,6 +183,22 @@ class InteractionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchInteractions(self, request, context):
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInteractionChanges(self, request, context):
+        """The changes after a cursor, for tools that cannot hold a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DigestInteractions(self, request, context):
         """What there is, in digests of ranges of keys, which together are the whole
         range that is asked for. They are of the records as the caller sees them;
@@ -239,6 +265,16 @@ def add_InteractionsServicer_to_server(servicer, server):
                     servicer.StreamExportInteractions,
                     request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.StreamExportInteractionsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchInteractions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchInteractions,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsResponse.SerializeToString,
+            ),
+            'ListInteractionChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInteractionChanges,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.SerializeToString,
             ),
             'DigestInteractions': grpc.unary_unary_rpc_method_handler(
                     servicer.DigestInteractions,
@@ -499,6 +535,60 @@ class Interactions:
             '/penstock.api.v1.Interactions/StreamExportInteractions',
             penstock_dot_api_dot_v1_dot_interactions__service__pb2.StreamExportInteractionsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchInteractions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.api.v1.Interactions/WatchInteractions',
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.WatchInteractionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInteractionChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Interactions/ListInteractionChanges',
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,13 @@ class InteractionsStub:
     """
     StreamExportInteractions: _grpc.UnaryStreamMultiCallable[_interactions_service_pb2.StreamExportInteractionsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchInteractions: _grpc.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListInteractionChanges: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -111,6 +118,13 @@ class InteractionsAsyncStub(InteractionsStub):
     """
     StreamExportInteractions: _aio.UnaryStreamMultiCallable[_interactions_service_pb2.StreamExportInteractionsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchInteractions: _aio.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListInteractionChanges: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]  # type: ignore[assignment]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -208,6 +222,25 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchInteractions(
+        self,
+        request: _interactions_service_pb2.WatchInteractionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_interactions_service_pb2.WatchInteractionsResponse], _abc.AsyncIterator[_interactions_service_pb2.WatchInteractionsResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListInteractionChanges(
+        self,
+        request: _interactions_service_pb2.ListInteractionChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_interactions_service_pb2.ListInteractionChangesResponse, _abc.Awaitable[_interactions_service_pb2.ListInteractionChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
     @_abc_1.abstractmethod
     def DigestInteractions(

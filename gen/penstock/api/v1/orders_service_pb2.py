@@ -26,14 +26,17 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penstock.hub.v1 import changes_pb2 as penstock_dot_hub_dot_v1_dot_changes__pb2
 from penstock.hub.v1 import digests_pb2 as penstock_dot_hub_dot_v1_dot_digests__pb2
 from penstock.hub.v1 import row_error_pb2 as penstock_dot_hub_dot_v1_dot_row__error__pb2
 from penstock.model.v1 import orders_pb2 as penstock_dot_model_dot_v1_dot_orders__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$penstock/api/v1/orders_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1dpenstock/hub/v1/digests.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a\x1epenstock/model/v1/orders.proto\"?\n\x0fGetOrderRequest\x12\x16\n\x08order_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8a\x01\n\x11ListOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x12ListOrdersResponse\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x12\x43reateOrderRequest\x12-\n\x05order\x18\x01 \x01(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe2\x01\n\x12UpdateOrderRequest\x12-\n\x05order\x18\x01 \x01(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x94\x01\n\x12\x44\x65leteOrderRequest\x12\x16\n\x08order_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x18\x42\x61tchUpsertOrdersRequest\x12.\n\x06orders\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa8\x01\n\x19\x42\x61tchUpsertOrdersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xbe\x01\n\x13ImportOrdersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb6\x01\n\x14ImportOrdersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc2\x01\n\x13\x45xportOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9c\x02\n\x19StreamExportOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xaf\x01\n\x13\x44igestOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tstart_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65nd_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05parts\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04keys\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05state\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\x96\x01\n\x14\x44igestOrdersResponse\x12,\n\x06ranges\x18\x01 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigest\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x10\n\x08next_key\x18\x03 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0c\n\x04view\x18\x06 \x01(\t\"\x8a\x01\n\x13RepairOrdersRequest\x12\x13\n\x05state\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06ranges\x18\x04 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigestB\x04\xe2\x41\x01\x02\"\xe7\x01\n\x14RepairOrdersResponse\x12)\n\x07upserts\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.Order\x12\x0f\n\x07\x64\x65letes\x18\x02 \x03(\t\x12/\n\tdiffering\x18\x03 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigest\x12\x10\n\x08next_key\x18\x04 \x01(\t\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\x12\x11\n\trow_count\x18\x06 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\x12\r\n\x05state\x18\x08 \x01(\t\x12\x0c\n\x04view\x18\t \x01(\t2\xc1\n\n\x06Orders\x12p\n\x08GetOrder\x12 .penstock.api.v1.GetOrderRequest\x1a\x18.penstock.model.v1.Order\"(\xda\x41\x08order_id\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_id}\x12l\n\nListOrders\x12\".penstock.api.v1.ListOrdersRequest\x1a#.penstock.api.v1.ListOrdersResponse\"\x15\xda\x41\x00\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12o\n\x0b\x43reateOrder\x12#.penstock.api.v1.CreateOrderRequest\x1a\x18.penstock.model.v1.Order\"!\xda\x41\x05order\x82\xd3\xe4\x93\x02\x13\"\n/v1/orders:\x05order\x12\x8c\x01\n\x0bUpdateOrder\x12#.penstock.api.v1.UpdateOrderRequest\x1a\x18.penstock.model.v1.Order\">\xda\x41\x11order,update_mask\x82\xd3\xe4\x93\x02$2\x1b/v1/orders/{order.order_id}:\x05order\x12t\n\x0b\x44\x65leteOrder\x12#.penstock.api.v1.DeleteOrderRequest\x1a\x16.google.protobuf.Empty\"(\xda\x41\x08order_id\x82\xd3\xe4\x93\x02\x17*\x15/v1/orders/{order_id}\x12\x8d\x01\n\x11\x42\x61tchUpsertOrders\x12).penstock.api.v1.BatchUpsertOrdersRequest\x1a*.penstock.api.v1.BatchUpsertOrdersResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/orders:batchUpsert:\x01*\x12~\n\x0cImportOrders\x12$.penstock.api.v1.ImportOrdersRequest\x1a%.penstock.api.v1.ImportOrdersResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x11/v1/orders:import:\x04\x66ile(\x01\x12i\n\x0c\x45xportOrders\x12$.penstock.api.v1.ExportOrdersRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders:exportPage\x12s\n\x12StreamExportOrders\x12*.penstock.api.v1.StreamExportOrdersRequest\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/orders:export0\x01\x12v\n\x0c\x44igestOrders\x12$.penstock.api.v1.DigestOrdersRequest\x1a%.penstock.api.v1.DigestOrdersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/orders:digest\x12y\n\x0cRepairOrders\x12$.penstock.api.v1.RepairOrdersRequest\x1a%.penstock.api.v1.RepairOrdersResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/orders:repair:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$penstock/api/v1/orders_service.proto\x12\x0fpenstock.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpenstock/hub/v1/changes.proto\x1a\x1dpenstock/hub/v1/digests.proto\x1a\x1fpenstock/hub/v1/row_error.proto\x1a\x1epenstock/model/v1/orders.proto\"?\n\x0fGetOrderRequest\x12\x16\n\x08order_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8a\x01\n\x11ListOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x12ListOrdersResponse\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x12\x43reateOrderRequest\x12-\n\x05order\x18\x01 \x01(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe2\x01\n\x12UpdateOrderRequest\x12-\n\x05order\x18\x01 \x01(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x94\x01\n\x12\x44\x65leteOrderRequest\x12\x16\n\x08order_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x98\x01\n\x18\x42\x61tchUpsertOrdersRequest\x12.\n\x06orders\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.OrderB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa8\x01\n\x19\x42\x61tchUpsertOrdersResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x03\x12\x15\n\rupdated_count\x18\x02 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x03\x12\x15\n\rrefused_count\x18\x04 \x01(\x03\x12-\n\nrow_errors\x18\x05 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xbe\x01\n\x13ImportOrdersRequest\x12\x14\n\x06\x66ormat\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb6\x01\n\x14ImportOrdersResponse\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x15\n\rcreated_count\x18\x02 \x01(\x03\x12\x15\n\rupdated_count\x18\x03 \x01(\x03\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12-\n\nrow_errors\x18\x06 \x03(\x0b\x32\x19.penstock.hub.v1.RowError\"\xc2\x01\n\x13\x45xportOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9c\x02\n\x19StreamExportOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63ompression\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10spreadsheet_safe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_receipt\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0eresume_receipt\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rresume_offset\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x8f\x02\n\x0bOrderChange\x12-\n\toperation\x18\x01 \x01(\x0e\x32\x1a.penstock.hub.v1.Operation\x12\x0b\n\x03key\x18\x02 \x01(\t\x12(\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x18.penstock.model.v1.Order\x12\'\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x18.penstock.model.v1.Order\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\x16\n\x0etransaction_id\x18\x06 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x08 \x01(\x03\"\xa3\x02\n\x12WatchOrdersRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x18\n\nbatch_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16transaction_boundaries\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11heartbeat_seconds\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb8\x02\n\x13WatchOrdersResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.penstock.api.v1.OrderChange\x12\x33\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1f.penstock.hub.v1.FeedCheckpoint\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x1a.penstock.hub.v1.Heartbeat\x12+\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.StreamBegin\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.penstock.hub.v1.StreamEnd\x12\x38\n\x0ftransaction_end\x18\x06 \x01(\x0b\x32\x1f.penstock.hub.v1.TransactionEnd\"\xf7\x01\n\x17ListOrderChangesRequest\x12\x14\n\x06\x63ursor\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x05 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"z\n\x18ListOrderChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.penstock.api.v1.OrderChange\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\xaf\x01\n\x13\x44igestOrdersRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tstart_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65nd_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05parts\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04keys\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05state\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\x96\x01\n\x14\x44igestOrdersResponse\x12,\n\x06ranges\x18\x01 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigest\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x10\n\x08next_key\x18\x03 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0c\n\x04view\x18\x06 \x01(\t\"\x8a\x01\n\x13RepairOrdersRequest\x12\x13\n\x05state\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ields\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06ranges\x18\x04 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigestB\x04\xe2\x41\x01\x02\"\xe7\x01\n\x14RepairOrdersResponse\x12)\n\x07upserts\x18\x01 \x03(\x0b\x32\x18.penstock.model.v1.Order\x12\x0f\n\x07\x64\x65letes\x18\x02 \x03(\t\x12/\n\tdiffering\x18\x03 \x03(\x0b\x32\x1c.penstock.hub.v1.RangeDigest\x12\x10\n\x08next_key\x18\x04 \x01(\t\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\x12\x11\n\trow_count\x18\x06 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\x12\r\n\x05state\x18\x08 \x01(\t\x12\x0c\n\x04view\x18\t \x01(\t2\xc6\x0c\n\x06Orders\x12p\n\x08GetOrder\x12 .penstock.api.v1.GetOrderRequest\x1a\x18.penstock.model.v1.Order\"(\xda\x41\x08order_id\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_id}\x12l\n\nListOrders\x12\".penstock.api.v1.ListOrdersRequest\x1a#.penstock.api.v1.ListOrdersResponse\"\x15\xda\x41\x00\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12o\n\x0b\x43reateOrder\x12#.penstock.api.v1.CreateOrderRequest\x1a\x18.penstock.model.v1.Order\"!\xda\x41\x05order\x82\xd3\xe4\x93\x02\x13\"\n/v1/orders:\x05order\x12\x8c\x01\n\x0bUpdateOrder\x12#.penstock.api.v1.UpdateOrderRequest\x1a\x18.penstock.model.v1.Order\">\xda\x41\x11order,update_mask\x82\xd3\xe4\x93\x02$2\x1b/v1/orders/{order.order_id}:\x05order\x12t\n\x0b\x44\x65leteOrder\x12#.penstock.api.v1.DeleteOrderRequest\x1a\x16.google.protobuf.Empty\"(\xda\x41\x08order_id\x82\xd3\xe4\x93\x02\x17*\x15/v1/orders/{order_id}\x12\x8d\x01\n\x11\x42\x61tchUpsertOrders\x12).penstock.api.v1.BatchUpsertOrdersRequest\x1a*.penstock.api.v1.BatchUpsertOrdersResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/orders:batchUpsert:\x01*\x12~\n\x0cImportOrders\x12$.penstock.api.v1.ImportOrdersRequest\x1a%.penstock.api.v1.ImportOrdersResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x11/v1/orders:import:\x04\x66ile(\x01\x12i\n\x0c\x45xportOrders\x12$.penstock.api.v1.ExportOrdersRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders:exportPage\x12s\n\x12StreamExportOrders\x12*.penstock.api.v1.StreamExportOrdersRequest\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/orders:export0\x01\x12t\n\x0bWatchOrders\x12#.penstock.api.v1.WatchOrdersRequest\x1a$.penstock.api.v1.WatchOrdersResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/orders:watch0\x01\x12\x8c\x01\n\x10ListOrderChanges\x12(.penstock.api.v1.ListOrderChangesRequest\x1a).penstock.api.v1.ListOrderChangesResponse\"#\xda\x41\x06\x63ursor\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/orders:changes\x12v\n\x0c\x44igestOrders\x12$.penstock.api.v1.DigestOrdersRequest\x1a%.penstock.api.v1.DigestOrdersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/orders:digest\x12y\n\x0cRepairOrders\x12$.penstock.api.v1.RepairOrdersRequest\x1a%.penstock.api.v1.RepairOrdersResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/orders:repair:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -136,6 +139,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEXPORTORDERSREQUEST'].fields_by_name['resume_receipt']._serialized_options = b'\342A\001\001'
   _globals['_STREAMEXPORTORDERSREQUEST'].fields_by_name['resume_offset']._loaded_options = None
   _globals['_STREAMEXPORTORDERSREQUEST'].fields_by_name['resume_offset']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['snapshot']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['snapshot']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['batch_size']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['batch_size']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['transaction_boundaries']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['transaction_boundaries']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['heartbeat_seconds']._loaded_options = None
+  _globals['_WATCHORDERSREQUEST'].fields_by_name['heartbeat_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['wait']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['wait']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['fields']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['operations']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['operations']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['include_before']._loaded_options = None
+  _globals['_LISTORDERCHANGESREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
   _globals['_DIGESTORDERSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_DIGESTORDERSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_DIGESTORDERSREQUEST'].fields_by_name['fields']._loaded_options = None
@@ -176,42 +211,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERS'].methods_by_name['ExportOrders']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/orders:exportPage'
   _globals['_ORDERS'].methods_by_name['StreamExportOrders']._loaded_options = None
   _globals['_ORDERS'].methods_by_name['StreamExportOrders']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/orders:export'
+  _globals['_ORDERS'].methods_by_name['WatchOrders']._loaded_options = None
+  _globals['_ORDERS'].methods_by_name['WatchOrders']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/orders:watch'
+  _globals['_ORDERS'].methods_by_name['ListOrderChanges']._loaded_options = None
+  _globals['_ORDERS'].methods_by_name['ListOrderChanges']._serialized_options = b'\332A\006cursor\202\323\344\223\002\024\022\022/v1/orders:changes'
   _globals['_ORDERS'].methods_by_name['DigestOrders']._loaded_options = None
   _globals['_ORDERS'].methods_by_name['DigestOrders']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/orders:digest'
   _globals['_ORDERS'].methods_by_name['RepairOrders']._loaded_options = None
   _globals['_ORDERS'].methods_by_name['RepairOrders']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/orders:repair:\001*'
-  _globals['_GETORDERREQUEST']._serialized_start=331
-  _globals['_GETORDERREQUEST']._serialized_end=394
-  _globals['_LISTORDERSREQUEST']._serialized_start=397
-  _globals['_LISTORDERSREQUEST']._serialized_end=535
-  _globals['_LISTORDERSRESPONSE']._serialized_start=537
-  _globals['_LISTORDERSRESPONSE']._serialized_end=624
-  _globals['_CREATEORDERREQUEST']._serialized_start=626
-  _globals['_CREATEORDERREQUEST']._serialized_end=748
-  _globals['_UPDATEORDERREQUEST']._serialized_start=751
-  _globals['_UPDATEORDERREQUEST']._serialized_end=977
-  _globals['_DELETEORDERREQUEST']._serialized_start=980
-  _globals['_DELETEORDERREQUEST']._serialized_end=1128
-  _globals['_BATCHUPSERTORDERSREQUEST']._serialized_start=1131
-  _globals['_BATCHUPSERTORDERSREQUEST']._serialized_end=1283
-  _globals['_BATCHUPSERTORDERSRESPONSE']._serialized_start=1286
-  _globals['_BATCHUPSERTORDERSRESPONSE']._serialized_end=1454
-  _globals['_IMPORTORDERSREQUEST']._serialized_start=1457
-  _globals['_IMPORTORDERSREQUEST']._serialized_end=1647
-  _globals['_IMPORTORDERSRESPONSE']._serialized_start=1650
-  _globals['_IMPORTORDERSRESPONSE']._serialized_end=1832
-  _globals['_EXPORTORDERSREQUEST']._serialized_start=1835
-  _globals['_EXPORTORDERSREQUEST']._serialized_end=2029
-  _globals['_STREAMEXPORTORDERSREQUEST']._serialized_start=2032
-  _globals['_STREAMEXPORTORDERSREQUEST']._serialized_end=2316
-  _globals['_DIGESTORDERSREQUEST']._serialized_start=2319
-  _globals['_DIGESTORDERSREQUEST']._serialized_end=2494
-  _globals['_DIGESTORDERSRESPONSE']._serialized_start=2497
-  _globals['_DIGESTORDERSRESPONSE']._serialized_end=2647
-  _globals['_REPAIRORDERSREQUEST']._serialized_start=2650
-  _globals['_REPAIRORDERSREQUEST']._serialized_end=2788
-  _globals['_REPAIRORDERSRESPONSE']._serialized_start=2791
-  _globals['_REPAIRORDERSRESPONSE']._serialized_end=3022
-  _globals['_ORDERS']._serialized_start=3025
-  _globals['_ORDERS']._serialized_end=4370
+  _globals['_GETORDERREQUEST']._serialized_start=427
+  _globals['_GETORDERREQUEST']._serialized_end=490
+  _globals['_LISTORDERSREQUEST']._serialized_start=493
+  _globals['_LISTORDERSREQUEST']._serialized_end=631
+  _globals['_LISTORDERSRESPONSE']._serialized_start=633
+  _globals['_LISTORDERSRESPONSE']._serialized_end=720
+  _globals['_CREATEORDERREQUEST']._serialized_start=722
+  _globals['_CREATEORDERREQUEST']._serialized_end=844
+  _globals['_UPDATEORDERREQUEST']._serialized_start=847
+  _globals['_UPDATEORDERREQUEST']._serialized_end=1073
+  _globals['_DELETEORDERREQUEST']._serialized_start=1076
+  _globals['_DELETEORDERREQUEST']._serialized_end=1224
+  _globals['_BATCHUPSERTORDERSREQUEST']._serialized_start=1227
+  _globals['_BATCHUPSERTORDERSREQUEST']._serialized_end=1379
+  _globals['_BATCHUPSERTORDERSRESPONSE']._serialized_start=1382
+  _globals['_BATCHUPSERTORDERSRESPONSE']._serialized_end=1550
+  _globals['_IMPORTORDERSREQUEST']._serialized_start=1553
+  _globals['_IMPORTORDERSREQUEST']._serialized_end=1743
+  _globals['_IMPORTORDERSRESPONSE']._serialized_start=1746
+  _globals['_IMPORTORDERSRESPONSE']._serialized_end=1928
+  _globals['_EXPORTORDERSREQUEST']._serialized_start=1931
+  _globals['_EXPORTORDERSREQUEST']._serialized_end=2125
+  _globals['_STREAMEXPORTORDERSREQUEST']._serialized_start=2128
+  _globals['_STREAMEXPORTORDERSREQUEST']._serialized_end=2412
+  _globals['_ORDERCHANGE']._serialized_start=2415
+  _globals['_ORDERCHANGE']._serialized_end=2686
+  _globals['_WATCHORDERSREQUEST']._serialized_start=2689
+  _globals['_WATCHORDERSREQUEST']._serialized_end=2980
+  _globals['_WATCHORDERSRESPONSE']._serialized_start=2983
+  _globals['_WATCHORDERSRESPONSE']._serialized_end=3295
+  _globals['_LISTORDERCHANGESREQUEST']._serialized_start=3298
+  _globals['_LISTORDERCHANGESREQUEST']._serialized_end=3545
+  _globals['_LISTORDERCHANGESRESPONSE']._serialized_start=3547
+  _globals['_LISTORDERCHANGESRESPONSE']._serialized_end=3669
+  _globals['_DIGESTORDERSREQUEST']._serialized_start=3672
+  _globals['_DIGESTORDERSREQUEST']._serialized_end=3847
+  _globals['_DIGESTORDERSRESPONSE']._serialized_start=3850
+  _globals['_DIGESTORDERSRESPONSE']._serialized_end=4000
+  _globals['_REPAIRORDERSREQUEST']._serialized_start=4003
+  _globals['_REPAIRORDERSREQUEST']._serialized_end=4141
+  _globals['_REPAIRORDERSRESPONSE']._serialized_start=4144
+  _globals['_REPAIRORDERSRESPONSE']._serialized_end=4375
+  _globals['_ORDERS']._serialized_start=4378
+  _globals['_ORDERS']._serialized_end=5984
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,16 @@ class OrdersStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.StreamExportOrdersRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchOrders = channel.unary_stream(
+                '/penstock.api.v1.Orders/WatchOrders',
+                request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersResponse.FromString,
+                _registered_method=True)
+        self.ListOrderChanges = channel.unary_unary(
+                '/penstock.api.v1.Orders/ListOrderChanges',
+                request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.FromString,
+                _registered_method=True)
         self.DigestOrders = channel.unary_unary(
                 '/penstock.api.v1.Orders/DigestOrders',
                 request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersRequest.SerializeToString,
@@ -171,6 +181,22 @@ class OrdersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchOrders(self, request, context):
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrderChanges(self, request, context):
+        """The changes after a cursor, for tools that cannot hold a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DigestOrders(self, request, context):
         """What there is, in digests of ranges of keys, which together are the whole
         range that is asked for. They are of the records as the caller sees them;
@@ -237,6 +263,16 @@ def add_OrdersServicer_to_server(servicer, server):
                     servicer.StreamExportOrders,
                     request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.StreamExportOrdersRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchOrders': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOrders,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersResponse.SerializeToString,
+            ),
+            'ListOrderChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrderChanges,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.SerializeToString,
             ),
             'DigestOrders': grpc.unary_unary_rpc_method_handler(
                     servicer.DigestOrders,
@@ -496,6 +532,60 @@ class Orders:
             '/penstock.api.v1.Orders/StreamExportOrders',
             penstock_dot_api_dot_v1_dot_orders__service__pb2.StreamExportOrdersRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.api.v1.Orders/WatchOrders',
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.WatchOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrderChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Orders/ListOrderChanges',
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,13 @@ class OrdersStub:
     """
     StreamExportOrders: _grpc.UnaryStreamMultiCallable[_orders_service_pb2.StreamExportOrdersRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchOrders: _grpc.UnaryStreamMultiCallable[_orders_service_pb2.WatchOrdersRequest, _orders_service_pb2.WatchOrdersResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListOrderChanges: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -109,6 +116,13 @@ class OrdersAsyncStub(OrdersStub):
     """
     StreamExportOrders: _aio.UnaryStreamMultiCallable[_orders_service_pb2.StreamExportOrdersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchOrders: _aio.UnaryStreamMultiCallable[_orders_service_pb2.WatchOrdersRequest, _orders_service_pb2.WatchOrdersResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListOrderChanges: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]  # type: ignore[assignment]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -205,6 +219,25 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchOrders(
+        self,
+        request: _orders_service_pb2.WatchOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_orders_service_pb2.WatchOrdersResponse], _abc.AsyncIterator[_orders_service_pb2.WatchOrdersResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrderChanges(
+        self,
+        request: _orders_service_pb2.ListOrderChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_service_pb2.ListOrderChangesResponse, _abc.Awaitable[_orders_service_pb2.ListOrderChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
     @_abc_1.abstractmethod
     def DigestOrders(

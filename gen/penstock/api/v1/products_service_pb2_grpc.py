@@ -86,6 +86,16 @@ class ProductsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.StreamExportProductsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchProducts = channel.unary_stream(
+                '/penstock.api.v1.Products/WatchProducts',
+                request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsResponse.FromString,
+                _registered_method=True)
+        self.ListProductChanges = channel.unary_unary(
+                '/penstock.api.v1.Products/ListProductChanges',
+                request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.FromString,
+                _registered_method=True)
         self.DigestProducts = channel.unary_unary(
                 '/penstock.api.v1.Products/DigestProducts',
                 request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsRequest.SerializeToString,
@@ -171,6 +181,22 @@ class ProductsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchProducts(self, request, context):
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProductChanges(self, request, context):
+        """The changes after a cursor, for tools that cannot hold a stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DigestProducts(self, request, context):
         """What there is, in digests of ranges of keys, which together are the whole
         range that is asked for. They are of the records as the caller sees them;
@@ -237,6 +263,16 @@ def add_ProductsServicer_to_server(servicer, server):
                     servicer.StreamExportProducts,
                     request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.StreamExportProductsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchProducts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchProducts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsResponse.SerializeToString,
+            ),
+            'ListProductChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProductChanges,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.SerializeToString,
             ),
             'DigestProducts': grpc.unary_unary_rpc_method_handler(
                     servicer.DigestProducts,
@@ -496,6 +532,60 @@ class Products:
             '/penstock.api.v1.Products/StreamExportProducts',
             penstock_dot_api_dot_v1_dot_products__service__pb2.StreamExportProductsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.api.v1.Products/WatchProducts',
+            penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_products__service__pb2.WatchProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProductChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Products/ListProductChanges',
+            penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

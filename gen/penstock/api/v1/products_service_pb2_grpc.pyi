@@ -64,6 +64,13 @@ class ProductsStub:
     """
     StreamExportProducts: _grpc.UnaryStreamMultiCallable[_products_service_pb2.StreamExportProductsRequest, _httpbody_pb2.HttpBody]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchProducts: _grpc.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListProductChanges: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -109,6 +116,13 @@ class ProductsAsyncStub(ProductsStub):
     """
     StreamExportProducts: _aio.UnaryStreamMultiCallable[_products_service_pb2.StreamExportProductsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """All records that match, as a file of any size, from one snapshot."""
+    WatchProducts: _aio.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]  # type: ignore[assignment]
+    """A stream of changes, or of all records and then changes: see
+    `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+    `accept` asks for `text/event-stream`.
+    """
+    ListProductChanges: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]  # type: ignore[assignment]
+    """The changes after a cursor, for tools that cannot hold a stream."""
     DigestProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]  # type: ignore[assignment]
     """What there is, in digests of ranges of keys, which together are the whole
     range that is asked for. They are of the records as the caller sees them;
@@ -205,6 +219,25 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """All records that match, as a file of any size, from one snapshot."""
+
+    @_abc_1.abstractmethod
+    def WatchProducts(
+        self,
+        request: _products_service_pb2.WatchProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_products_service_pb2.WatchProductsResponse], _abc.AsyncIterator[_products_service_pb2.WatchProductsResponse]]:
+        """A stream of changes, or of all records and then changes: see
+        `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
+        `accept` asks for `text/event-stream`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListProductChanges(
+        self,
+        request: _products_service_pb2.ListProductChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_service_pb2.ListProductChangesResponse, _abc.Awaitable[_products_service_pb2.ListProductChangesResponse]]:
+        """The changes after a cursor, for tools that cannot hold a stream."""
 
     @_abc_1.abstractmethod
     def DigestProducts(

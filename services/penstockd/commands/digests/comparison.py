@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
-
 from penstockd.catalog import Dataset, Field
-from penstockd.commands.context import Call
+from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.rows import Rows
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.formats.digest import Digester, digest_fields
 from penstockd.formats.kernel.digest import Digested
 from penstockd.policy.digest import Several
+from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.read import LOWER, UPPER, Export
 from penstockd.policy.view import View
@@ -28,7 +26,8 @@ Take = Callable[[Digested], None]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A caller's comparison, checked. ``view_id`` changes with what it may see and asks for."""
+    """A caller's comparison, checked. ``view_id`` changes with what it may see and asks for;
+    the feed of the same view has the same one."""
 
     view: View
     filter: str
@@ -38,7 +37,7 @@ class Comparison:
     view_id: str
 
     @classmethod
-    def of(cls, call: Call, dataset: Dataset, filter: str, fields: str) -> Comparison:
+    def of(cls, hub: Hub, call: Call, dataset: Dataset, filter: str, fields: str) -> Comparison:
         """Raises PermissionDenied, FieldUnknown, FilterInvalid."""
         view = call.view(dataset, Action.READ)
         wanted = {*parse_fields(fields, view), dataset.key}
@@ -46,10 +45,8 @@ class Comparison:
         compared = digest_fields(dataset, shown)
         columns = [Digester.sql(f, view.column(f)) for f in compared]
         read = Export(view, compared, columns, filter=filter, order_by="")
-        sql, settings = read.copy_range(last=True)
-        said = orjson.dumps([dataset.name, sql, sorted(settings.items())])
-        view_id = hashlib.sha256(said).hexdigest()[:16]
-        return cls(view, filter, shown, compared, read, view_id)
+        lens = Lens(view, hub.catalog, fields=fields, filter=filter)
+        return cls(view, filter, shown, compared, read, lens.view_id)
 
     async def digest(self, connection: Connection, start: str, end: str, take: Take) -> None:
         """Give ``take`` the digests of the range's rows, in order of key; raises what it raises.

@@ -1,20 +1,16 @@
-"""Receipts of exports: as messages, and as the trailers of a stream."""
+"""The service Receipts: what became of exports and streams."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from penstock.hub.v1 import receipts_pb2
-from penstockd.audit.receipt import Receipt
 from penstockd.commands.get_receipt import get_receipt
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.receipts import message
 
 _SERVICE = "penstock.hub.v1.Receipts"
-
-#: The header that names the receipt when a stream begins.
-HEADER = "penstock-receipt"
 
 
 def routes() -> Iterator[Route]:
@@ -31,47 +27,3 @@ async def _get_receipt(
     request: receipts_pb2.GetReceiptRequest, exchange: Exchange
 ) -> receipts_pb2.Receipt:
     return message(await get_receipt(exchange.hub, exchange.call, request.receipt_id))
-
-
-def message(receipt: Receipt) -> receipts_pb2.Receipt:
-    """The receipt as callers get it."""
-    return receipts_pb2.Receipt(
-        receipt_id=receipt.receipt_id,
-        dataset=receipt.dataset,
-        consumer_id=receipt.consumer_id,
-        request_id=receipt.request_id,
-        state=receipt.state.value,
-        reason=receipt.reason,
-        format=receipt.format,
-        cursor=receipt.cursor,
-        row_count=receipt.row_count,
-        byte_count=receipt.byte_count,
-        sha256=receipt.sha256.hex() if receipt.sha256 is not None else "",
-        policy_revision=receipt.policy_revision,
-        start_time=receipt.start_time,
-        finish_time=receipt.finish_time,
-        resume_count=receipt.resume_count,
-    )
-
-
-def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
-    """What the headers of a page say of it: it comes whole, and has no receipt to be found."""
-    return {
-        f"{HEADER}-rows": str(rows),
-        f"{HEADER}-bytes": str(len(body)),
-        f"{HEADER}-sha256": hashlib.sha256(body).hexdigest(),
-    }
-
-
-def trailers(receipt: Receipt) -> Mapping[str, str | bytes]:
-    """What stands behind a stream: the receipt for programs, and its main parts to be read."""
-    found: dict[str, str | bytes] = {
-        f"{HEADER}-bin": message(receipt).SerializeToString(),
-        f"{HEADER}-state": receipt.state.value,
-        f"{HEADER}-rows": str(receipt.row_count),
-        f"{HEADER}-bytes": str(receipt.byte_count),
-        f"{HEADER}-cursor": receipt.cursor,
-    }
-    if receipt.sha256 is not None:
-        found[f"{HEADER}-sha256"] = receipt.sha256.hex()
-    return found

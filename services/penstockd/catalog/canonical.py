@@ -1,0 +1,30 @@
+"""From what a message holds in a field to the canonical value of it (see ``values``)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from penstockd.catalog.model import Field, Kind
+
+
+def from_message(field: Field) -> Callable[[Any], Any] | None:
+    """What makes a value as ``record.getter`` reads it, not None, canonical; None: it is already.
+
+    The message is one of ours and not checked; of another, see ``values.check``.
+    """
+    match field.kind:
+        case Kind.ENUM:
+            names: dict[int, str] = {}
+            for name, number in (field.enum_values or {}).items():
+                names.setdefault(number, name)
+            # A value that the model has lost is equal to none that it has.
+            return lambda number: names.get(number, str(number))
+        case Kind.DECIMAL:
+            absent = None if field.presence else Decimal(0)
+            return lambda text: Decimal(text) if text else absent
+        case Kind.DATE:
+            return lambda text: dt.date.fromisoformat(text) if text else None
+    return None

@@ -1,0 +1,130 @@
+"""What streams and polls of changes have in common: whose View, and which records it gave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from penstockd.audit.keys import page_keys
+from penstockd.audit.shown import Shown
+from penstockd.catalog import Dataset
+from penstockd.commands.context import Call, Hub
+from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.feed.event import Operation
+from penstockd.feed.source import Source
+from penstockd.policy.lens import Lens
+from penstockd.policy.model import Action
+
+#: The most changes in one message or page.
+MAX_CHANGES = 5000
+#: So many keys are noted in the audit at a time.
+PART_KEYS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which changes a caller asks for. ``batch_size`` 0 means ``usual``."""
+
+    datasets: Sequence[Dataset]
+    mixed: bool = False
+    filter: str = ""
+    fields: str = ""
+    operations: Sequence[int] = ()
+    batch_size: int = 0
+    include_before: bool = False
+    transaction_boundaries: bool = False
+
+    def source(self, hub: Hub, call: Call, usual: int) -> Source:
+        """The source of these changes in the caller's Views.
+
+        Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
+        """
+        if not 0 <= self.batch_size <= MAX_CHANGES:
+            raise _invalid("batch_size", f"must be from 1 to {MAX_CHANGES}")
+        known = {int(o) for o in Operation}
+        if not set(self.operations) <= known:
+            raise _invalid("operations", "is not an operation")
+        call.asked(
+            filter=self.filter,
+            fields=self.fields,
+            datasets=[d.name for d in self.datasets] if self.mixed else [],
+        )
+        lenses = {
+            d.name: Lens(
+                call.view(d, Action.READ), hub.catalog, fields=self.fields, filter=self.filter
+            )
+            for d in self.datasets
+        }
+        return Source(
+            lenses,
+            mixed=self.mixed,
+            include_before=self.include_before,
+            operations=frozenset(map(Operation, self.operations)),
+            batch_size=self.batch_size or usual,
+            transaction_boundaries=self.transaction_boundaries,
+        )
+
+
+def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
+    """The datasets of these names, or all that the caller may read. Raises PermissionDenied."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if not names:
+        found = []
+        for dataset in hub.catalog:
+            view = call.policy.visible(call.principal, dataset.name)
+            if view is not None and view.allows(Action.READ):
+                found.append(dataset)
+        if not found:
+            raise PermissionDenied("you may not read any dataset")
+        return found
+    for name in names:
+        # The same whether the dataset exists or not.
+        call.policy.view(call.principal, name, Action.READ)
+    return [hub.catalog[name] for name in dict.fromkeys(names)]
+
+
+@dataclass
+class Disclosed:
+    """The records that a reply gives out, for the audit: exact keys, by dataset."""
+
+    hub: Hub
+    call: Call
+    source: Source
+    _keys: dict[str, set[str]] = field(default_factory=dict)
+    _shown: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, lens in self.source.lenses.items():
+            fields = ",".join(f.path for f in lens.fields)
+            self._shown[name] = self.hub.journal.introduce(lens.view.prepared(Shown, fields))
+        if len(self.source.lenses) == 1:
+            ((_, self.call.entry.shown),) = self._shown.items()
+
+    def add(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Records that are given out."""
+        for dataset, more in keys.items():
+            self._keys.setdefault(dataset, set()).update(more)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are enough for an entry."""
+        return sum(map(len, self._keys.values())) >= PART_KEYS
+
+    async def flush(self) -> None:
+        """Make what has been given out durable in the audit. Raises DatabaseUnavailable."""
+        given, self._keys = self._keys, {}
+        for dataset, keys in given.items():
+            part = self.call.entry.part(page_keys(sorted(keys)))
+            await self.hub.journal.record(
+                replace(
+                    part,
+                    dataset=dataset,
+                    shown=self._shown[dataset],
+                    low_key=min(keys),
+                    high_key=max(keys),
+                )
+            )
+
+
+def _invalid(name: str, problem: str) -> ValueInvalid:
+    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])

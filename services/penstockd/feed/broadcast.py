@@ -1,0 +1,254 @@
+"""Reads and encodes each stretch of the log once for all subscribers who see the same.
+
+Who is behind reads stretches that end at fixed numbers, so that many who catch up ask for the same
+ones; what was read is kept for a while, within a bound of bytes. Who has arrived at the end joins
+the channel of its source, which one task moves on. A subscriber that is too slow for its channel
+falls behind and catches up from the log: nothing is queued for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from penstockd.catalog import Catalog
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.feed.event import Batch
+from penstockd.feed.reader import read_events
+from penstockd.feed.source import Block, Source
+from penstockd.feed.tail import Tail
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Database
+
+#: Who catches up reads to the next multiple of so many numbers.
+STRIDE = 2000
+#: Bytes of stretches that are kept for others who catch up.
+KEPT_BYTES = 32 * 1024 * 1024
+#: Bytes and blocks that a channel keeps for its subscribers to take.
+CHANNEL_BYTES, CHANNEL_BLOCKS = 4 * 1024 * 1024, 256
+#: How long a channel waits before it tries a failed read again, in seconds.
+RETRY = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class _Channel:
+    """The end of the log as one source shows it.
+
+    ``position`` is how far it has been read; ``recent`` are the blocks with something in them,
+    numbered from ``first`` on.
+    """
+
+    source: Source
+    position: Cursor
+    recent: deque[Block] = field(default_factory=deque)
+    first: int = 0
+    size: int = 0
+    whole: bool = True
+    subscribers: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def end(self) -> int:
+        """The number that the next block will have."""
+        return self.first + len(self.recent)
+
+    def add(self, block: Block) -> None:
+        """Give a block to all who wait, and forget the oldest if there are too many."""
+        self.recent.append(block)
+        self.size += block.size
+        while len(self.recent) > 1 and (
+            self.size > CHANNEL_BYTES or len(self.recent) > CHANNEL_BLOCKS
+        ):
+            self.size -= self.recent.popleft().size
+            self.first += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
+
+
+class Broadcast:
+    """The feed of one process."""
+
+    def __init__(self, database: Database, catalog: Catalog) -> None:
+        self.tail = Tail(database)
+        self.stopping = asyncio.Event()
+        self._database, self._catalog = database, catalog
+        self._channels: dict[tuple[object, ...], _Channel] = {}
+        self._kept: OrderedDict[tuple[object, ...], asyncio.Task[Block]] = OrderedDict()
+        self._kept_bytes = 0
+
+    def stop(self) -> None:
+        """Let all subscribers end in order."""
+        self.stopping.set()
+        for channel in self._channels.values():
+            channel.wake()
+
+    def subscribe(self, source: Source, cursor: Cursor) -> Subscription:
+        """A place in the feed, from which a subscriber takes block by block."""
+        return Subscription(self, source, cursor)
+
+    async def head(self) -> Cursor:
+        """Where the log ends now. Raises DatabaseUnavailable."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow("SELECT epoch, last_number FROM hub.log_head")
+        assert row is not None, "the migrations have put one row there"
+        return Cursor(row[0], row[1])
+
+    async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
+        """Events after a cursor, to ``upto``; see ``read_events``."""
+        return await read_events(self._database, self._catalog, source.lenses, cursor, upto)
+
+    async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
+        """The block after a cursor, read once for all who ask for it at about the same time."""
+        key = (source.identity, cursor, upto)
+        task = self._kept.get(key)
+        if task is None or (task.done() and task.exception() is not None):
+            task = asyncio.create_task(self._encode(source, cursor, upto))
+            self._kept[key] = task
+            task.add_done_callback(lambda done: self._keep(key, done))
+        else:
+            self._kept.move_to_end(key)
+        return await asyncio.shield(task)
+
+    async def _encode(self, source: Source, cursor: Cursor, upto: int) -> Block:
+        return source.block(cursor, await self.read(source, cursor, upto))
+
+    def _keep(self, key: tuple[object, ...], task: asyncio.Task[Block]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            if self._kept.get(key) is task:
+                del self._kept[key]
+            return
+        self._kept_bytes += task.result().size
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            oldest, other = next(iter(self._kept.items()))
+            if not other.done():
+                break
+            del self._kept[oldest]
+            self._kept_bytes -= other.result().size
+
+    def join(self, source: Source) -> _Channel | None:
+        """The source's channel, begun if there is none; None before the log has been heard of."""
+        channel = self._channels.get(source.identity)
+        if channel is None:
+            if not self.tail.epoch:
+                return None
+            channel = _Channel(source, Cursor(self.tail.epoch, self.tail.head))
+            self._channels[source.identity] = channel
+            channel.task = asyncio.create_task(self._move(channel))
+        channel.subscribers += 1
+        return channel
+
+    def leave(self, channel: _Channel) -> None:
+        """Give a channel up; the last to leave ends it."""
+        channel.subscribers -= 1
+        if channel.subscribers == 0:
+            assert channel.task is not None
+            channel.task.cancel()
+            self._channels.pop(channel.source.identity, None)
+
+    async def _move(self, channel: _Channel) -> None:
+        """Move a channel on with the log, until it is left by all."""
+        while True:
+            await self.tail.wait(channel.position.number, 60.0)
+            if self.tail.head <= channel.position.number:
+                continue
+            try:
+                upto = min(self.tail.head, channel.position.number + STRIDE)
+                block = await self._encode(channel.source, channel.position, upto)
+            except (DatabaseUnavailable, Refused) as exc:
+                _log.warning("channel_waits", error=str(exc))
+                channel.error = exc
+                channel.wake()
+                await asyncio.sleep(RETRY)
+                continue
+            channel.error = None
+            channel.position, channel.whole = block.cursor, block.checkpoint
+            if block.frames:
+                channel.add(block)
+
+
+class Subscription:
+    """One subscriber's place. ``cursor`` is behind all that it has been given; ``whole`` says
+    whether that is the end of a transaction."""
+
+    def __init__(self, feed: Broadcast, source: Source, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.whole = True
+        self._feed, self._source = feed, source
+        self._channel: _Channel | None = None
+        self._next: int | None = None  # the channel's block to take next; None: still behind
+
+    async def take(self, seconds: float) -> Block | None:
+        """The next block with something in it; None if there is none within the time.
+
+        Raises CursorInvalid, CursorExpired and DatabaseUnavailable.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while not self._feed.stopping.is_set():
+            block = await (self._catch_up() if self._next is None else self._listen(deadline))
+            if block is not None:
+                self.cursor, self.whole = block.cursor, block.checkpoint
+                if block.frames:
+                    return block
+            if clock() >= deadline:
+                break
+        return None
+
+    def close(self) -> None:
+        """Give the place up."""
+        if self._channel is not None:
+            self._feed.leave(self._channel)
+            self._channel = self._next = None
+
+    async def _catch_up(self) -> Block | None:
+        """The next stretch, or a place in the channel if there is none."""
+        if self._channel is None:
+            self._channel = self._feed.join(self._source)
+        if self._channel is None:
+            await asyncio.sleep(RETRY)
+            return None
+        number, position = self.cursor.number, self._channel.position
+        if number == position.number and not self.cursor.ahead:
+            self._next = self._channel.end
+            return None
+        if number < position.number:
+            upto = min(position.number, (number // STRIDE + 1) * STRIDE)
+            return await self._feed.stretch(self._source, self.cursor, upto)
+        # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
+        # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
+        if not await self._feed.tail.wait(number, RETRY):
+            await self._feed.read(self._source, self.cursor, number)
+            return None
+        return await self._feed.stretch(self._source, self.cursor, self._feed.tail.head)
+
+    async def _listen(self, deadline: float) -> Block | None:
+        """The next block of the channel, when it comes."""
+        channel = self._channel
+        assert channel is not None and self._next is not None
+        if self._next < channel.first:
+            self._next = None  # too slow: back to the log
+            return None
+        if self._next < channel.end:
+            block = channel.recent[self._next - channel.first]
+            self._next += 1
+            return block
+        # What the channel has passed with nothing in it has been given, too.
+        self.cursor, self.whole = channel.position, channel.whole
+        if channel.error is not None:
+            raise channel.error
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await channel.moved.wait()
+        return None

@@ -1,0 +1,132 @@
+"""What a subscriber asks of the feed, and the blocks that all who ask the same are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from penstockd.feed.event import Batch, Event, Operation
+from penstockd.feed.wire import ChangeCodec, receipt_lines
+from penstockd.policy.lens import Lens
+from penstockd.store.cursor import Cursor
+
+#: A frame is closed when it has reached so many bytes: Envoy takes 1 MiB as one message.
+FRAME_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Changes that go out as one message: ``data`` is their encoded list.
+
+    ``lines`` are what the receipt digests, ``keys`` the records by dataset, ``ends`` the
+    transaction whose last changes these are, if that is to be told.
+    """
+
+    data: bytes
+    count: int
+    lines: bytes
+    keys: Mapping[str, Sequence[str]]
+    ends: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of the log as some View shows it: after ``start``, up to ``cursor``.
+
+    ``checkpoint`` says whether the cursor may be one; ``commit_time`` is that of the last change.
+    """
+
+    start: int
+    cursor: Cursor
+    frames: tuple[Frame, ...]
+    checkpoint: bool
+    commit_time: datetime | None
+    size: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Lenses by dataset, and the form in which their changes are wanted.
+
+    Two sources with the same ``identity`` give out the same bytes. ``mixed`` changes are those of
+    ``penstock.hub.v1.Changes``; the others are of the one dataset's own type.
+    """
+
+    lenses: Mapping[str, Lens]
+    mixed: bool = False
+    include_before: bool = False
+    operations: frozenset[Operation] = frozenset()
+    batch_size: int = 500
+    transaction_boundaries: bool = False
+    _codecs: dict[str, ChangeCodec] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def identity(self) -> tuple[object, ...]:
+        """What tells sources apart."""
+        return (
+            tuple(sorted((name, lens.view_id) for name, lens in self.lenses.items())),
+            self.mixed,
+            self.include_before,
+            self.operations,
+            self.batch_size,
+            self.transaction_boundaries,
+        )
+
+    @property
+    def view(self) -> str:
+        """Names what the subscriber sees."""
+        return ".".join(lens.view_id for _, lens in sorted(self.lenses.items()))
+
+    def wants(self, event: Event) -> bool:
+        """Whether the subscriber asked for such events."""
+        return not self.operations or event.operation in self.operations
+
+    def block(self, start: Cursor, batch: Batch) -> Block:
+        """A batch of events in the form that is wanted."""
+        frames = self.frames([e for e in batch.events if self.wants(e)])
+        return Block(
+            start=start.number,
+            cursor=batch.cursor,
+            frames=frames,
+            checkpoint=batch.whole,
+            commit_time=batch.events[-1].commit_time if batch.events else None,
+            size=sum(len(f.data) + len(f.lines) for f in frames) + 256,
+        )
+
+    def frames(self, events: Sequence[Event]) -> tuple[Frame, ...]:
+        """Events as messages of at most ``batch_size`` changes, none much above FRAME_BYTES."""
+        frames, group, size = [], [], 0
+        pieces: list[bytes] = []
+        for i, event in enumerate(events):
+            piece = self._codec(event.dataset).encode(event)
+            group.append(event)
+            pieces.append(piece)
+            size += len(piece)
+            ends = self.transaction_boundaries and (
+                i + 1 == len(events) or events[i + 1].transaction != event.transaction
+            )
+            if ends or len(group) >= self.batch_size or size >= FRAME_BYTES:
+                frames.append(_frame(pieces, group, event.transaction if ends else None))
+                group, pieces, size = [], [], 0
+        if group:
+            frames.append(_frame(pieces, group, None))
+        return tuple(frames)
+
+    def _codec(self, dataset: str) -> ChangeCodec:
+        codec = self._codecs.get(dataset)
+        if codec is None:
+            name = self.lenses[dataset].dataset.message_type.full_name
+            codec = ChangeCodec(
+                name, dataset if self.mixed else "", include_before=self.include_before
+            )
+            self._codecs[dataset] = codec
+        return codec
+
+
+def _frame(pieces: Sequence[bytes], events: Sequence[Event], ends: int | None) -> Frame:
+    keys: dict[str, list[str]] = {}
+    for event in events:
+        keys.setdefault(event.dataset, []).append(event.key)
+    return Frame(b"".join(pieces), len(events), receipt_lines(events), keys, ends)

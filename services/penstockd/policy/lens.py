@@ -1,0 +1,182 @@
+"""The Lens: a View over serialised records, as the change log has them.
+
+It gives what the View's SQL gives of the same records, byte for byte and row by row, without the
+database: so that a feed and an export of the same View fit together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+from google.protobuf.message import Message
+
+from penstockd.catalog import Catalog, Field
+from penstockd.catalog.record import Codec
+from penstockd.policy.comparison import Comparison
+from penstockd.policy.masks import TEXT_MASKS, masking
+from penstockd.policy.model import Mask
+from penstockd.policy.projection import Projection
+from penstockd.policy.question import Find, Follow, Question
+from penstockd.policy.view import View
+from penstockd.query import Expression, canonical, parse, parse_fields
+
+__all__ = ["Find", "Follow", "Lens"]
+
+#: Fields that move with every write, whatever else it has changed.
+_MOVING: Final = frozenset({"update_time", "etag"})
+
+
+class Lens:
+    """A View over images (serialised records) of one dataset: SQL's answers, in Python.
+
+    ``fields`` and ``filter`` are a caller's, as of a list or an export. An image is one of the
+    change log, all fields in it.
+    """
+
+    def __init__(self, view: View, catalog: Catalog, *, fields: str = "", filter: str = "") -> None:
+        """Raise FieldUnknown, SelectionError and FilterError as lists and exports do."""
+        self.view, self.dataset, self.revision = view, view.dataset, view.revision
+        self.fields: tuple[Field, ...] = parse_fields(fields, view)
+        asked = parse(filter) if filter.strip() else None
+        rule = view.row_rule
+        self._rule = self._filter = None
+        if rule is not None:
+            self._rule = Question(rule, view.row_names, view.dataset, catalog, _as_it_is)
+        if asked is not None:
+            self._filter = Question(asked, view, view.dataset, catalog, self._shown)
+        self._questions = [q for q in (self._rule, self._filter) if q is not None]
+        shown = set(self.fields)
+        masks = {f: view.mask(f) if f in shown else Mask.HIDE for f in view.dataset.fields}
+        self._projection = Projection(
+            view.dataset.message_type, view.dataset.fields, masks, view.mask_key
+        )
+        self._codec = Codec(view.dataset, self.fields)
+        self._comparison = Comparison(view.dataset, self.fields)
+        self._open = all(view.mask(f) is Mask.CLEAR for f in view.dataset.fields)
+        self._parse = view.dataset.message_class.FromString
+        self.view_id = self._digest(rule, asked)
+
+    # --- what it is ------------------------------------------------------------------------
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it shows every record: there is neither a row rule nor a filter."""
+        return not self._questions
+
+    @property
+    def clear(self) -> bool:
+        """Whether ``project`` gives images back as they are."""
+        return self._projection.identity
+
+    @property
+    def follows(self) -> tuple[Follow, ...]:
+        """The references that the row rule follows: each before those that go on from it."""
+        return () if self._rule is None else self._rule.follows
+
+    # --- one record --------------------------------------------------------------------------
+
+    def shows(self, image: bytes, find: Find) -> bool:
+        """Whether the caller sees the record; ``find`` looks up those that it refers to."""
+        return self.sees_all or self._passes(self._parse(image), find)
+
+    def project(self, image: bytes) -> bytes:
+        """The record as the caller sees it, serialised; what it does not see is not there.
+
+        Deterministic: equal to what ``of_row`` makes of the row that the View reads.
+        """
+        return image if self.clear else self._projected(self._parse(image))
+
+    def see(self, image: bytes, find: Find) -> bytes | None:
+        """``project`` of a record that it ``shows``, else None; in one go, which is quicker."""
+        if self.sees_all:
+            return self.project(image)
+        record = self._parse(image)
+        if not self._passes(record, find):
+            return None
+        return image if self.clear else self._projected(record)
+
+    def of_row(self, row: Sequence[Any]) -> bytes:
+        """The same of a row of ``fields`` that was read through the View (see ``View.select``)."""
+        return self._codec.message(row).SerializeToString(deterministic=True)
+
+    def changed(self, before: bytes, after: bytes) -> list[str]:
+        """The paths of the shown fields in which two projected images of a record differ.
+
+        Empty: nothing that the caller may see has changed. ``update_time`` and ``etag`` move with
+        hidden fields too, and tell of them; so where the View does not show all in the clear,
+        they alone are no difference.
+        """
+        if before == after:
+            return []
+        paths = self._comparison.differing(self._parse(before), self._parse(after))
+        return paths if self._open or not _MOVING.issuperset(paths) else []
+
+    # --- many --------------------------------------------------------------------------------
+
+    def shows_all(self, images: Sequence[bytes], find: Find) -> list[bool]:
+        """``shows`` of each."""
+        if self.sees_all:
+            return [True] * len(images)
+        parse, passes = self._parse, self._passes
+        return [passes(parse(image), find) for image in images]
+
+    def project_all(self, images: Sequence[bytes]) -> list[bytes]:
+        """``project`` of each."""
+        if self.clear:
+            return list(images)
+        parse, projected = self._parse, self._projected
+        return [projected(parse(image)) for image in images]
+
+    def see_all(self, images: Sequence[bytes], find: Find) -> list[bytes | None]:
+        """``see`` of each."""
+        if self.sees_all:
+            return [*self.project_all(images)]
+        see = self.see
+        return [see(image, find) for image in images]
+
+    # --- within ------------------------------------------------------------------------------
+
+    def _passes(self, record: Message, find: Find) -> bool:
+        return all([question.ask(record, find) for question in self._questions])
+
+    def _projected(self, record: Message) -> bytes:
+        # Of a field that the model has lost, nobody knows any more who may see it.
+        record.DiscardUnknownFields()
+        self._projection.apply(record)
+        return record.SerializeToString(deterministic=True)
+
+    def _shown(self, field: Field) -> Callable[[Any], Any] | None:
+        """What the caller's filter sees of a field's value."""
+        mask = self.view.mask(field)
+        if mask in TEXT_MASKS:
+            return masking(mask, self.view.mask_key)
+        return _nothing if mask is Mask.NULL else None
+
+    def _digest(self, rule: Expression | None, asked: Expression | None) -> str:
+        """Names what the Lens shows: the same for the same, in every process and revision.
+
+        Keyed, so that who is told it cannot try out what rule it stands for.
+        """
+        filtered = () if self._filter is None else self._filter.fields
+        seen = {
+            "dataset": self.dataset.name,
+            "fields": [(f.path, self.view.mask(f)) for f in self.fields],
+            "rows": rule and canonical(rule),
+            "filter": asked and canonical(asked),
+            "filtered": [(f.path, self.view.mask(f)) for f in filtered],
+        }
+        text = b"view\n" + orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
+        return hmac.digest(self.view.mask_key, text, hashlib.sha256)[:16].hex()
+
+
+def _as_it_is(field: Field) -> None:
+    """Row rules see values in the clear."""
+    return None
+
+
+def _nothing(value: Any) -> None:
+    return None

@@ -1,0 +1,86 @@
+"""A View's masks and choice of fields, applied to records that are serialised messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from penstockd.catalog import Field
+from penstockd.catalog.record import holds_its_message
+from penstockd.policy.masks import TEXT_MASKS, masking
+from penstockd.policy.model import Mask
+
+
+class Projection:
+    """Takes out of one message, and the messages within it, what is not shown, in place.
+
+    ``masks`` says what is shown of each of ``fields``, which are all leaves of the message; what is
+    left is as ``record.Codec`` makes it of the row that the View reads.
+    """
+
+    def __init__(
+        self,
+        message: Descriptor,
+        fields: Sequence[Field],
+        masks: Mapping[Field, Mask],
+        key: bytes,
+        depth: int = 0,
+    ) -> None:
+        within: dict[str, list[Field]] = {}
+        for field in fields:
+            within.setdefault(field.steps[depth], []).append(field)
+        self._dropped: list[str] = []
+        self._masked: list[tuple[str, bool, Callable[[str], str]]] = []
+        self._nested: list[tuple[str, Projection, bool]] = []
+        numbers = [message.fields_by_name[name].number for name in within]
+        #: Whether a record as the log has it stays as it is. Its fields are in the order of the
+        #: schema, which need not be that of their numbers, in which protobuf writes.
+        self.identity = numbers == sorted(numbers)
+        for name, leaves in within.items():
+            shown = [f for f in leaves if masks[f] not in (Mask.NULL, Mask.HIDE)]
+            if not shown:
+                self._dropped.append(name)
+            elif len(leaves[0].steps) > depth + 1:
+                self._nest(message, name, leaves, masks, key, depth)
+            elif masks[shown[0]] in TEXT_MASKS:
+                mask = masking(masks[shown[0]], key)
+                self._masked.append((name, shown[0].presence, mask))
+        self.identity &= not self._dropped and not self._masked
+
+    def _nest(
+        self,
+        message: Descriptor,
+        name: str,
+        leaves: Sequence[Field],
+        masks: Mapping[Field, Mask],
+        key: bytes,
+        depth: int,
+    ) -> None:
+        inner = message.fields_by_name[name].message_type
+        assert inner is not None, "a path goes through messages only"
+        projection = Projection(inner, leaves, masks, key, depth + 1)
+        shown = [f for f in leaves if masks[f] not in (Mask.NULL, Mask.HIDE)]
+        own = [f for f in shown if len(f.steps) == depth + 2]
+        # A message of which nothing is shown that has a value is not there.
+        fragile = not any(map(holds_its_message, own))
+        unsure = fragile and any(f.repeated for f in own)
+        if not projection.identity or unsure:
+            self._nested.append((name, projection, fragile))
+            self.identity = False
+
+    def apply(self, message: Message) -> None:
+        """Leave in a record's message what is shown of it."""
+        for name in self._dropped:
+            message.ClearField(name)
+        for name, optional, mask in self._masked:
+            if not optional or message.HasField(name):
+                setattr(message, name, mask(getattr(message, name)))
+        for name, projection, fragile in self._nested:
+            if message.HasField(name):
+                held: Any = getattr(message, name)
+                projection.apply(held)
+                if fragile and not held.ByteSize():
+                    message.ClearField(name)

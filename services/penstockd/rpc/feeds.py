@@ -1,0 +1,100 @@
+"""Feeds on the wire: the messages of streams and polls of changes, of one dataset or of several.
+
+The responses of ``penstock.hub.v1.Changes`` and those of each dataset's own service have the same
+fields with the same numbers, so that one encoding serves all.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock.hub.v1 import changes_pb2
+from penstockd.commands.list_changes import ChangePage
+from penstockd.commands.watch_changes import Begin, End, Watch
+from penstockd.feed.source import Frame
+from penstockd.rpc import receipts
+from penstockd.rpc.exchange import Exchange
+from penstockd.store.cursor import Cursor
+
+#: Where a client that reconnects by itself says how far it has come (WHATWG server-sent events).
+LAST_EVENT_ID = "last-event-id"
+
+
+def watch_of(request: Any, exchange: Exchange) -> Watch:
+    """How a stream is to begin and go on."""
+    cursor = request.cursor
+    if not cursor and not request.snapshot:
+        cursor = exchange.metadata.get(LAST_EVENT_ID, "")
+    return Watch(cursor, request.snapshot, request.heartbeat_seconds)
+
+
+def wait_of(request: Any) -> float:
+    """How long a poll may wait, in seconds."""
+    return float(request.wait.seconds + request.wait.nanos / 1e9)
+
+
+def poll_reply(kind: Any, page: ChangePage) -> Any:
+    """The response of a poll; ``kind`` is its class."""
+    reply = kind.FromString(page.changes)
+    reply.next_cursor, reply.view, reply.more = page.next_cursor, page.view, page.more
+    return reply
+
+
+class StreamReply:
+    """A stream of responses. All but the changes are few, and encoded as messages."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def begin(self, begin: Begin) -> int:
+        """The first record, and the receipt's name in the headers."""
+        await self._exchange.send_headers({receipts.HEADER: begin.receipt_id})
+        said = changes_pb2.StreamBegin(
+            cursor=str(begin.cursor),
+            view=begin.view,
+            policy_revision=begin.policy_revision,
+            receipt_id=begin.receipt_id,
+        )
+        return await self._say(begin=said)
+
+    async def changes(
+        self, frame: Frame, ends: int | None, checkpoint: tuple[Cursor, datetime | None] | None
+    ) -> int:
+        """Changes, with what stands behind them."""
+        data = frame.data
+        if checkpoint is not None or ends is not None:
+            rest = changes_pb2.WatchChangesResponse()
+            if ends is not None:
+                rest.transaction_end.transaction_id = frame.ends or 0
+                rest.transaction_end.change_count = ends
+            if checkpoint is not None:
+                cursor, time = checkpoint
+                rest.checkpoint.cursor = str(cursor)
+                if time is not None:
+                    rest.checkpoint.commit_time.FromDatetime(time)
+            data += rest.SerializeToString()
+        await self._exchange.send(data)
+        return len(data)
+
+    async def heartbeat(self, cursor: Cursor) -> int:
+        """A sign of life."""
+        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said.time.FromDatetime(datetime.now(UTC))
+        return await self._say(heartbeat=said)
+
+    async def end(self, end: End) -> int:
+        """The last record."""
+        said = changes_pb2.StreamEnd(
+            reason=end.reason,
+            message=end.message,
+            cursor=str(end.cursor),
+            reconcile=int(end.reconcile),  # type: ignore[arg-type]  # an enum's number
+            receipt=receipts.message(end.receipt),
+        )
+        return await self._say(end=said)
+
+    async def _say(self, **said: Any) -> int:
+        data = changes_pb2.WatchChangesResponse(**said).SerializeToString()
+        await self._exchange.send(data)
+        return len(data)

@@ -1,0 +1,56 @@
+"""Receipts on the wire: as messages, in headers, and as the trailers of a stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from penstock.hub.v1 import receipts_pb2
+from penstockd.audit.receipt import Receipt
+
+#: The header that names the receipt when a stream begins.
+HEADER = "penstock-receipt"
+
+
+def message(receipt: Receipt) -> receipts_pb2.Receipt:
+    """The receipt as callers get it."""
+    return receipts_pb2.Receipt(
+        receipt_id=receipt.receipt_id,
+        dataset=receipt.dataset,
+        consumer_id=receipt.consumer_id,
+        request_id=receipt.request_id,
+        state=receipt.state.value,
+        reason=receipt.reason,
+        format=receipt.format,
+        cursor=receipt.cursor,
+        row_count=receipt.row_count,
+        byte_count=receipt.byte_count,
+        sha256=receipt.sha256.hex() if receipt.sha256 is not None else "",
+        policy_revision=receipt.policy_revision,
+        start_time=receipt.start_time,
+        finish_time=receipt.finish_time,
+        resume_count=receipt.resume_count,
+    )
+
+
+def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
+    """What the headers of a page say of it: it comes whole, and has no receipt to be found."""
+    return {
+        f"{HEADER}-rows": str(rows),
+        f"{HEADER}-bytes": str(len(body)),
+        f"{HEADER}-sha256": hashlib.sha256(body).hexdigest(),
+    }
+
+
+def trailers(receipt: Receipt) -> Mapping[str, str | bytes]:
+    """What stands behind a stream: the receipt for programs, and its main parts to be read."""
+    found: dict[str, str | bytes] = {
+        f"{HEADER}-bin": message(receipt).SerializeToString(),
+        f"{HEADER}-state": receipt.state.value,
+        f"{HEADER}-rows": str(receipt.row_count),
+        f"{HEADER}-bytes": str(receipt.byte_count),
+        f"{HEADER}-cursor": receipt.cursor,
+    }
+    if receipt.sha256 is not None:
+        found[f"{HEADER}-sha256"] = receipt.sha256.hex()
+    return found

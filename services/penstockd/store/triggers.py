@@ -1,0 +1,59 @@
+"""Triggers on datasets' tables that note references which records no longer hold.
+
+A feed must know which records referred to another one at any place that the log has (see
+``history.referring``); a table knows only which do now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, text
+
+from penstockd.catalog import Catalog, Dataset
+from penstockd.store.tables import DATA_SCHEMA
+
+_EVENTS = {
+    "UPDATE": "REFERENCING OLD TABLE AS gone NEW TABLE AS come",
+    "DELETE": "REFERENCING OLD TABLE AS gone",
+}
+
+
+def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
+    """The SQL of all triggers that the catalog's tables need and do not have as they should be."""
+    rows = connection.execute(
+        text(
+            "SELECT c.relname, t.tgname, t.tgargs FROM pg_trigger AS t"
+            " JOIN pg_class AS c ON c.oid = t.tgrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND NOT t.tgisinternal"
+        ),
+        {"schema": DATA_SCHEMA},
+    )
+    present = {(row[0], row[1]): bytes(row[2]) for row in rows}
+    for dataset in catalog:
+        wanted = _arguments(dataset)
+        for event in _EVENTS:
+            name = _name(event)
+            kept = b"".join(a.encode() + b"\0" for a in wanted)
+            if dataset.references and present.get((dataset.name, name)) != kept:
+                yield trigger(dataset, event)
+
+
+def trigger(dataset: Dataset, event: str) -> str:
+    """The trigger of a dataset with references, after UPDATE or DELETE."""
+    arguments = ", ".join("'" + a.replace("'", "''") + "'" for a in _arguments(dataset))
+    return (
+        f'CREATE OR REPLACE TRIGGER {_name(event)} AFTER {event} ON {DATA_SCHEMA}."{dataset.name}"'
+        f" {_EVENTS[event]} FOR EACH STATEMENT"
+        f" EXECUTE FUNCTION hub.note_lost_references({arguments})"
+    )
+
+
+def _name(event: str) -> str:
+    return f"lost_references_{event.lower()}"
+
+
+def _arguments(dataset: Dataset) -> list[str]:
+    """The dataset, its key and its references."""
+    return [dataset.name, dataset.key.path, *(f.path for f in dataset.references.values())]
