@@ -57,14 +57,14 @@ class Differences:
         at = 0
         while at < done.rows:
             assert self._open is not None, "no row lies outside the run"
-            if self.full and self.rows:
-                raise Enough(key_at(done, at).decode())
             last = rows_before(done, self._open.range.end, at)
-            # A bounded number at once, lest the reply become much more than full.
-            last = min(last, at + self._open.at_once)
             if last == at:
                 self._close()
                 continue
+            if self.full and self.rows:
+                raise Enough(key_at(done, at).decode())
+            # A bounded number at once, lest the reply become much more than full.
+            last = min(last, at + self._open.at_once)
             self._open.add(done, at, last)
             self.rows += last - at
             at = last
@@ -75,7 +75,7 @@ class Differences:
             self._close()
 
     def cut(self, key: str) -> None:
-        """No row of the run from this key on was taken: what is told ends before it."""
+        """What is told ends before this key, which is that of Enough."""
         if self._open is not None and self._open.range.start < key:
             self._gather(self._open.cut(key))
         self._open = None
