@@ -41,7 +41,7 @@ class Keys:
 
     def token(self, **changes: Any) -> str:
         now = int(time.time())
-        claims = {"iss": "penstock", "aud": "penstock", "sub": "crm", "iat": now, "exp": now + 60}
+        claims = {"iss": "penstock", "aud": "penstock", "sub": "crm", "iat": now, "exp": now + 3600}
         claims |= changes
         claims = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(claims, self.private, "ES256", headers={"kid": "k1"})

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from faults.exporting import (
     begun,
     between,
@@ -28,13 +29,14 @@ from faults.exporting import (
     stands_for,
 )
 from faults.traffic import Traffic
-from harness import RunningHub, eventually
+from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS_PER_SECOND = 500
 BATCH = 25
+#: Rows that others write while a cut export waits to be resumed.
+BETWEEN = 100
 #: Cuts of one export; then another one begins.
 CUTS_PER_EXPORT = 5
 PLAIN: dict[str, Any] = {"format": "NDJSON", "omit_receipt": "true"}
@@ -67,12 +69,24 @@ async def written(hub: RunningHub) -> AsyncIterator[Traffic]:
             await writing
 
 
-def cut_and_resumed(hub: RunningHub, size: int, chance: random.Random, cuts: int) -> str:
-    """An export that is cut so many times; the id of its receipt, which stands for it."""
+def others_write(traffic: Traffic) -> None:
+    """Wait until so many more rows have been written."""
+    enough = len(traffic.acked) + BETWEEN
+    eventually(lambda: len(traffic.acked) >= enough)
+
+
+def cut_and_resumed(hub: RunningHub, traffic: Traffic, chance: random.Random, cuts: int) -> str:
+    """An export that is cut so many times; the id of its receipt, which stands for it.
+
+    Others write before it begins, and after each cut.
+    """
+    others_write(traffic)
+    size = len(export(hub, **PLAIN).data) * 9 // 10
     places = sorted(chance.randrange(1, size) for _ in range(cuts))
     got = export(hub, until=places[0], **PLAIN)
     identifier, data = got.receipt, got.data
     for place in [*places[1:], None]:
+        others_write(traffic)
         until = None if place is None else place - len(data)
         if until == 0:
             continue
@@ -92,14 +106,12 @@ def cut_and_resumed(hub: RunningHub, size: int, chance: random.Random, cuts: int
 async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Catalog) -> None:
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    before = (await asyncio.to_thread(export, roomy, **PLAIN)).data
     async with written(roomy) as traffic:
         start = await asyncio.to_thread(export, roomy, **PLAIN)
         done = 0
         while done < CUTS:
             cuts = min(CUTS_PER_EXPORT, CUTS - done)
-            size = len(before) * 9 // 10
-            last = await asyncio.to_thread(cut_and_resumed, roomy, size, chance, cuts)
+            last = await asyncio.to_thread(cut_and_resumed, roomy, traffic, chance, cuts)
             done += cuts
     end = await asyncio.to_thread(export, roomy, **PLAIN, resume_receipt=last, resume_offset=0)
     assert end.status == 200, end.data
@@ -109,7 +121,8 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
     beyond = {c.number for c in after_end}
     changes = [c for c in after_start if c.number not in beyond]
     print(f"{done} cuts, {len(changes)} changes between, {len(traffic.acked)} writes")
-    assert len(changes) > 100, "the export was read while others wrote"
+    assert len(changes) >= 500, "others wrote before the last export began"
+    assert len(beyond) >= CUTS_PER_EXPORT * BETWEEN, "others wrote while it was read"
     began, ended = records(catalog, start.data), records(catalog, end.data)
     assert replayed(catalog, began, changes) == ended
     # Negative control: none may be missing that is the last of its key.
@@ -119,14 +132,18 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
 
 
 def test_a_worker_that_was_killed_cannot_go_on_and_says_so(roomy: RunningHub) -> None:
+    def served() -> bool:
+        return roomy.get("/v1/customers", page_size=1).status == 200
+
     with begun(roomy, 1 << 20, **PLAIN) as got:
         assert receipt(roomy, got.receipt)["state"] == "RUNNING"
         workers = roomy.processes("worker")
         for worker in workers:
             worker.kill()
-            worker.wait(10)
+            worker.wait(PATIENCE)
         eventually(lambda: len(roomy.processes("worker")) == len(workers))
-        eventually(lambda: roomy.get("/v1/customers", page_size=1).status == 200)
+        # One that Envoy still takes for dead, or for alive, is found by asking often enough.
+        eventually(lambda: all(served() for _ in range(EVERY_WORKER)))
     found = receipt(roomy, got.receipt)
     assert (found["state"], found["reason"]) == ("FAILED", "EXPORT_NOT_RESUMABLE")
     resumed: dict[str, Any] = {"resume_receipt": got.receipt, "resume_offset": len(got.data)}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 
+from chance import SEED
 from faults.validator import Broken, FeedValidator, State, Write
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog
@@ -18,7 +18,6 @@ from penstockd.resources import descriptors
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 TIME = dt.datetime(2024, 2, 29, tzinfo=dt.UTC)
 
 #: A feed: changes, and checkpoints as bare numbers.

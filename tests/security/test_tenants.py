@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import json_format, message_factory
 from google.rpc import error_details_pb2, status_pb2
 
-from harness import RunningHub, eventually
+from harness import RunningHub, in_force
 
 from .marked import STUBS
 from .tenants import put_consumer, put_role, remove
@@ -55,12 +55,7 @@ def tenant(hub: RunningHub) -> Iterator[tuple[tuple[str, str], ...]]:
     put_role(hub, "s3", RULES)
     headers = put_consumer(hub, "s3", ["s3"], tenant=["s3-own"])
     path = f"/v1/customers/{OWN}"
-
-    def known() -> bool:
-        replies = [hub.request("GET", path, headers=headers) for _ in range(8)]
-        return {reply.status for reply in replies} == {200}
-
-    eventually(known)
+    in_force(lambda: hub.request("GET", path, headers=headers).status == 200)
     yield tuple(headers.items())
     remove(hub, "s3", roles=["s3"])
     for dataset in reversed(RULES):

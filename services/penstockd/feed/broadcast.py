@@ -107,7 +107,14 @@ class Broadcast:
 
     async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
         """Events after a cursor, to ``upto``; see ``read_events``."""
-        return await read_events(self._database, self._catalog, source.lenses, cursor, upto)
+        batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
+        self.tail.hear(batch.head)
+        return batch
+
+    async def next_stretch(self, source: Source, cursor: Cursor, most: int = STRIDE) -> Block:
+        """The next block after a cursor that is behind the end: of ``most`` numbers, no more."""
+        end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
+        return await self.stretch(source, cursor, min(self.tail.head, end))
 
     async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
         """The block after a cursor, read once for all who ask for it at about the same time."""
@@ -155,10 +162,24 @@ class Broadcast:
         if channel.subscribers == 0:
             assert channel.task is not None
             channel.task.cancel()
-            self._channels.pop(channel.source.identity, None)
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
 
     async def _move(self, channel: _Channel) -> None:
-        """Move a channel on with the log, until it is left by all."""
+        """Move a channel on with the log, until it is left by all.
+
+        A defect ends the channel and all who listen to it: nobody is left to wait for nothing.
+        """
+        try:
+            await self._move_on(channel)
+        except Exception as exc:
+            _log.exception("channel_broken")
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
+            channel.error = exc
+            channel.wake()
+
+    async def _move_on(self, channel: _Channel) -> None:
         while True:
             await self.tail.wait(channel.position.number, 60.0)
             if self.tail.head <= channel.position.number:
@@ -224,8 +245,8 @@ class Subscription:
             self._next = self._channel.end
             return None
         if number < position.number:
-            upto = min(position.number, (number // STRIDE + 1) * STRIDE)
-            return await self._feed.stretch(self._source, self.cursor, upto)
+            behind = position.number - number
+            return await self._feed.next_stretch(self._source, self.cursor, behind)
         # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
         # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
         if not await self._feed.tail.wait(number, RETRY):

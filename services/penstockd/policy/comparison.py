@@ -80,4 +80,6 @@ def _read(message: Descriptor, field: Field, name: str) -> Read:
         return lambda held: pack(getattr(held, name)) if held.HasField(name) else None
     if field.presence:
         return lambda held: getattr(held, name) if held.HasField(name) else None
+    if field.kind is Kind.DATE:
+        return lambda held: getattr(held, name) or None  # there is no empty date
     return lambda held: getattr(held, name)

@@ -55,7 +55,9 @@ class Lens:
             view.dataset.message_type, view.dataset.fields, masks, view.mask_key
         )
         self._codec = Codec(view.dataset, self.fields)
-        self._comparison = Comparison(view.dataset, self.fields)
+        # What is NULL to the caller never differs.
+        told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
+        self._comparison = Comparison(view.dataset, told)
         self._open = all(view.mask(f) is Mask.CLEAR for f in view.dataset.fields)
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)

@@ -28,6 +28,8 @@ MAX_SKIPPED = 100
 _VERSION = b"\x01"
 _MAX_TEXT = 4096
 _CHECKSUM = 4
+#: Numbers of the log and ids of transactions are below these.
+_MAX_NUMBER, _MAX_TRANSACTION = 2**63, 2**64
 _BROKEN = "the cursor is not one that was given here"
 FOREIGN = "the cursor is of another database; read all anew"
 
@@ -59,6 +61,8 @@ class Cursor:
         number, size = numbers.take(), numbers.take()
         epoch = numbers.bytes(size)
         ahead = tuple(itertools.accumulate(numbers))
+        if number >= _MAX_NUMBER or (ahead and ahead[-1] >= _MAX_TRANSACTION):
+            raise CursorInvalid(_BROKEN)
         try:
             cursor = cls(epoch.decode(), number, ahead)
         except UnicodeDecodeError:
