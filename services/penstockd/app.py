@@ -38,6 +38,7 @@ from penstockd.store.database import Database
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 
@@ -111,6 +112,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             uses=uses,
             page_tokens=PageTokens(secret.derive("page-tokens")),
             snapshots=snapshots,
+            states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
             feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),

@@ -10,7 +10,7 @@
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
     ├── AccessChanged: AccessRevoked
     ├── ClientStalled · CursorExpired · HubStopping
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
@@ -183,6 +183,12 @@ class ExportNotResumable(Refused):
     """An interrupted export cannot go on; it has to start again."""
 
     reason = "EXPORT_NOT_RESUMABLE"
+
+
+class StateGone(Refused):
+    """The state of the data that a comparison goes on with is no longer kept."""
+
+    reason = "STATE_GONE"
 
 
 class AccessChanged(Refused):

@@ -30,6 +30,7 @@ from penstockd.policy.view import View
 from penstockd.query import PageTokens
 from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
 
 T = TypeVar("T")
@@ -125,6 +126,7 @@ class Hub:
     uses: CredentialUses
     page_tokens: PageTokens
     snapshots: Snapshots
+    states: States
     exports: ExportLimits
     feed: Broadcast
     streams: Streams

@@ -41,6 +41,7 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "REQUEST_IN_FLIGHT": grpc.StatusCode.ABORTED,
     "CLIENT_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "EXPORT_NOT_RESUMABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "STATE_GONE": grpc.StatusCode.FAILED_PRECONDITION,
     "ACCESS_CHANGED": grpc.StatusCode.PERMISSION_DENIED,
     "RECEIPT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "CURSOR_INVALID": grpc.StatusCode.INVALID_ARGUMENT,

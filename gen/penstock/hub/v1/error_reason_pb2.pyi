@@ -45,6 +45,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_MALFORMED: _ClassVar[ErrorReason]
     HUB_UNAVAILABLE: _ClassVar[ErrorReason]
     CALL_TIMEOUT: _ClassVar[ErrorReason]
+    STATE_GONE: _ClassVar[ErrorReason]
     CURSOR_EXPIRED: _ClassVar[ErrorReason]
     VIEW_CHANGED: _ClassVar[ErrorReason]
     TOO_MANY_STREAMS: _ClassVar[ErrorReason]
@@ -87,6 +88,7 @@ METHOD_UNKNOWN: ErrorReason
 REQUEST_MALFORMED: ErrorReason
 HUB_UNAVAILABLE: ErrorReason
 CALL_TIMEOUT: ErrorReason
+STATE_GONE: ErrorReason
 CURSOR_EXPIRED: ErrorReason
 VIEW_CHANGED: ErrorReason
 TOO_MANY_STREAMS: ErrorReason
