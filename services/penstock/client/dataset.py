@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from penstock.client.errors import PenstockError
 from penstock.client.export import Export
+from penstock.client.feeds import DatasetFeeds
 from penstock.client.files import (
     CONTENT_TYPES,
     Source,
@@ -49,7 +50,7 @@ class Counts:
     row_errors: tuple[Any, ...] = ()
 
 
-class DatasetClient:
+class DatasetClient(DatasetFeeds):
     """The methods of one dataset; see ``Client.dataset``.
 
     Records are the generated messages (``record_class``); methods that take a record also take
@@ -59,8 +60,7 @@ class DatasetClient:
     """
 
     def __init__(self, link: Link, stubs: Stubs) -> None:
-        self._link = link
-        self._stubs = stubs
+        super().__init__(link, stubs)
         self._stub = stubs.stub_class(link.channel)
 
     @property
