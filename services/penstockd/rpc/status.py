@@ -48,6 +48,12 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "CURSOR_EXPIRED": grpc.StatusCode.OUT_OF_RANGE,
     "VIEW_CHANGED": grpc.StatusCode.ABORTED,
     "TOO_MANY_STREAMS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "SUBSCRIPTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SUBSCRIPTION_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "TOO_MANY_SUBSCRIPTIONS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "ACKNOWLEDGED_BACKWARDS": grpc.StatusCode.FAILED_PRECONDITION,
+    "LEASE_UNKNOWN": grpc.StatusCode.INVALID_ARGUMENT,
+    "LEASE_EXPIRED": grpc.StatusCode.FAILED_PRECONDITION,
     "STORAGE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "POLICY_CHANGED": grpc.StatusCode.ABORTED,
     "LAST_ADMINISTRATOR": grpc.StatusCode.FAILED_PRECONDITION,
@@ -79,6 +85,7 @@ RETRY_SECONDS: Mapping[str, int] = {
 QUOTAS: Mapping[str, tuple[str, str]] = {
     "RATE_LIMITED": ("caller", "calls a second"),
     "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
+    "TOO_MANY_SUBSCRIPTIONS": ("consumer", "subscriptions"),
     "STORAGE_FULL": ("database", "room for data"),
 }
 

@@ -49,6 +49,12 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CURSOR_EXPIRED: _ClassVar[ErrorReason]
     VIEW_CHANGED: _ClassVar[ErrorReason]
     TOO_MANY_STREAMS: _ClassVar[ErrorReason]
+    SUBSCRIPTION_NOT_FOUND: _ClassVar[ErrorReason]
+    SUBSCRIPTION_EXISTS: _ClassVar[ErrorReason]
+    TOO_MANY_SUBSCRIPTIONS: _ClassVar[ErrorReason]
+    ACKNOWLEDGED_BACKWARDS: _ClassVar[ErrorReason]
+    LEASE_UNKNOWN: _ClassVar[ErrorReason]
+    LEASE_EXPIRED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -92,3 +98,9 @@ STATE_GONE: ErrorReason
 CURSOR_EXPIRED: ErrorReason
 VIEW_CHANGED: ErrorReason
 TOO_MANY_STREAMS: ErrorReason
+SUBSCRIPTION_NOT_FOUND: ErrorReason
+SUBSCRIPTION_EXISTS: ErrorReason
+TOO_MANY_SUBSCRIPTIONS: ErrorReason
+ACKNOWLEDGED_BACKWARDS: ErrorReason
+LEASE_UNKNOWN: ErrorReason
+LEASE_EXPIRED: ErrorReason

@@ -17,6 +17,7 @@ from penstockd.rpc.hub import (
     policy,
     receipts,
     roles,
+    subscriptions,
 )
 
 _SERVICES = (
@@ -31,6 +32,7 @@ _SERVICES = (
     policy,
     receipts,
     roles,
+    subscriptions,
 )
 
 
