@@ -337,7 +337,7 @@ def random_grants(
 
 
 def _mask(rng: random.Random) -> Mask:
-    masks = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
+    masks: list[Mask] = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
     return rng.choice(masks)
 
 

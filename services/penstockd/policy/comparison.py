@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.record import holds_its_message
 
 #: What a message holds in a leaf, as something that is equal if the leaf is; None: it is not set.
 Read = Callable[[Any], Any]
@@ -66,11 +67,13 @@ def _held(message: Any, name: str) -> Any:
 def _read(message: Descriptor, field: Field, name: str) -> Read:
     if field.repeated:
         holder = message_factory.GetMessageClass(message)
+        # Within a message that it does not hold, an empty one is as none.
+        empty = b"" if holds_its_message(field) else None
 
-        def written(held: Any) -> bytes:
+        def written(held: Any) -> bytes | None:
             alone = holder()
             getattr(alone, name).MergeFrom(getattr(held, name))
-            return alone.SerializeToString(deterministic=True)
+            return alone.SerializeToString(deterministic=True) or empty
 
         return written
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):
