@@ -21,6 +21,7 @@ SHARED = {
         "faults/test_extreme_dates",
         "faults/test_kills",
         "faults/test_outage",
+        "faults/test_pruning",
         "faults/test_repeated_calls",
         "faults/test_start_and_stop",
     ),

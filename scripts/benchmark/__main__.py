@@ -1,4 +1,4 @@
-"""``scripts/bench [import] [export] [get] [digest]``: a table on stdout, as JSON with --json."""
+"""``scripts/bench [PART…]``: a table on stdout, with --json the same as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import digests, exports, imports, unary
+from benchmark import digests, exports, imports, unary, webhooks
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
@@ -18,6 +18,7 @@ _PARTS = {
     "export": exports.measure,
     "digest": digests.measure,
     "get": unary.measure,
+    "webhooks": webhooks.measure,
 }
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from penstock.client.digest import Digests
 from penstock.client.errors import PenstockError
 from penstock.client.export import Export
+from penstock.client.feeds import DatasetFeeds
 from penstock.client.files import (
     CONTENT_TYPES,
     Source,
@@ -50,7 +51,7 @@ class Counts:
     row_errors: tuple[Any, ...] = ()
 
 
-class DatasetClient:
+class DatasetClient(DatasetFeeds):
     """The methods of one dataset; see ``Client.dataset``.
 
     Records are the generated messages (``record_class``); methods that take a record also take
@@ -60,8 +61,7 @@ class DatasetClient:
     """
 
     def __init__(self, link: Link, stubs: Stubs) -> None:
-        self._link = link
-        self._stubs = stubs
+        super().__init__(link, stubs)
         self._stub = stubs.stub_class(link.channel)
 
     @property

@@ -48,6 +48,12 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "CURSOR_EXPIRED": grpc.StatusCode.OUT_OF_RANGE,
     "VIEW_CHANGED": grpc.StatusCode.ABORTED,
     "TOO_MANY_STREAMS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "SUBSCRIPTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SUBSCRIPTION_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "TOO_MANY_SUBSCRIPTIONS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "ACKNOWLEDGED_BACKWARDS": grpc.StatusCode.FAILED_PRECONDITION,
+    "LEASE_UNKNOWN": grpc.StatusCode.INVALID_ARGUMENT,
+    "LEASE_EXPIRED": grpc.StatusCode.FAILED_PRECONDITION,
     "STORAGE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "POLICY_CHANGED": grpc.StatusCode.ABORTED,
     "LAST_ADMINISTRATOR": grpc.StatusCode.FAILED_PRECONDITION,
@@ -57,6 +63,13 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "REHEARSAL_TOO_LONG": grpc.StatusCode.DEADLINE_EXCEEDED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "WEBHOOK_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "DELIVERY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "WEBHOOK_URL_REFUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "WEBHOOK_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "REPLAY_UNDER_WAY": grpc.StatusCode.FAILED_PRECONDITION,
+    "TOO_MANY_WEBHOOKS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "WEBHOOK_KIND_UNFIT": grpc.StatusCode.FAILED_PRECONDITION,
     "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "METHOD_UNKNOWN": grpc.StatusCode.NOT_FOUND,
     "REQUEST_MALFORMED": grpc.StatusCode.INVALID_ARGUMENT,
@@ -79,7 +92,9 @@ RETRY_SECONDS: Mapping[str, int] = {
 QUOTAS: Mapping[str, tuple[str, str]] = {
     "RATE_LIMITED": ("caller", "calls a second"),
     "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
+    "TOO_MANY_SUBSCRIPTIONS": ("consumer", "subscriptions"),
     "STORAGE_FULL": ("database", "room for data"),
+    "TOO_MANY_WEBHOOKS": ("consumer", "webhooks"),
 }
 
 
