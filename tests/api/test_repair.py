@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -184,6 +185,10 @@ class Writers:
             thread.join()
         assert not self.errors, self.errors
 
+    def done(self, writes: int) -> bool:
+        """Whether there have been so many writes, or an error."""
+        return bool(self.errors) or self.writes >= writes
+
     def _write(self, hub: RunningHub, seed: str, number: int) -> None:
         chance = random.Random(seed)
         try:
@@ -231,7 +236,7 @@ def test_repair_and_feed_fit_exactly_while_others_write(many: RunningHub, consum
             for _ in range(3):  # the copy falls behind, and is mended each time
                 repaired = customers.digests.repair(copy, range_rows=32)
                 enough = writers.writes + 20
-                eventually(lambda n=enough: writers.errors or writers.writes >= n)
+                eventually(functools.partial(writers.done, enough))
         many.head()
         content = copy.content()
         followed = dict(content)
