@@ -1,4 +1,4 @@
-"""``scripts/bench [import] [export] [get]``: a table on stdout, with --json the same as JSON."""
+"""``scripts/bench [import] [export] [get] [feed]``: a table on stdout, as JSON with --json."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import exports, imports, unary
+from benchmark import exports, feeds, imports, unary
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
-_PARTS = {"import": imports.measure, "export": exports.measure, "get": unary.measure}
+_PARTS = {
+    "import": imports.measure,
+    "export": exports.measure,
+    "get": unary.measure,
+    "feed": feeds.measure,
+}
 
 
 def main() -> None:
