@@ -99,7 +99,7 @@ def requests(dataset: str, method: Any, key: str) -> Iterator[tuple[str, Any]]:
             elif name == "format":
                 setattr(request, name, "NDJSON" if "file" in fields else "CSV")
             elif name == "ranges":
-                told = request.ranges.add(row_count=1)
+                told = getattr(request, name).add(row_count=1)
                 told.records.add(key=key, sha256="0" * 64)
             elif name == "file":
                 getattr(request, name).data = json.dumps(body).encode()
