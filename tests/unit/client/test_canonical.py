@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_names_of_a_map_are_in_the_order_of_utf16() -> None:
 
 
 def test_what_has_no_value_is_left_out() -> None:
-    nothing = {
+    nothing: dict[str, Any] = {
         "customerId": "", "name": "", "kind": "KIND_UNSPECIFIED", "email": None,
         "marketingOptIn": False, "tags": [], "updateTime": "2026-01-01T00:00:00Z", "etag": "1",
     }  # fmt: skip
