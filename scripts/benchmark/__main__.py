@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import digests, exports, imports, unary, webhooks
+from benchmark import digests, exports, feeds, imports, unary, webhooks
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
@@ -17,6 +17,7 @@ _PARTS = {
     "import": imports.measure,
     "export": exports.measure,
     "digest": digests.measure,
+    "feed": feeds.measure,
     "get": unary.measure,
     "webhooks": webhooks.measure,
 }

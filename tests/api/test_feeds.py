@@ -336,8 +336,8 @@ def test_nobody_watches_without_credentials(hub: RunningHub) -> None:
         assert hub.request("GET", path).status == 401
     with pytest.raises(grpc.RpcError) as raised, watch(hub, "key:wrong", "customers"):
         pass
-    refused_: Any = raised.value
-    assert refused_.code() is grpc.StatusCode.UNAUTHENTICATED
+    error: Any = raised.value
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_told_is_told_of_every_operation() -> None:

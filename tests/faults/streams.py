@@ -85,6 +85,12 @@ class Judge:
                 continue
             self.validator.change(logged(event))
 
+    def arrived(self, place: int) -> bool:
+        """Whether it has all up to a number, or has found a fault. Raises AssertionError if not."""
+        told = number(self.cursor)
+        assert told >= place or self.validator.faults, f"it is at {told}, not at {place}"
+        return True
+
     def checkpoint(self, cursor: str) -> None:
         """Nothing at or below this follows."""
         self.validator.checkpoint(number(cursor))
@@ -139,7 +145,7 @@ class LineConsumer(Consumer):
     """The same over REST, line by line."""
 
     async def _messages(self) -> AsyncIterator[Any]:
-        query = {"cursor": self.judge.cursor, "include_before": "true", "batch_size": "7"}
+        query = {"cursor": self.judge.cursor, "include_before": "true", "batch_size": "25"}
         timeout = aiohttp.ClientTimeout(total=None, sock_read=30)
         async with (
             aiohttp.ClientSession(timeout=timeout, read_bufsize=1 << 22) as session,
@@ -166,7 +172,7 @@ class PollingConsumer(Consumer):
                 query = {"cursor": self.judge.cursor, "include_before": "true", "wait": "5s"}
                 async with session.get(
                     f"http://127.0.0.1:{self._port}/v1/changes",
-                    params={**query, "page_size": "40"},
+                    params={**query, "page_size": "500"},
                     headers={"x-api-key": self._key},
                 ) as reply:
                     reply.raise_for_status()

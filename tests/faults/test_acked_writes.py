@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import psutil
 
@@ -23,7 +24,7 @@ from faults.state import table_of
 from faults.streams import Consumer, Judge, LineConsumer, PollingConsumer
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
-from feeds import at, number
+from feeds import at
 from harness import ATTEMPTS, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
@@ -121,11 +122,7 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
         print(f"{len(traffic.acked)} writes in {time.monotonic() - began:.1f} s")
         head = await asyncio.to_thread(own_hub.head)
         for consumer in consumers:
-            judge = consumer.judge
-            await asyncio.to_thread(
-                eventually,
-                lambda judge=judge: number(judge.cursor) >= head or judge.validator.faults,
-            )
+            await asyncio.to_thread(eventually, partial(consumer.judge.arrived, head))
         reading.clear()
         await asyncio.gather(reader, *consuming)
     table = await table_of(own_hub, catalog)

@@ -16,6 +16,7 @@ from penstockd.commands.subscriptions.stretch import Bounds, Stretch, read_stret
 from penstockd.errors import CursorExpired, ValueInvalid, Violation
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
+from penstockd.store.log import last_number
 from penstockd.store.subscriptions import Lease, Place
 
 #: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
@@ -73,8 +74,7 @@ class Taking:
         self.terms = found.terms
         self.source = source_of(self._hub, self._call, found.terms, self._bounds.changes)
         try:
-            start = found.acknowledged
-            await self._hub.feed.read(self.source, start, start.number)
+            await self._hub.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:
             raise CursorExpired(_RESET, metadata=exc.metadata) from exc
         return found.acknowledged
@@ -87,9 +87,9 @@ class Taking:
         """
         deadline, pause = self._clock() + seconds, FIRST_LOOK
         while not self._hub.feed.stopping.is_set():
-            place, busy = await self._look()
+            place, busy, head = await self._look()
             if place is not None:
-                stretch = await self._read(place)
+                stretch = await self._read(place, head)
                 if self.outdated:
                     return None
                 if stretch.events or place.end is not None:
@@ -119,16 +119,19 @@ class Taking:
         async with self._hub.database.connection() as connection:
             return await store.outstanding(connection, *self._key, lease_ids)
 
-    async def _look(self) -> tuple[Place | None, float]:
+    async def _look(self) -> tuple[Place | None, float, int]:
+        """See ``store.next_place``; and the newest number of the log, as the database has it: what
+        was written before a call must not be missing in it."""
         async with self._hub.database.connection() as connection:
             found = await store.find(connection, *self._key)
-            return await store.next_place(connection, found)
+            place, busy = await store.next_place(connection, found)
+            return place, busy, await last_number(connection)
 
-    async def _read(self, place: Place) -> Stretch:
+    async def _read(self, place: Place, head: int) -> Stretch:
         start = place.start
         if self._empty is not None and self._empty[0] == place:
             start = self._empty[1]
-        upto = self._hub.feed.tail.head if place.end is None else place.end.number
+        upto = head if place.end is None else place.end.number
         try:
             return await read_stretch(self._hub, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
