@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from digesting import DATASETS, Form, range_digest, records
-from harness import ROOT, Reply, RunningHub, new_customer
+from harness import ROOT, Reply, RunningHub, eventually, new_customer
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
 from penstock.client import Client
 from penstock.client.canonical import canonical, canonical_json, record_digest
@@ -276,6 +276,23 @@ def test_a_state_that_is_gone(spare: RunningHub) -> None:
     for reply in (spare.get("/v1/customers:digest", state=state), repair(spare, body)):
         assert (reply.status, reply.reason) == (400, "STATE_GONE")
     assert digest(spare, "customers")["state"] != state
+
+
+def test_states_are_not_hoarded(spare: RunningHub) -> None:
+    """Each holds back the database's clean-up: of one caller a worker keeps two."""
+    for _ in range(30):
+        digest(spare, "products", "bi")
+
+    def held() -> int:
+        return int(
+            spare.sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+                " AND backend_xmin IS NOT NULL AND application_name <> 'penstock'"
+            )[0][0]
+        )
+
+    # Those of three consumers, in each of the workers.
+    eventually(lambda: held() <= 3 * 2 * len(spare.processes("worker")))
 
 
 def test_a_state_is_nobody_elses(spare: RunningHub) -> None:

@@ -24,6 +24,8 @@ from penstockd.store.database import Connection
 DEFAULT_PARTS, MAX_PARTS = 256, 4096
 #: Records of which one reply tells the digest of each.
 MAX_RECORDS = 10_000
+#: Records that one reply is of: as many as can be read in good time.
+MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Asked:
     parts: int = 0
     keys: bool = False
     state: str = ""
+
+    @property
+    def most_parts(self) -> int:
+        """Ranges in one reply."""
+        return 1 if self.keys else min(self.parts or DEFAULT_PARTS, MAX_PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +94,13 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
 
 
 async def _step(connection: Connection, comparison: Comparison, asked: Asked) -> int:
-    """How many rows make a range."""
-    parts = min(asked.parts or DEFAULT_PARTS, MAX_PARTS)
+    """How many rows make a range, so that there are as many ranges as are asked for."""
     if asked.keys:
         return MAX_RECORDS
-    count = Count(comparison.view, asked.filter).statement(bounded=bool(asked.end_key))
+    count = Count(comparison.view, asked.filter, MAX_ROWS).statement(bounded=bool(asked.end_key))
     bounds = {"lower": asked.start_key, "upper": asked.end_key}
     rows: int = await connection.fetchval(count.text, *count.arguments(**bounds))
-    return max(1, -(-rows // parts))
+    return max(1, -(-min(rows, MAX_ROWS) // asked.most_parts))
 
 
 def _audit(hub: Hub, call: Call, comparison: Comparison, found: _Parts) -> None:
@@ -114,7 +120,7 @@ class _Parts:
         self.step = 1
         self.ranges: list[Range] = []
         self.keys: list[str] = []
-        self._told = asked.keys
+        self._told, self._most = asked.keys, asked.most_parts
         self._records: dict[str, bytes] = {}
         self._patience = Patience()
         self._tally = Tally(asked.start_key)
@@ -126,7 +132,7 @@ class _Parts:
             over = self._tally.count > 0 and self._patience.over
             if self._tally.count == self.step or over:
                 key = key_at(done, at).decode()
-                if self._told or over:
+                if over or len(self.ranges) + 1 == self._most:
                     raise Enough(key)
                 self.close(key)
                 self._tally = Tally(key)

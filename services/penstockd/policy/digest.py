@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ARRAY, Text, any_, bindparam, func
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, literal_column, select
 
 from penstockd.catalog import Field
 from penstockd.catalog.record import Codec
@@ -14,18 +14,22 @@ from penstockd.store.sql import Statement, compile_statement
 
 
 class Count:
-    """How many records match, from key ``lower`` on and, if ``bounded``, before ``upper``."""
+    """How many records match, from key ``lower`` on and, if ``bounded``, before ``upper``; of more
+    than ``most`` it is told that there are as many and one."""
 
-    def __init__(self, view: View, filter: str) -> None:
+    def __init__(self, view: View, filter: str, most: int) -> None:
         condition = compile(parse(filter), view) if filter.strip() else None
         key = view.key_column
-        rows = view.narrow([func.count()], condition).where(key >= bindparam("lower", type_=Text()))
-        self._open = compile_statement(rows)
-        self._bounded = compile_statement(rows.where(key < bindparam("upper", type_=Text())))
+        one = view.narrow([literal_column("1").label("__one")], condition)
+        self._rows = one.where(key >= bindparam("lower", type_=Text()))
+        self._bound = key < bindparam("upper", type_=Text())
+        self._most = most
 
     def statement(self, *, bounded: bool) -> Statement:
         """One row, one value."""
-        return self._bounded if bounded else self._open
+        rows = self._rows.where(self._bound) if bounded else self._rows
+        some = rows.limit(literal_column(str(self._most + 1))).subquery()
+        return compile_statement(select(func.count()).select_from(some))
 
 
 class Several:

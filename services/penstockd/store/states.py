@@ -6,15 +6,18 @@ then holds it too; so it stays as long as any of them is asked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from penstockd.store.cursor import Cursor
-from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
+from penstockd.store.snapshots import Held, Snapshots
 
 #: States that a process holds for one caller; the one that was used last longest ago goes first.
 PER_OWNER = 2
+#: States that are in use at one time, each with a connection of its own; who comes then waits.
+MOST_IN_USE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class States:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
         self._states: dict[str, _State] = {}  # by origin, the latest used last
+        self._room = asyncio.Semaphore(MOST_IN_USE)
 
     @asynccontextmanager
     async def use(
@@ -48,6 +52,16 @@ class States:
 
         Raises SnapshotGone if nobody holds it any more, and DatabaseUnavailable.
         """
+        async with self._room:
+            state, named = await self._found(owner, name)
+            try:
+                yield state.held, named
+            finally:
+                state.users -= 1
+                if not state.users:
+                    self._snapshots.keep(state.held, lasting=False)
+
+    async def _found(self, owner: str, name: StateName | None) -> tuple[_State, StateName]:
         self._forget_lost()
         if name is None:
             held = await self._snapshots.take()
@@ -57,12 +71,7 @@ class States:
             known = self._states.get(origin)
             held = known.held if known else await self._snapshots.join(name.name, name.cursor)
         state = self._entered(owner, origin, held)
-        try:
-            yield state.held, StateName(origin, state.held.name, state.held.cursor)
-        finally:
-            state.users -= 1
-            if not state.users:
-                self._snapshots.keep(state.held, lasting=False)
+        return state, StateName(origin, state.held.name, state.held.cursor)
 
     def _entered(self, owner: str, origin: str, held: Held) -> _State:
         state = self._states.pop(origin, None)
@@ -84,6 +93,3 @@ class States:
         lost = [o for o, s in self._states.items() if not self._snapshots.holds(s.held)]
         for origin in lost:
             del self._states[origin]
-
-
-__all__ = ["SnapshotGone", "StateName", "States"]
