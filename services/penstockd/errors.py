@@ -4,13 +4,13 @@
     ├── Unauthenticated · PolicyStale
     ├── PermissionDenied
     ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown
+    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown · WebhookUrlRefused
     │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
     │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
     ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
     ├── AcknowledgedBackwards · LeaseExpired
     ├── AccessChanged: AccessRevoked
@@ -18,6 +18,8 @@
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
     ├── RehearsalTooLong
     ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
+    ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
+    ├── ReplayUnderWay · TooManyWebhooks
     └── StorageFull
     DatabaseUnavailable
 
@@ -187,6 +189,12 @@ class ExportNotResumable(Refused):
     reason = "EXPORT_NOT_RESUMABLE"
 
 
+class StateGone(Refused):
+    """The state of the data that a comparison goes on with is no longer kept."""
+
+    reason = "STATE_GONE"
+
+
 class AccessChanged(Refused):
     """Access was revoked or narrowed while a stream ran."""
 
@@ -291,6 +299,48 @@ class RehearsalTooLong(Refused):
     """A rehearsal looks at more calls and rows than it has time for."""
 
     reason = "REHEARSAL_TOO_LONG"
+
+
+class WebhookNotFound(Refused):
+    """No such webhook, or none that the caller may see: the two are not told apart."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class DeliveryNotFound(Refused):
+    """No such delivery of the webhook."""
+
+    reason = "DELIVERY_NOT_FOUND"
+
+
+class WebhookUrlRefused(Invalid):
+    """A URL that webhooks may not lead to."""
+
+    reason = "WEBHOOK_URL_REFUSED"
+
+
+class WebhookDisabled(Refused):
+    """A webhook that sends nothing until it is resumed."""
+
+    reason = "WEBHOOK_DISABLED"
+
+
+class ReplayUnderWay(Refused):
+    """A webhook gets one replay at a time."""
+
+    reason = "REPLAY_UNDER_WAY"
+
+
+class TooManyWebhooks(Refused):
+    """A consumer has as many webhooks as it may have."""
+
+    reason = "TOO_MANY_WEBHOOKS"
+
+
+class WebhookKindUnfit(Refused):
+    """A webhook of another kind than the call is for."""
+
+    reason = "WEBHOOK_KIND_UNFIT"
 
 
 class DatabaseUnavailable(Exception):

@@ -41,6 +41,7 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "REQUEST_IN_FLIGHT": grpc.StatusCode.ABORTED,
     "CLIENT_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "EXPORT_NOT_RESUMABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "STATE_GONE": grpc.StatusCode.FAILED_PRECONDITION,
     "ACCESS_CHANGED": grpc.StatusCode.PERMISSION_DENIED,
     "RECEIPT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "CURSOR_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
@@ -62,6 +63,13 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "REHEARSAL_TOO_LONG": grpc.StatusCode.DEADLINE_EXCEEDED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "WEBHOOK_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "DELIVERY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "WEBHOOK_URL_REFUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "WEBHOOK_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "REPLAY_UNDER_WAY": grpc.StatusCode.FAILED_PRECONDITION,
+    "TOO_MANY_WEBHOOKS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "WEBHOOK_KIND_UNFIT": grpc.StatusCode.FAILED_PRECONDITION,
     "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "METHOD_UNKNOWN": grpc.StatusCode.NOT_FOUND,
     "REQUEST_MALFORMED": grpc.StatusCode.INVALID_ARGUMENT,
@@ -86,6 +94,7 @@ QUOTAS: Mapping[str, tuple[str, str]] = {
     "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
     "TOO_MANY_SUBSCRIPTIONS": ("consumer", "subscriptions"),
     "STORAGE_FULL": ("database", "room for data"),
+    "TOO_MANY_WEBHOOKS": ("consumer", "webhooks"),
 }
 
 

@@ -18,6 +18,7 @@ from penstockd.rpc.hub import (
     receipts,
     roles,
     subscriptions,
+    webhooks,
 )
 
 _SERVICES = (
@@ -33,6 +34,7 @@ _SERVICES = (
     receipts,
     roles,
     subscriptions,
+    webhooks,
 )
 
 

@@ -4,7 +4,7 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0010"
+revision = "0009"
 down_revision = "0008"
 
 # Up to position the log has been given out; lineage changes when a subscription is reset, so that
