@@ -269,6 +269,15 @@ def test_each_pull_shows_what_the_consumer_may_see_then(hub: RunningHub) -> None
     assert keys_of(subscribed.pull()) == keys
 
 
+def test_a_pull_that_waits_does_not_outlive_what_it_may_show(hub: RunningHub) -> None:
+    subscribed = Subscribed(hub, "crm")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(subscribed.pull)
+        with narrowed(hub, field_masks=json.dumps({"email": "hide"})):
+            subscribed.write(1, email="hidden@example.com")
+            assert "hidden@" not in json.dumps(waiting.result())
+
+
 def test_what_was_pulled_is_in_the_audit(hub: RunningHub) -> None:
     subscribed = Subscribed(hub, "crm")
     (key,) = subscribed.write(1)
@@ -325,6 +334,16 @@ def test_a_stream_ends_when_less_may_be_seen(hub: RunningHub) -> None:
                 assert "heartbeat" in record
     assert record["end"]["reason"] == "ACCESS_CHANGED"
     assert record["end"]["reconcile"] == "REPAIR"
+
+
+def test_a_stream_ends_with_its_subscription(hub: RunningHub) -> None:
+    subscribed = Subscribed(hub)
+    with watching(subscribed) as records:
+        assert "begin" in next(records)
+        path = f"/v1/subscriptions/{subscribed.name}"
+        assert hub.request("DELETE", path, consumer="admin").status == 200
+        end = next_lease(records)["end"]
+    assert (end["reason"], end["reconcile"]) == ("SUBSCRIPTION_NOT_FOUND", "STOP")
 
 
 def test_the_sdk_acknowledges_what_the_loop_has_done(hub: RunningHub) -> None:
