@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from harness import Reply, RunningHub, new_customer
@@ -60,6 +59,6 @@ class Subscribed:
         return keys
 
 
-def keys_of(pulled: dict[str, Any]) -> Sequence[str]:
+def keys_of(pulled: dict[str, Any]) -> list[str]:
     """The records that were pulled."""
     return [change["key"] for change in pulled.get("changes", [])]

@@ -17,8 +17,8 @@ from narrowing import narrowed
 from penstock.client import Client, PenstockError
 from subscribing import Subscribed, keys_of
 
-#: A lease that ends by itself soon.
-SHORT = {"ackSeconds": 1}
+#: Seconds of a lease that ends by itself soon.
+SHORT = 1
 
 
 def told(reply: Reply) -> tuple[int, str, str]:
@@ -33,7 +33,7 @@ def test_workers_share_a_subscription_and_one_that_dies_loses_nothing(
     subscribed = Subscribed(hub, ordered=ordered)
     keys = subscribed.write(24)
     # This worker dies with the first changes in its hands.
-    lost = subscribed.pull(maxChanges=5, **SHORT)
+    lost = subscribed.pull(maxChanges=5, ackSeconds=SHORT)
     assert keys_of(lost) == keys[:5]
     processed: list[str] = []
     together = threading.Barrier(3)
@@ -67,7 +67,7 @@ def test_nothing_is_lost_and_nothing_moves_without_an_acknowledgement(hub: Runni
     begin = subscribed.found()["cursor"]
     keys = subscribed.write(3)
     for attempt in range(3):
-        pulled = subscribed.pull(ackSeconds=1 if attempt < 2 else 3600)
+        pulled = subscribed.pull(ackSeconds=SHORT if attempt < 2 else 3600)
         assert keys_of(pulled) == keys
         assert pulled["lease"].get("attempt", 0) == attempt
         assert subscribed.found()["cursor"] == begin
@@ -127,7 +127,7 @@ def test_acknowledgements_that_come_twice_late_or_backwards(hub: RunningHub) -> 
     assert done in backwards.text
     assert subscribed.call("acknowledge", cursor=done).json() == {"cursor": done}
 
-    late = subscribed.pull(**SHORT)
+    late = subscribed.pull(ackSeconds=SHORT)
     again = subscribed.pull()
     assert keys_of(late) == keys_of(again) == keys[4:]
     old = late["lease"]["leaseId"]
@@ -147,11 +147,11 @@ def test_acknowledgements_that_come_twice_late_or_backwards(hub: RunningHub) -> 
 def test_a_lease_can_be_extended_and_given_back(hub: RunningHub) -> None:
     subscribed = Subscribed(hub)
     keys = subscribed.write(1)
-    pulled = subscribed.pull(**SHORT)
+    pulled = subscribed.pull(ackSeconds=SHORT)
     lease = pulled["lease"]["leaseId"]
     # On a machine that stands still it may have ended meanwhile.
     while (extended := subscribed.call("extend", leaseId=lease, ackSeconds=600)).status != 200:
-        pulled = subscribed.pull(**SHORT)
+        pulled = subscribed.pull(ackSeconds=SHORT)
         lease = pulled["lease"]["leaseId"]
     assert extended.json()["expireTime"] > pulled["lease"]["expireTime"]
     assert subscribed.pull(wait="2s") == {}
@@ -256,10 +256,10 @@ def test_the_path_says_which_subscription_whatever_the_query(hub: RunningHub) ->
 def test_each_pull_shows_what_the_consumer_may_see_then(hub: RunningHub) -> None:
     subscribed = Subscribed(hub, "crm")
     keys = subscribed.write(1, email="seen@example.com")
-    first = subscribed.pull(**SHORT)
+    first = subscribed.pull(ackSeconds=SHORT)
     assert first["changes"][0]["after"]["email"] == "seen@example.com"
     with narrowed(hub, field_masks=json.dumps({"email": "hide"})):
-        again = subscribed.pull(**SHORT)
+        again = subscribed.pull(ackSeconds=SHORT)
         assert keys_of(again) == keys
         assert "email" not in again["changes"][0]["after"]
         assert again["view"] != first["view"]
@@ -267,6 +267,15 @@ def test_each_pull_shows_what_the_consumer_may_see_then(hub: RunningHub) -> None
         denied = subscribed.call("pull")
         assert (denied.status, denied.reason) == (403, "PERMISSION_DENIED")
     assert keys_of(subscribed.pull()) == keys
+
+
+def test_a_pull_that_waits_does_not_outlive_what_it_may_show(hub: RunningHub) -> None:
+    subscribed = Subscribed(hub, "crm")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(subscribed.pull)
+        with narrowed(hub, field_masks=json.dumps({"email": "hide"})):
+            subscribed.write(1, email="hidden@example.com")
+            assert "hidden@" not in json.dumps(waiting.result())
 
 
 def test_what_was_pulled_is_in_the_audit(hub: RunningHub) -> None:
@@ -327,15 +336,24 @@ def test_a_stream_ends_when_less_may_be_seen(hub: RunningHub) -> None:
     assert record["end"]["reconcile"] == "REPAIR"
 
 
+def test_a_stream_ends_with_its_subscription(hub: RunningHub) -> None:
+    subscribed = Subscribed(hub)
+    with watching(subscribed) as records:
+        assert "begin" in next(records)
+        path = f"/v1/subscriptions/{subscribed.name}"
+        assert hub.request("DELETE", path, consumer="admin").status == 200
+        end = next_lease(records)["end"]
+    assert (end["reason"], end["reconcile"]) == ("SUBSCRIPTION_NOT_FOUND", "STOP")
+
+
 def test_the_sdk_acknowledges_what_the_loop_has_done(hub: RunningHub) -> None:
-    credentials = {k: hub.consumers["admin"][k] for k in ("client_id", "client_secret")}
     subscribed = Subscribed(hub)
     keys = subscribed.write(4)
-    with Client(hub.url, **credentials) as client:
+    with Client(hub.url, api_key=hub.api_key) as client:
         subscription = client.subscription(subscribed.name)
 
         def worker(fails: bool) -> list[str]:
-            done = []
+            done: list[str] = []
             for batch in subscription.batches(2, ack_seconds=600, follow=False):
                 assert all(change.after is not None for change in batch.changes)
                 if fails and done:
