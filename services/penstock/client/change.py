@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstock.client.record import to_dict
 from penstock.client.stubs import load_stubs
 from penstock.hub.v1 import changes_pb2
 
@@ -41,6 +42,23 @@ class Change:
     def gone(self) -> bool:
         """Whether the caller sees the record no longer."""
         return self.after is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as proto JSON has it."""
+        document: dict[str, Any] = {"operation": self.operation, "key": self.key}
+        if self.before is not None:
+            document["before"] = to_dict(self.before)
+        if self.after is not None:
+            document["after"] = to_dict(self.after)
+        if self.changed_fields:
+            document["changedFields"] = list(self.changed_fields)
+        moment = self.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return document | {
+            "transactionId": str(self.transaction_id),
+            "commitTime": moment,
+            "sequence": str(self.sequence),
+            "dataset": self.dataset,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +120,7 @@ class Position:
         """What ``to_json`` made. Raises ValueError if it is something else."""
         try:
             keys = frozenset((str(dataset), str(key)) for dataset, key in found["keys"])
-            position = cls(
-                str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys
-            )
+            position = cls(str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not the position of a feed: {error!r}") from None
         if not position.cursor:

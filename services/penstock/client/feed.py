@@ -245,7 +245,8 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Of one thread as often as it likes: a signal may come while it is held.
+        self._lock = threading.RLock()
         self._call: Any = None
         self._cancelled = False
         self._waits_since: float | None = None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from penstock.client.cli.connection import As, Url, connect
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import Shape
-
-if TYPE_CHECKING:
-    from penstock.client.change import Change
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription, as mail.")]
 Start = Annotated[str, typer.Option(help="Where it begins: now, oldest, or a cursor.")]
@@ -139,7 +136,7 @@ def pull(
             typer.echo("no changes", err=True)
             return
         for change in batch.changes:
-            typer.echo(json.dumps(_document(change), ensure_ascii=False))
+            typer.echo(json.dumps(change.to_json(), ensure_ascii=False))
         sys.stdout.flush()
         if acknowledge:
             batch.acknowledge()
@@ -159,23 +156,3 @@ def ack(
     """Say that changes are processed; print the cursor up to which all is."""
     with connect(url, consumer) as client:
         typer.echo(client.subscription(name).acknowledge(lease, cursor=cursor))
-
-
-def _document(change: Change) -> dict[str, Any]:
-    """A change as proto JSON has it."""
-    from penstock.client.record import to_dict
-
-    document: dict[str, Any] = {"operation": change.operation, "key": change.key}
-    if change.before is not None:
-        document["before"] = to_dict(change.before)
-    if change.after is not None:
-        document["after"] = to_dict(change.after)
-    if change.changed_fields:
-        document["changedFields"] = list(change.changed_fields)
-    moment = change.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return document | {
-        "transactionId": str(change.transaction_id),
-        "commitTime": moment,
-        "sequence": str(change.sequence),
-        "dataset": change.dataset,
-    }
