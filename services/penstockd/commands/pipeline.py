@@ -1,14 +1,18 @@
-"""COPY -> encoder thread -> client: each works while the others do, and none gets far ahead."""
+"""COPY -> encoder -> client: each works while the others do, and none gets far ahead."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from penstockd.formats import Writer
+from penstockd.formats.kernel import Data
+from penstockd.formats.wire import CopyMessages
+from penstockd.store.copyout import TICK, CopyOut
 
 T = TypeVar("T")
 
@@ -53,11 +57,11 @@ class Encoder:
         """The digest of all bytes so far, of those kept back too."""
         return self._digest.digest()
 
-    def start(self, chunk: bytes) -> bytes:
+    def start(self, chunk: Data) -> bytes:
         """The head of the file and the rows of the first bytes of the stream."""
         return self._counted(self.writer.head() + self.writer.feed(chunk))
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: Data) -> bytes:
         """The rows of the next bytes of the stream. Raises FormatError."""
         return self._counted(self.writer.feed(chunk))
 
@@ -89,7 +93,7 @@ async def pump(
     The stream is cut at the same places at every run, however it arrives: a writer gives the same
     bytes again.
     """
-    encoded: asyncio.Queue[Piece | None] = asyncio.Queue(QUEUE_PIECES)
+    encoded: asyncio.Queue[Piece] = asyncio.Queue(QUEUE_PIECES)
 
     async def produce() -> None:
         gathered, enough, encode = bytearray(), FIRST_BYTES, encoder.start
@@ -116,12 +120,56 @@ async def pump(
         while (data := await asyncio.to_thread(encoder.end)) is not None:
             if data:
                 await encoded.put(Piece(data, encoder.rows))
-        await encoded.put(None)
 
-    producing = asyncio.create_task(produce())
+    await _send_all(encoded, produce(), send, lambda: None)
+
+
+async def pump_beside(
+    copy: CopyOut, query: str, encoder: Encoder, send: Callable[[Piece], Awaitable[None]]
+) -> None:
+    """As ``pump``, of one COPY that is read and encoded by a single thread of its own: the event
+    loop has nothing to do but to send."""
+    encoded: asyncio.Queue[Piece] = asyncio.Queue()
+    room = threading.Semaphore(QUEUE_PIECES)
+    loop = asyncio.get_running_loop()
+
+    def give(data: bytes) -> None:
+        if not data:
+            return
+        while not room.acquire(timeout=TICK):
+            copy.check()
+        loop.call_soon_threadsafe(encoded.put_nowait, Piece(data, encoder.rows))
+
+    def work() -> None:
+        messages, encode = CopyMessages(copy.message, FIRST_BYTES), encoder.start
+        while not copy.done:
+            for piece in messages.feed(copy.receive(messages.space())):
+                give(encode(piece))
+                messages.size, encode = ENCODE_BYTES, encoder.feed
+        give(encode(messages.rest()))
+        while (data := encoder.end()) is not None:
+            give(data)
+
+    await _send_all(encoded, copy.run(query, work), send, room.release)
+
+
+async def _send_all(
+    encoded: asyncio.Queue[Piece],
+    produce: Coroutine[Any, Any, None],
+    send: Callable[[Piece], Awaitable[None]],
+    taken: Callable[[], None],
+) -> None:
+    """Send what comes into the queue until who fills it has ended."""
+    producing = asyncio.create_task(produce)
     try:
-        while (piece := await next_item(encoded, producing)) is not None:
+        while not producing.done() or not encoded.empty():
+            try:
+                piece = await next_item(encoded, producing)
+            except asyncio.QueueEmpty:
+                break
+            taken()
             await send(piece)
+        producing.result()
     finally:
         producing.cancel()
         await asyncio.gather(producing, return_exceptions=True)

@@ -9,6 +9,7 @@ costs the database what was read before, but sends nothing twice.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -31,7 +32,7 @@ from penstockd.audit.receipt import (
 )
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.pipeline import Encoder, Piece, Take, pump
+from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.commands.ranges import read_ranges
 from penstockd.errors import (
     ClientStalled,
@@ -48,6 +49,7 @@ from penstockd.policy.read import Export as Read
 from penstockd.policy.standing import INTERVAL, Standing
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
+from penstockd.store.copyout import CopyOut
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
 from penstockd.store.snapshots import Held, SnapshotGone
@@ -236,7 +238,7 @@ class _Run:
                     another = await stack.enter_async_context(self._hub.database.snapshot())
                     await self._held.share(another)
                     connections.append(another)
-            await pump(lambda take: self._read(connections, take), self._encoder, self._send)
+            await self._pump(connections)
         if self._encoder.skip:
             raise ValueInvalid(
                 "resume_offset is beyond the end of the file",
@@ -327,13 +329,22 @@ class _Run:
             start_time=datetime.now(UTC),
         )
 
-    async def _read(self, connections: list[Connection], take: Take) -> None:
+    async def _pump(self, connections: list[Connection]) -> None:
+        held, plan, first = self._held, self._plan, connections[0]
         if len(connections) > 1:
-            assert self._held is not None
-            await read_ranges(connections, self._held, self._plan.read, take)
+            assert held is not None
+            ranges = functools.partial(read_ranges, connections, held, plan.read)
+            await pump(ranges, self._encoder, self._send)
             return
-        await apply_settings(connections[0], self._plan.settings)
-        await connections[0].copy_from_query(self._plan.sql, output=take, format="binary")
+        await apply_settings(first, plan.settings)
+        if CopyOut.possible(first):
+            await pump_beside(CopyOut(first), plan.sql, self._encoder, self._send)
+            return
+
+        async def read(take: Take) -> None:
+            await first.copy_from_query(plan.sql, output=take, format="binary")
+
+        await pump(read, self._encoder, self._send)
 
     async def _send(self, piece: Piece) -> None:
         given = self._plan.target.keys

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("columns.c", "encode.c", "keys.c", "load.c", "records.c", "sheet.c", "split.c")
+SOURCES = ("columns.c", "encode.c", "keys.c", "load.c", "records.c", "sheet.c", "split.c", "wire.c")
 
 
 def build(target: Path) -> None:
