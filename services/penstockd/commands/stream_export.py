@@ -34,6 +34,7 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.commands.ranges import read_ranges
+from penstockd.commands.watch import Watch
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
@@ -46,7 +47,7 @@ from penstockd.errors import (
 from penstockd.formats import Writer, writer
 from penstockd.policy.model import Action
 from penstockd.policy.read import Export as Read
-from penstockd.policy.standing import INTERVAL, Standing
+from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.copyout import CopyOut
@@ -186,7 +187,8 @@ class _Run:
         self._held: Held | None = None
         self._receipt: Receipt | None = None
         self._durable: asyncio.Task[None] | None = None
-        self._begun = self._blocked = False
+        self._watch = Watch(self._standing.check, hub.exports.stall_seconds)
+        self._begun = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
 
     async def find(self, receipt_id: str) -> None:
@@ -266,7 +268,7 @@ class _Run:
         if self._begun and receipt.state is State.FAILED:
             self._reply.end(receipt)
             # A compressed file has no place for it before its end.
-            if not self._blocked and not self._plan.export.compression:
+            if not self._watch.blocked and not self._plan.export.compression:
                 await self._say_in_band(receipt)
 
     async def complete(self) -> None:
@@ -363,19 +365,7 @@ class _Run:
             return
         await self._begin()
         self._standing.check()
-        sending = asyncio.ensure_future(self._reply.send(data, self._plan.target.content_type))
-        stall = self._hub.exports.stall_seconds
-        deadline = asyncio.get_running_loop().time() + stall
-        try:
-            while not (await asyncio.wait({sending}, timeout=min(INTERVAL, stall)))[0]:
-                self._blocked = True
-                self._standing.check()
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise ClientStalled(f"the client took no data for {stall:g} s")
-            self._blocked = False
-            await sending
-        finally:
-            sending.cancel()
+        await self._watch.wait(self._reply.send(data, self._plan.target.content_type))
 
     async def _begin(self) -> None:
         """Before the first byte: the receipt is durable, and the client told its id."""

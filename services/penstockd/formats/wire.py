@@ -65,6 +65,8 @@ class CopyMessages:
     def _message(self, at: int, end: int) -> int:
         """Tell the message at a place of the space; its size, 0 if it is not whole yet."""
         space = self._kernel.space()
+        kind: bytes
+        size: int
         kind, size = _HEAD.unpack_from(space, at)
         if not 4 <= size < _MOST:
             raise FormatError("the database did not send messages")
@@ -72,4 +74,4 @@ class CopyMessages:
         if after > end:
             return 0
         self._told(kind, bytes(space[at + _HEAD.size : after]))
-        return 1 + size
+        return after - at
