@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -146,6 +147,9 @@ async def serve(settings: Settings, socket: Path) -> None:
             return
         server = Server(hub, f"unix:{socket}")
         await server.start()
+        # What is there now stays: not to be gone through while a call waits.
+        gc.collect()
+        gc.freeze()
         followers = [
             asyncio.create_task(hub.policy.follow()),
             asyncio.create_task(hub.uses.follow()),

@@ -14,7 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SOURCES = (
     *("columns.c", "digest.c", "encode.c", "keys.c", "load.c", "records.c", "sha256.c", "sheet.c"),
-    "split.c",
+    *("split.c", "wire.c"),
 )
 
 
