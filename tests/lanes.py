@@ -19,10 +19,13 @@ SHARED = {
         "faults/test_acked_writes",
         "faults/test_effects",
         "faults/test_extreme_dates",
+        "faults/test_feed_equation",
         "faults/test_kills",
         "faults/test_outage",
+        "faults/test_pruning",
         "faults/test_repeated_calls",
         "faults/test_start_and_stop",
+        "faults/test_subscription_faults",
     ),
     "faults/roomy": ("faults/test_open_exports", "faults/test_resumed_exports"),
     "security/marked": (

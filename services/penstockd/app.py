@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -38,6 +39,7 @@ from penstockd.store.database import Database
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks import organ as webhooks
@@ -114,8 +116,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             uses=uses,
             page_tokens=PageTokens(secret.derive("page-tokens")),
             snapshots=snapshots,
+            states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-            feed=Broadcast(database, catalog),
+            feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
             audit_key=checkpoint_key(settings).public,
@@ -144,6 +147,9 @@ async def serve(settings: Settings, socket: Path) -> None:
             return
         server = Server(hub, f"unix:{socket}")
         await server.start()
+        # What is there now stays: not to be gone through while a call waits.
+        gc.collect()
+        gc.freeze()
         followers = [
             asyncio.create_task(hub.policy.follow()),
             asyncio.create_task(hub.uses.follow()),

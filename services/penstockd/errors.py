@@ -4,13 +4,15 @@
     ├── Unauthenticated · PolicyStale
     ├── PermissionDenied
     ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · WebhookUrlRefused
+    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown · WebhookUrlRefused
     │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
     │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
+    ├── AcknowledgedBackwards · LeaseExpired
     ├── AccessChanged: AccessRevoked
     ├── ClientStalled · CursorExpired · HubStopping
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
@@ -187,6 +189,12 @@ class ExportNotResumable(Refused):
     reason = "EXPORT_NOT_RESUMABLE"
 
 
+class StateGone(Refused):
+    """The state of the data that a comparison goes on with is no longer kept."""
+
+    reason = "STATE_GONE"
+
+
 class AccessChanged(Refused):
     """Access was revoked or narrowed while a stream ran."""
 
@@ -207,6 +215,42 @@ class TooManyStreams(Refused):
     """A consumer holds as many streams as one worker gives it."""
 
     reason = "TOO_MANY_STREAMS"
+
+
+class SubscriptionNotFound(Refused):
+    """No such subscription, or another consumer's: the two are not told apart."""
+
+    reason = "SUBSCRIPTION_NOT_FOUND"
+
+
+class SubscriptionExists(Refused):
+    """The consumer has a subscription of this name already."""
+
+    reason = "SUBSCRIPTION_EXISTS"
+
+
+class TooManySubscriptions(Refused):
+    """The consumer has as many subscriptions as it may."""
+
+    reason = "TOO_MANY_SUBSCRIPTIONS"
+
+
+class AcknowledgedBackwards(Refused):
+    """What is to be acknowledged was so before; the metadata names how far that goes."""
+
+    reason = "ACKNOWLEDGED_BACKWARDS"
+
+
+class LeaseUnknown(Invalid):
+    """A lease that the subscription has not given out since it was made or reset."""
+
+    reason = "LEASE_UNKNOWN"
+
+
+class LeaseExpired(Refused):
+    """A lease that has ended without being acknowledged; its changes are given again."""
+
+    reason = "LEASE_EXPIRED"
 
 
 class ReceiptNotFound(Refused):

@@ -1,5 +1,8 @@
 """R1: what was acknowledged stands, once, though everything is killed with -9 in turn.
 
+The log is followed in the database, and through the door by consumers that come back: over gRPC,
+over REST and by polls. So it is R10, too: the sidecar is killed while they hold their streams.
+
 PENSTOCK_R1_KILLS and PENSTOCK_R1_WRITES set the size, PENSTOCK_FUZZ_SEED repeats a run. The size
 here takes a minute on two busy cores; a batch of 25 records counts as 25 writes.
 """
@@ -12,13 +15,16 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import psutil
 
 from chance import SEED
 from faults.state import table_of
+from faults.streams import Consumer, Judge, LineConsumer, PollingConsumer
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
+from feeds import at
 from harness import ATTEMPTS, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
@@ -97,7 +103,15 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
     writing, reading = asyncio.Event(), asyncio.Event()
     writing.set()
     reading.set()
+    start = await asyncio.to_thread(at, own_hub, after)
+    consumers = [
+        kind(
+            own_hub.port, own_hub.api_key, Judge(FeedValidator(catalog, after, dict(state)), start)
+        )
+        for kind in (Consumer, LineConsumer, PollingConsumer)
+    ]
     async with Traffic(own_hub.url, own_hub.api_key, SEED) as traffic, asyncio.TaskGroup() as group:
+        consuming = [group.create_task(c.follow(reading)) for c in consumers]
         reader = group.create_task(follower.follow(reading))
         clients = [group.create_task(traffic.client(i, writing)) for i in range(CLIENTS)]
         began = time.monotonic()
@@ -106,9 +120,11 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
         writing.clear()
         await asyncio.gather(*clients)
         print(f"{len(traffic.acked)} writes in {time.monotonic() - began:.1f} s")
-        await asyncio.to_thread(own_hub.head)
+        head = await asyncio.to_thread(own_hub.head)
+        for consumer in consumers:
+            await asyncio.to_thread(eventually, partial(consumer.judge.arrived, head))
         reading.clear()
-        await reader
+        await asyncio.gather(reader, *consuming)
     table = await table_of(own_hub, catalog)
     validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
     print(
@@ -117,3 +133,13 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
     )
     validator.check()
     assert follower.interruptions >= 1
+    for consumer in consumers:
+        judge = consumer.judge
+        judge.validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
+        print(
+            f"{type(consumer).__name__}: {judge.validator.count} changes, {judge.repeated} came"
+            f" again, interrupted {judge.interruptions} times"
+        )
+        judge.validator.check()
+    # Each time the sidecar was killed, all streams broke.
+    assert all(c.judge.interruptions >= KILLS // len(VICTIMS) for c in consumers)

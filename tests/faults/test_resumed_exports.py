@@ -28,15 +28,13 @@ from faults.exporting import (
     replayed,
     stands_for,
 )
-from faults.traffic import Traffic
+from faults.traffic import BETWEEN, Traffic, others_write
 from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
 ROWS_PER_SECOND = 500
 BATCH = 25
-#: Rows that others write while a cut export waits to be resumed.
-BETWEEN = 100
 #: Cuts of one export; then another one begins.
 CUTS_PER_EXPORT = 5
 PLAIN: dict[str, Any] = {"format": "NDJSON", "omit_receipt": "true"}
@@ -67,12 +65,6 @@ async def written(hub: RunningHub) -> AsyncIterator[Traffic]:
         finally:
             over.set()
             await writing
-
-
-def others_write(traffic: Traffic) -> None:
-    """Wait until so many more rows have been written."""
-    enough = len(traffic.acked) + BETWEEN
-    eventually(lambda: len(traffic.acked) >= enough)
 
 
 def cut_and_resumed(hub: RunningHub, traffic: Traffic, chance: random.Random, cuts: int) -> str:

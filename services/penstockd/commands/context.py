@@ -30,6 +30,7 @@ from penstockd.policy.view import View
 from penstockd.query import PageTokens
 from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
 from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
@@ -135,6 +136,7 @@ class Hub:
     uses: CredentialUses
     page_tokens: PageTokens
     snapshots: Snapshots
+    states: States
     exports: ExportLimits
     feed: Broadcast
     streams: Streams

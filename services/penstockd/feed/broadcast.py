@@ -21,7 +21,7 @@ from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
 from penstockd.feed.tail import Tail
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
 
 #: Who catches up reads to the next multiple of so many numbers.
@@ -80,7 +80,9 @@ class _Channel:
 class Broadcast:
     """The feed of one process."""
 
-    def __init__(self, database: Database, catalog: Catalog) -> None:
+    def __init__(self, database: Database, catalog: Catalog, *, hours: int = 0) -> None:
+        """``hours`` is how long the log is kept, for those who ask."""
+        self.hours = hours
         self.tail = Tail(database)
         self.stopping = asyncio.Event()
         self._database, self._catalog = database, catalog
@@ -100,10 +102,12 @@ class Broadcast:
 
     async def head(self) -> Cursor:
         """Where the log ends now. Raises DatabaseUnavailable."""
+        return (await self.extent()).newest
+
+    async def extent(self) -> Extent:
+        """How far the log goes back and on. Raises DatabaseUnavailable."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow("SELECT epoch, last_number FROM hub.log_head")
-        assert row is not None, "the migrations have put one row there"
-        return Cursor(row[0], row[1])
+            return await read_extent(connection)
 
     async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
         """Events after a cursor, to ``upto``; see ``read_events``."""

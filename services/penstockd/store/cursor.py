@@ -17,6 +17,7 @@ import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from penstockd.catalog.wire import varint
 from penstockd.errors import CursorInvalid, DatabaseUnavailable
@@ -70,6 +71,27 @@ class Cursor:
         if str(cursor) != text:  # one cursor, one spelling
             raise CursorInvalid(_BROKEN)
         return cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What there is of the log: the changes after ``oldest``, of which the first was committed at
+    ``since``, up to ``newest``."""
+
+    oldest: Cursor
+    newest: Cursor
+    since: datetime | None
+
+
+async def read_extent(connection: Connection) -> Extent:
+    """The extent of the log now."""
+    row = await connection.fetchrow(
+        "SELECT epoch, oldest_number, last_number, (SELECT stamp_time FROM hub.log_transaction"
+        " WHERE last_number > oldest_number ORDER BY last_number LIMIT 1) FROM hub.log_head"
+    )
+    assert row is not None, "the migrations have put one row there"
+    epoch, oldest, newest, since = row
+    return Extent(Cursor(epoch, oldest), Cursor(epoch, newest), since)
 
 
 async def current_cursor(connection: Connection) -> Cursor | None:

@@ -45,9 +45,16 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_MALFORMED: _ClassVar[ErrorReason]
     HUB_UNAVAILABLE: _ClassVar[ErrorReason]
     CALL_TIMEOUT: _ClassVar[ErrorReason]
+    STATE_GONE: _ClassVar[ErrorReason]
     CURSOR_EXPIRED: _ClassVar[ErrorReason]
     VIEW_CHANGED: _ClassVar[ErrorReason]
     TOO_MANY_STREAMS: _ClassVar[ErrorReason]
+    SUBSCRIPTION_NOT_FOUND: _ClassVar[ErrorReason]
+    SUBSCRIPTION_EXISTS: _ClassVar[ErrorReason]
+    TOO_MANY_SUBSCRIPTIONS: _ClassVar[ErrorReason]
+    ACKNOWLEDGED_BACKWARDS: _ClassVar[ErrorReason]
+    LEASE_UNKNOWN: _ClassVar[ErrorReason]
+    LEASE_EXPIRED: _ClassVar[ErrorReason]
     WEBHOOK_NOT_FOUND: _ClassVar[ErrorReason]
     DELIVERY_NOT_FOUND: _ClassVar[ErrorReason]
     WEBHOOK_URL_REFUSED: _ClassVar[ErrorReason]
@@ -94,9 +101,16 @@ METHOD_UNKNOWN: ErrorReason
 REQUEST_MALFORMED: ErrorReason
 HUB_UNAVAILABLE: ErrorReason
 CALL_TIMEOUT: ErrorReason
+STATE_GONE: ErrorReason
 CURSOR_EXPIRED: ErrorReason
 VIEW_CHANGED: ErrorReason
 TOO_MANY_STREAMS: ErrorReason
+SUBSCRIPTION_NOT_FOUND: ErrorReason
+SUBSCRIPTION_EXISTS: ErrorReason
+TOO_MANY_SUBSCRIPTIONS: ErrorReason
+ACKNOWLEDGED_BACKWARDS: ErrorReason
+LEASE_UNKNOWN: ErrorReason
+LEASE_EXPIRED: ErrorReason
 WEBHOOK_NOT_FOUND: ErrorReason
 DELIVERY_NOT_FOUND: ErrorReason
 WEBHOOK_URL_REFUSED: ErrorReason

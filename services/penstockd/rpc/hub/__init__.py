@@ -17,6 +17,7 @@ from penstockd.rpc.hub import (
     policy,
     receipts,
     roles,
+    subscriptions,
     webhooks,
 )
 
@@ -32,6 +33,7 @@ _SERVICES = (
     policy,
     receipts,
     roles,
+    subscriptions,
     webhooks,
 )
 

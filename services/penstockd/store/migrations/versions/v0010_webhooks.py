@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0020"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 # hub.webhook: a subscription to the log through its owner's View. scopes: those of the token that
 # it was made with, which narrow it for ever; NULL for none. start_number: changes up to it are not
