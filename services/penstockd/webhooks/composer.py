@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -92,6 +93,12 @@ class Composer:
         return kept, reason
 
 
+def place_of(url: str) -> str:
+    """Where a URL leads, without what in it may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if url else ""
+
+
 def entries(
     endpoint: Endpoint, sights: Mapping[str, Sight], composed: Sequence[Composed]
 ) -> tuple[list[Entry], list[Shown]]:
@@ -114,7 +121,7 @@ def entries(
             dataset=dataset or None,
             query=orjson.dumps(query).decode(),
             row_count=len(found),
-            peer=webhook.url or None,
+            peer=place_of(webhook.url) or None,
             surface=SURFACE,
             byte_count=sum(len(c.message.body) for c in composed),
         )

@@ -32,6 +32,8 @@ from penstockd.webhooks.signing import Seal
 
 #: Messages that one transaction claims, and results that one settles.
 GROUP = 500
+#: Bodies that are claimed and not sent: while there are more, nothing is claimed.
+HELD_BYTES = 32 * 1024 * 1024
 #: How often it is looked for what is due if nothing says so, in seconds.
 POLL_SECONDS = 1.0
 
@@ -145,16 +147,20 @@ class Dispatcher:
             shown = await self._audit(connection, composed)
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
+                self.wake()  # others may have been parked behind them
         self._shown |= shown
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
+            lane.held_bytes += len(each.message.body)
         for each in composed:
             self._lanes[each.delivery.webhook_id].take(each)
         return len(found)
 
     def _room(self) -> Mapping[str, int]:
-        """How many of each lane to claim; GROUP in all, shared evenly."""
+        """How many of each lane to claim; GROUP in all, shared evenly, and HELD_BYTES."""
+        if sum(lane.held_bytes for lane in self._lanes.values()) > HELD_BYTES:
+            return {}
         open_lanes = {name: room for name, lane in self._lanes.items() if (room := lane.room)}
         if sum(open_lanes.values()) <= GROUP:
             return open_lanes
@@ -205,7 +211,8 @@ class Dispatcher:
         at = self._clock()
         moved = self._policy.current.revision != composed.policy_revision
         if moved or webhook.state is not State.ACTIVE:
-            self._done(lane, Result(delivery, DeliveryState.PENDING, next_time=at))
+            back = Result(delivery, DeliveryState.PENDING, next_time=at)
+            self._done(lane, composed, back)
             return
         message = composed.message
         signed = lane.endpoint.signer.sign(delivery.delivery_id, at, message.body)
@@ -217,9 +224,10 @@ class Dispatcher:
         )
         if (rest := rest_of(reply)) is not None:
             lane.rest(rest.total_seconds())
-        self._done(lane, result)
+        self._done(lane, composed, result)
 
-    def _done(self, lane: Lane, result: Result) -> None:
+    def _done(self, lane: Lane, composed: Composed, result: Result) -> None:
+        lane.held_bytes -= len(composed.message.body)
         self._results.append((lane, result))
         self._finished.set()
 

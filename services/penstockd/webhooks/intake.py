@@ -35,6 +35,8 @@ from penstockd.webhooks.signing import Seal
 
 #: Changes of the log that one step reads at most.
 STRETCH = 1000
+#: Records in one message, serialised, unless one alone is larger.
+BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
 SELECT w.cursor, l.last_number, l.epoch, r.revision,
@@ -157,9 +159,10 @@ class Intake:
             return 0
         used = sorted({i for _, found in wanted for i in found})
         ids = dict(zip(used, await put_events(connection, [events[i] for i in used]), strict=True))
+        chains = await self._chains(connection, wanted, events, cause)
         drafts: list[Draft] = []
         for webhook, found in wanted:
-            previous = await self._chain(connection, webhook, [events[i] for i in found], cause)
+            previous = chains[webhook.webhook_id]
             told = [(events[i], ids[i], p) for i, p in zip(found, previous, strict=True)]
             drafts += self._drafts(webhook, told, cause)
         await put_deliveries(connection, drafts, self._clock())
@@ -189,37 +192,36 @@ class Intake:
                 reason=Reason.ENDPOINT_DISABLED.value if dead else "",
             )
 
-    async def _chain(
-        self, connection: Connection, webhook: Webhook, events: Sequence[Occurrence], cause: Cause
-    ) -> list[int]:
-        """For each event the number of the one before it of the same record, 0 for the first.
+    async def _chains(
+        self,
+        connection: Connection,
+        wanted: Sequence[tuple[Webhook, Sequence[int]]],
+        events: Sequence[Occurrence],
+        cause: Cause,
+    ) -> Mapping[str, list[int]]:
+        """By endpoint, for each of its events the number of the one before it of the same record,
+        0 for the first.
 
         A replay has a chain of its own, which begins with 0.
         """
-        last: dict[tuple[str, str], int] = {}
+        last: dict[tuple[str, str, str], int] = {}
+        places = sorted(
+            {(w.webhook_id, events[i].dataset, events[i].key) for w, f in wanted for i in f}
+        )
+        columns = [[p[n] for p in places] for n in range(3)]
         if cause is Cause.EVENT:
-            keys = list({(e.dataset, e.key) for e in events})
-            rows = await connection.fetch(
-                _LAST,
-                [webhook.webhook_id] * len(keys),
-                [k[0] for k in keys],
-                [k[1] for k in keys],
-            )
-            last = {(row[1], row[2]): row[3] for row in rows}
-        previous = []
-        for event in events:
-            previous.append(last.get((event.dataset, event.key), 0))
-            last[event.dataset, event.key] = event.number
+            rows = await connection.fetch(_LAST, *columns)
+            last = {(row[0], row[1], row[2]): row[3] for row in rows}
+        chains: dict[str, list[int]] = {}
+        for webhook, found in wanted:
+            chain = chains.setdefault(webhook.webhook_id, [])
+            for event in (events[i] for i in found):
+                place = (webhook.webhook_id, event.dataset, event.key)
+                chain.append(last.get(place, 0))
+                last[place] = event.number
         if cause is Cause.EVENT:
-            places = sorted({(e.dataset, e.key) for e in events})
-            await connection.execute(
-                _TOLD,
-                [webhook.webhook_id] * len(places),
-                [p[0] for p in places],
-                [p[1] for p in places],
-                [last[p] for p in places],
-            )
-        return previous
+            await connection.execute(_TOLD, *columns, [last[p] for p in places])
+        return chains
 
     async def _replay(
         self, connection: Connection, listeners: Sequence[Listener], head: int, epoch: str
@@ -280,9 +282,19 @@ def _batches(
     told: Sequence[tuple[Occurrence, int, int]], size: int, *, by_key: bool
 ) -> Iterable[Sequence[tuple[Occurrence, int, int]]]:
     """Events in groups of at most ``size``; in order of the log, or of each record's own."""
-    if not by_key or size == 1:
-        return [told[i : i + size] for i in range(0, len(told), size)]
     keys: dict[tuple[str, str], list[tuple[Occurrence, int, int]]] = {}
     for each in told:
-        keys.setdefault((each[0].dataset, each[0].key), []).append(each)
-    return [g[i : i + size] for g in keys.values() for i in range(0, len(g), size)]
+        place = (each[0].dataset, each[0].key) if by_key and size > 1 else ("", "")
+        keys.setdefault(place, []).append(each)
+    for found in keys.values():
+        batch: list[tuple[Occurrence, int, int]] = []
+        held = 0
+        for each in found:
+            weight = len(each[0].after or b"")
+            if batch and (len(batch) == size or held + weight > BATCH_BYTES):
+                yield batch
+                batch, held = [], 0
+            batch.append(each)
+            held += weight
+        if batch:
+            yield batch

@@ -19,6 +19,8 @@ from penstockd.webhooks.payload import Message
 
 #: After so many failures in a row a lane is narrow.
 NARROW_AFTER = 3
+#: Bodies of one lane that are claimed and not sent; while there are more, it claims nothing.
+LANE_BYTES = 4 * 1024 * 1024
 #: Messages that are claimed ahead of those on their way, for each of these.
 _AHEAD = 3
 _MOST_AHEAD = 192
@@ -44,7 +46,7 @@ class Lane:
     ) -> None:
         self.endpoint = endpoint
         self.failures = 0
-        self.held = 0
+        self.held = self.held_bytes = 0
         self._send, self._clock = send, clock
         self._waiting: deque[Composed] = deque()
         self._sending: set[asyncio.Task[None]] = set()
@@ -67,7 +69,8 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more may be claimed now."""
-        if not self.open or self._clock() < self._rested:
+        rests = self._clock() < self._rested
+        if not self.open or rests or self.held_bytes > LANE_BYTES:
             return 0
         if self.width == 1:
             return max(0, 1 - self.held)

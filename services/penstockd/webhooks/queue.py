@@ -88,6 +88,19 @@ FROM unnest($1::text[], $2::text[]) AS k (webhook_id, order_key)
 WHERE EXISTS (SELECT FROM hub.webhook_delivery AS d WHERE d.webhook_id = k.webhook_id
     AND d.order_key = k.order_key AND d.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
+_REVIVE = """
+UPDATE hub.webhook_delivery
+SET state = 'PENDING', reason = '', tries = 0, next_time = $2, finish_time = NULL
+WHERE webhook_id = $1
+"""
+#: Those that wait behind an earlier one of their record.
+_QUEUE_UP = """
+UPDATE hub.webhook_delivery AS d SET state = 'PARKED', next_time = NULL
+WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND EXISTS (
+    SELECT FROM hub.webhook_delivery AS e
+    WHERE e.webhook_id = d.webhook_id AND e.order_key = d.order_key
+    AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
+"""
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
 
 
@@ -310,29 +323,34 @@ async def bury(connection: Connection, webhook_id: str, reason: Reason, at: date
     return int(done.rpartition(" ")[2])
 
 
-async def revive(
+async def resend(connection: Connection, webhook_id: str, delivery_id: str, at: datetime) -> None:
+    """Let one delivery be tried anew, under its id and with a schedule from its beginning."""
+    await connection.execute(
+        f"{_REVIVE} AND delivery_id = $3 AND state <> 'SENDING'", webhook_id, at, delivery_id
+    )
+
+
+async def recover(
     connection: Connection,
     webhook_id: str,
     at: datetime,
-    *,
-    delivery_id: str | None = None,
-    since: datetime | None = None,
+    since: datetime,
     until: datetime | None = None,
 ) -> int:
-    """Let one delivery of an endpoint, or all the dead ones of a time, be tried anew, under their
-    ids and with a schedule from its beginning; returns how many."""
+    """The same for all the dead of a time, in order of their records; returns how many.
+
+    The connection must be in a transaction.
+    """
+    await connection.execute(_ORDER_LOCK)
     done = await connection.execute(
-        "UPDATE hub.webhook_delivery SET state = 'PENDING', reason = '', tries = 0,"
-        " next_time = $2, finish_time = NULL WHERE webhook_id = $1 AND CASE"
-        " WHEN $3::text IS NOT NULL THEN delivery_id = $3 AND state <> 'SENDING'"
-        " ELSE state = 'DEAD' AND create_time >= $4 AND ($5::timestamptz IS NULL"
-        " OR create_time < $5) END",
+        f"{_REVIVE} AND state = 'DEAD' AND create_time >= $3"
+        " AND ($4::timestamptz IS NULL OR create_time < $4)",
         webhook_id,
         at,
-        delivery_id,
         since,
         until,
     )
+    await connection.execute(_QUEUE_UP, webhook_id)
     return int(done.rpartition(" ")[2])
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from certificates import Authority
 from penstockd.webhooks.model import DEFAULT_SCHEDULE, State
-from penstockd.webhooks.queue import revive
+from penstockd.webhooks.queue import recover
 from penstockd.webhooks.schedule import next_time
 from penstockd.webhooks.sender import READ_BYTES, retry_after
 from webhook_rig import START, Receiver, Rig, customer, receiving, status
@@ -264,7 +264,7 @@ async def test_every_attempt_of_the_days_is_kept_and_the_last_is_final(
     # Recovered, it begins anew under its id.
     receiver.answers.clear()
     async with rig.database.transaction() as connection:
-        assert await revive(connection, name, rig.clock(), since=START) == 1
+        assert await recover(connection, name, rig.clock(), START) == 1
     assert await rig.dispatcher.drain() == 1
     assert await rig.states(name) == [("DELIVERED", "")]
     assert len({r.id for r in receiver.requests}) == 1

@@ -12,6 +12,7 @@ from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import PermissionDenied, TooManyWebhooks
 from penstockd.store.database import Connection
+from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret, put_webhook
 from penstockd.webhooks.model import Kind, Scheme, Webhook
 from penstockd.webhooks.schedule import now
@@ -54,7 +55,7 @@ async def create_webhook(
         await put_webhook(connection, replace(webhook, start_number=start), hub.webhooks.seal)
         await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
         made = await found(hub, call, connection, webhook.webhook_id)
-        call.asked(url=webhook.url, datasets=[s.dataset for s in webhook.selections])
+        call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         return await stored(hub, connection, made)
 
     return await changed(hub, call, create), secret

@@ -10,7 +10,7 @@ from penstockd.errors import DeliveryNotFound, ValueInvalid, Violation, WebhookD
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
 from penstockd.webhooks.model import State, Webhook
-from penstockd.webhooks.queue import revive
+from penstockd.webhooks.queue import recover, resend
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, find_delivery
 
@@ -21,17 +21,17 @@ async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: st
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound, WebhookDisabled.
     """
 
-    async def resend(connection: Connection) -> Listed:
+    async def send(connection: Connection) -> Listed:
         _on(await found(hub, call, connection, webhook_id, lock=True))
         call.entry.record_key = f"webhooks/{webhook_id}/deliveries/{delivery_id}"
-        await revive(connection, webhook_id, now(), delivery_id=delivery_id)
+        await resend(connection, webhook_id, delivery_id, now())
         listed = await find_delivery(connection, webhook_id, delivery_id)
         if listed is None:
             raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
         await announce(connection)
         return listed
 
-    return await changed(hub, call, resend)
+    return await changed(hub, call, send)
 
 
 async def recover_deliveries(
@@ -46,15 +46,15 @@ async def recover_deliveries(
         violation = Violation("start_time", "is required")
         raise ValueInvalid("start_time is required", violations=[violation])
 
-    async def recover(connection: Connection) -> int:
+    async def send(connection: Connection) -> int:
         _on(await found(hub, call, connection, webhook_id, lock=True))
-        count = await revive(connection, webhook_id, now(), since=start, until=end)
+        count = await recover(connection, webhook_id, now(), start, end)
         call.asked(start_time=start.isoformat(), end_time=end.isoformat() if end else "")
         call.entry.row_count = count
         await announce(connection)
         return count
 
-    return await changed(hub, call, recover)
+    return await changed(hub, call, send)
 
 
 def _on(webhook: Webhook) -> None:

@@ -9,6 +9,7 @@ from penstockd.commands.webhooks.asking import changed, found
 from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.store.database import Connection
+from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import put_webhook
 from penstockd.webhooks.model import Webhook
 
@@ -24,7 +25,7 @@ async def update_webhook(
     async def update(connection: Connection) -> Stored:
         webhook = change(await found(hub, call, connection, webhook_id, lock=True))
         check(hub, call, webhook)
-        call.asked(url=webhook.url, datasets=[s.dataset for s in webhook.selections])
+        call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         await put_webhook(connection, webhook, hub.webhooks.seal)
         return await stored(hub, connection, await found(hub, call, connection, webhook_id))
 
