@@ -333,6 +333,14 @@ def test_webhooks_from_the_command_line(hub: RunningHub, posts: Posts, path: str
     assert name in run("list").stdout.decode()
     assert json.loads(run("metrics", name).stdout)["success_rate"] == 1
     assert b"0 deliveries" in run("recover", name, "--since", "2026-01-01").stdout
+    cursor = json.loads(post.body)["data"]["cursor"]
+    assert json.loads(run("replay", name, cursor, "--to", cursor).stdout)["webhook_id"] == name
+    assert json.loads(run("pause", name).stdout)["state"] == "PAUSED"
+    assert json.loads(run("resume", name).stdout)["state"] == "ACTIVE"
+    changed = json.loads(run("update", name, "--title", "Blue", "--option", "rate=9").stdout)
+    assert (changed["title"], changed["options"]["rate"]) == ("Blue", 9)
+    assert run("dead-letters", "--reason", "GONE").stdout.startswith(b"delivery\t")
+    assert run("notices").stdout.startswith(b"time\t")
     rotated = json.loads(run("rotate-secret", name, "--overlap", "0s").stdout)
     assert rotated["secret"] != made["secret"]
     posts.statuses[path] = 500
