@@ -118,7 +118,7 @@ def _paced(hub: RunningHub, client: Client) -> list[Row]:
 
 def _backlog(hub: RunningHub, client: Client) -> list[Row]:
     """Many endpoints with a backlog each: all of them well, and then some of them not."""
-    seconds, p99, _ = _drain(hub, client, "well", ())
+    seconds, p99, well_gained = _drain(hub, client, "well", ())
     failing, failing_p99, gained = _drain(hub, client, "ill", _FAILING)
     total = _ENDPOINTS * _EVENTS
     healthy = _ENDPOINTS - len(_FAILING)
@@ -128,7 +128,7 @@ def _backlog(hub: RunningHub, client: Client) -> list[Row]:
             f"backlog of {total:,}, 5 % failing", healthy * _EVENTS / failing, "a second",
             note="of the healthy endpoints",
         ),
-        Row("memory gained by the keeper meanwhile", gained, "MiB", 64, True),
+        Row("memory gained by the keeper meanwhile", max(gained, well_gained), "MiB", 64, True),
         Row("p99 of a healthy endpoint's attempts, to all well", failing_p99 / p99, "times", 1.2,
             True, f"{failing_p99:.1f} and {p99:.1f} ms"),
     ]  # fmt: skip
