@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+import lanes
+from chance import DRAWN
 from harness import RunningHub, folder
+
+# No time limit of one example, nor of making one: a busy machine breaks neither.
+settings.register_profile(
+    "tests",
+    derandomize=not DRAWN,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("tests")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Files are named by their size: what packs them may write the time into them, and the workers
+    must all come to the same names."""
+    return f"{argname} of {len(val)}" if isinstance(val, bytes) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """All workers collect in the same order, which is the order of distribution."""
+    if hasattr(config, "workerinput"):
+        lanes.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
+    """Whole files, and those that share a hub, go to one worker."""
+    config.option.loadscopereorder = False
+    return lanes.Lanes(config, log)
 
 
 @pytest.fixture(scope="session")

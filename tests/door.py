@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import grpc
 from google.rpc import status_pb2
 
 from fake_hub import FakeHub, Keys, serve
+from harness import PATIENCE, free_port
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd import resources
 from penstockd.node.envoy import Envoy, EnvoyConfig
@@ -54,12 +54,6 @@ class Door:
         return api_grpc.CustomersStub(channel)  # type: ignore[return-value, unused-ignore]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def config(folder: Path, template: Path = TEMPLATE, **changes: Any) -> EnvoyConfig:
     values: dict[str, Any] = dict(
         template=template,
@@ -86,7 +80,7 @@ async def opened(**changes: Any) -> AsyncIterator[Door]:
         async with serve(hub, envoy.config.worker_sockets[0]), aiohttp.ClientSession() as http:
             await envoy.start()
             try:
-                await envoy.ready(20)
+                await envoy.ready(PATIENCE)
                 yield Door(envoy, hub, hub.keys, http, folder)
             finally:
                 await envoy.stop(0.5)
@@ -113,7 +107,7 @@ async def raw(door: Door, line: str, *headers: str) -> bytes:
 
 
 async def logged(door: Door, request_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             for line in door.envoy.config.access_log.read_text().splitlines():
                 entry: dict[str, Any] = json.loads(line)
@@ -123,7 +117,7 @@ async def logged(door: Door, request_id: str) -> dict[str, Any]:
 
 
 async def health(door: Door, expected: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(aiohttp.ClientConnectorError):  # still starting
                 status, _, _ = await door.call("GET", "/healthz")

@@ -41,7 +41,7 @@ class Keys:
 
     def token(self, **changes: Any) -> str:
         now = int(time.time())
-        claims = {"iss": "penstock", "aud": "penstock", "sub": "crm", "iat": now, "exp": now + 60}
+        claims = {"iss": "penstock", "aud": "penstock", "sub": "crm", "iat": now, "exp": now + 3600}
         claims |= changes
         claims = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(claims, self.private, "ES256", headers={"kid": "k1"})
@@ -129,6 +129,12 @@ class FakeHub(
     async def ListCustomerChanges(
         self, request: Any, context: Any
     ) -> customers_service_pb2.ListCustomerChangesResponse:
+        raise NotImplementedError
+
+    async def DigestCustomers(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def RepairCustomers(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
     async def IssueToken(self, request: httpbody_pb2.HttpBody, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``scripts/bench [import] [export] [get]``: a table on stdout, with --json the same as JSON."""
+"""``scripts/bench [PART…]``: a table on stdout, with --json the same as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import exports, imports, unary
+from benchmark import digests, exports, feeds, imports, unary, webhooks
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
-_PARTS = {"import": imports.measure, "export": exports.measure, "get": unary.measure}
+_PARTS = {
+    "import": imports.measure,
+    "export": exports.measure,
+    "digest": digests.measure,
+    "feed": feeds.measure,
+    "get": unary.measure,
+    "webhooks": webhooks.measure,
+}
 
 
 def main() -> None:

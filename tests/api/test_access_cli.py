@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from harness import RunningHub, eventually
+from harness import RunningHub, in_force
 from penstock.client.cli import build
 from penstock.client.cli.failures import failures
 
@@ -97,11 +97,8 @@ def test_an_integration_from_the_command_line(commands: Commands) -> None:
     assert secret not in run("credentials", "list", name)
 
     environment = {"x-api-key": secret}
-    eventually(
-        lambda: all(
-            hub.request("GET", "/v1/customers?page_size=1", headers=environment).status == 200
-            for _ in range(8)
-        )
+    in_force(
+        lambda: hub.request("GET", "/v1/customers?page_size=1", headers=environment).status == 200
     )
     rotated = run("credentials", "rotate", name, row[0], "--overlap", "1h").strip()
     assert rotated != secret

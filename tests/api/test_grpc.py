@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from harness import RunningHub, new_customer
+from harness import PATIENCE, RunningHub, new_customer
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1 import datasets_pb2, datasets_pb2_grpc
@@ -279,7 +279,7 @@ def buf(hub: RunningHub, method: str, data: dict[str, Any], consumer: str) -> An
         [program, "curl", *options, *given, f"{hub.url}/{method}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import ROOT, Reply, RunningHub, eventually, new_customer
+from harness import PATIENCE, ROOT, Reply, RunningHub, eventually, new_customer
 
 FORMATS = {
     "CSV": "text/csv",
@@ -290,7 +290,7 @@ def test_many_calls_share_a_connection(hub: RunningHub) -> None:
         f"authorization: Bearer {token}\r\n{'connection: close' if i == 3 else 'x: y'}\r\n\r\n"
         for i in (1, 2, 3)
     )
-    with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as connection:
         connection.sendall(calls.encode())
         received = b""
         while piece := connection.recv(65536):

@@ -76,7 +76,9 @@ def test_every_method_does_it_once_and_says_it_again(hub: RunningHub) -> None:
         assert hub.head() == written, name
         entries = hub.sql(
             "SELECT query->>'replayed', outcome FROM hub.audit_entry"
-            " WHERE query->>'request_id' = $1 ORDER BY entry_id",
+            # Queries of others may hold what is no text to PostgreSQL.
+            " WHERE CASE WHEN strpos(query::text, $1) > 0 THEN query->>'request_id' = $1 END"
+            " ORDER BY entry_id",
             request_id,
         )
         assert entries == [
@@ -177,7 +179,10 @@ def test_one_under_way_is_in_flight(hub: RunningHub) -> None:
             f"BEGIN; SELECT 1 FROM data.customers WHERE customer_id = '{key}' FOR UPDATE"
         ):
             first = pool.submit(send, hub, "PATCH", path, {"notes": "n"})
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            waiting = (
+                "SELECT count(*) FROM pg_locks"
+                " WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+            )
             eventually(lambda: hub.sql(waiting) > [(0,)])
             second = send(hub, "PATCH", path, {"notes": "n"})
             assert (second.status, second.reason) == (409, "REQUEST_IN_FLIGHT")

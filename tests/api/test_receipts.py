@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from harness import Reply, RunningHub
+from harness import PATIENCE, Reply, RunningHub
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1 import receipts_pb2
@@ -93,7 +93,7 @@ def test_trailers_of_http_1(hub: RunningHub) -> None:
         "GET /v1/customers:export?format=CSV&limit=2 HTTP/1.1\r\nhost: hub\r\nte: trailers\r\n"
         f"connection: close\r\nauthorization: Bearer {hub.token('crm')}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as connection:
         connection.sendall(request.encode())
         text = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
     trailers = dict(

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.api import httpbody_pb2
 
-from door import Door, config, free_port, health, logged, opened, raw, rich_status
+from door import Door, config, health, logged, opened, raw, rich_status
 from fake_hub import ROWS, Keys, serve
+from harness import PATIENCE, free_port
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
 from penstockd.node.envoy import Envoy, render, validate, write
@@ -25,10 +27,22 @@ from penstockd.node.errors import ConfigRefused, PortInUse
 TEMPLATES = sorted(resources.envoy_templates().glob("*.j2"))
 
 
-@pytest.fixture
-async def door() -> AsyncIterator[Door]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting() -> AsyncIterator[Door]:
+    """One for all tests; see ``door``."""
     async with opened() as door:
         yield door
+
+
+@pytest.fixture
+def door(lasting: Door) -> Door:
+    """A door whose hub has not been called yet; do not stop it."""
+    lasting.hub.calls = 0
+    lasting.hub.uploaded = 0
+    return lasting
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
@@ -46,7 +60,7 @@ async def test_envoy_refuses_a_broken_file(tmp_path: Path) -> None:
         await validate(path)
 
 
-def test_a_template_names_only_what_there_is(tmp_path: Path) -> None:
+async def test_a_template_names_only_what_there_is(tmp_path: Path) -> None:
     template = tmp_path / "broken.j2"
     template.write_text("port: {{ prot }}")
     with pytest.raises(ConfigRefused, match="prot"):
@@ -277,13 +291,14 @@ async def test_the_access_log_names_the_caller_and_no_query(door: Door) -> None:
     assert "private" not in door.envoy.config.access_log.read_text()
 
 
-async def test_healthz_follows_the_workers(door: Door) -> None:
-    second = door.envoy.config.worker_sockets[1]
-    async with serve(door.hub, second):
-        await health(door, 200)
-    await health(door, 200)  # one of two is enough
-    status, _, _ = await door.call("GET", "/healthz", token="abc")
-    assert status == 200
+async def test_healthz_follows_the_workers() -> None:
+    async with opened() as door:
+        second = door.envoy.config.worker_sockets[1]
+        async with serve(door.hub, second):
+            await health(door, 200)
+        await health(door, 200)  # one of two is enough
+        status, _, _ = await door.call("GET", "/healthz", token="abc")
+        assert status == 200
 
 
 async def test_no_worker_is_said_in_json(door: Door) -> None:
@@ -310,9 +325,10 @@ async def test_no_worker_is_said_in_json(door: Door) -> None:
         await alone.stop(0)
 
 
-async def test_stopping_lets_calls_under_way_finish(door: Door) -> None:
-    slow = asyncio.create_task(door.call("GET", "/v1/customers/slow"))
-    await door.hub.slow.wait()
-    await door.envoy.stop(5)
-    status, _, body = await slow
+async def test_stopping_lets_calls_under_way_finish() -> None:
+    async with opened() as door:
+        slow = asyncio.create_task(door.call("GET", "/v1/customers/slow"))
+        await door.hub.slow.wait()
+        await door.envoy.stop(PATIENCE)
+        status, _, body = await slow
     assert (status, body["customerId"]) == (200, "slow")

@@ -14,6 +14,7 @@ import pytest
 from certificates import Authority, Pair
 from door import Door, opened
 from fake_hub import ROWS
+from harness import PATIENCE
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd.node.certificates import Certificates
@@ -45,7 +46,7 @@ async def serial(door: Door, context: ssl.SSLContext) -> int:
 
 async def serves(door: Door, context: ssl.SSLContext, wanted: Pair) -> None:
     """Wait until new connections see the certificate."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if await serial(door, context) == wanted.serial:
                 return
@@ -140,7 +141,7 @@ async def test_what_does_not_fit_together_changes_nothing(
 
 async def refused(door: Door) -> None:
     """Wait until the sidecar has refused a certificate."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             stats = await door.envoy.admin("GET", "/stats?filter=sds.certificate")
             counts = dict(line.split(": ") for line in stats.splitlines() if "sds" in line)
@@ -169,7 +170,7 @@ async def test_clients_must_show_a_certificate(authority: Authority, tmp_path: P
         # Another list of authorities, moved into place, decides of new connections.
         (tmp_path / "new.pem").write_bytes(strangers.chain)
         (tmp_path / "new.pem").rename(authorities / "ca.pem")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     await door.call("GET", PATH, ssl=authority.context(unknown))

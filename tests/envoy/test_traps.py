@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from door import Door, opened
+from harness import PATIENCE
 from penstock.api.v1 import customers_service_pb2 as api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -167,7 +168,7 @@ async def replies(door: Door) -> dict[str, tuple[bytes, bool]]:
     async def send(trap: Trap) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
         writer.write(trap.request)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             reply = await reader.read()
         writer.close()
         return reply
@@ -257,7 +258,7 @@ async def test_a_grpc_path_is_told_who_calls(door: Door) -> None:
     )
     await call
     assert await call.code() is grpc.StatusCode.OK
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             lines = door.envoy.config.access_log.read_text().splitlines()
             entries = [json.loads(line) for line in lines]

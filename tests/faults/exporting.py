@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from harness import RunningHub
+from harness import PATIENCE, RunningHub
 from penstockd.catalog import Catalog
 from penstockd.store.cursor import Cursor, read_after
 from penstockd.store.database import Database
@@ -63,7 +63,7 @@ def begun(
     hub: RunningHub, until: int | None, consumer: str = "admin", **query: object
 ) -> Iterator[Got]:
     """An export of customers whose first bytes have come; the connection is cut at the end."""
-    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(connection):
         path = "/v1/customers:export?" + urlencode({k: str(v) for k, v in query.items()})
         connection.request("GET", path, headers=dict(hub.metadata(consumer)))
@@ -181,4 +181,4 @@ def between(port: int, alter: Callable[[int, bytes], bytes | None]) -> Iterator[
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-        thread.join(5)
+        thread.join(PATIENCE)

@@ -12,8 +12,10 @@ import itertools
 import json
 import os
 import random
+import statistics
+import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +27,8 @@ import grpc.aio
 import psutil
 from google.api.httpbody_pb2 import HttpBody
 
-from harness import RunningHub, eventually
+from chance import SEED
+from harness import PATIENCE, RunningHub, eventually
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1.auth_pb2_grpc import AuthStub
@@ -33,11 +36,10 @@ from penstock.model.v1.customers_pb2 import Customer
 from penstockd.node.sockets import sockets_folder
 
 CALLS = int(os.environ.get("PENSTOCK_A1_CALLS", "1000"))
-SEED = int(os.environ.get("PENSTOCK_A1_SEED", "0")) or random.randrange(2**32)
 #: Calls under way at once.
 CLIENTS = 16
-#: The share of calls that are cancelled, and within which time, in seconds.
-CANCELLED, WITHIN = 0.6, 0.03
+#: The share of calls that are cancelled, at some time before they would usually have ended.
+CANCELLED = 0.6
 
 
 @dataclass
@@ -116,6 +118,8 @@ class Clients:
         secret = hub.consumers["crm"]["client_secret"]
         form = {"grant_type": "client_credentials", "client_id": "crm", "client_secret": secret}
         self._form = HttpBody(data=urlencode(form).encode())
+        # What the latest calls took that were left alone, in seconds.
+        self._lengths: deque[float] = deque([0.03], maxlen=50)
         self._targets = self._make_targets()
 
     def _make_targets(self) -> list[str]:
@@ -131,22 +135,26 @@ class Clients:
         self.account.method[reply.request_id] = "batch"
         return list(marks)
 
-    async def run(self, socket: Path, calls: int) -> None:
-        """Make so many calls, CLIENTS at a time."""
-        left = iter(range(calls))
+    async def run(self, socket: Path, left: Iterator[object]) -> None:
+        """Make a call for each of what is left, CLIENTS at a time."""
         async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
             await asyncio.gather(*(self._client(channel, left) for _ in range(CLIENTS)))
 
-    async def _client(self, channel: grpc.aio.Channel, left: Iterator[int]) -> None:
+    async def _client(self, channel: grpc.aio.Channel, left: Iterator[object]) -> None:
         account = self.account
         for _ in left:
             request_id = f"{self.prefix}-{next(self._numbers):06}"
             kind = self._chance.choice(KINDS)
+            if kind == "delete" and not self._targets:
+                kind = "create"
             account.method[request_id] = kind
+            began = time.monotonic()
             call = self._call(channel, request_id, kind)
             task = asyncio.ensure_future(_answer(call, kind))
-            if self._chance.random() < CANCELLED:
-                await asyncio.wait({task}, timeout=self._chance.uniform(0, WITHIN))
+            cancelled = self._chance.random() < CANCELLED
+            if cancelled:
+                usual = statistics.median(self._lengths)
+                await asyncio.wait({task}, timeout=self._chance.uniform(0, usual))
                 call.cancel()
             try:
                 await task
@@ -159,6 +167,8 @@ class Clients:
             else:
                 account.outcomes["OK"] += 1
                 account.received.add(request_id)
+                if not cancelled:
+                    self._lengths.append(time.monotonic() - began)
 
     def _call(self, channel: Any, request_id: str, kind: str) -> Any:
         """Begin a call."""
@@ -243,11 +253,11 @@ def _worker(hub: RunningHub, socket: Path) -> psutil.Process:
 
 
 async def test_effects_are_entries(own_hub: RunningHub) -> None:
-    print(f"PENSTOCK_A1_SEED={SEED}")
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
     clients = await asyncio.to_thread(Clients, own_hub, SEED)
     outcomes = clients.account.outcomes
     socket = _worker_socket(own_hub)
-    await clients.run(socket, CALLS)
+    await clients.run(socket, iter(range(CALLS)))
     # The work of a call that was cancelled last may still be ending.
     await asyncio.to_thread(eventually, clients.check)
     print(dict(outcomes), dict(Counter(clients.account.method.values())))
@@ -255,11 +265,15 @@ async def test_effects_are_entries(own_hub: RunningHub) -> None:
     assert outcomes["OK"] > CALLS * 0.1, "too few calls were answered"
 
     worker = _worker(own_hub, socket)
-    calls = asyncio.create_task(clients.run(socket, max(CALLS // 5, 100)))
+    killed = asyncio.Event()
+    # They go on until it is dead, so that some are under way.
+    calls = asyncio.create_task(clients.run(socket, iter(killed.is_set, True)))
     enough = len(clients.account.received) + 20
     await asyncio.to_thread(eventually, lambda: len(clients.account.received) >= enough)
     worker.kill()
-    await asyncio.wait_for(calls, 60)
+    await asyncio.to_thread(worker.wait, PATIENCE)
+    killed.set()
+    await asyncio.wait_for(calls, PATIENCE)
     assert outcomes["UNAVAILABLE"], "nothing was under way when the worker was killed"
     await asyncio.to_thread(eventually, clients.check)
 

@@ -19,19 +19,24 @@ def create(hub: RunningHub) -> str:
 def test_a_killed_process_comes_back(own_hub: RunningHub, kind: str) -> None:
     path = create(own_hub)
     before = own_hub.processes(kind)
+    # PostgreSQL ends all backends when one was killed, and the hub connects anew when it must: it
+    # needs one, and how many it had is a matter of what it did before.
+    wanted = 1 if kind == "backend" else len(before)
     own_hub.kill(kind)
     # Only calls that fail may be repeated at once; what was there is there.
-    eventually(lambda: own_hub.get(path).status == 200, 10)
+    eventually(lambda: own_hub.get(path).status == 200)
 
     def back() -> bool:
         now = own_hub.processes(kind)
-        return len(now) >= len(before) and before[0] not in now
+        return len(now) >= wanted and before[0] not in now
 
-    eventually(back, 10)
-    eventually(lambda: create(own_hub), 10)
-    head = own_hub.head()
-    create(own_hub)
-    eventually(lambda: own_hub.head() == head + 1)
+    eventually(back)
+    eventually(lambda: create(own_hub))
+    own_hub.head()
+    created = eventually(lambda: create(own_hub)).rpartition("/")[2]
+    # The keeper and the workers number as before.
+    own_hub.head()
+    assert own_hub.sql("SELECT operation FROM hub.change WHERE key = $1", created) == [(1,)]
 
 
 def test_what_a_worker_left_unnumbered_the_keeper_numbers(own_hub: RunningHub) -> None:

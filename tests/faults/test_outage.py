@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from faults.state import table_of
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
-from harness import RunningHub, eventually, new_customer
+from harness import RunningHub, eventually, new_customer, promptly, timed
 from penstockd.catalog import Catalog
 
-SECONDS = float(os.environ.get("PENSTOCK_R7_SECONDS", "4"))
+SECONDS = float(os.environ.get("PENSTOCK_R7_SECONDS", "8"))
 ANSWERED_WITHIN = 2.0
 RECOVERED_WITHIN = 5.0
 CALLS: dict[str, tuple[str, str, dict[str, str] | None]] = {
@@ -75,41 +75,41 @@ def refused_calls(hub: RunningHub) -> float:
 def recovery(hub: RunningHub) -> float:
     """Seconds until reads and writes are served."""
     key = {"x-api-key": hub.api_key}
-    began = time.monotonic()
 
     def serves() -> bool:
         reply = hub.request("POST", "/v1/customers", headers=key, json_body=new_customer())
         return reply.status == 200
 
-    eventually(serves)
-    served = time.monotonic() - began
+    served = timed(serves)
     eventually(lambda: hub.request("GET", "/healthz").status == 200)
     return served
 
 
 def test_calls_are_refused_at_once_while_the_database_is_down(own_hub: RunningHub) -> None:
-    with down(own_hub):
-        slowest = refused_calls(own_hub)  # while the connections are found to be broken
-        eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
-        slowest = max(slowest, refused_calls(own_hub))
-    recovered = recovery(own_hub)
-    print(f"down: the slowest call took {slowest:.2f} s, served again after {recovered:.2f} s")
-    assert slowest <= ANSWERED_WITHIN
-    assert recovered <= RECOVERED_WITHIN
+    def attempt() -> float:
+        with down(own_hub):
+            slowest = refused_calls(own_hub)  # while the connections are found to be broken
+            eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
+            slowest = max(slowest, refused_calls(own_hub))
+        recovered = recovery(own_hub)
+        print(f"down: the slowest call took {slowest:.2f} s, served again after {recovered:.2f} s")
+        return max(slowest / ANSWERED_WITHIN, recovered / RECOVERED_WITHIN)
+
+    # As shares of what is allowed.
+    promptly(1, attempt)
 
 
 def test_calls_are_refused_once_a_database_is_found_to_hang(own_hub: RunningHub) -> None:
-    with frozen(own_hub):
-        began = time.monotonic()
-        eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
-        noticed = time.monotonic() - began
-        slowest = refused_calls(own_hub)
-    recovered = recovery(own_hub)
-    print(f"frozen: noticed after {noticed:.2f} s, served again after {recovered:.2f} s")
-    assert noticed <= RECOVERED_WITHIN
-    # A call that was on its way when it was noticed waits for a connection, and for its audit.
-    assert slowest <= RECOVERED_WITHIN
-    assert recovered <= RECOVERED_WITHIN
+    def attempt() -> float:
+        with frozen(own_hub):
+            noticed = timed(lambda: own_hub.request("GET", "/healthz").status == 503)
+            slowest = refused_calls(own_hub)
+        recovered = recovery(own_hub)
+        print(f"frozen: noticed after {noticed:.2f} s, served again after {recovered:.2f} s")
+        # A call that was on its way when it was noticed waits for a connection and for its audit.
+        return max(noticed, slowest, recovered)
+
+    promptly(RECOVERED_WITHIN, attempt)
 
 
 async def test_an_outage_loses_nothing_that_was_acknowledged(
@@ -124,17 +124,20 @@ async def test_an_outage_loses_nothing_that_was_acknowledged(
     async with Traffic(own_hub.url, own_hub.api_key, 1) as traffic, asyncio.TaskGroup() as group:
         reader = group.create_task(follower.follow(reading))
         clients = [group.create_task(traffic.client(i, writing)) for i in range(6)]
-        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > 300)
-        with down(own_hub):
-            acked = len(traffic.acked)
-            await asyncio.sleep(SECONDS)
-            assert len(traffic.acked) <= acked + 150  # what was under way when it went
-        back = time.monotonic()
-        again = len(traffic.acked)
-        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > again)
-        print(f"written again {time.monotonic() - back:.2f} s after the database was back")
-        assert time.monotonic() - back <= RECOVERED_WITHIN
-        await asyncio.to_thread(eventually, lambda: len(traffic.acked) > again + 300)
+
+        def outage() -> float:
+            eventually(lambda: len(traffic.acked) > 300)
+            with down(own_hub):
+                acked = len(traffic.acked)
+                time.sleep(SECONDS)  # so long is the outage
+                again = len(traffic.acked)
+                assert again <= acked + 150  # what was under way when it went
+            taken = timed(lambda: len(traffic.acked) > again)
+            print(f"written again {taken:.2f} s after the database was back")
+            eventually(lambda: len(traffic.acked) > again + 300)
+            return taken
+
+        await asyncio.to_thread(promptly, RECOVERED_WITHIN, outage)
         writing.clear()
         await asyncio.gather(*clients)
         await asyncio.to_thread(own_hub.head)

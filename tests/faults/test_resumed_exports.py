@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from faults.exporting import (
     begun,
     between,
@@ -27,12 +28,11 @@ from faults.exporting import (
     replayed,
     stands_for,
 )
-from faults.traffic import Traffic
-from harness import RunningHub, eventually
+from faults.traffic import BETWEEN, Traffic, others_write
+from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS_PER_SECOND = 500
 BATCH = 25
 #: Cuts of one export; then another one begins.
@@ -67,12 +67,18 @@ async def written(hub: RunningHub) -> AsyncIterator[Traffic]:
             await writing
 
 
-def cut_and_resumed(hub: RunningHub, size: int, chance: random.Random, cuts: int) -> str:
-    """An export that is cut so many times; the id of its receipt, which stands for it."""
+def cut_and_resumed(hub: RunningHub, traffic: Traffic, chance: random.Random, cuts: int) -> str:
+    """An export that is cut so many times; the id of its receipt, which stands for it.
+
+    Others write before it begins, and after each cut.
+    """
+    others_write(traffic)
+    size = len(export(hub, **PLAIN).data) * 9 // 10
     places = sorted(chance.randrange(1, size) for _ in range(cuts))
     got = export(hub, until=places[0], **PLAIN)
     identifier, data = got.receipt, got.data
     for place in [*places[1:], None]:
+        others_write(traffic)
         until = None if place is None else place - len(data)
         if until == 0:
             continue
@@ -92,14 +98,12 @@ def cut_and_resumed(hub: RunningHub, size: int, chance: random.Random, cuts: int
 async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Catalog) -> None:
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    before = (await asyncio.to_thread(export, roomy, **PLAIN)).data
     async with written(roomy) as traffic:
         start = await asyncio.to_thread(export, roomy, **PLAIN)
         done = 0
         while done < CUTS:
             cuts = min(CUTS_PER_EXPORT, CUTS - done)
-            size = len(before) * 9 // 10
-            last = await asyncio.to_thread(cut_and_resumed, roomy, size, chance, cuts)
+            last = await asyncio.to_thread(cut_and_resumed, roomy, traffic, chance, cuts)
             done += cuts
     end = await asyncio.to_thread(export, roomy, **PLAIN, resume_receipt=last, resume_offset=0)
     assert end.status == 200, end.data
@@ -109,7 +113,8 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
     beyond = {c.number for c in after_end}
     changes = [c for c in after_start if c.number not in beyond]
     print(f"{done} cuts, {len(changes)} changes between, {len(traffic.acked)} writes")
-    assert len(changes) > 100, "the export was read while others wrote"
+    assert len(changes) >= 500, "others wrote before the last export began"
+    assert len(beyond) >= CUTS_PER_EXPORT * BETWEEN, "others wrote while it was read"
     began, ended = records(catalog, start.data), records(catalog, end.data)
     assert replayed(catalog, began, changes) == ended
     # Negative control: none may be missing that is the last of its key.
@@ -119,14 +124,18 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
 
 
 def test_a_worker_that_was_killed_cannot_go_on_and_says_so(roomy: RunningHub) -> None:
+    def served() -> bool:
+        return roomy.get("/v1/customers", page_size=1).status == 200
+
     with begun(roomy, 1 << 20, **PLAIN) as got:
         assert receipt(roomy, got.receipt)["state"] == "RUNNING"
         workers = roomy.processes("worker")
         for worker in workers:
             worker.kill()
-            worker.wait(10)
+            worker.wait(PATIENCE)
         eventually(lambda: len(roomy.processes("worker")) == len(workers))
-        eventually(lambda: roomy.get("/v1/customers", page_size=1).status == 200)
+        # One that Envoy still takes for dead, or for alive, is found by asking often enough.
+        eventually(lambda: all(served() for _ in range(EVERY_WORKER)))
     found = receipt(roomy, got.receipt)
     assert (found["state"], found["reason"]) == ("FAILED", "EXPORT_NOT_RESUMABLE")
     resumed: dict[str, Any] = {"resume_receipt": got.receipt, "resume_offset": len(got.data)}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 
+from chance import SEED
+from faults.streams import Judge
 from faults.validator import Broken, FeedValidator, State, Write
+from penstock.hub.v1.changes_pb2 import WatchChangesResponse
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
+from penstockd.store.cursor import Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 TIME = dt.datetime(2024, 2, 29, tzinfo=dt.UTC)
 
 #: A feed: changes, and checkpoints as bare numbers.
@@ -80,6 +82,32 @@ def judge(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
             validator.change(item)
     validator.finish(story.table, story.writes, story.writes)
     return {fault.broken for fault in validator.faults}
+
+
+def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
+    """The same of messages of a stream, each with changes and what stands behind them."""
+    judge = Judge(FeedValidator(catalog), str(Cursor("e", 0)))
+    message = WatchChangesResponse()
+    for item in feed:
+        if isinstance(item, int):
+            message.checkpoint.cursor = str(Cursor("e", item))
+            judge.message(message)
+            message = WatchChangesResponse()
+            continue
+        change = message.changes.add(
+            operation=int(item.operation),  # type: ignore[arg-type]  # an enum's number
+            key=item.key,
+            dataset=item.dataset,
+            transaction_id=item.transaction,
+            sequence=item.number,
+        )
+        if item.before is not None:
+            change.before.value = item.before
+        if item.after is not None:
+            change.after.value = item.after
+    judge.message(message)
+    judge.validator.finish(story.table, story.writes, story.writes)
+    return {fault.broken for fault in judge.validator.faults}
 
 
 def numbered(changes: list[Change]) -> Feed:
@@ -213,6 +241,7 @@ def test_a_feed_that_is_right_has_no_fault(catalog: Catalog) -> None:
     story = tell(random.Random(SEED))
     assert judge(catalog, story, story.feed) == set()
     assert judge(catalog, story, numbered(story.changes)) == set()
+    assert streamed(catalog, story, story.feed) == set()
 
 
 @pytest.mark.parametrize("fault", SEEDED, ids=lambda f: f.__name__)
@@ -223,7 +252,44 @@ def test_a_seeded_fault_is_found(
     chance = random.Random(SEED)
     for _ in range(20):
         story = tell(chance)
-        assert SEEDED[fault] in judge(catalog, story, fault(story, chance))
+        faulty = fault(story, chance)
+        assert SEEDED[fault] in judge(catalog, story, faulty)
+        assert SEEDED[fault] in streamed(catalog, story, faulty)
+
+
+def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) -> None:
+    """From the last checkpoint on it may; what stood before it may not."""
+    story = tell(random.Random(SEED))
+    judge = Judge(FeedValidator(catalog), str(Cursor("e", 0)))
+    wholes = [c for c in story.changes if c.number == c.transaction]
+    first, second = wholes[3].number, wholes[4].number
+
+    def give(after: int, upto: int) -> None:
+        message = WatchChangesResponse()
+        for item in story.changes:
+            if after < item.number <= upto:
+                change = message.changes.add(
+                    operation=int(item.operation),  # type: ignore[arg-type]  # an enum's number
+                    key=item.key,
+                    dataset=item.dataset,
+                    transaction_id=item.transaction,
+                    sequence=item.number,
+                )
+                if item.before is not None:
+                    change.before.value = item.before
+                if item.after is not None:
+                    change.after.value = item.after
+        judge.message(message)
+
+    give(0, first)
+    judge.checkpoint(str(Cursor("e", first)))
+    give(first, second)
+    judge.again()
+    give(first, second)
+    assert not judge.validator.faults and judge.repeated == second - first
+    judge.again()
+    give(first - 1, second)
+    assert {f.broken for f in judge.validator.faults} == {Broken.CHECKPOINT}
 
 
 def test_what_nobody_wrote_and_what_is_not_in_the_table_is_found(catalog: Catalog) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from faults.validator import FeedValidator, Write
+from harness import eventually
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.database import Database
 from penstockd.store.log import last_number, read_changes
@@ -21,6 +22,8 @@ from penstockd.store.log import last_number, read_changes
 #: How long a writer waits for an answer, in seconds.
 PATIENCE = 10.0
 CONTENDED = 40
+#: Rows that others write while an experiment waits for them.
+BETWEEN = 100
 
 
 @dataclass
@@ -92,6 +95,10 @@ class Traffic:
         body = {"customers": [_record(w) for w in writes]}
         return await self._send("POST", ":batchUpsert", writes, body)
 
+    async def send(self, method: str, path: str, body: Any) -> int | None:
+        """Any call, of which no account is kept."""
+        return await self._send(method, path, [], body)
+
     def _write(self, key: str) -> Write:
         return Write("customers", key, f"w{next(self._marks)}")
 
@@ -115,6 +122,12 @@ class Traffic:
         elif status >= 500:
             self.unknown += writes
         return status
+
+
+def others_write(traffic: Traffic) -> None:
+    """Wait until so many more rows have been written."""
+    enough = len(traffic.acked) + BETWEEN
+    eventually(lambda: len(traffic.acked) >= enough)
 
 
 def _record(write: Write) -> dict[str, str]:

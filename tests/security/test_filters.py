@@ -6,13 +6,13 @@ PENSTOCK_FUZZ_SEED repeats a run.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 
 import pytest
 
 from access import unrestricted
+from chance import SEED
 from harness import RunningHub
 from penstockd.catalog.load import load_catalog
 from penstockd.policy.read import Export
@@ -21,7 +21,6 @@ from penstockd.query import QueryError, compile, parse
 from penstockd.resources import descriptors
 from penstockd.store.sql import compile_statement
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 CASES = 4000
 CALLS = 150
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import replace
 
 import pytest
 
+from chance import SEED
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
@@ -33,7 +33,6 @@ from .twins import (
 )
 
 PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "10000"))
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 THREADS = 4
 
 Pair = tuple[World, World]

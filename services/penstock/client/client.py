@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from penstock.client.change import Page, Position
     from penstock.client.errors import PenstockError
     from penstock.client.feed import Feed
+    from penstock.client.subscription import SubscriptionClient
 
 
 class Client:
@@ -153,6 +154,18 @@ class Client:
 
         asked = feeds.Asked(cursor, False, operations, page_size, include_before)
         return feeds.poll_all(self._link, datasets, asked, wait)
+
+    def subscription(self, name: str) -> SubscriptionClient:
+        """A feed whose place the hub keeps under a name; see there."""
+        from penstock.client.subscription import SubscriptionClient
+
+        return SubscriptionClient(self._link, name)
+
+    def subscriptions(self) -> list[Any]:
+        """All of the caller's (``penstock.hub.v1.Subscription``), by id."""
+        from penstock.client.subscription import list_subscriptions
+
+        return list_subscriptions(self._link)
 
     @cached_property
     def access(self) -> AccessClient:

@@ -12,6 +12,7 @@ from google.api import httpbody_pb2
 from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
+from penstock.client.digest import Digests
 from penstock.client.errors import PenstockError
 from penstock.client.export import Export
 from penstock.client.feeds import DatasetFeeds
@@ -77,6 +78,11 @@ class DatasetClient(DatasetFeeds):
     def record_class(self) -> type[Message]:
         """The class of the records."""
         return self._stubs.record_class
+
+    @property
+    def digests(self) -> Digests:
+        """Digests of what the caller may see, and repairs of copies by them."""
+        return Digests(self._link, self._stubs)
 
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
         """The record with the key. NOT_FOUND if there is none that the caller may see."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.watching import Disclosed, Wanted
-from penstockd.errors import HubStopping, ValueInvalid, Violation
+from penstockd.commands.watching import Disclosed, Standings, Wanted
+from penstockd.errors import (
+    AccessChanged,
+    AccessRevoked,
+    HubStopping,
+    ValueInvalid,
+    ViewChanged,
+    Violation,
+)
 from penstockd.feed.source import Source
 from penstockd.store.cursor import Cursor
 
@@ -14,6 +22,10 @@ from penstockd.store.cursor import Cursor
 MAX_WAIT = 30.0
 #: Changes of a page, unless the caller says how many, and bytes after which it ends.
 USUAL_PAGE, PAGE_BYTES = 1000, 4 * 1024 * 1024
+#: How long a poll that does not wait passes over what is nothing for its caller, in seconds.
+PASS_SECONDS = 1.0
+#: How often a poll that waits looks whether the worker ends, in seconds.
+LOOK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,9 @@ async def list_changes(
 ) -> ChangePage:
     """The changes after ``cursor``; without one there are none, and the cursor of now.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid, CursorExpired
-    and DatabaseUnavailable.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
+    CursorExpired, AccessRevoked (while it waited), PolicyStale, HubStopping and
+    DatabaseUnavailable.
     """
     source = wanted.source(hub, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:
@@ -44,7 +57,16 @@ async def list_changes(
         head = await hub.feed.head()
         call.entry.row_count = 0
         return ChangePage(b"", str(head), source.view, False)
+    standings = Standings(hub, call, wanted, source)
     page = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds, disclosed)
+    try:
+        standings.check()
+    except AccessRevoked:
+        raise
+    except (AccessChanged, ViewChanged):
+        # While it waited, what the caller may see has become another: it is to ask anew.
+        call.entry.row_count = 0
+        return ChangePage(b"", cursor, source.view, True)
     await disclosed.flush()
     return page
 
@@ -52,25 +74,28 @@ async def list_changes(
 async def _read(
     hub: Hub, call: Call, source: Source, cursor: Cursor, wait: float, disclosed: Disclosed
 ) -> ChangePage:
+    feed, clock = hub.feed, asyncio.get_running_loop().time
+    until, passing = clock() + wait, clock() + PASS_SECONDS
     changes: list[bytes] = []
     count = size = 0
-    subscription = hub.feed.subscribe(source, cursor)
-    try:
-        # The cursor is judged at once, whatever there is to wait for.
-        await hub.feed.read(source, cursor, cursor.number)
-        while count < source.batch_size and size < PAGE_BYTES:
-            block = await subscription.take(0 if changes else wait)
-            if block is None:
-                break
+    # The cursor is judged at once, whatever there is to wait for.
+    await feed.read(source, cursor, cursor.number)
+    while count < source.batch_size and size < PAGE_BYTES:
+        if cursor.number < feed.tail.head:
+            if not changes and clock() >= max(until, passing):
+                break  # there is more, but the caller waits
+            block = await feed.next_stretch(source, cursor, source.batch_size - count)
+            cursor = block.cursor
             for frame in block.frames:
                 changes.append(frame.data)
                 count, size = count + frame.count, size + len(frame.data)
                 disclosed.add(frame.keys)
-        if not changes and hub.feed.stopping.is_set():
+        elif feed.stopping.is_set() and not changes:
             raise HubStopping("this worker ends; go on from the same cursor")
-        following = subscription.cursor
-    finally:
-        subscription.close()
+        elif changes or clock() >= until:
+            break
+        else:
+            await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     call.entry.row_count = count
-    more = following.number < hub.feed.tail.head and bool(changes)
-    return ChangePage(b"".join(changes), str(following), source.view, more)
+    more = cursor.number < feed.tail.head
+    return ChangePage(b"".join(changes), str(cursor), source.view, more)

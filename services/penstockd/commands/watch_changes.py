@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from penstockd.audit.receipt import Receipt, State, new_receipt_id, store_receipt
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.snapshot_changes import snapshot_frames
-from penstockd.commands.watching import Disclosed, Wanted
+from penstockd.commands.watching import Disclosed, Standings, Wanted
 from penstockd.errors import (
     AccessChanged,
     AccessRevoked,
@@ -31,8 +32,6 @@ from penstockd.errors import (
 )
 from penstockd.feed.event import Reconcile
 from penstockd.feed.source import Block, Frame, Source
-from penstockd.policy.lens import Lens
-from penstockd.policy.standing import Standing
 from penstockd.store.cursor import Cursor
 from penstockd.store.snapshots import Held
 
@@ -129,17 +128,14 @@ class _Run:
     def __init__(
         self, hub: Hub, call: Call, wanted: Wanted, source: Source, watch: Watch, reply: Reply
     ) -> None:
-        assert call.principal is not None, "the auth interceptor lets nobody in without one"
         self._hub, self._call, self._wanted = hub, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
-        self._standings = [
-            (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
-            for lens in source.lenses.values()
-        ]
-        self._looked = call.policy.revision
+        self._standings = Standings(hub, call, wanted, source)
         self._disclosed = Disclosed(hub, call, source)
         self._digest = hashlib.sha256()
-        self._rows = self._bytes = self._of_transaction = 0
+        self._rows = self._bytes = 0
+        # The transaction whose changes were sent last, and how many, until its end is told.
+        self._transaction = self._of_transaction = 0
         self._held: Held | None = None
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
@@ -179,7 +175,7 @@ class _Run:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
             silent = self._clock() + heartbeat
             while True:
-                self._check()
+                self._standings.check()
                 left = silent - self._clock()
                 block = await subscription.take(max(0.0, min(left, LOOK)))
                 if block is not None:
@@ -188,6 +184,7 @@ class _Run:
                     raise HubStopping("this worker ends; go on from the last checkpoint")
                 elif self._clock() >= silent:
                     if subscription.whole:
+                        await self._end_transaction()
                         self._cursor = subscription.cursor
                     self._bytes += await self._in_time(self._reply.heartbeat(self._cursor))
                 else:
@@ -208,18 +205,16 @@ class _Run:
         receipt.row_count, receipt.byte_count = self._rows, self._bytes
         receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
         receipt.finish_time = datetime.now(UTC)
-        told = isinstance(error, Refused | DatabaseUnavailable)
+        left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
-        receipt.state = (
-            State.CANCELLED if isinstance(error, asyncio.CancelledError) else State.FAILED
-        )
-        if told:
-            # All that was sent has arrived or will: a segment is complete, whatever ended it.
+        # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
+        receipt.state = State.CANCELLED if left else State.FAILED
+        if isinstance(error, Refused | DatabaseUnavailable) and not self._stalled:
             receipt.state = State.COMPLETE
         try:
             await self._hub.tasks.run(self._finish())
         finally:
-            if told and not self._stalled:
+            if not left and not self._stalled:
                 await self._say_last(error)
 
     async def _finish(self) -> None:
@@ -229,7 +224,9 @@ class _Run:
         await self._hub.journal.record(entry)
 
     async def _say_last(self, error: BaseException) -> None:
-        end = End(_reason(error), str(error), self._cursor, _reconcile(error), self._receipt)
+        known = isinstance(error, Refused | DatabaseUnavailable)
+        message = str(error) if known else "internal error; the request id finds its cause"
+        end = End(_reason(error), message, self._cursor, _reconcile(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the status and the receipt remain
@@ -237,7 +234,7 @@ class _Run:
 
     async def _send_snapshot(self, held: Held) -> None:
         async for frame in snapshot_frames(self._hub, self._source, self._wanted, held):
-            self._check()
+            self._standings.check()
             await self._send(frame, None)
         self._hub.snapshots.release(held)
         self._held = None
@@ -246,33 +243,44 @@ class _Run:
 
     async def _send_block(self, block: Block) -> None:
         for i, frame in enumerate(block.frames):
+            self._standings.check()
             last = i + 1 == len(block.frames)
             checkpoint = None
             if last and block.checkpoint:
                 checkpoint = (block.cursor, block.commit_time)
             await self._send(frame, checkpoint)
-            if not last:
-                self._check()
         if block.checkpoint:
             self._cursor = block.cursor
         await self._note()
 
     async def _send(self, frame: Frame, checkpoint: tuple[Cursor, datetime | None] | None) -> None:
         self._disclosed.add(frame.keys)
-        self._of_transaction += frame.count
-        ends = self._of_transaction if frame.ends is not None else None
+        if self._source.transaction_boundaries:
+            if frame.transaction != self._transaction:
+                await self._end_transaction()
+            self._transaction = frame.transaction
+            self._of_transaction += frame.count
+        ends = self._of_transaction if frame.ends else None
         self._bytes += await self._in_time(self._reply.changes(frame, ends, checkpoint))
-        if ends is not None:
+        if frame.ends:
             self._of_transaction = 0
         self._rows += frame.count
         self._digest.update(frame.lines)
 
-    async def _in_time(self, sending: asyncio.Future[int] | object) -> int:
+    async def _end_transaction(self) -> None:
+        """Tell the end of a transaction whose last changes were nothing for the caller."""
+        if self._of_transaction:
+            nothing = Frame(b"", 0, b"", {}, self._transaction)
+            sending = self._reply.changes(nothing, self._of_transaction, None)
+            self._bytes += await self._in_time(sending)
+            self._of_transaction = 0
+
+    async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
         """Raises ClientStalled if the client takes nothing for too long."""
         seconds = self._hub.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await sending  # type: ignore[misc,no-any-return]  # a coroutine of Reply
+                return await sending
         except TimeoutError:
             self._stalled = True
             raise ClientStalled(f"the client took no data for {seconds:g} s") from None
@@ -282,23 +290,6 @@ class _Run:
         if self._disclosed.full or self._clock() - self._noted >= NOTE_INTERVAL:
             self._noted = self._clock()
             await self._disclosed.flush()
-
-    def _check(self) -> None:
-        """Raise if the stream may not go on as it began."""
-        if self._hub.policy.current.revision == self._looked:
-            return
-        for standing, lens in self._standings:
-            standing.check()
-            if standing.view is not lens.view:
-                now = Lens(
-                    standing.view,
-                    self._hub.catalog,
-                    fields=self._wanted.fields,
-                    filter=self._wanted.filter,
-                )
-                if now.view_id != lens.view_id:
-                    raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
-        self._looked = self._hub.policy.current.revision
 
     def _new_receipt(self) -> Receipt:
         entry = self._call.entry

@@ -9,11 +9,12 @@ from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.errors import PermissionDenied, ValueInvalid, ViewChanged, Violation
 from penstockd.feed.event import Operation
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
+from penstockd.policy.standing import Standing
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
@@ -81,6 +82,36 @@ def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
         # The same whether the dataset exists or not.
         call.policy.view(call.principal, name, Action.READ)
     return [hub.catalog[name] for name in dict.fromkeys(names)]
+
+
+class Standings:
+    """Whether what a stream or a poll began with still holds, in all its datasets."""
+
+    def __init__(self, hub: Hub, call: Call, wanted: Wanted, source: Source) -> None:
+        assert call.principal is not None, "the auth interceptor lets nobody in without one"
+        self._hub, self._wanted = hub, wanted
+        self._standings = [
+            (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
+            for lens in source.lenses.values()
+        ]
+        self._looked = call.policy.revision
+
+    def check(self) -> None:
+        """Raise AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on."""
+        if self._hub.policy.current.revision == self._looked:
+            return
+        for standing, lens in self._standings:
+            standing.check()
+            if standing.view is not lens.view:
+                now = Lens(
+                    standing.view,
+                    self._hub.catalog,
+                    fields=self._wanted.fields,
+                    filter=self._wanted.filter,
+                )
+                if now.view_id != lens.view_id:
+                    raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
+        self._looked = self._hub.policy.current.revision
 
 
 @dataclass

@@ -21,7 +21,7 @@ from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
 from penstockd.feed.tail import Tail
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
 
 #: Who catches up reads to the next multiple of so many numbers.
@@ -80,7 +80,9 @@ class _Channel:
 class Broadcast:
     """The feed of one process."""
 
-    def __init__(self, database: Database, catalog: Catalog) -> None:
+    def __init__(self, database: Database, catalog: Catalog, *, hours: int = 0) -> None:
+        """``hours`` is how long the log is kept, for those who ask."""
+        self.hours = hours
         self.tail = Tail(database)
         self.stopping = asyncio.Event()
         self._database, self._catalog = database, catalog
@@ -100,14 +102,23 @@ class Broadcast:
 
     async def head(self) -> Cursor:
         """Where the log ends now. Raises DatabaseUnavailable."""
+        return (await self.extent()).newest
+
+    async def extent(self) -> Extent:
+        """How far the log goes back and on. Raises DatabaseUnavailable."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow("SELECT epoch, last_number FROM hub.log_head")
-        assert row is not None, "the migrations have put one row there"
-        return Cursor(row[0], row[1])
+            return await read_extent(connection)
 
     async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
         """Events after a cursor, to ``upto``; see ``read_events``."""
-        return await read_events(self._database, self._catalog, source.lenses, cursor, upto)
+        batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
+        self.tail.hear(batch.head)
+        return batch
+
+    async def next_stretch(self, source: Source, cursor: Cursor, most: int = STRIDE) -> Block:
+        """The next block after a cursor that is behind the end: of ``most`` numbers, no more."""
+        end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
+        return await self.stretch(source, cursor, min(self.tail.head, end))
 
     async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
         """The block after a cursor, read once for all who ask for it at about the same time."""
@@ -155,10 +166,24 @@ class Broadcast:
         if channel.subscribers == 0:
             assert channel.task is not None
             channel.task.cancel()
-            self._channels.pop(channel.source.identity, None)
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
 
     async def _move(self, channel: _Channel) -> None:
-        """Move a channel on with the log, until it is left by all."""
+        """Move a channel on with the log, until it is left by all.
+
+        A defect ends the channel and all who listen to it: nobody is left to wait for nothing.
+        """
+        try:
+            await self._move_on(channel)
+        except Exception as exc:
+            _log.exception("channel_broken")
+            if self._channels.get(channel.source.identity) is channel:
+                del self._channels[channel.source.identity]
+            channel.error = exc
+            channel.wake()
+
+    async def _move_on(self, channel: _Channel) -> None:
         while True:
             await self.tail.wait(channel.position.number, 60.0)
             if self.tail.head <= channel.position.number:
@@ -224,8 +249,8 @@ class Subscription:
             self._next = self._channel.end
             return None
         if number < position.number:
-            upto = min(position.number, (number // STRIDE + 1) * STRIDE)
-            return await self._feed.stretch(self._source, self.cursor, upto)
+            behind = position.number - number
+            return await self._feed.next_stretch(self._source, self.cursor, behind)
         # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
         # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
         if not await self._feed.tail.wait(number, RETRY):

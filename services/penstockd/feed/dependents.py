@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from penstockd.catalog import Catalog, Dataset
@@ -13,7 +13,7 @@ from penstockd.feed.past import Past, Question
 from penstockd.policy.lens import Follow, Lens
 from penstockd.store.database import Connection
 from penstockd.store.history import referring, states
-from penstockd.store.log import Change
+from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
 #: Records that are judged at a time.
 CHUNK = 1000
@@ -21,7 +21,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """What changes of one transaction did to what a lens follows; told at the last of them."""
+    """What a transaction, of which ``last`` is a change, did to what a lens follows."""
 
     way: _Way
     last: Change
@@ -54,22 +54,43 @@ class _Way:
 
 
 class Dependents:
-    """The events of one lens that follow from changes of other records."""
+    """The events of one lens that follow from changes of other records.
+
+    They stand at the end of the transaction, whose last number they have: wherever a transaction
+    is cut by readers, all are told the same.
+    """
 
     def __init__(self, connection: Connection, catalog: Catalog, past: Past, lens: Lens) -> None:
         self._connection = connection
         self._past, self._lens = past, lens
         self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
-    async def events(self, changes: Sequence[Change]) -> list[Event]:
-        """The events, in no particular order; at most one a record and transaction."""
+    async def events(self, after: int, stretch: Stretch) -> list[Event]:
+        """Those of the transactions that end in the stretch, which begins after a number; in no
+        particular order, at most one a record and transaction."""
+        changes = [*await self._earlier(after, stretch), *stretch.changes]
         found: dict[tuple[int, str], Event] = {}
-        for cause in self._causes(changes):
+        for cause in self._causes([c for c in changes if c.transaction <= stretch.number]):
             keys = await self._candidates(cause)
             for at in range(0, len(keys), CHUNK):
                 for event in await self._moved(cause, keys[at : at + CHUNK]):
                     found.setdefault((event.transaction, event.key), event)
         return list(found.values())
+
+    async def _earlier(self, after: int, stretch: Stretch) -> Sequence[Change]:
+        """What matters of a transaction that has begun before the stretch and ends in it, without
+        the images."""
+        first, last = await transaction_at(self._connection, after)
+        if first > after or last > stretch.number:
+            return ()
+        names = sorted({way.dataset for way in self._ways})
+        found: list[Change] = []
+        for at in range(first - 1, after, CHUNK):
+            part = await read_stretch(self._connection, at, min(at + CHUNK, after), names)
+            for change in part.changes:
+                if any(way.matters(change) for way in self._ways):
+                    found.append(replace(change, before=None, after=None))
+        return found
 
     def _causes(self, changes: Sequence[Change]) -> Iterator[_Cause]:
         for _, together in groupby(changes, key=lambda c: c.transaction):
@@ -113,7 +134,7 @@ class Dependents:
     def _event(self, change: Change, key: str, image: bytes, *, entered: bool) -> Event:
         shown = self._lens.project(image)
         return Event(
-            change.number,
+            change.transaction,
             change.transaction,
             self._lens.dataset.name,
             key,

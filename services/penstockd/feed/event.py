@@ -59,10 +59,11 @@ class Batch:
     """Events in the order of the log, and the cursor behind them.
 
     ``whole``: they end with a whole transaction, so that the cursor may be a checkpoint. ``more``:
-    the log had more when they were read.
+    the log had more when they were read, and ``head`` was its newest number.
     """
 
     events: tuple[Event, ...]
     cursor: Cursor
     whole: bool
     more: bool
+    head: int

@@ -2,7 +2,7 @@
 
 A View is judged at the ends of transactions: what it showed before one, and what it shows after.
 A row rule may follow references; then a change of one record can bring others into a View or out
-of it, and those are told at the place of the change that moved them.
+of it, and those are told at the end of the transaction that moved them.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ async def read_events(
         stretch = await read_stretch(connection, cursor.number, upto, names)
         check_place(cursor, stretch.epoch, stretch.head, stretch.oldest)
         places = await numbered(connection, cursor)
-        batch = _Reading(lenses, stretch, frozenset(places.values()))
-        events = await batch.events(connection, catalog) if stretch.changes else ()
+        batch = _Reading(lenses, stretch, cursor.number, frozenset(places.values()))
+        events = await batch.events(connection, catalog)
     ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > stretch.number)
     following = replace(cursor, number=stretch.number, ahead=ahead)
-    return Batch(events, following, stretch.whole, stretch.number < stretch.head)
+    return Batch(events, following, stretch.whole, stretch.number < stretch.head, stretch.head)
 
 
 def check_place(cursor: Cursor, epoch: str, head: int, oldest: int) -> None:
@@ -84,8 +84,10 @@ class _Seen:
 class _Reading:
     """One stretch of the log seen through some lenses."""
 
-    def __init__(self, lenses: Lenses, stretch: Stretch, passed: frozenset[int]) -> None:
-        self._lenses, self._stretch = lenses, stretch
+    def __init__(
+        self, lenses: Lenses, stretch: Stretch, after: int, passed: frozenset[int]
+    ) -> None:
+        self._lenses, self._stretch, self._after = lenses, stretch, after
         # Transactions that the cursor's snapshot saw before they had a number: not told again.
         # Where references are followed they are, since what they moved may have changed meanwhile;
         # to be told twice that a record has come or gone is harmless.
@@ -98,11 +100,13 @@ class _Reading:
         if following:
             past = Past(connection, catalog)
             events += await self._judged(past)
+            moved: list[Event] = []
             for lens in following:
-                events += await Dependents(connection, catalog, past, lens).events(
-                    self._stretch.changes
-                )
-            events.sort(key=lambda e: (e.number, e.operation > Operation.DELETED, e.dataset, e.key))
+                dependents = Dependents(connection, catalog, past, lens)
+                moved += await dependents.events(self._after, self._stretch)
+            # They stand at the ends of transactions, behind what was changed there.
+            events += sorted(moved, key=lambda e: (e.dataset, e.key))
+            events.sort(key=lambda e: e.number)
         return tuple(events)
 
     def _plain(self) -> Iterator[Event]:

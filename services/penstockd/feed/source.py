@@ -20,15 +20,17 @@ FRAME_BYTES = 256 * 1024
 class Frame:
     """Changes that go out as one message: ``data`` is their encoded list.
 
-    ``lines`` are what the receipt digests, ``keys`` the records by dataset, ``ends`` the
-    transaction whose last changes these are, if that is to be told.
+    ``lines`` are what the receipt digests, ``keys`` the records by dataset. If the ends of
+    transactions are to be told, all changes are of one ``transaction``, and ``ends`` says whether
+    they are its last.
     """
 
     data: bytes
     count: int
     lines: bytes
     keys: Mapping[str, Sequence[str]]
-    ends: int | None = None
+    transaction: int = 0
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Source:
 
     def block(self, start: Cursor, batch: Batch) -> Block:
         """A batch of events in the form that is wanted."""
-        frames = self.frames([e for e in batch.events if self.wants(e)])
+        events = [e for e in batch.events if self.wants(e)]
+        frames = self.frames(events, batch.cursor.number)
         return Block(
             start=start.number,
             cursor=batch.cursor,
@@ -95,8 +98,12 @@ class Source:
             size=sum(len(f.data) + len(f.lines) for f in frames) + 256,
         )
 
-    def frames(self, events: Sequence[Event]) -> tuple[Frame, ...]:
-        """Events as messages of at most ``batch_size`` changes, none much above FRAME_BYTES."""
+    def frames(self, events: Sequence[Event], upto: int = 0) -> tuple[Frame, ...]:
+        """Events as messages of at most ``batch_size`` changes, none much above FRAME_BYTES.
+
+        ``upto`` is the number up to which they are all that there is: a transaction that goes on
+        behind it has not ended.
+        """
         frames, group, size = [], [], 0
         pieces: list[bytes] = []
         for i, event in enumerate(events):
@@ -105,13 +112,15 @@ class Source:
             pieces.append(piece)
             size += len(piece)
             ends = self.transaction_boundaries and (
-                i + 1 == len(events) or events[i + 1].transaction != event.transaction
+                event.transaction <= upto
+                if i + 1 == len(events)
+                else events[i + 1].transaction != event.transaction
             )
             if ends or len(group) >= self.batch_size or size >= FRAME_BYTES:
-                frames.append(_frame(pieces, group, event.transaction if ends else None))
+                frames.append(_frame(pieces, group, ends=ends))
                 group, pieces, size = [], [], 0
         if group:
-            frames.append(_frame(pieces, group, None))
+            frames.append(_frame(pieces, group, ends=False))
         return tuple(frames)
 
     def _codec(self, dataset: str) -> ChangeCodec:
@@ -125,8 +134,9 @@ class Source:
         return codec
 
 
-def _frame(pieces: Sequence[bytes], events: Sequence[Event], ends: int | None) -> Frame:
+def _frame(pieces: Sequence[bytes], events: Sequence[Event], *, ends: bool) -> Frame:
     keys: dict[str, list[str]] = {}
     for event in events:
         keys.setdefault(event.dataset, []).append(event.key)
-    return Frame(b"".join(pieces), len(events), receipt_lines(events), keys, ends)
+    transaction = events[0].transaction
+    return Frame(b"".join(pieces), len(events), receipt_lines(events), keys, transaction, ends)

@@ -45,6 +45,10 @@ class Tail:
                 except (DatabaseUnavailable, Refused) as exc:
                     _log.warning("log_unheard", error=str(exc))
                     self._drop()
+                except Exception:
+                    # Whatever it is, giving up would be worse: streams would wait for ever.
+                    _log.exception("log_unheard")
+                    self._drop()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
                 self._announced.clear()
@@ -72,16 +76,17 @@ class Tail:
                 row = await self._connection.fetchrow("SELECT last_number, epoch FROM hub.log_head")
         assert row is not None, "the migrations have put one row there"
         self.epoch = row[1]
-        self._advance(row[0])
+        self.hear(row[0])
 
     def _on_announcement(self, *message: object) -> None:
         """The number is in the announcement, and it is committed: no need to ask."""
         try:
-            self._advance(int(str(message[-1])))
+            self.hear(int(str(message[-1])))
         except ValueError:
             self._announced.set()
 
-    def _advance(self, number: int) -> None:
+    def hear(self, number: int) -> None:
+        """The log has this number: wake those who wait for it."""
         if number > self.head:
             self.head = number
             moved, self._moved = self._moved, asyncio.Event()

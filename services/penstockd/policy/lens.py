@@ -55,7 +55,9 @@ class Lens:
             view.dataset.message_type, view.dataset.fields, masks, view.mask_key
         )
         self._codec = Codec(view.dataset, self.fields)
-        self._comparison = Comparison(view.dataset, self.fields)
+        # What is NULL to the caller never differs.
+        told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
+        self._comparison = Comparison(view.dataset, told)
         self._open = all(view.mask(f) is Mask.CLEAR for f in view.dataset.fields)
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
@@ -167,7 +169,7 @@ class Lens:
             "fields": [(f.path, self.view.mask(f)) for f in self.fields],
             "rows": rule and canonical(rule),
             "filter": asked and canonical(asked),
-            "filtered": [(f.path, self.view.mask(f)) for f in filtered],
+            "filtered": sorted((f.path, self.view.mask(f)) for f in filtered),
         }
         text = b"view\n" + orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
         return hmac.digest(self.view.mask_key, text, hashlib.sha256)[:16].hex()

@@ -21,7 +21,6 @@ from sqlalchemy import (
 
 from penstockd.catalog import Field, Kind
 from penstockd.policy.model import Mask
-from penstockd.store.tables import column_type
 
 #: Masks that turn a value into text, and so fit only fields that hold text.
 TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
@@ -39,7 +38,7 @@ def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> 
     if mask is Mask.CLEAR:
         return column
     if mask is Mask.NULL:
-        return cast(null(), column_type(field))
+        return cast(null(), column.type)
     if mask is Mask.HASH:
         salted = literal(key, LargeBinary()).op("||")(func.convert_to(column, "UTF8"))
         return func.encode(func.sha256(salted), "hex").collate("C")

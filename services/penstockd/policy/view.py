@@ -148,9 +148,7 @@ class View:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on the mask too."""
-        column: ColumnElement[Any] = self._table.c[field.path]
-        if field.path == "etag":
-            column = cast(column, Text())
+        column = _readable(self._table, field)
         return masked(field, column, self._masks[field], self._mask_key)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
@@ -278,8 +276,7 @@ class RowNames:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """The field's column."""
-        column: ColumnElement[Any] = self._table.c[field.path]
-        return column
+        return _readable(self._table, field)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """The dataset that a reference leads to, and how a predicate on it becomes one here."""
@@ -295,6 +292,12 @@ class RowNames:
             return exists(select(literal_column("1")).select_from(table).where(joined))
 
         return RowNames(target, self._catalog, self._tables, table), wrap
+
+
+def _readable(table: FromClause, field: Field) -> ColumnElement[Any]:
+    """The field's value as readers know it: an etag is a number inside and text outside."""
+    column: ColumnElement[Any] = table.c[field.path]
+    return cast(column, Text()) if field.path == "etag" else column
 
 
 def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:

@@ -66,7 +66,7 @@ class StreamReply:
         if checkpoint is not None or ends is not None:
             rest = changes_pb2.WatchChangesResponse()
             if ends is not None:
-                rest.transaction_end.transaction_id = frame.ends or 0
+                rest.transaction_end.transaction_id = frame.transaction
                 rest.transaction_end.change_count = ends
             if checkpoint is not None:
                 cursor, time = checkpoint

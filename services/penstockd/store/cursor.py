@@ -17,6 +17,7 @@ import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from penstockd.catalog.wire import varint
 from penstockd.errors import CursorInvalid, DatabaseUnavailable
@@ -28,6 +29,8 @@ MAX_SKIPPED = 100
 _VERSION = b"\x01"
 _MAX_TEXT = 4096
 _CHECKSUM = 4
+#: Numbers of the log and ids of transactions are below these.
+_MAX_NUMBER, _MAX_TRANSACTION = 2**63, 2**64
 _BROKEN = "the cursor is not one that was given here"
 FOREIGN = "the cursor is of another database; read all anew"
 
@@ -59,6 +62,8 @@ class Cursor:
         number, size = numbers.take(), numbers.take()
         epoch = numbers.bytes(size)
         ahead = tuple(itertools.accumulate(numbers))
+        if number >= _MAX_NUMBER or (ahead and ahead[-1] >= _MAX_TRANSACTION):
+            raise CursorInvalid(_BROKEN)
         try:
             cursor = cls(epoch.decode(), number, ahead)
         except UnicodeDecodeError:
@@ -66,6 +71,27 @@ class Cursor:
         if str(cursor) != text:  # one cursor, one spelling
             raise CursorInvalid(_BROKEN)
         return cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What there is of the log: the changes after ``oldest``, of which the first was committed at
+    ``since``, up to ``newest``."""
+
+    oldest: Cursor
+    newest: Cursor
+    since: datetime | None
+
+
+async def read_extent(connection: Connection) -> Extent:
+    """The extent of the log now."""
+    row = await connection.fetchrow(
+        "SELECT epoch, oldest_number, last_number, (SELECT stamp_time FROM hub.log_transaction"
+        " WHERE last_number > oldest_number ORDER BY last_number LIMIT 1) FROM hub.log_head"
+    )
+    assert row is not None, "the migrations have put one row there"
+    epoch, oldest, newest, since = row
+    return Extent(Cursor(epoch, oldest), Cursor(epoch, newest), since)
 
 
 async def current_cursor(connection: Connection) -> Cursor | None:

@@ -102,6 +102,17 @@ async def read_changes(connection: Connection, after: int, limit: int) -> Sequen
     return (await read_stretch(connection, after, after + limit)).changes
 
 
+async def transaction_at(connection: Connection, after: int) -> tuple[int, int]:
+    """First and last number of the transaction that the change after a number belongs to; beyond
+    all numbers if there is none."""
+    row = await connection.fetchrow(
+        "SELECT first_number, last_number FROM hub.log_transaction"
+        " WHERE last_number > $1 ORDER BY last_number LIMIT 1",
+        after,
+    )
+    return (after + 1, after + 1) if row is None else (row[0], row[1])
+
+
 async def last_number(connection: Connection) -> int:
     """The number of the newest change; it never falls back, whatever is pruned."""
     return int(await connection.fetchval("SELECT last_number FROM hub.log_head"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from harness import folder
 from penstockd.audit.chain import COLUMNS, CONTENT, VALUES, content_of
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
@@ -209,9 +210,8 @@ async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
     database: Database, file: CheckpointFile, store_url: str
 ) -> None:
     """Writers with long transactions and rollbacks, while the sealer runs and others verify."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
     sealer = Sealer(database, KEY, file, interval=0.2)
     written: list[str] = []
     gate = asyncio.Event()

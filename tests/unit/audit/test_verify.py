@@ -6,17 +6,17 @@ import os
 import random
 from collections import Counter
 
+from chance import SEED
 from penstockd.audit.chain import COLUMNS
 from penstockd.audit.verify import Fault, Verification
 
 from .tampering import Log, Tampering, make_log, tamper
 
 CASES = int(os.environ.get("PENSTOCK_A2_CASES", "1000"))
-SEED = int(os.environ.get("PENSTOCK_A2_SEED", "0")) or random.randrange(2**32)
 
 
 def test_every_tampering_is_found_at_its_place() -> None:
-    print(f"PENSTOCK_A2_SEED={SEED}")
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
     chance = random.Random(SEED)
     sound = make_log(chance)
     seen: Counter[str] = Counter()

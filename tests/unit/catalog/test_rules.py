@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from penstockd.catalog import Catalog, Dataset, ModelError
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.patterns import Pattern, PatternError
@@ -29,7 +30,6 @@ from penstockd.resources import descriptors
 from penstockd.store.rows import stored_row
 
 PROTOS = Path(__file__).parents[3] / "protos"
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS = int(os.environ.get("PENSTOCK_FUZZ_ROWS", "4000"))
 TIME = dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC)
 

@@ -20,6 +20,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2, json_format
 from google.rpc import error_details_pb2, status_pb2
 
+from harness import PATIENCE
 from penstock.client.stubs import Stubs, known_datasets, load_stubs
 from penstock.hub.v1 import datasets_pb2, receipts_pb2
 
@@ -71,6 +72,7 @@ class FakeHub:
         self.export_chunks = [b"customer_id,name\n", b"c1,Ada\n"]
         self.uploads: list[bytes] = []
         self.upload_ended = threading.Event()
+        self.upload_is_cancelled = False
         self.tokens_issued = 0
         self.token_life = 900
         self.valid_tokens: set[str] = set()
@@ -143,7 +145,7 @@ class FakeHub:
                 parts.append(request)
             # A stream that was cancelled ends like one that is complete; the cancellation
             # itself comes a moment later.
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(PATIENCE if self.upload_is_cancelled else 0)
         finally:
             self.upload_ended.set()
         await self.admit(method, parts, context)
@@ -389,11 +391,11 @@ def hub() -> Iterator[FakeHub]:
     thread = threading.Thread(target=loop.run_until_complete, args=(_serve(hub, ready, stop),))
     thread.start()
     try:
-        hub.url = ready.result(10)
+        hub.url = ready.result(PATIENCE)
         yield hub
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(PATIENCE)
         loop.close()
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,6 +14,7 @@ import grpc
 import pytest
 import typer
 
+from harness import PATIENCE, eventually
 from penstock.client import cli
 from penstock.model.v1 import customers_pb2
 
@@ -347,7 +347,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(hub: Any, run: Run, tmp_path:
     assert process.stdout.read(10) == b"x" * 10
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait(20) != 0
+    assert process.wait(PATIENCE) != 0
     process.stderr.close()
 
 
@@ -356,12 +356,10 @@ def test_interrupt_ends_an_export_at_once(hub: Any, run: Run, tmp_path: Path) ->
     hub.export_chunks = [b"x" * 100_000] * 100_000
     process = start("export", "customers", "-o", "out.csv", cwd=tmp_path)
     part = tmp_path / "out.csv.part"
-    deadline = time.monotonic() + 20
-    while not (part.exists() and part.stat().st_size):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
+    eventually(lambda: process.poll() is not None or (part.exists() and part.stat().st_size))
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert not (tmp_path / "out.csv").exists()

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from harness import PATIENCE
 from penstock.client import Client, PenstockError
 from penstock.client.mapping.errors import BadRow, BadRows, MappingError
 from penstock.client.mapping.load import bind, load, ndjson, unused
@@ -409,9 +410,10 @@ def test_bad_rows_that_the_mapping_finds_cancel_the_import(hub: Any, tmp_path: P
         "map.toml",
     )
     seen: list[tuple[str, int]] = []
+    hub.upload_is_cancelled = True
     with Client(hub.url, api_key="key-1") as client, pytest.raises(BadRows) as caught:
         list(load(client, bind(plan, tmp_path), lambda name, count: seen.append((name, count))))
     assert caught.value.rows[0].line == 20_002
     assert seen[-1] == ("customers", 20_000)
-    assert hub.upload_ended.wait(5)
+    assert hub.upload_ended.wait(PATIENCE)
     assert hub.uploads == []

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chance import SEED
 from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
@@ -30,7 +31,6 @@ from penstockd.store.staging import Stager
 from .conftest import writable
 from .files import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 
 
@@ -129,9 +129,7 @@ def agree(dataset: Dataset, data: bytes, chunk: int = 1 << 20) -> Outcome:
 def test_any_file_gives_the_same_rows_images_and_complaints(things: Dataset) -> None:
     seen = {"fresh": 0, "left": 0, "bad": 0, "broken": 0}
 
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES)
     @given(files(things, wrong=True), st.sampled_from([1 << 20, 7]))
     def check(data: bytes, chunk: int) -> None:
         fast = agree(things, data, chunk)

@@ -9,9 +9,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands import import_records
 from penstockd.commands.import_records import Import
@@ -161,9 +162,7 @@ def both(run: Run, shop: Shop, uploads: Sequence[bytes], row_filter: str = "") -
 
 
 def fuzz(*, wrong: bool, rows: int) -> Callable[[Run, Shop], None]:
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES)
     @given(st.data())
     def check(run: Run, shop: Shop, data: st.DataObject) -> None:
         # Few keys, so that the second file meets rows of the first.
@@ -303,7 +302,7 @@ def test_a_load_waits_for_a_writer_that_is_not_done(
 
 async def waiting(connection: Any) -> None:
     """Return once another session waits for a lock of this one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_stat_activity"
             " WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"

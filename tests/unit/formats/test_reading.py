@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chance import SEED
 from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.formats import BadRow, FormatError
@@ -172,9 +173,8 @@ def test_numbers_are_exact(things: Dataset) -> None:
 
 @pytest.mark.parametrize("name", ["CSV", "JSON", "NDJSON"])
 def test_noise_never_crashes_a_reader(things: Dataset, name: str) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
     parts = [b'"', b",", b"\n", b"\r", b"{", b"}", b"[", b"]", b":", b"\\", b"\xff", b"\0", b"1",
              b'"thingId"', b"thing_id", b"\xc3\xa9", b"\x1d", b"\x1e", b"\x1f"]  # fmt: skip
     start = {"CSV": b"thing_id,title\n", "JSON": b"[", "NDJSON": b""}[name]

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -25,12 +25,7 @@ def sample(things: Dataset, count: int) -> list[list[Any]]:
     """Rows that Hypothesis finds, the same at each run."""
     rows: list[list[Any]] = []
 
-    @settings(
-        max_examples=count,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=count, derandomize=True)
     @given(st.data())
     def draw(data: st.DataObject) -> None:
         rows.append(data.draw(row(things, writable(things))))

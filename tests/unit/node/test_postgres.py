@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from harness import folder
 from penstockd.node.errors import FolderUnusable, ProcessFailed
 from penstockd.node.postgres import EmbeddedPostgres, psql
 from penstockd.node.sockets import sockets_folder
@@ -194,11 +195,12 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         await server.start()
 
 
-async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    with pytest.raises(FolderUnusable, match="file"):
-        embedded(blocked / "data")
+async def test_a_folder_that_cannot_be_made_is_said() -> None:
+    with folder() as short:  # long ones have their sockets elsewhere
+        blocked = short / "file"
+        blocked.write_text("not a folder")
+        with pytest.raises(FolderUnusable, match="file"):
+            embedded(blocked / "data")
 
 
 def test_long_paths_get_short_sockets(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ import asyncpg
 import psutil
 import pytest
 
+from harness import PATIENCE, free_port
 from penstockd.node.errors import AlreadyRunning
 from penstockd.node.lock import hold, running, stop
 
 PROGRAM = Path(__file__).with_name("run_node.py")
-PATIENCE = 60.0
 
 
 class Supervisor:
@@ -73,12 +73,6 @@ def answers(port: int) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 Start = Callable[..., Any]

@@ -282,7 +282,7 @@ TYPED = "true 1.5e9 -1 2024-02-29T12:00:00Z 2024-02-29"
 PIECES = st.sampled_from([*f"{MARKS} {WORDS} {TYPED}".split(" "), " ", "\t", "\n", "\0", "\ud800"])
 
 
-@settings(max_examples=1500, deadline=None, database=None)
+@settings(max_examples=1500)
 @given(st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join),
                  st.lists(PIECES, max_size=25).map(" ".join)))  # fmt: skip
 def test_garbage_is_refused_and_nothing_else(catalog_names: Names, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import random
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -30,10 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateTable
 
+from chance import SEED
 from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.query import FieldUnknown, Names, OrderBy, OrderError, PageTokenError, PageTokens
 
-SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 ROWS = 70
 DIALECT = create_engine("postgresql+asyncpg://").dialect
 

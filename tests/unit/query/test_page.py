@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstockd.query import PageTokenError, PageTokens, query_digest
@@ -36,7 +36,6 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b and str(a) == str(b)
 
 
-@settings(database=None)
 @given(st.lists(VALUES, max_size=9))
 def test_positions_come_back_exactly(position: list[Any]) -> None:
     back = TOKENS.read(TOKENS.issue("q", position), "q")
@@ -54,7 +53,6 @@ def test_every_changed_bit_is_found() -> None:
                 assert caught.value.message == BROKEN
 
 
-@settings(database=None)
 @given(st.one_of(st.text(), st.text("ABCabc012-_=", max_size=80)))
 def test_garbage_is_refused_in_one_way(token: str) -> None:
     with pytest.raises(PageTokenError, match=BROKEN):

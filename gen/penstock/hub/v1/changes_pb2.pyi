@@ -179,3 +179,19 @@ class ListChangesResponse(_message.Message):
     view: str
     more: bool
     def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class GetChangeLogRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChangeLog(_message.Message):
+    __slots__ = ("oldest_cursor", "newest_cursor", "oldest_commit_time", "retention_hours")
+    OLDEST_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_COMMIT_TIME_FIELD_NUMBER: _ClassVar[int]
+    RETENTION_HOURS_FIELD_NUMBER: _ClassVar[int]
+    oldest_cursor: str
+    newest_cursor: str
+    oldest_commit_time: _timestamp_pb2.Timestamp
+    retention_hours: int
+    def __init__(self, oldest_cursor: _Optional[str] = ..., newest_cursor: _Optional[str] = ..., oldest_commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retention_hours: _Optional[int] = ...) -> None: ...

@@ -56,6 +56,11 @@ class ChangesStub:
                 request_serializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesResponse.FromString,
                 _registered_method=True)
+        self.GetChangeLog = channel.unary_unary(
+                '/penstock.hub.v1.Changes/GetChangeLog',
+                request_serializer=penstock_dot_hub_dot_v1_dot_changes__pb2.GetChangeLogRequest.SerializeToString,
+                response_deserializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ChangeLog.FromString,
+                _registered_method=True)
 
 
 class ChangesServicer:
@@ -87,6 +92,14 @@ class ChangesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetChangeLog(self, request, context):
+        """How far back the change log goes, for all datasets alike. What is older is
+        in the records as they are: a snapshot or an export always begins anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChangesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -99,6 +112,11 @@ def add_ChangesServicer_to_server(servicer, server):
                     servicer.ListChanges,
                     request_deserializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesRequest.FromString,
                     response_serializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'GetChangeLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChangeLog,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_changes__pb2.GetChangeLogRequest.FromString,
+                    response_serializer=penstock_dot_hub_dot_v1_dot_changes__pb2.ChangeLog.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,6 +185,33 @@ class Changes:
             '/penstock.hub.v1.Changes/ListChanges',
             penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesRequest.SerializeToString,
             penstock_dot_hub_dot_v1_dot_changes__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChangeLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.hub.v1.Changes/GetChangeLog',
+            penstock_dot_hub_dot_v1_dot_changes__pb2.GetChangeLogRequest.SerializeToString,
+            penstock_dot_hub_dot_v1_dot_changes__pb2.ChangeLog.FromString,
             options,
             channel_credentials,
             insecure,

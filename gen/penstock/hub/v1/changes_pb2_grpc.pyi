@@ -49,6 +49,10 @@ class ChangesStub:
     """A stream of changes of several datasets, with one cursor."""
     ListChanges: _grpc.UnaryUnaryMultiCallable[_changes_pb2.ListChangesRequest, _changes_pb2.ListChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    GetChangeLog: _grpc.UnaryUnaryMultiCallable[_changes_pb2.GetChangeLogRequest, _changes_pb2.ChangeLog]
+    """How far back the change log goes, for all datasets alike. What is older is
+    in the records as they are: a snapshot or an export always begins anew.
+    """
 
 @_typing.type_check_only
 class ChangesAsyncStub(ChangesStub):
@@ -71,6 +75,10 @@ class ChangesAsyncStub(ChangesStub):
     """A stream of changes of several datasets, with one cursor."""
     ListChanges: _aio.UnaryUnaryMultiCallable[_changes_pb2.ListChangesRequest, _changes_pb2.ListChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    GetChangeLog: _aio.UnaryUnaryMultiCallable[_changes_pb2.GetChangeLogRequest, _changes_pb2.ChangeLog]  # type: ignore[assignment]
+    """How far back the change log goes, for all datasets alike. What is older is
+    in the records as they are: a snapshot or an export always begins anew.
+    """
 
 class ChangesServicer(metaclass=_abc_1.ABCMeta):
     """The change log as the caller may see it, across datasets. The service of each
@@ -102,5 +110,15 @@ class ChangesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_changes_pb2.ListChangesResponse, _abc.Awaitable[_changes_pb2.ListChangesResponse]]:
         """The changes after a cursor, for tools that cannot hold a stream."""
+
+    @_abc_1.abstractmethod
+    def GetChangeLog(
+        self,
+        request: _changes_pb2.GetChangeLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_changes_pb2.ChangeLog, _abc.Awaitable[_changes_pb2.ChangeLog]]:
+        """How far back the change log goes, for all datasets alike. What is older is
+        in the records as they are: a snapshot or an export always begins anew.
+        """
 
 def add_ChangesServicer_to_server(servicer: ChangesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.hub.v1 import changes_pb2
+from penstockd.commands.get_change_log import get_change_log
 from penstockd.commands.list_changes import list_changes
 from penstockd.commands.watch_changes import watch_changes
 from penstockd.commands.watching import Wanted, readable
@@ -28,6 +29,12 @@ def routes() -> Iterator[Route]:
         _list,
         changes_pb2.ListChangesRequest.FromString,
         changes_pb2.ListChangesResponse.SerializeToString,
+    )
+    yield Route(
+        Method(_SERVICE, "GetChangeLog"),
+        _log,
+        changes_pb2.GetChangeLogRequest.FromString,
+        changes_pb2.ChangeLog.SerializeToString,
     )
 
 
@@ -57,4 +64,18 @@ async def _list(
     )
     page = await list_changes(hub, call, wanted, request.cursor, wait_of(request))
     reply: changes_pb2.ListChangesResponse = poll_reply(changes_pb2.ListChangesResponse, page)
+    return reply
+
+
+async def _log(
+    request: changes_pb2.GetChangeLogRequest, exchange: Exchange
+) -> changes_pb2.ChangeLog:
+    extent = await get_change_log(exchange.hub, exchange.call)
+    reply = changes_pb2.ChangeLog(
+        oldest_cursor=str(extent.oldest),
+        newest_cursor=str(extent.newest),
+        retention_hours=exchange.hub.feed.hours,
+    )
+    if extent.since is not None:
+        reply.oldest_commit_time.FromDatetime(extent.since)
     return reply

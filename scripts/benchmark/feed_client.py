@@ -1,0 +1,193 @@
+"""A client of feeds in a process of its own: told what to do by JSON, it prints what it found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import uvloop
+
+#: Streams of one connection; Envoy takes a hundred at once.
+PER_CONNECTION = 50
+_WATCH = "/penstock.api.v1.Customers/WatchCustomers"
+
+
+def fields(data: bytes) -> Any:
+    """Field numbers and values (as offsets) of a message at its top level."""
+    at, size = 0, len(data)
+    while at < size:
+        tag, at = _varint(data, at)
+        assert tag & 7 == 2, "all fields of a stream's message are messages"
+        length, at = _varint(data, at)
+        yield tag >> 3, at, at + length
+        at += length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+class Watch:
+    """Streams over a few connections, whose messages come as bytes."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._channels: list[grpc.aio.Channel] = []
+        self._count = 0
+
+    def open(self, method: str = _WATCH, **request: Any) -> AsyncIterator[bytes]:
+        """One more stream."""
+        if self._count % PER_CONNECTION == 0:
+            arguments = [
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_receive_message_length", -1),
+                ("penstock.connection", self._count),
+            ]
+            address = f"127.0.0.1:{self._options['port']}"
+            self._channels.append(grpc.aio.insecure_channel(address, options=arguments))
+        self._count += 1
+        call = self._channels[-1].unary_stream(method)
+        metadata = (("authorization", f"Bearer {self._options['token']}"),)
+        return call(_request(**request), metadata=metadata)
+
+
+def _request(cursor: str = "", batch_size: int = 0, filter: str = "") -> bytes:
+    """A WatchCustomersRequest."""
+    parts = []
+    for tag, text in ((1, cursor), (3, filter)):
+        if text:
+            data = text.encode()
+            assert len(data) < 128
+            parts.append(bytes([tag << 3 | 2, len(data)]) + data)
+    if batch_size:
+        parts.append(bytes([6 << 3, batch_size & 0x7F | 0x80, batch_size >> 7]))
+    return b"".join(parts)
+
+
+async def stamps(options: dict[str, Any], watch: Watch) -> None:
+    """When each change arrived whose key begins with the prefix."""
+    stream = watch.open()
+    arrived: dict[str, int] = {}
+    prefix = options["prefix"].encode()
+    async for data in stream:
+        now = time.monotonic_ns()
+        for number, at, end in fields(data):
+            if number == 4:
+                print("ready", flush=True)
+            elif number == 1:
+                # Operation (two bytes), then the key.
+                assert data[at] == 8 and data[at + 2] == 0x12
+                size, begin = _varint(data, at + 3)
+                key = data[begin : begin + size]
+                if key.startswith(prefix):
+                    arrived[key.decode()] = now
+                assert begin + size <= end
+        if len(arrived) >= options["count"]:
+            print(json.dumps(arrived), flush=True)
+            return
+
+
+async def count(options: dict[str, Any], watch: Watch) -> None:
+    """How many changes come within some seconds from the first on."""
+    total, began, seconds = 0, 0.0, options["seconds"]
+    async for data in watch.open(cursor=options["cursor"]):
+        for number, _, _ in fields(data):
+            if number == 4:
+                print("ready", flush=True)
+            total += number == 1
+        if total and not began:
+            began = time.monotonic()
+            total = 0
+        if began and time.monotonic() - began >= seconds:
+            break
+    print(json.dumps({"count": total, "seconds": time.monotonic() - began}), flush=True)
+
+
+async def catch(options: dict[str, Any], watch: Watch) -> None:
+    """How long many subscribers take to get so many changes each.
+
+    One of them counts all; the others, who are sent the very same, stop where the number of bytes
+    says that they have it, too.
+    """
+    wanted, others = options["changes"], options["subscribers"] - 1
+    begun = time.monotonic()
+    size = await _counted(watch, options["cursor"], wanted)
+    if others:
+        begun = time.monotonic()
+        await asyncio.gather(
+            *(_sized(watch, options["cursor"], size) for _ in range(options["subscribers"]))
+        )
+    seconds = time.monotonic() - begun
+    print("ready", flush=True)
+    total = wanted * options["subscribers"]
+    sent = size * options["subscribers"]
+    print(json.dumps({"count": total, "seconds": seconds, "bytes": sent}), flush=True)
+
+
+async def _counted(watch: Watch, cursor: str, wanted: int) -> int:
+    """The bytes of the changes that make up so many."""
+    total = size = 0
+    async for data in watch.open(cursor=cursor):
+        found = sum(1 for number, _, _ in fields(data) if number == 1)
+        total += found
+        size += len(data) if found else 0
+        if total >= wanted:
+            return size
+    raise AssertionError("the stream ended")
+
+
+async def _sized(watch: Watch, cursor: str, wanted: int) -> None:
+    size, first = 0, True
+    async for data in watch.open(cursor=cursor):
+        size += 0 if first else len(data)
+        first = False
+        if size >= wanted:
+            return
+    raise AssertionError("the stream ended")
+
+
+async def idle(options: dict[str, Any], watch: Watch) -> None:
+    """Hold streams on which nothing happens, until killed."""
+    streams = [
+        watch.open(
+            f"/penstock.api.v1.{options['dataset'].title()}/Watch{options['dataset'].title()}"
+        )
+        for _ in range(options["streams"])
+    ]
+    opened = 0
+
+    async def hold(stream: AsyncIterator[bytes]) -> None:
+        nonlocal opened
+        first = True
+        async for _ in stream:
+            if first:
+                opened, first = opened + 1, False
+                if opened == options["streams"]:
+                    print("ready", flush=True)
+
+    await asyncio.gather(*(hold(s) for s in streams))
+
+
+KINDS = {"stamps": stamps, "count": count, "catch": catch, "idle": idle}
+
+
+def main() -> None:
+    """Do what the first argument says."""
+    options = json.loads(sys.argv[1])
+    uvloop.run(KINDS[options["kind"]](options, Watch(options)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Consumers of a hub's feed that come back after every failure, each with a validator."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import importlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import grpc
+from google.protobuf import json_format
+from grpc_status import rpc_status
+
+from faults.validator import Broken, Fault, FeedValidator
+from feeds import CATALOG, Told, number, told
+from penstock.hub.v1 import changes_pb2
+from penstock.hub.v1.changes_pb2_grpc import ChangesStub
+from penstockd.store.log import Change
+from penstockd.store.writer import Operation
+
+# Records within Any are known by their types once these are loaded.
+for _dataset in CATALOG:
+    importlib.import_module(f"penstock.model.v1.{_dataset.name}_pb2")
+
+
+def passing(error: grpc.RpcError) -> bool:
+    """Whether a consumer comes back: the hub is not there, or the stream was cut off on its way.
+
+    What the hub itself refuses has a status of its own with details.
+    """
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
+    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+
+
+def logged(event: Told) -> Change:
+    """The entry of the log that an event of an unrestricted View stands for."""
+    time = dt.datetime.fromtimestamp(event.time // 10**9, dt.UTC)
+    return Change(
+        event.sequence,
+        event.transaction,
+        event.dataset,
+        event.key,
+        Operation[event.operation],
+        event.before,
+        event.after,
+        time,
+    )
+
+
+@dataclass
+class Judge:
+    """Judges what an unrestricted consumer is sent, over all of its streams.
+
+    ``cursor`` is where the consumer goes on. What comes again after a reconnection is passed over
+    and counted in ``repeated``; anything else that comes twice is a fault.
+    """
+
+    validator: FeedValidator
+    cursor: str
+    repeated: int = 0
+    interruptions: int = 0
+    _until: int = 0  # what may come again
+
+    def again(self) -> None:
+        """The consumer comes back to its cursor."""
+        self._until = self.validator.after
+
+    def message(self, message: Any) -> None:
+        """A message of a stream."""
+        self.changes(told(c) for c in message.changes)
+        if message.HasField("checkpoint"):
+            self.checkpoint(message.checkpoint.cursor)
+
+    def changes(self, events: Iterable[Told]) -> None:
+        """Changes, in the order in which they came."""
+        for event in events:
+            if event.sequence <= self._until:
+                self.repeated += 1
+                if event.sequence <= number(self.cursor):
+                    detail = f"{event.sequence} comes after the checkpoint {number(self.cursor)}"
+                    self.validator.faults.append(Fault(Broken.CHECKPOINT, detail))
+                continue
+            self.validator.change(logged(event))
+
+    def arrived(self, place: int) -> bool:
+        """Whether it has all up to a number, or has found a fault. Raises AssertionError if not."""
+        told = number(self.cursor)
+        assert told >= place or self.validator.faults, f"it is at {told}, not at {place}"
+        return True
+
+    def checkpoint(self, cursor: str) -> None:
+        """Nothing at or below this follows."""
+        self.validator.checkpoint(number(cursor))
+        self.cursor = cursor
+
+
+class Consumer:
+    """One that holds a stream over gRPC; ``_messages`` is what others do otherwise."""
+
+    def __init__(self, port: int, api_key: str, judge: Judge) -> None:
+        self.judge = judge
+        self._port, self._key = port, api_key
+
+    async def follow(self, going: asyncio.Event) -> None:
+        """Come back again and again until ``going`` is cleared and all up to then has come."""
+        going_on = asyncio.create_task(self._follow())
+        try:
+            while going.is_set():
+                await asyncio.wait({going_on}, timeout=0.1)
+                if going_on.done():
+                    going_on.result()
+        finally:
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            self.judge.again()
+            try:
+                async for message in self._messages():
+                    self.judge.message(message)
+            except grpc.RpcError as error:
+                if not passing(error):
+                    raise
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            self.judge.interruptions += 1
+            await asyncio.sleep(0.1)  # nobody is there: do not spin
+
+    async def _messages(self) -> AsyncIterator[Any]:
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self._port}", options=options) as channel:
+            request = changes_pb2.WatchChangesRequest(
+                cursor=self.judge.cursor, include_before=True, batch_size=50
+            )
+            metadata = (("x-api-key", self._key),)
+            async for message in ChangesStub(channel).WatchChanges(request, metadata=metadata):
+                yield message
+
+
+class LineConsumer(Consumer):
+    """The same over REST, line by line."""
+
+    async def _messages(self) -> AsyncIterator[Any]:
+        query = {"cursor": self.judge.cursor, "include_before": "true", "batch_size": "25"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=30)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, read_bufsize=1 << 22) as session,
+            session.get(
+                f"http://127.0.0.1:{self._port}/v1/changes:watch",
+                params=query,
+                headers={"x-api-key": self._key, "accept": "application/x-ndjson"},
+            ) as reply,
+        ):
+            reply.raise_for_status()
+            async for line in reply.content:
+                if not line.endswith(b"\n"):
+                    return  # cut off amid a message
+                yield json_format.Parse(line, changes_pb2.WatchChangesResponse())
+
+
+class PollingConsumer(Consumer):
+    """One that asks for page after page."""
+
+    async def _messages(self) -> AsyncIterator[Any]:
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                query = {"cursor": self.judge.cursor, "include_before": "true", "wait": "5s"}
+                async with session.get(
+                    f"http://127.0.0.1:{self._port}/v1/changes",
+                    params={**query, "page_size": "500"},
+                    headers={"x-api-key": self._key},
+                ) as reply:
+                    reply.raise_for_status()
+                    page = json_format.Parse(await reply.read(), changes_pb2.ListChangesResponse())
+                self.judge.changes(told(c) for c in page.changes)
+                self.judge.cursor = page.next_cursor  # may be amid a transaction
+                yield changes_pb2.WatchChangesResponse()

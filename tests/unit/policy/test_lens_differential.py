@@ -1,0 +1,261 @@
+"""Random Views over random records: PostgreSQL and the Lens must show the same, byte for byte.
+
+PENSTOCK_FUZZ_CASES sets how many Views of each dataset are tried, PENSTOCK_FUZZ_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import folder
+from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstockd.catalog.canonical import from_message
+from penstockd.catalog.record import holds_its_message
+from penstockd.catalog.wire import WireCodec
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
+from penstockd.policy import lens as lens_module
+from penstockd.policy import projection, question
+from penstockd.policy.lens import Lens
+from penstockd.policy.masks import masking
+from penstockd.policy.model import Action, Mask
+from penstockd.policy.view import View
+from penstockd.query import FieldUnknown, compile, parse, plain
+from penstockd.store.migrate import table_ddl
+from penstockd.store.sql import compile_statement
+from penstockd.store.tables import Tables
+from worlds import Asker, cases, catalog_of, random_grants, random_rows, random_selection
+
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "20"))
+SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
+CLAIMS = {"one": ("a",), "some": ("a", "ab", "z@x.org"), "none": ()}
+MASK_KEY = b"mask-key-" * 4
+
+
+@dataclass
+class World:
+    """The same records in PostgreSQL and as images."""
+
+    catalog: Catalog
+    tables: Tables
+    images: Mapping[str, Mapping[str, bytes]]
+    runner: asyncio.Runner
+    connection: Any
+
+    def find(self, dataset: str, key: str) -> bytes | None:
+        """The image of a record."""
+        return self.images[dataset].get(key)
+
+    def view(self, dataset: Dataset, rng: random.Random) -> View:
+        """What a random reader sees."""
+        grants = random_grants(self.catalog, dataset, rng, list(CLAIMS))
+        return View(
+            dataset,
+            self.catalog,
+            self.tables,
+            grants,
+            revision=1,
+            mask_key=MASK_KEY,
+            on=[Action.READ],
+            claims=CLAIMS,
+        )
+
+    def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
+        """By key, what PostgreSQL gives of the fields."""
+        condition = compile(parse(filter), view) if filter else None
+        columns = [view.column(f).label(f.path) for f in fields]
+        selected = view.narrow([view.key_column.label("__key"), *columns], condition)
+        statement = compile_statement(selected)
+        found = self.runner.run(self.connection.fetch(statement.text, *statement.arguments()))
+        return {row[0]: tuple(row)[1:] for row in found}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    catalog = catalog_of(tmp_path_factory.mktemp("model"))
+    tables, rng = Tables(catalog), random.Random(SEED)
+    rows = {d.name: random_rows(catalog, d, rng) for d in catalog}
+    images = {d.name: images_of(d, rows[d.name]) for d in catalog}
+    with folder() as data, asyncio.Runner() as runner:
+        postgres = EmbeddedPostgres(data, sockets_folder(data))
+        runner.run(postgres.start())
+        try:
+            connection = runner.run(filled(postgres.dsn, catalog, tables, rows))
+            yield World(catalog, tables, images, runner, connection)
+            runner.run(connection.close())
+        finally:
+            runner.run(postgres.stop())
+
+
+def images_of(dataset: Dataset, rows: Sequence[Sequence[Any]]) -> dict[str, bytes]:
+    """The images that the log has of full rows, by key."""
+    images = WireCodec(dataset).images([list(c) for c in zip(*rows, strict=True)])
+    at = dataset.fields.index(dataset.key)
+    return {row[at]: image for row, image in zip(rows, images, strict=True)}
+
+
+async def filled(
+    dsn: str, catalog: Catalog, tables: Tables, rows: Mapping[str, Sequence[Sequence[Any]]]
+) -> Any:
+    """A connection to a database that holds the rows."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE SCHEMA IF NOT EXISTS data")
+    for dataset in catalog:
+        await connection.execute(table_ddl(dataset, tables[dataset.name]))
+        await connection.copy_records_to_table(
+            dataset.name,
+            schema_name="data",
+            records=[tuple(r) for r in rows[dataset.name]],
+            columns=[f.path for f in dataset.fields],
+        )
+    return connection
+
+
+@dataclass(frozen=True)
+class Case:
+    """A Lens, and what PostgreSQL shows by the same View."""
+
+    text: str
+    lens: Lens
+    rows: Mapping[str, Sequence[Any]]
+
+
+def random_case(world: World, dataset: Dataset, number: int, rng: random.Random) -> Case:
+    view = world.view(dataset, rng)
+    filter = Asker(dataset, view.fields(), rng).expression() if rng.random() < 0.6 else ""
+    fields = random_selection(view.fields(), rng)
+    lens = Lens(view, world.catalog, fields=fields, filter=filter)
+    rules = [g.row_filter for g in view.grants]
+    text = f"seed {SEED}, case {number} of {dataset.name}: {rules} {filter!r} {fields!r}"
+    return Case(text, lens, world.rows(view, lens.fields, filter))
+
+
+def differences(world: World, case: Case) -> list[str]:
+    """In which records the Lens and PostgreSQL differ."""
+    lens, found = case.lens, []
+    for key, image in world.images[lens.dataset.name].items():
+        row = case.rows.get(key)
+        expected = None if row is None else lens.of_row(row)
+        shown = lens.project(image) if lens.shows(image, world.find) else None
+        if not lens.see(image, world.find) == shown == expected:
+            found.append(key)
+    return found
+
+
+def all_cases(world: World, count: int) -> Iterator[Case]:
+    for dataset in world.catalog:
+        share = count if dataset.name != "things" else count * 6
+        for number, rng in cases(SEED, share):
+            yield random_case(world, dataset, number, rng)
+
+
+def test_the_lens_shows_what_postgres_shows(world: World) -> None:
+    print(f"PENSTOCK_FUZZ_SEED={SEED} PENSTOCK_FUZZ_CASES={CASES}")
+    telling = tried = masked = followed = 0
+    for case in all_cases(world, CASES):
+        lens, images = case.lens, world.images[case.lens.dataset.name]
+        assert differences(world, case) == [], case.text
+        given = list(images.values())
+        shown = lens.shows_all(given, world.find)
+        seen = [lens.project(i) if s else None for i, s in zip(given, shown, strict=True)]
+        assert lens.see_all(given, world.find) == seen
+        assert lens.project_all(given) == [lens.project(i) for i in given]
+        assert not lens.sees_all or len(case.rows) == len(images)
+        assert not lens.clear or lens.project_all(given) == given
+        tried += 1
+        telling += 0 < len(case.rows) < len(images)
+        masked += any(lens.view.mask(f) in (Mask.HASH, Mask.PARTIAL) for f in lens.fields)
+        followed += len(lens.follows) > 0
+    assert telling > tried / 5 and masked > tried / 5 and followed > tried / 20
+
+
+def test_what_changed_is_what_differs_in_the_rows(world: World) -> None:
+    print(f"PENSTOCK_FUZZ_SEED={SEED} PENSTOCK_FUZZ_CASES={CASES}")
+    compared = 0
+    for case in all_cases(world, max(CASES // 10, 2)):
+        lens, keys = case.lens, list(case.rows)
+        for one, other in itertools.pairwise(keys):
+            before, after = (lens.of_row(case.rows[key]) for key in (one, other))
+            expected = differing(lens, case.rows[one], case.rows[other])
+            assert lens.changed(before, after) == expected, case.text
+            assert expected or before == after or not complete(lens), case.text
+            assert lens.changed(before, before) == []
+            compared += len(expected) > 0
+    assert compared > CASES
+
+
+def differing(lens: Lens, one: Sequence[Any], other: Sequence[Any]) -> list[str]:
+    """The fields that differ in two rows and are to be told."""
+    pairs = zip(lens.fields, one, other, strict=True)
+    paths = [f.path for f, x, y in pairs if told(f, x) != told(f, y)]
+    moving = not complete(lens) and set(paths) <= {"update_time", "etag"}
+    return [] if moving else paths
+
+
+def told(field: Field, value: Any) -> str:
+    """A value, so that the zeros of floats differ and NaN is NaN. An empty list or map is as none
+    where no message is there for its sake."""
+    empty = value in ("[]", "{}") and not holds_its_message(field)
+    return repr(None if empty else value)
+
+
+def complete(lens: Lens) -> bool:
+    return all(lens.view.mask(f) is Mask.CLEAR for f in lens.dataset.fields)
+
+
+def salted(mask: Mask, key: bytes) -> Any:
+    return masking(mask, key + b"!")
+
+
+def nowhere(self: Any, record: Any, find: Any, values: list[Any]) -> None:
+    READ(self, record, lambda dataset, key: None, values)
+
+
+READ = question._Place.read
+
+
+def numbered(field: Field) -> Any:
+    return None if field.kind is Kind.ENUM else from_message(field)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "wrong"),
+    [
+        (projection, "masking", salted),
+        (lens_module, "masking", salted),
+        (projection, "holds_its_message", lambda field: True),
+        (projection, "holds_its_message", lambda field: False),
+        (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
+        (question, "from_message", numbered),
+        (question._Place, "read", nowhere),
+        (Lens, "_shown", lambda self, field: None),
+        (plain, "any", all),
+    ],
+)
+def test_a_wrong_lens_is_caught(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, wrong: Any
+) -> None:
+    monkeypatch.setattr(where, name, wrong, raising=False)
+    things = world.catalog["things"]
+    tried = (random_case(world, things, n, rng) for n, rng in cases(SEED, 300))
+    assert any(differences(world, case) for case in tried), f"seed {SEED}"
+
+
+def test_hidden_fields_do_not_exist_for_filters_and_selections(world: World) -> None:
+    for _, rng in cases(SEED, 20):
+        view = world.view(world.catalog["things"], rng)
+        for field in view.dataset.fields:
+            if view.mask(field) is Mask.HIDE:
+                with pytest.raises(FieldUnknown):
+                    Lens(view, world.catalog, filter=f"{field.path}:*")
+                with pytest.raises(FieldUnknown):
+                    Lens(view, world.catalog, fields=field.path)
