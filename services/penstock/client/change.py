@@ -102,9 +102,7 @@ class Position:
         """What ``to_json`` made. Raises ValueError if it is something else."""
         try:
             keys = frozenset((str(dataset), str(key)) for dataset, key in found["keys"])
-            position = cls(
-                str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys
-            )
+            position = cls(str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not the position of a feed: {error!r}") from None
         if not position.cursor:

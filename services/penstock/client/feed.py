@@ -132,9 +132,7 @@ class Feed:
         """The batches of one stream, to its end in order."""
         proof = _Proof()
         with closing(
-            self._link.stream(
-                self._method, self._asked(), timeout=None, opened=self._watch.opened
-            )
+            self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
         ) as stream:
             for message in self._watch.each(stream):
                 self._heard = time.monotonic()
@@ -155,9 +153,7 @@ class Feed:
 
     def _begin(self, begin: Any) -> Batch | None:
         if self.view and begin.view != self.view:
-            raise PenstockError(
-                "ABORTED", "what you may see has changed", reason="VIEW_CHANGED"
-            )
+            raise PenstockError("ABORTED", "what you may see has changed", reason="VIEW_CHANGED")
         again, self._begun, self.view = self._begun, True, begin.view
         if again:
             return None if self.position else Batch((), "", None, begins_anew=True)

@@ -1,13 +1,13 @@
 """A copy of a dataset in a database of your own, which is kept up to date and proved equal.
 
-    import sqlite3
-    from penstock.client import Client, Replica
+import sqlite3
+from penstock.client import Client, Replica
 
-    with Client("http://127.0.0.1:8080", client_id="crm", client_secret="…") as client:
-        replica = Replica(client, "customers", sqlite3.connect("replica.db"))
-        replica.sync()
-        assert replica.verify().equal
-        replica.follow()
+with Client("http://127.0.0.1:8080", client_id="crm", client_secret="…") as client:
+    replica = Replica(client, "customers", sqlite3.connect("replica.db"))
+    replica.sync()
+    assert replica.verify().equal
+    replica.follow()
 """
 
 from __future__ import annotations

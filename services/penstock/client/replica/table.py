@@ -185,9 +185,7 @@ class Table:
     @property
     def _upsert(self) -> str:
         columns = self._shape.columns
-        values = (
-            self._mark if self._sqlite else c.kind.write.format(self._mark) for c in columns
-        )
+        values = (self._mark if self._sqlite else c.kind.write.format(self._mark) for c in columns)
         names = [_quoted(c.name) for c in columns]
         others = [f"{n} = excluded.{n}" for n in names if n != self._key]
         update = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
