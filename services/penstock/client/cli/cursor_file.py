@@ -23,8 +23,8 @@ class CursorFile:
 
     The file is replaced as a whole, after the output was flushed. With an output file, it also
     holds that file's length: what is behind it at the start was printed and not remembered, and is
-    cut off, since it comes again. Without ``path`` nothing is remembered. Raises Failure if the file
-    is damaged, or the output shorter than it should be; OSError.
+    cut off, since it comes again. Without ``path`` nothing is remembered. Raises Failure if the
+    file is damaged, or the output shorter than it should be; OSError.
     """
 
     def __init__(self, path: Path | None, output: Path | None) -> None:

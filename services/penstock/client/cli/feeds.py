@@ -134,7 +134,7 @@ def changes(
     typer.echo(f"cursor {cursor}", err=True)
 
 
-def _feed(client: Client, datasets: list[str], narrowed: dict[str, str], **options: Any) -> Feed:
+def _feed(client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any) -> Feed:
     try:
         if len(datasets) == 1:
             return client.dataset(datasets[0]).watch(**narrowed, **options)

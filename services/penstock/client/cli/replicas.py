@@ -86,9 +86,8 @@ def verify(
             typer.echo(f"{what}\t{one_line(key)}")
         if len(keys) > _NAMED:
             typer.echo(f"{what}\t… and {len(keys) - _NAMED:,} more")
-    raise Failure(
-        f"{replica} differs from the hub in {len(found.different) + len(found.unexpected):,} records"
-    )
+    count = len(found.different) + len(found.unexpected)
+    raise Failure(f"{replica} differs from the hub in {count:,} record{'s' * (count > 1)}")
 
 
 @contextmanager

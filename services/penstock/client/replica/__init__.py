@@ -63,16 +63,16 @@ class Replica:
 
     ``connection`` is one of sqlite3, psycopg or psycopg2 that nothing else uses, and that does not
     commit by itself. The table has a column for each field: enums as their names, nested and
-    repeated fields as JSON; in SQLite times and decimals are text. Its name is ``table``, by default
-    that of the dataset. How far it has come stands in the table ``penstock_replicas`` and changes in
-    the same transaction, so that nothing is lost or repeated whenever the process ends.
+    repeated fields as JSON; in SQLite times and decimals are text. Its name is ``table``, by
+    default that of the dataset. How far it has come stands in the table ``penstock_replicas`` and
+    changes in the same transaction, so that nothing is lost or repeated whenever the process ends.
 
     ``filter`` and ``fields`` narrow what is kept; they may be others the next time. ``update_time``
     and ``etag`` are as of the last change that the caller could see.
 
-    Where changes alone do not lead on (what the caller may see is not what it was, or the cursor has
-    expired), it repairs itself. Raises PenstockError where there is no access any more, NotTheOnly
-    where something else writes the same replica, and the errors of the database.
+    Where changes alone do not lead on (what the caller may see is not what it was, or the cursor
+    has expired), it repairs itself. Raises PenstockError where there is no access any more,
+    NotTheOnly where something else writes the same replica, and the errors of the database.
     """
 
     def __init__(
