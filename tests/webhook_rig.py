@@ -75,7 +75,7 @@ class Request:
         return self.headers["webhook-id"]
 
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Receiver:
     def of(self, path: str) -> list[Request]:
         return [r for r in self.requests if r.path == path]
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         headers = {k.lower(): v for k, v in request.headers.items()}
         self.requests.append(Request(headers, body, request.path))

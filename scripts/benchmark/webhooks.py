@@ -72,21 +72,18 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 
 def _steady(hub: RunningHub, client: Client) -> list[Row]:
     """One endpoint, all of its deliveries waiting."""
-    with _receiver() as receiver:
-        with _endpoints(hub, [receiver.url], prefix="steady") as names:
-            _call(hub, names[0], ":pause")
-            _write(client, "steady", _STEADY)
-            _queued(hub, names, _STEADY)
-            keeper = psutil.Process(hub.processes("keeper")[0].pid)
-            before = keeper.cpu_times()
-            _call(hub, names[0], ":resume")
-            seconds = receiver.wait(_STEADY)
-            after = keeper.cpu_times()
+    with _receiver() as receiver, _endpoints(hub, [receiver.url], prefix="steady") as names:
+        _call(hub, names[0], ":pause")
+        _write(client, "steady", _STEADY)
+        _queued(hub, names, _STEADY)
+        keeper = psutil.Process(hub.processes("keeper")[0].pid)
+        before = keeper.cpu_times()
+        _call(hub, names[0], ":resume")
+        seconds = receiver.wait(_STEADY)
+        after = keeper.cpu_times()
     used = after.user + after.system - before.user - before.system
     note = f"keeper {used / _STEADY * 1e6:.0f} µs of CPU each"
-    return [
-        Row("signed deliveries, keep-alive", _STEADY / seconds, "a second", 1_500, note=note)
-    ]
+    return [Row("signed deliveries, keep-alive", _STEADY / seconds, "a second", 1_500, note=note)]
 
 
 def _paced(hub: RunningHub, client: Client) -> list[Row]:
@@ -102,7 +99,9 @@ def _paced(hub: RunningHub, client: Client) -> list[Row]:
             sent[key] = time.time()
             customers.create(kind(customer_id=key, name=key))
         receiver_times: dict[str, float] = {}
-        eventually(lambda: receiver_times.update(receiver.taken()[1]) or len(receiver_times) >= _PACED)
+        eventually(
+            lambda: receiver_times.update(receiver.taken()[1]) or len(receiver_times) >= _PACED
+        )
     delays = sorted((receiver_times[key] - moment) * 1000 for key, moment in sent.items())
     note = "the call of the write included"
     return [

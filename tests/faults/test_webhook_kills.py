@@ -44,7 +44,7 @@ def test_every_acknowledged_write_arrives_whoever_is_killed(own_hub: RunningHub)
                 customers = client.dataset("customers")
                 for i in range(WRITES):
                     key = f"kill-{i:04d}"
-                    record: Any = customers.record_class(customer_id=key, name=key)  # type: ignore[call-arg]
+                    record: Any = customers.record_class(customer_id=key, name=key)
                     while True:
                         try:
                             customers.batch_upsert([record])
@@ -75,12 +75,14 @@ def test_every_acknowledged_write_arrives_whoever_is_killed(own_hub: RunningHub)
 
         eventually(lambda: len({k[:9] for k in arrived()}) >= WRITES, 120)
         eventually(
-            lambda: own_hub.sql(
-                "SELECT count(*) FROM hub.webhook_delivery"
-                " WHERE webhook_id = $1 AND state <> 'DELIVERED'",
-                name,
-            )
-            == [(0,)],
+            lambda: (
+                own_hub.sql(
+                    "SELECT count(*) FROM hub.webhook_delivery"
+                    " WHERE webhook_id = $1 AND state <> 'DELIVERED'",
+                    name,
+                )
+                == [(0,)]
+            ),
             60,
         )
         found = arrived()

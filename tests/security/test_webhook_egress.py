@@ -46,7 +46,7 @@ URLS = [
     "https://127.0.0.1\\@example.com/",
     "https://example.com\\@127.0.0.1/",
     "https://①②⑦.⓪.⓪.①/",
-    "https://１２７.０.０.１/",
+    "https://\uff11\uff12\uff17.\uff10.\uff10.\uff11/",  # fullwidth digits
     "https://127。0。0。1/",
     "https://ⓛocalhost/",
     "https://[fe80::1%25eth0]/",

@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 import time
-from typing import cast
+from typing import ClassVar, cast
 
 _TAKEN = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _REFUSED = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"
@@ -20,7 +20,7 @@ _LENGTH, _KEY = b"content-length:", b'"key":"'
 
 class Counter:
     count = 0
-    times: dict[str, float] = {}
+    times: ClassVar[dict[str, float]] = {}
 
 
 class Connection(asyncio.Protocol):

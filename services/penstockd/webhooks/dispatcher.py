@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -21,7 +22,6 @@ from penstockd.webhooks.outcomes import attempt_of, judge, rest_of
 from penstockd.webhooks.queue import (
     Result,
     claim,
-    next_due,
     promote_stuck,
     release_all,
 )
@@ -62,6 +62,9 @@ class Dispatcher:
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()
         self._settling = Settling(seal, clock)
+        # Whether there may be more to claim than was.
+        self._more = False
+        self._shown: set[bytes] = set()
 
     async def start(self) -> None:
         """Bring back what a keeper that died had claimed. Raises DatabaseUnavailable."""
@@ -108,16 +111,11 @@ class Dispatcher:
             self._woken.clear()
             if await self.claim() < GROUP:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), await self._pause())
+                    await asyncio.wait_for(self._woken.wait(), self._pause())
 
-    async def _pause(self) -> float:
-        """Seconds until something is due, at most POLL_SECONDS."""
+    def _pause(self) -> float:
+        """Seconds until it is worth to look, at most POLL_SECONDS: retries can wait for that."""
         ready = [s for lane in self._lanes.values() if (s := lane.ready_in) is not None]
-        free = [name for name, lane in self._lanes.items() if lane.room]
-        async with self._database.connection() as connection:
-            due = await next_due(connection, free) if free else None
-        if due is not None:
-            ready.append((due - self._clock()).total_seconds())
         return max(0.001, min([POLL_SECONDS, *ready]))
 
     async def claim(self) -> int:
@@ -126,9 +124,13 @@ class Dispatcher:
         async with self._database.transaction() as connection:
             await self._refresh(connection)
             room = self._room()
+            # A lane that is full may have more when something of it is settled.
+            self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
             found = await claim(connection, room, self._clock())
+            taken = Counter(d.webhook_id for d in found)
+            self._more |= any(taken[name] == most for name, most in room.items())
             if not found:
                 return 0
             composed: list[Composed] = []
@@ -140,9 +142,10 @@ class Dispatcher:
                     composed.append(made)
                 else:
                     dead.append(made)
-            await self._audit(connection, composed)
+            shown = await self._audit(connection, composed)
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
+        self._shown |= shown
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
@@ -177,8 +180,8 @@ class Dispatcher:
     def _endpoints(self) -> Mapping[str, Endpoint]:
         return {name: lane.endpoint for name, lane in self._lanes.items()}
 
-    async def _audit(self, connection: Connection, composed: Sequence[Composed]) -> None:
-        """Before a byte leaves it is on disk what will."""
+    async def _audit(self, connection: Connection, composed: Sequence[Composed]) -> set[bytes]:
+        """Before a byte leaves it is on disk what will; returns the rules that were new."""
         by_endpoint: dict[str, list[Composed]] = {}
         for each in composed:
             by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
@@ -189,11 +192,12 @@ class Dispatcher:
             endpoint = self._lanes[name].endpoint
             told, rules = entries(endpoint, self._look(policy, endpoint.webhook), group)
             made += told
-            shown |= {r.digest: r for r in rules}
+            shown |= {r.digest: r for r in rules if r.digest not in self._shown}
         if shown:
             await insert_shown(connection, list(shown.values()))
         if made:
             await insert_entries(connection, made)
+        return set(shown)
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
         """One attempt, or none if the policy has changed since the message was made."""
@@ -225,7 +229,8 @@ class Dispatcher:
         while True:
             await self._finished.wait()
             await self.settle()
-            self.wake()
+            if self._more:
+                self.wake()
 
     async def settle(self) -> int:
         """Write what has become of messages, in one transaction; returns how many."""
@@ -238,6 +243,9 @@ class Dispatcher:
         del self._results[: len(group)]
         for lane, result in group:
             lane.settled(result.attempt.delivered if result.attempt is not None else None)
+            # What was parked behind it, or was given back, may go now.
+            waits = result.state is DeliveryState.PENDING and result.attempt is None
+            self._more = self._more or waits or result.delivery.order_key is not None
         if self._results:
             self._finished.set()
         return len(group)

@@ -16,7 +16,6 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.endpoints import (
     Endpoint,
-    endpoints_revision,
     load_endpoints,
     lock_intake,
 )
@@ -37,7 +36,12 @@ from penstockd.webhooks.signing import Seal
 #: Changes of the log that one step reads at most.
 STRETCH = 1000
 
-#: What an endpoint was told last of some records, which is locked, and what it is told now.
+_PLACE = """
+SELECT w.cursor, l.last_number, l.epoch, r.revision,
+       EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL)
+FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r
+"""
+#: What an endpoint was told last of some records, and what it is told now.
 _LAST = """
 SELECT k.webhook_id, k.dataset, k.key, k.number FROM hub.webhook_key AS k
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS w (webhook_id, dataset, key)
@@ -115,8 +119,7 @@ class Intake:
         policy = self._policy.current
         async with self._database.transaction() as connection:
             await lock_intake(connection)
-            await self._refresh(connection)
-            cursor, head = await self._place(connection)
+            cursor, head, replaying = await self._place(connection)
             listeners = [
                 Listener(e.webhook, self._owners.sights(policy, e.webhook))
                 for e in self._endpoints.values()
@@ -129,8 +132,10 @@ class Intake:
                     reached = Cursor(cursor.epoch, min(reached.number, stretch.cursor.number))
                     made += await self.enqueue(connection, group, stretch.events)
                 await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
-            replayed, replaying = await self._replay(connection, listeners, head, cursor.epoch)
-        return made + replayed, reached.number < head or replaying
+            if replaying:
+                told, replaying = await self._replay(connection, listeners, head, cursor.epoch)
+                made += told
+        return made, reached.number < head or replaying
 
     async def enqueue(
         self,
@@ -246,23 +251,20 @@ class Intake:
             )
         return made, going
 
-    async def _refresh(self, connection: Connection) -> None:
-        revision = await endpoints_revision(connection)
+    async def _place(self, connection: Connection) -> tuple[Cursor, int, bool]:
+        """The place up to which the log is in the queue, at first its end; where the log ends;
+        and whether there are replays. Reads the endpoints anew if any changed."""
+        row = await connection.fetchrow(_PLACE)
+        assert row is not None, "the migrations have put one row into each"
+        stored, head, epoch, revision, replaying = row
         if revision != self._revision:
             self._endpoints = await load_endpoints(connection, self._seal)
             self._revision = revision
-
-    async def _place(self, connection: Connection) -> tuple[Cursor, int]:
-        """The place up to which the log is in the queue, at first its end; and where it ends."""
-        row = await connection.fetchrow(
-            "SELECT w.cursor, l.last_number, l.epoch FROM hub.webhook_head AS w, hub.log_head AS l"
-        )
-        assert row is not None, "the migrations have put one row into each"
-        if row[0] is not None and (stored := Cursor.parse(row[0])).epoch == row[2]:
-            return stored, row[1]
-        cursor = Cursor(row[2], row[1])
+        if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
+            return cursor, head, replaying
+        cursor = Cursor(epoch, head)
         await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
-        return cursor, row[1]
+        return cursor, head, replaying
 
 
 def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:

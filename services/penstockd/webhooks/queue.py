@@ -30,6 +30,16 @@ _COLUMNS = (
     "finish_time",
 )  # fmt: skip
 
+_EVENTS = """
+INSERT INTO hub.webhook_event
+    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+SELECT view_id, number, transaction, dataset, key, operation, after,
+       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[],
+            $7::bytea[], $8::text[], $9::timestamptz[])
+     AS e (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+RETURNING event_id, number, dataset, key, operation
+"""
 #: So many of each endpoint as it has room for, those that are due longest first; what others hold
 #: is passed by.
 _CLAIM = """
@@ -133,24 +143,21 @@ def new_id() -> str:
 
 
 async def put_events(connection: Connection, events: Sequence[Occurrence]) -> list[int]:
-    """Keep events; returns their ids."""
+    """Keep events; returns their ids, in order."""
     rows = await connection.fetch(
-        "SELECT nextval(pg_get_serial_sequence('hub.webhook_event', 'event_id'))"
-        " FROM generate_series(1, $1)",
-        len(events),
+        _EVENTS,
+        [e.view_id for e in events],
+        [e.number for e in events],
+        [e.transaction for e in events],
+        [e.dataset for e in events],
+        [e.key for e in events],
+        [_NUMBERS[e.operation] for e in events],
+        [e.after for e in events],
+        [",".join(e.changed) for e in events],
+        [e.commit_time for e in events],
     )
-    ids = [int(row[0]) for row in rows]
-    records = [
-        (
-            i, e.view_id, e.number, e.transaction, e.dataset, e.key, _NUMBERS[e.operation],
-            e.after, list(e.changed), e.commit_time,
-        )
-        for i, e in zip(ids, events, strict=True)
-    ]  # fmt: skip
-    await connection.copy_records_to_table(
-        "webhook_event", schema_name="hub", columns=_EVENT_COLUMNS, records=records
-    )
-    return ids
+    ids = {(row[1], row[2], row[3], row[4]): int(row[0]) for row in rows}
+    return [ids[e.number, e.dataset, e.key, _NUMBERS[e.operation]] for e in events]
 
 
 async def put_deliveries(
@@ -337,14 +344,3 @@ async def promote_stuck(connection: Connection, at: datetime) -> None:
     )
     if rows:
         await connection.execute(_PROMOTE, [r[0] for r in rows], [r[1] for r in rows], at)
-
-
-async def next_due(connection: Connection, webhook_ids: Sequence[str]) -> datetime | None:
-    """When the next delivery of some endpoints is due."""
-    found: datetime | None = await connection.fetchval(
-        "SELECT min(found.next_time) FROM unnest($1::text[]) AS w (webhook_id) CROSS JOIN LATERAL"
-        " (SELECT d.next_time FROM hub.webhook_delivery AS d WHERE d.webhook_id = w.webhook_id"
-        "  AND d.state = 'PENDING' ORDER BY d.next_time LIMIT 1) AS found",
-        list(webhook_ids),
-    )
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from xml.etree import ElementTree
 
@@ -153,7 +154,7 @@ async def test_one_record_goes_in_order_and_a_failing_one_parks_itself_alone(
     name = await rig.endpoint(receiver.url + "/in", ordering=Ordering.KEY, concurrency=8)
     images = [customer("c1", name=f"N{i}", etag=str(i)) for i in range(4)]
     await rig.log(("c1", None, images[0]), ("c2", None, customer("c2")))
-    for before, after in zip(images, images[1:], strict=False):
+    for before, after in itertools.pairwise(images):
         await rig.log(("c1", before, after))
     await rig.deliver()
     states = [s for s, _ in await rig.states(name)]

@@ -1,4 +1,4 @@
-"""S2 over payloads: nothing hidden leaves, nor after a role was narrowed while deliveries waited."""
+"""S2 over payloads: nothing hidden leaves, nor after a role was narrowed meanwhile."""
 
 from __future__ import annotations
 
