@@ -1,9 +1,7 @@
-"""Those who follow changes: the SDK's Replica, the commands, and a consumer in plain Python."""
+"""Those who follow changes: the SDK's Replica and the commands."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import signal
 import sqlite3
@@ -14,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -221,81 +219,3 @@ def test_replica_and_verify_by_command(hub: RunningHub, tmp_path: Path) -> None:
         connection.commit()
     differs = hub.command("verify", "orders", "--replica", copy, check=False)
     assert differs.returncode == 1 and differs.stdout.decode() == f"differs\t{key}\n"
-
-
-# --- a consumer of its own: no SDK, no protobuf ---
-
-
-def events(hub: RunningHub, **query: str) -> Iterator[dict[str, Any]]:
-    """The messages of a stream of server-sent events, from one connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=120)
-    with closing(connection):
-        headers = {"x-api-key": hub.api_key, "accept": "text/event-stream"}
-        connection.request("GET", f"/v1/customers:watch?{urlencode(query)}", headers=headers)
-        reply = connection.getresponse()
-        assert reply.status == 200
-        with reply:
-            for line in reply:
-                if line.startswith(b"data:"):
-                    yield json.loads(line[5:])
-
-
-def canonical(value: Any, name: str = "") -> Any:
-    """A record as its digest wants it: no defaults, times with six digits, decimals short."""
-    if isinstance(value, dict):
-        found = {k: canonical(v, k) for k, v in value.items() if k not in ("etag", "updateTime")}
-        return {k: v for k, v in found.items() if v is not None}
-    if name == "createTime":
-        whole, _, fraction = value.removesuffix("Z").partition(".")
-        return f"{whole}.{fraction:0<6}Z"
-    if name in ("creditLimit", "lifetimeValue") and "." in value:
-        return value.rstrip("0").rstrip(".")
-    return value
-
-
-def digest(records: dict[str, Any]) -> str:
-    whole = hashlib.sha256()
-    for key in sorted(records, key=str.encode):
-        text = json.dumps(
-            canonical(records[key]), sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
-        whole.update(hashlib.sha256(text.encode()).digest())
-    return whole.hexdigest()
-
-
-def test_a_consumer_in_plain_python_matches_the_digest(
-    hub: RunningHub, client: Client, mark: str
-) -> None:
-    rule, copy, query = f'source = "{mark}"', dict[str, Any](), {"snapshot": "true"}
-    for _ in range(3):
-        client.dataset("customers").create(new_customer(source=mark, creditLimit="10.50"))
-
-    def follow(until: Callable[[], bool]) -> None:
-        nonlocal query
-        with closing(events(hub, filter=rule, heartbeat_seconds="1", **query)) as stream:
-            for message in stream:
-                message = message.get("result", message)
-                for change in message.get("changes", []):
-                    if "after" in change:
-                        copy[change["key"]] = change["after"]
-                    else:
-                        copy.pop(change["key"], None)
-                if "checkpoint" in message:
-                    query = {"cursor": message["checkpoint"]["cursor"]}
-                if ("checkpoint" in message or "heartbeat" in message) and until():
-                    return
-
-    with writing(hub, mark) as rounds:
-        for _ in range(3):
-            wanted = rounds() + 3
-            follow(lambda wanted=wanted: rounds() >= wanted)  # type: ignore[misc]
-    source = {r.customer_id for r in client.dataset("customers").list(filter=rule)}
-
-    def there() -> str:
-        reply = hub.get("/v1/customers:digest", filter=rule).json()
-        return str(reply["ranges"][0]["sha256"])
-
-    follow(lambda: copy.keys() == source and digest(copy) == there())
-    lost = dict(copy)
-    lost.popitem()
-    assert digest(copy) == there() != digest(lost)

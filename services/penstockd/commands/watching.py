@@ -12,7 +12,7 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import PermissionDenied, ValueInvalid, ViewChanged, Violation
 from penstockd.feed.event import Operation
-from penstockd.feed.source import Block, Frame, Source
+from penstockd.feed.source import Block, Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.standing import Standing
@@ -136,17 +136,17 @@ class Disclosed:
         if len(self.source.lenses) == 1:
             ((_, self.call.entry.shown),) = self._shown.items()
 
-    def add(self, frame: Frame) -> None:
-        """Changes that are given out."""
-        self._count += frame.count
-        for dataset, more in frame.keys.items():
+    def add(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Records that are given out, by dataset."""
+        for dataset, more in keys.items():
+            self._count += len(more)
             self._keys.setdefault(dataset, set()).update(more)
 
     def add_block(self, block: Block) -> None:
         """The same for all of a block; large ones are noted as they are, once for all readers."""
         if block.count < BLOCK_KEYS:
             for frame in block.frames:
-                self.add(frame)
+                self.add(frame.keys)
         else:
             self._count += block.count
             self._blocks.append(block)
