@@ -42,11 +42,17 @@ class Receiver:
         count, times = json.loads(self.process.stdout.readline())
         return count, times
 
-    def wait(self, count: int) -> float:
-        """Seconds until it has taken so many."""
-        start = time.perf_counter()
-        eventually(lambda: self.taken()[0] >= count, 600)
-        return time.perf_counter() - start
+    def wait(self, count: int, watched: psutil.Process) -> tuple[float, float]:
+        """Seconds until it has taken so many, and the most MiB of a process meanwhile."""
+        start, most = time.perf_counter(), 0.0
+
+        def done() -> bool:
+            nonlocal most
+            most = max(most, watched.memory_full_info().uss / 2**20)
+            return self.taken()[0] >= count
+
+        eventually(done, 600)
+        return time.perf_counter() - start, most
 
 
 @contextlib.contextmanager
@@ -79,7 +85,7 @@ def _steady(hub: RunningHub, client: Client) -> list[Row]:
         keeper = psutil.Process(hub.processes("keeper")[0].pid)
         before = keeper.cpu_times()
         _call(hub, names[0], ":resume")
-        seconds = receiver.wait(_STEADY)
+        seconds, _ = receiver.wait(_STEADY, keeper)
         after = keeper.cpu_times()
     used = after.user + after.system - before.user - before.system
     note = f"keeper {used / _STEADY * 1e6:.0f} µs of CPU each"
@@ -141,11 +147,12 @@ def _drain(
             _write(client, prefix, _EVENTS)
             _queued(hub, names, _EVENTS * len(names))
             keeper = psutil.Process(hub.processes("keeper")[0].pid)
-            before = keeper.memory_full_info().uss
+            before = keeper.memory_full_info().uss / 2**20
             for name in names:
                 _call(hub, name, ":resume")
-            seconds = receiver.wait(_EVENTS * (len(names) - len(failing)))
-            gained = (keeper.memory_full_info().uss - before) / 2**20
+            healthy_events = _EVENTS * (len(names) - len(failing))
+            seconds, most = receiver.wait(healthy_events, keeper)
+            gained = most - before
             healthy = names[len(failing) :]
             ((p99,),) = hub.sql(
                 "SELECT percentile_disc(0.99) WITHIN GROUP (ORDER BY latency_ms)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, found, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import (
     ReplayUnderWay,
@@ -25,6 +25,7 @@ async def replay_changes(
     Raises PermissionDenied, WebhookNotFound, WebhookDisabled, ReplayUnderWay, CursorInvalid,
     CursorExpired, ValueInvalid if it ends before it begins.
     """
+    writer(call)
     start = Cursor.parse(cursor)
     end = Cursor.parse(end_cursor) if end_cursor else None
 

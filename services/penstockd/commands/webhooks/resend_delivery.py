@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
-from penstockd.errors import DeliveryNotFound, WebhookDisabled
+from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.errors import DeliveryNotFound, ValueInvalid, Violation, WebhookDisabled
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
 from penstockd.webhooks.model import State, Webhook
@@ -35,12 +35,16 @@ async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: st
 
 
 async def recover_deliveries(
-    hub: Hub, call: Call, webhook_id: str, start: datetime, end: datetime | None
+    hub: Hub, call: Call, webhook_id: str, start: datetime | None, end: datetime | None
 ) -> int:
     """Send all dead deliveries of a time again; returns how many.
 
-    Raises PermissionDenied, WebhookNotFound, WebhookDisabled.
+    Raises PermissionDenied, ValueInvalid without a start, WebhookNotFound, WebhookDisabled.
     """
+    writer(call)
+    if start is None:
+        violation = Violation("start_time", "is required")
+        raise ValueInvalid("start_time is required", violations=[violation])
 
     async def recover(connection: Connection) -> int:
         _on(await found(hub, call, connection, webhook_id, lock=True))

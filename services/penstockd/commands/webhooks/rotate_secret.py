@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, found, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
@@ -24,6 +24,7 @@ async def rotate_secret(
 
     Raises PermissionDenied, WebhookNotFound, ValueInvalid.
     """
+    writer(call)
     if not timedelta() <= overlap <= MAX_OVERLAP:
         violation = Violation("overlap", "must be 0 s to 30 days")
         raise ValueInvalid("overlap must be 0 s to 30 days", violations=[violation])

@@ -27,7 +27,6 @@ from penstockd.commands.webhooks.resend_delivery import recover_deliveries, rese
 from penstockd.commands.webhooks.rotate_secret import rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
 from penstockd.rpc.hub.access_messages import routes_of, time_of
@@ -183,9 +182,6 @@ async def _resend(request: Any, exchange: Exchange) -> Any:
 
 async def _recover(request: Any, exchange: Exchange) -> Any:
     start = time_of(request, "start_time")
-    if start is None:
-        violation = Violation("start_time", "is required")
-        raise ValueInvalid("start_time is required", violations=[violation])
     count = await recover_deliveries(
         exchange.hub, exchange.call, request.webhook_id, start, time_of(request, "end_time")
     )
