@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def test_a_replica_under_writes_is_equal_to_the_source(
         assert rows.keys() == source.keys()
         for key, (name, status, limit) in rows.items():
             assert (name, status) == (source[key].name, "STATUS_UNSPECIFIED")
-            assert str(limit) == source[key].credit_limit == "1.5000"
+            assert str(limit) == source[key].credit_limit == "1.50"
         kept = {key: to_dict(record) for key, record in replica._table.records() if record}
         assert kept == {key: to_dict(record) for key, record in source.items()}
 
@@ -226,7 +226,7 @@ def test_replica_and_verify_by_command(hub: RunningHub, tmp_path: Path) -> None:
 # --- a consumer of its own: no SDK, no protobuf ---
 
 
-def events(hub: RunningHub, **query: str) -> Iterator[dict[str, Any]]:
+def events(hub: RunningHub, **query: str) -> Generator[dict[str, Any], None, None]:
     """The messages of a stream of server-sent events, from one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=120)
     with closing(connection):
