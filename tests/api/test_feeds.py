@@ -193,6 +193,20 @@ def test_ndjson_and_events_say_the_same_as_grpc(hub: RunningHub) -> None:
     assert by_line[1]["after"]["name"] == "Renamed" and "after" not in by_line[2]
 
 
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream"])
+def test_a_client_that_takes_compressed_replies_gets_changes_at_once(
+    hub: RunningHub, accept: str
+) -> None:
+    """As every HTTP client does: a codec would keep changes back until there are enough."""
+    one, start = key(), here(hub)
+    sent = {"accept-encoding": "gzip, deflate, br, zstd"}
+    with rest(hub, "/v1/customers:watch", accept=accept, headers=sent, cursor=start) as reply:
+        assert reply.getheader("content-encoding") is None
+        put(hub, "customers", customer(one))
+        while one.encode() not in reply.readline():
+            pass
+
+
 def test_an_event_source_goes_on_where_it_was(hub: RunningHub) -> None:
     one, start = key(), here(hub)
     put(hub, "customers", customer(one))

@@ -32,7 +32,7 @@ def passing(error: grpc.RpcError) -> bool:
     What the hub itself refuses has a status of its own with details.
     """
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
-    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def logged(event: Told) -> Change:
@@ -97,6 +97,10 @@ class Judge:
         self.cursor = cursor
 
 
+#: What HTTP says of a hub that is not there.
+_PASSING = frozenset({502, 503, 504})
+
+
 class Consumer:
     """One that holds a stream over gRPC; ``_messages`` is what others do otherwise."""
 
@@ -124,6 +128,9 @@ class Consumer:
                     self.judge.message(message)
             except grpc.RpcError as error:
                 if not passing(error):
+                    raise
+            except aiohttp.ClientResponseError as error:
+                if error.status not in _PASSING:
                     raise
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
 
+from .twin_feeds import Script, answered, questions, streamed
 from .twins import (
     BLIND,
     HIDDEN_CLASSES,
@@ -34,6 +36,8 @@ from .twins import (
 
 PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "10000"))
 THREADS = 4
+#: Changes that happen in both worlds, for feeds to tell of.
+STEPS = int(os.environ.get("PENSTOCK_TWIN_STEPS", "120"))
 
 Pair = tuple[World, World]
 
@@ -158,3 +162,91 @@ def test_a_hidden_field_is_refused_like_an_unknown_one(
                 compared += 1
     connection.close()
     assert compared > 30
+
+
+# --- the same over feeds ---------------------------------------------------------------------
+
+Places = tuple[int, int, list[int]]
+
+
+@pytest.fixture(scope="module")
+def happened(pair: Pair) -> Places:
+    """The same has happened in both, as far as the blind can see: how many changes, where they
+    begin in each world, and how many of them nobody of the blind may be told of."""
+    origins = [world.hub.head() for world in pair]
+    steps = list(Script(random.Random(f"{SEED}-feeds")).steps(STEPS))
+    for ours, theirs in steps:
+        ours(pair[0])
+        theirs(pair[1])
+    counts = [world.hub.head() - origin for world, origin in zip(pair, origins, strict=True)]
+    assert counts[0] == counts[1] == len(steps)
+    return (*origins, counts)  # type: ignore[return-value]
+
+
+def polls(
+    pair: Pair,
+    catalog: Catalog,
+    values: dict[str, dict[str, list[str]]],
+    consumer: str,
+    happened: Places,
+) -> tuple[Counter[int], list[tuple[Question, Answer, Answer]]]:
+    """Both worlds are asked the same polls: the statuses, and where they differ."""
+    statuses: Counter[int] = Counter()
+    differences = []
+    asker = Asker(catalog, values, f"{SEED}-feeds-{consumer}")
+    connections = [world.connect() for world in pair]
+    for question in questions(asker, consumer, 0, max(30, PAIRS // 400)):
+        a, b = (
+            answered(world, connection, question, origin)
+            for world, connection, origin in zip(pair, connections, happened[:2], strict=True)
+        )
+        statuses[a.status] += 1
+        if a != b:
+            differences.append((question, a, b))
+    for connection in connections:
+        connection.close()
+    return statuses, differences
+
+
+@pytest.mark.parametrize("consumer", BLIND)
+def test_the_blind_are_told_the_same_by_polls(
+    pair: Pair,
+    catalog: Catalog,
+    values: dict[str, dict[str, list[str]]],
+    happened: Places,
+    consumer: str,
+) -> None:
+    statuses, differences = polls(pair, catalog, values, consumer, happened)
+    for question, a, b in differences:
+        raise AssertionError(f"seed {SEED}: {question}\n{difference(a, b)}")
+    assert statuses[200] > 10 and not any(status >= 500 for status in statuses), statuses
+
+
+@pytest.mark.parametrize("consumer", BLIND)
+def test_the_blind_are_told_the_same_by_streams(
+    pair: Pair, happened: Places, consumer: str
+) -> None:
+    for path in ("/v1/changes:watch", "/v1/customers:watch", "/v1/orders:watch"):
+        ours, theirs = (
+            streamed(world, consumer, path, origin, origin + happened[2][0])
+            for world, origin in zip(pair, happened[:2], strict=True)
+        )
+        for one, other in zip(ours, theirs, strict=False):
+            assert one == other, f"seed {SEED}: {path}"
+        assert len(ours) == len(theirs)
+        # There was more that they were told nothing of.
+        assert 5 < len(ours) < happened[2][0] or path == "/v1/changes:watch"
+
+
+def test_who_sees_all_is_told_two_stories(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]], happened: Places
+) -> None:
+    """Negative control: the same polls and streams tell the worlds apart."""
+    _, differences = polls(pair, catalog, values, SEER, happened)
+    assert len(differences) > 10
+    ours, theirs = (
+        streamed(world, SEER, "/v1/changes:watch", origin, origin + happened[2][0])
+        for world, origin in zip(pair, happened[:2], strict=True)
+    )
+    assert len(ours) == len(theirs) == happened[2][0]
+    assert sum(a != b for a, b in zip(ours, theirs, strict=True)) > happened[2][0] // 2

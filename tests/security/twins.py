@@ -342,6 +342,10 @@ class Asker:
         formats = ["CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW"]
         return {"format": self.chance.choice(formats)}
 
+    def query(self, name: str) -> dict[str, str]:
+        """Filter, order and fields of a question about a dataset."""
+        return self._query(next(d for d in self._catalog if d.name == name))
+
     def _query(self, dataset: Dataset) -> dict[str, str]:
         query = {}
         if self.chance.random() < 0.8:

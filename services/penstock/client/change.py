@@ -79,8 +79,8 @@ class Page:
 class Position:
     """How far a feed has come, to the change; as JSON it may be kept for the next time.
 
-    ``cursor`` is the last checkpoint, ``view`` names what the caller sees. ``sequence`` and ``keys``
-    (dataset and key) tell which changes behind the checkpoint have been given: all below
+    ``cursor`` is the last checkpoint, ``view`` names what the caller sees. ``sequence`` and
+    ``keys`` (dataset and key) tell which changes behind the checkpoint have been given: all below
     ``sequence``, and of that sequence those of ``keys``.
     """
 

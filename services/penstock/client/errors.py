@@ -81,11 +81,11 @@ class ExportIncomplete(PenstockError):
 class FeedEnded(PenstockError):
     """A feed cannot go on from where it is, or not with changes alone.
 
-    ``reason`` says why: CURSOR_EXPIRED (the changes after the cursor are kept no longer), VIEW_CHANGED
-    and ACCESS_CHANGED (what the caller may see is not what it was). ``reconcile`` is what to do:
-    REPAIR (what was built from the feed has to be compared with the source, or built anew from a
-    snapshot; ``Replica`` does so by itself) or STOP (there is no access any more). ``cursor`` is the
-    last checkpoint.
+    ``reason`` says why: CURSOR_EXPIRED (the changes after the cursor are kept no longer),
+    VIEW_CHANGED and ACCESS_CHANGED (what the caller may see is not what it was). ``reconcile`` is
+    what to do: REPAIR (what was built from the feed has to be compared with the source, or built
+    anew from a snapshot; ``Replica`` does so by itself) or STOP (there is no access any more).
+    ``cursor`` is the last checkpoint.
     """
 
     def __init__(self, cause: PenstockError, *, reconcile: str, cursor: str) -> None:

@@ -41,10 +41,10 @@ _REPAIRED = {"CURSOR_EXPIRED", "VIEW_CHANGED"}
 class Batch:
     """Some changes in order, and how far they lead; there may be none.
 
-    With a ``checkpoint``, all changes up to it have been given: a cursor to go on from. ``position``
-    is how far the feed has come with these changes; it is None before the end of a snapshot.
-    ``begins_anew``: a snapshot broke off, and is given again from its first record; what came of it
-    before is void.
+    With a ``checkpoint``, all changes up to it have been given: a cursor to go on from.
+    ``position`` is how far the feed has come with these changes; it is None before the end of a
+    snapshot. ``begins_anew``: a snapshot broke off, and is given again from its first record; what
+    came of it before is void.
     """
 
     changes: tuple[Change, ...]
@@ -98,7 +98,7 @@ class Feed:
         self._closed.set()
         self._watch.cancel()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         with self._watch:
             pauses = RECONNECT.pauses()
             while not self._closed.is_set():
@@ -275,9 +275,9 @@ class _Watchdog:
         while not self._done.wait(SILENCE / 9):
             with self._lock:
                 since = self._waits_since
-                if self._call is not None and since is not None:
-                    if time.monotonic() - since > SILENCE:
-                        self._call.cancel()
+                silent = 0.0 if since is None else time.monotonic() - since
+                if self._call is not None and silent > SILENCE:
+                    self._call.cancel()
 
     def __enter__(self) -> Self:
         self._done.clear()

@@ -115,8 +115,8 @@ class DatasetFeeds:
     ) -> Page:
         """The changes after a cursor; without one there are none, and the cursor of now.
 
-        If there are none yet, waits for the first, ``wait`` seconds at most (30 is the hub's limit).
-        FeedEnded if the cursor has expired.
+        If there are none yet, waits for the first, ``wait`` seconds at most (30 is the
+        hub's limit). FeedEnded if the cursor has expired.
         """
         asked = Asked(cursor, False, operations, page_size, include_before)
         method = f"List{self._stubs.singular}Changes"

@@ -86,10 +86,10 @@ async def _read(
                 break  # there is more, but the caller waits
             block = await feed.next_stretch(source, cursor, source.batch_size - count)
             cursor = block.cursor
+            disclosed.add_block(block)
             for frame in block.frames:
                 changes.append(frame.data)
                 count, size = count + frame.count, size + len(frame.data)
-                disclosed.add(frame.keys)
         elif feed.stopping.is_set() and not changes:
             raise HubStopping("this worker ends; go on from the same cursor")
         elif changes or clock() >= until:

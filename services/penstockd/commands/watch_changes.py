@@ -235,6 +235,7 @@ class _Run:
     async def _send_snapshot(self, held: Held) -> None:
         async for frame in snapshot_frames(self._hub, self._source, self._wanted, held):
             self._standings.check()
+            self._disclosed.add(frame.keys)
             await self._send(frame, None)
         self._hub.snapshots.release(held)
         self._held = None
@@ -242,19 +243,26 @@ class _Run:
         await self._send(nothing, (self._cursor, None))
 
     async def _send_block(self, block: Block) -> None:
-        for i, frame in enumerate(block.frames):
-            self._standings.check()
-            last = i + 1 == len(block.frames)
-            checkpoint = None
-            if last and block.checkpoint:
-                checkpoint = (block.cursor, block.commit_time)
-            await self._send(frame, checkpoint)
+        begun = 0
+        try:
+            for i, frame in enumerate(block.frames):
+                self._standings.check()
+                last = i + 1 == len(block.frames)
+                checkpoint = None
+                if last and block.checkpoint:
+                    checkpoint = (block.cursor, block.commit_time)
+                begun = i + 1
+                await self._send(frame, checkpoint)
+        except BaseException:
+            for frame in block.frames[:begun]:
+                self._disclosed.add(frame.keys)
+            raise
+        self._disclosed.add_block(block)
         if block.checkpoint:
             self._cursor = block.cursor
         await self._note()
 
     async def _send(self, frame: Frame, checkpoint: tuple[Cursor, datetime | None] | None) -> None:
-        self._disclosed.add(frame.keys)
         if self._source.transaction_boundaries:
             if frame.transaction != self._transaction:
                 await self._end_transaction()

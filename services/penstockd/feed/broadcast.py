@@ -117,11 +117,22 @@ class Broadcast:
 
     async def next_stretch(self, source: Source, cursor: Cursor, most: int = STRIDE) -> Block:
         """The next block after a cursor that is behind the end: of ``most`` numbers, no more."""
-        end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
-        return await self.stretch(source, cursor, min(self.tail.head, end))
+        return await self.stretch(source, cursor, self._end(cursor, most))
 
     async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
         """The block after a cursor, read once for all who ask for it at about the same time."""
+        return await asyncio.shield(self._task(source, cursor, upto))
+
+    def prepare(self, source: Source, cursor: Cursor, most: int) -> None:
+        """Begin to read what ``next_stretch`` will be asked for, while the last is being sent."""
+        if most > 0 and not cursor.ahead:
+            self._task(source, cursor, self._end(cursor, most))
+
+    def _end(self, cursor: Cursor, most: int) -> int:
+        end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
+        return min(self.tail.head, end)
+
+    def _task(self, source: Source, cursor: Cursor, upto: int) -> asyncio.Task[Block]:
         key = (source.identity, cursor, upto)
         task = self._kept.get(key)
         if task is None or (task.done() and task.exception() is not None):
@@ -130,7 +141,7 @@ class Broadcast:
             task.add_done_callback(lambda done: self._keep(key, done))
         else:
             self._kept.move_to_end(key)
-        return await asyncio.shield(task)
+        return task
 
     async def _encode(self, source: Source, cursor: Cursor, upto: int) -> Block:
         return source.block(cursor, await self.read(source, cursor, upto))
@@ -250,7 +261,10 @@ class Subscription:
             return None
         if number < position.number:
             behind = position.number - number
-            return await self._feed.next_stretch(self._source, self.cursor, behind)
+            block = await self._feed.next_stretch(self._source, self.cursor, behind)
+            left = position.number - block.cursor.number
+            self._feed.prepare(self._source, block.cursor, left)
+            return block
         # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
         # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
         if not await self._feed.tail.wait(number, RETRY):

@@ -88,6 +88,8 @@ class _Reading:
         self, lenses: Lenses, stretch: Stretch, after: int, passed: frozenset[int]
     ) -> None:
         self._lenses, self._stretch, self._after = lenses, stretch, after
+        # Those that show all records as they are.
+        self._whole = {lens.view_id for lens in lenses.values() if lens.sees_all and lens.clear}
         # Transactions that the cursor's snapshot saw before they had a number: not told again.
         # Where references are followed they are, since what they moved may have changed meanwhile;
         # to be told twice that a record has come or gone is harmless.
@@ -115,8 +117,10 @@ class _Reading:
             lens = self._lenses.get(change.dataset)
             if lens is None or lens.follows or change.transaction in self._passed:
                 continue
-            before = None if change.before is None else lens.see(change.before, _nowhere)
-            after = None if change.after is None else lens.see(change.after, _nowhere)
+            before, after = change.before, change.after
+            if lens.view_id not in self._whole:
+                before = None if before is None else lens.see(before, _nowhere)
+                after = None if after is None else lens.see(after, _nowhere)
             if (event := _told(change, lens, before, after)) is not None:
                 yield event
 

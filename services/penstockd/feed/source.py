@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.wire import ChangeCodec, receipt_lines
@@ -33,11 +34,12 @@ class Frame:
     ends: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """A stretch of the log as some View shows it: after ``start``, up to ``cursor``.
 
     ``checkpoint`` says whether the cursor may be one; ``commit_time`` is that of the last change.
+    ``shared`` is for what is made of it once for all who give it out.
     """
 
     start: int
@@ -46,6 +48,12 @@ class Block:
     checkpoint: bool
     commit_time: datetime | None
     size: int
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return sum([f.count for f in self.frames])
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,9 @@ class Source:
 
 
 def _frame(pieces: Sequence[bytes], events: Sequence[Event], *, ends: bool) -> Frame:
-    keys: dict[str, list[str]] = {}
-    for event in events:
-        keys.setdefault(event.dataset, []).append(event.key)
+    keys = {
+        name: [e.key for e in events if e.dataset == name]
+        for name in dict.fromkeys([e.dataset for e in events])
+    }
     transaction = events[0].transaction
     return Frame(b"".join(pieces), len(events), receipt_lines(events), keys, transaction, ends)

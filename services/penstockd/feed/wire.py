@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
 from penstockd.catalog.wire import varint
@@ -29,6 +30,13 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
 )
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
 _HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in Operation}
+_NAMES = {o: o.name for o in Operation}
+#: Varints that are looked up: small ones, and the lowest 14 bits of those that go on.
+_SMALL = 1 << 14
+_SIZES = [varint(i) for i in range(_SMALL)]
+_LOW = [bytes((i & 0x7F | 0x80, i >> 7 | 0x80)) for i in range(_SMALL)]
+#: Encoded names of changed fields, of which there are no more than fields.
+_FIELDS: dict[str, bytes] = {}
 
 
 class ChangeCodec:
@@ -44,45 +52,71 @@ class ChangeCodec:
             self._tail = _DATASET + varint(len(name)) + name
             url = b"type.googleapis.com/" + type_name.encode()
             self._type = _ANY_TYPE + varint(len(url)) + url + _ANY_VALUE
-        self._time: tuple[datetime | None, bytes] = (None, b"")
+        self._transaction = -1
+        self._rest = b""
 
     def encode(self, event: Event) -> bytes:
         """One change as an element of ``changes``."""
         key = event.key.encode()
-        parts = [_HEADS[event.operation], varint(len(key)), key]
+        after = event.after
+        parts = [_HEADS[event.operation], _size(len(key)), key]
         if self._before and event.before is not None:
             parts += self._record(_BEFORE, event.before)
-        if event.after is not None:
-            parts += self._record(_AFTER, event.after)
+        if after is not None:
+            if self._type:
+                parts += self._record(_AFTER, after)
+            else:
+                parts += (_AFTER, _size(len(after)), after)
         for path in event.changed:
-            name = path.encode()
-            parts += (_FIELD, varint(len(name)), name)
+            parts.append(_FIELDS.get(path) or _field(path))
+        transaction = event.transaction
+        if transaction != self._transaction:
+            self._behind(event)
+        number = event.number
         parts += (
-            _TRANSACTION,
-            varint(event.transaction),
-            self._timed(event.commit_time),
-            _SEQUENCE,
-            varint(event.number),
+            self._rest,
+            _size(number) if number < _SMALL else _number(number),
             self._tail,
         )
         data = b"".join(parts)
-        return b"".join((_CHANGES, varint(len(data)), data))
+        return b"".join((_CHANGES, _size(len(data)), data))
+
+    def _behind(self, event: Event) -> None:
+        """Encode what changes of one transaction share: its number and time, and the next tag."""
+        self._transaction = event.transaction
+        stamp = timestamp(event.commit_time)
+        self._rest = b"".join(
+            (_TRANSACTION, varint(event.transaction), _TIME, varint(len(stamp)), stamp, _SEQUENCE)
+        )
 
     def _record(self, tag: bytes, record: bytes) -> tuple[bytes, ...]:
         if not self._type:
-            return tag, varint(len(record)), record
-        value = varint(len(record))
+            return tag, _size(len(record)), record
+        value = _size(len(record))
         size = len(self._type) + len(value) + len(record)
-        return tag, varint(size), self._type, value, record
+        return tag, _size(size), self._type, value, record
 
-    def _timed(self, moment: datetime) -> bytes:
-        """The commit time; changes of one transaction share it."""
-        latest, encoded = self._time
-        if latest is not moment and latest != moment:
-            stamp = timestamp(moment)
-            encoded = _TIME + varint(len(stamp)) + stamp
-            self._time = (moment, encoded)
-        return encoded
+
+def _size(number: int) -> bytes:
+    """A varint; most are small."""
+    return _SIZES[number] if number < _SMALL else varint(number)
+
+
+def _number(number: int) -> bytes:
+    """A varint of a number in the log, of which neighbours share all but the lowest bits."""
+    return _LOW[number & 0x3FFF] + _high(number >> 14)
+
+
+@lru_cache(maxsize=64)
+def _high(bits: int) -> bytes:
+    return varint(bits)
+
+
+def _field(path: str) -> bytes:
+    """A changed field."""
+    name = path.encode()
+    encoded = _FIELDS[path] = _FIELD + varint(len(name)) + name
+    return encoded
 
 
 def timestamp(moment: datetime) -> bytes:
@@ -97,4 +131,4 @@ def timestamp(moment: datetime) -> bytes:
 
 def receipt_lines(events: Iterable[Event]) -> bytes:
     """What the receipt of a segment digests: sequence, operation and key of every change."""
-    return "".join([f"{e.number}\t{e.operation.name}\t{e.key}\n" for e in events]).encode()
+    return "".join([f"{e.number}\t{_NAMES[e.operation]}\t{e.key}\n" for e in events]).encode()

@@ -41,7 +41,7 @@ _CODES = {
     Kind.UINT32: 7,
     Kind.UINT64: 8,
     Kind.DECIMAL: 9,
-    Kind.FLOAT: 10,
+    Kind.FLOAT: 15,
     Kind.DOUBLE: 10,
     Kind.BYTES: 11,
     Kind.DATE: 12,

@@ -62,24 +62,24 @@ class CopyOut:
     async def run(self, query: str, work: Callable[[], None]) -> None:
         """Start the COPY of a query, as BINARY, and run ``work`` in a thread until it has read all.
 
-        Raises what ``work`` does, and the driver's errors. Then, or if the caller is cancelled, the
-        connection must be thrown away.
+        Raises what ``work`` does, the driver's errors among it. Unless it has come to ``done`` by
+        then, and if the caller is cancelled, the connection must be thrown away.
         """
         self._transport.pause_reading()
         given: Any = self._transport.get_extra_info("socket")
         self._socket = socket.socket(fileno=os.dup(given.fileno()))
         ended = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(
-            target=self._thread, args=(query, work, asyncio.get_running_loop(), ended), daemon=True
-        )
-        thread.start()
+        arguments = (query, work, asyncio.get_running_loop(), ended)
+        threading.Thread(None, self._thread, "copyout", arguments, daemon=True).start()
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             self._stopped.set()
             await _settled(ended)
             raise
-        self._transport.resume_reading()
+        finally:
+            if self.done and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def receive(self, space: memoryview) -> int:
         """Wait for bytes and put them into ``space``; how many there are.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +112,27 @@ async def test_rows_of_any_size(shelf: Shelf, things: Dataset) -> None:
     expected = [hashlib.sha256(canonical(m)).digest() for m in messages(things, fields, rows)]
     for chunk in (1 << 20, 70_000):
         assert [digest for _, digest in await digests(shelf, fields, chunk)] == expected
+
+
+async def test_numbers_of_the_fewest_digits(shelf: Shelf, things: Dataset) -> None:
+    """PostgreSQL's text has a digit more where a shorter one lies half way between two numbers."""
+    fields = (things.key, things.by_path["ratio"], things.by_path["weight"])
+    chance = random.Random(1)
+    single = [
+        float(chance.randrange(1 << 24, 1 << 25) << chance.randrange(1, 30)) for _ in range(9000)
+    ]
+    double = [float(chance.randrange(1 << 53, 1 << 54) << chance.randrange(1, 40)) for _ in single]
+    double[:2] = [-2.314985463569197e16, 9007199254740993.0]
+    narrow = [struct.unpack("<f", struct.pack("<f", v))[0] for v in single]
+    rows = [[f"k{i:05}", a, b] for i, (a, b) in enumerate(zip(narrow, double, strict=True))]
+    await shelf.fill(rows, fields)
+    made = messages(things, fields, rows)
+    wrong = [
+        canonical(m)
+        for m, (_, digest) in zip(made, await digests(shelf, fields), strict=True)
+        if hashlib.sha256(canonical(m)).digest() != digest
+    ]
+    assert not wrong, (len(wrong), wrong[:5])
 
 
 async def test_a_value_that_cannot_be_printed(shelf: Shelf, things: Dataset) -> None:

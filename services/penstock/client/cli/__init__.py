@@ -17,6 +17,7 @@ from penstock.client.cli import (
     audit,
     feeds,
     records,
+    replicas,
     subscriptions,
     transfers,
     trust,
@@ -53,6 +54,7 @@ def build() -> typer.Typer:
     audit.register(app)
     trust.register(app)
     feeds.register(app)
+    replicas.register(app)
     subscriptions.register(app)
     webhooks.register(app)
     found = sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name)

@@ -1,13 +1,11 @@
-"""Commands that follow changes: watch, and changes for one poll."""
+"""Commands on changes: watch, as they are committed, and changes, once."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,33 +13,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.client.cli.connection import As, Url, connect
-from penstock.client.cli.failures import Failure, one_line
-from penstock.client.cli.records import Fields, Filter, wrong_arguments
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.records import Dataset, Fields, Filter
 
 if TYPE_CHECKING:
-    from penstock.client.change import Change, Position
+    from penstock.client.change import Change
+    from penstock.client.cli.cursor_file import CursorFile
     from penstock.client.client import Client
     from penstock.client.errors import PenstockError
-    from penstock.client.feed import Batch, Feed
+    from penstock.client.feed import Feed
 
-Datasets = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[DATASET]...", help="All that you may read, if none are given."),
+Datasets = Annotated[list[str], typer.Argument(metavar="DATASET...", help="One, or several.")]
+Operations = Annotated[
+    str, typer.Option("--operations", help="Only these, with commas, as CREATED,DELETED.")
 ]
-Operations = Annotated[str, typer.Option(help="Which operations, with commas, as CREATED,DELETED.")]
 IncludeBefore = Annotated[
-    bool, typer.Option("--include-before", help="Give records as they were, too.")
+    bool, typer.Option("--include-before", help="Show records as they were before, too.")
 ]
+Cursor = Annotated[str, typer.Option(help="Where to begin, as a checkpoint or receipt has it.")]
 
 
-class Shape(StrEnum):
-    """How changes are printed: a line of JSON each, or a short line for people."""
+class Print(StrEnum):
+    """How changes are printed."""
 
-    json = "json"
     table = "table"
+    json = "json"
 
 
-Format = Annotated[Shape, typer.Option(help="How they are printed, a line each.")]
+Format = Annotated[Print, typer.Option(help="Lines for people, or one JSON document a line.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -51,197 +50,175 @@ def register(app: typer.Typer) -> None:
 
 
 def watch(
-    datasets: Datasets = None,
+    datasets: Datasets,
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Begin with all records as they are.")
     ] = False,
-    cursor: Annotated[str, typer.Option(help="Begin after this cursor; by default, now.")] = "",
+    cursor: Cursor = "",
     cursor_file: Annotated[
         Path | None,
+        typer.Option(help="Remembers how far it has come: the next time it goes on there."),
+    ] = None,
+    output: Annotated[
+        Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Remembers how far it has come, and goes on from there the next time.",
+            "--output",
+            "-o",
+            help="Appends to this file. With --cursor-file what a kill left unfinished is cut off.",
         ),
     ] = None,
     filter: Filter = "",
     fields: Fields = "",
     operations: Operations = "",
     include_before: IncludeBefore = False,
-    limit: Annotated[
-        int, typer.Option(min=0, help="End after so many changes; 0 is no limit.")
-    ] = 0,
-    format: Format = Shape.json,
+    format: Format = Print.table,
     url: Url = "",
     consumer: As = "",
 ) -> None:
     """Print changes as they are committed, until Ctrl-C.
 
-    With --cursor-file, what was printed is not printed again, and nothing is left out: the file is
-    written when all of a batch has been. Only if the process is killed between the two does that
-    batch come again.
+    With --cursor-file nothing is lost or printed twice when it is stopped and started again; a
+    kill -9 can repeat the batch that was being printed, unless it goes to --output.
     """
-    place = _Place(cursor_file, cursor, snapshot)
-    with connect(url, consumer) as client:
-        feed = _feed(
-            client,
-            list(datasets or ()),
-            {"filter": filter, "fields": fields},
-            cursor=place.start,
-            snapshot=snapshot and not place.start,
-            operations=operations,
-            include_before=include_before,
-            on_break=_tell_break,
-        )
-        with feed, _ended_in_order(feed):
-            _print_all(feed, place, limit, _printer(format))
+    from penstock.client.cli.cursor_file import CursorFile, Gate
+
+    if (filter or fields) and len(datasets) > 1:
+        raise Failure("--filter and --fields are for one dataset")
+    place = CursorFile(cursor_file, output)
+    with connect(url, consumer) as client, place, Gate() as gate:
+        begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
+        if place.position is not None:
+            begin = {"cursor": place.position}
+        options = {"operations": operations, "include_before": include_before}
+        narrowed = {"filter": filter, "fields": fields}
+        feed = _feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
+        _print_all(feed, place, gate, format, fields)
 
 
 def changes(
-    datasets: Datasets = None,
-    cursor: Annotated[str, typer.Option(help="After this cursor; see the last line.")] = "",
-    wait: Annotated[float, typer.Option(min=0, max=30, help="Seconds to wait for changes.")] = 0,
+    dataset: Dataset,
+    cursor: Cursor = "",
+    wait: Annotated[str, typer.Option(help="How long to wait for the first, as 20s.")] = "0s",
     filter: Filter = "",
     fields: Fields = "",
     operations: Operations = "",
     include_before: IncludeBefore = False,
-    limit: Annotated[int, typer.Option(min=0, max=5000, help="About so many at most.")] = 0,
-    format: Format = Shape.json,
+    format: Format = Print.table,
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print the changes after a cursor, and on standard error the cursor to go on from.
+    """Print the changes after a cursor, and where to go on.
 
-    Without a cursor there are none, and the cursor is that of now.
+    Without --cursor there are none, and the cursor is that of now. It is the last line of
+    standard error.
     """
-    names = list(datasets or ())
-    asked: dict[str, Any] = {
-        "wait": wait,
-        "operations": operations,
-        "page_size": limit,
-        "include_before": include_before,
-    }
-    with connect(url, consumer) as client, wrong_arguments():
-        if len(names) == 1:
-            source = client.dataset(names[0])
-            page = source.changes(cursor, filter=filter, fields=fields, **asked)
-        else:
-            _only_of_one(filter, fields)
-            page = client.changes(names, cursor, **asked)
-    printed = _printer(format)
-    for change in page.changes:
-        printed(change)
-    sys.stdout.flush()
-    typer.echo(f"cursor {page.cursor}{' more' if page.more else ''}", err=True)
+    seconds = _seconds(wait)
+    with connect(url, consumer) as client:
+        source = client.dataset(dataset)
+        while True:
+            try:
+                page = source.changes(
+                    cursor,
+                    wait=seconds,
+                    filter=filter,
+                    fields=fields,
+                    operations=operations,
+                    include_before=include_before,
+                )
+            except ValueError as error:
+                raise Failure(str(error)) from None
+            _write(sys.stdout, page.changes, format, fields)
+            cursor, seconds = page.cursor, 0.0
+            if not page.more:
+                break
+    typer.echo(f"cursor {cursor}", err=True)
 
 
-def _feed(client: Client, names: list[str], narrowed: dict[str, Any], **asked: Any) -> Feed:
-    with wrong_arguments():
-        if len(names) == 1:
-            return client.dataset(names[0]).watch(**narrowed, **asked)
-        _only_of_one(**narrowed)
-        return client.watch(names, **asked)
+def _feed(client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any) -> Feed:
+    try:
+        if len(datasets) == 1:
+            return client.dataset(datasets[0]).watch(**narrowed, **options)
+        return client.watch(datasets, **options)
+    except ValueError as error:
+        raise Failure(str(error)) from None
 
 
-def _only_of_one(filter: str, fields: str) -> None:
-    if filter or fields:
-        raise Failure("--filter and --fields are for one dataset")
-
-
-def _print_all(feed: Feed, place: _Place, limit: int, printed: Callable[[Change], None]) -> None:
-    count = 0
-    for batch in feed:
-        if batch.begins_anew:
-            typer.echo("the snapshot broke off and begins anew", err=True)
-        given = batch.changes[: limit - count] if limit else batch.changes
-        for change in given:
-            printed(change)
-        sys.stdout.flush()
-        count += len(given)
-        place.reached(batch, given)
-        if limit and count >= limit:
-            return
-
-
-class _Place:
-    """How far the command has come, in a file if there is one."""
-
-    def __init__(self, file: Path | None, cursor: str, snapshot: bool) -> None:
-        self._file = file
-        self._position: Position | None = None
-        kept = _kept(file) if file is not None else None
-        if cursor and kept is not None:
-            raise Failure(f"{file} says where to go on: leave --cursor out, or remove the file")
-        if cursor and snapshot:
-            raise Failure("a snapshot begins where it is taken: leave --cursor out")
-        self._position = kept
-        #: Where to begin: a position, a cursor, or "" for now.
-        self.start: Position | str = kept or cursor
-
-    def reached(self, batch: Batch, given: Iterable[Change]) -> None:
-        """All of a batch, or its first changes, have been printed."""
-        given = tuple(given)
-        if len(given) == len(batch.changes):
-            self._position = batch.position or self._position
-        elif self._position is not None:
-            self._position = self._position.behind(given)
-        if self._file is not None and self._position is not None:
-            _write(self._file, json.dumps(self._position.to_json()) + "\n")
-
-
-def _kept(file: Path) -> Position | None:
-    from penstock.client.change import Position
+def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: str) -> None:
+    """Prints each batch, then remembers it; a signal waits until both are done."""
+    from penstock.client.errors import FeedEnded
 
     try:
-        return Position.from_json(json.loads(file.read_text("utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise Failure(f"{file} is damaged: {error}") from None
+        with feed, closing(iter(feed)) as batches:
+            for batch in batches:
+                if batch.begins_anew:
+                    raise Failure(
+                        "the snapshot broke off: what was printed of it is void; start again"
+                    )
+                with gate.closed():
+                    _write(place.output, batch.changes, format, fields)
+                    if batch.position is not None:
+                        place.remember(batch.position)
+    except FeedEnded as ended:
+        if place.path is None or ended.reconcile != "REPAIR":
+            raise
+        raise Failure(
+            f"{ended.message}: remove {place.path} and start again with --snapshot"
+        ) from None
 
 
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all, whatever happens."""
-    beside = file.with_name(f".{file.name}.new")
-    with beside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
+def _write(file: Any, found: Iterable[Change], format: Print, fields: str) -> None:
+    show = _document if format is Print.json else _line
+    file.writelines(show(change, fields) + "\n" for change in found)
+    file.flush()
 
 
-def _printer(format: Shape) -> Callable[[Change], None]:
-    if format is Shape.json:
-        return lambda change: print(json.dumps(change.to_json(), ensure_ascii=False))
-    return _print_short
+def _document(change: Change, fields: str) -> str:
+    from penstock.client.record import to_dict
+
+    paths = fields.split(",")
+    said: dict[str, Any] = {
+        "sequence": change.sequence,
+        "operation": change.operation,
+        "dataset": change.dataset,
+        "key": change.key,
+    }
+    if change.before is not None:
+        said["before"] = to_dict(change.before, paths)
+    if change.after is not None:
+        said["after"] = to_dict(change.after, paths)
+    if change.changed_fields:
+        said["changedFields"] = list(change.changed_fields)
+    said["transactionId"] = change.transaction_id
+    said["commitTime"] = _time(change)
+    return json.dumps(said, ensure_ascii=False)
 
 
-def _print_short(change: Change) -> None:
-    """Time, operation, dataset, key, and what has changed."""
-    told = ", ".join(change.changed_fields)
-    words = [
-        f"{change.commit_time:%H:%M:%S.%f}"[:-3],
-        f"{change.operation:<12}",
-        change.dataset,
-        one_line(change.key),
-        told,
-    ]
-    print("  ".join(words).rstrip())
+def _line(change: Change, fields: str) -> str:
+    """A change for people: columns with tabs between, so that it can be cut, too."""
+    from penstock.client.cli.failures import one_line
+    from penstock.client.record import to_dict
+
+    what = ", ".join(change.changed_fields)
+    if not what and change.after is not None:
+        shown = to_dict(change.after, fields.split(","))
+        what = json.dumps(shown, ensure_ascii=False)
+    elif change.after is not None:
+        what = json.dumps(to_dict(change.after, change.changed_fields), ensure_ascii=False)
+    head = (_time(change), f"{change.operation:<12}", change.dataset, one_line(change.key))
+    return "\t".join((*head, one_line(what)))
+
+
+def _time(change: Change) -> str:
+    return change.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _tell_break(error: PenstockError) -> None:
-    typer.echo(f"{one_line(str(error))}; going on from the last checkpoint", err=True)
+    typer.echo(f"{error}; going on when the hub is there", err=True)
 
 
-@contextmanager
-def _ended_in_order(feed: Feed) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the feed between two batches: what is printed is remembered."""
-
-    def end(number: int, frame: object) -> None:
-        feed.close()
-
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+def _seconds(text: str) -> float:
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        seconds = float(text.strip().removesuffix("s"))
+    except ValueError:
+        raise Failure(f"'{text}' is no time, as 20s") from None
+    return seconds

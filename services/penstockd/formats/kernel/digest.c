@@ -21,7 +21,7 @@ typedef struct {
 } Plan;
 
 enum { GROUP, PASSED, STRING, ENUM, BOOL, INT4, INT8, INT8_BARE, NUMERIC, DECIMAL, FLOAT, BYTEA, DATE,
-       TIME, JSONB };
+       TIME, JSONB, SINGLE };
 // Shapes of what is in a jsonb.
 enum { S_LIST, S_MAP, S_MESSAGE, S_STRING, S_ENUM, S_BOOL, S_NUMBER, S_WHOLE, S_DECIMAL };
 
@@ -83,8 +83,36 @@ static u8 *stripped(u8 *start, u8 *o) {
   return o[-1] == '.' ? o - 1 : o;
 }
 
-// A number as ECMAScript prints it, from the decimal text of its shortest digits.
-static u8 *number(u8 *o, const u8 *s, int32_t n) {
+// PostgreSQL gives one digit more than ECMAScript to a number whose shorter text lies just half way
+// to the next number: it reads back as the same one, being even. Such a text is a whole number. Sets
+// the shorter digits where there are any; the value is that of the digits * 10^power. `bits` is the
+// width of a mantissa.
+static void shorten(u8 *digits, int32_t *count, int32_t *power, int32_t bits) {
+  if (*count < 2 || *count > 17 || *power < 0 || *power > 22) return;
+  uint64_t whole = 0;
+  for (int32_t i = 0; i < *count; i++) whole = whole * 10 + digits[i] - '0';
+  uint64_t last = whole % 10, up = last >= 5, shorter = whole / 10 + up;
+  uint64_t odd = shorter, distance = up ? 10 - last : last;
+  int32_t twos = *power + 1; // shorter * 10^(power + 1) = odd * 2^twos
+  while (!(odd & 1)) odd >>= 1, twos++;
+  for (int32_t i = 0; i <= *power; i++, odd *= 5)
+    if (odd >> (bits + 1)) return;
+  if (odd >> bits != 1) return; // not half way between two numbers
+  for (int32_t i = 0; i < *power; i++) distance *= 5;
+  int32_t room = twos + 1 - *power; // the numbers are 2^(twos + 1) apart
+  if (room < 0 || (room < 60 && distance >> room)) return;
+  if (((up ? odd - 1 : odd + 1) / 2) & 1) return;
+  *power += 1;
+  u8 text[20];
+  int32_t n = (int32_t)(integer(text, (int64_t)shorter) - text);
+  while (text[n - 1] == '0') n--, *power += 1;
+  for (int32_t i = 0; i < n; i++) digits[i] = text[i];
+  *count = n;
+}
+
+// A number as ECMAScript prints it, from the decimal text of its shortest digits. `bits` is that of
+// `shorten`, or 0 where the text comes from elsewhere.
+static u8 *number(u8 *o, const u8 *s, int32_t n, int32_t bits) {
   u8 digits[400];
   int32_t count = 0, point = 0, seen = 0, exponent = 0, i = 0, minus = n > 0 && s[0] == '-';
   for (i = minus; i < n && s[i] != 'e' && s[i] != 'E'; i++) {
@@ -111,6 +139,11 @@ static u8 *number(u8 *o, const u8 *s, int32_t n) {
     *o++ = '0';
     return o;
   }
+  if (bits) {
+    int32_t power = point - count;
+    shorten(digits, &count, &power, bits);
+    point = power + count;
+  }
   if (minus) *o++ = '-';
   if (point > 21 || point <= -6) {
     *o++ = digits[0];
@@ -130,10 +163,10 @@ static u8 *number(u8 *o, const u8 *s, int32_t n) {
   return o;
 }
 
-static u8 *floating(u8 *o, const u8 *s, int32_t n) {
+static u8 *floating(u8 *o, const u8 *s, int32_t n, int32_t bits) {
   int32_t odd = s[0] == 'N' || s[0] == 'I' || (s[0] == '-' && s[1] == 'I');
   if (odd) return text(o, s, n);
-  o = number(o, s, n);
+  o = number(o, s, n, bits);
   empty = n == 1 && s[0] == '0'; // a message holds a zero with a sign
   return o;
 }
@@ -371,7 +404,7 @@ static u8 *canonical(u8 *o, Source *in, const int32_t *shape, int32_t depth) {
     empty = c == 'f';
     return put(o, s, n);
   }
-  return number(o, s, n);
+  return number(o, s, n, 0);
 }
 
 // --- rows ---
@@ -394,7 +427,8 @@ static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n) {
   case INT8_BARE: empty = !be64(p); return integer(o, be64(p));
   case DECIMAL: return decimal(o, p, n);
   case NUMERIC: empty = n == 8; return decimal(o, p, n);
-  case FLOAT: return floating(o, p, n);
+  case FLOAT: return floating(o, p, n, 53);
+  case SINGLE: return floating(o, p, n, 24);
   case JSONB: {
     Source in = {p + 1, p + n}; // the first byte is jsonb's version
     return canonical(o, &in, (const int32_t *)(base + op->shape), 0);
