@@ -120,9 +120,7 @@ async def test_batches_are_bounded_in_bytes_too(rig: Rig, receiver: Receiver) ->
     assert sizes == [1, 2, 2]
 
 
-async def test_a_deleted_endpoint_takes_its_deliveries_along(
-    rig: Rig, receiver: Receiver
-) -> None:
+async def test_a_deleted_endpoint_takes_its_deliveries_along(rig: Rig, receiver: Receiver) -> None:
     name = await rig.endpoint(receiver.url + "/in")
     other = await rig.endpoint(receiver.url + "/other")
     await rig.log(("c1", None, customer("c1")))
