@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
@@ -87,34 +88,51 @@ def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     return [hub.catalog[name] for name in dict.fromkeys(names)]
 
 
+class Narrowing(Protocol):
+    """How a caller narrows its View of a dataset, as it wrote it."""
+
+    @property
+    def filter(self) -> str:
+        """Which records (AIP-160)."""
+
+    @property
+    def fields(self) -> str:
+        """Which fields."""
+
+
 class Standings:
     """Whether what a stream or a poll began with still holds, in all its datasets."""
 
-    def __init__(self, hub: Hub, call: Call, wanted: Wanted, source: Source) -> None:
+    def __init__(self, hub: Hub, call: Call, narrowed: Narrowing, source: Source) -> None:
         assert call.principal is not None, "the auth interceptor lets nobody in without one"
-        self._hub, self._wanted = hub, wanted
+        self._hub, self._narrowed = hub, narrowed
         self._standings = [
             (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
         ]
         self._looked = call.policy.revision
 
-    def check(self) -> None:
-        """Raise AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on."""
-        if self._hub.policy.current.revision == self._looked:
-            return
+    def check(self) -> int:
+        """The revision of the policy, by which all is as it was.
+
+        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
+        """
+        revision = self._hub.policy.current.revision
+        if revision == self._looked:
+            return revision
         for standing, lens in self._standings:
             standing.check()
             if standing.view is not lens.view:
                 now = Lens(
                     standing.view,
                     self._hub.catalog,
-                    fields=self._wanted.fields,
-                    filter=self._wanted.filter,
+                    fields=self._narrowed.fields,
+                    filter=self._narrowed.filter,
                 )
                 if now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
-        self._looked = self._hub.policy.current.revision
+        self._looked = revision
+        return revision
 
 
 @dataclass

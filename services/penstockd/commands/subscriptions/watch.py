@@ -9,7 +9,6 @@ from typing import Protocol
 
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.subscriptions.pull import USUAL_CHANGES, changes_of
-from penstockd.commands.subscriptions.sight import Sight
 from penstockd.commands.subscriptions.stretch import Bounds
 from penstockd.commands.subscriptions.take import (
     FIRST_LOOK,
@@ -20,7 +19,7 @@ from penstockd.commands.subscriptions.take import (
     invalid,
 )
 from penstockd.commands.watch_changes import MAX_HEARTBEAT, USUAL_HEARTBEAT
-from penstockd.commands.watching import Disclosed
+from penstockd.commands.watching import Disclosed, Standings
 from penstockd.errors import ClientStalled, DatabaseUnavailable, HubStopping, Refused
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.store.cursor import Cursor
@@ -100,7 +99,7 @@ class _Run:
     async def open(self) -> None:
         """Find the subscription. Nothing is sent yet."""
         self._cursor = await self._taking.open()
-        self._sight = Sight(self._hub, self._call, self._taking.source, self._taking.terms)
+        self._standings = Standings(self._hub, self._call, self._taking.terms, self._taking.source)
         self._disclosed = Disclosed(self._hub, self._call, self._taking.source)
 
     async def send_all(self) -> None:
@@ -110,7 +109,7 @@ class _Run:
         silent = self._clock() + self._heartbeat
         while True:
             if self._taking.outdated:
-                self._taking.judged = self._sight.check()
+                self._taking.judged = self._standings.check()
             taken = await self._next()
             if taken is not None:
                 await self._give(taken)
