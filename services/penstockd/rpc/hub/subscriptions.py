@@ -15,6 +15,7 @@ from penstockd.commands.subscriptions import acknowledge, manage
 from penstockd.commands.subscriptions.pull import Pull, pull_changes
 from penstockd.commands.subscriptions.take import Taken
 from penstockd.commands.subscriptions.watch import Flow, watch_subscription
+from penstockd.commands.watching import readable
 from penstockd.errors import AccessChanged, AccessRevoked, DatabaseUnavailable, Refused, ViewChanged
 from penstockd.feed.event import Reconcile
 from penstockd.rpc.door import Route
@@ -32,11 +33,21 @@ def routes() -> Iterator[Route]:
         reply = message_factory.GetMessageClass(method.output_type)
         yield Route(
             Method(_SERVICE.full_name, method.name),
-            _HANDLERS[method.name],
+            _for_readers(_HANDLERS[method.name]),
             message_factory.GetMessageClass(method.input_type).FromString,
             None if method.server_streaming else reply.SerializeToString,
             streams_reply=method.server_streaming,
         )
+
+
+def _for_readers(handler: Handler) -> Handler:
+    """Who may not read anything is told so, before all else."""
+
+    async def handle(request: Any, exchange: Exchange) -> Any:
+        readable(exchange.hub, exchange.call, ())
+        return await handler(request, exchange)
+
+    return handle
 
 
 async def _create(request: Any, exchange: Exchange) -> Any:
