@@ -123,12 +123,11 @@ async def catch(options: dict[str, Any], watch: Watch) -> None:
     """
     wanted, others = options["changes"], options["subscribers"] - 1
     begun = time.monotonic()
-    size = await _counted(watch, options["cursor"], wanted)
+    request = {"cursor": options["cursor"], "batch_size": options["batch_size"]}
+    size = await _counted(watch, request, wanted)
     if others:
         begun = time.monotonic()
-        await asyncio.gather(
-            *(_sized(watch, options["cursor"], size) for _ in range(options["subscribers"]))
-        )
+        await asyncio.gather(*(_sized(watch, request, size) for _ in range(options["subscribers"])))
     seconds = time.monotonic() - begun
     print("ready", flush=True)
     total = wanted * options["subscribers"]
@@ -136,10 +135,10 @@ async def catch(options: dict[str, Any], watch: Watch) -> None:
     print(json.dumps({"count": total, "seconds": seconds, "bytes": sent}), flush=True)
 
 
-async def _counted(watch: Watch, cursor: str, wanted: int) -> int:
+async def _counted(watch: Watch, request: dict[str, Any], wanted: int) -> int:
     """The bytes of the changes that make up so many."""
     total = size = 0
-    async for data in watch.open(cursor=cursor):
+    async for data in watch.open(**request):
         found = sum(1 for number, _, _ in fields(data) if number == 1)
         total += found
         size += len(data) if found else 0
@@ -148,9 +147,9 @@ async def _counted(watch: Watch, cursor: str, wanted: int) -> int:
     raise AssertionError("the stream ended")
 
 
-async def _sized(watch: Watch, cursor: str, wanted: int) -> None:
+async def _sized(watch: Watch, request: dict[str, Any], wanted: int) -> None:
     size, first = 0, True
-    async for data in watch.open(cursor=cursor):
+    async for data in watch.open(**request):
         size += 0 if first else len(data)
         first = False
         if size >= wanted:
