@@ -131,6 +131,12 @@ class FakeHub(
     ) -> customers_service_pb2.ListCustomerChangesResponse:
         raise NotImplementedError
 
+    async def DigestCustomers(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def RepairCustomers(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def IssueToken(self, request: httpbody_pb2.HttpBody, context: Any) -> Any:
         self._note(context)
         status, body = "200", {"access_token": self.keys.token(), "form": request.data.decode()}

@@ -337,9 +337,8 @@ def random_grants(
 
 
 def _mask(rng: random.Random) -> Mask:
-    masks = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
-    mask: Mask = rng.choice(masks)
-    return mask
+    masks: list[Mask] = [Mask.CLEAR, Mask.CLEAR, Mask.CLEAR, *Mask]
+    return rng.choice(masks)
 
 
 def random_selection(fields: Sequence[Field], rng: random.Random) -> str:

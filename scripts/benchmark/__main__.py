@@ -1,4 +1,4 @@
-"""``scripts/bench [import] [export] [get] [feed]``: a table on stdout, as JSON with --json."""
+"""``scripts/bench [PART…]``: a table on stdout, with --json the same as JSON."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import exports, feeds, imports, unary
+from benchmark import digests, exports, feeds, imports, unary, webhooks
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
 _PARTS = {
     "import": imports.measure,
     "export": exports.measure,
-    "get": unary.measure,
+    "digest": digests.measure,
     "feed": feeds.measure,
+    "get": unary.measure,
+    "webhooks": webhooks.measure,
 }
 
 

@@ -53,8 +53,10 @@ def usage(hub: RunningHub) -> Iterator[Usage]:
 
 
 def _memory(processes: list[psutil.Process]) -> int:
-    """Resident bytes that belong to the processes: those shared with others are not theirs."""
-    return sum(p.memory_full_info().uss for p in processes)
+    """Resident bytes that are no files' and shared with nobody. Asked for page by page (psutil's
+    ``uss``) they take 10 ms, in which the workers wait for the memory's lock."""
+    found = [p.memory_info() for p in processes]
+    return sum(m.rss - getattr(m, "shared", 0) for m in found)
 
 
 def _cpu(hub: RunningHub) -> dict[str, float]:

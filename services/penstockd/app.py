@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -24,7 +25,7 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.commands.context import ExportLimits, Hub, Streams
+from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.broadcast import Broadcast
@@ -38,8 +39,12 @@ from penstockd.store.database import Database
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
+from penstockd.webhooks import organ as webhooks
+from penstockd.webhooks.guard import Guard
+from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.
 STOP_GRACE = 10.0
@@ -111,9 +116,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             uses=uses,
             page_tokens=PageTokens(secret.derive("page-tokens")),
             snapshots=snapshots,
+            states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
             feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
+            webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
             audit_key=checkpoint_key(settings).public,
             audit_file=CheckpointFile(settings.checkpoint_file),
             public_url=settings.url,
@@ -140,6 +147,9 @@ async def serve(settings: Settings, socket: Path) -> None:
             return
         server = Server(hub, f"unix:{socket}")
         await server.start()
+        # What is there now stays: not to be gone through while a call waits.
+        gc.collect()
+        gc.freeze()
         followers = [
             asyncio.create_task(hub.policy.follow()),
             asyncio.create_task(hub.uses.follow()),
@@ -189,6 +199,7 @@ async def _keep_while_locked(
                 group.create_task(Retention(database, settings.log_retention_hours).run()),
                 group.create_task(_sealer(settings, database).run()),
                 group.create_task(_rotate_keys(settings, database)),
+                group.create_task(_deliver(settings)),
             ]
             while not await _wait(stopping, PULSE) and not lock.is_closed():
                 pass
@@ -198,6 +209,31 @@ async def _keep_while_locked(
         raise DatabaseUnavailable("the database went away") from group_error.exceptions[0]
     finally:
         lock.terminate()
+
+
+async def _deliver(settings: Settings) -> None:
+    """Webhooks, with connections and a policy of their own."""
+    assert settings.database_url is not None, "the supervisor gives every process the database"
+    catalog, secret = read_catalog(), root_secret(settings)
+    database = Database(settings.database_url, size=webhooks.CONNECTIONS)
+    policy = Policy(
+        database,
+        catalog,
+        Tables(catalog),
+        secret.derive("mask"),
+        stale_after=settings.policy_stale_seconds,
+    )
+    seal = Seal(secret.derive("webhooks"))
+    terms = webhooks.Terms(settings.url, settings.webhook_allow, settings.webhook_days)
+    try:
+        await database.open()
+        await policy.refresh()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(policy.follow())
+            group.create_task(webhooks.Webhooks(database, catalog, policy, seal, terms).run())
+    finally:
+        policy.close()
+        await database.close()
 
 
 def checkpoint_key(settings: Settings) -> CheckpointKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -145,6 +146,17 @@ class Settings(BaseSettings):
         le=100_000,
         description="Streams of changes that one consumer may hold at one time, of each worker.",
     )
+    webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks that webhooks may lead to besides the public internet, separated by "
+        "commas, as 10.1.0.0/16; to these also by http. The demo adds the loopback.",
+    )
+    webhook_days: int = Field(
+        default=14,
+        ge=6,
+        le=366,
+        description="How long deliveries of webhooks are kept after their end, in days.",
+    )
     audit_file: Path | None = Field(
         default=None,
         description="File that the audit's checkpoints are appended to, to be shipped off the "
@@ -183,6 +195,14 @@ class Settings(BaseSettings):
         if not _is_origin(url := url.rstrip("/")):
             raise ValueError("must be a scheme, a host and a port, as https://hub.example.com")
         return url
+
+    @field_validator("webhook_allow", mode="before")
+    @classmethod
+    def _are_networks(cls, given: Any) -> Any:
+        """Networks in CIDR form; a single address is a network of one."""
+        if isinstance(given, str):
+            return [n.strip() for n in given.split(",") if n.strip()]
+        return given
 
     @field_validator("cors_origins", mode="before")
     @classmethod

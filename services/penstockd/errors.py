@@ -4,18 +4,22 @@
     ├── Unauthenticated · PolicyStale
     ├── PermissionDenied
     ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid · CursorInvalid
+    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown · WebhookUrlRefused
     │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
     │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge
-    ├── ExportNotResumable · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
+    ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
+    ├── AcknowledgedBackwards · LeaseExpired
     ├── AccessChanged: AccessRevoked
     ├── ClientStalled · CursorExpired · HubStopping
     ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
     ├── RehearsalTooLong
     ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
+    ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
+    ├── ReplayUnderWay · TooManyWebhooks
     └── StorageFull
     DatabaseUnavailable
 
@@ -185,6 +189,12 @@ class ExportNotResumable(Refused):
     reason = "EXPORT_NOT_RESUMABLE"
 
 
+class StateGone(Refused):
+    """The state of the data that a comparison goes on with is no longer kept."""
+
+    reason = "STATE_GONE"
+
+
 class AccessChanged(Refused):
     """Access was revoked or narrowed while a stream ran."""
 
@@ -205,6 +215,42 @@ class TooManyStreams(Refused):
     """A consumer holds as many streams as one worker gives it."""
 
     reason = "TOO_MANY_STREAMS"
+
+
+class SubscriptionNotFound(Refused):
+    """No such subscription, or another consumer's: the two are not told apart."""
+
+    reason = "SUBSCRIPTION_NOT_FOUND"
+
+
+class SubscriptionExists(Refused):
+    """The consumer has a subscription of this name already."""
+
+    reason = "SUBSCRIPTION_EXISTS"
+
+
+class TooManySubscriptions(Refused):
+    """The consumer has as many subscriptions as it may."""
+
+    reason = "TOO_MANY_SUBSCRIPTIONS"
+
+
+class AcknowledgedBackwards(Refused):
+    """What is to be acknowledged was so before; the metadata names how far that goes."""
+
+    reason = "ACKNOWLEDGED_BACKWARDS"
+
+
+class LeaseUnknown(Invalid):
+    """A lease that the subscription has not given out since it was made or reset."""
+
+    reason = "LEASE_UNKNOWN"
+
+
+class LeaseExpired(Refused):
+    """A lease that has ended without being acknowledged; its changes are given again."""
+
+    reason = "LEASE_EXPIRED"
 
 
 class ReceiptNotFound(Refused):
@@ -253,6 +299,48 @@ class RehearsalTooLong(Refused):
     """A rehearsal looks at more calls and rows than it has time for."""
 
     reason = "REHEARSAL_TOO_LONG"
+
+
+class WebhookNotFound(Refused):
+    """No such webhook, or none that the caller may see: the two are not told apart."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class DeliveryNotFound(Refused):
+    """No such delivery of the webhook."""
+
+    reason = "DELIVERY_NOT_FOUND"
+
+
+class WebhookUrlRefused(Invalid):
+    """A URL that webhooks may not lead to."""
+
+    reason = "WEBHOOK_URL_REFUSED"
+
+
+class WebhookDisabled(Refused):
+    """A webhook that sends nothing until it is resumed."""
+
+    reason = "WEBHOOK_DISABLED"
+
+
+class ReplayUnderWay(Refused):
+    """A webhook gets one replay at a time."""
+
+    reason = "REPLAY_UNDER_WAY"
+
+
+class TooManyWebhooks(Refused):
+    """A consumer has as many webhooks as it may have."""
+
+    reason = "TOO_MANY_WEBHOOKS"
+
+
+class WebhookKindUnfit(Refused):
+    """A webhook of another kind than the call is for."""
+
+    reason = "WEBHOOK_KIND_UNFIT"
 
 
 class DatabaseUnavailable(Exception):

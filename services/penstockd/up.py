@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 from penstock.client import PenstockError
@@ -36,6 +37,9 @@ from penstockd.store.migrate import (
     plan,
 )
 
+#: Where webhooks of the demo may lead besides the public internet.
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
 
 class StartRefused(Exception):
     """The hub cannot start, or cannot do what was asked; the message says what to do."""
@@ -60,7 +64,12 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     set_up("supervisor", settings.log_level, None)
     try:
         _make_folder(settings.data_dir)
-        demo = _demo(settings, demo_customers) if demo_customers is not None else None
+        demo = None
+        if demo_customers is not None:
+            # What a demo is tried with runs on the same machine.
+            allowed = (*settings.webhook_allow, *LOOPBACK)
+            settings = settings.model_copy(update={"webhook_allow": allowed})
+            demo = _demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:
             # The folder is ours from here on: what is in it was left by a run that was killed.
@@ -201,6 +210,7 @@ def _node(settings: Settings) -> Node:
         environment=lambda url: {
             "PENSTOCK_DATABASE_URL": url,
             "PENSTOCK_DATA_DIR": str(settings.data_dir.absolute()),
+            "PENSTOCK_WEBHOOK_ALLOW": ",".join(map(str, settings.webhook_allow)),
         },
         template=envoy_templates() / "sidecar.yaml.j2",
         inputs=envoy_inputs(),

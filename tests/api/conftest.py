@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import RunningHub
+from harness import RunningHub, folder
 
 
 @pytest.fixture
@@ -19,3 +19,15 @@ def unchanged(hub: RunningHub) -> Iterator[None]:
     before = state()
     yield
     assert state() == before
+
+
+@pytest.fixture(scope="session")
+def spare() -> Iterator[RunningHub]:
+    """A hub whose records tests may change as they like. Do not stop or break it."""
+    with folder() as data:
+        running = RunningHub(data / "hub", customers=400)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()

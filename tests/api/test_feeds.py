@@ -350,7 +350,8 @@ def test_nobody_watches_without_credentials(hub: RunningHub) -> None:
         assert hub.request("GET", path).status == 401
     with pytest.raises(grpc.RpcError) as raised, watch(hub, "key:wrong", "customers"):
         pass
-    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+    error: Any = raised.value
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_told_is_told_of_every_operation() -> None:

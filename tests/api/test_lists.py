@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from harness import RunningHub
+from harness import RunningHub, folder
 
 Record = dict[str, Any]
 
@@ -36,6 +37,18 @@ def paged(hub: RunningHub, size: int, **query: Any) -> list[Record]:
         if not token:
             return records
         assert len(page) == size
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[RunningHub]:
+    """A hub whose customers are those of the demo and no others: lists are compared as wholes."""
+    with folder() as data:
+        running = RunningHub(data / "hub")
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
 
 
 @pytest.fixture(scope="module")

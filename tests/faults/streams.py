@@ -32,7 +32,7 @@ def passing(error: grpc.RpcError) -> bool:
     What the hub itself refuses has a status of its own with details.
     """
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
-    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    return status is None or error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def logged(event: Told) -> Change:

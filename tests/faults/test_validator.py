@@ -95,7 +95,7 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
             message = WatchChangesResponse()
             continue
         change = message.changes.add(
-            operation=int(item.operation),  # type: ignore[arg-type]  # an enum's number
+            operation=int(item.operation),
             key=item.key,
             dataset=item.dataset,
             transaction_id=item.transaction,
@@ -269,7 +269,7 @@ def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) 
         for item in story.changes:
             if after < item.number <= upto:
                 change = message.changes.add(
-                    operation=int(item.operation),  # type: ignore[arg-type]  # an enum's number
+                    operation=int(item.operation),
                     key=item.key,
                     dataset=item.dataset,
                     transaction_id=item.transaction,

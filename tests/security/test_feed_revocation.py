@@ -159,7 +159,7 @@ def test_nothing_is_authorised_after_the_change(hub: RunningHub, name: str) -> N
             # The end of the segment: nothing at or below the cursor is missing.
             assert stream.end.receipt.state == stream.end.receipt.COMPLETE
             assert stream.end.receipt.cursor == stream.end.cursor
-        return max(0.0, max(one.latest for one in watched) - moment)
+        return max(0.0, float(max(one.latest for one in watched)) - moment)
 
     taken = promptly(WITHIN, attempt)
     print(f"{name}: {STREAMS} streams, the last change {taken:.2f} s later")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,10 @@ from penstock.client.tls import Tls
 
 if TYPE_CHECKING:
     from penstock.client.access import AccessClient
+    from penstock.client.change import Page, Position
+    from penstock.client.errors import PenstockError
+    from penstock.client.feed import Feed
+    from penstock.client.subscription import SubscriptionClient
 
 
 class Client:
@@ -112,6 +116,56 @@ class Client:
         stub = receipts_pb2_grpc.ReceiptsStub(self.channel)
         request = receipts_pb2.GetReceiptRequest(receipt_id=receipt_id)
         return self._link.unary(stub.GetReceipt, request, safe=True)
+
+    def watch(
+        self,
+        datasets: Sequence[str] = (),
+        *,
+        cursor: str | Position = "",
+        snapshot: bool = False,
+        operations: str | Sequence[str] = (),
+        batch_size: int = 0,
+        include_before: bool = False,
+        patience: float | None = None,
+        on_break: Callable[[PenstockError], object] | None = None,
+    ) -> Feed:
+        """The changes of several datasets as they are committed, with one cursor.
+
+        Without ``datasets`` of all that the caller may read. For the rest see
+        ``DatasetClient.watch``.
+        """
+        from penstock.client import feeds
+
+        asked = feeds.Asked(cursor, snapshot, operations, batch_size, include_before)
+        return feeds.watch_all(self._link, datasets, asked, patience=patience, on_break=on_break)
+
+    def changes(
+        self,
+        datasets: Sequence[str] = (),
+        cursor: str = "",
+        *,
+        wait: float = 0.0,
+        operations: str | Sequence[str] = (),
+        page_size: int = 0,
+        include_before: bool = False,
+    ) -> Page:
+        """The changes of several datasets after a cursor; see ``DatasetClient.changes``."""
+        from penstock.client import feeds
+
+        asked = feeds.Asked(cursor, False, operations, page_size, include_before)
+        return feeds.poll_all(self._link, datasets, asked, wait)
+
+    def subscription(self, name: str) -> SubscriptionClient:
+        """A feed whose place the hub keeps under a name; see there."""
+        from penstock.client.subscription import SubscriptionClient
+
+        return SubscriptionClient(self._link, name)
+
+    def subscriptions(self) -> list[Any]:
+        """All of the caller's (``penstock.hub.v1.Subscription``), by id."""
+        from penstock.client.subscription import list_subscriptions
+
+        return list_subscriptions(self._link)
 
     @cached_property
     def access(self) -> AccessClient:

@@ -12,8 +12,10 @@ from google.api import httpbody_pb2
 from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
+from penstock.client.digest import Digests
 from penstock.client.errors import PenstockError
 from penstock.client.export import Export
+from penstock.client.feeds import DatasetFeeds
 from penstock.client.files import (
     CONTENT_TYPES,
     Source,
@@ -49,7 +51,7 @@ class Counts:
     row_errors: tuple[Any, ...] = ()
 
 
-class DatasetClient:
+class DatasetClient(DatasetFeeds):
     """The methods of one dataset; see ``Client.dataset``.
 
     Records are the generated messages (``record_class``); methods that take a record also take
@@ -59,8 +61,7 @@ class DatasetClient:
     """
 
     def __init__(self, link: Link, stubs: Stubs) -> None:
-        self._link = link
-        self._stubs = stubs
+        super().__init__(link, stubs)
         self._stub = stubs.stub_class(link.channel)
 
     @property
@@ -77,6 +78,11 @@ class DatasetClient:
     def record_class(self) -> type[Message]:
         """The class of the records."""
         return self._stubs.record_class
+
+    @property
+    def digests(self) -> Digests:
+        """Digests of what the caller may see, and repairs of copies by them."""
+        return Digests(self._link, self._stubs)
 
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
         """The record with the key. NOT_FOUND if there is none that the caller may see."""

@@ -3,6 +3,7 @@
     PenstockError        a call that the hub refused or that did not reach it
       UnknownDataset     no stubs for the dataset are installed; nothing was called
       ExportIncomplete   what has arrived of an export is not the whole, or not what was sent
+      FeedEnded          changes alone do not lead on from here; it says what does
 
 Arguments that are wrong before any call is made raise ValueError.
 """
@@ -75,6 +76,35 @@ class ExportIncomplete(PenstockError):
         metadata = {"receipt": receipt_id} if receipt_id else {}
         super().__init__("DATA_LOSS", message, reason="EXPORT_INCOMPLETE", metadata=metadata)
         self.receipt_id = receipt_id
+
+
+class FeedEnded(PenstockError):
+    """A feed cannot go on from where it is, or not with changes alone.
+
+    ``reason`` says why: CURSOR_EXPIRED (the changes after the cursor are kept no longer),
+    VIEW_CHANGED and ACCESS_CHANGED (what the caller may see is not what it was). ``reconcile`` is
+    what to do: REPAIR (what was built from the feed has to be compared with the source, or built
+    anew from a snapshot; ``Replica`` does so by itself) or STOP (there is no access any more).
+    ``cursor`` is the last checkpoint.
+    """
+
+    def __init__(self, cause: PenstockError, *, reconcile: str, cursor: str) -> None:
+        advice = _ADVICE[reconcile]
+        super().__init__(
+            cause.code,
+            f"{cause.message}: {advice}",
+            reason=cause.reason,
+            metadata=cause.metadata,
+            request_id=cause.request_id,
+        )
+        self.reconcile = reconcile
+        self.cursor = cursor
+
+
+_ADVICE = {
+    "REPAIR": "repair what you have (Replica.sync does) or begin anew with a snapshot",
+    "STOP": "there is no access any more",
+}
 
 
 def from_rpc(error: grpc.RpcError) -> PenstockError:

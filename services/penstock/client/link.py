@@ -52,12 +52,12 @@ class Link:
         """Closes the channel; calls under way are cancelled."""
         self._plain.close()
 
-    def unary(self, method: Any, request: Any, *, safe: bool) -> Any:
+    def unary(self, method: Any, request: Any, *, safe: bool, longer: float = 0.0) -> Any:
         """The reply to one request; ``safe`` says that the call changes nothing.
 
-        The time-out covers all attempts together.
+        The time-out covers all attempts together; ``longer`` is added to it, in seconds.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout + longer
 
         def once() -> Any:
             return method(request, timeout=max(0.001, deadline - time.monotonic()))
@@ -65,14 +65,21 @@ class Link:
         return self._attempts(once, safe=safe, deadline=deadline)
 
     def stream(
-        self, method: Any, request: Any, *, timeout: float | None, beside: Metadata | None = None
+        self,
+        method: Any,
+        request: Any,
+        *,
+        timeout: float | None,
+        beside: Metadata | None = None,
+        opened: Callable[[Any], object] | None = None,
     ) -> Generator[Any, None, None]:
         """The replies to one request, as they come.
 
         The call starts with the first ``next`` and is made again only while nothing has come.
         Whoever stops early ends the call. ``timeout`` is for the whole stream, in seconds;
         without it a stream may take for ever, but not hang on a dead connection. ``beside`` gets
-        what comes beside the replies.
+        what comes beside the replies. ``opened`` is told each call that is made, whose ``cancel``
+        may be called by another thread.
         """
         beside = beside or Metadata()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -81,6 +88,8 @@ class Link:
             left = None if deadline is None else max(0.001, deadline - time.monotonic())
             call = method(request, timeout=left)
             try:
+                if opened is not None:
+                    opened(call)
                 return call, [next(call)]
             except StopIteration:
                 return call, []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from operator import attrgetter
 
 from penstockd.store.database import Connection
@@ -84,13 +86,27 @@ _COLUMNS = (
     ("high_key", "text"),
     ("keys", "bytea"),
 )
-_INSERT = (
-    f"INSERT INTO hub.audit_entry ({', '.join(name for name, _ in _COLUMNS)}) "
-    f"SELECT * FROM unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})"
+_INTO = f"INSERT INTO hub.audit_entry ({', '.join(name for name, _ in _COLUMNS)})"
+_INSERT_MANY = (
+    f"{_INTO} SELECT * FROM"
+    f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})"
 )
+#: Up to so many entries go each value by itself: the driver takes half the time for them.
+_FEW = 16
 _VALUES = attrgetter(*(name for name, _ in _COLUMNS))
 
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries in the connection's transaction, or as one of their own."""
-    await connection.execute(_INSERT, *zip(*map(_VALUES, entries), strict=True))
+    rows = map(_VALUES, entries)
+    if len(entries) <= _FEW:
+        await connection.execute(_insert_few(len(entries)), *chain.from_iterable(rows))
+    else:
+        await connection.execute(_INSERT_MANY, *zip(*rows, strict=True))
+
+
+@cache
+def _insert_few(count: int) -> str:
+    place = iter(range(1, count * len(_COLUMNS) + 1))
+    rows = (", ".join(f"${next(place)}::{t}" for _, t in _COLUMNS) for _ in range(count))
+    return f"{_INTO} VALUES {', '.join(f'({row})' for row in rows)}"

@@ -30,7 +30,10 @@ from penstockd.policy.view import View
 from penstockd.query import PageTokens
 from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
+from penstockd.webhooks.guard import Guard
+from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
 
@@ -109,6 +112,14 @@ class Streams:
                 del self._held[consumer_id]
 
 
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What webhooks need of a worker: the seal of their secrets, and where they may lead."""
+
+    seal: Seal
+    guard: Guard
+
+
 @dataclass(frozen=True)
 class Hub:
     """The organs of one process, made in ``app``."""
@@ -125,9 +136,11 @@ class Hub:
     uses: CredentialUses
     page_tokens: PageTokens
     snapshots: Snapshots
+    states: States
     exports: ExportLimits
     feed: Broadcast
     streams: Streams
+    webhooks: Outbound
     audit_key: bytes
     audit_file: CheckpointFile
     public_url: str

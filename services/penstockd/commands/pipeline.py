@@ -1,14 +1,19 @@
-"""COPY -> encoder thread -> client: each works while the others do, and none gets far ahead."""
+"""COPY -> encoder -> client: each works while the others do, and none gets far ahead."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from penstockd.formats import Writer
+from penstockd.formats.kernel import Data
+from penstockd.formats.wire import CopyMessages
+from penstockd.store.copyout import TICK, CopyOut, step_back
 
 T = TypeVar("T")
 
@@ -18,6 +23,9 @@ QUEUE_PIECES = 4
 FIRST_BYTES = 16 * 1024
 #: Bytes of it that are encoded at once after that.
 ENCODE_BYTES = 256 * 1024
+
+#: Bytes of the file that are sent at once, at least: what each sending costs, it costs the loop.
+GIVE_BYTES = 192 * 1024
 
 #: Takes the next bytes of the database's stream.
 Take = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -53,11 +61,11 @@ class Encoder:
         """The digest of all bytes so far, of those kept back too."""
         return self._digest.digest()
 
-    def start(self, chunk: bytes) -> bytes:
+    def start(self, chunk: Data) -> bytes:
         """The head of the file and the rows of the first bytes of the stream."""
         return self._counted(self.writer.head() + self.writer.feed(chunk))
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: Data) -> bytes:
         """The rows of the next bytes of the stream. Raises FormatError."""
         return self._counted(self.writer.feed(chunk))
 
@@ -89,7 +97,7 @@ async def pump(
     The stream is cut at the same places at every run, however it arrives: a writer gives the same
     bytes again.
     """
-    encoded: asyncio.Queue[Piece | None] = asyncio.Queue(QUEUE_PIECES)
+    encoded: asyncio.Queue[Piece] = asyncio.Queue(QUEUE_PIECES)
 
     async def produce() -> None:
         gathered, enough, encode = bytearray(), FIRST_BYTES, encoder.start
@@ -116,12 +124,87 @@ async def pump(
         while (data := await asyncio.to_thread(encoder.end)) is not None:
             if data:
                 await encoded.put(Piece(data, encoder.rows))
-        await encoded.put(None)
 
-    producing = asyncio.create_task(produce())
+    await _send_all(encoded, produce(), send, lambda: None)
+
+
+async def pump_beside(
+    copy: CopyOut, query: str, encoder: Encoder, send: Callable[[Piece], Awaitable[None]]
+) -> None:
+    """As ``pump``, of one COPY that is read by a thread of its own and encoded by another: the
+    event loop has nothing to do but to send."""
+    encoded: asyncio.Queue[Piece] = asyncio.Queue()
+    threads = _Threads(copy, encoder, encoded)
+    await _send_all(encoded, copy.run(query, threads.read), send, threads.taken)
+
+
+class _Threads:
+    """Reads a COPY and has it encoded: of two pieces that follow each other, one is read while the
+    other is encoded."""
+
+    def __init__(self, copy: CopyOut, encoder: Encoder, encoded: asyncio.Queue[Piece]) -> None:
+        self._copy, self._encoder, self._encoded = copy, encoder, encoded
+        self._loop = asyncio.get_running_loop()
+        self._room = threading.Semaphore(QUEUE_PIECES)
+        self._gathered: list[bytes] = []
+
+    def taken(self) -> None:
+        """Told whenever a piece has been taken from the queue, which has no bound of its own."""
+        self._room.release()
+
+    def read(self) -> None:
+        """Read, encode and queue everything; the work of the reading thread."""
+        copy, encoder = self._copy, self._encoder
+        messages = CopyMessages(copy.message, FIRST_BYTES)
+        encode: Callable[[Data], bytes] = encoder.start
+        with ThreadPoolExecutor(1, "encoder", step_back) as threads:
+            job: Future[bytes] | None = None
+            while not copy.done:
+                for piece in messages.feed(copy.receive(messages.space())):
+                    if job is not None:
+                        self._give(job.result(), GIVE_BYTES)
+                    job = threads.submit(encode, bytes(piece))
+                    if messages.size == FIRST_BYTES:
+                        # Not to wait for the next one, which may take its time.
+                        self._give(job.result(), 1)
+                        job = None
+                    messages.size, encode = ENCODE_BYTES, encoder.feed
+            if job is not None:
+                self._give(job.result(), GIVE_BYTES)
+        self._give(encode(messages.rest()), GIVE_BYTES)
+        while (data := encoder.end()) is not None:
+            self._give(data, GIVE_BYTES)
+        self._give(b"", 1)
+
+    def _give(self, data: bytes, enough: int) -> None:
+        """Queue what was encoded, once there is ``enough`` of it. Raises as ``CopyOut.check``."""
+        self._gathered.append(data)
+        if sum(map(len, self._gathered)) < enough:
+            return
+        while not self._room.acquire(timeout=TICK):
+            self._copy.check()
+        piece = Piece(b"".join(self._gathered), self._encoder.rows)
+        self._gathered.clear()
+        self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
+
+
+async def _send_all(
+    encoded: asyncio.Queue[Piece],
+    produce: Coroutine[Any, Any, None],
+    send: Callable[[Piece], Awaitable[None]],
+    taken: Callable[[], None],
+) -> None:
+    """Send what comes into the queue until who fills it has ended."""
+    producing = asyncio.create_task(produce)
     try:
-        while (piece := await next_item(encoded, producing)) is not None:
+        while not producing.done() or not encoded.empty():
+            try:
+                piece = await next_item(encoded, producing)
+            except asyncio.QueueEmpty:
+                break
+            taken()
             await send(piece)
+        producing.result()
     finally:
         producing.cancel()
         await asyncio.gather(producing, return_exceptions=True)

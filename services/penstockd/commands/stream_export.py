@@ -9,6 +9,7 @@ costs the database what was read before, but sends nothing twice.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -31,8 +32,9 @@ from penstockd.audit.receipt import (
 )
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.pipeline import Encoder, Piece, Take, pump
+from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.commands.ranges import read_ranges
+from penstockd.commands.watch import Watch
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
@@ -45,9 +47,10 @@ from penstockd.errors import (
 from penstockd.formats import Writer, writer
 from penstockd.policy.model import Action
 from penstockd.policy.read import Export as Read
-from penstockd.policy.standing import INTERVAL, Standing
+from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
+from penstockd.store.copyout import CopyOut
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
 from penstockd.store.snapshots import Held, SnapshotGone
@@ -184,7 +187,8 @@ class _Run:
         self._held: Held | None = None
         self._receipt: Receipt | None = None
         self._durable: asyncio.Task[None] | None = None
-        self._begun = self._blocked = False
+        self._watch = Watch(self._standing.check, hub.exports.stall_seconds)
+        self._begun = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
 
     async def find(self, receipt_id: str) -> None:
@@ -236,7 +240,7 @@ class _Run:
                     another = await stack.enter_async_context(self._hub.database.snapshot())
                     await self._held.share(another)
                     connections.append(another)
-            await pump(lambda take: self._read(connections, take), self._encoder, self._send)
+            await self._pump(connections)
         if self._encoder.skip:
             raise ValueInvalid(
                 "resume_offset is beyond the end of the file",
@@ -264,7 +268,7 @@ class _Run:
         if self._begun and receipt.state is State.FAILED:
             self._reply.end(receipt)
             # A compressed file has no place for it before its end.
-            if not self._blocked and not self._plan.export.compression:
+            if not self._watch.blocked and not self._plan.export.compression:
                 await self._say_in_band(receipt)
 
     async def complete(self) -> None:
@@ -327,13 +331,22 @@ class _Run:
             start_time=datetime.now(UTC),
         )
 
-    async def _read(self, connections: list[Connection], take: Take) -> None:
+    async def _pump(self, connections: list[Connection]) -> None:
+        held, plan, first = self._held, self._plan, connections[0]
         if len(connections) > 1:
-            assert self._held is not None
-            await read_ranges(connections, self._held, self._plan.read, take)
+            assert held is not None
+            ranges = functools.partial(read_ranges, connections, held, plan.read)
+            await pump(ranges, self._encoder, self._send)
             return
-        await apply_settings(connections[0], self._plan.settings)
-        await connections[0].copy_from_query(self._plan.sql, output=take, format="binary")
+        await apply_settings(first, plan.settings)
+        if CopyOut.possible(first):
+            await pump_beside(CopyOut(first), plan.sql, self._encoder, self._send)
+            return
+
+        async def read(take: Take) -> None:
+            await first.copy_from_query(plan.sql, output=take, format="binary")
+
+        await pump(read, self._encoder, self._send)
 
     async def _send(self, piece: Piece) -> None:
         given = self._plan.target.keys
@@ -352,19 +365,7 @@ class _Run:
             return
         await self._begin()
         self._standing.check()
-        sending = asyncio.ensure_future(self._reply.send(data, self._plan.target.content_type))
-        stall = self._hub.exports.stall_seconds
-        deadline = asyncio.get_running_loop().time() + stall
-        try:
-            while not (await asyncio.wait({sending}, timeout=min(INTERVAL, stall)))[0]:
-                self._blocked = True
-                self._standing.check()
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise ClientStalled(f"the client took no data for {stall:g} s")
-            self._blocked = False
-            await sending
-        finally:
-            sending.cancel()
+        await self._watch.wait(self._reply.send(data, self._plan.target.content_type))
 
     async def _begin(self) -> None:
         """Before the first byte: the receipt is durable, and the client told its id."""

@@ -235,7 +235,7 @@ class _Run:
     async def _send_snapshot(self, held: Held) -> None:
         async for frame in snapshot_frames(self._hub, self._source, self._wanted, held):
             self._standings.check()
-            self._disclosed.add(frame)
+            self._disclosed.add(frame.keys)
             await self._send(frame, None)
         self._hub.snapshots.release(held)
         self._held = None
@@ -255,7 +255,7 @@ class _Run:
                 await self._send(frame, checkpoint)
         except BaseException:
             for frame in block.frames[:begun]:
-                self._disclosed.add(frame)
+                self._disclosed.add(frame.keys)
             raise
         self._disclosed.add_block(block)
         if block.checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
@@ -12,7 +13,7 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import PermissionDenied, ValueInvalid, ViewChanged, Violation
 from penstockd.feed.event import Operation
-from penstockd.feed.source import Block, Frame, Source
+from penstockd.feed.source import Block, Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.standing import Standing
@@ -87,34 +88,51 @@ def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     return [hub.catalog[name] for name in dict.fromkeys(names)]
 
 
+class Narrowing(Protocol):
+    """How a caller narrows its View of a dataset, as it wrote it."""
+
+    @property
+    def filter(self) -> str:
+        """Which records (AIP-160)."""
+
+    @property
+    def fields(self) -> str:
+        """Which fields."""
+
+
 class Standings:
     """Whether what a stream or a poll began with still holds, in all its datasets."""
 
-    def __init__(self, hub: Hub, call: Call, wanted: Wanted, source: Source) -> None:
+    def __init__(self, hub: Hub, call: Call, narrowed: Narrowing, source: Source) -> None:
         assert call.principal is not None, "the auth interceptor lets nobody in without one"
-        self._hub, self._wanted = hub, wanted
+        self._hub, self._narrowed = hub, narrowed
         self._standings = [
             (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
         ]
         self._looked = call.policy.revision
 
-    def check(self) -> None:
-        """Raise AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on."""
-        if self._hub.policy.current.revision == self._looked:
-            return
+    def check(self) -> int:
+        """The revision of the policy, by which all is as it was.
+
+        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
+        """
+        revision = self._hub.policy.current.revision
+        if revision == self._looked:
+            return revision
         for standing, lens in self._standings:
             standing.check()
             if standing.view is not lens.view:
                 now = Lens(
                     standing.view,
                     self._hub.catalog,
-                    fields=self._wanted.fields,
-                    filter=self._wanted.filter,
+                    fields=self._narrowed.fields,
+                    filter=self._narrowed.filter,
                 )
                 if now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
-        self._looked = self._hub.policy.current.revision
+        self._looked = revision
+        return revision
 
 
 @dataclass
@@ -136,17 +154,17 @@ class Disclosed:
         if len(self.source.lenses) == 1:
             ((_, self.call.entry.shown),) = self._shown.items()
 
-    def add(self, frame: Frame) -> None:
-        """Changes that are given out."""
-        self._count += frame.count
-        for dataset, more in frame.keys.items():
+    def add(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Records that are given out, by dataset."""
+        for dataset, more in keys.items():
+            self._count += len(more)
             self._keys.setdefault(dataset, set()).update(more)
 
     def add_block(self, block: Block) -> None:
         """The same for all of a block; large ones are noted as they are, once for all readers."""
         if block.count < BLOCK_KEYS:
             for frame in block.frames:
-                self.add(frame)
+                self.add(frame.keys)
         else:
             self._count += block.count
             self._blocks.append(block)

@@ -65,7 +65,8 @@ async def cover_new_datasets(database: Database, catalog: Catalog) -> None:
 def demo_roles(catalog: Catalog) -> Iterator[Role]:
     """The roles, each named like the consumer that has it."""
     yield Role("admin", CONSUMERS["admin"], tuple(_admin(catalog)), frozenset(Permission))
-    yield Role("crm", CONSUMERS["crm"], tuple(_crm()))
+    webhooks = frozenset({Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE})
+    yield Role("crm", CONSUMERS["crm"], tuple(_crm()), webhooks)
     yield Role("bi", CONSUMERS["bi"], tuple(_bi()))
 
 

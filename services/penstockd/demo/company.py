@@ -80,6 +80,8 @@ class Demo:
                 curl("crm", "/v1/customers?page_size=3"),
                 curl("bi", "/v1/customers:export?format=CSV&limit=5"),
                 "  .venv/bin/penstock export customers --as crm --format xml --output crm.xml",
+                "  .venv/bin/penstock webhooks listen --as crm --forward-to http://localhost:3000",
+                "Webhooks of this demo may lead to this machine too, and by http (the loopback).",
                 "",
             ]
         )

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import END, MALFORMED, Kernel
+from penstockd.formats.kernel import END, MALFORMED, Data, Kernel
 from penstockd.formats.keys import KeySet
 from penstockd.formats.plan import csv_plan, json_plan, lacks_key, xml_plan
 
@@ -97,21 +97,14 @@ class Writer:
         """The bytes before the first row."""
         return b""
 
-    def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
+    def feed(self, chunk: Data) -> bytes:
         """The rows that ``chunk``, the next bytes of the COPY stream, completes.
 
         Raises FormatError if a value cannot be printed (a date outside the years 1 to 9999), if a
         row takes more than 16 MiB, or if this is no binary COPY of the writer's columns.
         """
-        data = self._rest + chunk if self._rest else bytes(chunk)
-        if not self._started:
-            data = self._start(data)
-        output = []
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
-            if at:
-                piece = self._rest + piece
-            output.append(self._encode(piece))
+        data = chunk if self._started else self._start(self._rest + chunk)
+        output = [self._encode(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
         return self._joined(output)
 
     def tail(self) -> bytes:
@@ -147,14 +140,20 @@ class Writer:
         self._started, self._rest = True, b""
         return data[_HEADER + extension :]
 
-    def _encode(self, piece: bytes) -> bytes:
-        steps = self._kernel.encode(piece)
+    def _encode(self, piece: Data) -> bytes:
+        steps = self._kernel.encode(self._rest, piece)
         self.rows += sum(step.rows for step in steps)
         last = steps[-1]
         if last.status == MALFORMED:
             raise self._malformed(last.detail)
         self._ended = self._ended or last.status == END
-        self._rest = b"" if self._ended else piece[sum(step.consumed for step in steps) :]
+        left = len(self._rest) + len(piece) - sum(step.consumed for step in steps)
+        if self._ended or not left:
+            self._rest = b""
+        elif left <= len(piece):
+            self._rest = bytes(piece[-left:])
+        else:
+            self._rest += piece
         self._check_size(len(self._rest))
         return last.output if len(steps) == 1 else b"".join(step.output for step in steps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf import message_factory
@@ -11,6 +12,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.record import holds_its_message
 
 #: What a message holds in a leaf, as something that is equal if the leaf is; None: it is not set.
 Read = Callable[[Any], Any]
@@ -22,55 +24,66 @@ class Comparison:
     """
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        self._level = _Level(dataset.message_type, fields, 0)
+        self._leaves = [_Leaf(dataset, f) for f in fields]
+        # The key twice before them, so that it is a tuple of however few.
+        twice = [dataset.key.path] * 2
+        self._values = attrgetter(*twice, *[f.path for f in fields])
 
     def differing(self, one: Message, other: Message) -> list[str]:
         """The paths of the fields in which they differ, in the order of the schema."""
-        found: list[str] = []
-        self._level.compare(one, other, found)
-        return found
+        # All values at once, which is quick and of most fields tells enough.
+        pairs = zip(self._leaves, self._values(one)[2:], self._values(other)[2:], strict=True)
+        return [leaf.path for leaf, x, y in pairs if leaf.differs(x, y, one, other)]
 
 
-class _Level:
-    """One message of a record: its leaves, and the messages within it."""
+class _Leaf:
+    """One field, and how to tell its values apart."""
 
-    def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
-        self._parts: list[tuple[str, str, Read | None, _Level | None]] = []
-        within: dict[str, list[Field]] = {}
-        for field in fields:
-            within.setdefault(field.steps[depth], []).append(field)
-        for name, leaves in within.items():
-            leaf = leaves[0]
-            if len(leaf.steps) == depth + 1:
-                self._parts.append((name, leaf.path, _read(message, leaf, name), None))
-                continue
-            inner = message.fields_by_name[name].message_type
+    __slots__ = ("_certain", "_decided", "_parents", "_read", "_unset", "path")
+
+    def __init__(self, dataset: Dataset, field: Field) -> None:
+        self.path, self._parents = field.path, field.steps[:-1]
+        holder = dataset.message_type
+        for step in self._parents:
+            inner = holder.fields_by_name[step].message_type
             assert inner is not None, "a path goes through messages only"
-            self._parts.append((name, "", None, _Level(inner, leaves, depth + 1)))
+            holder = inner
+        self._read = _read(holder, field, field.steps[-1])
+        floating = field.kind in (Kind.FLOAT, Kind.DOUBLE)
+        # Values that are not equal differ; but of NaN, which may stand in lists and maps too.
+        self._decided = not floating and not field.repeated
+        # Values that are equal are the same: nothing but the value is there to differ.
+        self._certain = not floating and not self._parents and not field.presence
+        # Times that are not set read as one that may be set, and true at that.
+        self._unset = field.kind is Kind.TIMESTAMP
 
-    def compare(self, one: Any, other: Any, found: list[str]) -> None:
-        """Add the paths that differ. A message that is not there is None, and so are its leaves."""
-        for name, path, read, level in self._parts:
-            if level is not None:
-                level.compare(_held(one, name), _held(other, name), found)
-            elif read is not None:
-                here = None if one is None else read(one)
-                if here != (None if other is None else read(other)):
-                    found.append(path)
+    def differs(self, x: Any, y: Any, one: Message, other: Message) -> bool:
+        """Whether the field does, that holds ``x`` in one message and ``y`` in the other."""
+        if x == y:
+            if self._certain or (x and not self._unset):
+                return False
+        elif self._decided:
+            return True
+        return bool(self._held(one) != self._held(other))
 
-
-def _held(message: Any, name: str) -> Any:
-    return getattr(message, name) if message is not None and message.HasField(name) else None
+    def _held(self, message: Any) -> Any:
+        for step in self._parents:
+            if not message.HasField(step):
+                return None
+            message = getattr(message, step)
+        return self._read(message)
 
 
 def _read(message: Descriptor, field: Field, name: str) -> Read:
     if field.repeated:
         holder = message_factory.GetMessageClass(message)
+        # Within a message that it does not hold, an empty one is as none.
+        empty = b"" if holds_its_message(field) else None
 
-        def written(held: Any) -> bytes:
+        def written(held: Any) -> bytes | None:
             alone = holder()
             getattr(alone, name).MergeFrom(getattr(held, name))
-            return alone.SerializeToString(deterministic=True)
+            return alone.SerializeToString(deterministic=True) or empty
 
         return written
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):

@@ -169,7 +169,7 @@ class Lens:
             "fields": [(f.path, self.view.mask(f)) for f in self.fields],
             "rows": rule and canonical(rule),
             "filter": asked and canonical(asked),
-            "filtered": [(f.path, self.view.mask(f)) for f in filtered],
+            "filtered": sorted((f.path, self.view.mask(f)) for f in filtered),
         }
         text = b"view\n" + orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
         return hmac.digest(self.view.mask_key, text, hashlib.sha256)[:16].hex()

@@ -24,13 +24,17 @@ class Permission(enum.StrEnum):
 
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
-    of others; AUDIT_EXPORT takes the audit out.
+    of others; AUDIT_EXPORT takes the audit out. WEBHOOKS_READ shows the consumer's own webhooks and
+    what they were sent; WEBHOOKS_WRITE makes such webhooks, and so lets data out to where they
+    say.
     """
 
     ACCESS_READ = "access.read"
     ACCESS_WRITE = "access.write"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
+    WEBHOOKS_READ = "webhooks.read"
+    WEBHOOKS_WRITE = "webhooks.write"
 
 
 class Mask(enum.StrEnum):

@@ -14,17 +14,20 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
+from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
 from penstockd.commands.import_records import import_records
 from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.repair_records import repair_records
 from penstockd.commands.stream_export import Export, stream_export
 from penstockd.commands.update_record import update_record
 from penstockd.commands.watch_changes import watch_changes
 from penstockd.commands.watching import Wanted
 from penstockd.formats import pick
 from penstockd.rpc import receipts
+from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
@@ -83,11 +86,15 @@ class DatasetHandlers:
             "stream_export": f"StreamExport{plural}",
             "watch": f"Watch{plural}",
             "changes": f"List{message}Changes",
+            "digest": f"Digest{plural}",
+            "repair": f"Repair{plural}",
         }
         self._list_reply = self._reply(self._names["list"])
         self._batch_reply = self._reply(self._names["batch_upsert"])
         self._import_reply = self._reply(self._names["import_"])
         self._changes_reply = self._reply(self._names["changes"])
+        self._digest_reply = self._reply(self._names["digest"])
+        self._repair_reply = self._reply(self._names["repair"])
 
     def by_method(self) -> dict[str, Handler]:
         """Handlers by the names that the generator gives the methods."""
@@ -210,6 +217,18 @@ class DatasetHandlers:
             exchange.hub, exchange.call, wanted, request.cursor, wait_of(request)
         )
         return poll_reply(self._changes_reply, page)
+
+    async def digest(self, request: Any, exchange: Exchange) -> Any:
+        """Digest…: what there is, in digests."""
+        asked = digest_request(request)
+        reply = await digest_records(exchange.hub, exchange.call, self.dataset, asked)
+        return digest_reply(self._digest_reply, reply)
+
+    async def repair(self, request: Any, exchange: Exchange) -> Any:
+        """Repair…: what differs from what the caller holds."""
+        repair = repair_request(request)
+        reply = await repair_records(exchange.hub, exchange.call, self.dataset, repair)
+        return repair_reply(self._repair_reply, reply)
 
 
 class _FileReply:

@@ -59,10 +59,14 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline: float | None = None  # monotonic; None while it is in use
     lasting: bool = True  # kept ones that are not go first
+    by_receipt: bool = True  # when kept, for as long as a receipt names it
 
     async def share(self, connection: Connection) -> None:
-        """Let a transaction that has just begun, and read nothing, see this state."""
-        await connection.execute(f"SET TRANSACTION SNAPSHOT '{_plain(self.name)}'")
+        """Let a transaction that has just begun, and read nothing, see this state.
+
+        Raises SnapshotGone if its holder has died.
+        """
+        await _import(connection, self.name)
 
     async def fetch(self, sql: str, *arguments: Any) -> Sequence[Any]:
         """Read something of this state on the holder's own connection."""
@@ -112,6 +116,10 @@ class Snapshots:
         except BaseException:
             connection.terminate()
             raise
+
+    def holds(self, held: Held) -> bool:
+        """Whether it has neither been let go nor lost."""
+        return held in self._held and not held.connection.is_closed()
 
     def keep(self, held: Held, *, seconds: float | None = None, lasting: bool = True) -> None:
         """Its user is done, but the client may come back for it."""
@@ -220,7 +228,7 @@ class Snapshots:
 
     async def _release_superseded(self) -> None:
         """Exports that another process goes on with have a holder there."""
-        kept = {h.name: h for h in self._held if h.deadline is not None}
+        kept = {h.name: h for h in self._held if h.deadline is not None and h.by_receipt}
         if not kept:
             return
         async with self._database.connection() as connection:

@@ -82,6 +82,9 @@ def files(
         if wrong and draw(st.integers(0, 30)) == 0:
             cells = cells[:-1] if draw(st.booleans()) else []
         lines.append(b",".join(cells))
+    # One row that is surely plain.
+    bare = [b"bare" if f.key else b"7" if f.output_only else b"" for f in columns]
+    lines.insert(draw(st.integers(1, len(lines))), b",".join(bare))
     data = eol.join([*lines, b""])
     if wrong and draw(st.integers(0, 8)) == 0:
         at = draw(st.integers(len(lines[0]) + 2, max(len(lines[0]) + 2, len(data))))

@@ -19,6 +19,7 @@ import pytest
 from harness import folder
 from penstockd.catalog import Catalog, Dataset, Field, Kind
 from penstockd.catalog.canonical import from_message
+from penstockd.catalog.record import holds_its_message
 from penstockd.catalog.wire import WireCodec
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
@@ -34,7 +35,7 @@ from penstockd.store.sql import compile_statement
 from penstockd.store.tables import Tables
 from worlds import Asker, cases, catalog_of, random_grants, random_rows, random_selection
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "60"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "20"))
 SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 CLAIMS = {"one": ("a",), "some": ("a", "ab", "z@x.org"), "none": ()}
 MASK_KEY = b"mask-key-" * 4
@@ -184,29 +185,27 @@ def test_what_changed_is_what_differs_in_the_rows(world: World) -> None:
         lens, keys = case.lens, list(case.rows)
         for one, other in itertools.pairwise(keys):
             before, after = (lens.of_row(case.rows[key]) for key in (one, other))
-            expected, unsure = differing(lens, case.rows[one], case.rows[other])
-            found = lens.changed(before, after)
-            assert [p for p in found if p not in unsure] == expected, case.text
-            assert found or before == after or not complete(lens), case.text
+            expected = differing(lens, case.rows[one], case.rows[other])
+            assert lens.changed(before, after) == expected, case.text
+            assert expected or before == after or not complete(lens), case.text
             assert lens.changed(before, before) == []
             compared += len(expected) > 0
     assert compared > CASES
 
 
-def differing(
-    lens: Lens, one: Sequence[Any], other: Sequence[Any]
-) -> tuple[list[str], frozenset[str]]:
-    """The fields that differ in two rows, and those which do if their message is there but once."""
-    pairs = list(zip(lens.fields, one, other, strict=True))
-    unsure = {f.path for f, x, y in pairs if x in _NONE and y in _NONE and x != y}
-    paths = [f.path for f, x, y in pairs if repr(x) != repr(y) and f.path not in unsure]
-    if not complete(lens) and {*paths, *unsure} <= {"update_time", "etag"}:
-        return [], frozenset(unsure)
-    return paths, frozenset(unsure)
+def differing(lens: Lens, one: Sequence[Any], other: Sequence[Any]) -> list[str]:
+    """The fields that differ in two rows and are to be told."""
+    pairs = zip(lens.fields, one, other, strict=True)
+    paths = [f.path for f, x, y in pairs if told(f, x) != told(f, y)]
+    moving = not complete(lens) and set(paths) <= {"update_time", "etag"}
+    return [] if moving else paths
 
 
-#: Values of a list or map in a message that is not there, or is empty.
-_NONE = (None, "[]", "{}")
+def told(field: Field, value: Any) -> str:
+    """A value, so that the zeros of floats differ and NaN is NaN. An empty list or map is as none
+    where no message is there for its sake."""
+    empty = value in ("[]", "{}") and not holds_its_message(field)
+    return repr(None if empty else value)
 
 
 def complete(lens: Lens) -> bool:
@@ -247,7 +246,7 @@ def test_a_wrong_lens_is_caught(
 ) -> None:
     monkeypatch.setattr(where, name, wrong, raising=False)
     things = world.catalog["things"]
-    tried = (random_case(world, things, n, rng) for n, rng in cases(SEED, 400))
+    tried = (random_case(world, things, n, rng) for n, rng in cases(SEED, 300))
     assert any(differences(world, case) for case in tried), f"seed {SEED}"
 
 

@@ -24,7 +24,7 @@ def catalog() -> Catalog:
     return load_catalog(descriptors())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
     with folder() as data, asyncio.Runner() as runner:
         postgres = EmbeddedPostgres(data, sockets_folder(data))

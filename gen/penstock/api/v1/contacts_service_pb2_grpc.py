@@ -96,6 +96,16 @@ class ContactsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.FromString,
                 _registered_method=True)
+        self.DigestContacts = channel.unary_unary(
+                '/penstock.api.v1.Contacts/DigestContacts',
+                request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsResponse.FromString,
+                _registered_method=True)
+        self.RepairContacts = channel.unary_unary(
+                '/penstock.api.v1.Contacts/RepairContacts',
+                request_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsResponse.FromString,
+                _registered_method=True)
 
 
 class ContactsServicer:
@@ -187,6 +197,25 @@ class ContactsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestContacts(self, request, context):
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairContacts(self, request, context):
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContactsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +273,16 @@ def add_ContactsServicer_to_server(servicer, server):
                     servicer.ListContactChanges,
                     request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.FromString,
                     response_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.SerializeToString,
+            ),
+            'DigestContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestContacts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsResponse.SerializeToString,
+            ),
+            'RepairContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairContacts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -547,6 +586,60 @@ class Contacts:
             '/penstock.api.v1.Contacts/ListContactChanges',
             penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesRequest.SerializeToString,
             penstock_dot_api_dot_v1_dot_contacts__service__pb2.ListContactChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Contacts/DigestContacts',
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.DigestContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Contacts/RepairContacts',
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_contacts__service__pb2.RepairContactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,17 @@ class ContactsStub:
     """
     ListContactChanges: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 @_typing.type_check_only
 class ContactsAsyncStub(ContactsStub):
@@ -112,6 +123,17 @@ class ContactsAsyncStub(ContactsStub):
     """
     ListContactChanges: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]  # type: ignore[assignment]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]  # type: ignore[assignment]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 class ContactsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes contacts. A record: A person we deal with at a customer.
@@ -216,5 +238,28 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_contacts_service_pb2.ListContactChangesResponse, _abc.Awaitable[_contacts_service_pb2.ListContactChangesResponse]]:
         """The changes after a cursor, for tools that cannot hold a stream."""
+
+    @_abc_1.abstractmethod
+    def DigestContacts(
+        self,
+        request: _contacts_service_pb2.DigestContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contacts_service_pb2.DigestContactsResponse, _abc.Awaitable[_contacts_service_pb2.DigestContactsResponse]]:
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairContacts(
+        self,
+        request: _contacts_service_pb2.RepairContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contacts_service_pb2.RepairContactsResponse, _abc.Awaitable[_contacts_service_pb2.RepairContactsResponse]]:
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
 
 def add_ContactsServicer_to_server(servicer: ContactsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -97,6 +97,16 @@ class CustomersStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.FromString,
                 _registered_method=True)
+        self.DigestCustomers = channel.unary_unary(
+                '/penstock.api.v1.Customers/DigestCustomers',
+                request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersResponse.FromString,
+                _registered_method=True)
+        self.RepairCustomers = channel.unary_unary(
+                '/penstock.api.v1.Customers/RepairCustomers',
+                request_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersResponse.FromString,
+                _registered_method=True)
 
 
 class CustomersServicer:
@@ -189,6 +199,25 @@ class CustomersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestCustomers(self, request, context):
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairCustomers(self, request, context):
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +275,16 @@ def add_CustomersServicer_to_server(servicer, server):
                     servicer.ListCustomerChanges,
                     request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.FromString,
                     response_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.SerializeToString,
+            ),
+            'DigestCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestCustomers,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersResponse.SerializeToString,
+            ),
+            'RepairCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairCustomers,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -550,6 +589,60 @@ class Customers:
             '/penstock.api.v1.Customers/ListCustomerChanges',
             penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesRequest.SerializeToString,
             penstock_dot_api_dot_v1_dot_customers__service__pb2.ListCustomerChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Customers/DigestCustomers',
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.DigestCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Customers/RepairCustomers',
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_customers__service__pb2.RepairCustomersResponse.FromString,
             options,
             channel_credentials,
             insecure,

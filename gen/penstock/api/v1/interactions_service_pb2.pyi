@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import changes_pb2 as _changes_pb2
+from penstock.hub.v1 import digests_pb2 as _digests_pb2
 from penstock.hub.v1 import row_error_pb2 as _row_error_pb2
 from penstock.model.v1 import interactions_pb2 as _interactions_pb2
 from google.protobuf.internal import containers as _containers
@@ -276,3 +277,71 @@ class ListInteractionChangesResponse(_message.Message):
     view: str
     more: bool
     def __init__(self, changes: _Optional[_Iterable[_Union[InteractionChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class DigestInteractionsRequest(_message.Message):
+    __slots__ = ("filter", "fields", "start_key", "end_key", "parts", "keys", "state")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    START_KEY_FIELD_NUMBER: _ClassVar[int]
+    END_KEY_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    filter: str
+    fields: str
+    start_key: str
+    end_key: str
+    parts: int
+    keys: bool
+    state: str
+    def __init__(self, filter: _Optional[str] = ..., fields: _Optional[str] = ..., start_key: _Optional[str] = ..., end_key: _Optional[str] = ..., parts: _Optional[int] = ..., keys: _Optional[bool] = ..., state: _Optional[str] = ...) -> None: ...
+
+class DigestInteractionsResponse(_message.Message):
+    __slots__ = ("ranges", "row_count", "next_key", "cursor", "state", "view")
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    ranges: _containers.RepeatedCompositeFieldContainer[_digests_pb2.RangeDigest]
+    row_count: int
+    next_key: str
+    cursor: str
+    state: str
+    view: str
+    def __init__(self, ranges: _Optional[_Iterable[_Union[_digests_pb2.RangeDigest, _Mapping]]] = ..., row_count: _Optional[int] = ..., next_key: _Optional[str] = ..., cursor: _Optional[str] = ..., state: _Optional[str] = ..., view: _Optional[str] = ...) -> None: ...
+
+class RepairInteractionsRequest(_message.Message):
+    __slots__ = ("state", "filter", "fields", "ranges")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    filter: str
+    fields: str
+    ranges: _containers.RepeatedCompositeFieldContainer[_digests_pb2.RangeDigest]
+    def __init__(self, state: _Optional[str] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[_digests_pb2.RangeDigest, _Mapping]]] = ...) -> None: ...
+
+class RepairInteractionsResponse(_message.Message):
+    __slots__ = ("upserts", "deletes", "differing", "next_key", "complete", "row_count", "cursor", "state", "view")
+    UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    DELETES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    upserts: _containers.RepeatedCompositeFieldContainer[_interactions_pb2.Interaction]
+    deletes: _containers.RepeatedScalarFieldContainer[str]
+    differing: _containers.RepeatedCompositeFieldContainer[_digests_pb2.RangeDigest]
+    next_key: str
+    complete: bool
+    row_count: int
+    cursor: str
+    state: str
+    view: str
+    def __init__(self, upserts: _Optional[_Iterable[_Union[_interactions_pb2.Interaction, _Mapping]]] = ..., deletes: _Optional[_Iterable[str]] = ..., differing: _Optional[_Iterable[_Union[_digests_pb2.RangeDigest, _Mapping]]] = ..., next_key: _Optional[str] = ..., complete: _Optional[bool] = ..., row_count: _Optional[int] = ..., cursor: _Optional[str] = ..., state: _Optional[str] = ..., view: _Optional[str] = ...) -> None: ...

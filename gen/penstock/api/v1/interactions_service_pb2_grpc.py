@@ -97,6 +97,16 @@ class InteractionsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.FromString,
                 _registered_method=True)
+        self.DigestInteractions = channel.unary_unary(
+                '/penstock.api.v1.Interactions/DigestInteractions',
+                request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsResponse.FromString,
+                _registered_method=True)
+        self.RepairInteractions = channel.unary_unary(
+                '/penstock.api.v1.Interactions/RepairInteractions',
+                request_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsResponse.FromString,
+                _registered_method=True)
 
 
 class InteractionsServicer:
@@ -189,6 +199,25 @@ class InteractionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestInteractions(self, request, context):
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairInteractions(self, request, context):
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InteractionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +275,16 @@ def add_InteractionsServicer_to_server(servicer, server):
                     servicer.ListInteractionChanges,
                     request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.FromString,
                     response_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.SerializeToString,
+            ),
+            'DigestInteractions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestInteractions,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsResponse.SerializeToString,
+            ),
+            'RepairInteractions': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairInteractions,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -550,6 +589,60 @@ class Interactions:
             '/penstock.api.v1.Interactions/ListInteractionChanges',
             penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesRequest.SerializeToString,
             penstock_dot_api_dot_v1_dot_interactions__service__pb2.ListInteractionChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestInteractions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Interactions/DigestInteractions',
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.DigestInteractionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairInteractions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Interactions/RepairInteractions',
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_interactions__service__pb2.RepairInteractionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,17 @@ class InteractionsStub:
     """
     ListInteractionChanges: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.RepairInteractionsRequest, _interactions_service_pb2.RepairInteractionsResponse]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 @_typing.type_check_only
 class InteractionsAsyncStub(InteractionsStub):
@@ -114,6 +125,17 @@ class InteractionsAsyncStub(InteractionsStub):
     """
     ListInteractionChanges: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]  # type: ignore[assignment]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.RepairInteractionsRequest, _interactions_service_pb2.RepairInteractionsResponse]  # type: ignore[assignment]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 class InteractionsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes interactions. A record: One contact with a customer: a call,
@@ -219,5 +241,28 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_interactions_service_pb2.ListInteractionChangesResponse, _abc.Awaitable[_interactions_service_pb2.ListInteractionChangesResponse]]:
         """The changes after a cursor, for tools that cannot hold a stream."""
+
+    @_abc_1.abstractmethod
+    def DigestInteractions(
+        self,
+        request: _interactions_service_pb2.DigestInteractionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_interactions_service_pb2.DigestInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.DigestInteractionsResponse]]:
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairInteractions(
+        self,
+        request: _interactions_service_pb2.RepairInteractionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_interactions_service_pb2.RepairInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.RepairInteractionsResponse]]:
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
 
 def add_InteractionsServicer_to_server(servicer: InteractionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -96,6 +96,16 @@ class OrdersStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.FromString,
                 _registered_method=True)
+        self.DigestOrders = channel.unary_unary(
+                '/penstock.api.v1.Orders/DigestOrders',
+                request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersResponse.FromString,
+                _registered_method=True)
+        self.RepairOrders = channel.unary_unary(
+                '/penstock.api.v1.Orders/RepairOrders',
+                request_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersResponse.FromString,
+                _registered_method=True)
 
 
 class OrdersServicer:
@@ -187,6 +197,25 @@ class OrdersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestOrders(self, request, context):
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairOrders(self, request, context):
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrdersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +273,16 @@ def add_OrdersServicer_to_server(servicer, server):
                     servicer.ListOrderChanges,
                     request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.FromString,
                     response_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.SerializeToString,
+            ),
+            'DigestOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestOrders,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersResponse.SerializeToString,
+            ),
+            'RepairOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairOrders,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -547,6 +586,60 @@ class Orders:
             '/penstock.api.v1.Orders/ListOrderChanges',
             penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesRequest.SerializeToString,
             penstock_dot_api_dot_v1_dot_orders__service__pb2.ListOrderChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Orders/DigestOrders',
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.DigestOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Orders/RepairOrders',
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_orders__service__pb2.RepairOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -96,6 +96,16 @@ class ProductsStub:
                 request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.SerializeToString,
                 response_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.FromString,
                 _registered_method=True)
+        self.DigestProducts = channel.unary_unary(
+                '/penstock.api.v1.Products/DigestProducts',
+                request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsResponse.FromString,
+                _registered_method=True)
+        self.RepairProducts = channel.unary_unary(
+                '/penstock.api.v1.Products/RepairProducts',
+                request_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsRequest.SerializeToString,
+                response_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsResponse.FromString,
+                _registered_method=True)
 
 
 class ProductsServicer:
@@ -187,6 +197,25 @@ class ProductsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestProducts(self, request, context):
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairProducts(self, request, context):
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +273,16 @@ def add_ProductsServicer_to_server(servicer, server):
                     servicer.ListProductChanges,
                     request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.FromString,
                     response_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.SerializeToString,
+            ),
+            'DigestProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestProducts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsResponse.SerializeToString,
+            ),
+            'RepairProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairProducts,
+                    request_deserializer=penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsRequest.FromString,
+                    response_serializer=penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -547,6 +586,60 @@ class Products:
             '/penstock.api.v1.Products/ListProductChanges',
             penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesRequest.SerializeToString,
             penstock_dot_api_dot_v1_dot_products__service__pb2.ListProductChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Products/DigestProducts',
+            penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_products__service__pb2.DigestProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.api.v1.Products/RepairProducts',
+            penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsRequest.SerializeToString,
+            penstock_dot_api_dot_v1_dot_products__service__pb2.RepairProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

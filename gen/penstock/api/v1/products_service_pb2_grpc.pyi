@@ -71,6 +71,17 @@ class ProductsStub:
     """
     ListProductChanges: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.RepairProductsRequest, _products_service_pb2.RepairProductsResponse]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 @_typing.type_check_only
 class ProductsAsyncStub(ProductsStub):
@@ -112,6 +123,17 @@ class ProductsAsyncStub(ProductsStub):
     """
     ListProductChanges: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
+    DigestProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]  # type: ignore[assignment]
+    """What there is, in digests of ranges of keys, which together are the whole
+    range that is asked for. They are of the records as the caller sees them;
+    penstock/hub/v1/digests.proto says how they are made.
+    """
+    RepairProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.RepairProductsRequest, _products_service_pb2.RepairProductsResponse]  # type: ignore[assignment]
+    """Compares what the caller holds with what there is: of ranges of keys it
+    tells what to write and what to delete where the caller gives the digest of
+    each record, and where the digest of the range is another one, smaller
+    ranges to compare next.
+    """
 
 class ProductsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes products. A record: Something we sell.
@@ -216,5 +238,28 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_service_pb2.ListProductChangesResponse, _abc.Awaitable[_products_service_pb2.ListProductChangesResponse]]:
         """The changes after a cursor, for tools that cannot hold a stream."""
+
+    @_abc_1.abstractmethod
+    def DigestProducts(
+        self,
+        request: _products_service_pb2.DigestProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_service_pb2.DigestProductsResponse, _abc.Awaitable[_products_service_pb2.DigestProductsResponse]]:
+        """What there is, in digests of ranges of keys, which together are the whole
+        range that is asked for. They are of the records as the caller sees them;
+        penstock/hub/v1/digests.proto says how they are made.
+        """
+
+    @_abc_1.abstractmethod
+    def RepairProducts(
+        self,
+        request: _products_service_pb2.RepairProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_service_pb2.RepairProductsResponse, _abc.Awaitable[_products_service_pb2.RepairProductsResponse]]:
+        """Compares what the caller holds with what there is: of ranges of keys it
+        tells what to write and what to delete where the caller gives the digest of
+        each record, and where the digest of the range is another one, smaller
+        ranges to compare next.
+        """
 
 def add_ProductsServicer_to_server(servicer: ProductsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -45,9 +45,23 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_MALFORMED: _ClassVar[ErrorReason]
     HUB_UNAVAILABLE: _ClassVar[ErrorReason]
     CALL_TIMEOUT: _ClassVar[ErrorReason]
+    STATE_GONE: _ClassVar[ErrorReason]
     CURSOR_EXPIRED: _ClassVar[ErrorReason]
     VIEW_CHANGED: _ClassVar[ErrorReason]
     TOO_MANY_STREAMS: _ClassVar[ErrorReason]
+    SUBSCRIPTION_NOT_FOUND: _ClassVar[ErrorReason]
+    SUBSCRIPTION_EXISTS: _ClassVar[ErrorReason]
+    TOO_MANY_SUBSCRIPTIONS: _ClassVar[ErrorReason]
+    ACKNOWLEDGED_BACKWARDS: _ClassVar[ErrorReason]
+    LEASE_UNKNOWN: _ClassVar[ErrorReason]
+    LEASE_EXPIRED: _ClassVar[ErrorReason]
+    WEBHOOK_NOT_FOUND: _ClassVar[ErrorReason]
+    DELIVERY_NOT_FOUND: _ClassVar[ErrorReason]
+    WEBHOOK_URL_REFUSED: _ClassVar[ErrorReason]
+    WEBHOOK_DISABLED: _ClassVar[ErrorReason]
+    REPLAY_UNDER_WAY: _ClassVar[ErrorReason]
+    TOO_MANY_WEBHOOKS: _ClassVar[ErrorReason]
+    WEBHOOK_KIND_UNFIT: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -87,6 +101,20 @@ METHOD_UNKNOWN: ErrorReason
 REQUEST_MALFORMED: ErrorReason
 HUB_UNAVAILABLE: ErrorReason
 CALL_TIMEOUT: ErrorReason
+STATE_GONE: ErrorReason
 CURSOR_EXPIRED: ErrorReason
 VIEW_CHANGED: ErrorReason
 TOO_MANY_STREAMS: ErrorReason
+SUBSCRIPTION_NOT_FOUND: ErrorReason
+SUBSCRIPTION_EXISTS: ErrorReason
+TOO_MANY_SUBSCRIPTIONS: ErrorReason
+ACKNOWLEDGED_BACKWARDS: ErrorReason
+LEASE_UNKNOWN: ErrorReason
+LEASE_EXPIRED: ErrorReason
+WEBHOOK_NOT_FOUND: ErrorReason
+DELIVERY_NOT_FOUND: ErrorReason
+WEBHOOK_URL_REFUSED: ErrorReason
+WEBHOOK_DISABLED: ErrorReason
+REPLAY_UNDER_WAY: ErrorReason
+TOO_MANY_WEBHOOKS: ErrorReason
+WEBHOOK_KIND_UNFIT: ErrorReason

@@ -12,7 +12,17 @@ from typing import NoReturn
 
 import typer
 
-from penstock.client.cli import access, audit, records, transfers, trust
+from penstock.client.cli import (
+    access,
+    audit,
+    feeds,
+    records,
+    replicas,
+    subscriptions,
+    transfers,
+    trust,
+    webhooks,
+)
 from penstock.client.cli.connection import certificates
 from penstock.client.cli.failures import failures
 
@@ -43,6 +53,10 @@ def build() -> typer.Typer:
     access.register(app)
     audit.register(app)
     trust.register(app)
+    feeds.register(app)
+    replicas.register(app)
+    subscriptions.register(app)
+    webhooks.register(app)
     found = sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name)
     for entry in found:
         _add(app, entry)

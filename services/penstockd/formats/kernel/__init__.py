@@ -13,7 +13,7 @@ import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 
@@ -28,6 +28,11 @@ _SLACK = 64  # bytes after a buffer that the kernel may touch
 _ROOM = 1 << 20  # bytes of output that one call is given
 _MOST = 512 << 20  # bytes of memory that one kernel may take
 _KEYS = 16 << 20  # bytes in which a kernel that encodes keeps keys; see keys.c
+
+#: Bytes of messages that ``unframe`` is given at once.
+SPACE = 256 << 10
+#: What the kernel copies from; what cannot be written to and is no bytes is copied twice.
+Data: TypeAlias = bytes | bytearray | memoryview
 
 
 class Taken(NamedTuple):
@@ -52,6 +57,15 @@ class Filled(NamedTuple):
     detail: int
     status: int
     columns: list[tuple[int, int, int, int, int]]
+
+
+class Unframed(NamedTuple):
+    """What ``unframe`` did: bytes consumed and produced, its status, and ``left`` for the next."""
+
+    consumed: int
+    produced: int
+    left: int
+    status: int
 
 
 class Loaded(NamedTuple):
@@ -104,16 +118,18 @@ class Kernel:
             self._in += _KEYS
             keys.complete = self._complete_keys
 
-    def encode(self, data: bytes) -> list[Taken]:
-        """Encodes the whole rows of COPY BINARY at the start of ``data``; the last ``status``
-        says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED)."""
+    def encode(self, *data: Data) -> list[Taken]:
+        """Encodes the whole rows of COPY BINARY at the start of ``data``, end to end; the last
+        ``status`` says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED).
+        """
         with self._lock:
             return self._encode(data)
 
-    def _encode(self, data: bytes) -> list[Taken]:
-        out, room = self._write(self._in, data), _ROOM
+    def _encode(self, data: Sequence[Data]) -> list[Taken]:
+        size = sum(map(len, data))
+        out, room = self._write(self._in, *data), _ROOM
         taken: list[Taken] = []
-        start, size = self._in, len(data)
+        start = self._in
         while True:
             self._require(out + room + _SLACK)
             step = self._call("encode", out, self._plan, start, size, out, room)
@@ -125,6 +141,25 @@ class Kernel:
             start, size = start + step.consumed, size - step.consumed
             if step.status == FULL and not step.rows:
                 room = max(step.detail, 0) or _MOST
+
+    def space(self) -> memoryview:
+        """SPACE bytes of the memory for ``unframe`` to read, good until the kernel's next call."""
+        self._require(self._in + 2 * (SPACE + _SLACK))
+        return self._view(self._in, SPACE)
+
+    def unframe(self, start: int, size: int, have: int, left: int) -> Unframed:
+        """Appends the COPY stream in ``size`` bytes of ``space``, from ``start``, to the ``have``
+        bytes of ``unframed``; see ``wire.c``."""
+        unframe, out = self._function("unframe"), self._in + SPACE + _SLACK + have
+        self._require(out + size + _SLACK)
+        status: int = unframe(self._store, self._in + start, size, out, left)
+        base = self._address()
+        consumed, produced, _, left = (ctypes.c_int32 * 4).from_address(base + self._results)
+        return Unframed(consumed, produced, left, status)
+
+    def unframed(self, start: int, size: int) -> memoryview:
+        """Some of the bytes that ``unframe`` gathered, good until its next call."""
+        return self._view(self._in + SPACE + _SLACK + start, size)
 
     def columns(self, data: bytes, width: int) -> Iterator[Filled]:
         """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``.
@@ -238,12 +273,18 @@ class Kernel:
         assert isinstance(function, Func)
         return function
 
-    def _write(self, at: int, data: bytes) -> int:
+    def _write(self, at: int, *data: Data) -> int:
         """Puts ``data`` at an offset of the memory; returns the first free offset after it."""
-        after = _align(at + len(data) + _SLACK)
+        after = _align(at + sum(map(len, data)) + _SLACK)
         self._require(after)
-        ctypes.memmove(self._address() + at, data, len(data))
+        address = self._address() + at
+        for part in data:
+            ctypes.memmove(address, _source(part), len(part))
+            address += len(part)
         return after
+
+    def _view(self, at: int, size: int) -> memoryview:
+        return memoryview(_Window.from_address(self._address())).cast("B")[at : at + size]
 
     def _address(self) -> int:
         return ctypes.addressof(self._memory.data_ptr(self._store).contents)
@@ -254,6 +295,18 @@ class Kernel:
         have = self._memory.data_len(self._store)
         if size > have:
             self._memory.grow(self._store, -(-(size - have) // _PAGE))
+
+
+#: A kernel's memory at its largest: one type, since to make one costs more than to copy a piece.
+_Window = ctypes.c_char * _MOST
+
+
+def _source(data: Data) -> Any:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, memoryview) and data.readonly:
+        return bytes(data)
+    return ctypes.byref(ctypes.c_char.from_buffer(data)) if data else b""
 
 
 def _align(offset: int) -> int:

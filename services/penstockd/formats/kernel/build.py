@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("columns.c", "encode.c", "keys.c", "load.c", "records.c", "sheet.c", "split.c")
+SOURCES = (
+    *("columns.c", "digest.c", "encode.c", "keys.c", "load.c", "records.c", "sha256.c", "sheet.c"),
+    *("split.c", "wire.c"),
+)
 
 
 def build(target: Path) -> None:

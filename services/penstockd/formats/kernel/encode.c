@@ -27,7 +27,7 @@ static const int32_t PER_COLUMN = 128; // and a column at most so many more
 
 Result result;
 static const u8 *base; // the plan
-static int32_t broken; // a value cannot be printed
+int32_t broken;        // a value cannot be printed
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
 static inline int32_t be16(const u8 *p) { return (int16_t)(p[0] << 8 | p[1]); }

@@ -17,6 +17,8 @@ from penstockd.rpc.hub import (
     policy,
     receipts,
     roles,
+    subscriptions,
+    webhooks,
 )
 
 _SERVICES = (
@@ -31,6 +33,8 @@ _SERVICES = (
     policy,
     receipts,
     roles,
+    subscriptions,
+    webhooks,
 )
 
 

@@ -11,7 +11,7 @@ down_revision = "0007"
 # what it was at a number is the before-image of its first change after that number.
 HISTORY = """
 ALTER TABLE hub.log_head ADD COLUMN oldest_number bigint NOT NULL DEFAULT 0;
-CREATE INDEX change_key ON hub.change (dataset, key);
+CREATE INDEX change_key ON hub.change (key);
 CREATE INDEX log_transaction_txid ON hub.log_transaction (txid);
 CREATE INDEX log_transaction_stamp ON hub.log_transaction USING brin (stamp_time);
 """

@@ -1,0 +1,235 @@
+"""The canonical form of records, and their digests, from messages and from JSON.
+
+``penstock/hub/v1/digests.proto`` says what the form is, for any language; this is it in Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from functools import cache
+from json.encoder import encode_basestring as _quote
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstock.client.stubs import Descriptor, FieldDescriptor, field_options
+
+#: Fields of records that are not part of the form: they move with fields that are not shown.
+LEFT_OUT = frozenset({"update_time", "etag"})
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+_EPOCH_DAYS = 719163
+#: A value -> its text; None if a field without presence is not set by it.
+_Print = Callable[[Any], str | None]
+
+
+def canonical(record: Message) -> bytes:
+    """The canonical form of a record as the hub gave it: what its digest is of."""
+    return _form(record.DESCRIPTOR, True).of_message(record).encode()
+
+
+def canonical_json(record: Mapping[str, Any], record_class: type[Message]) -> bytes:
+    """The same of a record in proto JSON: of REST, of streams or of a line of NDJSON."""
+    return _form(record_class.DESCRIPTOR, True).of_json(record).encode()
+
+
+def record_digest(record: Message) -> bytes:
+    """The SHA-256 of a record's canonical form, 32 bytes."""
+    return hashlib.sha256(canonical(record)).digest()
+
+
+def range_digest(digests: Iterable[bytes]) -> str:
+    """The digest of a range, in hexadecimal, from those of its records in order of their keys."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+@cache
+def _form(message: Descriptor, record: bool = False) -> _Form:
+    return _Form(message, record)
+
+
+class _Form:
+    """How the records of one type are printed."""
+
+    def __init__(self, message: Descriptor, record: bool) -> None:
+        left_out = LEFT_OUT if record else frozenset()
+        wanted = sorted(
+            (fd for fd in message.fields if fd.name not in left_out), key=lambda fd: fd.json_name
+        )
+        self._fields = [
+            (_quote(fd.json_name) + ":", fd.json_name, fd.name, fd.has_presence, *_printers(fd))
+            for fd in wanted
+        ]
+
+    def of_message(self, message: Any) -> str:
+        """The form of a message."""
+        parts = []
+        for label, _, name, presence, print_, _ in self._fields:
+            if not presence or message.HasField(name):
+                text = print_(getattr(message, name))
+                if text is not None:
+                    parts.append(label + text)
+        return "{" + ",".join(parts) + "}"
+
+    def of_json(self, record: Mapping[str, Any]) -> str:
+        """The form of proto JSON; members that are null are absent."""
+        parts = []
+        for label, json_name, _, _, _, print_ in self._fields:
+            value = record.get(json_name)
+            if value is not None:
+                text = print_(value)
+                if text is not None:
+                    parts.append(label + text)
+        return "{" + ",".join(parts) + "}"
+
+
+def _printers(fd: FieldDescriptor) -> tuple[_Print, _Print]:
+    """How a field is printed from a message and from JSON."""
+    one, is_map = fd, False
+    if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
+        one, is_map = fd.message_type.fields_by_name["value"], True
+    given, read = _value(one, field_options(fd).WhichOneof("encoding") == "decimal")
+    if is_map:
+        return _map(given), _map(read)
+    if fd.is_repeated:
+        return _list(given), _list(read)
+    if fd.has_presence:
+        return given, read
+    return _set(fd, given), _set(fd, read)
+
+
+def _value(fd: FieldDescriptor, decimal: bool) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
+    if fd.message_type is not None:
+        if fd.message_type.full_name == _TIMESTAMP:
+            return _moment, _moment_text
+        # Found when it is needed: messages may hold themselves.
+        of = fd.message_type
+        return (lambda v: _form(of).of_message(v)), (lambda v: _form(of).of_json(v))
+    if fd.enum_type is not None:
+        names = {v.number: _quote(v.name) for v in reversed(fd.enum_type.values)}
+        return names.__getitem__, _quote
+    if decimal:
+        return _decimal, _decimal
+    match fd.cpp_type:
+        case fd.CPPTYPE_STRING if fd.type == fd.TYPE_BYTES:
+            return (lambda v: f'"{base64.b64encode(v).decode()}"'), _base64
+        case fd.CPPTYPE_STRING:
+            return _quote, _quote
+        case fd.CPPTYPE_BOOL:
+            return _bool, _bool
+        case fd.CPPTYPE_INT64 | fd.CPPTYPE_UINT64:
+            return (lambda v: f'"{v}"'), (lambda v: f'"{v}"')
+        case fd.CPPTYPE_FLOAT:
+            return (lambda v: _number(_single(v))), _number
+        case fd.CPPTYPE_DOUBLE:
+            return _number, _number
+    return str, lambda v: str(int(v))
+
+
+def _set(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
+    """Leaves out what a field without presence holds when it is not set."""
+    if fd.cpp_type in (fd.CPPTYPE_FLOAT, fd.CPPTYPE_DOUBLE):
+        # A zero with a sign is set, as in a message.
+        return lambda v: None if v == 0 and math.copysign(1, v) > 0 else print_(v)
+    nothing: tuple[Any, ...] = (0, "", b"", "0") if fd.cpp_type != fd.CPPTYPE_STRING else ("", b"")
+    if fd.enum_type is not None:
+        nothing = (0, *(v.name for v in fd.enum_type.values if v.number == 0))
+    return lambda v: None if v in nothing else print_(v)
+
+
+def _list(print_: Callable[[Any], str]) -> _Print:
+    return lambda values: "[" + ",".join(map(print_, values)) + "]" if len(values) else None
+
+
+def _map(print_: Callable[[Any], str]) -> _Print:
+    def text(values: Mapping[Any, Any]) -> str | None:
+        if not len(values):
+            return None
+        named = {_key(k): v for k, v in values.items()}
+        # As RFC 8785 sorts: by the units of UTF-16.
+        names = sorted(named, key=lambda k: k.encode("utf-16-be"))
+        return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
+
+    return text
+
+
+def _key(key: Any) -> str:
+    return ("true" if key else "false") if isinstance(key, bool) else str(key)
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _base64(text: str) -> str:
+    return f'"{text}"'
+
+
+def _decimal(text: str) -> str:
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return f'"{text}"'
+
+
+def _moment(stamp: Any) -> str:
+    days, seconds = divmod(stamp.seconds, 86400)
+    return f'"{_date(days)}T{_clock(seconds)}.{stamp.nanos // 1000:06}Z"'
+
+
+def _date(days: int) -> str:
+    import datetime as dt
+
+    return dt.date.fromordinal(days + _EPOCH_DAYS).isoformat()
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _moment_text(text: str) -> str:
+    """RFC 3339 in UTC, with however many digits of the fraction."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return f'"{whole}.{fraction[:6]:0<6}Z"'
+
+
+def _single(value: float) -> float:
+    """The number of the fewest digits that is the same in 32 bits."""
+    if not math.isfinite(value):
+        return value
+    for digits in range(1, 10):
+        shorter = float(f"{value:.{digits}g}")
+        try:
+            same = struct.pack("<f", shorter) == struct.pack("<f", value)
+        except OverflowError:  # the largest, rounded up
+            same = False
+        if same:
+            return shorter
+    return value
+
+
+def _number(value: Any) -> str:
+    """A number as ECMAScript prints it."""
+    if isinstance(value, str):
+        return _quote(value)  # NaN and the infinities
+    value = float(value)
+    if not math.isfinite(value):
+        return _quote("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
+    if value == 0:
+        return "0"
+    sign, figures, exponent = Decimal(repr(value)).normalize().as_tuple()
+    digits, minus = "".join(map(str, figures)), "-" if sign else ""
+    assert isinstance(exponent, int), "a finite number"
+    point = len(digits) + exponent
+    if -6 < point <= 21:
+        if point <= 0:
+            return f"{minus}0.{'0' * -point}{digits}"
+        if point >= len(digits):
+            return minus + digits.ljust(point, "0")
+        return f"{minus}{digits[:point]}.{digits[point:]}"
+    rest = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{minus}{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"

@@ -1,0 +1,135 @@
+"""Commands on copies of a dataset: replica and verify."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.records import Dataset, Fields, Filter
+
+if TYPE_CHECKING:
+    from penstock.client.replica import Replica
+
+Table = Annotated[str, typer.Option("--table", help="Its table; by default named as the dataset.")]
+#: Keys that are printed of a difference.
+_NAMED = 100
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the app."""
+    app.command()(replica)
+    app.command()(verify)
+
+
+def replica(
+    dataset: Dataset,
+    to: Annotated[
+        str, typer.Option("--to", help="A file of SQLite, or postgresql://… (needs psycopg).")
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep it up to date until Ctrl-C.")
+    ] = False,
+    table: Table = "",
+    filter: Filter = "",
+    fields: Fields = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Keep a copy of a dataset in a database of your own.
+
+    The first time it takes all records, later what has changed. Where changes alone do not lead on,
+    the copy is compared with the hub and what differs is mended.
+    """
+    from penstock.client.cli.cursor_file import Gate
+
+    with _opened(dataset, to, table, filter, fields, url, consumer) as copy:
+        done = copy.sync()
+        mended = sum(found.upserts + found.deletes for found in copy.repairs)
+        typer.echo(f"{to}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}", err=True)
+        if follow:
+            with Gate() as gate:
+                del gate  # a transaction that is cut off is undone: signals need not wait
+                copy.follow()
+
+
+def verify(
+    dataset: Dataset,
+    replica: Annotated[
+        str, typer.Option("--replica", help="A file of SQLite, or postgresql://… (needs psycopg).")
+    ],
+    table: Table = "",
+    filter: Filter = "",
+    fields: Fields = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Bring a copy up to date and prove it equal to the hub; exits with 1 if it differs.
+
+    Only digests are sent. Give the --filter and --fields that the copy was made with.
+    """
+    with _opened(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
+        if not copy.cursor:
+            raise Failure(f"{replica} holds no copy of {dataset}: make one with penstock replica")
+        found = copy.verify()
+    if found.equal:
+        typer.echo(f"{replica}: equal, {found.rows:,} records")
+        return
+    for what, keys in (("differs", found.different), ("unexpected", found.unexpected)):
+        for key in keys[:_NAMED]:
+            typer.echo(f"{what}\t{one_line(key)}")
+        if len(keys) > _NAMED:
+            typer.echo(f"{what}\t… and {len(keys) - _NAMED:,} more")
+    count = len(found.different) + len(found.unexpected)
+    raise Failure(f"{replica} differs from the hub in {count:,} record{'s' * (count > 1)}")
+
+
+@contextmanager
+def _opened(
+    dataset: str,
+    database: str,
+    table: str,
+    filter: str,
+    fields: str,
+    url: str,
+    consumer: str,
+    *,
+    there: bool = False,
+) -> Iterator[Replica]:
+    from penstock.client.replica import NotTheOnly, Replica
+
+    with connect(url, consumer) as client, closing(_connected(database, there)) as connection:
+        try:
+            yield Replica(client, dataset, connection, table=table, filter=filter, fields=fields)
+        except (ValueError, NotTheOnly) as error:
+            raise Failure(str(error)) from None
+        except sqlite3.Error as error:
+            raise Failure(f"{database}: {error}") from None
+
+
+def _connected(database: str, there: bool) -> Any:
+    if not database.startswith(("postgresql://", "postgres://")):
+        if there and not Path(database).exists():
+            raise Failure(f"there is no {database}")
+        try:
+            return sqlite3.connect(database)
+        except sqlite3.Error as error:
+            raise Failure(f"{database}: {error}") from None
+    import importlib
+
+    for name in ("psycopg", "psycopg2"):
+        try:
+            driver = importlib.import_module(name)
+        except ImportError:
+            continue
+        try:
+            return driver.connect(database)
+        except driver.Error as error:
+            raise Failure(f"the database cannot be reached: {error}") from None
+    raise Failure("PostgreSQL needs psycopg: pip install 'psycopg[binary]'")

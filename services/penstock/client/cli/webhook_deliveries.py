@@ -1,0 +1,217 @@
+"""Commands on deliveries: what was sent, how each attempt went, and sending again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from penstock.client.cli.access_terms import print_json, shown_time, time_of
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.records import wrong_arguments
+
+WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
+DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="Its id, as msg_….")]
+Since = Annotated[str, typer.Option("--since", help="From this day or time on.")]
+Until = Annotated[str, typer.Option("--until", help="Before this day or time.")]
+Reason = Annotated[str, typer.Option(help="Only with this reason, as STATUS.")]
+Limit = Annotated[int, typer.Option(min=0, help="So many in all; 0 is no limit.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the commands to the group."""
+    commands: dict[str, Callable[..., None]] = {
+        "test": test,
+        "deliveries": deliveries,
+        "delivery": delivery,
+        "resend": resend,
+        "recover": recover,
+        "replay": replay,
+        "dead-letters": dead_letters,
+        "notices": notices,
+    }
+    for name, command in commands.items():
+        group.command(name)(command)
+
+
+def test(
+    webhook: WebhookId,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the first attempt.")] = 20,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Send a test event, and print how the first attempt went; exit with 1 unless it was taken."""
+    from penstock.client.cli.webhooks import call
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        sent = call(client, "TestWebhook", pb.TestWebhookRequest(webhook_id=webhook), safe=False)
+        request = pb.GetDeliveryRequest(webhook_id=webhook, delivery_id=sent.delivery_id)
+        deadline = time.monotonic() + wait
+        while not (found := call(client, "GetDelivery", request)).attempts:
+            if found.state == pb.Delivery.State.DEAD:
+                break
+            if time.monotonic() > deadline:
+                raise Failure(f"{sent.delivery_id} was not sent within {wait:g} s")
+            time.sleep(0.1)
+        print_json(found)
+    if found.state != pb.Delivery.State.DELIVERED:
+        raise Failure(f"the test was not taken: {found.reason}")
+
+
+def deliveries(
+    webhook: WebhookId,
+    state: Annotated[
+        str, typer.Option(help="Only pending, sending, parked, delivered or dead ones.")
+    ] = "",
+    reason: Reason = "",
+    event: Annotated[str, typer.Option(help="Only of this type, as customer.created.")] = "",
+    key: Annotated[str, typer.Option(help="Only about this record.")] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 100,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Show deliveries, the newest first."""
+    from penstock.client.cli.webhooks import pages
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with wrong_arguments():
+        request = pb.ListDeliveriesRequest(
+            webhook_id=webhook,
+            state=state.upper() or None,
+            reason=reason,
+            event_type=event,
+            key=key,
+            page_size=min(limit, 1000),
+        )
+    _set_times(request, since, until)
+    with connect(url, consumer) as client:
+        found = pages(client, "ListDeliveries", request, "deliveries")
+        _print(list(islice(found, limit or None)))
+
+
+def delivery(webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = "") -> None:
+    """Print one delivery with all its attempts as JSON."""
+    from penstock.client.cli.webhooks import call
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.GetDeliveryRequest(webhook_id=webhook, delivery_id=delivery)
+        print_json(call(client, "GetDelivery", request))
+
+
+def resend(webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = "") -> None:
+    """Send a delivery again, under its id."""
+    from penstock.client.cli.webhooks import call
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.ResendDeliveryRequest(webhook_id=webhook, delivery_id=delivery)
+        print_json(call(client, "ResendDelivery", request, safe=False))
+
+
+def recover(
+    webhook: WebhookId,
+    since: Annotated[str, typer.Option("--since", help="From this day or time on.")],
+    until: Until = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Send all that was given up since a time again."""
+    from penstock.client.cli.webhooks import call
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    request = pb.RecoverDeliveriesRequest(webhook_id=webhook)
+    _set_times(request, since, until)
+    with connect(url, consumer) as client:
+        count = call(client, "RecoverDeliveries", request, safe=False).delivery_count
+    typer.echo(f"{count} deliveries are sent again")
+
+
+def replay(
+    webhook: WebhookId,
+    cursor: Annotated[str, typer.Argument(help="The changes after this cursor.")],
+    end: Annotated[str, typer.Option("--to", help="Up to this one; by default to now.")] = "",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Tell a stretch of the change log once more, as new deliveries."""
+    from penstock.client.cli.webhooks import call
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.ReplayChangesRequest(webhook_id=webhook, cursor=cursor, end_cursor=end)
+        print_json(call(client, "ReplayChanges", request, safe=False))
+
+
+def dead_letters(
+    reason: Reason = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 100,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Show what was given up of all webhooks, with the reasons."""
+    from penstock.client.cli.webhooks import pages
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    request = pb.ListDeadLettersRequest(reason=reason, page_size=min(limit, 1000))
+    _set_times(request, since, until)
+    with connect(url, consumer) as client:
+        found = pages(client, "ListDeadLetters", request, "deliveries")
+        _print(list(islice(found, limit or None)))
+
+
+def notices(limit: Limit = 100, url: Url = "", consumer: As = "") -> None:
+    """Show what the hub said of the webhooks: that one fails for days, that one is off."""
+    from google.protobuf import json_format
+
+    from penstock.client.cli.tables import print_table
+    from penstock.client.cli.webhooks import pages
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        found = list(
+            islice(pages(client, "ListNotices", pb.ListNoticesRequest(), "notices"), limit or None)
+        )
+    rows = []
+    for notice in found:
+        data = json_format.MessageToDict(notice.data)
+        said = ", ".join(f"{k} {v}" for k, v in data.items() if k != "webhookId")
+        rows.append([shown_time(notice, "create_time"), notice.type, notice.webhook_id, said])
+    print_table(["time", "type", "webhook", "about"], rows)
+
+
+def _print(found: list[Any]) -> None:
+    from penstock.client.cli.tables import print_table
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    rows = [
+        [
+            d.delivery_id,
+            d.webhook_id,
+            shown_time(d, "create_time"),
+            d.event_type,
+            d.key,
+            pb.Delivery.State.Name(d.state).lower(),
+            d.reason,
+            str(d.attempt_count),
+            shown_time(d, "next_time"),
+        ]
+        for d in found
+    ]
+    titles = ["delivery", "webhook", "time", "type", "key", "state", "reason", "attempts", "next"]
+    print_table(titles, rows)
+
+
+def _set_times(request: Any, since: str, until: str) -> None:
+    for name, moment in (("start_time", time_of(since)), ("end_time", time_of(until))):
+        if moment is not None:
+            getattr(request, name).FromDatetime(moment)

@@ -1,0 +1,134 @@
+"""``penstock webhooks listen``: a developer's events, posted to a server on its own machine.
+
+It makes a webhook of kind LISTEN, pulls its messages, posts them as the hub would, and says what
+came back. Nothing on the network has to reach the machine. The webhook ends with the command.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+import typer
+
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.webhooks import (
+    Datasets,
+    Events,
+    Fields,
+    Filter,
+    Options,
+    call,
+    options_of,
+    selections,
+)
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+
+#: Seconds that a server may take for one message, as with the hub.
+TIMEOUT = 15.0
+_WAIT = 15
+_READ = 64 * 1024
+
+
+def listen(
+    forward_to: Annotated[
+        str, typer.Option("--forward-to", metavar="URL", help="As http://localhost:3000/hooks.")
+    ],
+    dataset: Datasets = None,
+    event: Events = None,
+    filter: Filter = "",
+    fields: Fields = "",
+    option: Options = None,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Post events to a server on this machine as they happen, until Ctrl-C."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    target = _target(forward_to)
+    with connect(url, consumer) as client:
+        webhook = pb.Webhook(
+            kind=pb.Webhook.Kind.LISTEN,
+            title=f"listen on {socket.gethostname()}"[:200],
+            selections=selections(client, dataset, event, filter, fields),
+            options=options_of(option or ()),
+        )
+        with _webhook(client, webhook) as issued:
+            typer.echo(f"secret {issued.secret}", err=True)
+            typer.echo(f"forwarding to {forward_to}; Ctrl-C ends it", err=True)
+            _forward(client, issued.webhook.webhook_id, target, count)
+
+
+@contextmanager
+def _webhook(client: Client, webhook: Any) -> Iterator[Any]:
+    """The webhook, for as long as the block lasts."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    request = pb.CreateWebhookRequest(webhook=webhook)
+    issued = call(client, "CreateWebhook", request, safe=False)
+    try:
+        yield issued
+    finally:
+        name = issued.webhook.webhook_id
+        call(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=name), safe=False)
+
+
+def _forward(client: Client, webhook_id: str, target: SplitResult, count: int) -> None:
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    done = 0
+    request = pb.PullDeliveriesRequest(webhook_id=webhook_id, max_deliveries=10)
+    request.wait.FromSeconds(_WAIT)
+    while not count or done < count:
+        pulled = call(client, "PullDeliveries", request, safe=True).deliveries
+        outcomes = [_post(target, delivery) for delivery in pulled]
+        if outcomes:
+            told = pb.AcknowledgeDeliveriesRequest(webhook_id=webhook_id, outcomes=outcomes)
+            call(client, "AcknowledgeDeliveries", told, safe=False)
+        done += len(outcomes)
+
+
+def _post(target: SplitResult, delivery: Any) -> Any:
+    """Post one message, and what became of it. No proxy, no redirect, as with the hub."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    start = time.monotonic()
+    status, head = 0, ""
+    kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+    try:
+        with closing(kind(target.hostname or "", target.port, timeout=TIMEOUT)) as connection:
+            path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+            connection.request("POST", path, delivery.body, dict(delivery.headers))
+            reply = connection.getresponse()
+            reply.read(_READ)
+            status = reply.status
+            lines = [f"{name}: {value}" for name, value in reply.getheaders()]
+            head = "\n".join([f"HTTP/1.1 {status} {reply.reason}", *lines])[:4096]
+    except (OSError, http.client.HTTPException) as error:
+        head = f"{type(error).__name__}: {error}"
+    outcome = pb.PullOutcome(delivery_id=delivery.delivery_id, status=status, response_head=head)
+    outcome.latency.FromMilliseconds(int((time.monotonic() - start) * 1000))
+    said = str(status) if status else one_line(head)
+    typer.echo(f"{delivery.event_type}  {delivery.delivery_id}  {said}")
+    return outcome
+
+
+def _target(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Failure(f"'{url}' is no URL, as http://localhost:3000/hooks")
+    return parts

@@ -1,0 +1,309 @@
+"""Commands on webhooks: ``penstock webhooks``. Those on deliveries: ``webhook_deliveries``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.client.cli.access_terms import print_json, shown_time, span_of
+from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.records import wrong_arguments
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+
+WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", metavar="DATASET", help="As customers; may be repeated."),
+]
+Events = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event",
+        metavar="TYPE",
+        help="As customer.created, of updated, deleted, entered_view and left_view; may be "
+        "repeated. By default all of the datasets.",
+    ),
+]
+Filter = Annotated[str, typer.Option(help="Of which records (AIP-160), with one --dataset.")]
+Fields = Annotated[str, typer.Option(help="Which fields, with commas, with one --dataset.")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option("--header", metavar="NAME: VALUE", help="Sent along; may be repeated."),
+]
+Signature = Annotated[str, typer.Option(help="HMAC_SHA256 (v1) or ED25519 (v1a).")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="envelope, body, thin, ordering, batch_size, concurrency, rate, retry_seconds, "
+        "notices; may be repeated.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group of commands to the app."""
+    from penstock.client.cli import webhook_deliveries, webhook_listen
+
+    group = typer.Typer(help="Have events posted to you, and see how that goes.",
+                        no_args_is_help=True)  # fmt: skip
+    commands: dict[str, Callable[..., None]] = {
+        "list": list_webhooks,
+        "get": get,
+        "create": create,
+        "update": update,
+        "delete": delete,
+        "pause": pause,
+        "resume": resume,
+        "rotate-secret": rotate_secret,
+        "metrics": metrics,
+    }
+    for name, command in commands.items():
+        group.command(name)(command)
+    webhook_deliveries.register(group)
+    group.command("listen")(webhook_listen.listen)
+    app.add_typer(group, name="webhooks")
+
+
+def list_webhooks(
+    everybody: Annotated[bool, typer.Option("--all", help="Those of all consumers.")] = False,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Show the webhooks."""
+    from penstock.client.cli.tables import print_table
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.ListWebhooksRequest(everybody=everybody)
+        found = list(pages(client, "ListWebhooks", request, "webhooks"))
+    rows = [
+        [
+            w.webhook_id,
+            w.consumer_id,
+            w.url or pb.Webhook.Kind.Name(w.kind).lower(),
+            ", ".join(s.dataset for s in w.selections),
+            pb.Webhook.State.Name(w.state).lower(),
+            w.reason or "; ".join(f"{d}: {p}" for d, p in w.problems.items()),
+            shown_time(w, "failing_time"),
+        ]
+        for w in found
+    ]
+    titles = ["webhook", "consumer", "url", "datasets", "state", "reason", "failing since"]
+    print_table(titles, rows)
+
+
+def get(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+    """Print one webhook as JSON."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        print_json(call(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook)))
+
+
+def create(
+    target: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted.")],
+    dataset: Datasets = None,
+    event: Events = None,
+    filter: Filter = "",
+    fields: Fields = "",
+    title: Annotated[str, typer.Option(help="Shown to people.")] = "",
+    header: Headers = None,
+    option: Options = None,
+    signature: Signature = "HMAC_SHA256",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Create a webhook; print it with its secret, which is shown this once."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client, wrong_arguments():
+        webhook = pb.Webhook(
+            url=target,
+            title=title,
+            selections=selections(client, dataset, event, filter, fields),
+            headers=headers_of(header),
+            options=options_of([*(option or ()), f"signature={signature}"]),
+        )
+        request = pb.CreateWebhookRequest(webhook=webhook)
+        print_json(call(client, "CreateWebhook", request, safe=False))
+
+
+def update(
+    webhook: WebhookId,
+    target: Annotated[str, typer.Option("--to", metavar="URL", help="Another URL.")] = "",
+    dataset: Datasets = None,
+    event: Events = None,
+    filter: Filter = "",
+    fields: Fields = "",
+    title: Annotated[str, typer.Option(help="Shown to people.")] = "",
+    header: Headers = None,
+    option: Options = None,
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Change what is given of a webhook, and print it."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client, wrong_arguments():
+        changed = pb.Webhook(
+            webhook_id=webhook,
+            url=target,
+            title=title,
+            headers=headers_of(header),
+            options=options_of(option or ()),
+        )
+        if dataset or event or filter or fields:
+            changed.selections.extend(selections(client, dataset, event, filter, fields))
+        if not option:
+            changed.ClearField("options")
+        request = pb.UpdateWebhookRequest(webhook=changed)
+        print_json(call(client, "UpdateWebhook", request, safe=False))
+
+
+def delete(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+    """Delete a webhook and its deliveries."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        call(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False)
+
+
+def pause(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+    """Send nothing for now; what happens waits."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.PauseWebhookRequest(webhook_id=webhook)
+        print_json(call(client, "PauseWebhook", request, safe=False))
+
+
+def resume(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+    """Send again."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.ResumeWebhookRequest(webhook_id=webhook)
+        print_json(call(client, "ResumeWebhook", request, safe=False))
+
+
+def rotate_secret(
+    webhook: WebhookId,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old secret signs beside the new one.")
+    ] = "24h",
+    signature: Annotated[
+        str, typer.Option(help="HMAC_SHA256 or ED25519; by default as before.")
+    ] = "SIGNATURE_UNSPECIFIED",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Make another secret and print it."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client, wrong_arguments():
+        request = pb.RotateSecretRequest(webhook_id=webhook, signature=signature.upper())
+        request.overlap.FromTimedelta(span_of(overlap))
+        print_json(call(client, "RotateSecret", request, safe=False))
+
+
+def metrics(
+    webhook: WebhookId,
+    last: Annotated[str, typer.Option(help="Of so long until now, as 24h.")] = "24h",
+    url: Url = "",
+    consumer: As = "",
+) -> None:
+    """Print how the deliveries of a webhook go."""
+    import datetime as dt
+
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    with connect(url, consumer) as client:
+        request = pb.GetWebhookMetricsRequest(webhook_id=webhook)
+        request.start_time.FromDatetime(dt.datetime.now(dt.UTC) - span_of(last))
+        print_json(call(client, "GetWebhookMetrics", request))
+
+
+def call(client: Client, method: str, request: Any, *, safe: bool = True) -> Any:
+    """The reply of a method; ``safe`` says that it changes nothing."""
+    from penstock.hub.v1 import webhooks_pb2_grpc
+
+    stub = webhooks_pb2_grpc.WebhooksStub(client.channel)
+    return client.call(getattr(stub, method), request, safe=safe)
+
+
+def pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
+    """What all pages hold."""
+    while True:
+        reply = call(client, method, request)
+        yield from getattr(reply, field)
+        request.page_token = reply.next_page_token
+        if not request.page_token:
+            return
+
+
+def selections(
+    client: Client, datasets: list[str] | None, events: list[str] | None, filter: str, fields: str
+) -> list[Any]:
+    """The selections that the options ask for; without a dataset all that the caller may see."""
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    known = {_singular(d): d.name for d in client.datasets()}
+    operations: dict[str, list[str]] = {}
+    for event in events or ():
+        record, dot, operation = event.partition(".")
+        if not dot or record not in known:
+            raise Failure(f"'{event}' is no type of event; records are {', '.join(sorted(known))}")
+        operations.setdefault(known[record], []).append(operation)
+    names = list(dict.fromkeys([*(datasets or ()), *operations])) or sorted(known.values())
+    if (filter or fields) and len(names) > 1:
+        raise Failure("--filter and --fields go with one --dataset")
+    return [
+        pb.Selection(dataset=n, operations=operations.get(n, ()), filter=filter, fields=fields)
+        for n in names
+    ]
+
+
+def headers_of(given: list[str] | None) -> dict[str, str]:
+    """Headers of options as ``name: value``."""
+    found = {}
+    for text in given or ():
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise Failure(f"'{text}' is no header, as 'authorization: Bearer …'")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def options_of(given: Any) -> Any:
+    """Options as ``name=value``. Raises Failure."""
+    from google.protobuf import json_format
+
+    from penstock.hub.v1 import webhooks_pb2 as pb
+
+    document: dict[str, Any] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        document[name] = value
+        if name == "retry_seconds":
+            document[name] = value.split(",")
+        elif name in ("thin", "notices"):
+            document[name] = value.lower() in ("true", "yes", "1")
+    try:
+        return json_format.ParseDict(document, pb.WebhookOptions())
+    except json_format.ParseError as error:
+        raise Failure(f"--option: {error}") from None
+
+
+def _singular(dataset: Any) -> str:
+    """The record's name as the types of events have it."""
+    from penstock.client.stubs import load_stubs
+
+    name = load_stubs(dataset.name).singular
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

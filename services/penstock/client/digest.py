@@ -1,0 +1,339 @@
+"""Digests of a dataset, and the repair of whatever holds a copy of it.
+
+    repaired = client.dataset("customers").digests.repair(store)
+    # The store now holds what the hub held at repaired.cursor; the changes after it go on there.
+
+``penstock/hub/v1/digests.proto`` says what digests are; ``canonical`` makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from penstock.client.canonical import canonical, canonical_json, range_digest, record_digest
+from penstock.client.errors import PenstockError
+from penstock.client.link import Link
+from penstock.client.stubs import Stubs
+from penstock.hub.v1.digests_pb2 import RangeDigest, RecordDigest
+
+__all__ = [
+    "Digests",
+    "Repaired",
+    "Store",
+    "canonical",
+    "canonical_json",
+    "range_digest",
+    "record_digest",
+]
+
+#: Records of the store in the ranges that are compared first.
+RANGE_ROWS = 1024
+#: Where the hub has so many records at most, they are compared one by one.
+FEW_ROWS = 1024
+#: Ranges, and records told one by one, in one call.
+CALL_RANGES, CALL_RECORDS = 4096, 16_384
+#: Records of the store that are kept in memory while a range is looked at.
+KEPT_RECORDS = 8192
+#: How often a repair begins anew when the hub no longer keeps the state it began with.
+ATTEMPTS = 3
+
+
+class Store(Protocol):
+    """What a repair asks of the holder of a copy. It calls neither method within the other."""
+
+    def digests(self, start: str, end: str) -> Iterable[tuple[str, bytes]]:
+        """Key and ``record_digest`` of each record from key ``start`` on and before ``end`` ("" is
+        no bound), in order of the keys' UTF-8 bytes. An iterator is dropped when enough is read.
+        """
+
+    def apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
+        """Write the records in place of those with their keys, and delete those with the keys."""
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What a repair found. ``cursor`` is where the feed goes on; ``view`` is that of the feed.
+
+    ``compared`` counts the hub's records, as often as they were compared, ``byte_count`` the bytes
+    of requests and replies.
+    """
+
+    cursor: str = ""
+    view: str = ""
+    upserts: int = 0
+    deletes: int = 0
+    compared: int = 0
+    calls: int = 0
+    byte_count: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether the store was equal to the hub before."""
+        return not self.upserts and not self.deletes
+
+
+class Digests:
+    """The digests of one dataset; see ``DatasetClient.digests``. Every method raises PenstockError.
+
+    ``filter`` and ``fields`` say what is compared; without them all that the caller may see.
+    """
+
+    def __init__(self, link: Link, stubs: Stubs) -> None:
+        self._link, self._stubs = link, stubs
+        self._stub = stubs.stub_class(link.channel)
+
+    def read(
+        self,
+        *,
+        filter: str = "",
+        fields: str | Sequence[str] = (),
+        start_key: str = "",
+        end_key: str = "",
+        parts: int = 0,
+        keys: bool = False,
+        state: str = "",
+    ) -> Any:
+        """Digests of ranges of keys (``Digest<Dataset>Response``).
+
+        With ``keys`` those of each record. If the reply has a ``next_key``, the rest has to be
+        asked for, from there, with its ``state``: FAILED_PRECONDITION if that is no longer kept.
+        """
+        return self._call(
+            "Digest",
+            filter=filter,
+            fields=_joined(fields),
+            start_key=start_key,
+            end_key=end_key,
+            parts=parts,
+            keys=keys,
+            state=state,
+        )
+
+    def compare(
+        self,
+        ranges: Sequence[RangeDigest],
+        *,
+        filter: str = "",
+        fields: str | Sequence[str] = (),
+        state: str = "",
+    ) -> Any:
+        """What differs from ranges of a copy (``Repair<Dataset>Response``), in one call."""
+        more = {"filter": filter, "fields": _joined(fields), "state": state}
+        return self._call("Repair", ranges=ranges, **more)
+
+    def repair(
+        self,
+        store: Store,
+        *,
+        filter: str = "",
+        fields: str | Sequence[str] = (),
+        range_rows: int = RANGE_ROWS,
+    ) -> Repaired:
+        """Make a store hold exactly what the hub holds at one moment, ``Repaired.cursor``.
+
+        Only what differs is sent. Where ``update_time`` and ``etag`` alone differ, nothing is: no
+        digest holds them. A store that throws away what it is told is compared only, and
+        ``Repaired`` says how far it is from the hub. If this raises, what was applied until then
+        is right in itself, but nothing is known of the whole.
+        """
+
+        def compare(ranges: Sequence[RangeDigest], state: str) -> Any:
+            return self.compare(ranges, filter=filter, fields=fields, state=state)
+
+        for left in range(ATTEMPTS - 1, -1, -1):
+            try:
+                return _Repair(compare, store, range_rows).run()
+            except _Anew as anew:
+                if not left:
+                    raise anew.error from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _call(self, verb: str, **request: Any) -> Any:
+        method = self._stubs.method(verb, many=True)
+        message = self._stubs.request(method)(**request)
+        return self._link.unary(getattr(self._stub, method), message, safe=True)
+
+
+class _Anew(Exception):
+    """The repair has to begin anew: the state it began with is gone, or the view has changed."""
+
+    def __init__(self, error: PenstockError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Unlike:
+    """A range of the hub's that may differ from the store's."""
+
+    start: str
+    end: str
+    rows: int
+    sha256: str
+
+
+@dataclass
+class _Repair:
+    """One attempt: ranges wait in order of key, and what is found of one takes its place."""
+
+    compare: Callable[[Sequence[RangeDigest], str], Any]
+    store: Store
+    range_rows: int
+    result: Repaired = field(default_factory=Repaired)
+    state: str = ""
+    waiting: deque[RangeDigest | _Unlike] = field(default_factory=deque)
+    deletes: list[str] = field(default_factory=list)
+
+    def run(self) -> Repaired:
+        start: str | None = ""
+        while start is not None:
+            start = self._read_store(start)
+            while batch := self._batch():
+                self._take(batch, self._ask(batch))
+            self._apply((), ())
+        return self.result
+
+    def _read_store(self, start: str) -> str | None:
+        """Put ranges of the store into the queue; returns where the rest begins, None if nowhere.
+
+        A range ends where the next one begins, so that together they are all keys.
+        """
+        records = iter(self.store.digests(start, ""))
+        ranges: list[RangeDigest] = []
+        while len(ranges) < CALL_RANGES:
+            some = list(islice(records, self.range_rows))
+            if not some and ranges:
+                break
+            begin = some[0][0] if ranges else start
+            if ranges:
+                ranges[-1].end_key = begin
+            ranges.append(_untold(begin, "", some))
+        following = next(records, None)
+        if following is not None:
+            ranges[-1].end_key = following[0]
+        self.waiting.extend(ranges)
+        return following[0] if following is not None else None
+
+    def _batch(self) -> list[RangeDigest]:
+        """The ranges of the next call, in order of key; those that are unlike looked into."""
+        batch: list[RangeDigest] = []
+        records = 0
+        while self.waiting and len(batch) < CALL_RANGES and records < CALL_RECORDS:
+            item = self.waiting.popleft()
+            if isinstance(item, _Unlike):
+                self.waiting.extendleft(reversed(list(self._look_into(item))))
+            else:
+                batch.append(item)
+                records += len(item.records)
+        return batch
+
+    def _look_into(self, unlike: _Unlike) -> Iterator[RangeDigest | _Unlike]:
+        """What to ask of a range of the hub's, in order of key; nothing if the store has the same.
+
+        Records are told one by one where the hub has few; where it has none, all go.
+        """
+        kept: list[tuple[str, bytes]] = []
+        hashed, count = hashlib.sha256(), 0
+        rest = ""
+        for key, digest in self.store.digests(unlike.start, unlike.end):
+            if count >= KEPT_RECORDS and unlike.rows <= FEW_ROWS:
+                rest = key
+                break
+            if count < KEPT_RECORDS:
+                kept.append((key, digest))
+            hashed.update(digest)
+            count += 1
+        if not rest and (count, hashed.hexdigest()) == (unlike.rows, unlike.sha256):
+            return
+        if not unlike.rows:
+            self.deletes += [key for key, _ in kept]
+        elif unlike.rows <= FEW_ROWS:
+            yield from _told(unlike.start, rest or unlike.end, kept)
+        else:
+            yield RangeDigest(
+                start_key=unlike.start,
+                end_key=unlike.end,
+                row_count=count,
+                sha256=hashed.hexdigest(),
+            )
+        if rest:
+            yield _Unlike(rest, unlike.end, unlike.rows, "")
+
+    def _ask(self, batch: list[RangeDigest]) -> Any:
+        try:
+            reply = self.compare(batch, self.state)
+        except PenstockError as error:
+            if error.reason == "STATE_GONE":
+                raise _Anew(error) from None
+            raise
+        if self.result.calls and reply.view != self.result.view:
+            changed = "what you may see has changed during the repair"
+            raise _Anew(PenstockError("ABORTED", changed, reason="VIEW_CHANGED"))
+        self.state = reply.state
+        self.result.cursor, self.result.view = reply.cursor, reply.view
+        self.result.calls += 1
+        self.result.compared += reply.row_count
+        self.result.byte_count += reply.ByteSize() + sum(r.ByteSize() for r in batch)
+        return reply
+
+    def _take(self, batch: list[RangeDigest], reply: Any) -> None:
+        """Apply what a call told, and queue what is to be asked next."""
+        self._apply(reply.upserts, reply.deletes)
+        following: list[RangeDigest | _Unlike] = [
+            _Unlike(r.start_key, r.end_key, r.row_count, r.sha256) for r in reply.differing
+        ]
+        if reply.next_key:
+            following += [r for r in (_from(r, reply.next_key) for r in batch) if r is not None]
+        self.waiting.extendleft(reversed(following))
+
+    def _apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
+        every = [*self.deletes, *deletes]
+        self.deletes = []
+        if upserts or every:
+            self.store.apply(list(upserts), every)
+            self.result.upserts += len(upserts)
+            self.result.deletes += len(every)
+
+
+def _untold(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> RangeDigest:
+    """A range of the store, without its records."""
+    return RangeDigest(
+        start_key=start,
+        end_key=end,
+        row_count=len(records),
+        sha256=range_digest(digest for _, digest in records),
+    )
+
+
+def _told(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Iterator[RangeDigest]:
+    """A range of the store with its records, in pieces that a call can hold."""
+    for at in range(0, max(1, len(records)), FEW_ROWS):
+        some = records[at : at + FEW_ROWS]
+        more = records[at + FEW_ROWS][0] if at + FEW_ROWS < len(records) else end
+        piece = _untold(start, more, some)
+        piece.records.extend(RecordDigest(key=k, sha256=d.hex()) for k, d in some)
+        yield piece
+        start = more
+
+
+def _from(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
+    """What of a range was not compared, if it was only before a key."""
+    if range.end_key and range.end_key <= key:
+        return None
+    if range.start_key >= key:
+        return range
+    if range.row_count and not range.records:
+        return _Unlike(key, range.end_key, FEW_ROWS + 1, "")  # its digest is to be had anew
+    left = [r for r in range.records if r.key >= key]
+    return RangeDigest(start_key=key, end_key=range.end_key, row_count=len(left), records=left)
+
+
+def _joined(fields: str | Sequence[str]) -> str:
+    return fields if isinstance(fields, str) else ",".join(fields)

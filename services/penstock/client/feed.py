@@ -1,0 +1,293 @@
+"""A stream of changes that goes on by itself where a connection breaks, each change once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from google.protobuf.message import Message
+
+from penstock.client.change import Change, Position, Reader
+from penstock.client.errors import FeedEnded, PenstockError
+from penstock.client.link import Link
+from penstock.client.retry import Backoff
+from penstock.hub.v1 import changes_pb2
+
+#: A stream that has not even said that it lives for so long is dead, in seconds; the hub's
+#: heartbeats are at most 15 s apart.
+SILENCE = 45.0
+#: The pauses before a stream is opened again, after those that every call makes.
+RECONNECT = Backoff(attempts=1 << 62, first=0.1, most=10.0)
+
+# What passes by itself: the stream is opened again.
+_PASSING = {
+    "UNAVAILABLE",
+    "INTERNAL",
+    "UNKNOWN",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+}
+_REPAIRED = {"CURSOR_EXPIRED", "VIEW_CHANGED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some changes in order, and how far they lead; there may be none.
+
+    With a ``checkpoint``, all changes up to it have been given: a cursor to go on from.
+    ``position`` is how far the feed has come with these changes; it is None before the end of a
+    snapshot. ``begins_anew``: a snapshot broke off, and is given again from its first record; what
+    came of it before is void.
+    """
+
+    changes: tuple[Change, ...]
+    checkpoint: str
+    position: Position | None
+    begins_anew: bool = False
+
+
+class Feed:
+    """The changes of datasets as they are committed; iterate over it for batches.
+
+    It never ends by itself. Where the connection breaks, it is opened again from the last
+    checkpoint, and what was given before is left out. The first batch is empty, and its checkpoint
+    is where the feed begins (of a snapshot: comes at its end); later ones are empty where only time
+    has passed.
+
+    Raises FeedEnded when changes alone do not lead on, and PenstockError when the hub refuses, or
+    is not there at the start, or has not been there for ``patience`` seconds (None: for ever).
+    ``on_break`` is told the error of each interruption. To be used by one thread; ``close`` may be
+    called by any, and ends the iteration without an error.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        method: Any,
+        request: Message,
+        reader: Reader,
+        *,
+        position: Position | None = None,
+        patience: float | None = None,
+        on_break: Callable[[PenstockError], object] | None = None,
+    ) -> None:
+        self._link, self._method, self._request, self._reader = link, method, request, reader
+        self._patience = patience
+        self._on_break = on_break or (lambda error: None)
+        self._closed = threading.Event()
+        self._watch = _Watchdog()
+        self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
+        self._begun = self._renewed = False
+        self._heard = time.monotonic()
+        #: How far it has come; None before the start, and before the end of a snapshot.
+        self.position = position
+        #: Names what the caller sees; "" before the start.
+        self.view = position.view if position else ""
+        #: The receipts of the stream's segments so far (``penstock.hub.v1.Receipt``).
+        self.receipts: list[Any] = []
+
+    def close(self) -> None:
+        """Ends the feed."""
+        self._closed.set()
+        self._watch.cancel()
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        with self._watch:
+            pauses = RECONNECT.pauses()
+            while not self._closed.is_set():
+                heard = self._heard
+                try:
+                    yield from self._segment()
+                    failure = PenstockError("UNAVAILABLE", "the stream was cut off")
+                except PenstockError as error:
+                    failure = error
+                if self._closed.is_set():
+                    return
+                self._judge(failure)
+                if self._heard != heard:
+                    pauses = RECONNECT.pauses()
+                self._on_break(failure)
+                self._closed.wait(next(pauses) or 0.0)
+
+    def _judge(self, failure: PenstockError) -> None:
+        """Raises what does not pass by itself."""
+        if isinstance(failure, FeedEnded):
+            raise failure
+        if failure.reason in _REPAIRED:
+            cursor = self.position.cursor if self.position else ""
+            raise FeedEnded(failure, reconcile="REPAIR", cursor=cursor)
+        silent = time.monotonic() - self._heard
+        tired = self._patience is not None and silent > self._patience
+        if failure.code not in _PASSING or not self._begun or tired:
+            raise failure
+
+    def _segment(self) -> Generator[Batch, None, None]:
+        """The batches of one stream, to its end in order."""
+        proof = _Proof()
+        with closing(
+            self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
+        ) as stream:
+            for message in self._watch.each(stream):
+                self._heard = time.monotonic()
+                proof.add(message.changes)
+                if message.HasField("end"):
+                    self._end(message.end, proof, stream)
+                begins = message.HasField("begin")
+                batch = self._begin(message.begin) if begins else self._batch(message)
+                if batch is not None:
+                    yield batch
+
+    def _asked(self) -> Any:
+        request: Any = type(self._request)()
+        request.CopyFrom(self._request)
+        if self.position is not None:
+            request.cursor, request.snapshot = self.position.cursor, False
+        return request
+
+    def _begin(self, begin: Any) -> Batch | None:
+        if self.view and begin.view != self.view:
+            raise PenstockError("ABORTED", "what you may see has changed", reason="VIEW_CHANGED")
+        again, self._begun, self.view = self._begun, True, begin.view
+        if again:
+            return None if self.position else Batch((), "", None, begins_anew=True)
+        if self.position is None and not self._snapshot:
+            self.position = Position(begin.cursor, begin.view)
+        elif self.position is not None and not self.position.view:
+            self.position = replace(self.position, view=begin.view)
+        return Batch((), self.position.cursor if self.position else "", self.position)
+
+    def _batch(self, message: Any) -> Batch | None:
+        changes = tuple(map(self._reader, message.changes))
+        if self.position is not None:
+            passed = self.position.passed
+            changes = tuple(change for change in changes if not passed(change))
+            self.position = self.position.behind(changes)
+        cursor = message.checkpoint.cursor
+        if not cursor and self.position is not None:
+            # A sign of life is a checkpoint, too, unless it repeats the one before: then changes
+            # may have come since, of a transaction that is not at its end.
+            cursor = message.heartbeat.cursor
+            cursor = cursor if cursor != self.position.cursor else ""
+        if cursor:
+            self.position = Position(cursor, self.view)
+        if not changes and not cursor:
+            return None
+        return Batch(changes, cursor, self.position)
+
+    def _end(self, end: Any, proof: _Proof, stream: Iterator[Any]) -> NoReturn:
+        """Raises why the hub has ended the stream, once its receipt is found to be right."""
+        self.receipts.append(end.receipt)
+        proof.check(end.receipt)
+        if end.reconcile in (changes_pb2.REPAIR, changes_pb2.STOP):
+            cause = PenstockError("ABORTED", end.message, reason=end.reason)
+            try:
+                for _ in self._watch.each(stream):
+                    pass
+            except PenstockError as error:
+                # The status behind the last record has the request's id; a connection that breaks
+                # after it has nothing to add.
+                cause = error if error.reason == end.reason else cause
+            name = changes_pb2.Reconcile.Name(end.reconcile)
+            raise FeedEnded(cause, reconcile=name, cursor=end.cursor)
+        raise PenstockError("UNAVAILABLE", end.message, reason=end.reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Proof:
+    """What has arrived of a segment, against the receipt that the hub ends it with."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, changes: Any) -> None:
+        name = changes_pb2.Operation.Name
+        lines = [f"{c.sequence}\t{name(c.operation)}\t{c.key}\n" for c in changes]
+        self._rows += len(lines)
+        self._digest.update("".join(lines).encode())
+
+    def check(self, receipt: Any) -> None:
+        """Raises PenstockError if the receipt stands for something else."""
+        if receipt.row_count != self._rows or receipt.sha256 != self._digest.hexdigest():
+            raise PenstockError(
+                "DATA_LOSS",
+                f"{self._rows} changes have arrived, and the hub's receipt stands for others",
+                reason="FEED_INCOMPLETE",
+                metadata={"receipt": receipt.receipt_id},
+            )
+
+
+class _Watchdog:
+    """Cancels a call whose stream is silent for too long, and when it is told to.
+
+    The time counts only while the next message is waited for. It has a thread while it is entered.
+    """
+
+    def __init__(self) -> None:
+        # Of one thread as often as it likes: a signal may come while it is held.
+        self._lock = threading.RLock()
+        self._call: Any = None
+        self._cancelled = False
+        self._waits_since: float | None = None
+        self._done = threading.Event()
+
+    def opened(self, call: Any) -> None:
+        """A new call takes the place of the one before."""
+        with self._lock:
+            self._call = call
+            self._waits_since = time.monotonic()
+            if self._cancelled:
+                call.cancel()
+
+    def cancel(self) -> None:
+        """Ends the call, and those that are still to be opened."""
+        with self._lock:
+            self._cancelled = True
+            if self._call is not None:
+                self._call.cancel()
+
+    def each(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """The messages of a stream."""
+        for message in stream:
+            self._waits_since = None
+            yield message
+            self._waits_since = time.monotonic()
+        self._waits_since = None
+
+    def _look(self) -> None:
+        while not self._done.wait(SILENCE / 9):
+            with self._lock:
+                since = self._waits_since
+                silent = 0.0 if since is None else time.monotonic() - since
+                if self._call is not None and silent > SILENCE:
+                    self._call.cancel()
+
+    def __enter__(self) -> Self:
+        self._done.clear()
+        threading.Thread(target=self._look, name="penstock-feed", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()

@@ -1,0 +1,290 @@
+"""A copy of a dataset in a database of your own, which is kept up to date and proved equal.
+
+import sqlite3
+from penstock.client import Client, Replica
+
+with Client("http://127.0.0.1:8080", client_id="crm", client_secret="…") as client:
+    replica = Replica(client, "customers", sqlite3.connect("replica.db"))
+    replica.sync()
+    assert replica.verify().equal
+    replica.follow()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
+
+from penstock.client.change import Change, Position
+from penstock.client.digest import Repaired, record_digest
+from penstock.client.errors import FeedEnded, PenstockError
+from penstock.client.feed import Batch, Feed
+from penstock.client.replica.table import NotTheOnly, State, Table
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+
+__all__ = ["NotTheOnly", "Replica", "Verified"]
+
+#: Changes in one answer to a poll.
+PAGE = 5000
+#: How often a verification looks again at what was written meanwhile.
+ATTEMPTS = 10
+# What stands for the digest of a row that can be no record: no record has it.
+_NO_RECORD = bytes(32)
+# What a repair cannot overcome; a snapshot can.
+_UNREPAIRED = {"STATE_GONE", "VIEW_CHANGED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found. ``rows`` are those of the replica.
+
+    ``different`` are keys of records that the replica lacks, or has otherwise than the hub;
+    ``unexpected`` those of records that only the replica has.
+    """
+
+    rows: int
+    different: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the replica is what the hub holds."""
+        return not self.different and not self.unexpected
+
+
+class Replica:
+    """A table with the records of a dataset as the caller may see them.
+
+    ``connection`` is one of sqlite3, psycopg or psycopg2 that nothing else uses, and that does not
+    commit by itself. The table has a column for each field: enums as their names, nested and
+    repeated fields as JSON; in SQLite times and decimals are text. Its name is ``table``, by
+    default that of the dataset. How far it has come stands in the table ``penstock_replicas`` and
+    changes in the same transaction, so that nothing is lost or repeated whenever the process ends.
+
+    ``filter`` and ``fields`` narrow what is kept; they may be others the next time. ``update_time``
+    and ``etag`` are as of the last change that the caller could see.
+
+    Where changes alone do not lead on (what the caller may see is not what it was, or the cursor
+    has expired), it repairs itself. Raises PenstockError where there is no access any more,
+    NotTheOnly where something else writes the same replica, and the errors of the database.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        dataset: str,
+        connection: Any,
+        *,
+        table: str = "",
+        filter: str = "",
+        fields: str | Sequence[str] = (),
+    ) -> None:
+        self._source = client.dataset(dataset)
+        key = self._source.key
+        paths = fields.split(",") if isinstance(fields, str) else list(fields)
+        wanted = [path.strip() for path in paths if path.strip()]
+        if wanted and key not in wanted:
+            wanted.insert(0, key)
+        self._table = Table(
+            connection, dataset, table or dataset, self._source.record_class, key, wanted
+        )
+        self._narrowed: dict[str, Any] = {"filter": filter, "fields": wanted}
+        self._feed: Feed | None = None
+        self._closed = False
+        #: What the repairs found that were needed on the way.
+        self.repairs: list[Repaired] = []
+
+    @property
+    def cursor(self) -> str:
+        """How far it has come; "" before the first ``sync``."""
+        return self._table.state.cursor if self._table.state else ""
+
+    def sync(self) -> int:
+        """Brings it to what the hub holds now; returns how many changes that took."""
+        done = 0
+        while not self._closed:
+            state = self._table.state
+            if state is None:
+                done += self._snapshot()
+                continue
+            try:
+                page = self._source.changes(state.cursor, page_size=PAGE, **self._narrowed)
+            except FeedEnded:
+                self.repair()
+                continue
+            if page.view != state.view:
+                self.repair()
+                continue
+            with self._undone():
+                self._write(page.changes)
+                if page.cursor != state.cursor:
+                    self._table.commit(State(page.cursor, page.view))
+            done += len(page.changes)
+            if not page.more:
+                break
+        return done
+
+    def follow(self, on_commit: Callable[[int], object] | None = None) -> None:
+        """Brings it up to date and keeps it so, until ``close`` is called by another thread.
+
+        Where the connection breaks, it goes on when the hub is there again. ``on_commit`` is told
+        how many changes each transaction wrote; what it raises ends this, too.
+        """
+        told = on_commit or (lambda count: None)
+        while not self._closed:
+            state = self._table.state
+            if state is None:
+                told(self._snapshot())
+                continue
+            try:
+                with self._opened(cursor=Position(state.cursor, state.view)) as feed:
+                    self._take(feed, told)
+            except FeedEnded as ended:
+                if ended.reconcile != "REPAIR":
+                    raise
+                self.repair()
+
+    def verify(self) -> Verified:
+        """Brings it up to date, and compares it with the hub by digests.
+
+        Only digests and what differs are sent; nothing is mended. What is written at the hub during
+        the comparison is looked at again.
+        """
+        for left in range(ATTEMPTS - 1, -1, -1):
+            self.sync()
+            cursor, store = self.cursor, _Comparison(self._table)
+            with self._undone():
+                self._source.digests.repair(store, **self._narrowed)
+            written = set() if store.equal or not left else self._written_since(cursor)
+            different, unexpected = store.different - written, store.unexpected - written
+            if store.equal or different or unexpected or not left:
+                break
+        with self._undone():
+            rows = self._table.count()
+        return Verified(rows, tuple(sorted(different)), tuple(sorted(unexpected)))
+
+    def repair(self) -> Repaired:
+        """Makes it what the hub holds, whatever it was; only digests and what differs are sent."""
+        try:
+            with self._undone():
+                self._table.begin()
+                found = self._source.digests.repair(_Mending(self._table), **self._narrowed)
+                self._table.commit(State(found.cursor, found.view))
+        except PenstockError as error:
+            if error.reason not in _UNREPAIRED:
+                raise
+            upserts = self._snapshot()
+            found = Repaired(self.cursor, self._table.state.view if self._table.state else "")
+            found.upserts = upserts
+        self.repairs.append(found)
+        return found
+
+    def close(self) -> None:
+        """Ends ``follow`` in another thread. The connection stays open."""
+        self._closed = True
+        if self._feed is not None:
+            self._feed.close()
+
+    def _snapshot(self) -> int:
+        """Puts what the hub holds in place of all that is there; returns the number of rows."""
+        done = 0
+        with self._opened(snapshot=True) as feed, closing(iter(feed)) as batches:
+            for batch in batches:
+                if batch.begins_anew or not (done or batch.changes):
+                    self._table.rollback()
+                    self._table.clear()
+                    done = 0
+                done += self._write(batch.changes)
+                if batch.position is not None:
+                    self._commit(batch)
+                    break
+        return done
+
+    def _take(self, feed: Feed, told: Callable[[int], object]) -> None:
+        done = 0
+        with closing(iter(feed)) as batches:
+            for batch in batches:
+                done += self._write(batch.changes)
+                if batch.checkpoint and (done or batch.checkpoint != self.cursor):
+                    self._commit(batch)
+                    told(done)
+                    done = 0
+
+    def _commit(self, batch: Batch) -> None:
+        assert batch.position is not None, "behind a checkpoint there is a position"
+        self._table.commit(State(batch.checkpoint, batch.position.view))
+
+    def _write(self, changes: Iterable[Change]) -> int:
+        """Of each record only what became of it in the end is written."""
+        changes = tuple(changes)
+        last = {change.key: change.after for change in changes}
+        self._table.put(record for record in last.values() if record is not None)
+        self._table.remove(key for key, record in last.items() if record is None)
+        return len(changes)
+
+    def _written_since(self, cursor: str) -> set[str]:
+        """Keys of records that have changed at the hub since."""
+        keys: set[str] = set()
+        while True:
+            page = self._source.changes(cursor, page_size=PAGE, **self._narrowed)
+            keys.update(change.key for change in page.changes)
+            cursor = page.cursor
+            if not page.more:
+                return keys
+
+    @contextmanager
+    def _opened(self, **begin: Any) -> Iterator[Feed]:
+        self._feed = self._source.watch(**begin, **self._narrowed)
+        if self._closed:
+            self._feed.close()
+        with self._undone(), self._feed as feed:
+            yield feed
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """What is not committed in the block is undone, and no transaction stays open."""
+        try:
+            yield
+        finally:
+            self._table.rollback()
+
+
+@dataclass(slots=True)
+class _Mending:
+    """The replica as a store that a repair writes to."""
+
+    table: Table
+
+    def digests(self, start: str, end: str) -> Iterator[tuple[str, bytes]]:
+        """See ``penstock.client.digest.Store``."""
+        for key, record in self.table.records(start, end):
+            yield key, _NO_RECORD if record is None else record_digest(record)
+
+    def apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
+        """See ``penstock.client.digest.Store``."""
+        self.table.put(upserts)
+        self.table.remove(deletes)
+
+
+@dataclass(slots=True)
+class _Comparison(_Mending):
+    """The replica as a store that only notes what a repair would write."""
+
+    different: set[str] = field(default_factory=set)
+    unexpected: set[str] = field(default_factory=set)
+
+    @property
+    def equal(self) -> bool:
+        """Whether there was nothing to note."""
+        return not self.different and not self.unexpected
+
+    def apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
+        """See ``penstock.client.digest.Store``."""
+        self.different.update(self.table.key_of(record) for record in upserts)
+        self.unexpected.update(deletes)

@@ -1,0 +1,198 @@
+"""Subscriptions: feeds whose place the hub keeps, shared by as many workers as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from penstock.client.change import Change, numbers_of, reader_of
+from penstock.client.link import Link
+from penstock.hub.v1 import subscriptions_pb2, subscriptions_pb2_grpc
+
+#: How long one call waits for changes, in seconds; the hub's limit is 30.
+WAIT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedBatch:
+    """Changes that are the caller's until ``expire_time``, in order.
+
+    ``attempt`` says how often they, or some of them, were given out before. ``view`` names what
+    the caller sees.
+    """
+
+    changes: tuple[Change, ...]
+    lease_id: str
+    expire_time: datetime
+    attempt: int
+    cursor: str
+    view: str
+    _subscription: SubscriptionClient = field(repr=False, compare=False)
+
+    def acknowledge(self) -> str:
+        """Says that the changes are processed; returns how far all is acknowledged (a cursor).
+
+        To repeat it changes nothing. LEASE_EXPIRED if it comes too late: the changes are given
+        again, or were.
+        """
+        return self._subscription.acknowledge(self.lease_id)
+
+    def extend(self, seconds: int) -> datetime:
+        """Takes so many seconds from now, at most 3600; returns when they are over."""
+        return self._subscription.extend(self.lease_id, seconds)
+
+    def release(self) -> None:
+        """Gives the changes back, so that others are given them at once."""
+        self._subscription.release(self.lease_id)
+
+
+class SubscriptionClient:
+    """One subscription of the caller's, by name; it need not exist yet.
+
+        for batch in client.subscription("mail"):
+            for change in batch.changes:
+                …
+
+    A batch is acknowledged when the loop asks for the next one. Who leaves the loop before, by an
+    error or ``break``, has not acknowledged the last batch: it is given again when its time is
+    over.
+    Every call raises PenstockError; SUBSCRIPTION_NOT_FOUND if there is none of this name.
+    """
+
+    def __init__(self, link: Link, name: str) -> None:
+        self.name = name
+        self._link = link
+        self._stub = subscriptions_pb2_grpc.SubscriptionsStub(link.channel)
+        self._reader = reader_of()
+
+    def create(
+        self,
+        datasets: Sequence[str] = (),
+        *,
+        start: str = "now",
+        filter: str = "",
+        fields: str | Sequence[str] = (),
+        operations: str | Sequence[str] = (),
+        include_before: bool = False,
+        ordered: bool = True,
+    ) -> Any:
+        """Makes it, beginning "now", at the "oldest" change that is kept, or at a cursor.
+
+        Without ``datasets`` it is of all that the caller may read. Of one that is not ``ordered``
+        several batches are given out at a time. SUBSCRIPTION_EXISTS if there is one already.
+        """
+        subscription = subscriptions_pb2.Subscription(
+            subscription_id=self.name,
+            datasets=datasets,
+            filter=filter,
+            fields=fields if isinstance(fields, str) else ",".join(fields),
+            include_before=include_before,
+            ordered=ordered,
+        )
+        subscription.operations.extend(numbers_of(operations))  # type: ignore[arg-type]
+        request = subscriptions_pb2.CreateSubscriptionRequest(
+            subscription=subscription, start=start
+        )
+        return self._link.unary(self._stub.CreateSubscription, request, safe=False)
+
+    def get(self) -> Any:
+        """What it is, and how far it has come (``penstock.hub.v1.Subscription``)."""
+        request = subscriptions_pb2.GetSubscriptionRequest(subscription_id=self.name)
+        return self._link.unary(self._stub.GetSubscription, request, safe=True)
+
+    def delete(self) -> None:
+        """Deletes it, whoever holds batches of it."""
+        request = subscriptions_pb2.DeleteSubscriptionRequest(subscription_id=self.name)
+        self._link.unary(self._stub.DeleteSubscription, request, safe=False)
+
+    def reset(self, start: str = "now") -> Any:
+        """Lets it go on from another place, as after CURSOR_EXPIRED; see ``create``."""
+        request = subscriptions_pb2.ResetSubscriptionRequest(subscription_id=self.name, start=start)
+        return self._link.unary(self._stub.ResetSubscription, request, safe=False)
+
+    def pull(
+        self, max_changes: int = 0, *, ack_seconds: int = 0, wait: float = 0.0
+    ) -> LeasedBatch | None:
+        """The next batch; None if there is none within ``wait`` seconds (30 at most).
+
+        It has to be acknowledged within ``ack_seconds`` (60, if 0). CURSOR_EXPIRED if changes that
+        were not given out yet are kept no longer; see ``reset``.
+        """
+        request = subscriptions_pb2.PullChangesRequest(
+            subscription_id=self.name, max_changes=max_changes, ack_seconds=ack_seconds
+        )
+        if wait:
+            nanos = round(wait * 1e9)
+            request.wait.CopyFrom(Duration(seconds=nanos // 10**9, nanos=nanos % 10**9))
+        # If a reply is lost its batch is given again: that the call is repeated is no harm.
+        reply = self._link.unary(self._stub.PullChanges, request, safe=True, longer=wait)
+        if not reply.HasField("lease"):
+            return None
+        lease = reply.lease
+        return LeasedBatch(
+            tuple(map(self._reader, reply.changes)),
+            lease.lease_id,
+            lease.expire_time.ToDatetime(UTC),
+            lease.attempt,
+            lease.cursor,
+            reply.view,
+            self,
+        )
+
+    def batches(
+        self, max_changes: int = 0, *, ack_seconds: int = 0, follow: bool = True
+    ) -> Iterator[LeasedBatch]:
+        """The batches as they come, each acknowledged when the next is asked for.
+
+        Without ``follow`` it ends when there are no changes at present. LEASE_EXPIRED if a batch
+        took longer than ``ack_seconds``: it is given again.
+        """
+        wait = WAIT if follow else 0.0
+        while True:
+            batch = self.pull(max_changes, ack_seconds=ack_seconds, wait=wait)
+            if batch is not None:
+                yield batch
+                batch.acknowledge()
+            elif not follow:
+                return
+
+    def __iter__(self) -> Iterator[LeasedBatch]:
+        return self.batches()
+
+    def acknowledge(self, lease_id: str = "", *, cursor: str = "") -> str:
+        """Acknowledges a lease or, by its cursor, it and all before it; see ``LeasedBatch``.
+
+        ACKNOWLEDGED_BACKWARDS if that lies behind what is acknowledged.
+        """
+        request = subscriptions_pb2.AcknowledgeChangesRequest(
+            subscription_id=self.name, lease_id=lease_id, cursor=cursor
+        )
+        reply = self._link.unary(self._stub.AcknowledgeChanges, request, safe=True)
+        return str(reply.cursor)
+
+    def extend(self, lease_id: str, seconds: int) -> datetime:
+        """Lets a lease run for so many seconds from now; returns when they are over."""
+        request = subscriptions_pb2.ExtendLeaseRequest(
+            subscription_id=self.name, lease_id=lease_id, ack_seconds=seconds
+        )
+        reply = self._link.unary(self._stub.ExtendLease, request, safe=True)
+        end: datetime = reply.expire_time.ToDatetime(UTC)
+        return end
+
+    def release(self, lease_id: str) -> None:
+        """Ends a lease; its changes are given to whoever asks next."""
+        request = subscriptions_pb2.ReleaseLeaseRequest(
+            subscription_id=self.name, lease_id=lease_id
+        )
+        self._link.unary(self._stub.ReleaseLease, request, safe=False)
+
+
+def list_subscriptions(link: Link) -> list[Any]:
+    """All of the caller's (``penstock.hub.v1.Subscription``), by id."""
+    stub = subscriptions_pb2_grpc.SubscriptionsStub(link.channel)
+    request = subscriptions_pb2.ListSubscriptionsRequest()
+    return list(link.unary(stub.ListSubscriptions, request, safe=True).subscriptions)

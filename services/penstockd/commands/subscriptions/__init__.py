@@ -1,0 +1,1 @@
+"""Named subscriptions: feeds whose place the hub keeps, and that several workers may share."""

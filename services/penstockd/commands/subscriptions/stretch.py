@@ -1,0 +1,91 @@
+"""Stretches of the log: as many changes as one lease is to hold, and where they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from penstockd.commands.context import Hub
+from penstockd.feed.broadcast import STRIDE
+from penstockd.feed.event import Event
+from penstockd.feed.source import Source
+from penstockd.store.cursor import Cursor, numbered
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most changes of a stretch, and bytes. One change and what followed from it is never
+    split, however large."""
+
+    changes: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Changes in order, and the cursor behind them."""
+
+    events: Sequence[Event]
+    end: Cursor
+
+
+async def read_stretch(
+    hub: Hub, source: Source, start: Cursor, upto: int, bounds: Bounds
+) -> Stretch:
+    """The changes after a cursor, to a number at the most, as far as they keep within bounds.
+
+    It ends with a whole transaction, unless the first one alone is too large. There may be more
+    behind it; it is empty only if there is nothing up to ``upto``. Raises CursorInvalid,
+    CursorExpired and DatabaseUnavailable.
+    """
+    events: list[Event] = []
+    reached, whole, step = start, True, bounds.changes
+    while reached.number < upto and len(events) <= bounds.changes // 2:
+        batch = await hub.feed.read(source, reached, min(upto, reached.number + step))
+        found = [event for event in batch.events if source.wants(event)]
+        step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
+        step = min(step, STRIDE)
+        events += found
+        reached, whole = batch.cursor, batch.whole
+    number = fitting(events, bounds, reached.number, whole=whole)
+    if number == reached.number:
+        return Stretch(events, reached)
+    end = await _cursor_at(hub, start, number)
+    return Stretch([event for event in events if event.number <= number], end)
+
+
+def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
+    """The number up to which events keep within bounds; they were read up to ``reached``, which is
+    the end of a transaction if it is ``whole``."""
+    count = _count(events, bounds)
+    if count == len(events):
+        if whole or not events or events[-1].transaction <= reached:
+            return reached
+        broken = events[-1].transaction
+    else:
+        broken = events[count].transaction
+    before = [event for event in events[:count] if event.transaction < broken]
+    if before:
+        return before[-1].transaction
+    if count == len(events):
+        return reached
+    over = events[count].number
+    return over if events[0].number == over else over - 1
+
+
+def _count(events: Sequence[Event], bounds: Bounds) -> int:
+    """How many of the first events are within bounds."""
+    size = 0
+    for i, event in enumerate(events):
+        size += 100 + len(event.key) + len(event.before or b"") + len(event.after or b"")
+        if i == bounds.changes or (i and size > bounds.size):
+            return i
+    return len(events)
+
+
+async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
+    """The cursor at a number behind ``start``."""
+    async with hub.database.connection() as connection:
+        places = await numbered(connection, start)
+    ahead = tuple(t for t in start.ahead if t not in places or places[t] > number)
+    return replace(start, number=number, ahead=ahead)

@@ -1,0 +1,165 @@
+"""Takes leases: finds where the next stretch begins, reads it, and claims it if it is free still.
+
+The log is read before anything is locked. Of workers who read the same stretch at a time one gets
+it, and the others look again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.subscriptions.manage import known, owner, source_of
+from penstockd.commands.subscriptions.stretch import Bounds, Stretch, read_stretch
+from penstockd.errors import CursorExpired, ValueInvalid, Violation
+from penstockd.store import subscriptions as store
+from penstockd.store.cursor import Cursor
+from penstockd.store.log import last_number
+from penstockd.store.subscriptions import Lease, Place
+
+#: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
+USUAL_ACK, MAX_ACK = 60, 3600
+#: How often it is looked whether a stretch has become free, at first and later, in seconds. Other
+#: processes tell nothing of it.
+FIRST_LOOK, LOOK = 0.01, 0.5
+
+_RESET = "the changes after the subscription's cursor are kept no longer: reset it"
+
+
+def ack_time(seconds: int) -> int:
+    """How long a worker has to acknowledge. Raises ValueInvalid."""
+    if not 0 <= seconds <= MAX_ACK:
+        raise invalid("ack_seconds", f"must be from 1 to {MAX_ACK}")
+    return seconds or USUAL_ACK
+
+
+def invalid(name: str, problem: str) -> ValueInvalid:
+    """One value of a request is wrong."""
+    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lease and its changes: their encoded list, and the records by dataset."""
+
+    lease: Lease
+    changes: bytes
+    keys: Mapping[str, Sequence[str]]
+
+
+class Taking:
+    """One caller's way to the leases of a subscription."""
+
+    def __init__(self, hub: Hub, call: Call, subscription_id: str, bounds: Bounds, ack: int):
+        self._hub, self._call = hub, call
+        self._key = (owner(call), known(subscription_id))
+        self._bounds, self._ack = bounds, ack
+        self._clock = asyncio.get_running_loop().time
+        #: The revision of the policy that the caller's View was last judged by.
+        self.judged = call.policy.revision
+        # How far behind a place there is nothing for the caller; told to the database when it
+        # has waited in vain.
+        self._empty: tuple[Place, Cursor] | None = None
+
+    async def open(self) -> Cursor:
+        """Find the subscription, and judge its View; returns how far it is acknowledged.
+
+        Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid
+        and CursorExpired.
+        """
+        async with self._hub.database.connection() as connection:
+            found = await store.find(connection, *self._key)
+        self.terms = found.terms
+        self.source = source_of(self._hub, self._call, found.terms, self._bounds.changes)
+        try:
+            await self._hub.feed.read(self.source, found.position, found.position.number)
+        except CursorExpired as exc:
+            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+        return found.acknowledged
+
+    async def take(self, seconds: float) -> Taken | None:
+        """The next stretch, leased; None if there is none within the time, or if the policy has
+        changed since the caller's View was judged: then it has to be judged anew.
+
+        Raises SubscriptionNotFound, CursorExpired, PolicyStale and DatabaseUnavailable.
+        """
+        deadline, pause = self._clock() + seconds, FIRST_LOOK
+        while not self._hub.feed.stopping.is_set():
+            place, busy, head = await self._look()
+            if place is not None:
+                stretch = await self._read(place, head)
+                if self.outdated:
+                    return None
+                if stretch.events or place.end is not None:
+                    taken = await self._claim(place, stretch)
+                    if taken is not None:
+                        return taken
+                    continue
+                self._empty = (place, stretch.end)
+            left = deadline - self._clock()
+            if left <= 0:
+                break
+            if place is not None:
+                await self._hub.feed.tail.wait(stretch.end.number, min(left, LOOK))
+            else:
+                await asyncio.sleep(max(FIRST_LOOK, min(left, pause, busy)))
+                pause = min(2 * pause, LOOK)
+        await self._pass()
+        return None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the policy has changed since the View was judged. Raises PolicyStale."""
+        return self._hub.policy.current.revision != self.judged
+
+    async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        """Those of some leases that are neither acknowledged nor expired."""
+        async with self._hub.database.connection() as connection:
+            return await store.outstanding(connection, *self._key, lease_ids)
+
+    async def _look(self) -> tuple[Place | None, float, int]:
+        """See ``store.next_place``; and the newest number of the log, as the database has it: what
+        was written before a call must not be missing in it."""
+        async with self._hub.database.connection() as connection:
+            found = await store.find(connection, *self._key)
+            place, busy = await store.next_place(connection, found)
+            return place, busy, await last_number(connection)
+
+    async def _read(self, place: Place, head: int) -> Stretch:
+        start = place.start
+        if self._empty is not None and self._empty[0] == place:
+            start = self._empty[1]
+        upto = head if place.end is None else place.end.number
+        try:
+            return await read_stretch(self._hub, self.source, start, upto, self._bounds)
+        except CursorExpired as exc:
+            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+
+    async def _claim(self, place: Place, stretch: Stretch) -> Taken | None:
+        """Lease what was read, in a transaction that is brought to its end, whoever goes away."""
+        frames = self.source.frames(stretch.events)
+
+        async def claim() -> Lease | None:
+            async with self._hub.database.transaction() as connection:
+                held = await store.hold(connection, *self._key)
+                return await held.claim(place, stretch.end, len(stretch.events), self._ack)
+
+        lease = await self._hub.tasks.run(claim())
+        if lease is None:
+            return None
+        keys: dict[str, list[str]] = {}
+        for event in stretch.events:
+            keys.setdefault(event.dataset, []).append(event.key)
+        return Taken(lease, b"".join(frame.data for frame in frames), keys)
+
+    async def _pass(self) -> None:
+        """Let the subscription move on over what holds nothing for it, lest its place expires."""
+        if self._empty is None or self._empty[1].number == self._empty[0].start.number:
+            return
+        place, end = self._empty
+        self._empty = None
+        async with self._hub.database.transaction() as connection:
+            held = await store.hold(connection, *self._key)
+            await held.claim(place, end, 0, self._ack)

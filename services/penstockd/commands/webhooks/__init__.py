@@ -1,0 +1,1 @@
+"""Webhooks: one use case a file."""

@@ -1,0 +1,77 @@
+"""Who may do what with which webhook, and how a change of one is written."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from penstockd.audit.entry import insert_entries
+from penstockd.commands.context import Call, Hub
+from penstockd.errors import WebhookNotFound
+from penstockd.policy.model import Permission, Principal
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import read_webhook
+from penstockd.webhooks.model import Webhook
+
+T = TypeVar("T")
+
+
+def reader(call: Call) -> Principal:
+    """The caller. Raises PermissionDenied unless it may see webhooks."""
+    return _permitted(call, Permission.WEBHOOKS_READ)
+
+
+def writer(call: Call) -> Principal:
+    """The caller. Raises PermissionDenied unless it may have webhooks."""
+    return _permitted(call, Permission.WEBHOOKS_WRITE)
+
+
+def administers(call: Call) -> bool:
+    """Whether everybody's webhooks are open to the caller."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    return call.policy.permits(call.principal, Permission.ACCESS_WRITE)
+
+
+async def found(
+    hub: Hub, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
+) -> Webhook:
+    """The webhook with an id, if the caller may touch it. Raises WebhookNotFound."""
+    call.entry.record_key = f"webhooks/{webhook_id}"
+    webhook = await read_webhook(connection, webhook_id, hub.webhooks.seal, lock=lock)
+    assert call.principal is not None
+    own = webhook is not None and webhook.consumer_id == call.principal.consumer_id
+    if webhook is None or not (own or administers(call)):
+        raise WebhookNotFound(f"there is no webhook '{webhook_id}'")
+    return webhook
+
+
+async def changed(
+    hub: Hub, call: Call, work: Callable[[Connection], Awaitable[T]], *, rows: int = 1
+) -> T:
+    """What ``work`` returns, done in one transaction with the audit entry, whoever goes away.
+
+    Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
+    """
+    writer(call)
+
+    async def write() -> T:
+        try:
+            async with hub.database.transaction() as connection:
+                result = await work(connection)
+                if call.entry.row_count is None:
+                    call.entry.row_count = rows
+                await insert_entries(connection, [call.entry])
+                call.recorded = True
+        except BaseException:
+            call.recorded = False  # what was rolled back took the entry along
+            raise
+        return result
+
+    return await hub.tasks.run(write())
+
+
+def _permitted(call: Call, permission: Permission) -> Principal:
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if not administers(call):
+        call.policy.require(call.principal, permission)
+    return call.principal

@@ -1,0 +1,60 @@
+"""A new webhook, with its first secret."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from datetime import timedelta
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import administers, changed, found, writer
+from penstockd.commands.webhooks.checks import check
+from penstockd.commands.webhooks.list_webhooks import Stored, stored
+from penstockd.errors import PermissionDenied, TooManyWebhooks
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret, put_webhook
+from penstockd.webhooks.model import Kind, Scheme, Webhook
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.signing import Secret, new_secret
+
+#: Webhooks of one consumer.
+MAX_WEBHOOKS = 1000
+#: How long one of kind LISTEN stays without being pulled from.
+LISTEN_SECONDS = 600
+
+
+async def create_webhook(
+    hub: Hub, call: Call, draft: Webhook, scheme: Scheme
+) -> tuple[Stored, Secret]:
+    """The webhook of a draft, the caller's own or, by administrators, another consumer's.
+
+    Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
+    """
+    principal = writer(call)
+    owner = draft.consumer_id or principal.consumer_id
+    if owner != principal.consumer_id and not administers(call):
+        raise PermissionDenied("webhooks of others take the permission access.write")
+    webhook = replace(
+        draft,
+        webhook_id=f"wh_{secrets.token_hex(10)}",
+        consumer_id=owner,
+        scopes=principal.scopes if owner == principal.consumer_id else None,
+    )
+    if webhook.kind is Kind.LISTEN:
+        webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
+    check(hub, call, webhook)
+    secret = new_secret(scheme, now())
+
+    async def create(connection: Connection) -> Stored:
+        # Where the log ends now is where the webhook begins.
+        await lock_intake(connection)
+        if await count_webhooks(connection, owner) >= MAX_WEBHOOKS:
+            raise TooManyWebhooks(f"'{owner}' has {MAX_WEBHOOKS} webhooks already")
+        start = await connection.fetchval("SELECT last_number FROM hub.log_head")
+        await put_webhook(connection, replace(webhook, start_number=start), hub.webhooks.seal)
+        await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
+        made = await found(hub, call, connection, webhook.webhook_id)
+        call.asked(url=webhook.url, datasets=[s.dataset for s in webhook.selections])
+        return await stored(hub, connection, made)
+
+    return await changed(hub, call, create), secret

@@ -1,0 +1,17 @@
+"""A webhook goes, and all that was or is to be sent to it."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import changed, found
+from penstockd.store.database import Connection
+
+
+async def delete_webhook(hub: Hub, call: Call, webhook_id: str) -> None:
+    """Delete a webhook. Raises PermissionDenied, WebhookNotFound."""
+
+    async def delete(connection: Connection) -> None:
+        await found(hub, call, connection, webhook_id, lock=True)
+        await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
+
+    await changed(hub, call, delete)

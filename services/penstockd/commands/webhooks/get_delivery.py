@@ -1,0 +1,46 @@
+"""One delivery, with its attempts and the body as it would be now."""
+
+from __future__ import annotations
+
+from penstockd.audit.entry import insert_entries
+from penstockd.audit.shown import insert_shown
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.composing import composer
+from penstockd.errors import DeliveryNotFound
+from penstockd.webhooks.composer import entries
+from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.search import Listed, Tried, find_delivery, list_attempts, read_deliveries
+from penstockd.webhooks.signing import Signer
+
+
+async def get_delivery(
+    hub: Hub, call: Call, webhook_id: str, delivery_id: str
+) -> tuple[Listed, list[Tried], bytes]:
+    """The delivery, its attempts, and its body; none if the owner may see nothing of it now.
+
+    Only the owner is shown the body: it is made through the owner's View. Raises PermissionDenied,
+    WebhookNotFound, DeliveryNotFound.
+    """
+    principal = reader(call)
+    async with hub.database.transaction() as connection:
+        webhook = await found(hub, call, connection, webhook_id)
+        listed = await find_delivery(connection, webhook_id, delivery_id)
+        if listed is None:
+            raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
+        attempts = await list_attempts(connection, delivery_id)
+        body = b""
+        if webhook.consumer_id == principal.consumer_id:
+            made, owners = await composer(hub, connection)
+            (delivery,) = await read_deliveries(connection, webhook_id, [delivery_id])
+            endpoint = Endpoint(webhook, (), Signer(()))
+            composed = await made.compose(call.policy, endpoint, delivery, now())
+            if isinstance(composed, Composed):
+                body = composed.message.body
+                told, shown = entries(endpoint, owners.sights(call.policy, webhook), [composed])
+                await insert_shown(connection, shown)
+                await insert_entries(connection, told)
+    call.entry.row_count = 1
+    return listed, attempts, body

@@ -1,0 +1,24 @@
+"""How the deliveries of a webhook go."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import found, reader
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.search import Figures, figures
+
+WINDOW = timedelta(days=1)
+
+
+async def get_metrics(hub: Hub, call: Call, webhook_id: str, start: datetime | None) -> Figures:
+    """Figures of the attempts since a time, by default of the last day.
+
+    Raises PermissionDenied, WebhookNotFound.
+    """
+    reader(call)
+    async with hub.database.connection() as connection:
+        await found(hub, call, connection, webhook_id)
+        call.entry.row_count = 1
+        return await figures(connection, webhook_id, start or now() - WINDOW)

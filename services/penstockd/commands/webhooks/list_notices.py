@@ -1,0 +1,23 @@
+"""What an owner was told of its webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstockd.commands.access.pages import Paging
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import reader
+from penstockd.webhooks.search import list_notices as search
+
+
+async def list_notices(
+    hub: Hub, call: Call, page_size: int, page_token: str
+) -> tuple[list[Mapping[str, Any]], str]:
+    """A page of notices and the token of the next. Raises PermissionDenied."""
+    principal = reader(call)
+    paging = Paging(hub, call, "webhook-notices", page_size, page_token)
+    before = paging.position[0] if paging.position else 0
+    async with hub.database.connection() as connection:
+        rows = await search(connection, principal.consumer_id, before, paging.limit)
+    return paging.cut(rows, lambda n: n["notice_id"])

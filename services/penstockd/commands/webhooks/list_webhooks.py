@@ -1,0 +1,50 @@
+"""List and get webhooks."""
+
+from __future__ import annotations
+
+from penstockd.commands.access.pages import Paging
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import found, reader
+from penstockd.policy.model import Permission
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import read_secrets, read_webhooks
+from penstockd.webhooks.model import Webhook
+from penstockd.webhooks.signing import Secret
+
+#: A webhook with its secrets, the newest first.
+Stored = tuple[Webhook, list[Secret]]
+
+
+async def list_webhooks(
+    hub: Hub, call: Call, page_size: int, page_token: str, *, everybody: bool
+) -> tuple[list[Stored], str]:
+    """A page of webhooks, the caller's or everybody's, and the token of the next.
+
+    Raises PermissionDenied.
+    """
+    principal = reader(call)
+    if everybody:
+        call.policy.require(principal, Permission.ACCESS_WRITE)
+    paging = Paging(hub, call, f"webhooks/{everybody}", page_size, page_token)
+    after = paging.position[0] if paging.position else ""
+    owner = None if everybody else principal.consumer_id
+    async with hub.database.connection() as connection:
+        page, token = paging.cut(
+            await read_webhooks(connection, owner, after, paging.limit, hub.webhooks.seal),
+            lambda w: w.webhook_id,
+        )
+        return [await stored(hub, connection, w) for w in page], token
+
+
+async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
+    """One webhook. Raises PermissionDenied, WebhookNotFound."""
+    reader(call)
+    async with hub.database.connection() as connection:
+        webhook = await found(hub, call, connection, webhook_id)
+        call.entry.row_count = 1
+        return await stored(hub, connection, webhook)
+
+
+async def stored(hub: Hub, connection: Connection, webhook: Webhook) -> Stored:
+    """A webhook with its secrets."""
+    return webhook, await read_secrets(connection, webhook.webhook_id, hub.webhooks.seal)

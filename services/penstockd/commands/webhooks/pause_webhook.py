@@ -1,0 +1,38 @@
+"""A webhook is paused, and resumed."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.list_webhooks import Stored, stored
+from penstockd.errors import WebhookDisabled
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import set_state
+from penstockd.webhooks.model import State
+
+
+async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
+    """Send nothing until it is resumed. Raises PermissionDenied, WebhookNotFound, WebhookDisabled.
+
+    What is on its way arrives still.
+    """
+
+    async def pause(connection: Connection) -> Stored:
+        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        if webhook.state is State.DISABLED:
+            raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}")
+        await set_state(connection, webhook_id, State.PAUSED, "")
+        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+
+    return await changed(hub, call, pause)
+
+
+async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
+    """Send again. Raises PermissionDenied, WebhookNotFound."""
+
+    async def resume(connection: Connection) -> Stored:
+        await found(hub, call, connection, webhook_id, lock=True)
+        await set_state(connection, webhook_id, State.ACTIVE, "")
+        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+
+    return await changed(hub, call, resume)

@@ -1,0 +1,57 @@
+"""A stretch of the log, told once more to one webhook."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.list_webhooks import Stored, stored
+from penstockd.errors import (
+    ReplayUnderWay,
+    ValueInvalid,
+    Violation,
+    WebhookDisabled,
+)
+from penstockd.feed.reader import check_place
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection
+from penstockd.webhooks.model import State
+
+
+async def replay_changes(
+    hub: Hub, call: Call, webhook_id: str, cursor: str, end_cursor: str
+) -> Stored:
+    """Begin a replay of the changes after a cursor up to another, or to the log's end.
+
+    Raises PermissionDenied, WebhookNotFound, WebhookDisabled, ReplayUnderWay, CursorInvalid,
+    CursorExpired, ValueInvalid if it ends before it begins.
+    """
+    writer(call)
+    start = Cursor.parse(cursor)
+    end = Cursor.parse(end_cursor) if end_cursor else None
+
+    async def replay(connection: Connection) -> Stored:
+        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        if webhook.state is State.DISABLED:
+            raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
+        if webhook.replay_end is not None:
+            raise ReplayUnderWay("a replay to the webhook is under way")
+        row = await connection.fetchrow(
+            "SELECT epoch, last_number, oldest_number FROM hub.log_head"
+        )
+        assert row is not None, "the migrations have put one row there"
+        for place in (start, end or start):
+            check_place(place, *row)
+        last = end.number if end is not None else row[1]
+        if last < start.number:
+            violation = Violation("end_cursor", "is before cursor")
+            raise ValueInvalid("end_cursor is before cursor", violations=[violation])
+        call.asked(cursor=cursor, end_cursor=end_cursor)
+        await connection.execute(
+            "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
+            webhook_id,
+            start.number,
+            last,
+        )
+        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+
+    return await changed(hub, call, replay)

@@ -1,0 +1,41 @@
+"""Another secret, with the old one beside it for a while."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.list_webhooks import Stored, stored
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secrets
+from penstockd.webhooks.model import Scheme
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.signing import Secret, new_secret
+
+MAX_OVERLAP = timedelta(days=30)
+
+
+async def rotate_secret(
+    hub: Hub, call: Call, webhook_id: str, overlap: timedelta, scheme: Scheme | None
+) -> tuple[Stored, Secret]:
+    """A new secret, of the kind of the newest unless ``scheme`` says another.
+
+    Raises PermissionDenied, WebhookNotFound, ValueInvalid.
+    """
+    writer(call)
+    if not timedelta() <= overlap <= MAX_OVERLAP:
+        violation = Violation("overlap", "must be 0 s to 30 days")
+        raise ValueInvalid("overlap must be 0 s to 30 days", violations=[violation])
+
+    async def rotate(connection: Connection) -> tuple[Stored, Secret]:
+        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        known = await read_secrets(connection, webhook_id, hub.webhooks.seal)
+        kind = scheme or (known[0].scheme if known else Scheme.HMAC)
+        secret = new_secret(kind, now())
+        await expire_secrets(connection, webhook_id, now() + overlap)
+        await put_secret(connection, webhook_id, secret, hub.webhooks.seal)
+        return await stored(hub, connection, webhook), secret
+
+    return await changed(hub, call, rotate)

@@ -1,0 +1,33 @@
+"""A test event, sent as any other."""
+
+from __future__ import annotations
+
+from penstockd.commands.context import Call, Hub
+from penstockd.commands.webhooks.asking import changed, found
+from penstockd.errors import DeliveryNotFound, WebhookDisabled
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import announce
+from penstockd.webhooks.model import Cause, State
+from penstockd.webhooks.payload import TEST
+from penstockd.webhooks.queue import Draft, put_deliveries
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.search import Listed, find_delivery
+
+
+async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
+    """The delivery of a test event. Raises PermissionDenied, WebhookNotFound, WebhookDisabled."""
+
+    async def test(connection: Connection) -> Listed:
+        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        if webhook.state is State.DISABLED:
+            raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
+        data = {"webhookId": webhook_id, "message": "It works."}
+        draft = Draft(webhook_id, Cause.TEST, TEST, now(), notice=data)
+        (delivery_id,) = await put_deliveries(connection, [draft], now())
+        await announce(connection)
+        listed = await find_delivery(connection, webhook_id, delivery_id)
+        if listed is None:
+            raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
+        return listed
+
+    return await changed(hub, call, test)

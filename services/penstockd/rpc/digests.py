@@ -1,0 +1,97 @@
+"""Digests and repairs on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from penstockd.commands.digest_records import Asked, DigestReply
+from penstockd.commands.digests.comparison import refused
+from penstockd.commands.digests.ranges import Range
+from penstockd.commands.repair_records import Repair, RepairReply
+
+_SHA256 = 32
+
+
+def digest_request(request: Any) -> Asked:
+    """What a Digest… request asks."""
+    return Asked(
+        request.filter,
+        request.fields,
+        request.start_key,
+        request.end_key,
+        request.parts,
+        request.keys,
+        request.state,
+    )
+
+
+def digest_reply(made: Any, reply: DigestReply) -> Any:
+    """The reply of a Digest… method, whose class is ``made``."""
+    return made(
+        ranges=[_message(r) for r in reply.ranges],
+        row_count=sum(r.count for r in reply.ranges),
+        next_key=reply.next_key,
+        cursor=reply.cursor,
+        state=reply.state,
+        view=reply.view,
+    )
+
+
+def repair_request(request: Any) -> Repair:
+    """What a Repair… request asks. Raises ValueInvalid for a digest that is none."""
+    ranges = [_range(r, f"ranges[{i}].") for i, r in enumerate(request.ranges)]
+    return Repair(ranges, request.filter, request.fields, request.state)
+
+
+def repair_reply(made: Any, reply: RepairReply) -> Any:
+    """The reply of a Repair… method, whose class is ``made``."""
+    return made(
+        upserts=reply.upserts,
+        deletes=reply.deletes,
+        differing=[_message(r) for r in reply.differing],
+        next_key=reply.next_key,
+        complete=reply.complete,
+        row_count=reply.rows,
+        cursor=reply.cursor,
+        state=reply.state,
+        view=reply.view,
+    )
+
+
+def _message(range: Range) -> dict[str, Any]:
+    """A RangeDigest as a message's constructor takes it, of whichever pool the message is."""
+    records = (range.records or {}).items()
+    return {
+        "start_key": range.start,
+        "end_key": range.end,
+        "row_count": range.count,
+        "sha256": range.sha256.hex(),
+        "records": [{"key": key, "sha256": digest.hex()} for key, digest in records],
+    }
+
+
+def _range(given: Any, where: str) -> Range:
+    records: dict[str, bytes] | None = None
+    if given.records or not given.row_count:
+        records = dict(_records(given, where))
+    elif given.row_count < 0:
+        raise refused(f"{where}row_count", "is negative")
+    # Of records that are told, the range's own digest says nothing more.
+    sha256 = b"" if records is not None else _digest(given.sha256, f"{where}sha256")
+    return Range(given.start_key, given.end_key, given.row_count, sha256, records)
+
+
+def _records(given: Any, where: str) -> Iterator[tuple[str, bytes]]:
+    for i, record in enumerate(given.records):
+        yield record.key, _digest(record.sha256, f"{where}records[{i}].sha256")
+
+
+def _digest(text: str, field: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != _SHA256 or len(text) != 2 * _SHA256:
+        raise refused(field, "is not a SHA-256 in hexadecimal")
+    return digest

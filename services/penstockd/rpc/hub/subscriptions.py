@@ -1,0 +1,224 @@
+"""The service Subscriptions: feeds whose place the hub keeps, shared by several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.empty_pb2 import Empty
+
+from penstock.hub.v1 import changes_pb2
+from penstock.hub.v1 import subscriptions_pb2 as api
+from penstockd.commands.subscriptions import acknowledge, manage
+from penstockd.commands.subscriptions.pull import Pull, pull_changes
+from penstockd.commands.subscriptions.take import Taken
+from penstockd.commands.subscriptions.watch import Flow, watch_subscription
+from penstockd.errors import AccessChanged, AccessRevoked, DatabaseUnavailable, Refused, ViewChanged
+from penstockd.feed.event import Reconcile
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.feeds import wait_of
+from penstockd.store.cursor import Cursor
+from penstockd.store.subscriptions import Lease, Subscription, Terms
+
+_SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
+
+
+def routes() -> Iterator[Route]:
+    """The service's methods."""
+    for method in _SERVICE.methods:
+        reply = message_factory.GetMessageClass(method.output_type)
+        yield Route(
+            Method(_SERVICE.full_name, method.name),
+            _HANDLERS[method.name],
+            message_factory.GetMessageClass(method.input_type).FromString,
+            None if method.server_streaming else reply.SerializeToString,
+            streams_reply=method.server_streaming,
+        )
+
+
+async def _create(request: Any, exchange: Exchange) -> Any:
+    asked = request.subscription
+    terms = Terms(
+        list(asked.datasets),
+        asked.filter,
+        asked.fields,
+        list(asked.operations),
+        asked.include_before,
+        asked.ordered if asked.HasField("ordered") else True,
+    )
+    return _message(
+        await manage.create_subscription(
+            exchange.hub, exchange.call, asked.subscription_id, terms, request.start
+        )
+    )
+
+
+async def _get(request: Any, exchange: Exchange) -> Any:
+    return _message(
+        await manage.get_subscription(exchange.hub, exchange.call, request.subscription_id)
+    )
+
+
+async def _list(request: Any, exchange: Exchange) -> Any:
+    found = await manage.list_subscriptions(exchange.hub, exchange.call)
+    return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
+
+
+async def _delete(request: Any, exchange: Exchange) -> Any:
+    await manage.delete_subscription(exchange.hub, exchange.call, request.subscription_id)
+    return Empty()
+
+
+async def _reset(request: Any, exchange: Exchange) -> Any:
+    return _message(
+        await manage.reset_subscription(
+            exchange.hub, exchange.call, request.subscription_id, request.start
+        )
+    )
+
+
+async def _pull(request: Any, exchange: Exchange) -> Any:
+    pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
+    taken, view = await pull_changes(exchange.hub, exchange.call, request.subscription_id, pull)
+    if taken is None:
+        return api.PullChangesResponse(view=view)
+    reply = api.PullChangesResponse.FromString(taken.changes)
+    reply.view = view
+    reply.lease.CopyFrom(_lease(taken.lease))
+    return reply
+
+
+async def _acknowledge(request: Any, exchange: Exchange) -> Any:
+    done = await acknowledge.acknowledge_changes(
+        exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
+    )
+    return api.AcknowledgeChangesResponse(cursor=str(done))
+
+
+async def _extend(request: Any, exchange: Exchange) -> Any:
+    return _lease(
+        await acknowledge.extend_lease(
+            exchange.hub,
+            exchange.call,
+            request.subscription_id,
+            request.lease_id,
+            request.ack_seconds,
+        )
+    )
+
+
+async def _release(request: Any, exchange: Exchange) -> Any:
+    await acknowledge.release_lease(
+        exchange.hub, exchange.call, request.subscription_id, request.lease_id
+    )
+    return Empty()
+
+
+async def _watch(request: Any, exchange: Exchange) -> None:
+    flow = Flow(
+        request.max_outstanding,
+        request.max_changes,
+        request.ack_seconds,
+        request.heartbeat_seconds,
+    )
+    await watch_subscription(
+        exchange.hub, exchange.call, request.subscription_id, flow, _StreamReply(exchange)
+    )
+
+
+_HANDLERS: dict[str, Handler] = {
+    "CreateSubscription": _create,
+    "GetSubscription": _get,
+    "ListSubscriptions": _list,
+    "DeleteSubscription": _delete,
+    "ResetSubscription": _reset,
+    "PullChanges": _pull,
+    "AcknowledgeChanges": _acknowledge,
+    "ExtendLease": _extend,
+    "ReleaseLease": _release,
+    "WatchSubscription": _watch,
+}
+
+
+class _StreamReply:
+    """A stream of leases."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
+        """The first record."""
+        return await self._say(
+            begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
+        )
+
+    async def changes(self, taken: Taken) -> int:
+        """A lease and its changes, which are encoded already."""
+        return await self._send(
+            taken.changes
+            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString()
+        )
+
+    async def heartbeat(self, cursor: Cursor) -> int:
+        """A sign of life."""
+        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said.time.FromDatetime(datetime.now(UTC))
+        return await self._say(heartbeat=said)
+
+    async def end(self, error: Refused | DatabaseUnavailable, cursor: Cursor) -> int:
+        """The last record."""
+        said = changes_pb2.StreamEnd(
+            reason=error.reason,
+            message=str(error),
+            cursor=str(cursor),
+            reconcile=int(_reconcile(error)),  # type: ignore[arg-type]  # an enum's number
+        )
+        return await self._say(end=said)
+
+    async def _say(self, **said: Any) -> int:
+        return await self._send(api.WatchSubscriptionResponse(**said).SerializeToString())
+
+    async def _send(self, data: bytes) -> int:
+        await self._exchange.send(data)
+        return len(data)
+
+
+def _reconcile(error: Refused | DatabaseUnavailable) -> Reconcile:
+    if isinstance(error, AccessRevoked) or error.reason == "SUBSCRIPTION_NOT_FOUND":
+        return Reconcile.STOP
+    if isinstance(error, AccessChanged | ViewChanged) or error.reason == "CURSOR_EXPIRED":
+        return Reconcile.REPAIR
+    return Reconcile.RESUME
+
+
+def _message(found: Subscription) -> Any:
+    terms = found.terms
+    message = api.Subscription(
+        subscription_id=found.subscription_id,
+        datasets=terms.datasets,
+        filter=terms.filter,
+        fields=terms.fields,
+        include_before=terms.include_before,
+        ordered=terms.ordered,
+        cursor=str(found.acknowledged),
+        lease_count=found.lease_count,
+        outstanding_count=found.outstanding,
+    )
+    message.operations.extend(terms.operations)  # type: ignore[arg-type]  # an enum's numbers
+    message.create_time.FromDatetime(found.create_time)
+    message.update_time.FromDatetime(found.update_time)
+    return message
+
+
+def _lease(lease: Lease) -> Any:
+    message = api.Lease(
+        lease_id=lease.lease_id,
+        cursor=str(lease.end),
+        change_count=lease.change_count,
+        attempt=lease.attempt,
+    )
+    message.expire_time.FromDatetime(lease.expire_time)
+    return message

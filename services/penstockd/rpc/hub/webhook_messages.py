@@ -1,0 +1,283 @@
+"""Webhooks and deliveries as messages, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from penstock.hub.v1 import webhooks_pb2 as pb
+from penstockd.commands.webhooks.list_webhooks import Stored
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.query import FieldUnknown
+from penstockd.store.cursor import Cursor
+from penstockd.webhooks.model import (
+    DEFAULT_SCHEDULE,
+    Body,
+    Envelope,
+    Kind,
+    Options,
+    Ordering,
+    Scheme,
+    Selection,
+    Webhook,
+)
+from penstockd.webhooks.search import Figures, Listed, Tried
+from penstockd.webhooks.signing import Secret
+
+_Options = pb.WebhookOptions
+#: What an update may change.
+_CHANGEABLE = frozenset({"title", "url", "selections", "headers", "options"})
+_SCHEMES = {
+    _Options.Signature.SIGNATURE_UNSPECIFIED: None,
+    _Options.Signature.HMAC_SHA256: Scheme.HMAC,
+    _Options.Signature.ED25519: Scheme.ED25519,
+}
+_SIGNATURES = {scheme: number for number, scheme in _SCHEMES.items()}
+
+
+def webhook_of(message: Any) -> Webhook:
+    """A webhook as a request has it, with defaults where it says nothing."""
+    return Webhook(
+        webhook_id=message.webhook_id,
+        consumer_id=message.consumer_id,
+        kind=Kind.LISTEN if message.kind == pb.Webhook.Kind.LISTEN else Kind.HTTP,
+        selections=tuple(
+            Selection(s.dataset, tuple(dict.fromkeys(s.operations)), s.filter, s.fields)
+            for s in message.selections
+        ),
+        options=_options_of(message.options),
+        title=message.title,
+        url=message.url,
+        headers=dict(message.headers),
+    )
+
+
+def scheme_of(number: int) -> Scheme | None:
+    """How messages are to be signed, if that is said."""
+    return _SCHEMES.get(number)  # type: ignore[call-overload,no-any-return,unused-ignore]
+
+
+def _options_of(message: Any) -> Options:
+    default = Options()
+    return Options(
+        envelope=Envelope(_name(_Options.Envelope, message.envelope, "STANDARD")),
+        body=Body(_name(_Options.Body, message.body, "JSON")),
+        thin=message.thin,
+        ordering=Ordering(_name(_Options.Ordering, message.ordering, "NONE")),
+        batch_size=message.batch_size or default.batch_size,
+        concurrency=message.concurrency or default.concurrency,
+        rate=message.rate,
+        schedule=tuple(message.retry_seconds) or DEFAULT_SCHEDULE,
+        notices=message.notices,
+    )
+
+
+def _name(kind: Any, number: int, default: str) -> str:
+    """The name of a value; ValueInvalid if there is none with the number."""
+    if number == 0:
+        return default
+    try:
+        return str(kind.Name(number))
+    except ValueError as exc:
+        violation = Violation("webhook.options", f"{number} is no value of the enum")
+        raise ValueInvalid("an option has no such value", violations=[violation]) from exc
+
+
+def change_of(request: Any) -> Callable[[Webhook], Webhook]:
+    """What an update makes of a webhook: its mask decides, or else what is set."""
+    given = request.webhook
+    paths = list(request.update_mask.paths) or list(_set_paths(given))
+    for path in paths:
+        top, _, part = path.partition(".")
+        known = top in _CHANGEABLE and (not part or top == "options")
+        if not known or (part and part not in _Options.DESCRIPTOR.fields_by_name):
+            raise FieldUnknown(path)
+
+    def change(webhook: Webhook) -> Webhook:
+        message = _settable(webhook)
+        for path in paths:
+            if "." not in path:
+                message.ClearField(path)
+        plain = [p for p in paths if p != "headers"]
+        FieldMask(paths=plain).MergeMessage(given, message, replace_repeated_field=True)
+        if "headers" in paths:
+            message.headers.update(given.headers)
+        wanted = webhook_of(message)
+        return replace(
+            webhook,
+            title=wanted.title,
+            url=wanted.url,
+            selections=wanted.selections,
+            headers=wanted.headers,
+            options=wanted.options,
+        )
+
+    return change
+
+
+def _set_paths(given: Any) -> Sequence[str]:
+    found = [f.name for f, _ in given.ListFields() if f.name in _CHANGEABLE - {"options"}]
+    if given.HasField("options"):
+        found += [f"options.{f.name}" for f, _ in given.options.ListFields()]
+    return found
+
+
+def _settable(webhook: Webhook) -> pb.Webhook:
+    """What the owner sets of a webhook, values of headers included: for the hub's own use."""
+    message = pb.Webhook(
+        webhook_id=webhook.webhook_id,
+        consumer_id=webhook.consumer_id,
+        title=webhook.title,
+        kind=webhook.kind.value,
+        url=webhook.url,
+        selections=[
+            pb.Selection(
+                dataset=s.dataset, operations=s.operations, filter=s.filter, fields=s.fields
+            )
+            for s in webhook.selections
+        ],
+        options=_options_message(webhook.options),
+    )
+    message.headers.update(webhook.headers)
+    return message
+
+
+def _options_message(options: Options) -> pb.WebhookOptions:
+    return pb.WebhookOptions(
+        envelope=options.envelope.value,
+        body=options.body.value,
+        thin=options.thin,
+        ordering=options.ordering.value,
+        batch_size=options.batch_size,
+        concurrency=options.concurrency,
+        rate=options.rate,
+        retry_seconds=options.schedule,
+        notices=options.notices,
+    )
+
+
+def webhook_message(stored: Stored, problems: Mapping[str, str], epoch: str) -> pb.Webhook:
+    """A webhook as a reply has it: without what is secret."""
+    webhook, secrets = stored
+    message = _settable(webhook)
+    for name in webhook.headers:
+        message.headers[name] = ""
+    message.MergeFrom(pb.Webhook(state=webhook.state.value))
+    message.reason = webhook.reason
+    message.scopes.extend(sorted(webhook.scopes or ()))
+    message.problems.update(problems)
+    for name in ("failing_time", "create_time", "update_time", "expire_time"):
+        put_time(message, name, getattr(webhook, name))
+    if webhook.replay_number is not None and webhook.replay_end is not None:
+        message.replay.cursor = str(Cursor(epoch, webhook.replay_number))
+        message.replay.end_cursor = str(Cursor(epoch, webhook.replay_end))
+    message.secrets.extend(map(_secret_message, secrets))
+    if secrets:
+        message.options.signature = _SIGNATURES[secrets[0].scheme]
+    return message
+
+
+def _secret_message(secret: Secret) -> pb.WebhookSecret:
+    message = pb.WebhookSecret(
+        secret_id=secret.secret_id,
+        signature=_SIGNATURES[secret.scheme],
+        public_key=secret.text if secret.scheme is Scheme.ED25519 else "",
+    )
+    put_time(message, "create_time", secret.create_time)
+    put_time(message, "expire_time", secret.expire_time)
+    return message
+
+
+def delivery_message(
+    listed: Listed, attempts: Sequence[Tried] = (), body: bytes = b""
+) -> pb.Delivery:
+    """A delivery as a reply has it."""
+    values = dict(listed.values)
+    state = values.pop("state")
+    times = {n: values.pop(n) for n in ("event_time", "create_time", "next_time", "finish_time")}
+    known = {n: v for n, v in values.items() if v is not None}
+    message = pb.Delivery(**known, state=state, body=body)
+    for name, moment in times.items():
+        put_time(message, name, moment)
+    message.attempts.extend(map(_attempt_message, attempts))
+    return message
+
+
+def _attempt_message(tried: Tried) -> pb.Attempt:
+    message = pb.Attempt(
+        number=tried.number,
+        latency=_milliseconds(tried.latency_ms),
+        delivered=tried.delivered,
+        reason=tried.reason,
+        address=tried.address,
+        request_head=tried.request_head,
+        body_bytes=tried.body_bytes,
+        status=tried.status or 0,
+        response_head=tried.reply_head,
+        response_body=tried.reply_body,
+    )
+    put_time(message, "start_time", tried.start_time)
+    put_time(message, "next_time", tried.next_time)
+    return message
+
+
+def notice_message(found: Mapping[str, Any]) -> pb.Notice:
+    """A notice as a reply has it."""
+    message = pb.Notice(type=found["type"], webhook_id=found["webhook_id"])
+    message.data.update(orjson.loads(found["data"]))
+    put_time(message, "create_time", found["create_time"])
+    return message
+
+
+def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
+    """Figures as a reply has them, at a time."""
+    message = pb.WebhookMetrics(
+        attempt_count=figures.attempts,
+        delivered_count=figures.delivered,
+        retry_count=figures.retries,
+        waiting_count=figures.waiting,
+        dead_count=sum(figures.dead.values()),
+        dead_reasons=dict(figures.dead),
+    )
+    if figures.attempts:
+        message.success_rate = figures.delivered / figures.attempts
+        half, most, nearly_all = map(_milliseconds, figures.latencies)
+        message.latency_p50.CopyFrom(half)
+        message.latency_p95.CopyFrom(most)
+        message.latency_p99.CopyFrom(nearly_all)
+    if figures.oldest is not None:
+        message.oldest_age.FromTimedelta(max(timedelta(), at - figures.oldest))
+    return message
+
+
+def put_time(message: Any, name: str, moment: datetime | None) -> None:
+    """Set a time of a message, if there is one."""
+    if moment is not None:
+        stamp = Timestamp()
+        stamp.FromDatetime(moment)
+        getattr(message, name).CopyFrom(stamp)
+
+
+def duration_of(message: Any, name: str, default: timedelta) -> timedelta:
+    """A duration that may not be set. Raises ValueInvalid if it is none that there is."""
+    if not message.HasField(name):
+        return default
+    try:
+        found: timedelta = getattr(message, name).ToTimedelta()
+    except (ValueError, OverflowError) as exc:
+        violation = Violation(name, "is no duration")
+        raise ValueInvalid(f"{name} is no duration", violations=[violation]) from exc
+    return found
+
+
+def _milliseconds(value: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(milliseconds=value))
+    return duration

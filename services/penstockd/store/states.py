@@ -1,0 +1,95 @@
+"""States of the data that a caller comes back to, call by call, through whichever process.
+
+A state is named by the process that took it. Every process that is asked for it joins it once, and
+then holds it too; so it stays as long as any of them is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from penstockd.store.cursor import Cursor
+from penstockd.store.snapshots import Held, Snapshots
+
+#: States that a process holds for one caller; the one that was used last longest ago goes first.
+PER_OWNER = 2
+#: States that are in use at one time, each with a connection of its own; who comes then waits.
+MOST_IN_USE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StateName:
+    """``origin`` is the name that the first holder gave it, ``name`` that of the latest one."""
+
+    origin: str
+    name: str
+    cursor: Cursor
+
+
+@dataclass(eq=False, slots=True)
+class _State:
+    owner: str
+    held: Held
+    users: int = 0
+
+
+class States:
+    """The states that one process holds for callers, each for ``Snapshots.seconds`` after a use."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._states: dict[str, _State] = {}  # by origin, the latest used last
+        self._room = asyncio.Semaphore(MOST_IN_USE)
+
+    @asynccontextmanager
+    async def use(
+        self, owner: str, name: StateName | None
+    ) -> AsyncIterator[tuple[Held, StateName]]:
+        """Hold the state of that name, or that of now, during the block, and keep it after it.
+
+        Raises SnapshotGone if nobody holds it any more, and DatabaseUnavailable.
+        """
+        async with self._room:
+            state, named = await self._found(owner, name)
+            try:
+                yield state.held, named
+            finally:
+                state.users -= 1
+                if not state.users:
+                    self._snapshots.keep(state.held, lasting=False)
+
+    async def _found(self, owner: str, name: StateName | None) -> tuple[_State, StateName]:
+        self._forget_lost()
+        if name is None:
+            held = await self._snapshots.take()
+            origin = held.name
+        else:
+            origin = name.origin
+            known = self._states.get(origin)
+            held = known.held if known else await self._snapshots.join(name.name, name.cursor)
+        state = self._entered(owner, origin, held)
+        return state, StateName(origin, state.held.name, state.held.cursor)
+
+    def _entered(self, owner: str, origin: str, held: Held) -> _State:
+        state = self._states.pop(origin, None)
+        if state is None:
+            state = _State(owner, held)
+        elif state.held is not held:  # another call has joined it at the same time
+            self._snapshots.release(held)
+        self._states[origin] = state
+        state.held.by_receipt, state.held.deadline = False, None
+        state.users += 1
+        own = [(o, s) for o, s in self._states.items() if s.owner == owner]
+        for known, other in own[:-PER_OWNER]:
+            if not other.users:
+                del self._states[known]
+                self._snapshots.release(other.held)
+        return state
+
+    def _forget_lost(self) -> None:
+        lost = [o for o, s in self._states.items() if not self._snapshots.holds(s.held)]
+        for origin in lost:
+            del self._states[origin]

@@ -1,0 +1,1 @@
+"""Webhooks: the log, through its owner's View, posted to wherever the owner says."""

@@ -1,0 +1,132 @@
+"""From a claimed delivery to the message that leaves: judged by the policy as it stands now.
+
+An event was seen through a View when it was put into the queue. If the owner's View is still the
+same, so is what it shows. If not, the event is read from the log again, through the View of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+
+import orjson
+
+from penstockd.audit.entry import Entry
+from penstockd.audit.keys import page_keys
+from penstockd.audit.shown import Shown
+from penstockd.errors import CursorExpired
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.model import (
+    Cause,
+    Delivery,
+    DeliveryState,
+    Occurrence,
+    Reason,
+    Sight,
+    Webhook,
+)
+from penstockd.webhooks.owners import owner_of
+from penstockd.webhooks.payload import Payloads
+from penstockd.webhooks.queue import Result
+
+#: The method that the audit has for what leaves by webhooks.
+METHOD = "/penstock.hub.v1.Webhooks/Deliver"
+SURFACE = "WEBHOOK"
+
+#: The sights of an endpoint by dataset, see ``owners``.
+Look = Callable[[PolicySnapshot, Webhook], Mapping[str, Sight]]
+#: An event read again through another sight; None if that shows nothing of it. Raises
+#: CursorExpired.
+Reread = Callable[[Sight, Occurrence], Awaitable[Occurrence | None]]
+
+
+class Composer:
+    """Makes messages of deliveries, or says why there is none to be made."""
+
+    def __init__(self, payloads: Payloads, look: Look, reread: Reread) -> None:
+        self._payloads, self._look, self._reread = payloads, look, reread
+
+    async def compose(
+        self, policy: PolicySnapshot, endpoint: Endpoint, delivery: Delivery, at: datetime
+    ) -> Composed | Result:
+        """The message of a delivery, or that it is dead since the owner may not have it."""
+        webhook = endpoint.webhook
+        if owner_of(policy, webhook) is None:
+            return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
+        sights = self._look(policy, webhook)
+        previous = delivery.previous
+        if delivery.cause not in (Cause.TEST, Cause.NOTICE):
+            kept, reason = await self._shown(webhook, delivery, sights)
+            if not kept:
+                return Result(delivery, DeliveryState.DEAD, reason.value)
+            delivery.events = [event for event, _ in kept]
+            previous = [number for _, number in kept]
+        message = self._payloads.message(delivery, webhook.options, sights, at, previous)
+        return Composed(delivery, message, policy.revision)
+
+    async def _shown(
+        self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Sight]
+    ) -> tuple[list[tuple[Occurrence, int]], Reason]:
+        """The events that may be told, with what was told before; and why others may not."""
+        reason = Reason.EVENT_EXPIRED
+        wanted = {s.dataset: s.operations for s in webhook.selections}
+        kept = []
+        for event, before in zip(delivery.events, delivery.previous, strict=True):
+            sight = sights.get(event.dataset)
+            if sight is None:
+                reason = Reason.ACCESS_LOST
+                continue
+            seen: Occurrence | None = event
+            if sight.view_id != event.view_id:
+                try:
+                    seen = await self._reread(sight, event)
+                except CursorExpired:
+                    continue
+            operations = wanted.get(event.dataset, ())
+            if seen is None or (operations and seen.operation not in operations):
+                reason = Reason.NOT_VISIBLE
+                continue
+            kept.append((seen, before))
+        return kept, reason
+
+
+def entries(
+    endpoint: Endpoint, sights: Mapping[str, Sight], composed: Sequence[Composed]
+) -> tuple[list[Entry], list[Shown]]:
+    """What the audit has to say of messages to one endpoint, before any of them leaves."""
+    webhook = endpoint.webhook
+    fields = {s.dataset: s.fields for s in webhook.selections}
+    keys: dict[str, list[str]] = {}
+    for each in composed:
+        for dataset, found in each.message.disclosed.items():
+            keys.setdefault(dataset, []).extend(found)
+    made, shown = [], []
+    first = composed[0]
+    query = {"webhook": webhook.webhook_id, "deliveries": len(composed)}
+    for dataset, found in sorted(keys.items()) or [("", [])]:
+        entry = Entry(
+            request_id=first.delivery.delivery_id,
+            method=METHOD,
+            policy_revision=first.policy_revision,
+            consumer_id=webhook.consumer_id,
+            dataset=dataset or None,
+            query=orjson.dumps(query).decode(),
+            row_count=len(found),
+            peer=webhook.url or None,
+            surface=SURFACE,
+            byte_count=sum(len(c.message.body) for c in composed),
+        )
+        if found:
+            sight = sights[dataset]
+            rule = sight.view.prepared(Shown, fields[dataset])
+            entry.shown = rule.digest
+            shown.append(rule)
+        if len(found) == 1:
+            entry.record_key = found[0]
+        elif found:
+            entry.low_key, entry.high_key = min(found), max(found)
+            entry.keys = page_keys(found)
+        made.append(entry)
+    return made, shown

@@ -1,0 +1,251 @@
+"""Claims what is due, sends it, and settles what became of it, each in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.shown import Shown, insert_shown
+from penstockd.policy.snapshot import Policy
+from penstockd.store.database import Connection, Database
+from penstockd.webhooks.composer import Composer, Look, entries
+from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
+from penstockd.webhooks.lanes import Composed, Lane
+from penstockd.webhooks.model import DeliveryState, State
+from penstockd.webhooks.outcomes import attempt_of, judge, rest_of
+from penstockd.webhooks.queue import (
+    Result,
+    claim,
+    promote_stuck,
+    release_all,
+)
+from penstockd.webhooks.schedule import Chance, Clock, now
+from penstockd.webhooks.sender import Sender
+from penstockd.webhooks.settling import Settling
+from penstockd.webhooks.signing import Seal
+
+#: Messages that one transaction claims, and results that one settles.
+GROUP = 500
+#: How often it is looked for what is due if nothing says so, in seconds.
+POLL_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Delivers. One at a time runs; a second one would deliver nothing twice, but gain nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        seal: Seal,
+        sender: Sender,
+        composer: Composer,
+        look: Look,
+        *,
+        clock: Clock = now,
+        chance: Chance = random.random,
+    ) -> None:
+        self._database, self._policy, self._seal = database, policy, seal
+        self._sender, self._composer, self._look = sender, composer, look
+        self._clock, self._chance = clock, chance
+        self._lanes: dict[str, Lane] = {}
+        self._revision = 0
+        self._results: list[tuple[Lane, Result]] = []
+        self._finished = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._settling = Settling(seal, clock)
+        # Whether there may be more to claim than was.
+        self._more = False
+        self._shown: set[bytes] = set()
+
+    async def start(self) -> None:
+        """Bring back what a keeper that died had claimed. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            released = await release_all(connection, self._clock())
+            await promote_stuck(connection, self._clock())
+        if released:
+            _log.info("webhook_deliveries_released", count=released)
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Raises DatabaseUnavailable, PolicyStale."""
+        await self.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._dispatch())
+                group.create_task(self._settle())
+        finally:
+            for lane in self._lanes.values():
+                lane.stop()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    async def drain(self) -> int:
+        """Deliver all that is due, and return when all is settled; how many that were."""
+        count = 0
+        while True:
+            claimed, settled = await self.claim(), 0
+            while self._busy():
+                await self._finished.wait()
+                settled += await self.settle()
+            count += settled
+            if not claimed and not settled:
+                return count
+
+    def _busy(self) -> bool:
+        return any(lane.held for lane in self._lanes.values())
+
+    # --- claim and send -------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        while True:
+            self._woken.clear()
+            if await self.claim() < GROUP:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until it is worth to look, at most POLL_SECONDS: retries can wait for that."""
+        ready = [s for lane in self._lanes.values() if (s := lane.ready_in) is not None]
+        return max(0.001, min([POLL_SECONDS, *ready]))
+
+    async def claim(self) -> int:
+        """Claim what is due and there is room for, and start to send it; returns how many."""
+        policy = self._policy.current
+        async with self._database.transaction() as connection:
+            await self._refresh(connection)
+            room = self._room()
+            # A lane that is full may have more when something of it is settled.
+            self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
+            if not room:
+                return 0
+            found = await claim(connection, room, self._clock())
+            taken = Counter(d.webhook_id for d in found)
+            self._more |= any(taken[name] == most for name, most in room.items())
+            if not found:
+                return 0
+            composed: list[Composed] = []
+            dead: list[Result] = []
+            for delivery in found:
+                endpoint = self._lanes[delivery.webhook_id].endpoint
+                made = await self._composer.compose(policy, endpoint, delivery, self._clock())
+                if isinstance(made, Composed):
+                    composed.append(made)
+                else:
+                    dead.append(made)
+            shown = await self._audit(connection, composed)
+            if dead:
+                await self._settling.write(connection, dead, self._endpoints())
+        self._shown |= shown
+        for each in composed:
+            lane = self._lanes[each.delivery.webhook_id]
+            lane.held += 1
+        for each in composed:
+            self._lanes[each.delivery.webhook_id].take(each)
+        return len(found)
+
+    def _room(self) -> Mapping[str, int]:
+        """How many of each lane to claim; GROUP in all, shared evenly."""
+        open_lanes = {name: room for name, lane in self._lanes.items() if (room := lane.room)}
+        if sum(open_lanes.values()) <= GROUP:
+            return open_lanes
+        share = max(1, GROUP // len(open_lanes))
+        return {name: min(room, share) for name, room in open_lanes.items()}
+
+    async def _refresh(self, connection: Connection) -> None:
+        """Read the endpoints anew if any changed."""
+        revision = await endpoints_revision(connection)
+        if revision == self._revision:
+            return
+        found = await load_endpoints(connection, self._seal)
+        self._revision = revision
+        for name, endpoint in found.items():
+            if name in self._lanes:
+                self._lanes[name].endpoint = endpoint
+            else:
+                self._lanes[name] = Lane(endpoint, self._send)
+        for name in self._lanes.keys() - found.keys():
+            if not self._lanes[name].held:
+                del self._lanes[name]
+
+    def _endpoints(self) -> Mapping[str, Endpoint]:
+        return {name: lane.endpoint for name, lane in self._lanes.items()}
+
+    async def _audit(self, connection: Connection, composed: Sequence[Composed]) -> set[bytes]:
+        """Before a byte leaves it is on disk what will; returns the rules that were new."""
+        by_endpoint: dict[str, list[Composed]] = {}
+        for each in composed:
+            by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
+        made: list[Entry] = []
+        shown: dict[bytes, Shown] = {}
+        policy = self._policy.current
+        for name, group in by_endpoint.items():
+            endpoint = self._lanes[name].endpoint
+            told, rules = entries(endpoint, self._look(policy, endpoint.webhook), group)
+            made += told
+            shown |= {r.digest: r for r in rules if r.digest not in self._shown}
+        if shown:
+            await insert_shown(connection, list(shown.values()))
+        if made:
+            await insert_entries(connection, made)
+        return set(shown)
+
+    async def _send(self, lane: Lane, composed: Composed) -> None:
+        """One attempt, or none if the policy has changed since the message was made."""
+        delivery, webhook = composed.delivery, lane.endpoint.webhook
+        at = self._clock()
+        moved = self._policy.current.revision != composed.policy_revision
+        if moved or webhook.state is not State.ACTIVE:
+            self._done(lane, Result(delivery, DeliveryState.PENDING, next_time=at))
+            return
+        message = composed.message
+        signed = lane.endpoint.signer.sign(delivery.delivery_id, at, message.body)
+        headers = {**message.headers, **signed}
+        reply = await self._sender.post(webhook.url, {**webhook.headers, **headers}, message.body)
+        attempt = attempt_of(reply, at, headers, webhook.url, len(message.body))
+        result = judge(
+            delivery, webhook.options.schedule, reply, attempt, self._clock(), self._chance
+        )
+        if (rest := rest_of(reply)) is not None:
+            lane.rest(rest.total_seconds())
+        self._done(lane, result)
+
+    def _done(self, lane: Lane, result: Result) -> None:
+        self._results.append((lane, result))
+        self._finished.set()
+
+    # --- settle ---------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        while True:
+            await self._finished.wait()
+            await self.settle()
+            if self._more:
+                self.wake()
+
+    async def settle(self) -> int:
+        """Write what has become of messages, in one transaction; returns how many."""
+        self._finished.clear()
+        group = self._results[:GROUP]
+        if not group:
+            return 0
+        async with self._database.transaction() as connection:
+            await self._settling.write(connection, [r for _, r in group], self._endpoints())
+        del self._results[: len(group)]
+        for lane, result in group:
+            lane.settled(result.attempt.delivered if result.attempt is not None else None)
+            # What was parked behind it, or was given back, may go now.
+            waits = result.state is DeliveryState.PENDING and result.attempt is None
+            self._more = self._more or waits or result.delivery.order_key is not None
+        if self._results:
+            self._finished.set()
+        return len(group)

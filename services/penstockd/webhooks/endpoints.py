@@ -1,0 +1,222 @@
+"""Endpoints and their secrets in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from penstockd.store.database import Connection
+from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
+from penstockd.webhooks.signing import Seal, Secret, Signer
+
+#: Where the store announces that endpoints changed, or that something is due (see migrations).
+CHANNEL = "penstock_webhook"
+
+_COLUMNS = """
+webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, state, reason,
+failing_time, warned, start_number, replay_number, replay_end, create_time, update_time, expire_time
+"""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-intake'))"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint with what signs its deliveries."""
+
+    webhook: Webhook
+    secrets: tuple[Secret, ...]
+    signer: Signer
+
+
+async def lock_intake(connection: Connection) -> None:
+    """Keep the intake of events waiting until the transaction ends.
+
+    A new endpoint begins where the log stands: no step of the intake may pass that place without
+    having seen the endpoint.
+    """
+    await connection.execute(_LOCK)
+
+
+async def endpoints_revision(connection: Connection) -> int:
+    """Rises with every change of an endpoint."""
+    return int(await connection.fetchval("SELECT revision FROM hub.webhook_revision"))
+
+
+async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
+    """All endpoints by id."""
+    secrets: dict[str, list[Secret]] = {}
+    for row in await connection.fetch(
+        "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
+        " FROM hub.webhook_secret ORDER BY create_time DESC, secret_id"
+    ):
+        secrets.setdefault(row[0], []).append(_secret(row, seal))
+    found = {}
+    for row in await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook"):
+        webhook = _webhook(row, seal)
+        own = tuple(secrets.get(webhook.webhook_id, ()))
+        found[webhook.webhook_id] = Endpoint(webhook, own, Signer(own))
+    return found
+
+
+async def read_webhook(
+    connection: Connection, webhook_id: str, seal: Seal, *, lock: bool = False
+) -> Webhook | None:
+    """One endpoint; ``lock`` keeps others from changing it until the transaction ends."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM hub.webhook WHERE webhook_id = $1"
+        + (" FOR UPDATE" if lock else ""),
+        webhook_id,
+    )
+    return _webhook(row, seal) if row is not None else None
+
+
+async def read_webhooks(
+    connection: Connection, consumer_id: str | None, after: str, limit: int, seal: Seal
+) -> list[Webhook]:
+    """The endpoints of a consumer, or of all, in order of id, after one."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM hub.webhook WHERE ($1::text IS NULL OR consumer_id = $1)"
+        " AND webhook_id > $2 ORDER BY webhook_id LIMIT $3",
+        consumer_id,
+        after,
+        limit,
+    )
+    return [_webhook(row, seal) for row in rows]
+
+
+async def count_webhooks(connection: Connection, consumer_id: str) -> int:
+    """How many endpoints a consumer has."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM hub.webhook WHERE consumer_id = $1", consumer_id
+        )
+    )
+
+
+async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> None:
+    """Create an endpoint, or set what its owner sets of one."""
+    headers = None
+    if webhook.headers:
+        headers = seal.close(orjson.dumps(dict(webhook.headers)), f"headers/{webhook.webhook_id}")
+    await connection.execute(
+        "INSERT INTO hub.webhook (webhook_id, consumer_id, kind, selections, options, title, url,"
+        " headers, scopes, state, reason, start_number, expire_time)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " ON CONFLICT (webhook_id) DO UPDATE SET selections = excluded.selections,"
+        " options = excluded.options, title = excluded.title, url = excluded.url,"
+        " headers = excluded.headers, update_time = clock_timestamp()",
+        webhook.webhook_id,
+        webhook.consumer_id,
+        webhook.kind.value,
+        orjson.dumps([s.document() for s in webhook.selections]).decode(),
+        orjson.dumps(webhook.options.document()).decode(),
+        webhook.title,
+        webhook.url,
+        headers,
+        sorted(webhook.scopes) if webhook.scopes is not None else None,
+        webhook.state.value,
+        webhook.reason,
+        webhook.start_number,
+        webhook.expire_time,
+    )
+
+
+async def set_state(connection: Connection, webhook_id: str, state: State, reason: str) -> None:
+    """Turn an endpoint on or off. One that is turned on has not failed yet."""
+    await connection.execute(
+        "UPDATE hub.webhook SET state = $2, reason = $3, update_time = clock_timestamp(),"
+        " failing_time = CASE WHEN $2 = 'ACTIVE' THEN NULL ELSE failing_time END,"
+        " warned = CASE WHEN $2 = 'ACTIVE' THEN 0 ELSE warned END WHERE webhook_id = $1",
+        webhook_id,
+        state.value,
+        reason,
+    )
+
+
+async def set_failing(
+    connection: Connection, webhook_id: str, since: datetime | None, warned: int
+) -> None:
+    """Note since when every attempt has failed, and how often the owner was warned."""
+    await connection.execute(
+        "UPDATE hub.webhook SET failing_time = $2, warned = $3 WHERE webhook_id = $1",
+        webhook_id,
+        since,
+        warned,
+    )
+
+
+async def read_secrets(connection: Connection, webhook_id: str, seal: Seal) -> list[Secret]:
+    """The secrets of an endpoint, the newest first."""
+    rows = await connection.fetch(
+        "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
+        " FROM hub.webhook_secret WHERE webhook_id = $1 ORDER BY create_time DESC, secret_id",
+        webhook_id,
+    )
+    return [_secret(row, seal) for row in rows]
+
+
+async def put_secret(connection: Connection, webhook_id: str, secret: Secret, seal: Seal) -> None:
+    """Keep a new secret of an endpoint."""
+    await connection.execute(
+        "INSERT INTO hub.webhook_secret (webhook_id, secret_id, scheme, sealed, create_time,"
+        " expire_time) VALUES ($1, $2, $3, $4, $5, $6)",
+        webhook_id,
+        secret.secret_id,
+        secret.scheme.value,
+        seal.close(secret.key, f"secret/{webhook_id}/{secret.secret_id}"),
+        secret.create_time,
+        secret.expire_time,
+    )
+
+
+async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) -> None:
+    """Let the secrets that there are end at a time, if they do not end before."""
+    await connection.execute(
+        "UPDATE hub.webhook_secret SET expire_time = least(expire_time, $2) WHERE webhook_id = $1",
+        webhook_id,
+        at,
+    )
+
+
+async def announce(connection: Connection) -> None:
+    """Tell the keeper, when the transaction commits, that something is due."""
+    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+
+
+def _webhook(row: Any, seal: Seal) -> Webhook:
+    headers: dict[str, str] = {}
+    if row["headers"] is not None:
+        headers = orjson.loads(seal.open(row["headers"], f"headers/{row['webhook_id']}"))
+    selections: Sequence[Any] = orjson.loads(row["selections"])
+    return Webhook(
+        webhook_id=row["webhook_id"],
+        consumer_id=row["consumer_id"],
+        kind=Kind(row["kind"]),
+        selections=tuple(map(Selection.parse, selections)),
+        options=Options.parse(orjson.loads(row["options"])),
+        title=row["title"],
+        url=row["url"],
+        headers=headers,
+        scopes=frozenset(row["scopes"]) if row["scopes"] is not None else None,
+        state=State(row["state"]),
+        reason=row["reason"],
+        failing_time=row["failing_time"],
+        warned=row["warned"],
+        start_number=row["start_number"],
+        replay_number=row["replay_number"],
+        replay_end=row["replay_end"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+        expire_time=row["expire_time"],
+    )
+
+
+def _secret(row: Any, seal: Seal) -> Secret:
+    key = seal.open(row["sealed"], f"secret/{row['webhook_id']}/{row['secret_id']}")
+    return Secret(
+        row["secret_id"], Scheme(row["scheme"]), key, row["create_time"], row["expire_time"]
+    )

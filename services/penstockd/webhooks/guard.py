@@ -1,0 +1,218 @@
+"""The egress guard: where deliveries may go. What counts is the address that is dialled.
+
+A name is resolved once for a connection; the addresses are judged, and one of those that passed is
+dialled, with the host's name in the request and in TLS. The socket's own address is judged again
+just before, since literals never meet the resolver. Refused is all that is not a public unicast
+address, unless the operator allows its network: private, loopback, link-local, shared, multicast,
+reserved, and such addresses inside IPv6 (mapped, compatible, NAT64, 6to4, Teredo, ISATAP).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from aiohttp import abc
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_URL = 2048
+#: Look-ups of names at one time: one that hangs must not keep the others waiting.
+_LOOKUPS = 64
+
+#: Prefixes whose last 32 bits are an IPv4 address.
+_EMBEDDED = [
+    ipaddress.IPv6Network(text)
+    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
+]
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_TEREDO = ipaddress.IPv6Network("2001::/32")
+#: Not in the standard library's list of what is not global.
+_EXTRA: Sequence[Network] = [
+    ipaddress.ip_network(text)
+    for text in (
+        "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
+        "fec0::/10", "100::/64", "2001:db8::/32", "2001::/23", "3fff::/20", "5f00::/16",
+        "64:ff9b:1::/48",
+    )
+]  # fmt: skip
+
+
+class AddressRefused(OSError):
+    """An address that deliveries may not go to; the message says why."""
+
+
+class UrlRefused(ValueError):
+    """A URL that deliveries may not go to; the message says why."""
+
+
+class Guard:
+    """Judges URLs and addresses. ``allowed`` are networks that are open besides the public ones."""
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        self._allowed = tuple(allowed)
+
+    def check_url(self, url: str) -> SplitResult:
+        """The parts of a URL that may be posted to. Raises UrlRefused.
+
+        It says what can be said without a look-up: a name may still lead to a refused address. It
+        is https, or http where the operator allows networks, which is judged when it is dialled.
+        """
+        if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
+            raise UrlRefused("is no URL of at most 2048 plain characters")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as exc:
+            raise UrlRefused("is no URL") from exc
+        if parts.scheme not in ("https", "http"):
+            raise UrlRefused("must be https")
+        if not parts.hostname or port == 0 or "%" in parts.netloc or "\\" in url:
+            raise UrlRefused("names no host")
+        if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+            raise UrlRefused("may have no user")
+        if parts.fragment:
+            raise UrlRefused("may have no fragment")
+        if parts.scheme == "http" and not self._allowed:
+            raise UrlRefused("must be https")
+        literal = _literal(parts.hostname)
+        if literal is not None:
+            try:
+                self.check(literal, secure=parts.scheme == "https")
+            except AddressRefused as exc:
+                raise UrlRefused(str(exc)) from exc
+        return parts
+
+    def check(self, address: Address, *, secure: bool) -> None:
+        """Raise AddressRefused unless the address may be dialled, with TLS or without."""
+        if any(address.version == n.version and address in n for n in self._allowed):
+            return
+        if not secure:
+            raise AddressRefused(
+                f"{address}: without TLS only to networks that the operator allows"
+            )
+        for seen in (address, *_within(address)):
+            if not _public(seen):
+                raise AddressRefused(f"{address} is not a public address")
+
+
+class Resolver(abc.AbstractResolver):
+    """Looks names up, and keeps back the addresses that are refused."""
+
+    def __init__(self, guard: Guard, *, secure: bool) -> None:
+        self._guard, self._secure = guard, secure
+        self._pool = ThreadPoolExecutor(_LOOKUPS, "webhook-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[abc.ResolveResult]:
+        """The addresses of a name that may be dialled.
+
+        Raises AddressRefused if there are only others, ``socket.gaierror`` if there are none.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._pool, self._look_up, host, port, family)
+        refused: AddressRefused | None = None
+        usable: list[abc.ResolveResult] = []
+        for kind, _, _, _, place in found:
+            try:
+                self._guard.check(address_of(str(place[0])), secure=self._secure)
+            except AddressRefused as exc:
+                refused = exc
+                continue
+            usable.append(
+                abc.ResolveResult(
+                    hostname=host,
+                    host=str(place[0]),
+                    port=port,
+                    family=kind,
+                    proto=0,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+            )
+        if not usable and refused is not None:
+            raise refused
+        return usable
+
+    def _look_up(self, host: str, port: int, family: int) -> Sequence[Any]:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+
+    async def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def guarded_socket(guard: Guard, *, secure: bool) -> Any:
+    """A factory of sockets for ``aiohttp.TCPConnector``: the last word on each address."""
+
+    def make(info: Any) -> socket.socket:
+        family, kind, proto, _, place = info
+        guard.check(address_of(str(place[0])), secure=secure)
+        made = socket.socket(family, kind, proto)
+        made.setblocking(False)
+        return made
+
+    return make
+
+
+def address_of(text: str) -> Address:
+    """An address as the system prints it. Raises AddressRefused for what is none."""
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError as exc:
+        raise AddressRefused("no address") from exc
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host stands for in any spelling that a resolver takes; None: a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
+
+
+def _within(address: Address) -> Iterator[Address]:
+    """The IPv4 addresses that an IPv6 address stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    packed = address.packed
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    if address in _SIX_TO_FOUR:
+        yield ipaddress.IPv4Address(packed[2:6])
+    if address in _TEREDO:
+        yield ipaddress.IPv4Address(packed[4:8])
+        yield ipaddress.IPv4Address(bytes(b ^ 0xFF for b in packed[12:]))
+    if any(address in network for network in _EMBEDDED):
+        yield ipaddress.IPv4Address(packed[12:])
+    if packed[8:12] in (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe"):  # ISATAP
+        yield ipaddress.IPv4Address(packed[12:])
+
+
+def _public(address: Address) -> bool:
+    """Whether an address is one of the internet's, for one receiver."""
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.ipv4_mapped is not None or address in _SIX_TO_FOUR or address in _EMBEDDED[0]
+    ):
+        return True  # what is within decides
+    if any(address.version == n.version and address in n for n in _EXTRA):
+        return False
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not address.is_unspecified
+        and not address.is_loopback
+        and not address.is_link_local
+        and not address.is_private
+    )

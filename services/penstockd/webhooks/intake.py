@@ -1,0 +1,288 @@
+"""From the log to deliveries: each step takes a stretch of the log, and with it moves the cursor.
+
+All of a step is one transaction: its events and deliveries, and the place where the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstockd.catalog import Catalog
+from penstockd.policy.lens import Lens
+from penstockd.policy.snapshot import Policy
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, Database
+from penstockd.webhooks.endpoints import (
+    Endpoint,
+    load_endpoints,
+    lock_intake,
+)
+from penstockd.webhooks.model import (
+    Cause,
+    DeliveryState,
+    Occurrence,
+    Ordering,
+    Reason,
+    State,
+    Webhook,
+)
+from penstockd.webhooks.owners import Owners
+from penstockd.webhooks.queue import Draft, put_deliveries, put_events
+from penstockd.webhooks.schedule import Clock, now
+from penstockd.webhooks.signing import Seal
+
+#: Changes of the log that one step reads at most.
+STRETCH = 1000
+
+_PLACE = """
+SELECT w.cursor, l.last_number, l.epoch, r.revision,
+       EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL)
+FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r
+"""
+#: What an endpoint was told last of some records, and what it is told now.
+_LAST = """
+SELECT k.webhook_id, k.dataset, k.key, k.number FROM hub.webhook_key AS k
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS w (webhook_id, dataset, key)
+USING (webhook_id, dataset, key)
+"""
+_TOLD = """
+INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
+"""
+_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events of a stretch of the log, and the cursor behind it."""
+
+    events: Sequence[Occurrence]
+    cursor: Cursor
+    more: bool
+
+
+class LogReader(Protocol):
+    """Reads the log through lenses."""
+
+    async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int) -> Stretch:
+        """The events after a cursor, of numbers to ``upto`` or as far as there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An endpoint and what its owner sees, by dataset."""
+
+    webhook: Webhook
+    lenses: Mapping[str, Lens]
+
+    @property
+    def view(self) -> tuple[tuple[str, str], ...]:
+        """Equal for all that see the same of the same datasets."""
+        return tuple(sorted((name, lens.view_id) for name, lens in self.lenses.items()))
+
+    def wants(self, event: Occurrence) -> bool:
+        """Whether the endpoint asked for such events."""
+        for selection in self.webhook.selections:
+            if selection.dataset == event.dataset:
+                return not selection.operations or event.operation in selection.operations
+        return False
+
+
+class Intake:
+    """Puts what happens in the log into the queue of every endpoint that is to hear of it."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        policy: Policy,
+        seal: Seal,
+        reader: LogReader,
+        *,
+        clock: Clock = now,
+    ) -> None:
+        self._database, self._catalog, self._policy = database, catalog, policy
+        self._seal, self._reader, self._clock = seal, reader, clock
+        self._owners = Owners(catalog)
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._revision = 0
+
+    async def step(self) -> tuple[int, bool]:
+        """Take the next stretch; how many deliveries that made, and whether there is more to take.
+
+        Raises DatabaseUnavailable, PolicyStale.
+        """
+        policy = self._policy.current
+        async with self._database.transaction() as connection:
+            await lock_intake(connection)
+            cursor, head, replaying = await self._place(connection)
+            listeners = [
+                Listener(e.webhook, self._owners.sights(policy, e.webhook))
+                for e in self._endpoints.values()
+            ]
+            upto = min(cursor.number + STRETCH, head)
+            made, reached = 0, Cursor(cursor.epoch, upto)
+            if upto > cursor.number:
+                for group in _by_view(listeners):
+                    stretch = await self._reader.read(group[0].lenses, cursor, reached.number)
+                    reached = Cursor(cursor.epoch, min(reached.number, stretch.cursor.number))
+                    made += await self.enqueue(connection, group, stretch.events)
+                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
+            if replaying:
+                told, replaying = await self._replay(connection, listeners, head, cursor.epoch)
+                made += told
+        return made, reached.number < head or replaying
+
+    async def enqueue(
+        self,
+        connection: Connection,
+        listeners: Sequence[Listener],
+        events: Sequence[Occurrence],
+        cause: Cause = Cause.EVENT,
+    ) -> int:
+        """Deliveries of events, in order, for listeners that see the same; returns how many."""
+        names = [li.webhook.webhook_id for li in listeners]
+        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        wanted = []
+        for listener in listeners:
+            start = listener.webhook.start_number if cause is Cause.EVENT else 0
+            found = [i for i, e in enumerate(events) if e.number > start and listener.wants(e)]
+            if found and listener.webhook.webhook_id in known:
+                wanted.append((listener.webhook, found))
+        if not wanted:
+            return 0
+        used = sorted({i for _, found in wanted for i in found})
+        ids = dict(zip(used, await put_events(connection, [events[i] for i in used]), strict=True))
+        drafts: list[Draft] = []
+        for webhook, found in wanted:
+            previous = await self._chain(connection, webhook, [events[i] for i in found], cause)
+            told = [(events[i], ids[i], p) for i, p in zip(found, previous, strict=True)]
+            drafts += self._drafts(webhook, told, cause)
+        await put_deliveries(connection, drafts, self._clock())
+        return len(drafts)
+
+    def _drafts(
+        self, webhook: Webhook, told: Sequence[tuple[Occurrence, int, int]], cause: Cause
+    ) -> Iterable[Draft]:
+        options = webhook.options
+        ordered = options.ordering is Ordering.KEY
+        dead = webhook.state is State.DISABLED
+        for group in _batches(told, options.batch_size, by_key=ordered):
+            event = group[0][0]
+            dataset = self._catalog[event.dataset]
+            single = len({(e.dataset, e.key) for e, _, _ in group}) == 1
+            yield Draft(
+                webhook.webhook_id,
+                cause,
+                f"{dataset.singular}.{event.operation}" if len(group) == 1 else "batch",
+                event.commit_time,
+                [i for _, i, _ in group],
+                [p for _, _, p in group],
+                dataset=event.dataset if single else None,
+                key=event.key if single else None,
+                order_key=f"{event.dataset}/{event.key}" if ordered else None,
+                state=DeliveryState.DEAD if dead else DeliveryState.PENDING,
+                reason=Reason.ENDPOINT_DISABLED.value if dead else "",
+            )
+
+    async def _chain(
+        self, connection: Connection, webhook: Webhook, events: Sequence[Occurrence], cause: Cause
+    ) -> list[int]:
+        """For each event the number of the one before it of the same record, 0 for the first.
+
+        A replay has a chain of its own, which begins with 0.
+        """
+        last: dict[tuple[str, str], int] = {}
+        if cause is Cause.EVENT:
+            keys = list({(e.dataset, e.key) for e in events})
+            rows = await connection.fetch(
+                _LAST,
+                [webhook.webhook_id] * len(keys),
+                [k[0] for k in keys],
+                [k[1] for k in keys],
+            )
+            last = {(row[1], row[2]): row[3] for row in rows}
+        previous = []
+        for event in events:
+            previous.append(last.get((event.dataset, event.key), 0))
+            last[event.dataset, event.key] = event.number
+        if cause is Cause.EVENT:
+            places = sorted({(e.dataset, e.key) for e in events})
+            await connection.execute(
+                _TOLD,
+                [webhook.webhook_id] * len(places),
+                [p[0] for p in places],
+                [p[1] for p in places],
+                [last[p] for p in places],
+            )
+        return previous
+
+    async def _replay(
+        self, connection: Connection, listeners: Sequence[Listener], head: int, epoch: str
+    ) -> tuple[int, bool]:
+        """A stretch of each replay that was asked for; whether one goes on."""
+        rows = await connection.fetch(
+            "SELECT webhook_id, replay_number, replay_end FROM hub.webhook"
+            " WHERE replay_end IS NOT NULL FOR NO KEY UPDATE"
+        )
+        by_name = {li.webhook.webhook_id: li for li in listeners}
+        made, going = 0, False
+        for name, number, end in rows:
+            if name not in by_name:
+                going = True  # it is new, and known in the next step
+                continue
+            upto = min(number + STRETCH, end, head)
+            listener, reached = by_name[name], upto
+            if upto > number and listener.lenses:
+                stretch = await self._reader.read(listener.lenses, Cursor(epoch, number), upto)
+                reached = min(upto, stretch.cursor.number)
+                made += await self.enqueue(connection, [listener], stretch.events, Cause.REPLAY)
+            done = reached >= min(end, head)
+            going = going or not done
+            await connection.execute(
+                "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
+                name,
+                None if done else reached,
+                None if done else end,
+            )
+        return made, going
+
+    async def _place(self, connection: Connection) -> tuple[Cursor, int, bool]:
+        """The place up to which the log is in the queue, at first its end; where the log ends;
+        and whether there are replays. Reads the endpoints anew if any changed."""
+        row = await connection.fetchrow(_PLACE)
+        assert row is not None, "the migrations have put one row into each"
+        stored, head, epoch, revision, replaying = row
+        if revision != self._revision:
+            self._endpoints = await load_endpoints(connection, self._seal)
+            self._revision = revision
+        if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
+            return cursor, head, replaying
+        cursor = Cursor(epoch, head)
+        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
+        return cursor, head, replaying
+
+
+def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:
+    """Listeners that see the same together; those that see nothing are left out."""
+    groups: dict[tuple[tuple[str, str], ...], list[Listener]] = {}
+    for listener in listeners:
+        if listener.lenses:
+            groups.setdefault(listener.view, []).append(listener)
+    return list(groups.values())
+
+
+def _batches(
+    told: Sequence[tuple[Occurrence, int, int]], size: int, *, by_key: bool
+) -> Iterable[Sequence[tuple[Occurrence, int, int]]]:
+    """Events in groups of at most ``size``; in order of the log, or of each record's own."""
+    if not by_key or size == 1:
+        return [told[i : i + size] for i in range(0, len(told), size)]
+    keys: dict[tuple[str, str], list[tuple[Occurrence, int, int]]] = {}
+    for each in told:
+        keys.setdefault((each[0].dataset, each[0].key), []).append(each)
+    return [g[i : i + size] for g in keys.values() for i in range(0, len(g), size)]

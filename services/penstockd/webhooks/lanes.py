@@ -1,0 +1,136 @@
+"""What runs of one endpoint: a lane of its own, so that none holds up another.
+
+A lane that fails sends one message at a time until one is taken: an endpoint that is dead holds a
+single connection, whatever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.model import Delivery, Kind, State
+from penstockd.webhooks.payload import Message
+
+#: After so many failures in a row a lane is narrow.
+NARROW_AFTER = 3
+#: Messages that are claimed ahead of those on their way, for each of these.
+_AHEAD = 3
+_MOST_AHEAD = 192
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A delivery with its message, made under a revision of the policy."""
+
+    delivery: Delivery
+    message: Message
+    policy_revision: int
+
+
+class Lane:
+    """The claimed messages of an endpoint: waiting, on their way, and not settled yet."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        send: Callable[[Lane, Composed], Coroutine[Any, Any, None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.endpoint = endpoint
+        self.failures = 0
+        self.held = 0
+        self._send, self._clock = send, clock
+        self._waiting: deque[Composed] = deque()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._rested = 0.0
+        self._tokens, self._filled = 1.0, clock()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the endpoint takes messages."""
+        webhook = self.endpoint.webhook
+        return webhook.state is State.ACTIVE and webhook.kind is Kind.HTTP
+
+    @property
+    def width(self) -> int:
+        """How many messages may be on their way at once."""
+        narrow = self.failures >= NARROW_AFTER
+        return 1 if narrow else self.endpoint.webhook.options.concurrency
+
+    @property
+    def room(self) -> int:
+        """How many more may be claimed now."""
+        if not self.open or self._clock() < self._rested:
+            return 0
+        if self.width == 1:
+            return max(0, 1 - self.held)
+        room = self.width + min(_AHEAD * self.width, _MOST_AHEAD) - self.held
+        rate = self.endpoint.webhook.options.rate
+        return max(0, min(room, 2 * rate - self.held) if rate else room)
+
+    @property
+    def ready_in(self) -> float | None:
+        """Seconds until a rest that the receiver asked for is over; None if there is none."""
+        left = self._rested - self._clock()
+        return left if self.open and left > 0 else None
+
+    def take(self, composed: Composed) -> None:
+        """Send a message as soon as there is a place for it."""
+        self._waiting.append(composed)
+        self._pump()
+
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for a while."""
+        self._rested = max(self._rested, self._clock() + seconds)
+
+    def settled(self, delivered: bool | None) -> None:
+        """One that was held is settled: taken, failed, or given back unsent (None)."""
+        self.held -= 1
+        if delivered is not None:
+            self.failures = 0 if delivered else self.failures + 1
+
+    def stop(self) -> None:
+        """Let go of all that has not ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._sending:
+            task.cancel()
+
+    def _pump(self) -> None:
+        while self._waiting and len(self._sending) < self.width and self._may_send():
+            task = asyncio.create_task(self._send(self, self._waiting.popleft()))
+            self._sending.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled():
+            task.result()
+            self._pump()
+
+    def _may_send(self) -> bool:
+        """Take a token of the rate; without one, look again when there is one."""
+        rate = self.endpoint.webhook.options.rate
+        if not rate:
+            return True
+        now = self._clock()
+        self._tokens = min(max(1.0, rate / 10), self._tokens + (now - self._filled) * rate)
+        self._filled = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return True
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later((1 - self._tokens) / rate, self._refilled)
+        return False
+
+    def _refilled(self) -> None:
+        self._timer = None
+        self._pump()

@@ -1,0 +1,157 @@
+"""The organ as the keeper runs it: intake, dispatch, and what is forgotten in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from penstockd.catalog import Catalog
+from penstockd.errors import CursorExpired, DatabaseUnavailable, Refused
+from penstockd.feed.tail import CHANNEL as LOG_CHANNEL
+from penstockd.policy.snapshot import Policy
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, Database, translated
+from penstockd.webhooks.composer import Composer
+from penstockd.webhooks.dispatcher import Dispatcher
+from penstockd.webhooks.endpoints import CHANNEL
+from penstockd.webhooks.guard import Guard, Network
+from penstockd.webhooks.intake import Intake
+from penstockd.webhooks.log import FeedLog
+from penstockd.webhooks.owners import Owners
+from penstockd.webhooks.payload import Payloads
+from penstockd.webhooks.retention import Retention
+from penstockd.webhooks.schedule import Chance, Clock, now
+from penstockd.webhooks.sender import Sender
+from penstockd.webhooks.signing import Seal
+
+#: Connections to the database for all of it.
+CONNECTIONS = 8
+#: How often the log is looked at if no announcement comes, in seconds.
+POLL_SECONDS = 1.0
+#: Seconds before it begins again after something failed.
+PAUSE = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator says: the hub's URL, networks that are open to deliveries, days that
+    deliveries are kept."""
+
+    url: str
+    allowed: Sequence[Network] = ()
+    days: int = 14
+
+
+class Webhooks:
+    """Everything that webhooks do by themselves; runs where nothing else of its kind does."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        policy: Policy,
+        seal: Seal,
+        terms: Terms,
+        *,
+        clock: Clock = now,
+        chance: Chance = random.random,
+    ) -> None:
+        self._database, self._catalog, self._policy = database, catalog, policy
+        self._seal, self._terms, self._clock, self._chance = seal, terms, clock, chance
+        self._announced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Deliver until cancelled. What fails is begun again: other organs do not suffer for it."""
+        while True:
+            try:
+                await self._run()
+            except* (DatabaseUnavailable, Refused) as group:
+                _log.warning("webhooks_wait", error=str(group.exceptions[0]))
+            except* Exception:
+                _log.exception("webhooks_failed")
+            await asyncio.sleep(PAUSE)
+
+    async def _run(self) -> None:
+        async with self._database.connection() as connection:
+            epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
+        log = FeedLog(self._database, self._catalog)
+        look = Owners(self._catalog).sights
+        payloads = Payloads(self._catalog, self._terms.url, epoch)
+        intake = Intake(
+            self._database, self._catalog, self._policy, self._seal, log, clock=self._clock
+        )
+        async with Sender(Guard(self._terms.allowed)) as sender:
+            dispatcher = Dispatcher(
+                self._database,
+                self._policy,
+                self._seal,
+                sender,
+                Composer(payloads, look, log.reread),
+                look,
+                clock=self._clock,
+                chance=self._chance,
+            )
+            retention = Retention(self._database, timedelta(days=self._terms.days), self._clock)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(dispatcher))
+                group.create_task(dispatcher.run())
+                group.create_task(self._take_in(intake, dispatcher))
+                group.create_task(retention.run())
+
+    async def _take_in(self, intake: Intake, dispatcher: Dispatcher) -> None:
+        while True:
+            self._announced.clear()
+            more = True
+            while more:
+                try:
+                    made, more = await intake.step()
+                except CursorExpired as exc:
+                    # The keeper was away for longer than the log is kept: receivers see the gap.
+                    _log.error("webhook_log_expired", error=exc.message)
+                    await self._skip_to(exc.metadata["oldest"])
+                    continue
+                if made:
+                    dispatcher.wake()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._announced.wait(), POLL_SECONDS)
+
+    async def _skip_to(self, cursor: str) -> None:
+        Cursor.parse(cursor)
+        async with self._database.transaction() as connection:
+            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor)
+            await connection.execute(
+                "UPDATE hub.webhook SET replay_number = NULL, replay_end = NULL"
+                " WHERE replay_number < $1",
+                Cursor.parse(cursor).number,
+            )
+
+    async def _listen(self, dispatcher: Dispatcher) -> None:
+        """Hear what the store announces: new numbers in the log, and endpoints that changed."""
+
+        def heard(_: object, __: int, channel: str, ___: object) -> None:
+            self._announced.set()
+            if channel == CHANNEL:
+                dispatcher.wake()
+
+        connection: Connection | None = None
+        try:
+            while True:
+                with translated():
+                    if connection is None or connection.is_closed():
+                        connection = await self._database.connect()
+                        for channel in (LOG_CHANNEL, CHANNEL):
+                            await connection.add_listener(channel, heard)
+                        self._announced.set()
+                        dispatcher.wake()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            if connection is not None:
+                connection.terminate()

