@@ -101,18 +101,21 @@ async def stamps(options: dict[str, Any], watch: Watch) -> None:
 
 async def count(options: dict[str, Any], watch: Watch) -> None:
     """How many changes come within some seconds from the first on."""
-    total, began, seconds = 0, 0.0, options["seconds"]
+    total, began, last, seconds = 0, 0.0, 0.0, options["seconds"]
     async for data in watch.open(cursor=options["cursor"]):
+        found = 0
         for number, _, _ in fields(data):
             if number == 4:
                 print("ready", flush=True)
-            total += number == 1
-        if total and not began:
-            began = time.monotonic()
-            total = 0
-        if began and time.monotonic() - began >= seconds:
+            found += number == 1
+        now = time.monotonic()
+        if found and not began:
+            began = last = now  # what came first counts as the beginning, not as delivered since
+        elif found:
+            total, last = total + found, now
+        if began and now - began >= seconds:
             break
-    print(json.dumps({"count": total, "seconds": time.monotonic() - began}), flush=True)
+    print(json.dumps({"count": total, "seconds": last - began}), flush=True)
 
 
 async def catch(options: dict[str, Any], watch: Watch) -> None:
