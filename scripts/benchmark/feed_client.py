@@ -28,6 +28,21 @@ def fields(data: bytes) -> Any:
         at += length
 
 
+def changes(data: bytes) -> int:
+    """How many changes a message begins with, by their lengths alone."""
+    at, count, size = 0, 0, len(data)
+    while at < size and data[at] == 0x0A:
+        length = data[at + 1]
+        at += 2
+        if length >= 0x80:
+            length = length & 0x7F | data[at] << 7
+            at += 1
+            assert length < 1 << 14, "a change of this measure is small"
+        at += length
+        count += 1
+    return count
+
+
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
@@ -142,7 +157,7 @@ async def _counted(watch: Watch, request: dict[str, Any], wanted: int) -> int:
     """The bytes of the changes that make up so many."""
     total = size = 0
     async for data in watch.open(**request):
-        found = sum(1 for number, _, _ in fields(data) if number == 1)
+        found = changes(data)
         total += found
         size += len(data) if found else 0
         if total >= wanted:
