@@ -28,6 +28,21 @@ def fields(data: bytes) -> Any:
         at += length
 
 
+def changes(data: bytes) -> int:
+    """How many changes a message begins with, by their lengths alone."""
+    at, count, size = 0, 0, len(data)
+    while at < size and data[at] == 0x0A:
+        length = data[at + 1]
+        at += 2
+        if length >= 0x80:
+            length = length & 0x7F | data[at] << 7
+            at += 1
+            assert length < 1 << 14, "a change of this measure is small"
+        at += length
+        count += 1
+    return count
+
+
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
@@ -101,18 +116,21 @@ async def stamps(options: dict[str, Any], watch: Watch) -> None:
 
 async def count(options: dict[str, Any], watch: Watch) -> None:
     """How many changes come within some seconds from the first on."""
-    total, began, seconds = 0, 0.0, options["seconds"]
+    total, began, last, seconds = 0, 0.0, 0.0, options["seconds"]
     async for data in watch.open(cursor=options["cursor"]):
+        found = 0
         for number, _, _ in fields(data):
             if number == 4:
                 print("ready", flush=True)
-            total += number == 1
-        if total and not began:
-            began = time.monotonic()
-            total = 0
-        if began and time.monotonic() - began >= seconds:
+            found += number == 1
+        now = time.monotonic()
+        if found and not began:
+            began = last = now  # what came first counts as the beginning, not as delivered since
+        elif found:
+            total, last = total + found, now
+        if began and now - began >= seconds:
             break
-    print(json.dumps({"count": total, "seconds": time.monotonic() - began}), flush=True)
+    print(json.dumps({"count": total, "seconds": last - began}), flush=True)
 
 
 async def catch(options: dict[str, Any], watch: Watch) -> None:
@@ -123,12 +141,11 @@ async def catch(options: dict[str, Any], watch: Watch) -> None:
     """
     wanted, others = options["changes"], options["subscribers"] - 1
     begun = time.monotonic()
-    size = await _counted(watch, options["cursor"], wanted)
+    request = {"cursor": options["cursor"], "batch_size": options["batch_size"]}
+    size = await _counted(watch, request, wanted)
     if others:
         begun = time.monotonic()
-        await asyncio.gather(
-            *(_sized(watch, options["cursor"], size) for _ in range(options["subscribers"]))
-        )
+        await asyncio.gather(*(_sized(watch, request, size) for _ in range(options["subscribers"])))
     seconds = time.monotonic() - begun
     print("ready", flush=True)
     total = wanted * options["subscribers"]
@@ -136,11 +153,11 @@ async def catch(options: dict[str, Any], watch: Watch) -> None:
     print(json.dumps({"count": total, "seconds": seconds, "bytes": sent}), flush=True)
 
 
-async def _counted(watch: Watch, cursor: str, wanted: int) -> int:
+async def _counted(watch: Watch, request: dict[str, Any], wanted: int) -> int:
     """The bytes of the changes that make up so many."""
     total = size = 0
-    async for data in watch.open(cursor=cursor):
-        found = sum(1 for number, _, _ in fields(data) if number == 1)
+    async for data in watch.open(**request):
+        found = changes(data)
         total += found
         size += len(data) if found else 0
         if total >= wanted:
@@ -148,9 +165,9 @@ async def _counted(watch: Watch, cursor: str, wanted: int) -> int:
     raise AssertionError("the stream ended")
 
 
-async def _sized(watch: Watch, cursor: str, wanted: int) -> None:
+async def _sized(watch: Watch, request: dict[str, Any], wanted: int) -> None:
     size, first = 0, True
-    async for data in watch.open(cursor=cursor):
+    async for data in watch.open(**request):
         size += 0 if first else len(data)
         first = False
         if size >= wanted:

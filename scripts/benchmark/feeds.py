@@ -32,6 +32,8 @@ COMMITS, RATE = 2000, 200
 #: Changes that a subscriber catches up with; for many subscribers, a part of them.
 LOG, SHARED = 200_000, 60_000
 SUBSCRIBERS, IDLE = 100, 1000
+#: Changes of one message of those who catch up.
+MESSAGE = 2000
 #: Rows of one call of those who write as fast as they can, and how long they do.
 BATCH, SECONDS = 2000, 8.0
 
@@ -103,7 +105,7 @@ def _write_steadily(hub: RunningHub, prefix: str, commits: int) -> dict[str, int
 def _sustained(hub: RunningHub) -> tuple[Row, Row]:
     """New changes to one subscriber while writers write as fast as they can."""
     wait_until_quiet(hub)
-    start, begun = _now(hub), hub.head()
+    start = _now(hub)
     with _client(hub, "count", cursor=start, until=2**62, seconds=SECONDS) as client:
         assert client.readline() == "ready\n"
         began, count = time.monotonic(), 0
@@ -112,7 +114,6 @@ def _sustained(hub: RunningHub) -> tuple[Row, Row]:
             count += BATCH
         seconds = time.monotonic() - began
         result = json.loads(client.readline())
-    del begun
     return (
         Row(
             "feed: new changes to one subscriber", result["count"] / result["seconds"], "/s", 15_000
@@ -137,11 +138,10 @@ def _caught_up(
     """Deliveries a second to so many who read the log from the same place."""
     wait_until_quiet(hub)
     rates, cpu = [], ""
-    for _ in range(rounds):
-        with (
-            usage(hub) as used,
-            _client(hub, "catch", cursor=start, changes=changes, subscribers=subscribers) as client,
-        ):
+    for turn in range(rounds):
+        # Another size of messages each time: nothing is left of it in the hub's memory.
+        options = {"changes": changes, "subscribers": subscribers, "batch_size": MESSAGE - turn}
+        with usage(hub) as used, _client(hub, "catch", cursor=start, **options) as client:
             assert client.readline() == "ready\n"
             result = json.loads(client.readline())
         rates.append(result["count"] / result["seconds"])
