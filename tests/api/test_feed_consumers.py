@@ -116,15 +116,15 @@ def test_what_somebody_changed_in_a_replica_is_found_and_mended(
     client: Client, database: Any
 ) -> None:
     with closing(database()) as connection:
-        replica = Replica(client, "products", connection, table="mine")
+        replica = Replica(client, "orders", connection, table="mine")
         assert replica.sync() == replica.verify().rows
         cursor = connection.cursor()
-        cursor.execute("SELECT product_id FROM mine ORDER BY product_id LIMIT 3")
+        cursor.execute("SELECT order_id FROM mine ORDER BY order_id LIMIT 3")
         changed, broken, gone = (row[0] for row in cursor.fetchall())
-        cursor.execute(f"UPDATE mine SET name = 'other' WHERE product_id = '{changed}'")
-        cursor.execute(f"UPDATE mine SET status = 'NONE SUCH' WHERE product_id = '{broken}'")
-        cursor.execute(f"DELETE FROM mine WHERE product_id = '{gone}'")
-        cursor.execute("INSERT INTO mine (product_id, name) VALUES ('zzz', '')")
+        cursor.execute(f"UPDATE mine SET carrier = 'other' WHERE order_id = '{changed}'")
+        cursor.execute(f"UPDATE mine SET status = 'NONE SUCH' WHERE order_id = '{broken}'")
+        cursor.execute(f"DELETE FROM mine WHERE order_id = '{gone}'")
+        cursor.execute("INSERT INTO mine (order_id) VALUES ('zzz')")
         connection.commit()
         found = replica.verify()
         assert (found.different, found.unexpected) == ((changed, broken, gone), ("zzz",))
@@ -147,7 +147,7 @@ def test_another_filter_or_an_expired_cursor_is_repaired(
         oldest = hub.sql("SELECT hub.prune_log($1)", head)
         assert oldest
         narrow.sync()
-        assert [found.upserts for found in narrow.repairs] == [0, 1]
+        assert [found.upserts for found in narrow.repairs] == [1, 1]
         assert narrow.verify().rows == 2
 
 
