@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from harness import free_port
 from penstockd.catalog import Catalog
 from webhook_rig import Receiver, Rig, customer, rigged, status
 
-ENDPOINTS = 100
+ENDPOINTS = int(os.environ.get("PENSTOCK_W3_ENDPOINTS", "100"))
 
 
 @contextlib.asynccontextmanager
