@@ -20,8 +20,9 @@ from penstockd.store.cursor import Cursor
 
 #: How long a poll may wait for its first change, in seconds.
 MAX_WAIT = 30.0
-#: Changes of a page, unless the caller says how many, and bytes after which it ends.
-USUAL_PAGE, PAGE_BYTES = 1000, 4 * 1024 * 1024
+#: Changes of a page, unless the caller says how many, and bytes after which it ends. With the
+#: stretch of the log that brings it there, it is no more than the 4 MiB that clients of gRPC take.
+USUAL_PAGE, PAGE_BYTES = 1000, 1024 * 1024
 #: How long a poll that does not wait passes over what is nothing for its caller, in seconds.
 PASS_SECONDS = 1.0
 #: How often a poll that waits looks whether the worker ends, in seconds.

@@ -14,8 +14,9 @@ from penstockd.feed.source import Frame, Source
 from penstockd.policy.read import Scan
 from penstockd.store.snapshots import Held
 
-#: Rows that are read at a time.
-ROWS = 1000
+#: Rows that are read at a time, at first and at the most, and their bytes, as far as those before
+#: let expect.
+FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
 async def snapshot_frames(
@@ -35,11 +36,19 @@ async def snapshot_frames(
             codec = WireCodec(lens.dataset, lens.fields)
             statement = Scan(lens.view, lens.fields, wanted.filter).statement
             rows = await connection.cursor(statement.text, *statement.arguments())
-            while found := await rows.fetch(ROWS):
+            step = FIRST_ROWS
+            while found := await rows.fetch(step):
                 columns = [list(c) for c in zip(*found, strict=True)]
                 images = codec.images(columns[1:])
+                step = _step(step, images)
                 for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
                     yield frame
+
+
+def _step(step: int, images: Sequence[bytes]) -> int:
+    """How many rows to read after some."""
+    fitting = ROWS_BYTES * len(images) // max(1, sum(map(len, images)))
+    return max(1, min(fitting, 10 * step, ROWS))
 
 
 def _events(

@@ -24,6 +24,8 @@ MAX_CHANGES = 5000
 PART_KEYS = 5000
 #: A block of so many is noted by itself.
 BLOCK_KEYS = 500
+#: Bytes of blocks that wait to be noted.
+HELD_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Disclosed:
     _keys: dict[str, set[str]] = field(default_factory=dict)
     _blocks: list[Block] = field(default_factory=list)
     _count: int = 0
+    _bytes: int = 0
     _shown: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,18 +170,19 @@ class Disclosed:
                 self.add(frame.keys)
         else:
             self._count += block.count
+            self._bytes += block.size
             self._blocks.append(block)
 
     @property
     def full(self) -> bool:
         """Whether there are enough for an entry."""
-        return self._count >= PART_KEYS
+        return self._count >= PART_KEYS or self._bytes >= HELD_BYTES
 
     async def flush(self) -> None:
         """Make what has been given out durable in the audit. Raises DatabaseUnavailable."""
         given, self._keys = self._keys, {}
         blocks, self._blocks = self._blocks, []
-        self._count = 0
+        self._count = self._bytes = 0
         parts = [(dataset, _part(keys)) for dataset, keys in given.items()]
         for block in blocks:
             parts += _block_parts(block).items()

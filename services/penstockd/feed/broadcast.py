@@ -1,7 +1,7 @@
 """Reads and encodes each stretch of the log once for all subscribers who see the same.
 
-Who is behind reads stretches that end at fixed numbers, so that many who catch up ask for the same
-ones; what was read is kept for a while, within a bound of bytes. Who has arrived at the end joins
+Who is behind reads stretches that end at fixed numbers, or before where changes are large, which
+is at the same place for all of the same View: so many who catch up ask for the same ones; what was read is kept for a while, within a bound of bytes. Who has arrived at the end joins
 the channel of its source, which one task moves on. A subscriber that is too slow for its channel
 falls behind and catches up from the log: nothing is queued for it.
 """
@@ -110,7 +110,7 @@ class Broadcast:
             return await read_extent(connection)
 
     async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
-        """Events after a cursor, to ``upto``; see ``read_events``."""
+        """Events after a cursor, to ``upto`` at the most; see ``read_events``."""
         batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
         self.tail.hear(batch.head)
         return batch

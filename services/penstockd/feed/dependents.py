@@ -85,11 +85,13 @@ class Dependents:
             return ()
         names = sorted({way.dataset for way in self._ways})
         found: list[Change] = []
-        for at in range(first - 1, after, CHUNK):
+        at = first - 1
+        while at < after:
             part = await read_stretch(self._connection, at, min(at + CHUNK, after), names)
             for change in part.changes:
                 if any(way.matters(change) for way in self._ways):
                     found.append(replace(change, before=None, after=None))
+            at = part.number
         return found
 
     def _causes(self, changes: Sequence[Change]) -> Iterator[_Cause]:

@@ -32,7 +32,8 @@ _EXPIRED = "the changes after this cursor are kept no longer: repair what you ha
 async def read_events(
     database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int
 ) -> Batch:
-    """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any.
+    """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any, or
+    fewer where they are large: there is always one change more if there is any.
 
     Raises CursorInvalid (of another database, or ahead of the log), CursorExpired and
     DatabaseUnavailable.

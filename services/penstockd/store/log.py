@@ -8,6 +8,11 @@ from datetime import datetime
 
 from penstockd.store.database import Connection
 
+#: A stretch ends with the change that brings its images to so many bytes. The usual stretch, of
+#: 2,000 small records, has less; a stretch of many, given to one reader each, is still no burden.
+STRETCH_BYTES = 2 * 1024 * 1024
+_NO_BOUND = 1 << 62
+
 
 @dataclass(slots=True)  # not frozen: that takes four times as long to make, a million times
 class Change:
@@ -55,7 +60,8 @@ class Stretch:
 # One statement, so that all of it is seen in one state. A transaction is found by the number of
 # its last change, of which the first two branches read no more than they need; within it, changes
 # are found by their ordinal. Datasets are compared so that no index of theirs seems to be of use:
-# it would be walked from end to end.
+# it would be walked from end to end. octet_length knows the length of a large image without
+# fetching it, and those behind the bound are never fetched.
 _STRETCH = """
 WITH h AS MATERIALIZED (
     SELECT epoch, last_number, oldest_number, least($2, last_number) AS upto,
@@ -64,45 +70,63 @@ WITH h AS MATERIALIZED (
             ORDER BY t.last_number LIMIT 1) AS covering
     FROM hub.log_head AS h
 )
-SELECT h.epoch, h.last_number, h.oldest_number, h.covering, x.*
-FROM h
-LEFT JOIN LATERAL (
-    SELECT t.first_number + c.ordinal AS number, t.last_number, c.dataset, c.key, c.operation,
-           c.before, c.after, t.stamp_time, t.first_number
-    FROM (
-        (SELECT * FROM hub.log_transaction AS w
-         WHERE w.last_number > $1 AND w.last_number <= h.upto)
-        UNION ALL
-        (SELECT * FROM (SELECT * FROM hub.log_transaction AS w WHERE w.last_number > h.upto
-                        AND w.last_number > $1 ORDER BY w.last_number LIMIT 1) AS cut
-         WHERE cut.first_number <= h.upto)
-    ) AS t
-    CROSS JOIN LATERAL (
-        SELECT * FROM hub.change AS e
-        WHERE e.txid = t.txid AND e.day = t.day
-        AND e.ordinal > $1 - t.first_number AND e.ordinal <= h.upto - t.first_number
-        AND ($3::text[] IS NULL OR array_position($3::text[], e.dataset::text) IS NOT NULL)
-    ) AS c
-) AS x ON true
-ORDER BY x.number
+SELECT * FROM (
+    SELECT h.epoch, h.last_number, h.oldest_number, h.covering, x.*,
+           coalesce(sum(coalesce(octet_length(x.before), 0) + coalesce(octet_length(x.after), 0))
+                    OVER (ORDER BY x.number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+                    0) AS size_before
+    FROM h
+    LEFT JOIN LATERAL (
+        SELECT t.first_number + c.ordinal AS number, t.last_number, c.dataset, c.key, c.operation,
+               c.before, c.after, t.stamp_time, t.first_number
+        FROM (
+            (SELECT * FROM hub.log_transaction AS w
+             WHERE w.last_number > $1 AND w.last_number <= h.upto)
+            UNION ALL
+            (SELECT * FROM (SELECT * FROM hub.log_transaction AS w WHERE w.last_number > h.upto
+                            AND w.last_number > $1 ORDER BY w.last_number LIMIT 1) AS cut
+             WHERE cut.first_number <= h.upto)
+        ) AS t
+        CROSS JOIN LATERAL (
+            SELECT * FROM hub.change AS e
+            WHERE e.txid = t.txid AND e.day = t.day
+            AND e.ordinal > $1 - t.first_number AND e.ordinal <= h.upto - t.first_number
+            AND ($3::text[] IS NULL OR array_position($3::text[], e.dataset::text) IS NOT NULL)
+        ) AS c
+    ) AS x ON true
+) AS s
+WHERE size_before < $4
+ORDER BY number
 """
 
 
 async def read_stretch(
-    connection: Connection, after: int, upto: int, datasets: Sequence[str] | None = None
+    connection: Connection,
+    after: int,
+    upto: int,
+    datasets: Sequence[str] | None = None,
+    size: int = STRETCH_BYTES,
 ) -> Stretch:
-    """The changes with a number greater than ``after``, to ``upto`` or as far as there are any."""
+    """The changes with a number greater than ``after``, to ``upto`` or as far as there are any.
+
+    It ends before ``upto`` where the images have come to ``size`` bytes: it has less than that and
+    one change more, and never none if there is one.
+    """
     names = None if datasets is None else list(datasets)
-    rows = await connection.fetch(_STRETCH, after, upto, names)
+    rows = await connection.fetch(_STRETCH, after, upto, names, size)
     epoch, head, oldest, covering = rows[0][:4]
     number = max(after, min(upto, head))
-    changes = [Change(*row[4:]) for row in rows] if rows[0][4] is not None else []
+    changes = [Change(*row[4:13]) for row in rows] if rows[0][4] is not None else []
+    if changes:
+        last = changes[-1]
+        if rows[-1][13] + len(last.before or b"") + len(last.after or b"") >= size:
+            return Stretch(changes, last.number, last.transaction, epoch, head, oldest)
     return Stretch(changes, number, covering or number, epoch, head, oldest)
 
 
 async def read_changes(connection: Connection, after: int, limit: int) -> Sequence[Change]:
-    """At most ``limit`` changes with a number greater than ``after``, in order."""
-    return (await read_stretch(connection, after, after + limit)).changes
+    """At most ``limit`` changes with a number greater than ``after``, in order, of any size."""
+    return (await read_stretch(connection, after, after + limit, size=_NO_BOUND)).changes
 
 
 async def transaction_at(connection: Connection, after: int) -> tuple[int, int]:

@@ -70,7 +70,7 @@ class LogReader(Protocol):
     """Reads the log through lenses."""
 
     async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int) -> Stretch:
-        """The events after a cursor, of numbers to ``upto`` or as far as there are any."""
+        """The events after a cursor, of numbers to ``upto``, or fewer where they are large."""
         ...
 
 
@@ -127,17 +127,33 @@ class Intake:
                 for e in self._endpoints.values()
             ]
             upto = min(cursor.number + STRETCH, head)
-            made, reached = 0, Cursor(cursor.epoch, upto)
+            made, reached = 0, cursor
             if upto > cursor.number:
-                for group in _by_view(listeners):
-                    stretch = await self._reader.read(group[0].lenses, cursor, reached.number)
-                    reached = Cursor(cursor.epoch, min(reached.number, stretch.cursor.number))
-                    made += await self.enqueue(connection, group, stretch.events)
+                made, reached = await self._take(connection, listeners, cursor, upto)
                 await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
             if replaying:
                 told, replaying = await self._replay(connection, listeners, head, cursor.epoch)
                 made += told
         return made, reached.number < head or replaying
+
+    async def _take(
+        self, connection: Connection, listeners: Sequence[Listener], cursor: Cursor, upto: int
+    ) -> tuple[int, Cursor]:
+        """Deliveries of the next stretch; how many, and how far it goes.
+
+        A stretch of large changes is shorter, and every View's at another place: the first that is
+        read says how far this one goes, and the others are read on to there.
+        """
+        made, reached = 0, Cursor(cursor.epoch, upto)
+        for n, group in enumerate(_by_view(listeners)):
+            place = cursor
+            while place.number < reached.number:
+                stretch = await self._reader.read(group[0].lenses, place, reached.number)
+                made += await self.enqueue(connection, group, stretch.events)
+                place = stretch.cursor
+                if n == 0:
+                    reached = place
+        return made, reached
 
     async def enqueue(
         self,

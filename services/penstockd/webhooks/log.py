@@ -24,7 +24,7 @@ class FeedLog:
         self._epoch = ""
 
     async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int) -> Stretch:
-        """The events after a cursor, of numbers to ``upto``.
+        """The events after a cursor, of numbers to ``upto``, or fewer where they are large.
 
         Raises CursorExpired, CursorInvalid, DatabaseUnavailable.
         """

@@ -39,13 +39,14 @@ async def read_stretch(
     CursorExpired and DatabaseUnavailable.
     """
     events: list[Event] = []
-    reached, whole, step = start, True, bounds.changes
-    while reached.number < upto and len(events) <= bounds.changes // 2:
+    reached, whole, step, size = start, True, bounds.changes, 0
+    while reached.number < upto and len(events) <= bounds.changes // 2 and size <= bounds.size // 2:
         batch = await hub.feed.read(source, reached, min(upto, reached.number + step))
         found = [event for event in batch.events if source.wants(event)]
         step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
         step = min(step, STRIDE)
         events += found
+        size += sum(map(_size, found))
         reached, whole = batch.cursor, batch.whole
     number = fitting(events, bounds, reached.number, whole=whole)
     if number == reached.number:
@@ -77,10 +78,14 @@ def _count(events: Sequence[Event], bounds: Bounds) -> int:
     """How many of the first events are within bounds."""
     size = 0
     for i, event in enumerate(events):
-        size += 100 + len(event.key) + len(event.before or b"") + len(event.after or b"")
+        size += _size(event)
         if i == bounds.changes or (i and size > bounds.size):
             return i
     return len(events)
+
+
+def _size(event: Event) -> int:
+    return 100 + len(event.key) + len(event.before or b"") + len(event.after or b"")
 
 
 async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:

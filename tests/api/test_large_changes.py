@@ -1,0 +1,104 @@
+"""Changes of large records through the door: nothing that is sent or read grows with them."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from feeds import at, delete, here, lines, number, put, rest, watch
+from harness import PATIENCE, RunningHub
+from penstock.api.v1 import customers_service_pb2 as api
+from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+from penstockd.feed.source import FRAME_BYTES
+
+COUNT = 30
+NOTES = "x" * 450_000
+#: The most that a client of gRPC takes unless it says otherwise.
+USUAL_LIMIT = 4 * 1024 * 1024
+#: 500,000 characters of four bytes each are the largest notes.
+LARGEST = "\N{MUSICAL SYMBOL G CLEF}" * 500_000
+
+
+@pytest.fixture(scope="module")
+def large(hub: RunningHub) -> Iterator[tuple[str, int, list[str]]]:
+    """One transaction of large records: where it begins, where it ends, and its keys."""
+    start, prefix = here(hub), f"t-{uuid.uuid4().hex[:12]}"
+    keys = [f"{prefix}-{i:02}" for i in range(COUNT)]
+    put(hub, "customers", *[{"customerId": k, "name": "Large", "notes": NOTES} for k in keys])
+    try:
+        yield start, hub.head(), keys
+    finally:
+        for key in keys:
+            delete(hub, "customers", key)
+
+
+@contextlib.contextmanager
+def usual_client(hub: RunningHub) -> Iterator[CustomersStub]:
+    """A client that sets nothing."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=options) as channel:
+        yield CustomersStub(channel)
+
+
+def test_a_stream_of_large_changes(hub: RunningHub, large: tuple[str, int, list[str]]) -> None:
+    start, head, keys = large
+    sizes = []
+    with watch(hub, dataset="customers", cursor=start, include_before=True) as stream:
+        while number(stream.cursor) < head:
+            sizes.append(stream.read().ByteSize())
+    assert [e.key for e in stream.events if e.sequence <= head] == keys
+    assert max(sizes) < FRAME_BYTES + 2 * len(NOTES)
+    # However many stretches it was read in, the transaction has one checkpoint, at its end.
+    assert [c for c, _ in stream.marks if number(c) <= head] == [at(hub, head)]
+
+
+def test_pages_of_large_changes_fit_into_what_clients_take(
+    hub: RunningHub, large: tuple[str, int, list[str]]
+) -> None:
+    cursor, head, keys = large
+    found, sizes = [], []
+    with usual_client(hub) as stub:
+        while number(cursor) < head:
+            request = api.ListCustomerChangesRequest(cursor=cursor, page_size=1000)
+            reply = stub.ListCustomerChanges(
+                request, metadata=hub.metadata("admin"), timeout=PATIENCE
+            )
+            assert reply.more or number(reply.next_cursor) >= head
+            found += [c.key for c in reply.changes if c.sequence <= head]
+            sizes.append(reply.ByteSize())
+            cursor = reply.next_cursor
+    assert found == keys
+    assert max(sizes) < USUAL_LIMIT and sum(sizes) > 3 * USUAL_LIMIT
+
+
+def test_a_snapshot_of_large_records(hub: RunningHub, large: tuple[str, int, list[str]]) -> None:
+    _, _, keys = large
+    sizes = []
+    with watch(hub, dataset="customers", snapshot=True, filter='name = "Large"') as stream:
+        while not stream.marks:
+            sizes.append(stream.read().ByteSize())
+    assert [e.key for e in stream.events] == keys
+    assert max(sizes) < FRAME_BYTES + 2 * len(NOTES)
+
+
+def test_the_largest_change_reaches_every_kind_of_client(hub: RunningHub) -> None:
+    start, key = here(hub), f"t-{uuid.uuid4().hex[:12]}"
+    try:
+        put(hub, "customers", {"customerId": key, "name": "Large", "notes": LARGEST})
+        with usual_client(hub) as stub:
+            request = api.WatchCustomersRequest(cursor=start, heartbeat_seconds=1)
+            call = stub.WatchCustomers(request, metadata=hub.metadata("admin"), timeout=PATIENCE)
+            (told,) = next(m.changes for m in call if m.changes)
+            assert told.after.notes == LARGEST
+            call.cancel()
+        with rest(hub, "/v1/customers:watch", cursor=start) as reply:
+            (line,) = next(m["changes"] for m in lines(reply) if m.get("changes"))
+            assert line["after"]["notes"] == LARGEST
+        page = hub.get("/v1/customers:changes", cursor=start).json()
+        assert page["changes"][0]["after"]["notes"] == LARGEST
+    finally:
+        delete(hub, "customers", key)
