@@ -44,6 +44,7 @@ LONG = (
     "envoy/test_limits",
     "security/test_edge",
     "faults/roomy",
+    "faults/test_stopped_readers",
     "unit/formats/test_columnar_files",
     "security/test_audit_questions",
 )

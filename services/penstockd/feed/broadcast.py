@@ -1,9 +1,10 @@
 """Reads and encodes each stretch of the log once for all subscribers who see the same.
 
-Who is behind reads stretches that end at fixed numbers, or before where changes are large, which
-is at the same place for all of the same View: so many who catch up ask for the same ones; what was read is kept for a while, within a bound of bytes. Who has arrived at the end joins
-the channel of its source, which one task moves on. A subscriber that is too slow for its channel
-falls behind and catches up from the log: nothing is queued for it.
+Who is behind reads stretches that end at fixed numbers, or before where changes are large, which is
+at the same place for all of the same View: so many who catch up ask for the same ones; what was
+read is kept for a while, within a bound of bytes. Who has arrived at the end joins the channel of
+its source, which one task moves on. A subscriber that is too slow for its channel falls behind and
+catches up from the log: nothing is queued for it.
 """
 
 from __future__ import annotations
