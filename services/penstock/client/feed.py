@@ -25,7 +25,8 @@ SILENCE = 45.0
 #: The pauses before a stream is opened again, after those that every call makes.
 RECONNECT = Backoff(attempts=1 << 62, first=0.1, most=10.0)
 
-# What passes by itself: the stream is opened again.
+# What passes by itself: the stream is opened again, after longer and longer pauses if it comes no
+# further. INTERNAL is also what gRPC makes of a stream whose worker was killed.
 _PASSING = {
     "UNAVAILABLE",
     "INTERNAL",
@@ -102,7 +103,7 @@ class Feed:
         with self._watch:
             pauses = RECONNECT.pauses()
             while not self._closed.is_set():
-                heard = self._heard
+                began, position = time.monotonic(), self.position
                 try:
                     yield from self._segment()
                     failure = PenstockError("UNAVAILABLE", "the stream was cut off")
@@ -111,7 +112,8 @@ class Feed:
                 if self._closed.is_set():
                     return
                 self._judge(failure)
-                if self._heard != heard:
+                # That it begins is no sign that it will do better than before.
+                if self.position != position or time.monotonic() - began > RECONNECT.most:
                     pauses = RECONNECT.pauses()
                 self._on_break(failure)
                 self._closed.wait(next(pauses) or 0.0)

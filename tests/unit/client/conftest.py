@@ -56,7 +56,8 @@ class FakeHub:
     """Records by dataset and key. ``refusals`` are given, one each, to the calls that come.
 
     An export breaks off before chunk ``refuse_stream_after``, ``breaks`` times; ``receipt`` changes
-    its receipt, None leaves it out.
+    its receipt, None leaves it out. ``watches`` are the streams of changes, one for each call:
+    messages and, at the end, a refusal; without one the stream stays open.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class FakeHub:
         self.resumable = True
         self.receipt: dict[str, Any] | None = {}
         self.export_chunks = [b"customer_id,name\n", b"c1,Ada\n"]
+        self.watches: list[list[dict[str, Any] | Refusal]] = []
         self.uploads: list[bytes] = []
         self.upload_ended = threading.Event()
         self.upload_is_cancelled = False
@@ -187,6 +189,16 @@ class FakeHub:
             receipt.MergeFrom(receipts_pb2.Receipt(**self.receipt))
             context.set_trailing_metadata((("penstock-receipt-bin", receipt.SerializeToString()),))
 
+    async def watch(
+        self, stubs: Stubs, method: str, request: Any, context: Any
+    ) -> AsyncIterator[Any]:
+        await self.admit(method, request, context)
+        for message in self.watches.pop(0):
+            if isinstance(message, Refusal):
+                raise message
+            yield _reply_class(stubs, method)(**message)
+        await asyncio.Event().wait()
+
     async def datasets(self, request: Any, context: Any) -> Any:
         await self.admit("ListDatasets", request, context)
         field = datasets_pb2.Field(
@@ -256,9 +268,10 @@ class _Services(grpc.GenericRpcHandler):
             return grpc.stream_unary_rpc_method_handler(
                 _refusing(_bound(self._hub.upload, stubs, method)), request, _bytes
             )
-        if method.startswith("StreamExport"):
+        if method.startswith(("StreamExport", "Watch")):
+            call = self._hub.watch if method.startswith("Watch") else self._hub.stream
             return grpc.unary_stream_rpc_method_handler(
-                _refusing_stream(_bound(self._hub.stream, stubs, method)), request, _bytes
+                _refusing_stream(_bound(call, stubs, method)), request, _bytes
             )
         return grpc.unary_unary_rpc_method_handler(
             _refusing(_bound(self._hub.unary, stubs, method)), request, _bytes
