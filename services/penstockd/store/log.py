@@ -61,7 +61,8 @@ class Stretch:
 # its last change, of which the first two branches read no more than they need; within it, changes
 # are found by their ordinal. Datasets are compared so that no index of theirs seems to be of use:
 # it would be walked from end to end. octet_length knows the length of a large image without
-# fetching it, and those behind the bound are never fetched.
+# fetching it, and those behind the bound are never fetched. Nothing is before the first row alone,
+# which tells the epoch for all of them: a text in every row would be felt.
 _STRETCH = """
 WITH h AS MATERIALIZED (
     SELECT epoch, last_number, oldest_number, least($2, last_number) AS upto,
@@ -70,11 +71,12 @@ WITH h AS MATERIALIZED (
             ORDER BY t.last_number LIMIT 1) AS covering
     FROM hub.log_head AS h
 )
-SELECT * FROM (
-    SELECT h.epoch, h.last_number, h.oldest_number, h.covering, x.*,
-           coalesce(sum(coalesce(octet_length(x.before), 0) + coalesce(octet_length(x.after), 0))
-                    OVER (ORDER BY x.number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-                    0) AS size_before
+SELECT CASE WHEN size_before IS NULL THEN epoch END, head, oldest_number, covering, size_before,
+       number, last_number, dataset, key, operation, before, after, stamp_time, first_number
+FROM (
+    SELECT h.epoch, h.last_number AS head, h.oldest_number, h.covering, x.*,
+           sum(coalesce(octet_length(x.before), 0) + coalesce(octet_length(x.after), 0))
+           OVER (ORDER BY x.number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before
     FROM h
     LEFT JOIN LATERAL (
         SELECT t.first_number + c.ordinal AS number, t.last_number, c.dataset, c.key, c.operation,
@@ -95,7 +97,7 @@ SELECT * FROM (
         ) AS c
     ) AS x ON true
 ) AS s
-WHERE size_before < $4
+WHERE size_before IS NULL OR size_before < $4
 ORDER BY number
 """
 
@@ -116,10 +118,10 @@ async def read_stretch(
     rows = await connection.fetch(_STRETCH, after, upto, names, size)
     epoch, head, oldest, covering = rows[0][:4]
     number = max(after, min(upto, head))
-    changes = [Change(*row[4:13]) for row in rows] if rows[0][4] is not None else []
+    changes = [Change(*row[5:]) for row in rows] if rows[0][5] is not None else []
     if changes:
         last = changes[-1]
-        if rows[-1][13] + len(last.before or b"") + len(last.after or b"") >= size:
+        if (rows[-1][4] or 0) + len(last.before or b"") + len(last.after or b"") >= size:
             return Stretch(changes, last.number, last.transaction, epoch, head, oldest)
     return Stretch(changes, number, covering or number, epoch, head, oldest)
 
