@@ -52,6 +52,11 @@ class Refusal(Exception):
             self.status.details.add().Pack(bad)
 
 
+#: A stream of changes that stays open and says nothing.
+HOLD = object()
+UNSCRIPTED = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "The test expects no further call.")
+
+
 class FakeHub:
     """Records by dataset and key. ``refusals`` are given, one each, to the calls that come.
 
@@ -78,11 +83,19 @@ class FakeHub:
         self.valid_tokens: set[str] = set()
         self.token_answer: tuple[int, bytes] | None = None
         self.url = ""
+        #: What each stream of changes is to say; see ``watch``.
+        self.streams: list[list[Any]] = []
+        self.holding = threading.Event()
+        self.cancelled = threading.Event()
+        #: The answers to polls, in turn: messages, or refusals.
+        self.polls: list[Any] = []
 
     # --- the dataset services ---
 
     async def unary(self, stubs: Stubs, method: str, request: Any, context: Any) -> Any:
         await self.admit(method, request, context)
+        if method.endswith("Changes"):
+            return _said(self.polls.pop(0) if self.polls else UNSCRIPTED)
         records = self.records[stubs.dataset]
         verb = method.removesuffix(stubs.plural).removesuffix(stubs.singular)
         return getattr(self, f"_{verb.lower()}")(stubs, method, request, records)
@@ -187,6 +200,23 @@ class FakeHub:
             receipt.MergeFrom(receipts_pb2.Receipt(**self.receipt))
             context.set_trailing_metadata((("penstock-receipt-bin", receipt.SerializeToString()),))
 
+    async def watch(
+        self, stubs: Stubs, method: str, request: Any, context: Any
+    ) -> AsyncIterator[Any]:
+        """Says what the first of ``streams`` has: messages, refusals, or to HOLD until the client
+        cancels. One that is at its end is ended in order. More streams than there are get a refusal
+        that no feed takes for a passing one."""
+        await self.admit(method, request, context)
+        for said in self.streams.pop(0) if self.streams else [UNSCRIPTED]:
+            if said is not HOLD:
+                yield _said(said)
+                continue
+            self.holding.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.cancelled.set()
+
     async def datasets(self, request: Any, context: Any) -> Any:
         await self.admit("ListDatasets", request, context)
         field = datasets_pb2.Field(
@@ -231,6 +261,12 @@ class FakeHub:
         return 200, json.dumps(reply).encode()
 
 
+def _said(message: Any) -> Any:
+    if isinstance(message, Refusal):
+        raise message
+    return message
+
+
 def _reply_class(stubs: Stubs, method: str) -> Any:
     from google.protobuf import message_factory
 
@@ -256,9 +292,10 @@ class _Services(grpc.GenericRpcHandler):
             return grpc.stream_unary_rpc_method_handler(
                 _refusing(_bound(self._hub.upload, stubs, method)), request, _bytes
             )
-        if method.startswith("StreamExport"):
+        if method.startswith(("StreamExport", "Watch")):
+            stream = self._hub.watch if method.startswith("Watch") else self._hub.stream
             return grpc.unary_stream_rpc_method_handler(
-                _refusing_stream(_bound(self._hub.stream, stubs, method)), request, _bytes
+                _refusing_stream(_bound(stream, stubs, method)), request, _bytes
             )
         return grpc.unary_unary_rpc_method_handler(
             _refusing(_bound(self._hub.unary, stubs, method)), request, _bytes
@@ -397,6 +434,11 @@ def hub() -> Iterator[FakeHub]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(PATIENCE)
         loop.close()
+
+
+@pytest.fixture
+def hold() -> object:
+    return HOLD
 
 
 @pytest.fixture
