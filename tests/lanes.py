@@ -26,6 +26,7 @@ SHARED = {
         "faults/test_repeated_calls",
         "faults/test_start_and_stop",
         "faults/test_subscription_faults",
+        "faults/test_watch_restarts",
     ),
     "faults/roomy": ("faults/test_open_exports", "faults/test_resumed_exports"),
     "security/marked": (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -82,11 +83,14 @@ class Feed:
         self._link, self._method, self._request, self._reader = link, method, request, reader
         self._patience = patience
         self._on_break = on_break or (lambda error: None)
-        self._closed = threading.Event()
+        self._closed = False
+        # Unlike an Event, it may be put to by a signal at any moment.
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._watch = _Watchdog()
         self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
         self._begun = self._renewed = False
-        self._heard = time.monotonic()
+        # When the first of the failures came since which nothing was heard.
+        self._lost_since: float | None = None
         #: How far it has come; None before the start, and before the end of a snapshot.
         self.position = position
         #: Names what the caller sees; "" before the start.
@@ -96,37 +100,44 @@ class Feed:
 
     def close(self) -> None:
         """Ends the feed."""
-        self._closed.set()
+        self._closed = True
+        self._woken.put(None)
         self._watch.cancel()
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with self._watch:
             pauses = RECONNECT.pauses()
-            while not self._closed.is_set():
+            while not self._is_closed():
                 began, position = time.monotonic(), self.position
                 try:
                     yield from self._segment()
                     failure = PenstockError("UNAVAILABLE", "the stream was cut off")
                 except PenstockError as error:
                     failure = error
-                if self._closed.is_set():
+                if self._is_closed():
                     return
-                self._judge(failure)
+                now = time.monotonic()
+                if self._lost_since is None:
+                    self._lost_since = now
+                self._judge(failure, now - self._lost_since)
                 # That it begins is no sign that it will do better than before.
-                if self.position != position or time.monotonic() - began > RECONNECT.most:
+                if self.position != position or now - began > RECONNECT.most:
                     pauses = RECONNECT.pauses()
                 self._on_break(failure)
-                self._closed.wait(next(pauses) or 0.0)
+                with suppress(queue.Empty):
+                    self._woken.get(timeout=next(pauses) or 0.0)
 
-    def _judge(self, failure: PenstockError) -> None:
-        """Raises what does not pass by itself."""
+    def _is_closed(self) -> bool:
+        return self._closed  # by a call, since it changes while the loop goes on
+
+    def _judge(self, failure: PenstockError, away: float) -> None:
+        """Raises what does not pass by itself, or has not passed in time."""
         if isinstance(failure, FeedEnded):
             raise failure
         if failure.reason in _REPAIRED:
             cursor = self.position.cursor if self.position else ""
             raise FeedEnded(failure, reconcile="REPAIR", cursor=cursor)
-        silent = time.monotonic() - self._heard
-        tired = self._patience is not None and silent > self._patience
+        tired = self._patience is not None and away > self._patience
         if failure.code not in _PASSING or not self._begun or tired:
             raise failure
 
@@ -137,7 +148,7 @@ class Feed:
             self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
         ) as stream:
             for message in self._watch.each(stream):
-                self._heard = time.monotonic()
+                self._lost_since = None
                 proof.add(message.changes)
                 if message.HasField("end"):
                     self._end(message.end, proof, stream)

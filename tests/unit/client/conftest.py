@@ -52,12 +52,16 @@ class Refusal(Exception):
             self.status.details.add().Pack(bad)
 
 
+#: A stream of changes that stays open and says nothing.
+HOLD = object()
+UNSCRIPTED = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "The test expects no further call.")
+
+
 class FakeHub:
     """Records by dataset and key. ``refusals`` are given, one each, to the calls that come.
 
     An export breaks off before chunk ``refuse_stream_after``, ``breaks`` times; ``receipt`` changes
-    its receipt, None leaves it out. ``watches`` are the streams of changes, one for each call:
-    messages and, at the end, a refusal; without one the stream stays open.
+    its receipt, None leaves it out.
     """
 
     def __init__(self) -> None:
@@ -71,7 +75,6 @@ class FakeHub:
         self.resumable = True
         self.receipt: dict[str, Any] | None = {}
         self.export_chunks = [b"customer_id,name\n", b"c1,Ada\n"]
-        self.watches: list[list[dict[str, Any] | Refusal]] = []
         self.uploads: list[bytes] = []
         self.upload_ended = threading.Event()
         self.upload_is_cancelled = False
@@ -80,11 +83,19 @@ class FakeHub:
         self.valid_tokens: set[str] = set()
         self.token_answer: tuple[int, bytes] | None = None
         self.url = ""
+        #: What each stream of changes is to say; see ``watch``.
+        self.streams: list[list[Any]] = []
+        self.holding = threading.Event()
+        self.cancelled = threading.Event()
+        #: The answers to polls, in turn: messages, or refusals.
+        self.polls: list[Any] = []
 
     # --- the dataset services ---
 
     async def unary(self, stubs: Stubs, method: str, request: Any, context: Any) -> Any:
         await self.admit(method, request, context)
+        if method.endswith("Changes"):
+            return _said(self.polls.pop(0) if self.polls else UNSCRIPTED)
         records = self.records[stubs.dataset]
         verb = method.removesuffix(stubs.plural).removesuffix(stubs.singular)
         return getattr(self, f"_{verb.lower()}")(stubs, method, request, records)
@@ -192,12 +203,19 @@ class FakeHub:
     async def watch(
         self, stubs: Stubs, method: str, request: Any, context: Any
     ) -> AsyncIterator[Any]:
+        """Says what the first of ``streams`` has: messages, refusals, or to HOLD until the client
+        cancels. One that is at its end is ended in order. More streams than there are get a refusal
+        that no feed takes for a passing one."""
         await self.admit(method, request, context)
-        for message in self.watches.pop(0):
-            if isinstance(message, Refusal):
-                raise message
-            yield _reply_class(stubs, method)(**message)
-        await asyncio.Event().wait()
+        for said in self.streams.pop(0) if self.streams else [UNSCRIPTED]:
+            if said is not HOLD:
+                yield _said(said)
+                continue
+            self.holding.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.cancelled.set()
 
     async def datasets(self, request: Any, context: Any) -> Any:
         await self.admit("ListDatasets", request, context)
@@ -243,6 +261,12 @@ class FakeHub:
         return 200, json.dumps(reply).encode()
 
 
+def _said(message: Any) -> Any:
+    if isinstance(message, Refusal):
+        raise message
+    return message
+
+
 def _reply_class(stubs: Stubs, method: str) -> Any:
     from google.protobuf import message_factory
 
@@ -269,9 +293,9 @@ class _Services(grpc.GenericRpcHandler):
                 _refusing(_bound(self._hub.upload, stubs, method)), request, _bytes
             )
         if method.startswith(("StreamExport", "Watch")):
-            call = self._hub.watch if method.startswith("Watch") else self._hub.stream
+            stream = self._hub.watch if method.startswith("Watch") else self._hub.stream
             return grpc.unary_stream_rpc_method_handler(
-                _refusing_stream(_bound(call, stubs, method)), request, _bytes
+                _refusing_stream(_bound(stream, stubs, method)), request, _bytes
             )
         return grpc.unary_unary_rpc_method_handler(
             _refusing(_bound(self._hub.unary, stubs, method)), request, _bytes
@@ -410,6 +434,11 @@ def hub() -> Iterator[FakeHub]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(PATIENCE)
         loop.close()
+
+
+@pytest.fixture
+def hold() -> object:
+    return HOLD
 
 
 @pytest.fixture

@@ -193,6 +193,15 @@ class Replica:
 
     def _snapshot(self) -> int:
         """Puts what the hub holds in place of all that is there; returns the number of rows."""
+        while True:
+            try:
+                return self._snapshot_once()
+            except FeedEnded as ended:
+                # What the caller may see changed on the way: what came so far is void.
+                if ended.reconcile != "REPAIR":
+                    raise
+
+    def _snapshot_once(self) -> int:
         done = 0
         with self._opened(snapshot=True) as feed, closing(iter(feed)) as batches:
             for batch in batches:
