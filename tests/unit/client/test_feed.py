@@ -333,26 +333,31 @@ def test_another_view_needs_a_repair(hub: Any, client: Client) -> None:
 # --- being closed ---
 
 
-def closing_from(thread_work: Callable[[], object], feed: Feed) -> list[Batch]:
-    """All batches of a feed that is closed meanwhile by ``thread_work``."""
-    thread = threading.Thread(target=thread_work)
+def closed_meanwhile(feed: Feed, waits: threading.Event, close: Callable[[], None]) -> list[str]:
+    """The checkpoints of a feed that another thread has closed, after the first and ``waits``."""
+    first = threading.Event()
+
+    def work() -> None:
+        assert first.wait(PATIENCE) and waits.wait(PATIENCE)
+        close()
+
+    found: list[str] = []
+    thread = threading.Thread(target=work)
     thread.start()
     try:
-        return list(feed)
+        for batch in feed:
+            found.append(batch.checkpoint)
+            first.set()
     finally:
+        first.set()
         thread.join()
+    return found
 
 
 def test_another_thread_closes_it_while_it_waits(hub: Any, client: Client, hold: object) -> None:
     hub.streams = [[begin("c0"), hold]]
     feed = client.dataset("customers").watch()
-
-    def close() -> None:
-        assert hub.holding.wait(PATIENCE)
-        feed.close()
-
-    found = closing_from(close, feed)
-    assert [b.checkpoint for b in found] == ["c0"]
+    assert closed_meanwhile(feed, hub.holding, feed.close) == ["c0"]
     assert hub.cancelled.wait(PATIENCE), "the hub was told"
     assert list(feed) == [], "what is closed stays so"
     assert len(hub.calls) == 1
@@ -367,20 +372,19 @@ def test_a_signal_closes_it(
     monkeypatch: pytest.MonkeyPatch,
     pausing: bool,
 ) -> None:
-    monkeypatch.setattr(feeds, "RECONNECT", Backoff(attempts=9, first=1e6, most=1e6))
+    # A signal that comes just before a lock is waited for is handled when that wait is over.
+    monkeypatch.setattr(feeds, "RECONNECT", Backoff(attempts=1 << 62, first=0.5, most=0.5))
     broken = threading.Event()
-    hub.streams = [[begin("c0"), refusal(grpc.StatusCode.INTERNAL, "down") if pausing else hold]]
+    down = refusal(grpc.StatusCode.INTERNAL, "down")
+    hub.streams = [[begin("c0"), down if pausing else hold]] * 1000
     feed = client.dataset("customers").watch(on_break=lambda error: broken.set())
     before = signal.signal(signal.SIGUSR1, lambda number, frame: feed.close())
-
-    def send() -> None:
-        assert (broken if pausing else hub.holding).wait(PATIENCE)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
     try:
-        assert [b.checkpoint for b in closing_from(send, feed)] == ["c0"]
+        waits = broken if pausing else hub.holding
+        found = closed_meanwhile(feed, waits, lambda: os.kill(os.getpid(), signal.SIGUSR1))
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert found == ["c0"]
 
 
 # --- a replica ---
@@ -415,7 +419,6 @@ def test_a_replica_is_closed_while_it_follows(hub: Any, client: Client, hold: ob
         written: list[int] = []
         follower = threading.Thread(target=replica.follow, args=(written.append,))
         follower.start()
-        eventually(hub.holding.is_set)
         eventually(lambda: len(written) == 2)
         replica.close()
         follower.join(PATIENCE)
