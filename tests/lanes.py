@@ -20,6 +20,7 @@ SHARED = {
         "faults/test_effects",
         "faults/test_extreme_dates",
         "faults/test_feed_equation",
+        "faults/test_feed_kills",
         "faults/test_kills",
         "faults/test_outage",
         "faults/test_pruning",

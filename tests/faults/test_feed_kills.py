@@ -1,0 +1,58 @@
+"""A feed of the SDK while the workers that serve it are killed."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+from feeds import put
+from harness import RunningHub, eventually
+from penstock.client import Client, PenstockError
+
+KILLS = 2
+
+
+def test_a_feed_outlives_its_workers(own_hub: RunningHub) -> None:
+    key = f"t-{uuid.uuid4().hex[:12]}"
+    breaks: list[PenstockError] = []
+    with Client(own_hub.url, api_key=own_hub.api_key) as client:
+        feed = client.dataset("customers").watch(
+            filter=f'customer_id = "{key}"', on_break=breaks.append
+        )
+        told: list[str] = []
+        begun = threading.Event()
+
+        def follow() -> None:
+            for batch in feed:
+                begun.set()
+                told.extend(str(getattr(c.after, "name", "")) for c in batch.changes)
+
+        def change(name: str) -> None:
+            def written() -> bool:
+                put(own_hub, "customers", {"customerId": key, "name": name})
+                return True
+
+            # Not every worker may be back, and to write the same again is no change.
+            eventually(written)
+            wanted.append(name)
+            eventually(lambda: told == wanted)
+
+        def kill() -> None:
+            seen = len(breaks)
+            for worker in own_hub.processes("worker"):  # whichever serves it
+                worker.kill()
+            eventually(lambda: len(breaks) > seen)
+
+        wanted: list[str] = []
+        follower = threading.Thread(target=follow)
+        follower.start()
+        try:
+            eventually(begun.is_set)
+            for turn in range(KILLS):
+                change(f"before {turn}")
+                kill()
+            change("last")
+        finally:
+            feed.close()
+            follower.join()
+    assert len(breaks) >= KILLS
