@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
-from penstockd.store.database import Database
+from penstockd.store.database import Connection, Database
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
@@ -191,24 +191,39 @@ async def _keep_while_locked(
             if await _wait(stopping, PULSE):
                 return
         _log.info("keeper_started")
-        async with asyncio.TaskGroup() as group:
-            work = [
-                group.create_task(Sequencer(database).sweep()),
-                group.create_task(_add_partitions(database)),
-                group.create_task(_forget_replies(database)),
-                group.create_task(Retention(database, settings.log_retention_hours).run()),
-                group.create_task(_sealer(settings, database).run()),
-                group.create_task(_rotate_keys(settings, database)),
-                group.create_task(_deliver(settings)),
-            ]
-            while not await _wait(stopping, PULSE) and not lock.is_closed():
-                pass
-            for task in work:
-                task.cancel()
+        work = [
+            asyncio.create_task(Sequencer(database).sweep()),
+            asyncio.create_task(_add_partitions(database)),
+            asyncio.create_task(_forget_replies(database)),
+            asyncio.create_task(Retention(database, settings.log_retention_hours).run()),
+            asyncio.create_task(_sealer(settings, database).run()),
+            asyncio.create_task(_rotate_keys(settings, database)),
+            asyncio.create_task(_deliver(settings)),
+        ]
+        try:
+            await _until_over(work, lock, stopping)
+        finally:
+            await _end(work)
     except* (DatabaseUnavailable, Refused) as group_error:
         raise DatabaseUnavailable("the database went away") from group_error.exceptions[0]
     finally:
         lock.terminate()
+
+
+async def _until_over(
+    work: Sequence[asyncio.Task[None]], lock: Connection, stopping: asyncio.Event
+) -> None:
+    """Until the keeper is stopped or has lost its lock. Raises what one of its tasks raises."""
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        while not stopping.is_set() and not lock.is_closed():
+            done, _ = await asyncio.wait(
+                {stop, *work}, timeout=PULSE, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+    finally:
+        stop.cancel()
 
 
 async def _deliver(settings: Settings) -> None:
@@ -306,15 +321,23 @@ async def _report_health(hub: Hub, server: Server) -> None:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event; whether it came before the time was over."""
+    """Wait for an event; whether it came before the time was over.
+
+    As everywhere in work that is cancelled, not by ``wait_for``: in Python 3.11 it loses a
+    cancellation that comes together with what it waits for.
+    """
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     return event.is_set()
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: one that fails as it is cancelled may go on."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=PULSE)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

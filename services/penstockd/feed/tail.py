@@ -50,7 +50,8 @@ class Tail:
                     _log.exception("log_unheard")
                     self._drop()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
+                    async with asyncio.timeout(POLL_INTERVAL):
+                        await self._announced.wait()
                 self._announced.clear()
         finally:
             self._drop()

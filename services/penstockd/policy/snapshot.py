@@ -316,7 +316,8 @@ class Policy:
         """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await self._announced.wait()
             self._announced.clear()
             try:
                 await self.refresh()

@@ -113,7 +113,8 @@ class Dispatcher:
             self._woken.clear()
             if await self.claim() < GROUP:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self._pause())
+                    async with asyncio.timeout(self._pause()):
+                        await self._woken.wait()
 
     def _pause(self) -> float:
         """Seconds until it is worth to look, at most POLL_SECONDS: retries can wait for that."""

@@ -77,6 +77,10 @@ class Webhooks:
                 _log.warning("webhooks_wait", error=str(group.exceptions[0]))
             except* Exception:
                 _log.exception("webhooks_failed")
+            # A group of tasks that fails as it is cancelled tells of its failure alone.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(PAUSE)
 
     async def _run(self) -> None:
@@ -121,7 +125,8 @@ class Webhooks:
                 if made:
                     dispatcher.wake()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announced.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._announced.wait()
 
     async def _skip_to(self, cursor: str) -> None:
         Cursor.parse(cursor)

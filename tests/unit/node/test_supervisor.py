@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 
-from harness import PATIENCE, free_port
+from harness import PATIENCE, eventually, free_port
 from penstockd.node.errors import AlreadyRunning
 from penstockd.node.lock import hold, running, stop
 
@@ -204,7 +204,8 @@ async def test_a_worker_that_never_starts_fails_the_start(start: Start, tmp_path
     assert told["error"] == "ProcessFailed"
     assert "worker-" in told["text"]
     # The console has what the worker said.
-    assert "no such thing" in (tmp_path / "console").read_text()
+    console = tmp_path / "console"
+    await asyncio.to_thread(eventually, lambda: "no such thing" in console.read_text())
 
 
 async def test_a_port_in_use_fails_before_anything_starts(start: Start) -> None:
