@@ -146,10 +146,10 @@ async def serve(settings: Settings, socket: Path) -> None:
         if hub is None:
             return
         server = Server(hub, f"unix:{socket}")
-        await server.start()
         # What is there now stays: not to be gone through while a call waits.
         gc.collect()
         gc.freeze()
+        await server.start()
         followers = [
             asyncio.create_task(hub.policy.follow()),
             asyncio.create_task(hub.uses.follow()),

@@ -58,6 +58,13 @@ class Watched:
         """Whether all that was written was printed, and the place remembered."""
         return self.cursor.exists() and set(self.printed()) >= set(self.made)
 
+    def goes_on(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether what was told before is being told again, by a command that is at work."""
+        if process.poll() is not None:
+            assert process.stderr is not None
+            pytest.fail(f"the command has ended: {process.stderr.read().decode()}")
+        return len(self.printed()) > len(self.made)
+
     @contextmanager
     def watching(self) -> Iterator[subprocess.Popen[bytes]]:
         """The command runs during the block."""
@@ -97,8 +104,8 @@ def test_killed_workers_lose_and_repeat_nothing(own_hub: RunningHub, tmp_path: P
     watched.judge()
     # Whoever forgets where it was begins anew, and that is found.
     watched.cursor.unlink()
-    with watched.watching():
-        eventually(lambda: len(watched.printed()) > len(watched.made))
+    with watched.watching() as process:
+        eventually(lambda: watched.goes_on(process))
     with pytest.raises(AssertionError):
         watched.judge()
 

@@ -25,6 +25,8 @@ from penstock.hub.v1 import changes_pb2
 SILENCE = 45.0
 #: The pauses before a stream is opened again, after those that every call makes.
 RECONNECT = Backoff(attempts=1 << 62, first=0.1, most=10.0)
+#: How long a hub that is not there at the start is tried, in seconds: its workers may be starting.
+START = 10.0
 
 # What passes by itself: the stream is opened again, after longer and longer pauses if it comes no
 # further. INTERNAL is also what gRPC makes of a stream whose worker was killed.
@@ -64,7 +66,7 @@ class Feed:
     has passed.
 
     Raises FeedEnded when changes alone do not lead on, and PenstockError when the hub refuses, or
-    is not there at the start, or has not been there for ``patience`` seconds (None: for ever).
+    is not there for 10 s at the start, or for ``patience`` seconds (None: for ever) at any time.
     ``on_break`` is told the error of each interruption. To be used by one thread; ``close`` may be
     called by any, and ends the iteration without an error.
     """
@@ -137,8 +139,12 @@ class Feed:
         if failure.reason in _REPAIRED:
             cursor = self.position.cursor if self.position else ""
             raise FeedEnded(failure, reconcile="REPAIR", cursor=cursor)
-        tired = self._patience is not None and away > self._patience
-        if failure.code not in _PASSING or not self._begun or tired:
+        passes, patience = failure.code in _PASSING, self._patience
+        if not self._begun:
+            # What the hub itself gives a reason for is told; the rest is of workers that start.
+            passes = failure.code == "UNAVAILABLE" or (passes and not failure.reason)
+            patience = START if patience is None else min(patience, START)
+        if not passes or (patience is not None and away > patience):
             raise failure
 
     def _segment(self) -> Generator[Batch, None, None]:

@@ -41,8 +41,11 @@ class Server:
         self._server.add_insecure_port(address)
 
     async def start(self) -> None:
-        """Accept calls; unhealthy until told otherwise."""
-        await self.set_serving(False)
+        """Accept calls, healthy from the first: whoever could open the hub had its database.
+
+        An answer of another kind to the first question would cost the worker another round of them.
+        """
+        await self.set_serving(True)
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:

@@ -257,7 +257,7 @@ def test_reads_give_up_in_the_end(hub: Any, client: Client, refusal: Any) -> Non
     hub.refusals = [refusal(grpc.StatusCode.UNAVAILABLE, "down") for _ in range(9)]
     with pytest.raises(PenstockError, match="down"):
         client.dataset("customers").get("c0")
-    assert len(hub.calls) == 4
+    assert len(hub.calls) == 6
 
 
 def test_writes_are_never_tried_again(hub: Any, client: Client, refusal: Any) -> None:

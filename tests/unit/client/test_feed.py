@@ -185,13 +185,26 @@ def test_it_ends_by_what_does_not_pass(hub: Any, client: Client, refusal: Any) -
     assert caught.value.reason == "ACCESS_DENIED"
 
 
-def test_a_hub_that_is_not_there_at_the_start_is_no_break(
-    hub: Any, client: Client, refusal: Any
+def test_a_hub_that_starts_is_waited_for(hub: Any, client: Client, refusal: Any) -> None:
+    away = [refusal(grpc.StatusCode.INTERNAL, "killed"), refusal(grpc.StatusCode.UNKNOWN, "reset")]
+    away += [refusal(grpc.StatusCode.UNAVAILABLE, "none", "HUB_UNAVAILABLE")] * 7
+    hub.streams = [[refused] for refused in away] + [[begin("c0"), said("1 a", checkpoint="c1")]]
+    breaks: list[PenstockError] = []
+    until(client.dataset("customers").watch(on_break=breaks.append), "c1")
+    # Six attempts of one call are one break.
+    assert [error.message for error in breaks] == ["killed", "reset", "none"]
+
+
+def test_a_hub_that_does_not_start_is_told(
+    hub: Any, client: Client, refusal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.streams = [[refusal(grpc.StatusCode.INTERNAL, "down")]] * 2
+    monkeypatch.setattr(feeds, "START", 0.05)
+    hub.streams = [[refusal(grpc.StatusCode.INTERNAL, "down")]] * 999
+    with pytest.raises(PenstockError, match="down"):
+        list(client.dataset("customers").watch(patience=60))
+    hub.streams = [[refusal(grpc.StatusCode.INTERNAL, "down")]] * 999
     with pytest.raises(PenstockError, match="down"):
         list(client.dataset("customers").watch())
-    assert len(hub.streams) == 1
 
 
 # --- how long to wait ---
