@@ -26,6 +26,8 @@ ENCODE_BYTES = 256 * 1024
 
 #: Bytes of the file that are sent at once, at least: what each sending costs, it costs the loop.
 GIVE_BYTES = 192 * 1024
+#: And at most: a group of Parquet's rows is some megabytes, and QUEUE_PIECES such ones are many.
+PIECE_BYTES = 1024 * 1024
 
 #: Takes the next bytes of the database's stream.
 Take = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -33,7 +35,7 @@ Take = Callable[[bytes], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of the file, whole rows, and how many rows there are up to its end."""
+    """Some bytes of the file, and how many whole rows there are up to its end."""
 
     data: bytes
     rows: int
@@ -48,6 +50,7 @@ class Encoder:
         self.writer = writer
         self.byte_count = 0
         self.skip = skip
+        self._cut_rows = 0
         self._digest = hashlib.sha256()
         self._ending: Iterator[bytes] | None = None
 
@@ -75,6 +78,13 @@ class Encoder:
             self._ending = iter(self.writer.ending())
         data = next(self._ending, None)
         return None if data is None else self._counted(data)
+
+    def cut(self, data: bytes) -> Iterator[Piece]:
+        """The pieces of what was encoded since the last call, none above PIECE_BYTES."""
+        before, self._cut_rows = self._cut_rows, self.rows
+        for at in range(0, len(data), PIECE_BYTES):
+            end = at + PIECE_BYTES
+            yield Piece(data[at:end], before if end < len(data) else self.rows)
 
     def _counted(self, data: bytes) -> bytes:
         # Both work outside the interpreter's lock, and here outside the event loop's thread.
@@ -105,8 +115,8 @@ async def pump(
         async def give(work: Callable[[bytes], bytes], start: int, end: int) -> None:
             with memoryview(gathered) as view:
                 chunk = bytes(view[start:end])
-            if data := await asyncio.to_thread(work, chunk):
-                await encoded.put(Piece(data, encoder.rows))
+            for piece in encoder.cut(await asyncio.to_thread(work, chunk)):
+                await encoded.put(piece)
 
         async def take(chunk: bytes) -> None:
             nonlocal enough, encode
@@ -122,8 +132,8 @@ async def pump(
         await read(take)
         await give(encode, 0, len(gathered))
         while (data := await asyncio.to_thread(encoder.end)) is not None:
-            if data:
-                await encoded.put(Piece(data, encoder.rows))
+            for piece in encoder.cut(data):
+                await encoded.put(piece)
 
     await _send_all(encoded, produce(), send, lambda: None)
 
@@ -181,11 +191,11 @@ class _Threads:
         self._gathered.append(data)
         if sum(map(len, self._gathered)) < enough:
             return
-        while not self._room.acquire(timeout=TICK):
-            self._copy.check()
-        piece = Piece(b"".join(self._gathered), self._encoder.rows)
-        self._gathered.clear()
-        self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
+        gathered, self._gathered = b"".join(self._gathered), []
+        for piece in self._encoder.cut(gathered):
+            while not self._room.acquire(timeout=TICK):
+                self._copy.check()
+            self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
 
 
 async def _send_all(

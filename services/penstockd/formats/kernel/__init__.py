@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -111,7 +112,8 @@ class Kernel:
         self._plan = _align(heap.value(self._store))
         self._in = _align(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
-        self._keys = keys
+        # They hold this kernel: a circle would keep its megabytes until the collector comes by.
+        self._keys = weakref.ref(keys) if keys is not None else None
         self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
         if keys is not None:
             self._function("start_keys")(self._store, self._in)
@@ -256,11 +258,11 @@ class Kernel:
             self._code_keys()
 
     def _code_keys(self) -> None:
-        if self._keys is not None:
+        if self._keys is not None and (keys := self._keys()) is not None:
             start: int = self._function("code_keys")(self._store)
             base = self._address()
             _, size, count, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
-            self._keys.add(ctypes.string_at(base + start, size), count)
+            keys.add(ctypes.string_at(base + start, size), count)
 
     def _call(self, name: str, out: int, *args: int) -> Taken:
         status: int = self._function(name)(self._store, *args)
