@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.kernel import END, MALFORMED, Filled
+from penstockd.formats.kernel import END, MALFORMED, Data, Filled
 from penstockd.formats.plan import lacks_key
 from penstockd.formats.writing import TYPES, Writer
 
@@ -152,7 +152,7 @@ class ColumnarWriter(Writer):
             (t.storage_type, t) if isinstance(t, arrow().BaseExtensionType) else (t, None)
             for t in self.schema.types
         ]
-        self._gathered: list[bytes] = []
+        self._gathered: list[Data] = []
         self._wanted = _FIRST_BYTES
         self._seen = 0  # rows so far, given out or not
         self._lane = Lane()
@@ -161,10 +161,10 @@ class ColumnarWriter(Writer):
         """What is ready; the rows of ``chunk`` come later. Else see ``Writer``."""
         ready, view = [], memoryview(bytes(chunk))
         while len(view) >= self._wanted:
-            self._gathered.append(bytes(view[: self._wanted]))
+            self._gathered.append(view[: self._wanted])
             view, self._wanted = view[self._wanted :], BATCH_BYTES
             ready.append(self._counted(self._lane.hand(self._encoded, self._taken())))
-        self._gathered.append(bytes(view))
+        self._gathered.append(view)
         self._wanted -= len(view)
         return b"".join(ready)
 
@@ -188,14 +188,14 @@ class ColumnarWriter(Writer):
         self.rows += rows
         return data
 
-    def _taken(self) -> list[bytes]:
+    def _taken(self) -> list[Data]:
         gathered, self._gathered = self._gathered, []
         return gathered
 
-    def _encoded(self, gathered: list[bytes]) -> Output:
-        data = b"".join([self._rest, *gathered])
+    def _encoded(self, gathered: list[Data]) -> Output:
+        data = [self._rest, *gathered]
         if not self._started:
-            data = self._start(data)
+            data = [self._start(b"".join(data))]
         if not self._started:
             return b"", 0
         ready, rows, taken = [], 0, 0
@@ -209,7 +209,7 @@ class ColumnarWriter(Writer):
             self._seen += filled.rows
             self._ended = self._ended or filled.status == END
             taken += filled.consumed
-        self._rest = b"" if self._ended else data[taken:]
+        self._rest = b"" if self._ended else _last(data, sum(map(len, data)) - taken)
         self._check_size(len(self._rest))
         return b"".join(ready), rows
 
@@ -238,6 +238,17 @@ class ColumnarWriter(Writer):
     def _close(self) -> Iterator[Output]:
         """What comes after the last batch."""
         raise NotImplementedError
+
+
+def _last(parts: Sequence[Data], size: int) -> bytes:
+    """So many bytes at the end of what the parts are together."""
+    found: list[bytes] = []
+    for part in reversed(parts):
+        if size <= 0:
+            break
+        found.append(bytes(part[-size:]))
+        size -= len(part)
+    return b"".join(reversed(found))
 
 
 #: How every whole stream of Arrow IPC ends.

@@ -163,14 +163,16 @@ class Kernel:
         """Some of the bytes that ``unframe`` gathered, good until its next call."""
         return self._view(self._in + SPACE + _SLACK + start, size)
 
-    def columns(self, data: bytes, width: int) -> Iterator[Filled]:
-        """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``.
+    def columns(self, data: Sequence[Data], width: int) -> Iterator[Filled]:
+        """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``,
+        whose parts are taken end to end.
 
         The last ``status`` is as in ``encode``. The plan is ``columns.column_plan``'s.
         """
-        out = -(-self._write(self._in, data) // 64) * 64
-        self._require(out + 5 * len(data) + 512 * width + _SLACK)
-        columns, start, size = self._function("columns"), self._in, len(data)
+        size = sum(map(len, data))
+        out = -(-self._write(self._in, *data) // 64) * 64
+        self._require(out + 5 * size + 512 * width + _SLACK)
+        columns, start = self._function("columns"), self._in
         while True:
             with self._lock:
                 status: int = columns(self._store, self._plan, start, size, out)
