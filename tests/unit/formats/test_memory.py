@@ -1,0 +1,154 @@
+"""What an export may hold in memory: a bounded queue before its client, and nothing once it ended.
+
+Resident memory would tell of it too, and of much else on the machine: here it is counted.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import eventually
+from penstockd import formats
+from penstockd.catalog.model import Dataset
+from penstockd.commands import pipeline
+from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
+from penstockd.formats import kernel
+from penstockd.formats.keys import KeySet, contains
+from penstockd.store.copyout import CopyOut
+
+from .test_keys import HEAD, copy, exported
+
+#: Text that no compression makes small: a group of Parquet's rows comes out as megabytes.
+ROWS, QUERY = (
+    12_000,
+    """
+SELECT 'k' || i, (SELECT string_agg(md5((64 * i + k)::text), '') FROM generate_series(1, 32) AS k)
+FROM generate_series(1, 12000) AS i
+""",
+)
+PIECE_BYTES = 1 << 20
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What only the collector of circles would free stays."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", formats.WRITERS)
+def test_the_kernel_goes_with_its_export(things: Dataset, name: str) -> None:
+    writer = formats.writer(name, things, [things.key], compression="GZIP")
+    held = weakref.ref(writer.inner._kernel)  # type: ignore[attr-defined]
+    assert writer.head() + writer.feed(copy([[b"a"], [b"b"]])) + writer.tail()
+    assert held() is not None
+    del writer
+    # A thread may need a moment to let go of its last job.
+    eventually(lambda: held() is None)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", ["CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW"])
+def test_the_kernel_goes_with_an_export_that_was_cut_off(things: Dataset, name: str) -> None:
+    writer = formats.writer(name, things, [things.key])
+    held = weakref.ref(writer._kernel)
+    writer.head()
+    writer.feed(copy([[b"a"], [b"b"]])[:-2])
+    with pytest.raises(formats.FormatError):
+        writer.tail()
+    del writer
+    eventually(lambda: held() is None)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_circle_would_keep_it() -> None:
+    """The control: had the kernel its keys as they have it."""
+    keys = KeySet()
+    made = kernel.Kernel(b"", keys)
+    made.circle = keys  # type: ignore[attr-defined]
+    held = weakref.ref(made)
+    del made, keys
+    assert held() is not None
+    gc.collect()
+    assert held() is None
+
+
+def test_keys_outlive_their_writer(things: Dataset) -> None:
+    writer = formats.writer("CSV", things, [things.key])
+    writer.feed(HEAD + copy([[b"a"], [b"b"]])[len(HEAD) : -2])
+    keys = writer.keys
+    del writer
+    assert contains(keys.encode(), "a") and contains(keys.encode(), "b")
+    assert contains(exported("CSV", things, ["c"], ["thing_id"]).encode(), "c")
+
+
+async def pieces(
+    database: str, things: Dataset, name: str, *, beside: bool
+) -> tuple[list[Piece], Encoder]:
+    """What an export would send, piece by piece."""
+    found: list[Piece] = []
+    fields = [things.key, things.by_path["title"]]
+    encoder = Encoder(formats.writer(name, things, fields))
+
+    async def send(piece: Piece) -> None:
+        found.append(piece)
+
+    connection: Any = await asyncpg.connect(database)
+    try:
+        if beside:
+            await pump_beside(CopyOut(connection), QUERY, encoder, send)
+        else:
+            await pump(reading(connection), encoder, send)
+    finally:
+        connection.terminate()
+    return found, encoder
+
+
+def reading(connection: Any) -> Callable[[Take], Awaitable[None]]:
+    """The read as the driver does it."""
+
+    async def read(take: Take) -> None:
+        await connection.copy_from_query(QUERY, output=take, format="binary")
+
+    return read
+
+
+@pytest.mark.parametrize("name", ["PARQUET", "ARROW", "CSV"])
+@pytest.mark.parametrize("beside", [True, False])
+async def test_no_piece_is_large(database: str, things: Dataset, name: str, beside: bool) -> None:
+    found, encoder = await pieces(database, things, name, beside=beside)
+    # So that those which wait for a client are QUEUE_PIECES times as much at most.
+    assert max(len(piece.data) for piece in found) <= PIECE_BYTES == pipeline.PIECE_BYTES
+    assert sum(len(piece.data) for piece in found) == encoder.byte_count > 10 << 20
+    rows = [piece.rows for piece in found]
+    assert rows == sorted(rows) and rows[-1] == ROWS
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_groups_are_larger_than_pieces(
+    database: str, things: Dataset, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: what comes out of the writer at once is more than may wait as one piece."""
+    monkeypatch.setattr(pipeline, "PIECE_BYTES", 1 << 30)
+    found, _ = await pieces(database, things, "PARQUET", beside=beside)
+    assert max(len(piece.data) for piece in found) > 4 * PIECE_BYTES
+
+
+def test_rows_count_with_their_last_byte(things: Dataset) -> None:
+    encoder = Encoder(formats.writer("CSV", things, [things.key]))
+    key = b"k" * (PIECE_BYTES + PIECE_BYTES // 2)
+    first = list(encoder.cut(encoder.start(copy([[key]])[:-2])))
+    assert [(len(p.data), p.rows) for p in first[:-1]] == [(PIECE_BYTES, 0)]
+    assert first[-1].rows == 1
+    second = list(encoder.cut(encoder.feed(copy([[b"z"]])[len(HEAD) :])))
+    assert [(p.data, p.rows) for p in second] == [(b"z\n", 2)]
