@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ GROUP_BYTES = 6 << 20
 _MARK = b"PAR1"
 _SAMPLE = 1000  # rows that say whether a column's values recur
 _PAGE_BYTES = 512 << 10
+_ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
+_ALIGNED = 64  # bytes, as Arrow has it
 _TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
 
 
@@ -36,6 +39,8 @@ class ParquetWriter(ColumnarWriter):
         self._group: list[Any] = []
         self._group_bytes = 0
         self._groups = Lane()
+        # One is gathered while the other is written.
+        self._space, self._other_space = _Space(), _Space()
 
     def head(self) -> bytes:
         """The mark that a file starts with, long before its first group is full."""
@@ -44,7 +49,7 @@ class ParquetWriter(ColumnarWriter):
 
     def _buffer(self, address: int, size: int) -> Any:
         # A copy: the group is written when the kernel has long gone on.
-        return arrow().py_buffer(ctypes.string_at(address, size))
+        return self._space.copied(address, size)
 
     def _write(self, batch: Any) -> Output:
         if self._file is None:
@@ -53,7 +58,11 @@ class ParquetWriter(ColumnarWriter):
         self._group_bytes += batch.nbytes
         if self._group_bytes < GROUP_BYTES:
             return b"", 0
-        return self._groups.hand(self._write_group, self._taken_group())
+        output = self._groups.finish()
+        self._space, self._other_space = self._other_space, self._space
+        self._space.clear()
+        self._groups.hand(self._write_group, self._taken_group())
+        return output
 
     def _close(self) -> Iterator[Output]:
         if self._file is None:
@@ -92,6 +101,35 @@ class ParquetWriter(ColumnarWriter):
             if not field.key and 2 * different <= len(values) - values.null_count:
                 found.append(field.path)
         return found
+
+
+class _Space:
+    """Memory for the columns of a group, used again for another one.
+
+    Not of the C library's: blocks that large and that short-lived, between what Arrow keeps of
+    each group until the file's end, left it more holes with every group.
+    """
+
+    def __init__(self) -> None:
+        self._blocks = [mmap.mmap(-1, GROUP_BYTES + _ROOM)]
+        self._used = 0
+
+    def clear(self) -> None:
+        """Nobody uses what was copied so far."""
+        del self._blocks[1:]
+        self._used = 0
+
+    def copied(self, address: int, size: int) -> Any:
+        """The bytes at an address as a buffer that is good until ``clear``."""
+        block, at = self._blocks[0], self._used
+        if size > len(block) - at:  # of rows that are very large
+            self._blocks.append(block := mmap.mmap(-1, max(size, 1)))
+            at = 0
+        else:
+            self._used += -(-size // _ALIGNED) * _ALIGNED
+        buffer = arrow().py_buffer(block).slice(at, size)
+        ctypes.memmove(buffer.address, address, size)
+        return buffer
 
 
 class _Sink:
