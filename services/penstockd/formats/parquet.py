@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.allocator import give_back
 from penstockd.formats.columns import ColumnarWriter, Lane, Output, arrow
 
 #: Bytes of columns that become one group of rows; two of them are in memory at a time, and two
@@ -17,6 +18,7 @@ _MARK = b"PAR1"
 _SAMPLE = 1000  # rows that say whether a column's values recur
 _PAGE_BYTES = 512 << 10
 _ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
+_TRIM_GROUPS = 16  # Arrow keeps something of each to the end, between what is freed
 _ALIGNED = 64  # bytes, as Arrow has it
 _TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
 
@@ -38,7 +40,7 @@ class ParquetWriter(ColumnarWriter):
         self._file: Any = None
         self._group: list[Any] = []
         self._group_bytes = 0
-        self._groups = Lane()
+        self._groups, self._written = Lane(), 0
         # One is gathered while the other is written.
         self._space, self._other_space = _Space(), _Space()
 
@@ -79,6 +81,9 @@ class ParquetWriter(ColumnarWriter):
 
     def _write_group(self, table: Any) -> Output:
         self._file.write_table(table, table.num_rows)
+        self._written += 1
+        if self._written % _TRIM_GROUPS == 0:
+            give_back()
         return self._sink.taken(), table.num_rows
 
     def _open(self, recurring: list[str]) -> Any:
