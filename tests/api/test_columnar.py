@@ -116,3 +116,9 @@ def test_files_that_are_cut_or_none(hub: RunningHub, name: str) -> None:
     ):
         reply = import_(hub, "customers", name, data)
         assert reply.status == 400 and reason in reply.text, reply.text
+
+
+def test_workers_keep_few_stores_of_freed_memory(hub: RunningHub) -> None:
+    """With one for each of many threads an export left twice the memory; see the supervisor."""
+    for worker in hub.processes("worker"):
+        assert worker.environ()["MALLOC_ARENA_MAX"] == "2"

@@ -51,8 +51,13 @@ EARLY_DEATHS = 3
 """So many ends of one process before the node was ever ready make the start fail."""
 
 #: For the C library's allocator, which else keeps a store of freed memory for each of many threads:
-#: an export, which has a handful of them, left twice the memory. Costs no time that can be seen.
-_FRUGAL = {"MALLOC_ARENA_MAX": "2"}
+#: an export, which has a handful of them, left twice the memory. Blocks of more than 2.5 MiB, the
+#: sets of keys, are the system's and go back to it; to treat smaller ones so costs time.
+_FRUGAL = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(5 << 19),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
+}
 
 _log = structlog.get_logger(__name__)
 

@@ -6,11 +6,13 @@ Resident memory would tell of it too, and of much else on the machine: here it i
 from __future__ import annotations
 
 import gc
+import io
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
+import pyarrow.parquet as pq
 import pytest
 
 from harness import eventually
@@ -18,8 +20,9 @@ from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.commands import pipeline
 from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
-from penstockd.formats import kernel
+from penstockd.formats import columns, kernel, parquet
 from penstockd.formats.keys import KeySet, contains
+from penstockd.formats.parquet import ParquetWriter
 from penstockd.store.copyout import CopyOut
 
 from .test_keys import HEAD, copy, exported
@@ -152,3 +155,30 @@ def test_rows_count_with_their_last_byte(things: Dataset) -> None:
     assert first[-1].rows == 1
     second = list(encoder.cut(encoder.feed(copy([[b"z"]])[len(HEAD) :])))
     assert [(p.data, p.rows) for p in second] == [(b"z\n", 2)]
+
+
+def spaces(writer: ParquetWriter) -> list[int]:
+    """How many blocks each of the two spaces for groups has."""
+    return [len(space._blocks) for space in (writer._space, writer._other_space)]
+
+
+def test_groups_use_the_same_memory_again(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BATCH_BYTES", 20_000)
+    monkeypatch.setattr(columns, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 100_000)
+    monkeypatch.setattr(parquet, "_ROOM", 30_000)
+    monkeypatch.setattr(parquet, "_TRIM_GROUPS", 2)
+    writer = ParquetWriter(things, [things.key, things.by_path["title"]])
+    document, seen = writer.head(), []
+    # Large rows now and then, that no space has room for.
+    rows = [[b"%06d" % i, b"%d" % i * (100_000 if i in (2000, 2001) else 40)] for i in range(5000)]
+    stream = copy(rows)
+    for at in range(0, len(stream), 10_000):
+        document += writer.feed(stream[at : at + 10_000])
+        seen.append(max(spaces(writer)))
+    document += writer.tail()
+    assert max(seen) > 1, "the control: a large row takes a block of its own"
+    assert spaces(writer) == [1, 1]
+    file = pq.ParquetFile(io.BytesIO(document))
+    assert file.num_row_groups > 4
+    assert file.read().column("title").to_pylist() == [row[1].decode() for row in rows]
