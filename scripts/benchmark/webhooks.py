@@ -27,7 +27,7 @@ _STEADY = 20_000
 _RATE, _PACED = 50, 500
 _ENDPOINTS, _EVENTS = 40, 2_500
 #: Drains that are compared: how many pairs, and the events of each endpoint.
-_PAIRS, _FEW = 4, 400
+_PAIRS, _FEW = 4, 250
 #: One of these answers 500, the other nothing: 5 % of the endpoints.
 _FAILING = ("/fail", "/hang")
 

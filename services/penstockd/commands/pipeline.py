@@ -27,7 +27,7 @@ ENCODE_BYTES = 256 * 1024
 #: Bytes of the file that are sent at once, at least: what each sending costs, it costs the loop.
 GIVE_BYTES = 192 * 1024
 #: And at most: a group of Parquet's rows is some megabytes, and QUEUE_PIECES such ones are many.
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 512 * 1024
 
 #: Takes the next bytes of the database's stream.
 Take = Callable[[bytes], Coroutine[Any, Any, None]]

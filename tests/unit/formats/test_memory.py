@@ -35,7 +35,7 @@ SELECT 'k' || i, (SELECT string_agg(md5((64 * i + k)::text), '') FROM generate_s
 FROM generate_series(1, 12000) AS i
 """,
 )
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 19
 
 
 @pytest.fixture
