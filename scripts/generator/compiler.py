@@ -71,6 +71,16 @@ class Compiler:
             files,
         )
 
+    def typescript(self, files: Sequence[str], output: Path, plugin: Path) -> None:
+        """Write the TypeScript of ``files`` by ``plugin``, which is protoc-gen-es.
+
+        Raises CompileError.
+        """
+        options = "target=ts,import_extension=none"
+        self._run(
+            [f"--plugin=protoc-gen-es={plugin}", f"--es_out={output}", f"--es_opt={options}"], files
+        )
+
     def _run(
         self, outputs: Sequence[str], files: Sequence[str], roots: Sequence[Path] | None = None
     ) -> None:

