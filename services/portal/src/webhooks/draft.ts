@@ -1,0 +1,146 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  WebhookOptions_Body as Body,
+  WebhookOptions_Envelope as Envelope,
+  WebhookOptions_Ordering as Ordering,
+  WebhookOptions_Signature as Signature,
+  WebhookOptionsSchema,
+  type Webhook,
+  type WebhookSchema,
+} from "@gen/penstock/hub/v1/webhooks_pb";
+import type { Problem } from "../problem";
+
+/** What is wanted of one dataset. */
+export interface Wanted {
+  dataset: string;
+  /** All if there are none. */
+  operations: readonly string[];
+  filter: string;
+  fields: string;
+}
+
+export interface Header {
+  name: string;
+  value: string;
+}
+
+/** A webhook as a form holds it: numbers are what was typed. */
+export interface Draft {
+  url: string;
+  title: string;
+  selections: readonly Wanted[];
+  /** None: they stay as they are, since their values are not shown again. */
+  headers: readonly Header[] | undefined;
+  envelope: Envelope;
+  body: Body;
+  thin: boolean;
+  ordering: Ordering;
+  batchSize: string;
+  concurrency: string;
+  rate: string;
+  retrySeconds: string;
+  notices: boolean;
+  signature: Signature;
+}
+
+export const EMPTY: Draft = {
+  url: "",
+  title: "",
+  selections: [],
+  headers: [],
+  envelope: Envelope.STANDARD,
+  body: Body.JSON,
+  thin: false,
+  ordering: Ordering.NONE,
+  batchSize: "1",
+  concurrency: "16",
+  rate: "0",
+  retrySeconds: "",
+  notices: false,
+  signature: Signature.HMAC_SHA256,
+};
+
+export function draftOf(webhook: Webhook): Draft {
+  const options = webhook.options ?? create(WebhookOptionsSchema);
+  return {
+    ...options,
+    url: webhook.url,
+    title: webhook.title,
+    selections: webhook.selections,
+    headers: undefined,
+    batchSize: String(options.batchSize),
+    concurrency: String(options.concurrency),
+    rate: String(options.rate),
+    retrySeconds: options.retrySeconds.join(", "),
+  };
+}
+
+/** The webhook that a draft describes. */
+export function webhookOf(draft: Draft): MessageInitShape<typeof WebhookSchema> {
+  const { url, title, envelope, body, thin, ordering, notices, signature } = draft;
+  return {
+    url: url.trim(),
+    title: title.trim(),
+    selections: draft.selections.map(({ dataset, operations, filter, fields }) => {
+      return { dataset, operations: [...operations], filter: filter.trim(), fields: fields.trim() };
+    }),
+    headers: Object.fromEntries(
+      (draft.headers ?? []).filter(({ name }) => name.trim()).map((h) => [h.name.trim(), h.value]),
+    ),
+    options: {
+      ...{ envelope, body, thin, ordering, notices, signature },
+      batchSize: whole(draft.batchSize),
+      concurrency: whole(draft.concurrency),
+      rate: whole(draft.rate),
+      retrySeconds: draft.retrySeconds.split(/[\s,]+/).filter(Boolean).map(whole),
+    },
+  };
+}
+
+/** What an update by a draft changes. */
+export function maskOf(draft: Draft): string[] {
+  const options = ["envelope", "body", "thin", "ordering", "batch_size", "concurrency", "rate"];
+  return [
+    ...["title", "url", "selections"],
+    ...(draft.headers === undefined ? [] : ["headers"]),
+    ...[...options, "retry_seconds", "notices"].map((name) => `options.${name}`),
+  ];
+}
+
+/** What is no whole number becomes one that the hub refuses and names. */
+function whole(text: string): number {
+  const number = Number(text);
+  return text.trim() && Number.isInteger(number) && Math.abs(number) < 2 ** 31 ? number : -1;
+}
+
+/** Field of the form -> what the hub says is wrong with it. */
+export type Faults = ReadonlyMap<string, string>;
+
+const ELSEWHERE: Readonly<Record<string, string>> = { filter: "filter", fields: "fields" };
+
+/**
+ * The violations by fields of the form, and those that belong to none.
+ *
+ * Filters and fields of selections are refused as those of lists are, without the selection's
+ * number: they are the only one's that has such.
+ */
+export function faultsOf(problem: Problem | undefined, draft: Draft): [Faults, string[]] {
+  const faults = new Map<string, string>();
+  const others: string[] = [];
+  for (const [field, text] of problem?.fields ?? []) {
+    const name = placeOf(field.replace(/^webhook\./, ""), problem?.reason ?? "", draft);
+    if (name === undefined) others.push(`${field}: ${text}`);
+    else faults.set(name, text);
+  }
+  return [faults, others];
+}
+
+function placeOf(field: string, reason: string, draft: Draft): string | undefined {
+  if (/^(url|title|selections|headers|options)\b/.test(field)) {
+    return field.replace(/^headers\[.*/s, "headers");
+  }
+  const kind = ELSEWHERE[field] ?? (reason === "FILTER_INVALID" ? "filter" : undefined);
+  if (kind !== "filter" && kind !== "fields") return undefined;
+  const having = draft.selections.flatMap((s, i) => (s[kind].trim() ? [i] : []));
+  return having.length === 1 ? `selections[${having[0]}].${kind}` : undefined;
+}
