@@ -71,15 +71,26 @@ class Compiler:
             files,
         )
 
-    def typescript(self, files: Sequence[str], output: Path, plugin: Path) -> None:
-        """Write the TypeScript of ``files`` by ``plugin``, which is protoc-gen-es.
+    def typescript_of(
+        self, described: bytes, files: Sequence[str], output: Path, plugin: Path
+    ) -> None:
+        """Write the TypeScript of files that a ``FileDescriptorSet`` holds.
 
-        Raises CompileError.
+        ``plugin`` is protoc-gen-es. Raises CompileError.
         """
-        options = "target=ts,import_extension=none"
-        self._run(
-            [f"--plugin=protoc-gen-es={plugin}", f"--es_out={output}", f"--es_opt={options}"], files
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            held = Path(folder, "set")
+            held.write_bytes(described)
+            self._run(
+                [
+                    f"--descriptor_set_in={held}",
+                    f"--plugin=protoc-gen-es={plugin}",
+                    f"--es_out={output}",
+                    "--es_opt=target=ts,import_extension=none",
+                ],
+                files,
+                roots=(),
+            )
 
     def _run(
         self, outputs: Sequence[str], files: Sequence[str], roots: Sequence[Path] | None = None

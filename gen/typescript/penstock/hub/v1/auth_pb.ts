@@ -4,17 +4,15 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import { file_google_api_annotations } from "../../../google/api/annotations_pb";
 import type { HttpBodySchema } from "../../../google/api/httpbody_pb";
 import { file_google_api_httpbody } from "../../../google/api/httpbody_pb";
-import { file_penstock_options_v1_method } from "../../options/v1/method_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file penstock/hub/v1/auth.proto.
  */
 export const file_penstock_hub_v1_auth: GenFile = /*@__PURE__*/
-  fileDesc("ChpwZW5zdG9jay9odWIvdjEvYXV0aC5wcm90bxIPcGVuc3RvY2suaHViLnYxIhAKDkdldEp3a3NSZXF1ZXN0IhQKEkdldE1ldGFkYXRhUmVxdWVzdDLDAgoEQXV0aBJWCgpJc3N1ZVRva2VuEhQuZ29vZ2xlLmFwaS5IdHRwQm9keRoULmdvb2dsZS5hcGkuSHR0cEJvZHkiHPDHGAGC0+STAhIiDS9vYXV0aDIvdG9rZW46ASoSZAoHR2V0SndrcxIfLnBlbnN0b2NrLmh1Yi52MS5HZXRKd2tzUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHkiIvDHGAGC0+STAhgSFi8ud2VsbC1rbm93bi9qd2tzLmpzb24SfQoLR2V0TWV0YWRhdGESIy5wZW5zdG9jay5odWIudjEuR2V0TWV0YWRhdGFSZXF1ZXN0GhQuZ29vZ2xlLmFwaS5IdHRwQm9keSIz8McYAYLT5JMCKRInLy53ZWxsLWtub3duL29hdXRoLWF1dGhvcml6YXRpb24tc2VydmVyYgZwcm90bzM", [file_google_api_annotations, file_google_api_httpbody, file_penstock_options_v1_method]);
+  fileDesc("ChpwZW5zdG9jay9odWIvdjEvYXV0aC5wcm90bxIPcGVuc3RvY2suaHViLnYxIhAKDkdldEp3a3NSZXF1ZXN0IhQKEkdldE1ldGFkYXRhUmVxdWVzdDLMAQoEQXV0aBI4CgpJc3N1ZVRva2VuEhQuZ29vZ2xlLmFwaS5IdHRwQm9keRoULmdvb2dsZS5hcGkuSHR0cEJvZHkSQAoHR2V0SndrcxIfLnBlbnN0b2NrLmh1Yi52MS5HZXRKd2tzUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHkSSAoLR2V0TWV0YWRhdGESIy5wZW5zdG9jay5odWIudjEuR2V0TWV0YWRhdGFSZXF1ZXN0GhQuZ29vZ2xlLmFwaS5IdHRwQm9keWIGcHJvdG8z", [file_google_api_httpbody]);
 
 /**
  * Asks for the public keys.

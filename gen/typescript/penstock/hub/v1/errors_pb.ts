@@ -4,16 +4,13 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import { file_google_api_annotations } from "../../../google/api/annotations_pb";
-import { file_google_api_client } from "../../../google/api/client_pb";
-import { file_penstock_options_v1_method } from "../../options/v1/method_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file penstock/hub/v1/errors.proto.
  */
 export const file_penstock_hub_v1_errors: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZW5zdG9jay9odWIvdjEvZXJyb3JzLnByb3RvEg9wZW5zdG9jay5odWIudjEiEwoRTGlzdEVycm9yc1JlcXVlc3QiPAoSTGlzdEVycm9yc1Jlc3BvbnNlEiYKBmVycm9ycxgBIAMoCzIWLnBlbnN0b2NrLmh1Yi52MS5FcnJvciInCg9HZXRFcnJvclJlcXVlc3QSFAoMZXJyb3JfcmVhc29uGAEgASgJInkKBUVycm9yEg4KBnJlYXNvbhgBIAEoCRIOCgZzdGF0dXMYAiABKAkSEwoLaHR0cF9zdGF0dXMYAyABKAUSEwoLZGVzY3JpcHRpb24YBCABKAkSDwoHZXhhbXBsZRgFIAEoCRIVCg1yZXRyeV9zZWNvbmRzGAYgASgFMvYBCgZFcnJvcnMScAoKTGlzdEVycm9ycxIiLnBlbnN0b2NrLmh1Yi52MS5MaXN0RXJyb3JzUmVxdWVzdBojLnBlbnN0b2NrLmh1Yi52MS5MaXN0RXJyb3JzUmVzcG9uc2UiGdpBAPDHGAGC0+STAgwSCi92MS9lcnJvcnMSegoIR2V0RXJyb3ISIC5wZW5zdG9jay5odWIudjEuR2V0RXJyb3JSZXF1ZXN0GhYucGVuc3RvY2suaHViLnYxLkVycm9yIjTaQQxlcnJvcl9yZWFzb27wxxgBgtPkkwIbEhkvdjEvZXJyb3JzL3tlcnJvcl9yZWFzb259YgZwcm90bzM", [file_google_api_annotations, file_google_api_client, file_penstock_options_v1_method]);
+  fileDesc("ChxwZW5zdG9jay9odWIvdjEvZXJyb3JzLnByb3RvEg9wZW5zdG9jay5odWIudjEiEwoRTGlzdEVycm9yc1JlcXVlc3QiPAoSTGlzdEVycm9yc1Jlc3BvbnNlEiYKBmVycm9ycxgBIAMoCzIWLnBlbnN0b2NrLmh1Yi52MS5FcnJvciInCg9HZXRFcnJvclJlcXVlc3QSFAoMZXJyb3JfcmVhc29uGAEgASgJInkKBUVycm9yEg4KBnJlYXNvbhgBIAEoCRIOCgZzdGF0dXMYAiABKAkSEwoLaHR0cF9zdGF0dXMYAyABKAUSEwoLZGVzY3JpcHRpb24YBCABKAkSDwoHZXhhbXBsZRgFIAEoCRIVCg1yZXRyeV9zZWNvbmRzGAYgASgFMqUBCgZFcnJvcnMSVQoKTGlzdEVycm9ycxIiLnBlbnN0b2NrLmh1Yi52MS5MaXN0RXJyb3JzUmVxdWVzdBojLnBlbnN0b2NrLmh1Yi52MS5MaXN0RXJyb3JzUmVzcG9uc2USRAoIR2V0RXJyb3ISIC5wZW5zdG9jay5odWIudjEuR2V0RXJyb3JSZXF1ZXN0GhYucGVuc3RvY2suaHViLnYxLkVycm9yYgZwcm90bzM");
 
 /**
  * Asks for all reasons.
