@@ -116,31 +116,19 @@ function whole(text: string): number {
 /** Field of the form -> what the hub says is wrong with it. */
 export type Faults = ReadonlyMap<string, string>;
 
-const ELSEWHERE: Readonly<Record<string, string>> = { filter: "filter", fields: "fields" };
-
-/**
- * The violations by fields of the form, and those that belong to none.
- *
- * Filters and fields of selections are refused as those of lists are, without the selection's
- * number: they are the only one's that has such.
- */
+/** The violations by fields of the form, and those that belong to none. */
 export function faultsOf(problem: Problem | undefined, draft: Draft): [Faults, string[]] {
   const faults = new Map<string, string>();
   const others: string[] = [];
   for (const [field, text] of problem?.fields ?? []) {
-    const name = placeOf(field.replace(/^webhook\./, ""), problem?.reason ?? "", draft);
-    if (name === undefined) others.push(`${field}: ${text}`);
-    else faults.set(name, text);
+    const name = field.replace(/^webhook\./, "").replace(/^headers\[.*/s, "headers");
+    if (/^(url|title|selections|headers|options)\b/.test(name)) faults.set(name, text);
+    else others.push(`${field}: ${text}`);
+  }
+  // A filter is refused as that of a list is: without saying of which selection.
+  const filtered = draft.selections.flatMap((s, i) => (s.filter.trim() ? [i] : []));
+  if (problem?.reason === "FILTER_INVALID" && filtered.length === 1) {
+    faults.set(`selections[${filtered[0]}].filter`, problem.message);
   }
   return [faults, others];
-}
-
-function placeOf(field: string, reason: string, draft: Draft): string | undefined {
-  if (/^(url|title|selections|headers|options)\b/.test(field)) {
-    return field.replace(/^headers\[.*/s, "headers");
-  }
-  const kind = ELSEWHERE[field] ?? (reason === "FILTER_INVALID" ? "filter" : undefined);
-  if (kind !== "filter" && kind !== "fields") return undefined;
-  const having = draft.selections.flatMap((s, i) => (s[kind].trim() ? [i] : []));
-  return having.length === 1 ? `selections[${having[0]}].${kind}` : undefined;
 }

@@ -2,6 +2,7 @@ import { useEffect, useRef, type FormEvent, type ReactNode } from "react";
 import type { Dataset } from "@gen/penstock/hub/v1/datasets_pb";
 import type { Action } from "../loading";
 import { href } from "../place";
+import type { Problem } from "../problem";
 import { Button } from "../ui/button";
 import { Check, Choice, TextField } from "../ui/field";
 import { ProblemLine } from "../ui/told";
@@ -69,7 +70,7 @@ export function WebhookForm(props: Props) {
         fault={faults.get("headers")}
         onChange={(headers) => change({ headers })}
       />
-      <ProblemLine problem={action.problem} />
+      <ProblemLine problem={action.problem && told(action.problem, faults)} />
       {others.map((text) => (
         <p className="error" key={text}>
           {text}
@@ -85,6 +86,12 @@ export function WebhookForm(props: Props) {
       </div>
     </form>
   );
+}
+
+/** What is wrong with fields stands at the fields. */
+function told(problem: Problem, faults: Faults): Problem {
+  const message = "Nothing was saved: see the fields that are marked.";
+  return faults.size > 0 ? { ...problem, message } : problem;
 }
 
 interface OptionsProps {
