@@ -9,7 +9,6 @@ from playwright.sync_api import Request, Route, expect
 
 from .visiting import Console
 
-
 #: What Chromium says of each reply that is an error.
 FAILED = "Failed to load resource"
 

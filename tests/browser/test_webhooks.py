@@ -244,10 +244,14 @@ def test_a_range_is_replayed(crm: Console, posts: Posts, path: str, webhook: Mad
     expect(crm.page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_an_edit_changes_what_it_shows(crm: Console, posts: Posts, path: str, webhook: Made) -> None:
+def test_an_edit_changes_what_it_shows(
+    crm: Console, posts: Posts, path: str, webhook: Made
+) -> None:
     at(crm, webhook.place("edit"))
     page = crm.page
-    expect(page.get_by_label("Filter of customers")).to_have_value(f'customer_id = "{webhook.key}*"')
+    expect(page.get_by_label("Filter of customers")).to_have_value(
+        f'customer_id = "{webhook.key}*"'
+    )
     page.get_by_label("Title").fill("Edited")
     page.get_by_label("Envelope").select_option("CloudEvents 1.0, one document")
     page.get_by_label("Rate").fill("7")
