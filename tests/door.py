@@ -59,6 +59,7 @@ def config(folder: Path, template: Path = TEMPLATE, **changes: Any) -> EnvoyConf
         template=template,
         inputs=resources.envoy_inputs(),
         descriptors=resources.descriptors(),
+        portal=resources.portal(),
         host="127.0.0.1",
         port=free_port(),
         issuer="penstock",

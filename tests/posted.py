@@ -22,11 +22,12 @@ class Post:
 
 @dataclass
 class Posts:
-    """Takes what is posted, with a status by path (200 by default)."""
+    """Takes what is posted, with a status by path (200 by default), and headers by path."""
 
     url: str = ""
     taken: list[Post] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def wait(self, path: str, count: int) -> list[Post]:
         """The posts to a path, once there are so many."""
@@ -52,6 +53,8 @@ def receiving() -> Iterator[Posts]:
             headers = {k.lower(): v for k, v in self.headers.items()}
             posts.taken.append(Post(self.path, headers, body))
             self.send_response(posts.statuses.get(self.path, 200))
+            for name, value in posts.headers.get(self.path, {}).items():
+                self.send_header(name, value)
             self.send_header("content-length", "0")
             self.end_headers()
 

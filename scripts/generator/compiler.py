@@ -71,6 +71,27 @@ class Compiler:
             files,
         )
 
+    def typescript_of(
+        self, described: bytes, files: Sequence[str], output: Path, plugin: Path
+    ) -> None:
+        """Write the TypeScript of files that a ``FileDescriptorSet`` holds.
+
+        ``plugin`` is protoc-gen-es. Raises CompileError.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            held = Path(folder, "set")
+            held.write_bytes(described)
+            self._run(
+                [
+                    f"--descriptor_set_in={held}",
+                    f"--plugin=protoc-gen-es={plugin}",
+                    f"--es_out={output}",
+                    "--es_opt=target=ts,import_extension=none",
+                ],
+                files,
+                roots=(),
+            )
+
     def _run(
         self, outputs: Sequence[str], files: Sequence[str], roots: Sequence[Path] | None = None
     ) -> None:

@@ -1,4 +1,4 @@
-"""The files that the hub reads as data: descriptors and Envoy's configuration.
+"""The files that the hub reads as data: descriptors, Envoy's configuration, the console.
 
 They lie in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout.
 ``PENSTOCK_RESOURCES`` names another tree with the layout of a checkout, for a hub whose model
@@ -28,6 +28,11 @@ def envoy_inputs() -> Path:
 def envoy_templates() -> Path:
     """The folder of Envoy's configuration templates."""
     return _find("envoy", "envoy/templates")
+
+
+def portal() -> Path:
+    """The folder of the built console."""
+    return _find("gen/portal", "portal")
 
 
 def _find(in_checkout: str, in_wheel: str) -> Path:

@@ -26,7 +26,7 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
-from penstockd.resources import descriptors, envoy_inputs, envoy_templates
+from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
 from penstockd.store.database import Database, place
 from penstockd.store.migrate import (
     MigrationFailed,
@@ -215,6 +215,7 @@ def _node(settings: Settings) -> Node:
         template=envoy_templates() / "sidecar.yaml.j2",
         inputs=envoy_inputs(),
         descriptors=descriptors(),
+        portal=portal(),
         edge=_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,

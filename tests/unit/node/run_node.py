@@ -51,6 +51,7 @@ def main() -> None:
         template=resources.envoy_templates() / "sidecar.yaml.j2",
         inputs=resources.envoy_inputs(),
         descriptors=resources.descriptors(),
+        portal=resources.portal(),
         edge=Edge(host="127.0.0.1", port=int(sys.argv[2]), public_url="http://127.0.0.1"),
         issuer="penstock",
         audience="penstock",

@@ -1,0 +1,110 @@
+import { Code, ConnectError, createClient, type Client, type Interceptor } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { Datasets } from "@gen/penstock/hub/v1/datasets_pb";
+import { Webhooks } from "@gen/penstock/hub/v1/webhooks_pb";
+
+/** The token endpoint refused, for the reason in the message. */
+export class SignInRefused extends Error {}
+
+interface Token {
+  value: string;
+  /** When it is to be replaced, in milliseconds of the page's clock. */
+  stale: number;
+}
+
+/**
+ * One consumer, signed in. Its secret and its token live in this object alone: whoever drops it
+ * has signed out, and so has who loads the page again.
+ */
+export class Session {
+  readonly webhooks: Client<typeof Webhooks>;
+  readonly datasets: Client<typeof Datasets>;
+  readonly #secret: string;
+  #token: Token;
+  #renewal: Promise<Token> | undefined;
+
+  /** `ended` is called when the secret is no longer taken. Throws SignInRefused. */
+  static async open(consumer: string, secret: string, ended: () => void): Promise<Session> {
+    return new Session(consumer, secret, await askToken(consumer, secret), ended);
+  }
+
+  private constructor(
+    readonly consumer: string,
+    secret: string,
+    token: Token,
+    private readonly ended: () => void,
+  ) {
+    this.#secret = secret;
+    this.#token = token;
+    const transport = createGrpcWebTransport({
+      baseUrl: location.origin,
+      defaultTimeoutMs: 60_000,
+      interceptors: [this.#authorize],
+    });
+    this.webhooks = createClient(Webhooks, transport);
+    this.datasets = createClient(Datasets, transport);
+  }
+
+  /** Puts the token on a call; one that is refused is replaced once. */
+  readonly #authorize: Interceptor = (next) => async (request) => {
+    const token = await this.#current();
+    request.header.set("authorization", `Bearer ${token.value}`);
+    try {
+      return await next(request);
+    } catch (error) {
+      if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+      // Signing keys and credentials may be revoked before their time.
+      if (this.#token === token) this.#token = { ...token, stale: 0 };
+      request.header.set("authorization", `Bearer ${(await this.#current()).value}`);
+      return await next(request);
+    }
+  };
+
+  async #current(): Promise<Token> {
+    if (performance.now() < this.#token.stale) return this.#token;
+    this.#renewal ??= askToken(this.consumer, this.#secret).finally(() => {
+      this.#renewal = undefined;
+    });
+    try {
+      this.#token = await this.#renewal;
+    } catch (error) {
+      if (error instanceof SignInRefused) this.ended();
+      throw error;
+    }
+    return this.#token;
+  }
+}
+
+async function askToken(consumer: string, secret: string): Promise<Token> {
+  const body = new URLSearchParams({
+    grant_type: "client_credentials",
+    client_id: consumer,
+    client_secret: secret,
+  });
+  const asked = performance.now();
+  const reply = await fetch("/oauth2/token", {
+    method: "POST",
+    body,
+    credentials: "omit",
+    cache: "no-store",
+  });
+  const document: unknown = await reply.json().catch(() => null);
+  if (reply.ok && isIssued(document)) {
+    // Replaced in time, and not so early that a short-lived one is asked for at every call.
+    const seconds = Math.max(document.expires_in - 30, document.expires_in / 2);
+    return { value: document.access_token, stale: asked + seconds * 1000 };
+  }
+  if (reply.status === 400 || reply.status === 401) throw new SignInRefused(told(document));
+  throw new Error(`The hub answered with status ${reply.status}. Try again in a moment.`);
+}
+
+function isIssued(document: unknown): document is { access_token: string; expires_in: number } {
+  const found = document as { access_token?: unknown; expires_in?: unknown } | null;
+  return typeof found?.access_token === "string" && typeof found.expires_in === "number";
+}
+
+function told(document: unknown): string {
+  const found = document as { error_description?: unknown } | null;
+  const text = found?.error_description;
+  return typeof text === "string" ? text : "the hub did not say why";
+}

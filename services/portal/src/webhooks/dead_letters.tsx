@@ -1,0 +1,73 @@
+import { useState } from "react";
+import type { Delivery } from "@gen/penstock/hub/v1/webhooks_pb";
+import { useSession } from "../current";
+import { useLoaded } from "../loading";
+import { Button } from "../ui/button";
+import { TextField } from "../ui/field";
+import { typedTime } from "../ui/time";
+import { Shown } from "../ui/told";
+import { DeliveryTable } from "./deliveries";
+
+const PAGE = 50;
+
+/** What was given up, of all webhooks of whoever looks. */
+export function DeadLetters() {
+  const session = useSession();
+  const [reason, setReason] = useState("");
+  const [since, setSince] = useState("");
+  const [pages, setPages] = useState(1);
+  const listed = useLoaded(
+    async (signal) => {
+      const startTime = typedTime(since);
+      const deliveries: Delivery[] = [];
+      let pageToken = "";
+      for (let page = 0; page < pages && (page === 0 || pageToken); page++) {
+        const request = {
+          reason: reason.trim().toUpperCase(),
+          ...(startTime && { startTime }),
+          pageSize: PAGE,
+          pageToken,
+        };
+        const reply = await session.webhooks.listDeadLetters(request, { signal });
+        deliveries.push(...reply.deliveries);
+        pageToken = reply.nextPageToken;
+      }
+      return { deliveries, next: pageToken };
+    },
+    [session, reason, since, pages],
+  );
+  return (
+    <>
+      <div className="head">
+        <h1>Dead letters</h1>
+        <Button onClick={listed.again}>Refresh</Button>
+      </div>
+      <p className="quiet">
+        Deliveries that were given up, of all your webhooks. Each can be sent again from its page,
+        and all of a time by recovering them on the page of their webhook.
+      </p>
+      <div className="filters" role="search" aria-label="Narrow the dead letters">
+        <TextField
+          label="Reason"
+          value={reason}
+          onChange={setReason}
+          input={{ placeholder: "GONE" }}
+        />
+        <TextField
+          label="From"
+          value={since}
+          onChange={setSince}
+          input={{ type: "datetime-local" }}
+        />
+      </div>
+      <Shown of={listed}>
+        {({ deliveries, next }) => (
+          <>
+            <DeliveryTable deliveries={deliveries} empty="Nothing was given up." mixed />
+            {next ? <Button onClick={() => setPages(pages + 1)}>Show older</Button> : null}
+          </>
+        )}
+      </Shown>
+    </>
+  );
+}

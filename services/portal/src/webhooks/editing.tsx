@@ -1,0 +1,115 @@
+import { useState } from "react";
+import type { Dataset } from "@gen/penstock/hub/v1/datasets_pb";
+import type { Webhook } from "@gen/penstock/hub/v1/webhooks_pb";
+import { useSession } from "../current";
+import { useAction, useLoaded } from "../loading";
+import { go, href } from "../place";
+import { Shown } from "../ui/told";
+import { draftOf, EMPTY, maskOf, webhookOf } from "./draft";
+import { WebhookForm } from "./form";
+import { SecretDialog } from "./secret";
+import { nameOf } from "./words";
+
+export function NewWebhook() {
+  const session = useSession();
+  const datasets = useLoaded((signal) => readable(session, signal), [session]);
+  const action = useAction();
+  const [draft, setDraft] = useState(EMPTY);
+  const [issued, setIssued] = useState<{ id: string; secret: string }>();
+  const make = (): void => {
+    void action.run(async () => {
+      const { webhook, secret } = await session.webhooks.createWebhook({
+        webhook: webhookOf(draft),
+      });
+      setIssued({ id: webhook?.webhookId ?? "", secret });
+    });
+  };
+  return (
+    <>
+      <p className="trail">
+        <a href={href("webhooks")}>Webhooks</a>
+      </p>
+      <h1>New webhook</h1>
+      <Shown of={datasets}>
+        {(found) => (
+          <WebhookForm
+            draft={draft}
+            change={(changed) => setDraft((old) => ({ ...old, ...changed }))}
+            datasets={found}
+            action={action}
+            verb="Create"
+            back={["webhooks"]}
+            kept={undefined}
+            onSubmit={make}
+          />
+        )}
+      </Shown>
+      {issued === undefined ? null : (
+        <SecretDialog secret={issued.secret} onClose={() => go("webhooks", issued.id)} />
+      )}
+    </>
+  );
+}
+
+export function EditWebhook({ id }: { id: string }) {
+  const session = useSession();
+  const loaded = useLoaded(
+    async (signal) => {
+      const [webhook, datasets] = await Promise.all([
+        session.webhooks.getWebhook({ webhookId: id }, { signal }),
+        readable(session, signal),
+      ]);
+      return { webhook, datasets };
+    },
+    [session, id],
+  );
+  return (
+    <>
+      <p className="trail">
+        <a href={href("webhooks")}>Webhooks</a> / <a href={href("webhooks", id)}>{id}</a>
+      </p>
+      <Shown of={loaded}>
+        {({ webhook, datasets }) => <Editing webhook={webhook} datasets={datasets} />}
+      </Shown>
+    </>
+  );
+}
+
+function Editing({ webhook, datasets }: { webhook: Webhook; datasets: readonly Dataset[] }) {
+  const { webhooks } = useSession();
+  const { webhookId } = webhook;
+  const action = useAction();
+  const [draft, setDraft] = useState(() => draftOf(webhook));
+  const save = (): void => {
+    void action.run(async () => {
+      await webhooks.updateWebhook({
+        webhook: { ...webhookOf(draft), webhookId },
+        updateMask: { paths: maskOf(draft) },
+      });
+      go("webhooks", webhookId, "settings");
+    });
+  };
+  return (
+    <>
+      <h1 className="breaking">Edit {nameOf(webhook)}</h1>
+      <WebhookForm
+        draft={draft}
+        change={(changed) => setDraft((old) => ({ ...old, ...changed }))}
+        datasets={datasets}
+        action={action}
+        verb="Save"
+        back={["webhooks", webhookId]}
+        kept={Object.keys(webhook.headers)}
+        onSubmit={save}
+      />
+    </>
+  );
+}
+
+/** The datasets whose events whoever looks may be sent. */
+async function readable(
+  session: ReturnType<typeof useSession>,
+  signal: AbortSignal,
+): Promise<readonly Dataset[]> {
+  return (await session.datasets.listDatasets({}, { signal })).datasets;
+}

@@ -1,0 +1,71 @@
+import { useState } from "react";
+import type { Notice } from "@gen/penstock/hub/v1/webhooks_pb";
+import { useSession } from "../current";
+import { useLoaded } from "../loading";
+import { href } from "../place";
+import { Button } from "../ui/button";
+import { Table, type Column } from "../ui/table";
+import { When } from "../ui/time";
+import { Shown } from "../ui/told";
+
+const COLUMNS: ReadonlyArray<Column<Notice>> = [
+  { title: "Time", cell: (notice) => <When at={notice.createTime} /> },
+  { title: "Type", cell: (notice) => notice.type },
+  {
+    title: "Webhook",
+    cell: (notice) => <a href={href("webhooks", notice.webhookId)}>{notice.webhookId}</a>,
+  },
+  { title: "About", cell: (notice) => about(notice) },
+];
+
+/** What the hub said of the webhooks: that one fails for days, that one was disabled. */
+export function Notices() {
+  const session = useSession();
+  const [pages, setPages] = useState(1);
+  const listed = useLoaded(
+    async (signal) => {
+      const notices: Notice[] = [];
+      let pageToken = "";
+      for (let page = 0; page < pages && (page === 0 || pageToken); page++) {
+        const reply = await session.webhooks.listNotices({ pageToken }, { signal });
+        notices.push(...reply.notices);
+        pageToken = reply.nextPageToken;
+      }
+      return { notices, next: pageToken };
+    },
+    [session, pages],
+  );
+  return (
+    <>
+      <div className="head">
+        <h1>Notices</h1>
+        <Button onClick={listed.again}>Refresh</Button>
+      </div>
+      <p className="quiet">
+        What the hub had to say of your webhooks. It also comes as events to those with the option
+        for notices.
+      </p>
+      <Shown of={listed}>
+        {({ notices, next }) => (
+          <>
+            <Table
+              caption="Notices, the newest first"
+              columns={COLUMNS}
+              rows={notices}
+              name={(notice) => `${notice.webhookId} ${notice.createTime?.seconds} ${notice.type}`}
+              empty={<p>There is nothing to say.</p>}
+            />
+            {next ? <Button onClick={() => setPages(pages + 1)}>Show older</Button> : null}
+          </>
+        )}
+      </Shown>
+    </>
+  );
+}
+
+function about(notice: Notice): string {
+  return Object.entries(notice.data ?? {})
+    .filter(([name]) => name !== "webhookId")
+    .map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(", ");
+}

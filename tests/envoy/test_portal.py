@@ -1,0 +1,138 @@
+"""The console's files, as the sidecar serves them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from door import Door, config, opened, raw
+from penstockd import resources
+from penstockd.node.envoy import render
+from penstockd.node.errors import ConfigRefused
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FOLDER = resources.portal()
+FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file())
+KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting() -> AsyncIterator[Door]:
+    """One for all tests; see ``door``."""
+    async with opened() as door:
+        yield door
+
+
+@pytest.fixture
+def door(lasting: Door) -> Door:
+    lasting.hub.calls = 0
+    return lasting
+
+
+def place(file: str) -> str:
+    return f"/portal/{file.removesuffix('index.html')}"
+
+
+async def test_the_console_is_there_and_small() -> None:
+    assert "index.html" in FILES
+    size = sum((FOLDER / f).stat().st_size for f in FILES if f.endswith(".js"))
+    assert 100_000 < size < 400_000
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_each_file_is_served_as_what_it_is(door: Door, file: str) -> None:
+    status, headers, body = await door.call("GET", place(file))
+    assert (status, body) == (200, (FOLDER / file).read_bytes())
+    kind = KINDS[file.rpartition(".")[2]]
+    assert headers["content-type"].partition(";")[0] == kind
+    hashed = file.startswith("assets/")
+    assert headers.getall("cache-control") == [
+        "public, max-age=31536000, immutable" if hashed else "no-cache"
+    ]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    policy = dict(p.partition(" ")[::2] for p in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert door.hub.calls == 0  # no worker has anything to do with it
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_head_is_the_same_without_the_body(door: Door, file: str) -> None:
+    status, headers, body = await door.call(
+        "HEAD", place(file), headers={"accept-encoding": "identity"}
+    )
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) == (FOLDER / file).stat().st_size
+
+
+@pytest.mark.parametrize("codec", ["gzip", "br", "zstd"])
+async def test_what_is_large_is_compressed(door: Door, codec: str) -> None:
+    (script,) = [f for f in FILES if f.endswith(".js")]
+    reply = await raw(door, f"GET {place(script)} HTTP/1.1", f"accept-encoding: {codec}")
+    assert f"content-encoding: {codec}".encode() in reply.partition(b"\r\n\r\n")[0]
+    assert len(reply) < (FOLDER / script).stat().st_size / 2
+
+
+@pytest.mark.parametrize("path", ["/", "/portal"])
+async def test_the_ways_to_it(door: Door, path: str) -> None:
+    status, headers, _ = await door.call("GET", path, allow_redirects=False)
+    assert (status, headers["location"]) == (302, "/portal/")
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/portal/none",
+        "/portal/index.htm",
+        "/portal/assets/",
+        "/portal/assets",
+        "/portal//etc/passwd",
+        "/portal/..%2f..%2fpyproject.toml",
+        "/portal/%2e%2e/%2e%2e/pyproject.toml",
+        "/portal/assets/../../../pyproject.toml",
+        "/portal/assets/%2e%2e%5c%2e%2e%5cpyproject.toml",
+    ],
+)
+async def test_anything_else_is_an_error_in_json(door: Door, path: str) -> None:
+    reply = await raw(door, f"GET {path} HTTP/1.1")
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] in (b"400", b"404"), head
+    assert b"content-type: application/json" in head
+    assert b'"reason":' in body and b"[build-system]" not in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/", "/portal/"])
+async def test_it_can_only_be_read(door: Door, method: str, path: str) -> None:
+    status, _, body = await door.call(method, path)
+    assert (status, body["code"]) == (404, 5)
+
+
+async def test_the_api_is_as_it_was(door: Door) -> None:
+    status, headers, _ = await door.call("GET", "/v1/customers/c1", token=door.keys.token())
+    assert status == 200
+    assert headers["cache-control"] == "no-store"
+    assert "content-security-policy" not in headers
+    assert door.hub.calls == 1
+
+
+async def test_a_file_that_no_browser_should_get_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "portal"
+    shutil.copytree(FOLDER, folder)
+    changed = replace(config(tmp_path), portal=folder)
+    assert "/portal/more.js" not in render(changed)
+    (folder / "more.js").write_text("1")
+    assert "/portal/more.js" in render(changed)
+    (folder / "secret.pem").write_text("1")
+    with pytest.raises(ConfigRefused, match=r"secret\.pem"):
+        render(changed)
