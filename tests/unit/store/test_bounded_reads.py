@@ -1,11 +1,12 @@
-"""What follows from a change of another record: exact, and never more at a time than a stretch."""
+"""What feeds read of large records: exact, and never more at a time than a stretch."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -13,9 +14,13 @@ import pytest
 from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands.context import Hub
+from penstockd.commands.snapshot_changes import snapshot_frames
+from penstockd.commands.watching import Wanted
 from penstockd.feed import dependents
 from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.reader import read_events
+from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View
@@ -24,6 +29,7 @@ from penstockd.store.database import Database
 from penstockd.store.log import STRETCH_BYTES
 from penstockd.store.migrate import migrate
 from penstockd.store.sequencer import Sequencer
+from penstockd.store.snapshots import Snapshots
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Mode, Writer
 
@@ -55,8 +61,21 @@ class Store:
             values = [list(row.values()) for row in rows]
             await transaction.upsert(known, fields, values, guard, mode=Mode.UPSERT)
 
+    async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
+        """The keys of a snapshot, as a stream begins with it."""
+        source, snapshots = Source(lenses), Snapshots(self.database, seconds=1)
+        held = await snapshots.take()
+        hub = cast(Hub, SimpleNamespace(database=self.database))
+        wanted = Wanted([lens.dataset for lens in lenses.values()])
+        try:
+            frames = [f async for f in snapshot_frames(hub, source, wanted, held)]
+            return [key for frame in frames for keys in frame.keys.values() for key in keys]
+        finally:
+            await snapshots.close()
+
     async def head(self) -> Cursor:
         """Where the log ends, all of it being numbered."""
+        await self.sequencer.close()
         await self.sequencer.stamp()
         async with self.database.connection() as connection:
             return (await read_extent(connection)).newest
@@ -104,19 +123,24 @@ async def store(
     sequencer = Sequencer(database)
     writer = Writer(database, sequencer)
     store = Store(database, catalog, writer, sequencer, Tables(catalog))
-    fetch: Callable[..., Any] = asyncpg.Connection.fetch
-
-    async def counted(self: Any, *args: Any, **options: Any) -> Any:
-        rows = await fetch(self, *args, **options)
-        store.read.append(sum(len(v) for r in rows for v in r if isinstance(v, bytes | str)))
-        return rows
-
-    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    for reader in (asyncpg.Connection, asyncpg.cursor.Cursor):
+        monkeypatch.setattr(reader, "fetch", counting(reader.fetch, store.read))
     try:
         yield store
     finally:
         await sequencer.close()
         await database.close()
+
+
+def counting(fetch: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
+    """The same, which notes how large what it reads is."""
+
+    async def counted(self: Any, *args: Any, **options: Any) -> Any:
+        rows = await fetch(self, *args, **options)
+        read.append(sum(len(v) for r in rows for v in r if isinstance(v, bytes | str)))
+        return rows
+
+    return counted
 
 
 def events(batches: Sequence[Batch]) -> list[Event]:
@@ -235,3 +259,18 @@ async def test_what_rules_read_is_bounded_too(store: Store) -> None:
         *[(Operation.LEFT_VIEW, key) for key in told[:10]],
     ]
     assert max(store.read) <= MOST
+
+
+@pytest.mark.parametrize("first", [0, 19, 25, 90])
+async def test_a_snapshot_whose_records_turn_large(store: Store, first: int) -> None:
+    """``first``: the first large one of 120, after which small ones come again."""
+    keys = [f"c{i:03}" for i in range(120)]
+    large = range(first, first + 14)
+    notes = ["n" * LARGE if i in large else "n" for i in range(len(keys))]
+    await store.write(
+        "customers", *[customer(k, notes=n) for k, n in zip(keys, notes, strict=True)]
+    )
+    store.read.clear()
+    assert await store.snapshot(store.lenses(customers="")) == keys
+    assert max(store.read) <= MOST
+    assert sum(size > 1000 for size in store.read) < 10
