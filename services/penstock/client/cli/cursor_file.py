@@ -1,15 +1,12 @@
-"""Where ``watch`` has come to, in a file; and signals, which wait until that is written."""
+"""Where ``watch`` has come to, in a file."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.client.cli.failures import Failure
@@ -85,46 +82,3 @@ class CursorFile:
     ) -> None:
         if self._file is not None:
             self.output.close()
-
-
-class Gate:
-    """Ctrl-C and SIGTERM end the block at once, but not what is done while the gate is closed.
-
-    A second signal does not wait. The process exits with 130 or 143.
-    """
-
-    def __init__(self) -> None:
-        self._closed = False
-        self._waiting = 0
-        self._before: dict[int, Any] = {}
-
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """A signal waits for the end of the block."""
-        self._closed = True
-        try:
-            yield
-        finally:
-            self._closed = False
-            if self._waiting:
-                sys.exit(128 + self._waiting)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._closed and not self._waiting:
-            self._waiting = number
-        else:
-            sys.exit(128 + number)
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -80,7 +80,8 @@ def watch(
     With --cursor-file nothing is lost or printed twice when it is stopped and started again; a
     kill -9 can repeat the batch that was being printed, unless it goes to --output.
     """
-    from penstock.client.cli.cursor_file import CursorFile, Gate
+    from penstock.client.cli.cursor_file import CursorFile
+    from penstock.client.cli.gate import Gate
 
     if (filter or fields) and len(datasets) > 1:
         raise Failure("--filter and --fields are for one dataset")

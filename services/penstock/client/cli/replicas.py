@@ -48,7 +48,7 @@ def replica(
     The first time it takes all records, later what has changed. Where changes alone do not lead on,
     the copy is compared with the hub and what differs is mended.
     """
-    from penstock.client.cli.cursor_file import Gate
+    from penstock.client.cli.gate import Gate
 
     with _opened(dataset, to, table, filter, fields, url, consumer) as copy:
         done = copy.sync()
@@ -58,8 +58,8 @@ def replica(
         )
         if follow:
             with Gate() as gate:
-                del gate  # a transaction that is cut off is undone: signals need not wait
-                copy.follow()
+                # A transaction that is cut off is undone: signals need not wait.
+                copy.follow(lambda count: gate.check())
 
 
 def verify(

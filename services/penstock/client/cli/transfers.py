@@ -71,6 +71,7 @@ def export(
     connection breaks, the export goes on where it broke off. It succeeds only if the hub's
     receipt stands for every byte that has come.
     """
+    from penstock.client.cli.gate import Gate
     from penstock.client.cli.progress import Bar, row_counter
     from penstock.client.files import compression_of
 
@@ -93,11 +94,11 @@ def export(
                     spreadsheet_safe=spreadsheet_safe,
                 )
             )
-            return _counted(exports[-1], bar, None if packed else row_counter(name))
+            return _counted(gate.each(exports[-1]), bar, None if packed else row_counter(name))
 
         # A bar would run through what is written to the same terminal.
         shown = sys.stderr.isatty() and (to_file or not sys.stdout.isatty())
-        with Bar(f"export {dataset}", shown=shown) as bar:
+        with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
             size = _write(start, output if to_file else None)
     found = exports[-1].receipt
     if to_file and found is not None:
