@@ -49,9 +49,8 @@ def breakable() -> Iterator[RunningHub]:
 def roomy() -> Iterator[RunningHub]:
     """A hub whose customers are some megabytes; its workers may be killed, not more."""
     with folder() as data:
-        # A worker runs ten exports at once, and the others wait; here fifty are to run, and Envoy
-        # does not give every worker the same number.
-        hub = RunningHub(data / "hub", customers=300, environment={"PENSTOCK_WORKERS": "7"})
+        # A worker runs ten exports at once, and the others wait; here twenty are to run.
+        hub = RunningHub(data / "hub", customers=300, environment={"PENSTOCK_WORKERS": "3"})
         try:
             hub.start()
             multiply(hub, 60)

@@ -16,7 +16,7 @@ import pytest
 from faults.exporting import receipt
 from harness import PATIENCE, RunningHub, promptly_awaited
 
-STREAMS = int(os.environ.get("PENSTOCK_R12_STREAMS", "50"))
+STREAMS = int(os.environ.get("PENSTOCK_R12_STREAMS", "20"))
 WITHIN = 5.0
 #: What a slow reader takes, and how often, in bytes and seconds: a minute for the whole file, so
 #: that none ends by itself, and yet often enough that none counts as stalled.
@@ -62,37 +62,29 @@ class Slow:
         return dict(json.loads(last[len("<?penstock-receipt ") : -len("?>")]))
 
 
-async def begun(
-    hub: RunningHub, authorization: str, hurry: asyncio.Event, writers: list[asyncio.StreamWriter]
-) -> Slow:
-    """An export that runs, on a connection of its own, which is in ``writers``."""
-    plain = socket.create_connection(("127.0.0.1", hub.port))
-    # What the kernel holds for a reader that does not read has been sent, and is not ours.
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-    reader, writer = await asyncio.open_connection(sock=plain, limit=SIP)
-    writers.append(writer)
-    writer.write(
-        b"GET /v1/customers:export?format=XML HTTP/1.1\r\nhost: hub\r\nte: trailers\r\n"
-        + f"authorization: {authorization}\r\n\r\n".encode()
-    )
-    head = dict[str, str]()
-    assert b"200" in await reader.readline()
-    while line := (await reader.readline()).decode().strip():
-        name, _, value = line.partition(": ")
-        head[name] = value
-    return Slow(head["penstock-receipt"], reader, hurry)
-
-
 @contextlib.asynccontextmanager
 async def opened(hub: RunningHub, consumer: str, count: int) -> AsyncIterator[list[Slow]]:
     """So many exports that run, each with its reader."""
-    hurry, writers = asyncio.Event(), list[asyncio.StreamWriter]()
-    reading: list[asyncio.Task[None]] = []
+    hurry, found, writers = asyncio.Event(), list[Slow](), list[asyncio.StreamWriter]()
     authorization = hub.metadata(consumer)[0][1]
+    for _ in range(count):
+        plain = socket.create_connection(("127.0.0.1", hub.port))
+        # What the kernel holds for a reader that does not read has been sent, and is not ours.
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        reader, writer = await asyncio.open_connection(sock=plain, limit=SIP)
+        writers.append(writer)
+        writer.write(
+            b"GET /v1/customers:export?format=XML HTTP/1.1\r\nhost: hub\r\nte: trailers\r\n"
+            + f"authorization: {authorization}\r\n\r\n".encode()
+        )
+        head = dict[str, str]()
+        assert b"200" in await reader.readline()
+        while line := (await reader.readline()).decode().strip():
+            name, _, value = line.partition(": ")
+            head[name] = value
+        found.append(Slow(head["penstock-receipt"], reader, hurry))
+    reading = [asyncio.create_task(slow.read()) for slow in found]
     try:
-        beginning = [begun(hub, authorization, hurry, writers) for _ in range(count)]
-        found = await asyncio.wait_for(asyncio.gather(*beginning), PATIENCE)
-        reading += [asyncio.create_task(slow.read()) for slow in found]
         yield found
         hurry.set()
         await asyncio.wait_for(asyncio.gather(*reading), PATIENCE)
@@ -105,8 +97,7 @@ async def opened(hub: RunningHub, consumer: str, count: int) -> AsyncIterator[li
 
 
 async def states(hub: RunningHub, exports: list[Slow]) -> list[tuple[str, str]]:
-    asked = (asyncio.to_thread(receipt, hub, slow.receipt) for slow in exports)
-    found = await asyncio.gather(*asked)
+    found = [await asyncio.to_thread(receipt, hub, slow.receipt) for slow in exports]
     return [(r["state"], r.get("reason", "")) for r in found]
 
 
