@@ -24,6 +24,7 @@ SHARED = {
         "faults/test_kills",
         "faults/test_outage",
         "faults/test_pruning",
+        "faults/test_race_at_the_door",
         "faults/test_repeated_calls",
         "faults/test_start_and_stop",
         "faults/test_subscription_faults",

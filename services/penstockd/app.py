@@ -84,23 +84,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     await database.open()
     sequencer, journal = Sequencer(database), Journal(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
-    tokens = Tokens(
-        SigningKeys([]),
-        issuer=settings.issuer,
-        audience=settings.audience,
-        lifetime=settings.token_minutes * 60,
-    )
-    uses = CredentialUses(database)
+    tokens, uses = _tokens(settings), CredentialUses(database)
     issuers = Issuers(loopback=settings.loopback_issuers)
     trust = Trust(secret.derive("signing-key"), tokens, issuers)
-    policy = Policy(
-        database,
-        catalog,
-        tables,
-        secret.derive("mask"),
-        companion=trust,
-        stale_after=settings.policy_stale_seconds,
-    )
+    stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
+    policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)
     try:
         await policy.refresh()
         hub = Hub(
@@ -131,10 +119,18 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         await uses.close()
         policy.close()
         issuers.close()
-        await snapshots.close()
-        await journal.close()
-        await sequencer.close()
-        await database.close()
+        for organ in (snapshots, journal, sequencer, database):
+            await organ.close()
+
+
+def _tokens(settings: Settings) -> Tokens:
+    """What makes and judges the hub's own tokens; its keys come with the policy."""
+    return Tokens(
+        SigningKeys([]),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=settings.token_minutes * 60,
+    )
 
 
 async def serve(settings: Settings, socket: Path) -> None:

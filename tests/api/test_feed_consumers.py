@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from harness import RunningHub, eventually, new_customer
+from harness import RunningHub, eventually, free_port, new_customer
 from penstock.client import Client, Replica
 from penstock.client.record import to_dict
 
@@ -221,3 +222,54 @@ def test_replica_and_verify_by_command(hub: RunningHub, tmp_path: Path) -> None:
         connection.commit()
     differs = hub.command("verify", "orders", "--replica", copy, check=False)
     assert differs.returncode == 1 and differs.stdout.decode() == f"differs\t{key}\n"
+
+
+#: What the database of a replica does when a record is written to it, and what is said of it.
+BROKEN = {
+    "RAISE EXCEPTION 'no more room\nfor orders'": "no more room for orders",
+    "PERFORM pg_terminate_backend(pg_backend_pid())": "connection",
+}
+
+
+@pytest.mark.parametrize("does", list(BROKEN))
+def test_what_a_database_refuses_is_one_line(hub: RunningHub, does: str) -> None:
+    name = f"replica_{uuid.uuid4().hex}"
+    hub.sql(f"CREATE DATABASE {name}")
+    parts = urlsplit(hub.dsn)
+    url = parts._replace(path=f"/{name}", query=f"{parts.query}&password=told-nobody").geturl()
+    filter = ("--filter", f'order_id = "{name}"')
+    try:
+        hub.command("replica", "orders", "--to", url, *filter)
+        with closing(psycopg.connect(url)) as connection:
+            connection.execute(
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+                f" $$ BEGIN {does}; RETURN NEW; END $$"
+            )
+            connection.execute(
+                "CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION fail()"
+            )
+            connection.commit()
+        order = {"orderId": name, "customerId": "c00000001"}
+        reply = hub.request("POST", "/v1/orders", consumer="admin", json_body=order)
+        assert reply.status == 200, reply.text
+        try:
+            failed = hub.command("replica", "orders", "--to", url, *filter, check=False)
+        finally:
+            hub.request("DELETE", f"/v1/orders/{name}", consumer="admin")
+        said(failed, BROKEN[does])
+    finally:
+        hub.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_database_that_is_not_there_is_one_line(hub: RunningHub) -> None:
+    url = f"postgresql://somebody:told-nobody@127.0.0.1:{free_port()}/none"
+    for command, option in (("replica", "--to"), ("verify", "--replica")):
+        said(hub.command(command, "orders", option, url, check=False), "cannot be reached")
+
+
+def said(failed: subprocess.CompletedProcess[bytes], what: str) -> None:
+    """A command has failed with one line that says so, and no secret."""
+    assert failed.returncode == 1
+    (line,) = failed.stderr.decode().splitlines()
+    assert line.startswith("error: ") and what in line
+    assert "told-nobody" not in line and "Traceback" not in line

@@ -9,16 +9,33 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from feeds import at, delete, here, lines, number, put, rest, watch
-from harness import PATIENCE, RunningHub
+from feeds import (
+    Scene,
+    at,
+    consumer_with,
+    credentials,
+    delete,
+    grant,
+    here,
+    lines,
+    number,
+    patch,
+    put,
+    rest,
+    watch,
+)
+from harness import PATIENCE, Reply, RunningHub
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+from penstock.hub.v1 import changes_pb2
+from penstock.hub.v1.changes_pb2_grpc import ChangesStub
 from penstockd.feed.source import FRAME_BYTES
 
 COUNT = 30
 NOTES = "x" * 450_000
 #: The most that a client of gRPC takes unless it says otherwise.
 USUAL_LIMIT = 4 * 1024 * 1024
+LOCAL = (("grpc.use_local_subchannel_pool", 1),)
 #: 500,000 characters of four bytes each are the largest notes.
 LARGEST = "\N{MUSICAL SYMBOL G CLEF}" * 500_000
 
@@ -39,8 +56,7 @@ def large(hub: RunningHub) -> Iterator[tuple[str, int, list[str]]]:
 @contextlib.contextmanager
 def usual_client(hub: RunningHub) -> Iterator[CustomersStub]:
     """A client that sets nothing."""
-    options = (("grpc.use_local_subchannel_pool", 1),)
-    with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=options) as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=LOCAL) as channel:
         yield CustomersStub(channel)
 
 
@@ -102,3 +118,92 @@ def test_the_largest_change_reaches_every_kind_of_client(hub: RunningHub) -> Non
         assert page["changes"][0]["after"]["notes"] == LARGEST
     finally:
         delete(hub, "customers", key)
+
+
+def test_what_follows_from_a_change_is_told_in_parts(hub: RunningHub) -> None:
+    """A customer goes and comes back, and with it much that is large."""
+    one = f"t-{uuid.uuid4().hex[:12]}"
+    keys = [f"{one}-{i:02}" for i in range(12)]
+    talks = [{"interactionId": k, "customerId": one, "body": NOTES} for k in keys]
+    expected = [
+        *[("LEFT_VIEW", key) for key in (one, *keys)],
+        *[("ENTERED_VIEW", key) for key in (one, *keys)],
+    ]
+    rules = (
+        grant("customers", "status = ACTIVE"),
+        grant("interactions", "customer.status = ACTIVE"),
+    )
+    put(hub, "customers", {"customerId": one, "name": "Large", "status": "ACTIVE"})
+    put(hub, "interactions", *talks)
+    try:
+        with consumer_with(hub, *rules) as reader:
+            subscription = subscribed(hub, reader.key)
+            with Scene(hub, reader.key, include_before=True) as scene:
+                patch(hub, "customers", one, status="CHURNED")
+                patch(hub, "customers", one, status="ACTIVE")
+                events = scene.told()
+            assert [e.brief for e in events] == expected
+            assert page_sizes(hub, reader.key, scene.start) < USUAL_LIMIT
+            found, leases = leased(hub, reader.key, subscription)
+            assert found == expected
+            assert leases > 4
+    finally:
+        for key in keys:
+            delete(hub, "interactions", key)
+        delete(hub, "customers", one)
+
+
+def page_sizes(hub: RunningHub, consumer: str, cursor: str) -> int:
+    """Of the pages after a cursor, how large the largest is."""
+    sizes, head = [], hub.head()
+    with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=LOCAL) as channel:
+        stub = ChangesStub(channel)
+        while number(cursor) < head:
+            request = changes_pb2.ListChangesRequest(cursor=cursor, include_before=True)
+            metadata = credentials(hub, consumer)
+            reply = stub.ListChanges(request, metadata=metadata, timeout=PATIENCE)
+            sizes.append(reply.ByteSize())
+            cursor = reply.next_cursor
+    return max(sizes)
+
+
+def posted(hub: RunningHub, consumer: str, path: str, body: object) -> Reply:
+    headers = dict(credentials(hub, consumer))
+    return hub.request("POST", path, json_body=body, headers=headers)
+
+
+def subscribed(hub: RunningHub, consumer: str) -> str:
+    """A subscription to all that its consumer sees from now on; its path."""
+    name = f"s-{uuid.uuid4().hex[:12]}"
+    asked = {"subscriptionId": name, "datasets": ["customers", "interactions"], "ordered": True}
+    body = {"subscription": asked, "start": "now"}
+    reply = posted(hub, consumer, "/v1/subscriptions", body)
+    assert reply.status == 200, reply.text
+    return f"/v1/subscriptions/{name}"
+
+
+def leased(hub: RunningHub, consumer: str, path: str) -> tuple[list[tuple[str, str]], int]:
+    """What a subscription gives out up to now, each second lease only when it is given again; and
+    how many leases that were."""
+    found: list[tuple[str, str]] = []
+    head, count, cursor = hub.head(), 0, ""
+    while not cursor or number(cursor) < head:
+        body = {"wait": "1s", "ackSeconds": 3600, "maxChanges": 5}
+        pulled = posted(hub, consumer, f"{path}:pull", body).json()
+        if "lease" not in pulled:
+            break
+        count, lease = count + 1, pulled["lease"]["leaseId"]
+        if count % 2:
+            given = [change["key"] for change in pulled["changes"]]
+            assert posted(hub, consumer, f"{path}:release", {"leaseId": lease}).status == 200
+            pulled = posted(hub, consumer, f"{path}:pull", {**body, "maxChanges": 2}).json()
+            again = [change["key"] for change in pulled["changes"]]
+            assert again == given[: len(again)]
+            lease = pulled["lease"]["leaseId"]
+        found += [(change["operation"], change["key"]) for change in pulled["changes"]]
+        # By the cursor as well as by the lease.
+        by = {"leaseId": lease} if count % 3 else {"cursor": pulled["lease"]["cursor"]}
+        reply = posted(hub, consumer, f"{path}:acknowledge", by)
+        assert reply.status == 200, reply.text
+        cursor = reply.json()["cursor"]
+    return found, count

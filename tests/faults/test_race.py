@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from access import unrestricted
 from chance import SEED
+from faults.naive import NOTE, feed_of, follow_naively, gate, wait_at_gate
 from faults.streams import Judge
 from faults.validator import Broken, FeedValidator, State, Write, read_table
 from penstock.hub.v1.changes_pb2 import WatchChangesResponse
@@ -28,7 +29,7 @@ from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database
-from penstockd.store.log import Change, last_number, read_changes
+from penstockd.store.log import last_number, read_changes
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.writer import Guard, Writer, WriteTransaction
 
@@ -37,19 +38,10 @@ WRITES = int(os.environ.get("PENSTOCK_RACE_WRITES", "15"))
 WRITERS = 16
 KEYS = [f"k{i}" for i in range(24)]
 
-# What a publisher without a sequencer would read: insertion order by a sequence. The trigger sees
-# the very moment at which hub.pending takes its number, and can make a transaction linger there.
-NAIVE = """
-CREATE TABLE public.naive (seq bigint PRIMARY KEY, txid xid8 NOT NULL);
-CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO public.naive VALUES (NEW.seq, NEW.txid);
+LINGER = """
     IF current_setting('test.linger', true) = 'on' THEN
         PERFORM pg_advisory_xact_lock_shared(4711);
     END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER note AFTER INSERT ON hub.pending FOR EACH ROW EXECUTE FUNCTION public.note();
 """
 
 
@@ -175,44 +167,6 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
         await asyncio.gather(listening, return_exceptions=True)
 
 
-async def follow_naively(database: Database, seen: list[int], writing: asyncio.Event) -> None:
-    """Read ``seq > cursor`` until nobody writes; the mistake that the sequencer is for."""
-    cursor = 0
-    while True:
-        over = not writing.is_set()
-        async with database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT seq, txid FROM public.naive WHERE seq > $1 ORDER BY seq", cursor
-            )
-        seen += [row["txid"] for row in rows]
-        cursor = rows[-1]["seq"] if rows else cursor
-        if over and not rows:
-            return
-        await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def gate(database: Database, seen: list[int]) -> AsyncIterator[None]:
-    """Closed until the naive reader has read ten transactions that came after the slow one."""
-    async with database.connection() as connection:
-        await connection.execute("SELECT pg_advisory_lock(4711)")
-        try:
-            yield
-            while len(seen) < 10:  # noqa: ASYNC110  # a list tells nobody that it grew
-                await asyncio.sleep(0)
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock(4711)")
-
-
-async def waits_at_gate(database: Database) -> None:
-    """Return when the slow transaction has its place in the order and waits."""
-    async with database.connection() as connection:
-        while not await connection.fetchval(  # noqa: ASYNC110  # locks announce nothing
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        ):
-            await asyncio.sleep(0)
-
-
 async def run(race: Race, validator: FeedValidator, judge: Judge, naive: list[int]) -> None:
     """Write and read at once; returns when everything that is written is numbered and read."""
     writing, naively = asyncio.Event(), asyncio.Event()
@@ -229,7 +183,7 @@ async def run(race: Race, validator: FeedValidator, judge: Judge, naive: list[in
     try:
         async with gate(race.database, naive):
             slow = asyncio.create_task(race.linger(writers[0]))
-            await waits_at_gate(race.database)
+            await wait_at_gate(race.database, [slow])
             others = [asyncio.create_task(race.write(i, writers[i % 4])) for i in range(WRITERS)]
         await asyncio.gather(slow, *others)
         naively.clear()
@@ -246,18 +200,6 @@ async def run(race: Race, validator: FeedValidator, judge: Judge, naive: list[in
         for task in readers:
             task.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-
-
-async def feed_of(database: Database, transactions: Sequence[int]) -> list[Change]:
-    """The changes of transactions, in the order given, under the numbers they have."""
-    async with database.connection() as connection:
-        rows = await connection.fetch("SELECT txid, last_number FROM hub.log_transaction")
-        last = {row["txid"]: row["last_number"] for row in rows}
-        changes = await read_changes(connection, 0, 2**31)
-    by_last: dict[int, list[Change]] = {}
-    for change in changes:
-        by_last.setdefault(change.transaction, []).append(change)
-    return [c for t in transactions for c in by_last[last[t]]]
 
 
 async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Database]) -> None:
@@ -292,7 +234,7 @@ async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Data
         # The same validator sees what the naive reader got.
         assert committed - len(naive) >= 1
         fooled = FeedValidator(catalog, after, dict(state))
-        for change in await feed_of(database, naive):
+        for change in await feed_of(database, naive, after):
             fooled.change(change)
         fooled.finish(table, race.acked, race.tried)
         assert {Broken.GAP, Broken.LOST} <= {fault.broken for fault in fooled.faults}
@@ -304,7 +246,7 @@ async def test_the_sequencer_loses_and_inverts_nothing(catalog: Catalog, store_u
     owner = Database(store_url, size=1)
     await owner.open()
     async with owner.connection() as connection:
-        await connection.execute(NAIVE)
+        await connection.execute(NOTE.format(more=LINGER))
         # Writers that lock each other are told so at once, not after a second.
         await connection.execute("ALTER DATABASE penstock SET deadlock_timeout = '20ms'")
     await owner.close()

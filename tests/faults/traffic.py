@@ -95,6 +95,10 @@ class Traffic:
         body = {"customers": [_record(w) for w in writes]}
         return await self._send("POST", ":batchUpsert", writes, body)
 
+    async def delete(self, key: str) -> int | None:
+        """One record of the contended is deleted, if it is there."""
+        return await self._send("DELETE", f"/{key}", [Write("customers", key, "")], None)
+
     async def send(self, method: str, path: str, body: Any) -> int | None:
         """Any call, of which no account is kept."""
         return await self._send(method, path, [], body)

@@ -65,16 +65,7 @@ async def import_records(
     first = await anext(upload, None)
     if first is None:
         raise ImportTruncated("the upload is empty")
-    format = pick(first[0], first[2] or None)
-    call.asked(
-        format=format,
-        compression=first[1].upper(),
-        partial=partial,
-        validate_only=request.validate_only,
-    )
-    offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    source = reader(format, dataset, offered, compression=first[1])
-    load = Import(dataset, view, source, partial=partial)
+    load = Import(dataset, view, _reader(call, view, first, request, partial), partial=partial)
     once = Once(call, "" if request.validate_only else request.request_id)
     seen = hashlib.sha256(request.digest)
     pieces = _pieces(first[3], upload, seen if request.request_id else None)
@@ -85,12 +76,7 @@ async def import_records(
             stored = await once.claim(transaction)
             if stored is None:
                 report = await load.run(transaction, pieces)
-                rows = report.counts.total
-                if request.validate_only:
-                    call.entry.row_count = rows
-                else:
-                    await once.keep(transaction, REPORT, report, seen.digest(), rows)
-                    await call.audit_within(transaction, rows)
+                await _note(call, transaction, request, once, report, seen)
                 return report
     except FormatError as exc:
         raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
@@ -99,6 +85,39 @@ async def import_records(
         pass
     async with call.transaction(hub) as transaction:
         return await once.replay(transaction, stored, seen.digest(), REPORT)
+
+
+def _reader(
+    call: Call, view: View, first: tuple[str, str, str, bytes], request: Request, partial: bool
+) -> Reader:
+    """Reads files of the form that the first piece says. Raises FormatUnknown and ValueInvalid."""
+    named, compression, content_type, _ = first
+    format = pick(named, content_type or None)
+    call.asked(
+        format=format,
+        compression=compression.upper(),
+        partial=partial,
+        validate_only=request.validate_only,
+    )
+    offered = [f for f in view.fields() if f.output_only or f in view.writable]
+    return reader(format, view.dataset, offered, compression=compression)
+
+
+async def _note(
+    call: Call,
+    transaction: WriteTransaction,
+    request: Request,
+    once: Once,
+    report: Report,
+    seen: Any,
+) -> None:
+    """Put on record what was loaded, in the transaction that loads it; ``seen`` hashes the file."""
+    rows = report.counts.total
+    if request.validate_only:
+        call.entry.row_count = rows
+        return
+    await once.keep(transaction, REPORT, report, seen.digest(), rows)
+    await call.audit_within(transaction, rows)
 
 
 async def _pieces(first: bytes, upload: Upload, seen: Any) -> AsyncIterator[bytes]:

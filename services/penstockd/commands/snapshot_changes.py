@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -12,10 +13,12 @@ from penstockd.commands.watching import Wanted
 from penstockd.feed.event import Event, Operation
 from penstockd.feed.source import Frame, Source
 from penstockd.policy.read import Scan
+from penstockd.store.database import Connection, Rows
 from penstockd.store.snapshots import Held
+from penstockd.store.sql import Statement
 
-#: Rows that are read at a time, at first and at the most, and their bytes, as far as those before
-#: let expect.
+#: Rows that are read at a time, at first and at the most, and their bytes: less than that, and one
+#: row more.
 FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
@@ -34,21 +37,39 @@ async def snapshot_frames(
         for name in sorted(source.lenses):
             lens = source.lenses[name]
             codec = WireCodec(lens.dataset, lens.fields)
-            statement = Scan(lens.view, lens.fields, wanted.filter).statement
-            rows = await connection.cursor(statement.text, *statement.arguments())
-            step = FIRST_ROWS
-            while found := await rows.fetch(step):
+            scan = Scan(lens.view, lens.fields, wanted.filter)
+            rows = await _cursor(connection, scan.statement)
+            ahead = _Ahead(await _cursor(connection, scan.sizes))
+            most = FIRST_ROWS
+            while step := await ahead.fitting(most):
+                found = await rows.fetch(step)
                 columns = [list(c) for c in zip(*found, strict=True)]
                 images = codec.images(columns[1:])
-                step = _step(step, images)
+                most = min(10 * most, ROWS)
                 for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
                     yield frame
 
 
-def _step(step: int, images: Sequence[bytes]) -> int:
-    """How many rows to read after some."""
-    fitting = ROWS_BYTES * len(images) // max(1, sum(map(len, images)))
-    return max(1, min(fitting, 10 * step, ROWS))
+class _Ahead:
+    """Knows how large the next rows are before they are read, by a cursor over their sizes."""
+
+    def __init__(self, cursor: Rows) -> None:
+        self._cursor = cursor
+        self._sizes: deque[int] = deque()
+
+    async def fitting(self, most: int) -> int:
+        """How many rows to read next; 0 behind the last."""
+        if len(self._sizes) < most:
+            self._sizes += [row[0] for row in await self._cursor.fetch(ROWS)]
+        count = size = 0
+        while self._sizes and count < most and size < ROWS_BYTES:
+            size += self._sizes.popleft()
+            count += 1
+        return count
+
+
+async def _cursor(connection: Connection, statement: Statement) -> Rows:
+    return await connection.cursor(statement.text, *statement.arguments())
 
 
 def _events(

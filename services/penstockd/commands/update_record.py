@@ -50,39 +50,51 @@ async def update_record(
     expected = _expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = _fields(view, record, mask)
-    incoming = Incoming(view, fields)
-    row = incoming.row(record)
+    update = _Update(view, record, fields, expected)
     await call.will_show(hub, view)
 
-    async def update(transaction: WriteTransaction) -> None:
-        await transaction.upsert(
-            dataset, incoming.fields, [row], view.guard, mode=Mode.UPDATE, etag=expected
-        )
+    async def work(transaction: WriteTransaction) -> tuple[Message, int]:
+        await (update.or_create if allow_missing and not expected else update.run)(transaction)
+        if Rules.of(dataset).over_several:
+            await _check_whole(transaction, view, key, fields)
+        return await written_record(transaction, view, key), 1
 
-    async def create(transaction: WriteTransaction) -> None:
-        check_fields(view, populated(dataset, record))
-        whole = Incoming(view, view.writable)
-        new = whole.new_row(record)
-        await transaction.upsert(dataset, whole.fields, [new], view.guard, mode=Mode.CREATE)
+    return await write_once(hub, call, request, record_form(dataset, view, key), work)
 
-    async def update_or_create(transaction: WriteTransaction) -> None:
+
+class _Update:
+    """One record's new values, and how they are written."""
+
+    def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
+        """Raise ValueInvalid."""
+        self._view, self._record, self._etag = view, record, etag
+        self._incoming = Incoming(view, fields)
+        self._row = self._incoming.row(record)
+
+    async def run(self, transaction: WriteTransaction) -> None:
+        """Update the record. Raises RecordNotFound and EtagMismatch."""
+        dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
+        rows, etag = [self._row], self._etag
+        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
+
+    async def or_create(self, transaction: WriteTransaction) -> None:
+        """Update the record or, if it is not there, create it. Raises RecordNotFound."""
         for _ in range(_TRIES):
-            for attempt, otherwise in ((update, RecordNotFound), (create, RecordExists)):
+            for attempt, otherwise in ((self.run, RecordNotFound), (self._create, RecordExists)):
                 try:
                     await attempt(transaction)
                 except otherwise:
                     continue
                 return
             # Another writer has just created it, or it is out of the caller's sight.
-        await update(transaction)
+        await self.run(transaction)
 
-    async def work(transaction: WriteTransaction) -> tuple[Message, int]:
-        await (update_or_create if allow_missing and not expected else update)(transaction)
-        if Rules.of(dataset).over_several:
-            await _check_whole(transaction, view, key, fields)
-        return await written_record(transaction, view, key), 1
-
-    return await write_once(hub, call, request, record_form(dataset, view, key), work)
+    async def _create(self, transaction: WriteTransaction) -> None:
+        dataset, guard = self._view.dataset, self._view.guard
+        check_fields(self._view, populated(dataset, self._record))
+        whole = Incoming(self._view, self._view.writable)
+        rows = [whole.new_row(self._record)]
+        await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
 
 
 async def _check_whole(

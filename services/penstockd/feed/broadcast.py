@@ -110,7 +110,7 @@ class Broadcast:
         async with self._database.connection() as connection:
             return await read_extent(connection)
 
-    async def read(self, source: Source, cursor: Cursor, upto: int) -> Batch:
+    async def read(self, source: Source, cursor: Cursor, upto: int | Cursor) -> Batch:
         """Events after a cursor, to ``upto`` at the most; see ``read_events``."""
         batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
         self.tail.hear(batch.head)
@@ -130,6 +130,8 @@ class Broadcast:
             self._task(source, cursor, self._end(cursor, most))
 
     def _end(self, cursor: Cursor, most: int) -> int:
+        if cursor.told is not None:
+            return cursor.end
         end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
         return min(self.tail.head, end)
 
@@ -257,11 +259,11 @@ class Subscription:
             await asyncio.sleep(RETRY)
             return None
         number, position = self.cursor.number, self._channel.position
-        if number == position.number and not self.cursor.ahead:
+        if self.cursor.place == position.place and not self.cursor.ahead:
             self._next = self._channel.end
             return None
-        if number < position.number:
-            behind = position.number - number
+        if self.cursor.place < position.place:
+            behind = max(1, position.number - number)
             block = await self._feed.next_stretch(self._source, self.cursor, behind)
             left = position.number - block.cursor.number
             self._feed.prepare(self._source, block.cursor, left)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.record import Codec
@@ -12,20 +13,16 @@ from penstockd.feed.event import Event, Operation
 from penstockd.feed.past import Past, Question
 from penstockd.policy.lens import Follow, Lens
 from penstockd.store.database import Connection
-from penstockd.store.history import referring, states
+from penstockd.store.history import Place, State, Step, referring, states
 from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
-#: Records that are judged at a time.
+#: Changes that are read at a time, fewer if they are large.
 CHUNK = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Cause:
-    """What a transaction, of which ``last`` is a change, did to what a lens follows."""
-
-    way: _Way
-    last: Change
-    keys: tuple[str, ...]
+#: Keys that are looked up at a time; none is longer than 512 bytes.
+KEYS = 4000
+#: Bytes of keys of changed records that are remembered of a transaction. Of one that has changed
+#: more, what refers to any record that it changed is judged, which is more work and as right.
+CAUSE_BYTES = 1024 * 1024
 
 
 class _Way:
@@ -33,8 +30,8 @@ class _Way:
 
     def __init__(self, catalog: Catalog, lens: Lens, follow: Follow) -> None:
         self.dataset = follow.dataset
-        #: Dataset and reference field of each step, from the lens's own on.
-        self.steps: list[tuple[Dataset, str]] = []
+        #: Each step, from the lens's own dataset on.
+        self.steps: list[Step] = []
         dataset = lens.dataset
         for alias in follow.path:
             field = dataset.references[alias]
@@ -53,6 +50,31 @@ class _Way:
         return self._row(self._parse(change.before)) != self._row(self._parse(change.after))
 
 
+@dataclass(slots=True)
+class Cause:
+    """What a transaction, from its ``first`` change to its ``last``, did to what a lens follows.
+
+    ``keys`` are those of the records that it moved, by way; None if they are too many to name.
+    """
+
+    first: int
+    last: int
+    time: datetime
+    keys: dict[_Way, dict[str, None] | None] = field(default_factory=dict)
+    _size: int = 0
+
+    def add(self, way: _Way, key: str) -> None:
+        """A record has been moved."""
+        known = self.keys.setdefault(way, {})
+        if known is None or key in known:
+            return
+        known[key] = None
+        self._size += 100 + len(key)
+        if self._size > CAUSE_BYTES:
+            self.keys = dict.fromkeys(self.keys)
+            self._size = 0
+
+
 class Dependents:
     """The events of one lens that follow from changes of other records.
 
@@ -61,88 +83,87 @@ class Dependents:
     """
 
     def __init__(self, connection: Connection, catalog: Catalog, past: Past, lens: Lens) -> None:
+        self.dataset: Dataset = lens.dataset
         self._connection = connection
         self._past, self._lens = past, lens
         self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
-    async def events(self, after: int, stretch: Stretch) -> list[Event]:
-        """Those of the transactions that end in the stretch, which begins after a number; in no
-        particular order, at most one a record and transaction."""
-        changes = [*await self._earlier(after, stretch), *stretch.changes]
-        found: dict[tuple[int, str], Event] = {}
-        for cause in self._causes([c for c in changes if c.transaction <= stretch.number]):
-            keys = await self._candidates(cause)
-            for at in range(0, len(keys), CHUNK):
-                for event in await self._moved(cause, keys[at : at + CHUNK]):
-                    found.setdefault((event.transaction, event.key), event)
+    async def causes(self, after: int, stretch: Stretch) -> Sequence[Cause]:
+        """What the transactions did that end in the stretch, which begins after a number."""
+        found: dict[int, Cause] = {}
+        async with aclosing(self._earlier(after, stretch)) as parts:
+            async for part in parts:
+                self._add(found, part)
+        self._add(found, [c for c in stretch.changes if c.transaction <= stretch.number])
         return list(found.values())
 
-    async def _earlier(self, after: int, stretch: Stretch) -> Sequence[Change]:
-        """What matters of a transaction that has begun before the stretch and ends in it, without
-        the images."""
+    async def events(
+        self, cause: Cause, after: str = "", upto: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Those of a transaction, in order of their keys, of keys behind ``after`` and to ``upto``;
+        at most one a record."""
+        routes = [(way.steps, keys) for way, keys in cause.keys.items()]
+        full = True
+        while full:
+            keys = await referring(
+                self._connection, routes, cause.last, after=after, upto=upto, limit=KEYS
+            )
+            full = len(keys) == KEYS
+            places = [(key, cause.first - 1) for key in keys]
+            async with aclosing(states(self._connection, self.dataset, places)) as pieces:
+                async for piece in pieces:
+                    for event in await self._moved(cause, piece):
+                        yield event
+            after = keys[-1] if keys else after
+
+    async def _earlier(
+        self, after: int, stretch: Stretch
+    ) -> AsyncGenerator[Sequence[Change], None]:
+        """What may matter of a transaction that has begun before the stretch and ends in it."""
         first, last = await transaction_at(self._connection, after)
         if first > after or last > stretch.number:
-            return ()
+            return
         names = sorted({way.dataset for way in self._ways})
-        found: list[Change] = []
         at = first - 1
         while at < after:
             part = await read_stretch(self._connection, at, min(at + CHUNK, after), names)
-            for change in part.changes:
-                if any(way.matters(change) for way in self._ways):
-                    found.append(replace(change, before=None, after=None))
+            yield part.changes
             at = part.number
-        return found
 
-    def _causes(self, changes: Sequence[Change]) -> Iterator[_Cause]:
-        for _, together in groupby(changes, key=lambda c: c.transaction):
-            transaction = list(together)
+    def _add(self, causes: dict[int, Cause], changes: Sequence[Change]) -> None:
+        for change in changes:
             for way in self._ways:
-                mattering = [c for c in transaction if way.matters(c)]
-                if mattering:
-                    keys = tuple(dict.fromkeys(c.key for c in mattering))
-                    yield _Cause(way, mattering[-1], keys)
+                if way.matters(change):
+                    last = change.transaction
+                    if last not in causes:
+                        causes[last] = Cause(change.first, last, change.commit_time)
+                    causes[last].add(way, change.key)
 
-    async def _candidates(self, cause: _Cause) -> Sequence[str]:
-        """Keys of all records that led to the changed ones before the change, or do after it."""
-        keys: Sequence[str] = cause.keys
-        for dataset, field in reversed(cause.way.steps):
-            if not keys:
-                break
-            keys = await referring(self._connection, dataset, field, keys)
-        return keys
-
-    async def _moved(self, cause: _Cause, keys: Iterable[str]) -> list[Event]:
-        change, lens = cause.last, self._lens
-        before_at, after_at = change.first - 1, change.transaction
-        wanted = list(keys)
-        places = [(key, at) for key in wanted for at in (before_at, after_at)]
-        images = await states(self._connection, lens.dataset, places)
+    async def _moved(self, cause: Cause, piece: Mapping[Place, State]) -> Sequence[Event]:
         pairs = []
-        for key in wanted:
-            image = images[key, before_at]
+        for (key, before), state in piece.items():
             # What the transaction changed itself is told as its own change.
-            if image is not None and image == images[key, after_at]:
-                pairs.append(
-                    (key, Question(lens, image, before_at), Question(lens, image, after_at))
-                )
+            own = state.until is not None and state.until <= cause.last
+            if state.image is not None and not own:
+                was = Question(self._lens, state.image, before)
+                pairs.append((key, was, Question(self._lens, state.image, cause.last)))
         await self._past.answer([q for _, was, there in pairs for q in (was, there)])
         return [
-            self._event(change, key, was.image, entered=there.answer)
+            self._event(cause, key, was.image, entered=there.answer)
             for key, was, there in pairs
             if was.answer is not there.answer
         ]
 
-    def _event(self, change: Change, key: str, image: bytes, *, entered: bool) -> Event:
+    def _event(self, cause: Cause, key: str, image: bytes, *, entered: bool) -> Event:
         shown = self._lens.project(image)
         return Event(
-            change.transaction,
-            change.transaction,
-            self._lens.dataset.name,
+            cause.last,
+            cause.last,
+            self.dataset.name,
             key,
             Operation.ENTERED_VIEW if entered else Operation.LEFT_VIEW,
             None if entered else shown,
             shown if entered else None,
             (),
-            change.commit_time,
+            cause.time,
         )

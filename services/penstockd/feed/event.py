@@ -53,6 +53,11 @@ class Event:
     changed: tuple[str, ...]
     commit_time: datetime
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it is."""
+        return 100 + len(self.key) + len(self.before or b"") + len(self.after or b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

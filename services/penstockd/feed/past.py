@@ -7,13 +7,20 @@ step of the longest chain of references.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from penstockd.catalog import Catalog
+from penstockd.catalog import Catalog, Field
 from penstockd.policy.lens import Lens
 from penstockd.store.database import Connection
 from penstockd.store.history import states
+from penstockd.store.log import STRETCH_BYTES
+
+#: Questions that are judged at a time, fewer if what their rules read is large.
+TOGETHER = 1000
+#: What is known of a record weighs so much besides its image.
+_OVERHEAD = 200
 
 #: A record at a place: dataset, key, number.
 _Place = tuple[str, str, int]
@@ -30,19 +37,42 @@ class Question:
 
 
 class Past:
-    """What records were at places in the log; one connection, one state of the data."""
+    """What records were at places in the log; one connection, one state of the data.
 
-    def __init__(self, connection: Connection, catalog: Catalog) -> None:
+    Of each it holds what the rules of ``lenses`` read, of all together STRETCH_BYTES or a little
+    more: what one question alone leads to is not split.
+    """
+
+    def __init__(self, connection: Connection, catalog: Catalog, lenses: Iterable[Lens]) -> None:
         self._connection, self._catalog = connection, catalog
         self._known: dict[_Place, bytes | None] = {}
+        self._size = 0
+        reads: dict[str, dict[Field, None]] = {}
+        for follow in (f for lens in lenses for f in lens.follows):
+            reads.setdefault(follow.dataset, {}).update(dict.fromkeys(follow.reads))
+        self._reads = {name: tuple(fields) for name, fields in reads.items()}
 
     async def answer(self, questions: Sequence[Question]) -> None:
-        """Judge all of them."""
+        """Judge all of them, whose lenses are among those it was made for."""
+        at, together = 0, TOGETHER
+        while at < len(questions):
+            if self._size >= STRETCH_BYTES // 2:
+                self._forget()
+            part = questions[at : at + together]
+            if await self._answered(part):
+                at, together = at + len(part), min(2 * together, TOGETHER)
+            else:
+                together = max(1, len(part) // 2)
+
+    async def _answered(self, questions: Sequence[Question]) -> bool:
+        """Judge all of them, or give up because of what there would be to hold."""
         left = list(questions)
         while left:
             missing: set[_Place] = set()
             left = [q for q in left if not self._judged(q, missing)]
-            await self._fetch(missing)
+            if not await self._fetch(missing, bounded=len(questions) > 1):
+                return False
+        return True
 
     def _judged(self, question: Question, missing: set[_Place]) -> bool:
         """Judge one, unless something that it leads to is not known yet."""
@@ -62,11 +92,24 @@ class Past:
         question.answer = answer
         return True
 
-    async def _fetch(self, missing: set[_Place]) -> None:
+    async def _fetch(self, missing: set[_Place], *, bounded: bool) -> bool:
+        """Whether all of it is known now. If it is too much, all is forgotten."""
         by_dataset: dict[str, set[tuple[str, int]]] = {}
-        for dataset, key, number in missing:
-            by_dataset.setdefault(dataset, set()).add((key, number))
+        for name, key, number in missing:
+            by_dataset.setdefault(name, set()).add((key, number))
         for name, places in by_dataset.items():
-            found = await states(self._connection, self._catalog[name], places)
-            for (key, number), image in found.items():
-                self._known[name, key, number] = image
+            dataset, fields = self._catalog[name], self._reads[name]
+            reading = states(self._connection, dataset, sorted(places), fields)
+            async with aclosing(reading) as pieces:
+                async for piece in pieces:
+                    for (key, number), state in piece.items():
+                        self._known[name, key, number] = state.image
+                        self._size += _OVERHEAD + len(state.image or b"")
+                    if bounded and self._size >= STRETCH_BYTES:
+                        self._forget()
+                        return False
+        return True
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._size = 0

@@ -2,27 +2,31 @@
 
 A View is judged at the ends of transactions: what it showed before one, and what it shows after.
 A row rule may follow references; then a change of one record can bring others into a View or out
-of it, and those are told at the end of the transaction that moved them.
+of it, and those are told at the end of the transaction that moved them. They can be many and large:
+what is read at a time is bounded in bytes, and may end in the midst of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 from penstockd.catalog import Catalog
 from penstockd.errors import CursorExpired, CursorInvalid
-from penstockd.feed.dependents import Dependents
+from penstockd.feed.dependents import Cause, Dependents
 from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.past import Past, Question
 from penstockd.policy.lens import Lens
 from penstockd.store import writer
 from penstockd.store.cursor import FOREIGN, Cursor, numbered
 from penstockd.store.database import Connection, Database
-from penstockd.store.log import Change, Stretch, read_stretch
+from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_stretch
 
 Lenses = Mapping[str, Lens]
+#: What follows from a transaction, by its last number, for a dataset.
+_Following = tuple[int, str, Dependents, Cause]
 
 #: A cursor that is so far ahead of the log was never given out.
 _FUTURE = "the cursor is ahead of the change log"
@@ -30,14 +34,18 @@ _EXPIRED = "the changes after this cursor are kept no longer: repair what you ha
 
 
 async def read_events(
-    database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int
+    database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int | Cursor
 ) -> Batch:
     """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any, or
-    fewer where they are large: there is always one change more if there is any.
+    fewer where they are large: there is always one more if there is any. What follows from
+    transactions comes, with all that stands before it, to less than STRETCH_BYTES and one more.
 
-    Raises CursorInvalid (of another database, or ahead of the log), CursorExpired and
-    DatabaseUnavailable.
+    If ``upto`` is a cursor, they end there. Raises CursorInvalid (of another database, or ahead of
+    the log), CursorExpired and DatabaseUnavailable.
     """
+    end = upto if isinstance(upto, Cursor) else Cursor(cursor.epoch, upto)
+    # What is left of a transaction is told first.
+    last = end.end if cursor.told is None else min(end.end, cursor.number + 1)
     follows = any(lens.follows for lens in lenses.values())
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(database.connection())
@@ -46,14 +54,15 @@ async def read_events(
             single = connection.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(single)
         names = _needed(lenses)
-        stretch = await read_stretch(connection, cursor.number, upto, names)
+        stretch = await read_stretch(connection, cursor.number, last, names)
         check_place(cursor, stretch.epoch, stretch.head, stretch.oldest)
         places = await numbered(connection, cursor)
-        batch = _Reading(lenses, stretch, cursor.number, frozenset(places.values()))
-        events = await batch.events(connection, catalog)
-    ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > stretch.number)
-    following = replace(cursor, number=stretch.number, ahead=ahead)
-    return Batch(events, following, stretch.whole, stretch.number < stretch.head, stretch.head)
+        reading = _Reading(lenses, stretch, cursor, end, frozenset(places.values()))
+        events = await reading.events(connection, catalog)
+    number, told = reading.reached
+    ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > number)
+    following = replace(cursor, number=number, ahead=ahead, told=told)
+    return Batch(events, following, reading.whole, number < stretch.head, stretch.head)
 
 
 def check_place(cursor: Cursor, epoch: str, head: int, oldest: int) -> None:
@@ -83,12 +92,20 @@ class _Seen:
 
 
 class _Reading:
-    """One stretch of the log seen through some lenses."""
+    """One stretch of the log, behind ``start`` and to ``end`` at the most, seen through lenses."""
 
     def __init__(
-        self, lenses: Lenses, stretch: Stretch, after: int, passed: frozenset[int]
+        self, lenses: Lenses, stretch: Stretch, start: Cursor, end: Cursor, passed: frozenset[int]
     ) -> None:
-        self._lenses, self._stretch, self._after = lenses, stretch, after
+        self._lenses, self._stretch, self._start, self._end = lenses, stretch, start, end
+        #: How far it comes: the number and what is told of a cursor.
+        self.reached: tuple[int, tuple[str, str] | None] = (stretch.number, None)
+        if stretch.number == start.number:
+            self.reached = (start.number, start.told)
+        elif end.told is not None and stretch.number == end.end:
+            self.reached = (end.number, end.told)
+        #: Whether that is the end of a transaction.
+        self.whole = stretch.whole and self.reached[1] is None
         # Those that show all records as they are.
         self._whole = {lens.view_id for lens in lenses.values() if lens.sees_all and lens.clear}
         # Transactions that the cursor's snapshot saw before they had a number: not told again.
@@ -97,20 +114,71 @@ class _Reading:
         self._passed = passed
 
     async def events(self, connection: Connection, catalog: Catalog) -> tuple[Event, ...]:
-        """The events of the stretch, in order."""
+        """The events of the stretch, in order, as far as it comes."""
         following = [lens for lens in self._lenses.values() if lens.follows]
-        events = list(self._plain())
-        if following:
-            past = Past(connection, catalog)
-            events += await self._judged(past)
-            moved: list[Event] = []
-            for lens in following:
-                dependents = Dependents(connection, catalog, past, lens)
-                moved += await dependents.events(self._after, self._stretch)
-            # They stand at the ends of transactions, behind what was changed there.
-            events += sorted(moved, key=lambda e: (e.dataset, e.key))
-            events.sort(key=lambda e: e.number)
-        return tuple(events)
+        if not following:
+            # Nothing is behind it but its own change, which was told.
+            return tuple(self._plain()) if self._start.told is None else ()
+        past = Past(connection, catalog, following)
+        dependents = [Dependents(connection, catalog, past, lens) for lens in following]
+        causes = await self._causes(dependents)
+        own: list[Event] = []
+        if self._start.told is None:
+            own = [*self._plain(), *await self._judged(past)]
+            own.sort(key=lambda e: e.number)
+        return tuple(await self._together(deque(own), causes))
+
+    async def _causes(self, dependents: Iterable[Dependents]) -> Sequence[_Following]:
+        """What follows from transactions, in order: by transaction, then by dataset."""
+        found = []
+        for each in dependents:
+            for cause in await each.causes(self._start.number, self._stretch):
+                found.append((cause.last, each.dataset.name, each, cause))
+        return sorted(found, key=lambda f: f[:2])
+
+    async def _together(self, own: deque[Event], causes: Sequence[_Following]) -> list[Event]:
+        """Own changes, and behind those of each transaction what follows from it.
+
+        With what follows it ends where it has come to STRETCH_BYTES.
+        """
+        events: list[Event] = []
+        size = done = 0
+        told: tuple[str, str] | None = None  # of the transaction that is done, if anything
+        for transaction, dataset, dependents, cause in causes:
+            if transaction != done:
+                if done and size >= STRETCH_BYTES:
+                    self.reached, self.whole = (done, None), True
+                    return events
+                done, told = transaction, None
+            while own and own[0].number <= transaction:
+                size += own[0].size
+                events.append(own.popleft())
+            span = self._span(transaction, dataset)
+            if span is None:
+                continue
+            async with aclosing(dependents.events(cause, *span)) as moved:
+                async for event in moved:
+                    if told is not None and size >= STRETCH_BYTES:
+                        self.reached, self.whole = (transaction - 1, told), False
+                        return events
+                    events.append(event)
+                    size, told = size + event.size, (dataset, event.key)
+        return [*events, *own]
+
+    def _span(self, transaction: int, dataset: str) -> tuple[str, str | None] | None:
+        """Of which keys to tell what follows from a transaction: behind the first one and to the
+        second, if there is one; None for no keys."""
+        after, upto = "", None
+        start, end = self._start.told, self._end.told
+        if start is not None and transaction == self._start.end:
+            if dataset < start[0]:
+                return None
+            after = start[1] if dataset == start[0] else ""
+        if end is not None and transaction == self._end.end:
+            if dataset > end[0]:
+                return None
+            upto = end[1] if dataset == end[0] else None
+        return after, upto
 
     def _plain(self) -> Iterator[Event]:
         """Changes of records whose lenses need nothing but the record."""

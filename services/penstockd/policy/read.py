@@ -12,6 +12,7 @@ from penstockd.catalog.record import Codec
 from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile, parse, parse_fields
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
+from penstockd.store.tables import row_size
 
 #: The settings that hold the bounds of a range of keys (see ``Export.copy_range``).
 LOWER, UPPER = "penstock.lower", "penstock.upper"
@@ -62,7 +63,10 @@ class Page:
 
 
 class Scan:
-    """All records that match, in order of key, as rows of ``fields`` behind their keys."""
+    """All records that match, in order of key, as rows of ``fields`` behind their keys.
+
+    ``sizes`` are how large they are, in the same order: with masks, how large what they mask is.
+    """
 
     def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
         condition = compile(parse(filter), view) if filter.strip() else None
@@ -70,6 +74,8 @@ class Scan:
         key = view.key_column
         rows = view.narrow([key.label("__key"), *columns], condition)
         self.statement = compile_statement(rows.order_by(key))
+        size = literal_column(row_size(fields), BigInteger())
+        self.sizes = compile_statement(view.narrow([size], condition).order_by(key))
 
 
 class Export:

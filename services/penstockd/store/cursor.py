@@ -5,6 +5,9 @@ no number yet; a cursor names them, so that who reads on from it does not get th
 
     export at C  +  the changes after C up to D  =  export at D
 
+What follows from a transaction, in the eyes of one who sees records by what they refer to, can be
+more than is given out at once. A cursor may stand in the midst of it.
+
 A cursor is written as base64url of a version byte, the fields and a checksum. It is no secret and
 is not sealed: whoever forges one reads from another place of what it may read anyway.
 """
@@ -26,7 +29,8 @@ from penstockd.store.log import Change, read_changes
 
 #: The most transactions without a number that a cursor names.
 MAX_SKIPPED = 100
-_VERSION = b"\x01"
+#: The version byte says whether the cursor stands in the midst of what follows from a transaction.
+_VERSION, _WITHIN = b"\x01", b"\x02"
 _MAX_TEXT = 4096
 _CHECKSUM = 4
 #: Numbers of the log and ids of transactions are below these.
@@ -39,33 +43,52 @@ FOREIGN = "the cursor is of another database; read all anew"
 class Cursor:
     """Everything up to ``number``, and the transactions ``ahead`` of it (by id, ascending).
 
-    ``epoch`` is that of the log: a database that was made anew has another one.
+    ``epoch`` is that of the log: a database that was made anew has another one. With ``told``, a
+    dataset and a key, also the change behind ``number``, which ends its transaction, and of what
+    follows from this the events up to that record.
     """
 
     epoch: str
     number: int
     ahead: tuple[int, ...] = ()
+    told: tuple[str, str] | None = None
+
+    @property
+    def place(self) -> tuple[int, tuple[str, str]]:
+        """Orders the cursors of one log."""
+        return self.number, self.told or ("", "")
+
+    @property
+    def end(self) -> int:
+        """The number of the last change of which it has something."""
+        return self.number if self.told is None else self.number + 1
 
     def __str__(self) -> str:
         """The opaque text that clients get."""
         epoch = self.epoch.encode()
         steps = (b - a for a, b in itertools.pairwise((0, *self.ahead)))
-        parts = (_VERSION, varint(self.number), varint(len(epoch)), epoch, *map(varint, steps))
+        told = [text for name in self.told or () for text in _sized(name)]
+        version = _VERSION if self.told is None else _WITHIN
+        head = (version, varint(self.number), varint(len(epoch)), epoch)
+        parts = (*head, *told, *map(varint, steps))
         data = b"".join(parts)
         return _text(data + zlib.crc32(data).to_bytes(_CHECKSUM))
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """The cursor that a text stands for. Raises CursorInvalid."""
-        data = _opened(text)
+        version, data = _opened(text)
         numbers = _Numbers(data)
-        number, size = numbers.take(), numbers.take()
-        epoch = numbers.bytes(size)
+        number = numbers.take()
+        epoch = numbers.bytes(numbers.take())
+        within = version == _WITHIN
+        told = [numbers.bytes(numbers.take()) for _ in range(2 if within else 0)]
         ahead = tuple(itertools.accumulate(numbers))
         if number >= _MAX_NUMBER or (ahead and ahead[-1] >= _MAX_TRANSACTION):
             raise CursorInvalid(_BROKEN)
         try:
-            cursor = cls(epoch.decode(), number, ahead)
+            names = (told[0].decode(), told[1].decode()) if within else None
+            cursor = cls(epoch.decode(), number, ahead, names)
         except UnicodeDecodeError:
             raise CursorInvalid(_BROKEN) from None
         if str(cursor) != text:  # one cursor, one spelling
@@ -129,7 +152,7 @@ async def read_after(
     ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > last)
     seen = set(places.values())
     fresh = [c for c in changes if c.transaction not in seen]
-    return fresh, replace(cursor, number=last, ahead=ahead)
+    return fresh, replace(cursor, number=last, ahead=ahead, told=None)
 
 
 async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
@@ -186,8 +209,14 @@ class _Numbers:
             yield self.take()
 
 
-def _opened(text: str) -> bytes:
-    """The fields of a cursor's text, its checksum being right."""
+def _sized(text: str) -> tuple[bytes, bytes]:
+    """A text behind its length."""
+    data = text.encode()
+    return varint(len(data)), data
+
+
+def _opened(text: str) -> tuple[bytes, bytes]:
+    """The version and the fields of a cursor's text, its checksum being right."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(_BROKEN)
     try:
@@ -195,9 +224,10 @@ def _opened(text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise CursorInvalid(_BROKEN) from None
     data, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
-    if data[:1] != _VERSION or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
+    known = data[:1] in (_VERSION, _WITHIN)
+    if not known or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
         raise CursorInvalid(_BROKEN)
-    return data[1:]
+    return data[:1], data[1:]
 
 
 def _text(data: bytes) -> str:

@@ -17,6 +17,8 @@ from penstockd.errors import Conflict, DatabaseUnavailable, StorageFull
 CONNECT_TIMEOUT = 1.5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+#: Rows that are fetched some at a time, within a transaction.
+Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
 _UNAVAILABLE = (
     OSError,

@@ -8,79 +8,243 @@ a single state.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
 from functools import cache
 
-from penstockd.catalog import Dataset
+from penstockd.catalog import Dataset, Field
+from penstockd.catalog.wire import WireCodec
 from penstockd.store.database import Connection
-from penstockd.store.staging import Stager
-from penstockd.store.tables import DATA_SCHEMA
+from penstockd.store.log import STRETCH_BYTES
+from penstockd.store.tables import DATA_SCHEMA, row_size
 
 #: A record's key and a number of the log.
 Place = tuple[str, int]
+#: What leads from records to those that refer to them: a dataset, and a field of it.
+Step = tuple[Dataset, str]
 
+_NO_BOUND = 1 << 62
+#: What a record weighs besides its image.
+_OVERHEAD = 100
+
+# All lengths at once, which octet_length knows without fetching the images; of these only the
+# first, as many as keep within the bound.
 _AFTER = """
-SELECT w.key, w.number, x.before
-FROM unnest($2::text[], $3::bigint[]) AS w (key, number)
-CROSS JOIN LATERAL (
-    SELECT c.before
-    FROM hub.change AS c
-    LEFT JOIN hub.log_transaction AS t ON t.txid = c.txid
-    LEFT JOIN hub.pending AS p ON t.txid IS NULL AND p.txid = c.txid
-    WHERE c.dataset = $1 AND c.key = w.key
-    AND (t.first_number + c.ordinal > w.number OR p.txid IS NOT NULL)
-    ORDER BY t.first_number + c.ordinal NULLS LAST, p.seq, c.ordinal
-    LIMIT 1
-) AS x
+SELECT place, number, length, behind < $4 AS given, CASE WHEN behind < $4 THEN before END
+FROM (
+    SELECT w.place, x.number, x.before, octet_length(x.before) AS length,
+           coalesce(sum(octet_length(x.before)) OVER (
+               ORDER BY w.place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS behind
+    FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS w (key, number, place)
+    CROSS JOIN LATERAL (
+        SELECT t.first_number + c.ordinal AS number, c.before
+        FROM hub.change AS c
+        LEFT JOIN hub.log_transaction AS t ON t.txid = c.txid
+        LEFT JOIN hub.pending AS p ON t.txid IS NULL AND p.txid = c.txid
+        WHERE c.dataset = $1 AND c.key = w.key
+        AND (t.first_number + c.ordinal > w.number OR p.txid IS NOT NULL)
+        ORDER BY t.first_number + c.ordinal NULLS LAST, p.seq, c.ordinal
+        LIMIT 1
+    ) AS x
+) AS s
 """
 
 
+@dataclass(slots=True)
+class State:
+    """A record at a place: None where there was none. It was so up to the change ``until``, None if
+    that has no number yet or the record is still so."""
+
+    image: bytes | None
+    until: int | None
+    length: int = 0
+    given: bool = True
+
+
 async def states(
-    connection: Connection, dataset: Dataset, places: Collection[Place]
-) -> Mapping[Place, bytes | None]:
-    """The serialised records, all fields in them, at the places; None where there was none."""
+    connection: Connection,
+    dataset: Dataset,
+    places: Iterable[Place],
+    fields: Sequence[Field] | None = None,
+    size: int = STRETCH_BYTES,
+) -> AsyncGenerator[Mapping[Place, State], None]:
+    """The serialised records at the places, with ``fields`` or all fields in them.
+
+    They come in pieces, in the order of the places: each has images of less than ``size`` bytes,
+    as records of all fields, and one image more. About three pieces are held at a time.
+    """
+    wanted = list(dict.fromkeys(places))
+    logged = await _logged(connection, dataset, wanted, size)
+    keys = list(dict.fromkeys(p[0] for p in wanted if p not in logged))
+    present = await _present(connection, dataset, keys, fields, size)
+    slim = _slimming(dataset, tuple(fields)) if fields is not None else None
+    for group in _groups(wanted, logged, present, size):
+        more = [p for p in group if p in logged and not logged[p].given]
+        logged |= await _logged(connection, dataset, more, _NO_BOUND)
+        absent = [p[0] for p in group if p[0] in present and not present[p[0]].given]
+        present |= await _present(connection, dataset, absent, fields, _NO_BOUND)
+        piece = {}
+        for place in group:
+            state = logged.pop(place, None)
+            if state is None:
+                state = present.get(place[0]) or State(None, None)
+            elif slim is not None and state.image is not None:
+                state.image = slim(state.image)
+            piece[place] = state
+        # Several places of one record share what its table holds.
+        for key in {p[0] for p in group} & present.keys():
+            present[key] = State(None, None, present[key].length, given=False)
+        yield piece
+
+
+def _groups(
+    places: Sequence[Place], logged: Mapping[Place, State], present: Mapping[str, State], size: int
+) -> Iterator[Sequence[Place]]:
+    """The places in groups, each of which ends with the image that brings it to the size."""
+    group: list[Place] = []
+    weight = 0
+    for place in places:
+        state = logged.get(place) or present.get(place[0])
+        group.append(place)
+        weight += _OVERHEAD + (state.length if state is not None else 0)
+        if weight >= size:
+            yield group
+            group, weight = [], 0
+    if group:
+        yield group
+
+
+async def _logged(
+    connection: Connection, dataset: Dataset, places: Sequence[Place], size: int
+) -> dict[Place, State]:
+    """The places behind which the log has a change of the record."""
     if not places:
         return {}
-    wanted = list(places)
-    rows = await connection.fetch(
-        _AFTER, dataset.name, [key for key, _ in wanted], [number for _, number in wanted]
-    )
-    found = {(row[0], row[1]): row[2] for row in rows}
-    present = await current(connection, dataset, {p[0] for p in wanted if p not in found})
-    return {p: found[p] if p in found else present.get(p[0]) for p in wanted}
+    keys, numbers = [key for key, _ in places], [number for _, number in places]
+    rows = await connection.fetch(_AFTER, dataset.name, keys, numbers, size)
+    return {
+        places[place - 1]: State(image, number, length or 0, given)
+        for place, number, length, given, image in rows
+    }
 
 
-async def current(
-    connection: Connection, dataset: Dataset, keys: Collection[str]
-) -> Mapping[str, bytes]:
-    """The serialised records that the dataset's table holds."""
+async def _present(
+    connection: Connection,
+    dataset: Dataset,
+    keys: Collection[str],
+    fields: Sequence[Field] | None,
+    size: int,
+) -> dict[str, State]:
+    """The records that the dataset's table holds."""
     if not keys:
         return {}
-    rows = await connection.fetch(_current(dataset), list(keys))
-    if not rows:
-        return {}
-    return dict(zip([r[0] for r in rows], Stager.of(dataset).images(rows), strict=True))
+    chosen = tuple(dataset.fields if fields is None else fields)
+    rows = await connection.fetch(_rows(dataset, chosen), list(keys), size)
+    given = [row for row in rows if row[2]]
+    columns = [list(c) for c in zip(*given, strict=True)][3:]
+    images = iter(WireCodec(dataset, chosen).images(columns) if columns else [b""] * len(given))
+    return {
+        row[0]: State(next(images) if row[2] else None, None, row[1], given=row[2]) for row in rows
+    }
 
 
 async def referring(
-    connection: Connection, dataset: Dataset, field: str, targets: Sequence[str]
+    connection: Connection,
+    routes: Sequence[tuple[Sequence[Step], Collection[str] | None]],
+    transaction: int,
+    *,
+    after: str,
+    upto: str | None,
+    limit: int,
 ) -> Sequence[str]:
-    """Keys of all records of which ``field`` holds one of ``targets``, now or at any place that the
-    log still has; ascending."""
-    name = f'{DATA_SCHEMA}."{dataset.name}"'
+    """Keys of the records from which any of the routes leads to any of its targets, now or at any
+    place that the log still has; ascending, at most ``limit`` behind ``after`` and to ``upto``.
+
+    A route is the steps from the records on, and keys of the dataset that the last one leads to;
+    None stands for all that the transaction with this last number has changed of it.
+    """
+    arguments: list[object] = [after, upto, limit]
+    parts: list[str] = []
+    first: list[str] = []
+    for steps, targets in routes:
+        if targets is None:
+            arguments += [transaction, _target(steps[-1])]
+            keys = f"ARRAY({_CHANGED.format(len(arguments) - 1, len(arguments))})"
+        else:
+            arguments.append(list(targets))
+            keys = f"${len(arguments)}::text[]"
+        for step in reversed(steps):
+            parts.append(f"r{len(parts)} AS MATERIALIZED ({_referring(step, keys)})")
+            keys = f"ARRAY(SELECT key FROM r{len(parts) - 1})"
+        first.append(f"SELECT key FROM r{len(parts) - 1}")
     rows = await connection.fetch(
-        f'SELECT "{dataset.key.path}" FROM {name} WHERE "{field}" = ANY ($1::text[])'
-        " UNION SELECT key FROM hub.lost_reference"
-        " WHERE dataset = $2 AND field = $3 AND target = ANY ($1::text[]) ORDER BY 1",
-        list(targets),
-        dataset.name,
-        field,
+        f"WITH {', '.join(parts)} SELECT key FROM ({' UNION '.join(first)}) AS r"
+        " WHERE key > $1::text AND ($2::text IS NULL OR key <= $2) ORDER BY key LIMIT $3",
+        *arguments,
     )
     return [row[0] for row in rows]
 
 
+_CHANGED = (
+    "SELECT e.key FROM hub.log_transaction AS t JOIN hub.change AS e ON e.txid = t.txid"
+    " AND e.day = t.day WHERE t.last_number = ${} AND e.dataset = ${}"
+)
+
+
+def _target(step: Step) -> str:
+    """The dataset that a step leads to."""
+    dataset, path = step
+    reference = dataset.by_path[path].reference
+    assert reference is not None, "steps are references"
+    return reference.dataset
+
+
+def _referring(step: Step, keys: str) -> str:
+    """SQL for the keys of all records of which the step's field holds, or held, one of ``keys``."""
+    dataset, field = step
+    return (
+        f'SELECT "{dataset.key.path}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'
+        f' WHERE "{field}" = ANY ({keys})'
+        " UNION SELECT key FROM hub.lost_reference"
+        f" WHERE dataset = '{dataset.name}' AND field = '{field}' AND target = ANY ({keys})"
+    )
+
+
 @cache
-def _current(dataset: Dataset) -> str:
-    columns = ", ".join(f'"{f.path}"' for f in (dataset.key, *dataset.fields))
-    name = f'{DATA_SCHEMA}."{dataset.name}"'
-    return f'SELECT {columns} FROM {name} WHERE "{dataset.key.path}" = ANY ($1::text[])'
+def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
+    """Keys and sizes, and the fields of as many rows as keep within a bound."""
+    key, table = f'"{dataset.key.path}"', f'{DATA_SCHEMA}."{dataset.name}"'
+    columns = "".join(f', t."{f.path}"' for f in fields)
+    size = row_size(fields)
+    return (
+        f"SELECT s.key, s.size, t.{key} IS NOT NULL{columns} FROM ("
+        f" SELECT {key} AS key, {size} AS size, coalesce(sum({size}) OVER ("
+        f" ORDER BY {key} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS behind"
+        f" FROM {table} WHERE {key} = ANY ($1::text[])"
+        f") AS s LEFT JOIN {table} AS t ON t.{key} = s.key AND s.behind < $2"
+    )
+
+
+@cache
+def _slimming(dataset: Dataset, fields: tuple[Field, ...]) -> Callable[[bytes], bytes]:
+    """Leaves of an image what the fields are in."""
+    kept = {f.steps[0] for f in fields}
+    dropped = [fd.name for fd in dataset.message_type.fields if fd.name not in kept]
+    parse = dataset.message_class.FromString
+
+    def slim(image: bytes) -> bytes:
+        record = parse(image)
+        record.DiscardUnknownFields()
+        for name in dropped:
+            record.ClearField(name)
+        return record.SerializeToString()
+
+    return slim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -66,6 +66,14 @@ _DEFAULTS: Mapping[Kind, str] = {
     Kind.MAP: "'{}'",
 }
 
+#: How long a value is, for kinds of which it may be long.
+_LENGTHS: Mapping[Kind, str] = {
+    Kind.STRING: "octet_length({})",
+    Kind.BYTES: "octet_length({})",
+    Kind.LIST: "octet_length({}::text)",
+    Kind.MAP: "octet_length({}::text)",
+}
+
 
 def column_type(field: Field) -> TypeEngine[Any]:
     """The SQL type of a field's column. An etag is a number inside and text outside."""
@@ -83,6 +91,15 @@ def column_default(field: Field) -> str | None:
         first = next(name for name, number in field.enum_values.items() if number == 0)
         return f"'{first}'"
     return _DEFAULTS.get(field.kind)
+
+
+def row_size(fields: Iterable[Field]) -> str:
+    """SQL for how large a row's values of some fields are, in bytes; what cannot be large counts
+    nothing. The length of a text that is stored apart is known without fetching it."""
+    # An etag is a number inside.
+    long = [f for f in fields if f.kind in _LENGTHS and f.path != "etag"]
+    lengths = [_LENGTHS[f.kind].format(f'"{f.path}"') for f in long]
+    return " + ".join(f"coalesce({length}, 0)" for length in lengths) or "0"
 
 
 class Tables:

@@ -142,7 +142,8 @@ class Intake:
         """Deliveries of the next stretch; how many, and how far it goes.
 
         A stretch of large changes is shorter, and every View's at another place: the first that is
-        read says how far this one goes, and the others are read on to there.
+        read says how far this one goes, and the others are read on to there. It ends with all that
+        follows from a transaction, which is put into the queue in parts if it is much.
         """
         made, reached = 0, Cursor(cursor.epoch, upto)
         for n, group in enumerate(_by_view(listeners)):
@@ -151,7 +152,7 @@ class Intake:
                 stretch = await self._reader.read(group[0].lenses, place, reached.number)
                 made += await self.enqueue(connection, group, stretch.events)
                 place = stretch.cursor
-                if n == 0:
+                if n == 0 and place.told is None:
                     reached = place
         return made, reached
 
@@ -256,9 +257,12 @@ class Intake:
             upto = min(number + STRETCH, end, head)
             listener, reached = by_name[name], upto
             if upto > number and listener.lenses:
-                stretch = await self._reader.read(listener.lenses, Cursor(epoch, number), upto)
+                place: Cursor | None = Cursor(epoch, number)
+                while place is not None:
+                    stretch = await self._reader.read(listener.lenses, place, upto)
+                    made += await self.enqueue(connection, [listener], stretch.events, Cause.REPLAY)
+                    place = stretch.cursor if stretch.cursor.told is not None else None
                 reached = min(upto, stretch.cursor.number)
-                made += await self.enqueue(connection, [listener], stretch.events, Cause.REPLAY)
             done = reached >= min(end, head)
             going = going or not done
             await connection.execute(

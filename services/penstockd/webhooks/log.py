@@ -23,8 +23,9 @@ class FeedLog:
         self._database, self._catalog = database, catalog
         self._epoch = ""
 
-    async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int) -> Stretch:
-        """The events after a cursor, of numbers to ``upto``, or fewer where they are large.
+    async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int | Cursor) -> Stretch:
+        """The events after a cursor, of numbers to ``upto``, or fewer where they are large; see
+        ``read_events``.
 
         Raises CursorExpired, CursorInvalid, DatabaseUnavailable.
         """
@@ -37,11 +38,19 @@ class FeedLog:
 
         Raises CursorExpired if the log has it no longer.
         """
-        lens = cast(Lens, sight)
-        cursor = Cursor(await self._log_epoch(), event.number - 1)
-        stretch = await self.read({event.dataset: lens}, cursor, event.number)
-        same = [e for e in stretch.events if e.key == event.key and e.number == event.number]
-        return replace(same[0], view_id=sight.view_id) if same else None
+        lenses = {event.dataset: cast(Lens, sight)}
+        before = Cursor(await self._log_epoch(), event.number - 1)
+        end = replace(before, told=(event.dataset, event.key))
+        # If much followed from the transaction: the record alone. A key that is shorter stands
+        # before it.
+        for start in (before, replace(before, told=(event.dataset, event.key[:-1]))):
+            stretch = await self.read(lenses, start, end)
+            for found in stretch.events:
+                if found.key == event.key and found.number == event.number:
+                    return replace(found, view_id=sight.view_id)
+            if stretch.cursor.place >= end.place:
+                break
+        return None
 
     async def _log_epoch(self) -> str:
         if not self._epoch:

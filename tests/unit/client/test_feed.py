@@ -19,6 +19,7 @@ from harness import PATIENCE, eventually
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.client import Batch, Client, Feed, FeedEnded, PenstockError, Position, Replica
 from penstock.client import feed as feeds
+from penstock.client.replica import RENEWALS
 from penstock.client.retry import Backoff
 from penstock.hub.v1 import changes_pb2, receipts_pb2
 from penstock.model.v1 import customers_pb2
@@ -419,6 +420,40 @@ def test_a_replica_whose_view_changes_during_its_snapshot_begins_anew(
         replica = Replica(client, "customers", connection)
         replica.sync()
         assert replica.cursor == "c7"
+        assert connection.execute("SELECT customer_id FROM customers").fetchall() == [("b",)]
+
+
+def test_a_replica_whose_view_changes_during_every_snapshot_gives_up(
+    hub: Any, client: Client
+) -> None:
+    narrowed = end("5 a", reason="VIEW_CHANGED", reconcile="REPAIR")
+    hub.streams = [[begin("c6", "v2"), said("5 a"), narrowed] for _ in range(2 * RENEWALS)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        replica = Replica(client, "customers", connection)
+        with pytest.raises(PenstockError) as caught:
+            replica.sync()
+        assert (caught.value.code, caught.value.reason) == ("ABORTED", "VIEW_CHANGED")
+        assert len(hub.streams) == RENEWALS - 1
+        # Nothing of what was void is kept, and it can begin once the View rests.
+        assert connection.execute("SELECT count(*) FROM customers").fetchall() == [(0,)]
+        hub.streams = [[begin("c7", "v3"), said("7 b", checkpoint="c7")]]
+        hub.polls = [api.ListCustomerChangesResponse(next_cursor="c7", view="v3")]
+        assert replica.sync() == 1
+
+
+def test_a_replica_whose_view_has_changed_after_every_repair_gives_up(
+    hub: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repairs: list[str] = []
+    hub.streams = [[begin("c7", "v3"), said("7 b", checkpoint="c7")]]
+    hub.polls = [api.ListCustomerChangesResponse(next_cursor="c8", view="other")] * 2 * RENEWALS
+    with closing(sqlite3.connect(":memory:")) as connection:
+        replica = Replica(client, "customers", connection)
+        monkeypatch.setattr(replica, "repair", lambda: repairs.append(replica.cursor))
+        with pytest.raises(PenstockError) as caught:
+            replica.sync()
+        assert (caught.value.code, caught.value.reason) == ("ABORTED", "VIEW_CHANGED")
+        assert repairs == ["c7"] * RENEWALS
         assert connection.execute("SELECT customer_id FROM customers").fetchall() == [("b",)]
 
 

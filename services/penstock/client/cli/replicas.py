@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -52,7 +53,9 @@ def replica(
     with _opened(dataset, to, table, filter, fields, url, consumer) as copy:
         done = copy.sync()
         mended = sum(found.upserts + found.deletes for found in copy.repairs)
-        typer.echo(f"{to}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}", err=True)
+        typer.echo(
+            f"{_named(to)}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}", err=True
+        )
         if follow:
             with Gate() as gate:
                 # A transaction that is cut off is undone: signals need not wait.
@@ -74,12 +77,13 @@ def verify(
 
     Only digests are sent. Give the --filter and --fields that the copy was made with.
     """
+    name = _named(replica)
     with _opened(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
         if not copy.cursor:
-            raise Failure(f"{replica} holds no copy of {dataset}: make one with penstock replica")
+            raise Failure(f"{name} holds no copy of {dataset}: make one with penstock replica")
         found = copy.verify()
     if found.equal:
-        typer.echo(f"{replica}: equal, {found.rows:,} records")
+        typer.echo(f"{name}: equal, {found.rows:,} records")
         return
     for what, keys in (("differs", found.different), ("unexpected", found.unexpected)):
         for key in keys[:_NAMED]:
@@ -87,7 +91,7 @@ def verify(
         if len(keys) > _NAMED:
             typer.echo(f"{what}\t… and {len(keys) - _NAMED:,} more")
     count = len(found.different) + len(found.unexpected)
-    raise Failure(f"{replica} differs from the hub in {count:,} record{'s' * (count > 1)}")
+    raise Failure(f"{name} differs from the hub in {count:,} record{'s' * (count > 1)}")
 
 
 @contextmanager
@@ -104,21 +108,23 @@ def _opened(
 ) -> Iterator[Replica]:
     from penstock.client.replica import NotTheOnly, Replica
 
-    with connect(url, consumer) as client, closing(_connected(database, there)) as connection:
+    made, broken = _connected(database, there)
+    with connect(url, consumer) as client, closing(made) as connection:
         try:
             yield Replica(client, dataset, connection, table=table, filter=filter, fields=fields)
         except (ValueError, NotTheOnly) as error:
             raise Failure(str(error)) from None
-        except sqlite3.Error as error:
-            raise Failure(f"{database}: {error}") from None
+        except broken as error:
+            raise Failure(f"{_named(database)}: {_first(error, broken)}") from None
 
 
-def _connected(database: str, there: bool) -> Any:
-    if not database.startswith(("postgresql://", "postgres://")):
+def _connected(database: str, there: bool) -> tuple[Any, type[Exception]]:
+    """A connection, and what its driver raises."""
+    if not _is_postgres(database):
         if there and not Path(database).exists():
             raise Failure(f"there is no {database}")
         try:
-            return sqlite3.connect(database)
+            return sqlite3.connect(database), sqlite3.Error
         except sqlite3.Error as error:
             raise Failure(f"{database}: {error}") from None
     import importlib
@@ -129,7 +135,26 @@ def _connected(database: str, there: bool) -> Any:
         except ImportError:
             continue
         try:
-            return driver.connect(database)
+            return driver.connect(database), driver.Error
         except driver.Error as error:
             raise Failure(f"the database cannot be reached: {error}") from None
     raise Failure("PostgreSQL needs psycopg: pip install 'psycopg[binary]'")
+
+
+def _is_postgres(database: str) -> bool:
+    return database.startswith(("postgresql://", "postgres://"))
+
+
+def _named(database: str) -> str:
+    """The database as it may be shown: without user and password."""
+    if not _is_postgres(database):
+        return database
+    parts = urlsplit(database)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _first(error: BaseException, kind: type[Exception]) -> BaseException:
+    """What went wrong, and not that nothing could be undone after it."""
+    while isinstance(error.__context__, kind):
+        error = error.__context__
+    return error

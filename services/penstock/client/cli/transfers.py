@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -71,39 +72,48 @@ def export(
     connection breaks, the export goes on where it broke off. It succeeds only if the hub's
     receipt stands for every byte that has come.
     """
-    from penstock.client.cli.gate import Gate
-    from penstock.client.cli.progress import Bar, row_counter
     from penstock.client.files import compression_of
 
     to_file = output is not None and str(output) != "-"
     name = (format or _suffix_format(output) or "csv").upper()
     packed = compression or (compression_of(output) if output is not None else "")
     with connect(url, consumer) as client:
-        source = client.dataset(dataset)
-        exports: list[Export] = []
-
-        def start() -> Iterator[bytes]:
-            exports.append(
-                source.export(
-                    name,
-                    filter=filter,
-                    order_by=order_by,
-                    fields=fields,
-                    limit=limit,
-                    compression=packed,
-                    spreadsheet_safe=spreadsheet_safe,
-                )
-            )
-            return _counted(gate.each(exports[-1]), bar, None if packed else row_counter(name))
-
-        # A bar would run through what is written to the same terminal.
-        shown = sys.stderr.isatty() and (to_file or not sys.stdout.isatty())
-        with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
-            size = _write(start, output if to_file else None)
-    found = exports[-1].receipt
+        begin = functools.partial(
+            client.dataset(dataset).export,
+            name,
+            filter=filter,
+            order_by=order_by,
+            fields=fields,
+            limit=limit,
+            compression=packed,
+            spreadsheet_safe=spreadsheet_safe,
+        )
+        kind = "" if packed else name
+        size, found = _exported(begin, dataset, kind, output if to_file else None)
     if to_file and found is not None:
         rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
         typer.echo(f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}", err=True)
+
+
+def _exported(
+    begin: Callable[[], Export], dataset: str, kind: str, file: Path | None
+) -> tuple[int, Any]:
+    """Writes an export to a file or to standard output, with a bar that counts the rows of a format
+    (``kind``; "": none); its bytes and its receipt."""
+    from penstock.client.cli.gate import Gate
+    from penstock.client.cli.progress import Bar, row_counter
+
+    exports: list[Export] = []
+
+    def start() -> Iterator[bytes]:
+        exports.append(begin())
+        return _counted(gate.each(exports[-1]), bar, row_counter(kind) if kind else None)
+
+    # A bar would run through what is written to the same terminal.
+    shown = sys.stderr.isatty() and (file is not None or not sys.stdout.isatty())
+    with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
+        size = _write(start, file)
+    return size, exports[-1].receipt
 
 
 def receipt(

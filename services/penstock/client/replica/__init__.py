@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
-from penstock.client.change import Change, Position
+from penstock.client.change import Change, Page, Position
 from penstock.client.digest import Repaired, record_digest
 from penstock.client.errors import FeedEnded, PenstockError
 from penstock.client.feed import Batch, Feed
@@ -34,6 +34,8 @@ __all__ = ["NotTheOnly", "Replica", "Verified"]
 PAGE = 5000
 #: How often a verification looks again at what was written meanwhile.
 ATTEMPTS = 10
+#: How often in a row it begins anew because what the caller may see has changed meanwhile.
+RENEWALS = 10
 # What stands for the digest of a row that can be no record: no record has it.
 _NO_RECORD = bytes(32)
 # What a repair cannot overcome; a snapshot can.
@@ -71,7 +73,8 @@ class Replica:
     and ``etag`` are as of the last change that the caller could see.
 
     Where changes alone do not lead on (what the caller may see is not what it was, or the cursor
-    has expired), it repairs itself. Raises PenstockError where there is no access any more,
+    has expired), it repairs itself. Raises PenstockError where there is no access any more, and
+    where what the caller may see changes again and again before it was taken once (RENEWALS times),
     NotTheOnly where something else writes the same replica, and the errors of the database.
     """
 
@@ -107,20 +110,20 @@ class Replica:
 
     def sync(self) -> int:
         """Brings it to what the hub holds now; returns how many changes that took."""
-        done = 0
+        done = renewals = 0
         while not self._closed:
             state = self._table.state
             if state is None:
                 done += self._snapshot()
                 continue
-            try:
-                page = self._source.changes(state.cursor, page_size=PAGE, **self._narrowed)
-            except FeedEnded:
+            page = self._page(state)
+            if page is None:
+                renewals += 1
+                if renewals > RENEWALS:
+                    raise _restless()
                 self.repair()
                 continue
-            if page.view != state.view:
-                self.repair()
-                continue
+            renewals = 0
             with self._undone():
                 self._write(page.changes)
                 if page.cursor != state.cursor:
@@ -191,15 +194,24 @@ class Replica:
         if self._feed is not None:
             self._feed.close()
 
+    def _page(self, state: State) -> Page | None:
+        """The next changes; None if they do not lead on from there."""
+        try:
+            page = self._source.changes(state.cursor, page_size=PAGE, **self._narrowed)
+        except FeedEnded:
+            return None
+        return page if page.view == state.view else None
+
     def _snapshot(self) -> int:
         """Puts what the hub holds in place of all that is there; returns the number of rows."""
-        while True:
+        for _ in range(1 + RENEWALS):
             try:
                 return self._snapshot_once()
             except FeedEnded as ended:
                 # What the caller may see changed on the way: what came so far is void.
                 if ended.reconcile != "REPAIR":
                     raise
+        raise _restless()
 
     def _snapshot_once(self) -> int:
         done = 0
@@ -262,6 +274,15 @@ class Replica:
             yield
         finally:
             self._table.rollback()
+
+
+def _restless() -> PenstockError:
+    """There is no use in going on now."""
+    return PenstockError(
+        "ABORTED",
+        f"what you may see has changed {1 + RENEWALS} times while the replica was brought up to it",
+        reason="VIEW_CHANGED",
+    )
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.subscriptions.manage import changing, owner
 from penstockd.commands.subscriptions.take import ack_time
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.store import subscriptions as store
+from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.store.subscriptions import Lease
+from penstockd.store.leases import Lease
 
 
 async def acknowledge_changes(
@@ -27,7 +27,7 @@ async def acknowledge_changes(
     place = Cursor.parse(cursor) if cursor else None
 
     async def work(connection: Connection) -> Cursor:
-        held = await store.hold(connection, owner(call), subscription_id)
+        held = await leases.hold(connection, owner(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)
         return await held.acknowledge(lease_id)
@@ -54,7 +54,7 @@ async def _extend(hub: Hub, call: Call, subscription_id: str, lease_id: str, sec
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
 
     async def work(connection: Connection) -> Lease:
-        held = await store.hold(connection, owner(call), subscription_id)
+        held = await leases.hold(connection, owner(call), subscription_id)
         return await held.extend(lease_id, seconds)
 
     return await changing(hub, call, subscription_id, work)

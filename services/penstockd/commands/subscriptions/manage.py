@@ -12,6 +12,7 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.watching import Wanted, readable
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.feed.source import Source
+from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
@@ -107,7 +108,7 @@ async def reset_subscription(
     begin = await _begin(hub, source_of(hub, call, found.terms, 1), start)
 
     async def work(connection: Connection) -> Subscription:
-        held = await store.hold(connection, owner(call), subscription_id)
+        held = await leases.hold(connection, owner(call), subscription_id)
         await held.reset(begin)
         return await store.find(connection, owner(call), subscription_id)
 

@@ -14,8 +14,8 @@ from penstockd.store.cursor import Cursor, numbered
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most changes of a stretch, and bytes. One change and what followed from it is never
-    split, however large."""
+    """The most changes of a stretch, and bytes. One change and what followed from it is split only
+    where it is too much to read at a time (see ``read_events``)."""
 
     changes: int
     size: int
@@ -30,9 +30,9 @@ class Stretch:
 
 
 async def read_stretch(
-    hub: Hub, source: Source, start: Cursor, upto: int, bounds: Bounds
+    hub: Hub, source: Source, start: Cursor, upto: Cursor, bounds: Bounds
 ) -> Stretch:
-    """The changes after a cursor, to a number at the most, as far as they keep within bounds.
+    """The changes after a cursor, to another at the most, as far as they keep within bounds.
 
     It ends with a whole transaction, unless the first one alone is too large. There may be more
     behind it; it is empty only if there is nothing up to ``upto``. Raises CursorInvalid,
@@ -40,27 +40,33 @@ async def read_stretch(
     """
     events: list[Event] = []
     reached, whole, step, size = start, True, bounds.changes, 0
-    while reached.number < upto and len(events) <= bounds.changes // 2 and size <= bounds.size // 2:
-        batch = await hub.feed.read(source, reached, min(upto, reached.number + step))
+    while reached.place < upto.place and _has_room(events, size, bounds):
+        further = reached.number + step
+        batch = await hub.feed.read(source, reached, upto if upto.end <= further else further)
         found = [event for event in batch.events if source.wants(event)]
         step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
         step = min(step, STRIDE)
         events += found
-        size += sum(map(_size, found))
+        size += sum(event.size for event in found)
         reached, whole = batch.cursor, batch.whole
-    number = fitting(events, bounds, reached.number, whole=whole)
-    if number == reached.number:
+    number = fitting(events, bounds, reached.end, whole=whole)
+    if number == reached.end:
         return Stretch(events, reached)
     end = await _cursor_at(hub, start, number)
     return Stretch([event for event in events if event.number <= number], end)
 
 
+def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:
+    """Whether another read is worth its while."""
+    return len(events) <= bounds.changes // 2 and size <= bounds.size // 2
+
+
 def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
-    """The number up to which events keep within bounds; they were read up to ``reached``, which is
-    the end of a transaction if it is ``whole``."""
+    """The number up to which events keep within bounds; they were read up to ``reached``, and if
+    that is ``whole`` to the end of a transaction and all that follows from it."""
     count = _count(events, bounds)
     if count == len(events):
-        if whole or not events or events[-1].transaction <= reached:
+        if whole or not events or events[-1].transaction < reached:
             return reached
         broken = events[-1].transaction
     else:
@@ -78,14 +84,10 @@ def _count(events: Sequence[Event], bounds: Bounds) -> int:
     """How many of the first events are within bounds."""
     size = 0
     for i, event in enumerate(events):
-        size += _size(event)
+        size += event.size
         if i == bounds.changes or (i and size > bounds.size):
             return i
     return len(events)
-
-
-def _size(event: Event) -> int:
-    return 100 + len(event.key) + len(event.before or b"") + len(event.after or b"")
 
 
 async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
@@ -93,4 +95,4 @@ async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
     async with hub.database.connection() as connection:
         places = await numbered(connection, start)
     ahead = tuple(t for t in start.ahead if t not in places or places[t] > number)
-    return replace(start, number=number, ahead=ahead)
+    return replace(start, number=number, ahead=ahead, told=None)

@@ -14,10 +14,11 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.subscriptions.manage import known, owner, source_of
 from penstockd.commands.subscriptions.stretch import Bounds, Stretch, read_stretch
 from penstockd.errors import CursorExpired, ValueInvalid, Violation
+from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
+from penstockd.store.leases import Lease, Place
 from penstockd.store.log import last_number
-from penstockd.store.subscriptions import Lease, Place
 
 #: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
 USUAL_ACK, MAX_ACK = 60, 3600
@@ -117,21 +118,21 @@ class Taking:
     async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """Those of some leases that are neither acknowledged nor expired."""
         async with self._hub.database.connection() as connection:
-            return await store.outstanding(connection, *self._key, lease_ids)
+            return await leases.outstanding(connection, *self._key, lease_ids)
 
     async def _look(self) -> tuple[Place | None, float, int]:
-        """See ``store.next_place``; and the newest number of the log, as the database has it: what
+        """See ``leases.next_place``; and the newest number of the log, as the database has it: what
         was written before a call must not be missing in it."""
         async with self._hub.database.connection() as connection:
             found = await store.find(connection, *self._key)
-            place, busy = await store.next_place(connection, found)
+            place, busy = await leases.next_place(connection, found)
             return place, busy, await last_number(connection)
 
     async def _read(self, place: Place, head: int) -> Stretch:
         start = place.start
         if self._empty is not None and self._empty[0] == place:
             start = self._empty[1]
-        upto = head if place.end is None else place.end.number
+        upto = Cursor(start.epoch, head) if place.end is None else place.end
         try:
             return await read_stretch(self._hub, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
@@ -143,7 +144,7 @@ class Taking:
 
         async def claim() -> Lease | None:
             async with self._hub.database.transaction() as connection:
-                held = await store.hold(connection, *self._key)
+                held = await leases.hold(connection, *self._key)
                 return await held.claim(place, stretch.end, len(stretch.events), self._ack)
 
         lease = await self._hub.tasks.run(claim())
@@ -156,10 +157,10 @@ class Taking:
 
     async def _pass(self) -> None:
         """Let the subscription move on over what holds nothing for it, lest its place expires."""
-        if self._empty is None or self._empty[1].number == self._empty[0].start.number:
+        if self._empty is None or self._empty[1].place == self._empty[0].start.place:
             return
         place, end = self._empty
         self._empty = None
         async with self._hub.database.transaction() as connection:
-            held = await store.hold(connection, *self._key)
+            held = await leases.hold(connection, *self._key)
             await held.claim(place, end, 0, self._ack)

@@ -22,7 +22,8 @@ from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import wait_of
 from penstockd.store.cursor import Cursor
-from penstockd.store.subscriptions import Lease, Subscription, Terms
+from penstockd.store.leases import Lease
+from penstockd.store.subscriptions import Subscription, Terms
 
 _SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
 

@@ -1,0 +1,90 @@
+"""What a publisher without a sequencer would do: give out transactions by a number that each took
+before it committed. It loses those that commit late; a negative control of what finds that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from penstockd.store.database import Database
+from penstockd.store.log import Change, read_changes
+
+#: The lock that a transaction which is to linger waits for, having taken its number.
+GATE = 4711
+#: So many transactions that came after those that linger are read before the gate opens.
+AHEAD = 10
+#: Insertion order by a sequence. The trigger sees the very moment at which hub.pending takes its
+#: number, and can make a transaction linger there: {more} is what else it does.
+NOTE = """
+CREATE TABLE public.naive (seq bigint PRIMARY KEY, txid xid8 NOT NULL);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.naive VALUES (NEW.seq, NEW.txid);
+    {more}
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON hub.pending FOR EACH ROW EXECUTE FUNCTION public.note();
+"""
+FORGET = """
+DROP TRIGGER note ON hub.pending;
+DROP FUNCTION public.note;
+DROP TABLE public.naive;
+"""
+
+
+async def follow_naively(database: Database, seen: list[int], writing: asyncio.Event) -> None:
+    """Read ``seq > cursor`` until nobody writes; the mistake that the sequencer is for."""
+    cursor = 0
+    while True:
+        over = not writing.is_set()
+        async with database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT seq, txid FROM public.naive WHERE seq > $1 ORDER BY seq", cursor
+            )
+        seen += [row["txid"] for row in rows]
+        cursor = rows[-1]["seq"] if rows else cursor
+        if over and not rows:
+            return
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def gate(database: Database, seen: list[int]) -> AsyncIterator[None]:
+    """Closed until the naive reader has read ten transactions that came after the slow ones."""
+    async with database.connection() as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", GATE)
+        try:
+            yield
+            while len(seen) < AHEAD:  # noqa: ASYNC110  # a list tells nobody that it grew
+                await asyncio.sleep(0)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", GATE)
+
+
+async def wait_at_gate(database: Database, slow: Sequence[asyncio.Task[object]]) -> None:
+    """Return when all slow transactions have their places in the order and wait."""
+    async with database.connection() as connection:
+        while True:
+            waiting = await connection.fetchval(
+                "SELECT count(*) FROM pg_locks"
+                " WHERE locktype = 'advisory' AND objid = $1::oid AND NOT granted",
+                GATE,
+            )
+            if waiting == len(slow):
+                return
+            assert not any(task.done() for task in slow), "one has not waited"
+            await asyncio.sleep(0)
+
+
+async def feed_of(database: Database, transactions: Sequence[int], after: int) -> list[Change]:
+    """The changes of transactions, in the order given, under the numbers they have, which are
+    behind ``after``."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT txid, last_number FROM hub.log_transaction")
+        last = {row["txid"]: row["last_number"] for row in rows}
+        changes = await read_changes(connection, after, 2**31)
+    by_last: dict[int, list[Change]] = {}
+    for change in changes:
+        by_last.setdefault(change.transaction, []).append(change)
+    return [c for t in transactions for c in by_last[last[t]]]

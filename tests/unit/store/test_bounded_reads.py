@@ -1,0 +1,276 @@
+"""What feeds read of large records: exact, and never more at a time than a stretch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from access import unrestricted
+from chance import SEED
+from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands.context import Hub
+from penstockd.commands.snapshot_changes import snapshot_frames
+from penstockd.commands.watching import Wanted
+from penstockd.feed import dependents
+from penstockd.feed.event import Batch, Event, Operation
+from penstockd.feed.reader import read_events
+from penstockd.feed.source import Source
+from penstockd.policy.lens import Lens
+from penstockd.policy.model import Action, Grant, Mask
+from penstockd.policy.view import View
+from penstockd.store.cursor import Cursor, read_extent
+from penstockd.store.database import Database
+from penstockd.store.log import STRETCH_BYTES
+from penstockd.store.migrate import migrate
+from penstockd.store.sequencer import Sequencer
+from penstockd.store.snapshots import Snapshots
+from penstockd.store.tables import Tables
+from penstockd.store.writer import Mode, Writer
+
+LARGE = 450_000
+#: A change holds two images, each with a little besides what is large.
+MOST = STRETCH_BYTES + 2 * (LARGE + 1000)
+CLEAR = {c: Mask.CLEAR for c in FieldClass}
+ACTIVE = "customer.status = ACTIVE"
+_kinds = {Operation.LEFT_VIEW: "left", Operation.ENTERED_VIEW: "entered"}
+
+
+@dataclass
+class Store:
+    """A database that counts what is read of it at a time."""
+
+    database: Database
+    catalog: Catalog
+    writer: Writer
+    sequencer: Sequencer
+    tables: Tables
+    read: list[int] = field(default_factory=list)
+
+    async def write(self, dataset: str, *rows: dict[str, Any]) -> None:
+        """One transaction."""
+        known = self.catalog[dataset]
+        fields = [known.by_path[path] for path in rows[0]]
+        guard = unrestricted(self.catalog, dataset).guard
+        async with self.writer.transaction() as transaction:
+            values = [list(row.values()) for row in rows]
+            await transaction.upsert(known, fields, values, guard, mode=Mode.UPSERT)
+
+    async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
+        """The keys of a snapshot, as a stream begins with it."""
+        source, snapshots = Source(lenses), Snapshots(self.database, seconds=1)
+        held = await snapshots.take()
+        hub = cast(Hub, SimpleNamespace(database=self.database))
+        wanted = Wanted([lens.dataset for lens in lenses.values()])
+        try:
+            frames = [f async for f in snapshot_frames(hub, source, wanted, held)]
+            return [key for frame in frames for keys in frame.keys.values() for key in keys]
+        finally:
+            await snapshots.close()
+
+    async def head(self) -> Cursor:
+        """Where the log ends, all of it being numbered."""
+        await self.sequencer.close()
+        await self.sequencer.stamp()
+        async with self.database.connection() as connection:
+            return (await read_extent(connection)).newest
+
+    def lenses(self, **rules: str) -> dict[str, Lens]:
+        """What shows all of some datasets, as far as their rules go."""
+        grants = {
+            d: Grant("r", d, frozenset({Action.READ}), CLEAR, {}, r) for d, r in rules.items()
+        }
+        return {
+            name: Lens(
+                View(
+                    self.catalog[name],
+                    self.catalog,
+                    self.tables,
+                    [grant],
+                    revision=1,
+                    mask_key=b"k" * 32,
+                    on=[Action.READ],
+                ),
+                self.catalog,
+            )
+            for name, grant in grants.items()
+        }
+
+    async def batches(
+        self, lenses: dict[str, Lens], start: Cursor, end: Cursor | None = None
+    ) -> list[Batch]:
+        """All that there is behind a cursor, and to another if it is given."""
+        end, found = end or await self.head(), []
+        while start.place < end.place:
+            found.append(await read_events(self.database, self.catalog, lenses, start, end))
+            assert found[-1].cursor.place > start.place, "it does not move on"
+            start = found[-1].cursor
+        return found
+
+
+@pytest.fixture
+async def store(
+    catalog: Catalog, url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
+    await migrate(url, catalog)
+    database = Database(url, size=4)
+    await database.open()
+    sequencer = Sequencer(database)
+    writer = Writer(database, sequencer)
+    store = Store(database, catalog, writer, sequencer, Tables(catalog))
+    for reader in (asyncpg.Connection, asyncpg.cursor.Cursor):
+        monkeypatch.setattr(reader, "fetch", counting(reader.fetch, store.read))
+    try:
+        yield store
+    finally:
+        await sequencer.close()
+        await database.close()
+
+
+def counting(fetch: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
+    """The same, which notes how large what it reads is."""
+
+    async def counted(self: Any, *args: Any, **options: Any) -> Any:
+        rows = await fetch(self, *args, **options)
+        read.append(sum(len(v) for r in rows for v in r if isinstance(v, bytes | str)))
+        return rows
+
+    return counted
+
+
+def events(batches: Sequence[Batch]) -> list[Event]:
+    return [event for batch in batches for event in batch.events]
+
+
+def briefs(found: Sequence[Event]) -> list[tuple[str, str, str]]:
+    return [(_kinds.get(e.operation, "own"), e.dataset, e.key) for e in found]
+
+
+def customer(key: str, status: str = "ACTIVE", **more: Any) -> dict[str, Any]:
+    return {"customer_id": key, "name": "Large", "status": status, **more}
+
+
+def talk(key: str, owner: str, body: str | None = None) -> dict[str, Any]:
+    return {"interaction_id": key, "customer_id": owner, "body": body}
+
+
+@pytest.fixture
+async def moved(store: Store) -> tuple[Cursor, list[str]]:
+    """A customer that goes and comes, with all that belongs to it; where that begins, and the keys
+    of its interactions, of which some are large."""
+    keys = [f"t{i:02}" for i in range(24)]
+    chance = random.Random(SEED)
+    large = set(chance.sample(keys, 14))
+    await store.write("customers", customer("c"), customer("other"))
+    await store.write(
+        "interactions",
+        *[talk(k, "c", "x" * LARGE if k in large else "small") for k in keys],
+    )
+    await store.write("interactions", talk("elsewhere", "other", "small"))
+    await store.write("orders", *[{"order_id": f"o{i}", "customer_id": "c"} for i in range(3)])
+    start = await store.head()
+    await store.write("customers", customer("c", "CHURNED"))
+    await store.write("interactions", talk(keys[0], "other", "moved while nobody saw it"))
+    await store.write("customers", customer("c"), customer("other", name="Renamed"))
+    # It is told as it was, not as it is.
+    await store.write("interactions", *[talk(k, "other", "y" * LARGE) for k in keys[10:16]])
+    store.read.clear()
+    return start, keys
+
+
+def expected(keys: Sequence[str]) -> list[tuple[str, str, str]]:
+    orders = ["o0", "o1", "o2"]
+    return [
+        ("left", "customers", "c"),
+        *[("left", "interactions", k) for k in keys],
+        *[("left", "orders", k) for k in orders],
+        ("entered", "interactions", keys[0]),
+        ("entered", "customers", "c"),
+        ("own", "customers", "other"),
+        *[("entered", "interactions", k) for k in keys[1:]],
+        *[("entered", "orders", k) for k in orders],
+        *[("own", "interactions", k) for k in keys[10:16]],
+    ]
+
+
+def all_lenses(store: Store) -> dict[str, Lens]:
+    return store.lenses(customers="status = ACTIVE", interactions=ACTIVE, orders=ACTIVE)
+
+
+async def test_it_is_read_in_pieces(store: Store, moved: tuple[Cursor, list[str]]) -> None:
+    start, keys = moved
+    batches = await store.batches(all_lenses(store), start)
+    assert briefs(events(batches)) == expected(keys)
+    assert max(store.read) <= MOST
+    sizes = [sum(e.size for e in b.events) for b in batches]
+    assert max(sizes) <= MOST and sum(sizes) > 5 * MOST
+    # A piece that ends in the midst of a transaction is no checkpoint.
+    within = [b for b in batches if b.cursor.told is not None]
+    assert len(within) >= 4 and not any(b.whole for b in within)
+    assert all(b.whole for b in batches if b.cursor.told is None and not b.more)
+    numbers = [e.number for e in events(batches)]
+    assert numbers == sorted(numbers)
+
+
+async def test_each_piece_can_be_resumed_by_the_text_of_its_cursor(
+    store: Store, moved: tuple[Cursor, list[str]]
+) -> None:
+    start, _ = moved
+    lenses = all_lenses(store)
+    batches = await store.batches(lenses, start)
+    everything, given = events(batches), 0
+    for batch in batches:
+        given += len(batch.events)
+        again = await store.batches(lenses, Cursor.parse(str(batch.cursor)))
+        assert events(again) == everything[given:]
+        # And what was given before it is read to just there, however that is divided.
+        before = await store.batches(lenses, start, batch.cursor)
+        assert events(before) == everything[:given]
+        assert before[-1].cursor == batch.cursor
+
+
+async def test_a_transaction_that_changed_too_many_to_name(
+    store: Store, moved: tuple[Cursor, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, keys = moved
+    monkeypatch.setattr(dependents, "CAUSE_BYTES", 10)
+    monkeypatch.setattr(dependents, "KEYS", 5)
+    assert briefs(events(await store.batches(all_lenses(store), start))) == expected(keys)
+
+
+async def test_what_rules_read_is_bounded_too(store: Store) -> None:
+    """Of each interaction the customer's notes are read, as they were and as they are."""
+    names = [f"c{i:02}" for i in range(20)]
+    notes = "n" * LARGE
+    await store.write("customers", *[customer(n, notes=notes) for n in names])
+    start = await store.head()
+    await store.write("interactions", *[talk(f"t-{n}", n) for n in names])
+    await store.write("customers", *[customer(n, notes="!" + notes) for n in names[:10]])
+    store.read.clear()
+    found = events(await store.batches(store.lenses(interactions='customer.notes = "n*"'), start))
+    told = [f"t-{n}" for n in names]
+    assert [(e.operation, e.key) for e in found] == [
+        *[(Operation.CREATED, key) for key in told],
+        *[(Operation.LEFT_VIEW, key) for key in told[:10]],
+    ]
+    assert max(store.read) <= MOST
+
+
+@pytest.mark.parametrize("first", [0, 19, 25, 90])
+async def test_a_snapshot_whose_records_turn_large(store: Store, first: int) -> None:
+    """``first``: the first large one of 120, after which small ones come again."""
+    keys = [f"c{i:03}" for i in range(120)]
+    large = range(first, first + 14)
+    notes = ["n" * LARGE if i in large else "n" for i in range(len(keys))]
+    await store.write(
+        "customers", *[customer(k, notes=n) for k, n in zip(keys, notes, strict=True)]
+    )
+    store.read.clear()
+    assert await store.snapshot(store.lenses(customers="")) == keys
+    assert max(store.read) <= MOST
+    assert sum(size > 1000 for size in store.read) < 10
