@@ -27,7 +27,8 @@ def test_the_hub_is_healthy(hub: RunningHub) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("POST", "/"),
+        ("GET", "/nothing"),
         ("GET", "/v1/nothing"),
         ("GET", "/v2/customers"),
         ("GET", "/v1/customers/c00000001/orders"),
