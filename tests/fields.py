@@ -107,7 +107,8 @@ def sized_places(route: Route) -> Iterator[Place]:
 def _paths(
     message: Descriptor, above: tuple[FieldDescriptor, ...]
 ) -> Iterator[tuple[FieldDescriptor, ...]]:
-    for field in message.fields:
+    fields: Any = message.fields
+    for field in fields:
         path = (*above, field)
         yield path
         inner: Any = field.message_type
