@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.load import load_catalog
@@ -105,7 +105,7 @@ def sized_places(route: Route) -> Iterator[Place]:
 
 
 def _paths(
-    message: Descriptor, above: tuple[FieldDescriptor, ...]
+    message: Any, above: tuple[FieldDescriptor, ...]
 ) -> Iterator[tuple[FieldDescriptor, ...]]:
     fields: Any = message.fields
     for field in fields:
