@@ -13,7 +13,8 @@ import structlog
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.policy.snapshot import Policy
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Lease, Transactions
 from penstockd.webhooks.composer import Composer, Look, entries
 from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
 from penstockd.webhooks.lanes import Composed, Lane
@@ -45,7 +46,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         policy: Policy,
         seal: Seal,
         sender: Sender,
@@ -54,7 +55,10 @@ class Dispatcher:
         *,
         clock: Clock = now,
         chance: Chance = random.random,
+        lease: Lease | None = None,
     ) -> None:
+        """``lease`` is what ``database`` checks; without one nothing else delivers."""
+        self._lease = lease
         self._database, self._policy, self._seal = database, policy, seal
         self._sender, self._composer, self._look = sender, composer, look
         self._clock, self._chance = clock, chance
@@ -131,7 +135,7 @@ class Dispatcher:
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
-            found = await claim(connection, room, self._clock())
+            found = await claim(connection, room, self._clock(), self._term)
             taken = Counter(d.webhook_id for d in found)
             self._more |= any(taken[name] == most for name, most in room.items())
             if not found:
@@ -157,6 +161,10 @@ class Dispatcher:
         for each in composed:
             self._lanes[each.delivery.webhook_id].take(each)
         return len(found)
+
+    @property
+    def _term(self) -> int | None:
+        return self._lease.term if self._lease is not None else None
 
     def _room(self) -> Mapping[str, int]:
         """How many of each lane to claim; GROUP in all, shared evenly, and HELD_BYTES."""
@@ -207,7 +215,12 @@ class Dispatcher:
         return set(shown)
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
-        """One attempt, or none if the policy has changed since the message was made."""
+        """One attempt, or none if the policy has changed since the message was made.
+
+        If the lease is over, whoever has the next one brings the message back and sends it.
+        """
+        if self._lease is not None and not self._lease.runs:
+            return
         delivery, webhook = composed.delivery, lane.endpoint.webhook
         at = self._clock()
         moved = self._policy.current.revision != composed.policy_revision
