@@ -7,6 +7,7 @@ one by one, and what it refuses even so leaves a reduced entry that says so.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import structlog
 from penstockd.audit.entry import Entry, EntryNotKept, insert_entries
 from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.errors import DatabaseUnavailable, StorageFull
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import IDLE_UNCHECKED, Connection, Database, gives_sign, translated
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
@@ -45,6 +46,7 @@ class Journal:
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
+        self._answered = 0.0
         self._known = KnownDigests()
         self._unknown: dict[bytes, Shown] = {}
 
@@ -186,15 +188,25 @@ class Journal:
             raise EntryNotKept("the rule by which records were shown cannot be stored")
         with translated():
             async with asyncio.timeout_at(deadline):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._database.connect()
+                connection = await self._connected()
                 if rules:
-                    await insert_shown(self._connection, list(rules.values()))
+                    await insert_shown(connection, list(rules.values()))
                     for digest in rules:
                         self._known.add(digest)
                         self._unknown.pop(digest, None)
                 if entries:
-                    await insert_entries(self._connection, entries)
+                    await insert_entries(connection, entries)
+        self._answered = time.monotonic()
+
+    async def _connected(self) -> Connection:
+        """The connection; one that was silent for a while may be dead, and is asked first."""
+        known = self._connection
+        if known is not None and not known.is_closed():
+            silent = time.monotonic() - self._answered
+            if silent < IDLE_UNCHECKED or await gives_sign(known):
+                return known
+        self._connection = await self._database.connect()
+        return self._connection
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()

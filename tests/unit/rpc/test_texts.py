@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
@@ -29,7 +31,7 @@ def test_nested_messages_elements_and_maps() -> None:
         ({"a": "\\u0000", "b": None}, None),
     ],
 )
-def test_structs(content: dict[str, object], path: str | None) -> None:
+def test_structs(content: dict[str, Any], path: str | None) -> None:
     struct = Struct()
     struct.update(content)
     found = find_null(struct)
