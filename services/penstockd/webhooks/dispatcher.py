@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from penstockd.audit.entry import Entry, insert_entries
-from penstockd.audit.shown import Shown, insert_shown
+from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Lease, Transactions
@@ -70,7 +70,7 @@ class Dispatcher:
         self._settling = Settling(seal, clock)
         # Whether there may be more to claim than was.
         self._more = False
-        self._shown: set[bytes] = set()
+        self._shown = KnownDigests()
 
     async def start(self) -> None:
         """Bring back what a keeper that died had claimed. Raises DatabaseUnavailable."""
@@ -153,7 +153,8 @@ class Dispatcher:
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
                 self.wake()  # others may have been parked behind them
-        self._shown |= shown
+        for digest in shown:
+            self._shown.add(digest)
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
