@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from penstockd.audit.entry import Entry, insert_entries
-from penstockd.audit.shown import Shown, insert_shown
+from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.errors import PolicyStale
 from penstockd.policy.snapshot import Policy, PolicySnapshot
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Lease, Transactions
 from penstockd.webhooks.composer import Composer, Look, entries
 from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
 from penstockd.webhooks.lanes import Composed, Lane
@@ -47,7 +48,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         policy: Policy,
         seal: Seal,
         sender: Sender,
@@ -56,7 +57,10 @@ class Dispatcher:
         *,
         clock: Clock = now,
         chance: Chance = random.random,
+        lease: Lease | None = None,
     ) -> None:
+        """``lease`` is what ``database`` checks; without one nothing else delivers."""
+        self._lease = lease
         self._database, self._policy, self._seal = database, policy, seal
         self._sender, self._composer, self._look = sender, composer, look
         self._clock, self._chance = clock, chance
@@ -68,7 +72,7 @@ class Dispatcher:
         self._settling = Settling(seal, clock)
         # Whether there may be more to claim than was.
         self._more = False
-        self._shown: set[bytes] = set()
+        self._shown = KnownDigests()
 
     async def start(self) -> None:
         """Bring back what a keeper that died had claimed. Raises DatabaseUnavailable."""
@@ -133,7 +137,7 @@ class Dispatcher:
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
-            found = await claim(connection, room, self._clock())
+            found = await claim(connection, room, self._clock(), self._term)
             taken = Counter(d.webhook_id for d in found)
             self._more |= any(taken[name] == most for name, most in room.items())
             if not found:
@@ -151,7 +155,8 @@ class Dispatcher:
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
                 self.wake()  # others may have been parked behind them
-        self._shown |= shown
+        for digest in shown:
+            self._shown.add(digest)
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
@@ -159,6 +164,10 @@ class Dispatcher:
         for each in composed:
             self._lanes[each.delivery.webhook_id].take(each)
         return len(found)
+
+    @property
+    def _term(self) -> int | None:
+        return self._lease.term if self._lease is not None else None
 
     def _room(self) -> Mapping[str, int]:
         """How many of each lane to claim; GROUP in all, shared evenly, and HELD_BYTES."""
@@ -225,7 +234,12 @@ class Dispatcher:
             self._judge(lane, composed, Reply(0.0, reason=Reason.NOT_SENT.value), {})
 
     async def _attempt(self, lane: Lane, composed: Composed) -> None:
-        """Post a message; give it back unsent if the policy has changed since it was made."""
+        """Post a message; give it back unsent if the policy has changed since it was made.
+
+        If the lease is over, whoever has the next one brings the message back and sends it.
+        """
+        if self._lease is not None and not self._lease.runs:
+            return
         delivery, webhook = composed.delivery, lane.endpoint.webhook
         at = self._clock()
         moved = self._policy.current.revision != composed.policy_revision

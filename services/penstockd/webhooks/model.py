@@ -247,7 +247,8 @@ class Occurrence:
 @dataclass(slots=True)
 class Delivery:
     """A message to an endpoint, as it was claimed. ``attempt`` counts from 1; ``tries`` those of
-    the schedule that is running, which a resend begins anew."""
+    the schedule that is running, which a resend begins anew. ``claim_term`` is that of the keeper
+    that claimed it, None if it was pulled."""
 
     delivery_id: str
     webhook_id: str
@@ -261,3 +262,4 @@ class Delivery:
     tries: int
     event_time: datetime
     events: list[Occurrence] = field(default_factory=list)
+    claim_term: int | None = None
