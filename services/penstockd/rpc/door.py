@@ -57,7 +57,7 @@ def _generic(
 
 
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    reader = RequestReader(route.request, route.most_bytes)
+    reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
     # A stream ends when its client goes away or stalls, not by what it has taken.
     seconds = None if route.streams_reply else CALL_SECONDS
 
@@ -93,3 +93,8 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
 async def _each_read(reader: RequestReader, sent: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     async for data in sent:
         yield await reader.read(data)
+
+
+def _record_prefix(hub: Hub, method: Method) -> str:
+    """Where a request holds the one record it is about, whose fields go by their own names."""
+    return f"{hub.catalog[method.dataset].singular}." if method.dataset is not None else ""

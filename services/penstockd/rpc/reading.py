@@ -16,9 +16,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from penstockd.budget import breathe
-from penstockd.errors import Refused, RequestTooLarge, Violation
+from penstockd.errors import RequestTooLarge, Violation
 from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.edge import RequestMalformed
+from penstockd.rpc.texts import refuse_null
 
 #: Bytes and fields that are parsed at once.
 _PIECE_BYTES, _PIECE_FIELDS = 256 * 1024, 16 * 1024
@@ -42,35 +43,57 @@ _SIZED = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 class RequestReader:
     """Reads the requests of one method."""
 
-    def __init__(self, kind: type[Message], most: int) -> None:
-        """``kind`` is the class of the requests, none of which has more than ``most`` bytes."""
-        self._kind, self._most = kind, most
+    def __init__(self, kind: type[Message], most: int, prefix: str = "") -> None:
+        """``kind`` is the class of the requests, none of which has more than ``most`` bytes.
+
+        ``prefix`` is what the names of fields are told without.
+        """
+        self._kind, self._most, self._prefix = kind, most, prefix
 
     async def read(self, data: bytes) -> Message:
         """The request that ``data`` is.
 
-        Raises RequestMalformed; RequestTooLarge, naming the field; and CallTooCostly.
+        Raises RequestMalformed; RequestTooLarge and, for a text that holds U+0000, ValueInvalid,
+        both naming the field; and CallTooCostly.
         """
         if len(data) > self._most:
             raise RequestTooLarge(f"the request has more than {self._most:,} bytes")
         message = self._kind()
         try:
-            if len(data) <= _PIECE_BYTES:
-                message.MergeFromString(data)
-            else:
-                await _Parts(message, data, "").merge()
+            await self._merge(message, data)
         except DecodeError as exc:
             raise RequestMalformed(_NO_MESSAGE) from exc
+        except _BoundPassed as passed:
+            field = passed.path.removeprefix(self._prefix)
+            violation = Violation(field, passed.problem)
+            raise RequestTooLarge(f"{field} {passed.problem}", violations=[violation]) from None
+        if b"\0" in data:  # only such a message can hold U+0000 in a text
+            await refuse_null(message, self._prefix)
+        return message
+
+    async def _merge(self, message: Message, data: bytes) -> None:
+        """Parse the data into an empty message, and look whether all is within bounds."""
+        if len(data) <= _PIECE_BYTES:
+            message.MergeFromString(data)
+        else:
+            await _Parts(message, data, "").merge()
         for i, _ in enumerate(_looked_at(message, "")):
             if i % _LOOK == _LOOK - 1:
                 await breathe()
-        return message
+
+
+class _BoundPassed(Exception):
+    """A field holds more than it may."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
 
 
 def _looked_at(message: Message, where: str) -> Iterator[None]:
     """Every value in a message, once it is found to be within its bounds.
 
-    Records are left out: they are judged with their values. Raises RequestTooLarge.
+    Records are left out: they are judged with their values. Raises _BoundPassed.
     """
     for field, value in message.ListFields():
         path = where + field.name
@@ -111,7 +134,7 @@ def _pairs(entry: Descriptor, value: Any, path: str) -> Iterator[None]:
 
 def _check_count(field: FieldDescriptor, path: str, count: int) -> None:
     if count > (most := limit_of(field)):
-        raise _too_large(path, f"must contain no more than {most} item(s)")
+        raise _BoundPassed(path, f"must contain no more than {most} item(s)")
 
 
 def _check_size(field: FieldDescriptor, path: str, value: str | bytes) -> None:
@@ -119,11 +142,7 @@ def _check_size(field: FieldDescriptor, path: str, value: str | bytes) -> None:
     if len(value) * 4 <= most:
         return
     if len(value) > most or (isinstance(value, str) and len(value.encode()) > most):
-        raise _too_large(path, f"must be at most {most} bytes")
-
-
-def _too_large(path: str, problem: str) -> Refused:
-    return RequestTooLarge(f"{path} {problem}", violations=[Violation(path, problem)])
+        raise _BoundPassed(path, f"must be at most {most} bytes")
 
 
 class _Parts:
@@ -136,7 +155,7 @@ class _Parts:
         self._from = self._fields = 0  # where the next piece begins, and its fields so far
 
     async def merge(self) -> None:
-        """Parse it all. Raises DecodeError, RequestMalformed, RequestTooLarge and CallTooCostly."""
+        """Parse it all. Raises DecodeError, RequestMalformed, _BoundPassed and CallTooCostly."""
         known: Mapping[int, Any] = self._message.DESCRIPTOR.fields_by_number
         at = 0
         data, end = self._data, len(self._data)
@@ -173,7 +192,9 @@ class _Parts:
         """Parse a message within this one, which is large by itself."""
         assert field.message_type is not None, "it was asked for"
         if field.message_type.GetOptions().map_entry:
-            raise _too_large(self._path(field), f"holds more than {_PIECE_BYTES} bytes in one pair")
+            raise _BoundPassed(
+                self._path(field), f"holds more than {_PIECE_BYTES} bytes in one pair"
+            )
         if field.is_repeated:
             path = f"{self._path(field)}[{self._counts[field.number] - 1}]."
             inner = getattr(self._message, field.name).add()
@@ -197,7 +218,7 @@ class _Parts:
         else:
             self._counts[field.number] += 1
         if self._counts[field.number] > most:
-            raise _too_large(self._path(field), f"must contain no more than {most} item(s)")
+            raise _BoundPassed(self._path(field), f"must contain no more than {most} item(s)")
 
     def _path(self, field: FieldDescriptor) -> str:
         return self._where + field.name
