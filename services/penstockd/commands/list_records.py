@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.outgoing import records_of
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.read import Page
@@ -73,7 +74,8 @@ async def read_page(
     end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
     call.shows(hub, view, query.fields)
     call.gives([row[-1] for row in rows[:size]])  # every order ends with the key
-    return [page.codec.message(row[: page.width]) for row in rows[:size]], end
+    shown = [row[: page.width] for row in rows[:size]]
+    return await records_of(page.codec, shown), end
 
 
 def page_size(asked: int) -> int:
