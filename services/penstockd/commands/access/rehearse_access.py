@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.calls import read_calls
-from penstockd.commands.access.change import administrator
 from penstockd.budget import breathe
+from penstockd.commands.access.change import administrator
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import RehearsalTooLong, ValueInvalid, Violation
 from penstockd.policy.checks import RoleDraft, checked_role
