@@ -255,6 +255,7 @@ async def test_no_field_of_any_method_holds_the_loop(
 ) -> None:
     floor = TIMES * reference()
     slow, defects, tried, answered = [], [], 0, 0
+    nearest: dict[str, float] = {}  # how near a method came to its bound
     async with worker(hub, monkeypatch) as served:
         stop = asyncio.Event()
         beside = asyncio.create_task(_neighbour(served, stop))
@@ -271,11 +272,17 @@ async def test_no_field_of_any_method_holds_the_loop(
                         taken.append(longest)
                     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
                         defects.append((place.name, code.name))
+                    near = min(taken) / bound
+                    nearest[place.name] = max(near, nearest.get(place.name, 0))
                     if min(taken) > bound:
                         slow.append((place.name, request.ByteSize(), min(taken), least, code.name))
         stop.set()
         answered = await beside
-    print(f"{tried} calls, {answered} of the neighbour; floor {floor * 1000:.0f} ms")
+    print(
+        f"{tried} calls, {answered} of the neighbour; floor {floor * 1000:.0f} ms; nearest to it:"
+    )
+    for name in sorted(nearest, key=nearest.__getitem__)[-5:]:
+        print(f"{nearest[name]:.2f} {name}")
     assert not defects
     assert not slow, "\n".join(map(str, slow))
     assert tried > 1000 and answered > 100
@@ -329,9 +336,12 @@ async def test_a_call_that_uses_up_its_computing_time_writes_nothing(
         code, _ = await served.call(_route(IMPORT), request)
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert served.used(_route(IMPORT)) < 20 * 0.2
-    assert hub.get("/v1/customers/x").status == 404
-    outcome = "SELECT outcome FROM hub.audit_entry WHERE method LIKE '%/ImportCustomers'"
-    assert hub.sql(f"{outcome} ORDER BY entry_id DESC LIMIT 1") == [("CALL_TOO_COSTLY",)]
+    outcomes = (
+        "SELECT outcome, (SELECT count(*) FROM data.customers WHERE customer_id = 'x')"
+        " FROM hub.audit_entry WHERE method = $1 ORDER BY entry_id DESC LIMIT 1"
+    )
+    found = await asyncio.to_thread(hub.sql, outcomes, IMPORT)
+    assert found == [("CALL_TOO_COSTLY", 0)]
 
 
 def _route(path: str) -> Route:
