@@ -26,7 +26,7 @@ from penstock.api.v1 import orders_service_pb2, orders_service_pb2_grpc
 HIDDEN, NOTHING = "73137.7313", "0.313131"
 SEEN = {"productId": "zq-product", "quantity": 7}
 LINE = {**SEEN, "unitPrice": HIDDEN, "discount": NOTHING}
-MASKS = {"lines.unit_price": "hide", "lines.discount": "null"}
+MASKS: Any = {"lines.unit_price": "hide", "lines.discount": "null"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,9 @@ def test_every_format_leaves_out_what_is_hidden(hub: RunningHub, reader: Made, o
     assert json.loads(found["NDJSON"].splitlines()[0])["lines"] == [SEEN, SEEN]
     row = ET.fromstring(found["XML"]).find("order")
     assert row is not None
-    assert [sorted(m.tag for m in item) for item in row.iter("item")] == [["product_id", "quantity"]] * 2
+    assert [sorted(m.tag for m in item) for item in row.iter("item")] == [
+        ["product_id", "quantity"]
+    ] * 2
     cells = pyarrow.parquet.read_table(io.BytesIO(found["PARQUET"])).column("lines").to_pylist()
     cells += pyarrow.ipc.open_stream(found["ARROW"]).read_all().column("lines").to_pylist()
     assert [json.loads(cell) for cell in cells] == [[SEEN, SEEN]] * 2
@@ -80,7 +82,7 @@ def test_records_and_feeds_leave_out_what_is_hidden(
     assert got["lines"] == listed["orders"][0]["lines"]
     assert [{**line, "unitPrice": ""} for line in got["lines"]] == [{**SEEN, "unitPrice": ""}] * 2
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
-        stub = orders_service_pb2_grpc.OrdersStub(channel)  # type: ignore[no-untyped-call]
+        stub = orders_service_pb2_grpc.OrdersStub(channel)
         request = orders_service_pb2.GetOrderRequest(order_id=order)
         record = stub.GetOrder(request, metadata=credentials(hub, reader.key))
     assert [(n.product_id, n.unit_price, n.HasField("discount")) for n in record.lines] == [

@@ -100,8 +100,9 @@ class _Message:
         gone = [json_name for json_name, _ in self._dropped] + [name for name, _ in changed]
         left: ColumnElement[Any] = value
         if gone:
-            names = literal_column(f"ARRAY[{', '.join(map(_quoted, gone))}]::text[]")
-            left = value.op("-", return_type=JSONB())(names)
+            names = ", ".join(map(_quoted, gone))
+            without: ColumnElement[Any] = literal_column(f"ARRAY[{names}]::text[]")
+            left = value.op("-", return_type=JSONB())(without)
         for start in range(0, len(changed), _PAIRS):
             pairs = [
                 argument

@@ -95,7 +95,7 @@ TYPES: dict[Kind, Any] = {
     Kind.LIST: JSONB(),
     Kind.MAP: JSONB(),
 }
-LINE = orders_pb2.Order.Line.DESCRIPTOR
+LINE: Any = orders_pb2.Order.Line.DESCRIPTOR
 
 
 def field(path: str, kind: Kind, nullable: bool = True, **more: Any) -> Field:
