@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid, DatabaseUnavailable
-from penstockd.store.cursor import MAX_SKIPPED, Cursor, place_snapshot, read_after
+from penstockd.store.cursor import MAX_SKIPPED, Cursor, cursor_at, place_snapshot, read_after
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import read_changes
 from penstockd.store.migrate import migrate
+from penstockd.store.writer import BEGIN_REVISION
 
 _keys = (f"k{i}" for i in itertools.count())
 
@@ -32,6 +33,7 @@ async def write(database: Database, rows: int = 1) -> list[str]:
     """One transaction in the log, without a number; returns the keys of its changes."""
     keys = [next(_keys) for _ in range(rows)]
     async with database.transaction() as connection:
+        await connection.execute(BEGIN_REVISION)
         for ordinal, key in enumerate(keys):
             await connection.execute(
                 "INSERT INTO hub.change (ordinal, dataset, key, operation, after)"
@@ -91,7 +93,8 @@ async def test_what_a_snapshot_saw_without_a_number_does_not_come_again(
 async def test_a_cursor_in_the_midst_keeps_what_is_still_ahead(database: Database) -> None:
     first = await write(database)
     await stamp(database)
-    start = Cursor((await cursor_now(database)).epoch, 0)
+    async with database.connection() as connection:
+        start = await cursor_at(connection, 0)
     ahead = await write(database)
     async with database.connection() as connection:
         cursor = await place_snapshot(connection)
