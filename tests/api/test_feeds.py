@@ -294,10 +294,8 @@ def test_cursors_that_were_never_given(hub: RunningHub) -> None:
     assert refused(hub, cursor=str(Cursor("another", head))) == invalid
     assert refused(hub, cursor=str(Cursor(epoch, head + 1000))) == invalid
     assert refused(hub, cursor=str(Cursor(epoch, 2**70))) == invalid
-    assert (
-        refused(hub, cursor=str(Cursor(epoch, 0, (Ahead(2**66, bytes(8)),), mark=bytes(8))))
-        == invalid
-    )
+    beyond = Cursor(epoch, 0, (Ahead(2**66, bytes(8)),), mark=bytes(8))
+    assert refused(hub, cursor=str(beyond)) == invalid
 
 
 @pytest.mark.parametrize(

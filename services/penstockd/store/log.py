@@ -85,7 +85,7 @@ LOG = "epoch, last_number, mark, oldest_number, oldest_mark, marked_after"
 # which tells of the log for all of them: that in every row would be felt.
 _STRETCH = f"""
 WITH h AS MATERIALIZED (
-    SELECT {LOG}, least($2, last_number) AS upto,
+    SELECT last_number, ROW({LOG}) AS log, least($2, last_number) AS upto,
            (SELECT ROW(t.last_number, t.mark) FROM hub.log_transaction AS t
             WHERE t.last_number >= least($2, h.last_number)
             ORDER BY t.last_number LIMIT 1) AS covering,
@@ -96,7 +96,7 @@ WITH h AS MATERIALIZED (
 SELECT CASE WHEN size_before IS NULL THEN log END, size_before,
        number, last_number, dataset, key, operation, before, after, stamp_time, first_number
 FROM (
-    SELECT ROW({LOG}, covering, place_mark) AS log, x.*,
+    SELECT ROW(h.log, h.covering, h.place_mark) AS log, x.*,
            sum(coalesce(octet_length(x.before), 0) + coalesce(octet_length(x.after), 0))
            OVER (ORDER BY x.number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before
     FROM h
@@ -141,7 +141,7 @@ async def read_stretch(
     names = None if datasets is None else list(datasets)
     where = after if place is None else place
     rows = await connection.fetch(_STRETCH, after, upto, names, size, where)
-    *columns, covering, place_mark = rows[0][0]
+    columns, covering, place_mark = rows[0][0]
     log = Log(*columns)
     if where == log.oldest:
         place_mark = log.oldest_mark

@@ -11,7 +11,12 @@ down_revision = "0010"
 # a dump and restore rows of two transactions had one. A write transaction draws a number of
 # hub.revision anyway, which no restore gives out twice within one database, and says so in a
 # setting of its transaction (see store.writer). Ids of before stay what they are, below 0.
+# What waits for a number gets it first, so that no cursor names a transaction of before.
 REVISIONS = """
+LOCK TABLE hub.pending;
+SELECT pg_advisory_xact_lock(hashtext('penstock.sequencer'));
+SELECT hub.stamp();
+
 ALTER TABLE hub.change ALTER COLUMN txid DROP DEFAULT;
 ALTER TABLE hub.change ALTER COLUMN txid TYPE bigint USING -(txid::text::bigint);
 ALTER TABLE hub.change RENAME COLUMN txid TO revision;
