@@ -80,7 +80,7 @@ class Shop:
             rows = await connection.fetch("SELECT t::text FROM data.things AS t ORDER BY thing_id")
             log = await connection.fetch(
                 "SELECT revision, ordinal, dataset, key, operation, before, after FROM hub.change"
-                " ORDER BY revision, ordinal"
+                " ORDER BY min(xmin::text::bigint) OVER (PARTITION BY revision), ordinal"
             )
         transactions: dict[Any, list[Any]] = {}
         for row in log:
