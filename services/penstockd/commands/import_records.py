@@ -127,7 +127,7 @@ async def _note(
         call.entry.row_count = rows
         return
     await once.keep(transaction, REPORT, report, seen.digest(), rows)
-    await call.audit_within(transaction, rows)
+    await call.audit_within(transaction.connection, rows)
 
 
 async def _pieces(first: bytes, source: AsyncIterator[Piece], seen: Any) -> AsyncIterator[bytes]:

@@ -50,7 +50,7 @@ FROM (
         LEFT JOIN hub.log_transaction AS t ON t.revision = c.revision
         LEFT JOIN hub.pending AS p ON t.revision IS NULL AND p.revision = c.revision
         WHERE c.dataset = $1 AND c.key = w.key
-        AND (t.first_number + c.ordinal > w.number OR p.txid IS NOT NULL)
+        AND (t.first_number + c.ordinal > w.number OR p.revision IS NOT NULL)
         ORDER BY t.first_number + c.ordinal NULLS LAST, p.seq, c.ordinal
         LIMIT 1
     ) AS x
