@@ -113,6 +113,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             snapshots=snapshots,
             states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
+            import_stall_seconds=settings.import_stall_seconds,
             feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence, Reason
@@ -104,6 +105,8 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
     AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -242,7 +245,7 @@ async def claim(
 
 
 async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Read the events of deliveries."""
+    """Read the events of deliveries. One that is gone is left out, with what was told before it."""
     wanted = sorted({i for d in deliveries for i in d.event_ids})
     if not wanted:
         return
@@ -264,7 +267,12 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
             commit_time=values[9],
         )
     for delivery in deliveries:
-        delivery.events = [known[i] for i in delivery.event_ids if i in known]
+        told = zip(delivery.event_ids, delivery.previous, strict=True)
+        kept = [(known[i], previous) for i, previous in told if i in known]
+        if len(kept) < len(delivery.event_ids):
+            _log.error("webhook_events_gone", delivery=delivery.delivery_id)
+        delivery.events = [event for event, _ in kept]
+        delivery.previous = [previous for _, previous in kept]
 
 
 async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:
