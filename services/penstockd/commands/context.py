@@ -168,6 +168,14 @@ class Call:
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.view(self.principal, dataset.name, *actions)
 
+    def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
+        """What the reply to a write may show at most; None if the caller may not read.
+
+        Only ``commands.outgoing`` asks for it: all replies to writes are made there.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.reply_view(self.principal, dataset.name, *actions)
+
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""
         given = {k: v for k, v in query.items() if v}
@@ -179,12 +187,12 @@ class Call:
         """Note in the entry what the reply shows of each record, and by which rule."""
         self.entry.shown = hub.journal.introduce(view.prepared(Shown, fields))
 
-    async def will_show(self, hub: Hub, view: View) -> None:
+    async def will_show(self, hub: Hub, view: View, fields: str = "") -> None:
         """The same for an entry that a transaction of the call's own will hold.
 
         Raises DatabaseUnavailable.
         """
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, ""))
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
 
     def gives(self, keys: Sequence[str]) -> None:
         """Note in the entry which records the reply holds."""

@@ -14,6 +14,7 @@ from penstockd.catalog.rules import RowRules, Rules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import key_problem, lacking
 from penstockd.commands.once import Once, Request
+from penstockd.commands.outgoing import ReplyView
 from penstockd.commands.pipeline import next_item
 from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import (
@@ -61,7 +62,8 @@ async def import_records(
     ``partial`` the last two are said of rows in the report and the others are loaded; what makes
     the file unreadable from some place on refuses all of it still.
     """
-    view = call.view(dataset, Action.CREATE, Action.UPDATE)
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    view = reply.view
     first = await anext(upload, None)
     if first is None:
         raise ImportTruncated("the upload is empty")
@@ -77,14 +79,14 @@ async def import_records(
             if stored is None:
                 report = await load.run(transaction, pieces)
                 await _note(call, transaction, request, once, report, seen)
-                return report
+                return reply.report(report)
     except FormatError as exc:
         raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
     # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
     async for _ in pieces:
         pass
     async with call.transaction(hub) as transaction:
-        return await once.replay(transaction, stored, seen.digest(), REPORT)
+        return reply.report(await once.replay(transaction, stored, seen.digest(), REPORT))
 
 
 def _reader(

@@ -84,6 +84,17 @@ class PolicySnapshot:
         assert access is not None, "a View is for one action at least"
         return self._view(principal, dataset, access, actions)
 
+    def reply_view(self, principal: Principal, dataset: str, *actions: Action) -> View | None:
+        """What a reply to ``actions`` may show: what their View and that for reading both show.
+
+        None if the principal may not read the dataset. The actions must be allowed (see ``view``).
+        """
+        access = self._access(principal, dataset)
+        if access is None or Action.READ not in access.actions:
+            return None
+        on = actions if Action.READ in actions else (*actions, Action.READ)
+        return self._view(principal, dataset, access, on)
+
     def visible(self, principal: Principal, dataset: str) -> View | None:
         """What the principal is shown of a dataset: its View for reading, if it may read.
 
