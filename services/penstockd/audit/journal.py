@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import IDLE_UNCHECKED, Connection, Database, gives_sign, translated
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
@@ -23,6 +24,7 @@ class Journal:
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
+        self._answered = 0.0
         self._known: set[bytes] = set()
         self._unknown: dict[bytes, Shown] = {}
 
@@ -88,12 +90,22 @@ class Journal:
         """One transaction on a connection of the journal's own, so that reads never starve it."""
         with translated():
             async with asyncio.timeout(TIMEOUT):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._database.connect()
+                connection = await self._connected()
                 if self._unknown:
                     new = dict(self._unknown)
-                    await insert_shown(self._connection, list(new.values()))
+                    await insert_shown(connection, list(new.values()))
                     self._known |= new.keys()
                     for digest in new:
                         self._unknown.pop(digest, None)
-                await insert_entries(self._connection, entries)
+                await insert_entries(connection, entries)
+        self._answered = time.monotonic()
+
+    async def _connected(self) -> Connection:
+        """The connection; one that was silent for a while may be dead, and is asked first."""
+        known = self._connection
+        if known is not None and not known.is_closed():
+            silent = time.monotonic() - self._answered
+            if silent < IDLE_UNCHECKED or await gives_sign(known):
+                return known
+        self._connection = await self._database.connect()
+        return self._connection
