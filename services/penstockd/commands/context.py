@@ -25,6 +25,7 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
+from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import PageTokens
@@ -175,6 +176,10 @@ class Call:
         """
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.reply_view(self.principal, dataset.name, *actions)
+
+    def reaches(self, dataset: str, action: Action) -> bool:
+        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
 
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""

@@ -112,6 +112,10 @@ class PolicySnapshot:
             return False
         return any(permission in self.permissions.get(r, ()) for r in principal.roles)
 
+    def administers(self, consumer: Consumer) -> bool:
+        """Whether a role of the consumer lets it change access."""
+        return any(Permission.ACCESS_WRITE in self.permissions.get(r, ()) for r in consumer.roles)
+
     def require(self, principal: Principal, permission: Permission) -> None:
         """Raise PermissionDenied unless the principal has the permission."""
         if not self.permits(principal, permission):

@@ -17,8 +17,9 @@ from penstockd.webhooks.signing import Seal, Secret, Signer
 CHANNEL = "penstock_webhook"
 
 _COLUMNS = """
-webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, state, reason,
-failing_time, warned, start_number, replay_number, replay_end, create_time, update_time, expire_time
+webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, claims, state,
+reason, failing_time, warned, start_number, replay_number, replay_end, create_time, update_time,
+expire_time
 """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-intake'))"
 
@@ -104,8 +105,8 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         headers = seal.close(orjson.dumps(dict(webhook.headers)), f"headers/{webhook.webhook_id}")
     await connection.execute(
         "INSERT INTO hub.webhook (webhook_id, consumer_id, kind, selections, options, title, url,"
-        " headers, scopes, state, reason, start_number, expire_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " headers, scopes, claims, state, reason, start_number, expire_time)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         " ON CONFLICT (webhook_id) DO UPDATE SET selections = excluded.selections,"
         " options = excluded.options, title = excluded.title, url = excluded.url,"
         " headers = excluded.headers, update_time = clock_timestamp()",
@@ -118,6 +119,7 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         webhook.url,
         headers,
         sorted(webhook.scopes) if webhook.scopes is not None else None,
+        orjson.dumps({name: list(values) for name, values in webhook.claims.items()}).decode(),
         webhook.state.value,
         webhook.reason,
         webhook.start_number,
@@ -202,6 +204,7 @@ def _webhook(row: Any, seal: Seal) -> Webhook:
         url=row["url"],
         headers=headers,
         scopes=frozenset(row["scopes"]) if row["scopes"] is not None else None,
+        claims={name: tuple(found) for name, found in orjson.loads(row["claims"]).items()},
         state=State(row["state"]),
         reason=row["reason"],
         failing_time=row["failing_time"],

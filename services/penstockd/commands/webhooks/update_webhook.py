@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, check_reach, touched
 from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.store.database import Connection
@@ -23,10 +23,11 @@ async def update_webhook(
     """
 
     async def update(connection: Connection) -> Stored:
-        webhook = change(await found(hub, call, connection, webhook_id, lock=True))
+        webhook = change(await touched(hub, call, connection, webhook_id, lock=True))
         check(hub, call, webhook)
+        check_reach(hub, call, webhook)
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         await put_webhook(connection, webhook, hub.webhooks.seal)
-        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
 
     return await changed(hub, call, update)
