@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from penstockd.commands.context import Hub
+from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.edge import RequestMalformed
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.interceptors import around
@@ -48,10 +49,28 @@ def _generic(
     return grpc.method_handlers_generic_handler(service, dict(handlers))
 
 
+def _bindings(hub: Hub, route: Route) -> Bindings | None:
+    """What paths bind of the method's messages; None if they bind nothing."""
+    service, name = route.method.service, route.method.name
+    try:
+        method = hub.catalog.pool.FindMethodByName(f"{service}.{name}")
+    except KeyError:  # of gRPC itself, or of the sidecar
+        return None
+    bindings = Bindings(method)
+    return bindings if bindings.any else None
+
+
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+    bindings = _bindings(hub, route)
+
     async def answer(exchange: Exchange) -> Any:
         request = exchange.request
-        request = _each_read(request) if route.streams_request else _read(request)
+        if route.streams_request:
+            request = _each_read(request)
+        else:
+            request = _read(request)
+            if bindings is not None:
+                bindings.check(exchange.metadata, request)
         reply = await route.handler(request, exchange)
         if reply is not None:
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
