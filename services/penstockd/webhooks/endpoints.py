@@ -49,6 +49,9 @@ async def endpoints_revision(connection: Connection) -> int:
 
 async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
     """All endpoints by id."""
+    # Before the secrets: one that moves to another origin meanwhile is found at the old one, which
+    # is signed for by the new secret, and not the other way round.
+    webhooks = await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook")
     secrets: dict[str, list[Secret]] = {}
     for row in await connection.fetch(
         "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
@@ -56,7 +59,7 @@ async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoi
     ):
         secrets.setdefault(row[0], []).append(_secret(row, seal))
     found = {}
-    for row in await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook"):
+    for row in webhooks:
         webhook = _webhook(row, seal)
         own = tuple(secrets.get(webhook.webhook_id, ()))
         found[webhook.webhook_id] = Endpoint(webhook, own, Signer(own))
@@ -182,6 +185,11 @@ async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) 
         webhook_id,
         at,
     )
+
+
+async def drop_secrets(connection: Connection, webhook_id: str) -> None:
+    """Forget all secrets of an endpoint."""
+    await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
 
 
 async def announce(connection: Connection) -> None:
