@@ -123,7 +123,7 @@ class Once:
         reply = form.decode(stored.reply or b"")
         if form.again is not None and (stored.reply is None or stored.sight != self._sight):
             reply = await form.again(transaction, reply)
-        await self._call.audit_within(transaction, stored.row_count)
+        await self._call.audit_within(transaction.connection, stored.row_count)
         return reply
 
     async def keep(
@@ -172,7 +172,7 @@ async def write_once(
                 call.entry.row_count = rows
                 return reply
             await once.keep(transaction, form, reply, request.digest, rows)
-            await call.audit_within(transaction, rows)
+            await call.audit_within(transaction.connection, rows)
         return reply
 
     return await hub.tasks.run(write())

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import asyncpg
@@ -23,6 +23,7 @@ IDLE_UNCHECKED = 3.0
 SIGN_TIMEOUT = 0.5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 #: Rows that are fetched some at a time, within a transaction.
 Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
@@ -320,9 +321,9 @@ class Database:
             await self._pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction(isolation=isolation):
             yield connection
 
     @property

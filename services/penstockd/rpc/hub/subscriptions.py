@@ -35,7 +35,7 @@ def routes() -> Iterator[Route]:
         yield Route(
             Method(_SERVICE.full_name, method.name),
             _for_readers(_HANDLERS[method.name]),
-            message_factory.GetMessageClass(method.input_type).FromString,
+            message_factory.GetMessageClass(method.input_type),
             None if method.server_streaming else reply.SerializeToString,
             streams_reply=method.server_streaming,
         )
