@@ -76,6 +76,10 @@ class Interview:
     def run(self, consumers: list[str], count: int) -> None:
         while self.asked < count:
             self.follow(self._asker.question(self._asker.chance.choice(consumers)))
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
         for connection in self._connections:
             connection.close()
 
@@ -167,6 +171,7 @@ def guesses(
     def run(thread: Interview, asker: Asker) -> None:
         while thread.asked < count // THREADS:
             thread.follow(asker.write(asker.chance.choice(consumers), visible))
+        thread.close()
 
     askers = [Asker(catalog, values, f"{SEED}-writes-{i}") for i in range(THREADS)]
     threads = [Interview(pair, asker) for asker in askers]

@@ -285,7 +285,10 @@ _FLEETING = re.compile(
 )
 _REQUEST_ID = re.compile(rb'"requestId":\s*"[^"]*"')
 #: What a write that is only checked would make of these: times and numbers of that moment.
-_WOULD_BE = re.compile(rb'"(?:updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{1,5})"')
+_WOULD_BE = re.compile(
+    rb'"(?:createTime":"(?!2026-01-02T00:00:00Z)[^"]*'
+    rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{1,5})"'
+)
 
 
 def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:

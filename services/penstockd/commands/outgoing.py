@@ -134,14 +134,14 @@ class WrittenRecord:
     async def written(self, transaction: WriteTransaction) -> Message:
         """The record as the call has left it, as far as the caller may read it.
 
-        What the call has only checked does not tell by its etag or time whether it changes values
-        that the caller may not read.
+        What the call has only checked does not tell by its etag or time whether it changes values,
+        where the caller may not read all of them.
         """
         record = await self._reply.read(transaction, self._key)
         if record is None:
             etag = await self._reply.etag(transaction, self._key)
             record = self._reply.own(self.given, etag)
-        if self._dry and not self._reply.reads_in_clear(self.given.fields):
+        if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
             for name in _MOVING:
                 record.ClearField(name)
         return record
