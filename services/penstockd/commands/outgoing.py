@@ -13,7 +13,7 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.once import Form
 from penstockd.commands.report import Report
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
-from penstockd.policy.model import Action, Mask
+from penstockd.policy.model import Action
 from penstockd.policy.read import Get
 from penstockd.policy.view import View
 from penstockd.store.writer import Counts, WriteTransaction
@@ -40,7 +40,7 @@ class ReplyView:
         readable = self.readable
         if readable is None or not self.view.reads_all_rows:
             return False
-        return all(f.output_only or readable.mask(f) is Mask.CLEAR for f in fields)
+        return all(f.output_only or readable.is_whole(f) for f in fields)
 
     async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
         """The record as the caller may read it; None if it may not."""
@@ -87,7 +87,7 @@ class ReplyView:
 
     def _may_show(self, field: Field) -> bool:
         """Whether a value of the caller's own is shown to it: no mask for reading is undone."""
-        return self.readable is None or self.readable.mask(field) is Mask.CLEAR
+        return self.readable is None or self.readable.is_whole(field)
 
     def _gives(self, path: str) -> bool:
         shown = (self.view, self.readable) if self.readable is not None else (self.view,)

@@ -20,7 +20,7 @@ from penstockd.commands.outgoing import (
     record_form,
 )
 from penstockd.errors import EtagMismatch, RecordExists, RecordNotFound, ValueInvalid, Violation
-from penstockd.policy.model import Action, Mask
+from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.writer import Mode, WriteTransaction
@@ -126,7 +126,7 @@ async def _check_whole(
     rule's text, which may quote their values.
     """
     view, given = reply.view, [f.path for f in fields]
-    clear = [f for f in view.fields() if view.mask(f) is Mask.CLEAR]
+    clear = [f for f in view.fields() if view.is_whole(f)]
     rules = Rules.of(view.dataset)
     problems = rules.message(await known_record(transaction, view, key, clear), given)
     if not problems:

@@ -53,6 +53,11 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Draws the revision of a transaction, and tells the log of it: its rows are found by the revision.
+BEGIN_REVISION = """
+SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
+FROM nextval('hub.revision') AS r (revision)
+"""
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
 #: How often rows that another transaction inserted first are tried again, as updates.
@@ -302,7 +307,7 @@ class Writer:
             self._sequencer.nudge()
 
     async def _begun(self, connection: Connection) -> WriteTransaction:
-        row = await connection.fetchrow("SELECT now(), nextval('hub.revision')")
+        row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
         return WriteTransaction(connection, row[0], row[1])
 
