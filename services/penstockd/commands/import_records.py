@@ -7,13 +7,16 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from penstockd import budget
+from penstockd.budget import SECONDS_PER_BYTE, offload, offload_large
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import key_problem, lacking
 from penstockd.commands.once import Once, Request
+from penstockd.commands.pace import Pace
 from penstockd.commands.pipeline import next_item
 from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import (
@@ -36,7 +39,17 @@ BATCH_ROWS = 10_000
 REPORTED_ROWS = 100
 
 #: Format, compression, content type, bytes.
-Upload = AsyncIterator[tuple[str, str, str, bytes]]
+Piece = tuple[str, str, str, bytes]
+
+
+class Upload(Protocol):
+    """A file as it comes, piece by piece."""
+
+    def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces, up to their end or to where the upload was cut off."""
+
+    async def confirm_whole(self) -> None:
+        """Raise ImportTruncated if the pieces have ended because the upload was cut off."""
 
 
 async def import_records(
@@ -50,25 +63,27 @@ async def import_records(
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    ``upload`` gives (format, compression, content type, bytes); what stands first decides. In CSV,
-    columns that are absent keep their values; the other formats replace all fields that the caller
-    may write. The digest of ``request`` is of all but the file.
+    The first piece decides format, compression and content type. In CSV, columns that are absent
+    keep their values; the other formats replace all fields that the caller may write. The digest
+    of ``request`` is of all but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
-    RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
-    ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded then. With
-    ``partial`` the last two are said of rows in the report and the others are loaded; what makes
-    the file unreadable from some place on refuses all of it still.
+    ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
+    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded
+    then. With ``partial`` the last two are said of rows in the report and the others are loaded;
+    what makes the file unreadable from some place on refuses all of it still.
     """
     view = call.view(dataset, Action.CREATE, Action.UPDATE)
-    first = await anext(upload, None)
+    source = upload.pieces()
+    first = await anext(source, None)
     if first is None:
         raise ImportTruncated("the upload is empty")
     load = Import(dataset, view, _reader(call, view, first, request, partial), partial=partial)
     once = Once(call, "" if request.validate_only else request.request_id)
     seen = hashlib.sha256(request.digest)
-    pieces = _pieces(first[3], upload, seen if request.request_id else None)
+    hashed = seen if request.request_id else None
+    pieces = _pieces(first[3], source, hashed, hub.import_stall_seconds)
 
     # Not run to its end if the caller goes away: a file that breaks off is not loaded.
     try:
@@ -76,6 +91,7 @@ async def import_records(
             stored = await once.claim(transaction)
             if stored is None:
                 report = await load.run(transaction, pieces)
+                await upload.confirm_whole()
                 await _note(call, transaction, request, once, report, seen)
                 return report
     except FormatError as exc:
@@ -87,9 +103,7 @@ async def import_records(
         return await once.replay(transaction, stored, seen.digest(), REPORT)
 
 
-def _reader(
-    call: Call, view: View, first: tuple[str, str, str, bytes], request: Request, partial: bool
-) -> Reader:
+def _reader(call: Call, view: View, first: Piece, request: Request, partial: bool) -> Reader:
     """Reads files of the form that the first piece says. Raises FormatUnknown and ValueInvalid."""
     named, compression, content_type, _ = first
     format = pick(named, content_type or None)
@@ -117,18 +131,27 @@ async def _note(
         call.entry.row_count = rows
         return
     await once.keep(transaction, REPORT, report, seen.digest(), rows)
-    await call.audit_within(transaction, rows)
+    await call.audit_within(transaction.connection, rows)
 
 
-async def _pieces(first: bytes, upload: Upload, seen: Any) -> AsyncIterator[bytes]:
-    """The bytes of the file, which go through the hash ``seen`` if it is not None."""
-    if seen is not None:
-        seen.update(first)
-    yield first
-    async for _, _, _, data in upload:
+async def _pieces(
+    first: bytes, source: AsyncIterator[Piece], seen: Any, stall_seconds: float
+) -> AsyncIterator[bytes]:
+    """The bytes of the file, which go through the hash ``seen`` if it is not None.
+
+    Each byte lets the import compute for longer. Raises ClientStalled.
+    """
+    pace, spending, data = Pace(stall_seconds), budget.current(), first
+    while True:
+        if spending is not None:
+            spending.allow(len(data) * SECONDS_PER_BYTE)
         if seen is not None:
-            seen.update(data)
+            await offload_large(len(data), seen.update, data)
         yield data
+        piece = await pace.next(source, len(data))
+        if piece is None:
+            return
+        data = piece[3]
 
 
 @dataclass
@@ -188,10 +211,10 @@ class Import:
 
         async def take(found: Iterator[Batch]) -> None:
             # One batch at a time: a small piece may hold very many rows, compressed.
-            while (batch := await asyncio.to_thread(self._collect, found)) is not None:
+            while (batch := await offload(self._collect, found)) is not None:
                 await batches.put(batch)
 
-        parser = asyncio.create_task(parse())
+        parser = budget.task(parse())
         try:
             while (batch := await next_item(batches, parser)) is not None:
                 if self._partial or not self._report.refused:
@@ -220,10 +243,12 @@ class Import:
             return
         self._report.counts.add(counts)
         if refused is not None and refused.found:
-            keys = batch.keys(self._key_at)
-            for number in sorted(refused.indexes):
-                problems = [(path, text) for n, path, text in refused.found if n == number]
-                self._refuse(number, problems, keys[number])
+            await offload(self._refuse_all, refused, batch)
+
+    def _refuse_all(self, refused: Refusals, batch: _Parsed) -> None:
+        keys, by_number = batch.keys(self._key_at), refused.by_index()
+        for number in sorted(by_number):
+            self._refuse(number, by_number[number], keys[number])
 
     @property
     def _key_at(self) -> int:
@@ -232,6 +257,7 @@ class Import:
     def _collect(self, found: Iterator[Batch]) -> _Parsed | None:
         """The next full batch of what is found; None if there is too little for one."""
         for part in found:
+            budget.check()
             self._check(part)
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import asyncpg
 
 from penstockd.errors import Conflict, DatabaseUnavailable, StorageFull
+from penstockd.store.sockets import READ_SLOWLY, open_session
 
 #: How long a call waits for a connection before the database counts as unavailable, in seconds.
 CONNECT_TIMEOUT = 1.5
+#: A connection that lay idle for longer is asked for a sign of life before it is lent, in seconds;
+#: and how long it may take to give one.
+IDLE_UNCHECKED = 3.0
+SIGN_TIMEOUT = 0.5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 #: Rows that are fetched some at a time, within a transaction.
 Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
@@ -103,8 +110,15 @@ class _PooledConnection(asyncpg.Connection):
     round trip to spare.
     """
 
+    #: When it was last known to answer, by the monotonic clock.
+    answered = 0.0
+
     def get_reset_query(self) -> str:
         return ""
+
+    def note_answer(self) -> None:
+        """It answered just now."""
+        self.answered = time.monotonic()
 
 
 def _usable(connection: Any) -> bool:
@@ -114,6 +128,19 @@ def _usable(connection: Any) -> bool:
         return not connection.is_closed()
     except asyncpg.InterfaceError:
         return False
+
+
+async def gives_sign(connection: Any) -> bool:
+    """Whether a connection answers within SIGN_TIMEOUT; one that does not is cut."""
+    try:
+        async with asyncio.timeout(SIGN_TIMEOUT):
+            await connection.execute("SELECT 1")
+    except Exception as exc:
+        connection.terminate()
+        if _as_ours(exc) is None:
+            raise
+        return False
+    return True
 
 
 class _Lease:
@@ -156,6 +183,8 @@ class Database:
         self._reading = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pulse: Connection | None = None
+        # What answered last before this moment may be dead: something like it was.
+        self._doubted = 0.0
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if no connection can be had."""
@@ -167,6 +196,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=None,
                 max_inactive_connection_lifetime=300,
+                connect=open_session,
                 init=_take_dates_literally,
                 connection_class=_PooledConnection,
                 server_settings={
@@ -207,6 +237,7 @@ class Database:
                         self._pulse = await self.connect()
                     await self._pulse.execute("SELECT 1")
         except BaseException:
+            self._doubted = time.monotonic()
             self._drop_pulse()
             raise
 
@@ -229,34 +260,70 @@ class Database:
         return _Lease(self)
 
     async def _take(self) -> Connection:
+        while True:
+            connection = await self._take_any()
+            self._lent.add(connection)
+            try:
+                if await self._answers(connection):
+                    return connection  # type: ignore[no-any-return]  # a proxy with its methods
+            except BaseException:
+                self._lent.discard(connection)
+                connection.terminate()
+                raise
+            self._lent.discard(connection)
+
+    async def _take_any(self) -> Any:
         assert self._pool is not None, "the database is not open"
         while self._warm:
             connection = self._warm.pop()
             if _usable(connection):
-                break
+                return connection
             await self._pool.release(connection)
-        else:
-            # A new connection has CONNECT_TIMEOUT to come up, and so has one that others hold.
-            self._waiting += 1
-            try:
-                connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-            finally:
-                self._waiting -= 1
-        self._lent.add(connection)
-        return connection  # type: ignore[no-any-return]  # a proxy with the connection's methods
+        # A new connection has CONNECT_TIMEOUT to come up, and so has one that others hold.
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        finally:
+            self._waiting -= 1
+
+    async def _answers(self, connection: Any) -> bool:
+        """Whether a connection that lay idle, or is in doubt, gives a sign of life.
+
+        A network that lost its state drops what is sent without a word: whoever is lent such a
+        connection waits for the system to give it up. One that gives no sign takes all with it
+        that lie idle: to ask each in turn would take the caller as long again for each.
+        """
+        asked = time.monotonic()
+        doubtful = connection.answered < max(self._doubted, asked - IDLE_UNCHECKED)
+        is_new = not connection.answered
+        if doubtful and not is_new and not await gives_sign(connection):
+            await self._drop_idle(asked)
+            return False
+        connection.note_answer()
+        return True
+
+    async def _drop_idle(self, since: float) -> None:
+        """Lend no connection again that has given no sign since then."""
+        assert self._pool is not None
+        self._doubted = max(self._doubted, since)
+        for connection in [c for c in self._warm if not _usable(c) or c.answered < since]:
+            self._warm.remove(connection)
+            connection.terminate()
+        await self._pool.expire_connections()
 
     async def _give_back(self, connection: Any, *, clean: bool) -> None:
         assert self._pool is not None
         self._lent.discard(connection)
         if clean and not self._waiting and _usable(connection):
+            connection.note_answer()
             self._warm.append(connection)
         else:
             await self._pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction(isolation=isolation):
             yield connection
 
     @property
@@ -275,7 +342,9 @@ class Database:
         async with self._snapshots, self.connection() as connection:
             self._reading += 1
             try:
-                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                await connection.execute(
+                    f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
+                )
                 yield connection
                 await connection.execute("COMMIT")
             except BaseException:
@@ -287,7 +356,7 @@ class Database:
     async def connect(self) -> Connection:
         """A connection of one's own, outside the pool: for listeners and session locks."""
         with translated():
-            connection = await asyncpg.connect(
+            connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )
             await _take_dates_literally(connection)

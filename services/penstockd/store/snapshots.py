@@ -20,7 +20,7 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, gives_sign, translated
 
 #: How many states a process keeps for clients that may come back; the oldest goes first.
 MAX_KEPT = 6
@@ -164,7 +164,7 @@ class Snapshots:
     async def _connection(self) -> tuple[Connection, Session]:
         while self._idle:
             connection, session = self._idle.pop()
-            if not connection.is_closed():
+            if not connection.is_closed() and await gives_sign(connection):
                 return connection, session
         connection = await self._database.connect()
         try:

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from penstockd.audit.entry import insert_entries
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.watching import Wanted, readable
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.feed.source import Source
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
 
@@ -122,15 +121,9 @@ async def changing(
     call.entry.record_key = known(subscription_id)
 
     async def write() -> T:
-        try:
-            async with hub.database.transaction() as connection:
-                result = await work(connection)
-                call.entry.row_count = 1
-                await insert_entries(connection, [call.entry])
-                call.recorded = True
-        except BaseException:
-            call.recorded = False  # what was rolled back took the entry along
-            raise
+        async with call.writing(hub.database.transaction()) as connection:
+            result = await work(connection)
+            await call.audit_within(connection, 1)
         return result
 
     return await hub.tasks.run(write())
@@ -149,9 +142,7 @@ async def _begin(hub: Hub, source: Source, start: str) -> Cursor:
         return await hub.feed.head()
     if start == OLDEST:
         async with hub.database.connection() as connection:
-            row = await connection.fetchrow("SELECT epoch, oldest_number FROM hub.log_head")
-        assert row is not None, "the migrations have put one row there"
-        return Cursor(row[0], row[1])
+            return (await read_extent(connection)).oldest
     cursor = Cursor.parse(start)
     await hub.feed.read(source, cursor, cursor.number)
     return cursor
