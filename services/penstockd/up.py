@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import structlog
+
 from penstock.client import PenstockError
 from penstockd.app import ADD_PARTITIONS, PARTITION_DAYS, read_catalog, root_secret
 from penstockd.auth.credentials import Credentials, Issued
@@ -36,6 +38,9 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
+
+
+_log = structlog.get_logger(__name__)
 
 
 class StartRefused(Exception):
@@ -82,7 +87,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             if settings.in_the_clear:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             sys.stdout.flush()
-            settings.ready_file.write_text(str(os.getpid()))
+            _tell_ready(settings)
 
         await supervise(_node(settings), prepare, on_ready)
     except _OPERATORS_ERRORS as exc:
@@ -160,6 +165,14 @@ def _make_folder(folder: Path) -> None:
     except OSError as exc:
         reason = "it is not a folder" if folder.exists() else exc.strerror
         raise FolderUnusable(f"the data folder {folder} cannot be used: {reason}") from exc
+
+
+def _tell_ready(settings: Settings) -> None:
+    """Write the file that says so; a hub that serves does not end for want of room for it."""
+    try:
+        settings.ready_file.write_text(str(os.getpid()))
+    except OSError as exc:
+        _log.warning("ready_file_not_written", path=str(settings.ready_file), error=str(exc))
 
 
 def _forget_ready(settings: Settings) -> None:
