@@ -39,7 +39,6 @@ from penstockd.store.migrate import (
     plan,
 )
 
-
 _log = structlog.get_logger(__name__)
 
 

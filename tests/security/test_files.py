@@ -41,7 +41,7 @@ def open_to_others(data: Path) -> list[str]:
 def test_nothing_in_the_data_folder_is_for_others(hub: RunningHub) -> None:
     expected = ["audit/checkpoints.jsonl", "log/access.log", "log/keeper.log", "log/postgres.log"]
     for name in (*expected, "penstock.log", "secret", "demo.json", "ready"):
-        eventually(lambda name=name: (hub.data / name).exists())
+        eventually((hub.data / name).exists)
     assert sum(stat.S_ISREG(mode) for _, mode in modes(hub.data)) > 500
     assert open_to_others(hub.data) == []
 
