@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
+from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys
 from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
@@ -25,6 +27,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
+from penstockd.egress import Guard
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.broadcast import Broadcast
 from penstockd.heartbeat import beat
@@ -42,7 +45,6 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
-from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.
@@ -87,13 +89,15 @@ def root_secret(settings: Settings) -> RootSecret:
 def node_id(settings: Settings) -> str:
     """What names this node for good: made at its first start, and kept in the data folder."""
     path = settings.data_dir / "node-id"
-    with contextlib.suppress(FileNotFoundError):
-        if known := path.read_text().strip():
-            return known
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    made = secrets.token_hex(8)
-    path.write_text(f"{made}\n")
-    return made
+    if not path.exists():
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, and one for all processes that ask at the same time.
+        fresh = path.with_name(f"node-id.{os.getpid()}")
+        fresh.write_text(f"{secrets.token_hex(8)}\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+        fresh.unlink()
+    return path.read_text().strip()
 
 
 @contextlib.asynccontextmanager
@@ -107,7 +111,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     sequencer, journal = Sequencer(database), Journal(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     tokens, uses = _tokens(settings), CredentialUses(database)
-    issuers = Issuers(loopback=settings.loopback_issuers)
+    issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     trust = Trust(secret.derive("signing-key"), tokens, issuers)
     stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
     policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)
