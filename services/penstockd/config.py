@@ -304,6 +304,7 @@ SCOPES: Mapping[str, Scope] = {
     "key_days": Scope.STAND_BY,
     "policy_stale_seconds": Scope.WARN,
     "loopback_issuers": Scope.WARN,
+    "issuer_allow": Scope.WARN,
     "export_connections": Scope.NODE,
     "export_resume_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,

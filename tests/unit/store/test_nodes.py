@@ -20,7 +20,7 @@ GRAVE = ("public_url", "webhook_allow")
 
 
 def test_every_setting_says_whether_nodes_must_share_it() -> None:
-    assert set(SCOPES) == set(Settings.model_fields)
+    assert set(SCOPES) == set(Settings.model_fields), "name it in config.SCOPES"
 
 
 def test_what_nodes_compare_holds_no_secret() -> None:
