@@ -113,7 +113,7 @@ async def worker(hub: RunningHub, patch: pytest.MonkeyPatch) -> AsyncIterator[Wo
             patch.setattr(door, "Budget", Recorded)
             server = Server(organs, socket)
             await server.start()
-            running = asyncio.create_task(Organs(worker_organs(organs, server)).run())
+            running = asyncio.create_task(Organs(worker_organs(organs, server, "s9")).run())
             try:
                 yield made
             finally:

@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.outgoing import record_of
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.outgoing import records_of
+from penstockd.commands.rendering import records_of
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.read import Page

@@ -16,7 +16,7 @@ from penstockd.commands.digests.comparison import Comparison, check_bounds, refu
 from penstockd.commands.digests.differences import Differences, runs
 from penstockd.commands.digests.ranges import Enough, Range
 from penstockd.commands.digests.state import held_state
-from penstockd.commands.outgoing import record_of
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RequestTooLarge
 from penstockd.store.snapshots import Held
 
