@@ -7,7 +7,7 @@ import asyncio
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, Kind, translated
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
@@ -51,7 +51,7 @@ class Journal:
         Raises DatabaseUnavailable.
         """
         if shown.digest not in self._known:
-            async with self._database.connection() as connection:
+            async with self._database.connection(Kind.OWN) as connection:
                 await insert_shown(connection, [shown])
             self._known.add(shown.digest)
         return shown.digest

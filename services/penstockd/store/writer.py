@@ -8,7 +8,6 @@ loads of new rows go the shorter way of ``loading``, in the same transactions.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import io
 from collections.abc import AsyncIterator, Sequence
@@ -264,28 +263,18 @@ class Writer:
 
         A ``dry`` one is rolled back in the end: nothing of it stays.
         """
-        if dry:
-            with contextlib.suppress(_Undone):
-                async with self._database.transaction() as connection:
-                    yield await self._begun(connection)
-                    raise _Undone
-            return
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(dry=dry) as connection:
             transaction = await self._begun(connection)
             yield transaction
-            if transaction.logged:
+            if transaction.logged and not dry:
                 # Last of all, when every row lock is held: see hub.pending.
                 await connection.execute(
                     "INSERT INTO hub.pending (row_count) VALUES ($1)", transaction.logged
                 )
-        if transaction.logged:
+        if transaction.logged and not dry:
             self._sequencer.nudge()
 
     async def _begun(self, connection: Connection) -> WriteTransaction:
         row = await connection.fetchrow("SELECT now(), nextval('hub.revision')")
         assert row is not None
         return WriteTransaction(connection, row[0], row[1])
-
-
-class _Undone(Exception):
-    """Ends a dry transaction."""
