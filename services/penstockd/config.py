@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         "quarters of the first and half of the others.",
     )
     wait_seconds: float = Field(
-        default=10,
+        default=20,
         gt=0,
         le=50,
         description="How long a call waits while its consumer holds its share of connections; "

@@ -49,10 +49,10 @@ class Repeatable(Database):
     """A database all of whose transactions are REPEATABLE READ."""
 
     @asynccontextmanager
-    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(self, *, dry: bool = False) -> AsyncIterator[Connection]:
         async with (
             self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=snapshot),
+            connection.transaction(isolation="repeatable_read"),
         ):
             yield connection
 

@@ -22,6 +22,7 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
+from penstockd.commands.turns import Turns
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
@@ -145,6 +146,7 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ MAX_PAGE = 1000
 #: A page of more rows takes one more place of its consumer's share for each of these.
 PLACE_ROWS = 150
 #: After so many rows other calls get their turn.
-TURN_ROWS = 100
+TURN_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ async def read_page(
         records: list[Message] = []
         for at in range(0, min(size, len(rows)), TURN_ROWS):
             if at:
-                await asyncio.sleep(0)  # other calls get their turn
+                await hub.turns.give()
             some = rows[at : min(size, at + TURN_ROWS)]
             records += [page.codec.message(row[: page.width]) for row in some]
     call.shows(hub, view, query.fields)

@@ -62,6 +62,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     call = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        hub.turns.begin()
         return await call(Exchange(hub, route.method, context, request))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -68,7 +68,7 @@ class Division:
     """
 
     connections: int = 32
-    wait: float = 10.0
+    wait: float = 20.0
     lock: float = 10.0
     statement: float = 30.0
     commit: float = 10.0

@@ -16,8 +16,8 @@ from penstockd.store.snapshots import Held, Snapshots
 
 #: States that a process holds for one caller; the one that was used last longest ago goes first.
 PER_OWNER = 2
-#: States that are in use at one time, each with a connection of its own, at most half of them by one
-#: caller; and how long the next call waits, in seconds.
+#: States that are in use at one time, each with a connection of its own, at most half of them by
+#: one caller; and how long the next call waits, in seconds.
 MOST_IN_USE, PATIENCE = 8, 10.0
 
 
