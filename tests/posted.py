@@ -41,8 +41,8 @@ class Posts:
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[Posts]:
-    """A receiver on the loopback."""
+def receiving(port: int = 0) -> Iterator[Posts]:
+    """A receiver on the loopback, by default on a port that is free."""
     posts = Posts()
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def receiving() -> Iterator[Posts]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     posts.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -8,8 +8,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from penstockd.app import keep, serve
+from penstockd.app import serve
 from penstockd.config import Settings
+from penstockd.keeper import keep
 
 
 def main() -> None:

@@ -34,17 +34,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+#: The most bytes of an error's message, of one violation's field and description, and of one value
+#: of its metadata. Errors repeat what a caller sent, and travel in headers, which are bounded.
+MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, at most so many bytes of UTF-8: of a longer one the middle is left out."""
+    if len(text) <= most // 4:
+        return text
+    data = text.encode("utf-8", "replace")
+    if len(data) <= most:
+        return data.decode()
+    mark = " … "
+    room = most - len(mark.encode())
+    head, tail = data[: room - room // 4], data[-(room // 4) :]
+    return head.decode("utf-8", "ignore") + mark + tail.decode("utf-8", "ignore")
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with one field of a request (``google.rpc.BadRequest.FieldViolation``)."""
+    """One thing wrong with one field of a request (``google.rpc.BadRequest.FieldViolation``).
+
+    Both texts are bounded: see ``shortened``.
+    """
 
     field: str
     description: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field", shortened(self.field, MAX_FIELD))
+        object.__setattr__(self, "description", shortened(self.description, MAX_DESCRIPTION))
+
 
 class Refused(Exception):
-    """The hub refuses a request; the message is for the client's eyes."""
+    """The hub refuses a request; the message is for the client's eyes.
+
+    The message and all values are bounded here, whatever of the caller's they repeat.
+    """
 
     reason: ClassVar[str] = "INTERNAL"
 
@@ -55,10 +82,12 @@ class Refused(Exception):
         violations: Sequence[Violation] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shortened(message, MAX_MESSAGE)
+        super().__init__(self.message)
         self.violations = tuple(violations)
-        self.metadata = dict(metadata or {})
+        self.metadata = {
+            name: shortened(value, MAX_METADATA) for name, value in (metadata or {}).items()
+        }
 
 
 class Unauthenticated(Refused):

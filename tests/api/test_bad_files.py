@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
+from base64 import b64encode
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -75,6 +78,30 @@ def test_a_truncated_upload_loads_nothing(hub: RunningHub, reset: bool) -> None:
     eventually(lambda: hub.sql(_WRITING)[0][0] == 0)
     assert len(outcomes) == 1 and outcomes != [("OK",)]
     assert hub.get(f"/v1/customers/{key}-0").status == 404
+
+
+@pytest.mark.parametrize("wrong", ["byteCount", "sha256"])
+@pytest.mark.usefixtures("unchanged")
+def test_an_upload_that_differs_from_what_is_said_of_it_loads_nothing(
+    hub: RunningHub, wrong: str
+) -> None:
+    body = b"customer_id,name\nwhole-1,Name\n"
+    right = {"byteCount": len(body), "sha256": b64encode(hashlib.sha256(body).digest()).decode()}
+    other = {"byteCount": len(body) + 9, "sha256": b64encode(bytes(32)).decode()}
+    said = right | {wrong: other[wrong]}
+    query: dict[str, Any] = {f"complete.{name}": value for name, value in said.items()}
+    reply = import_(hub, body, "CSV", **query)
+    assert (reply.status, reply.reason) == (400, "IMPORT_TRUNCATED"), reply.text
+    assert "complete" in reply.json()["message"]
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_an_upload_that_is_as_it_is_said_to_be_is_taken(hub: RunningHub) -> None:
+    body = b"customer_id,name\nwhole-1,Name\n"
+    digest = b64encode(hashlib.sha256(body).digest()).decode()
+    said: dict[str, Any] = {"complete.byteCount": len(body), "complete.sha256": digest}
+    reply = import_(hub, body, "CSV", validate_only="true", **said)
+    assert reply.status == 200 and reply.json()["createdCount"] == "1", reply.text
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection, Database, Isolation
 from penstockd.store.log import last_number, read_changes
-from penstockd.store.sequencer import Sequencer
+from penstockd.store.sequencer import Sequencer, sweep_log
 from penstockd.store.writer import Guard, Writer, WriteTransaction
 
 SEEDS = int(os.environ.get("PENSTOCK_RACE_SEEDS", "3"))
@@ -49,10 +49,12 @@ class Repeatable(Database):
     """A database all of whose transactions are REPEATABLE READ."""
 
     @asynccontextmanager
-    async def transaction(self, *, dry: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, isolation: Isolation | None = None, dry: bool = False
+    ) -> AsyncIterator[Connection]:
         async with (
             self.connection() as connection,
-            connection.transaction(isolation="repeatable_read"),
+            connection.transaction(isolation=isolation or "repeatable_read"),
         ):
             yield connection
 
@@ -173,7 +175,7 @@ async def run(race: Race, validator: FeedValidator, judge: Judge, naive: list[in
     writing.set()
     naively.set()
     sequencers = [Sequencer(race.database) for _ in range(4)]
-    sweep = asyncio.create_task(Sequencer(race.database).sweep())
+    sweep = asyncio.create_task(sweep_log(race.database))
     reader = asyncio.create_task(
         follow(race.database, validator, writing, random.Random(race.seed))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -338,8 +339,9 @@ class DatasetClient(DatasetFeeds):
     ) -> Iterator[Message]:
         request_class: Any = self._stubs.request(method)
         kind = CONTENT_TYPES.get(first["format"], "application/octet-stream")
-        sent = 0
+        sent, seen = 0, hashlib.sha256()
         for chunk in chunks:
+            seen.update(chunk)
             body = httpbody_pb2.HttpBody(content_type=kind if first else "", data=chunk)
             yield request_class(file=body, **first)
             first = {}
@@ -348,6 +350,7 @@ class DatasetClient(DatasetFeeds):
                 progress(sent)
         if first:  # an empty source is an import of no rows, which the hub may judge
             yield request_class(file=httpbody_pb2.HttpBody(content_type=kind), **first)
+        yield request_class(complete={"byte_count": sent, "sha256": seen.digest()})
 
 
 def write_all(chunks: Iterable[bytes], file: IO[bytes], progress: Progress | None = None) -> int:

@@ -36,7 +36,8 @@ _LATEST = "ORDER BY e.entry_time DESC, e.entry_id DESC LIMIT $9"
 #: A stream of which there is an end is judged by it. One that has none may have held anything.
 _ONE = f"""
 SELECT {_COLUMNS}, NULL::bytea AS keys, false AS endless FROM hub.audit_entry AS e
-WHERE e.record_key = $2 AND e.outcome = 'OK' AND e.row_count > 0 AND {_WHERE} {_LATEST}
+WHERE e.record_key = $2 AND hashtextextended(e.record_key, 0) = hashtextextended($2, 0)
+AND e.outcome = 'OK' AND e.row_count > 0 AND {_WHERE} {_LATEST}
 """
 _SEVERAL = f"""
 SELECT {_COLUMNS}, e.keys, e.keys IS NULL AND e.phase = 'CALL' AS endless

@@ -1,4 +1,8 @@
-"""What one call did, as the audit keeps it."""
+"""What one call did, as the audit keeps it.
+
+An entry can be written for every call that the door lets in: ``audit.bounds`` cuts what is too
+long, whoever said it, and no text of a caller's stands in an index.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,15 @@ from functools import cache
 from itertools import chain
 from operator import attrgetter
 
+import asyncpg
+import orjson
+
+from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_json, bounded_text
 from penstockd.store.database import Connection
+
+
+class EntryNotKept(Exception):
+    """The database took an entry and did not keep it: something there suppresses the audit."""
 
 
 class Phase(enum.StrEnum):
@@ -53,6 +65,34 @@ class Entry:
     high_key: str | None = None
     keys: bytes | None = None
 
+    def bound(self) -> None:
+        """Cut what is longer than an entry may keep, and say so in its place."""
+        for name, most in TEXT_BYTES.items():
+            text = getattr(self, name)
+            if text is not None and (len(text) > most // 4 or "\0" in text):
+                setattr(self, name, bounded_text(text, most))
+        if self.query is not None and len(self.query) > QUERY_BYTES // 4:
+            self.query = bounded_json(self.query)
+        for key in (self.low_key, self.high_key):
+            if key is not None and len(key.encode("utf-8", "replace")) > KEY_BYTES:
+                # What is cut has another place in the order of keys; none means any.
+                self.low_key = self.high_key = None
+
+    def reduced(self, problem: str) -> Entry:
+        """What is left of an entry that the store refuses: who called what, and that it failed."""
+        query = orjson.dumps({"reduced": problem[:200], "outcome": self.outcome}).decode()
+        return Entry(
+            request_id=self.request_id,
+            method=self.method,
+            policy_revision=self.policy_revision,
+            consumer_id=self.consumer_id,
+            credential_id=self.credential_id,
+            query=query,
+            outcome="INTERNAL",
+            phase=self.phase,
+            surface=self.surface,
+        )
+
     def part(self, keys: bytes | None) -> Entry:
         """The entry of records that the call's stream gives out."""
         return replace(self, phase=Phase.PART, keys=keys, row_count=None, byte_count=None)
@@ -86,10 +126,16 @@ _COLUMNS = (
     ("high_key", "text"),
     ("keys", "bytea"),
 )
+#: Fails, and so keeps nothing, unless all of the entries were kept.
+_ALL_KEPT = (
+    "WITH kept AS ({insert} RETURNING 1)"
+    " SELECT 1 / (CASE WHEN count(*) = {count} THEN 1 ELSE 0 END) FROM kept"
+)
 _INTO = f"INSERT INTO hub.audit_entry ({', '.join(name for name, _ in _COLUMNS)})"
-_INSERT_MANY = (
-    f"{_INTO} SELECT * FROM"
-    f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})"
+_INSERT_MANY = _ALL_KEPT.format(
+    insert=f"{_INTO} SELECT * FROM"
+    f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})",
+    count="cardinality($1)",
 )
 #: Up to so many entries go each value by itself: the driver takes half the time for them.
 _FEW = 16
@@ -97,16 +143,25 @@ _VALUES = attrgetter(*(name for name, _ in _COLUMNS))
 
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in the connection's transaction, or as one of their own."""
+    """Write entries in the connection's transaction, or as one of their own; all or none.
+
+    They are bounded before. Raises EntryNotKept if the database does not keep one.
+    """
+    for entry in entries:
+        entry.bound()
     rows = map(_VALUES, entries)
-    if len(entries) <= _FEW:
-        await connection.execute(_insert_few(len(entries)), *chain.from_iterable(rows))
-    else:
-        await connection.execute(_INSERT_MANY, *zip(*rows, strict=True))
+    try:
+        if len(entries) <= _FEW:
+            await connection.execute(_insert_few(len(entries)), *chain.from_iterable(rows))
+        else:
+            await connection.execute(_INSERT_MANY, *zip(*rows, strict=True))
+    except asyncpg.DivisionByZeroError as exc:
+        raise EntryNotKept(f"the database kept fewer than {len(entries)} entries") from exc
 
 
 @cache
 def _insert_few(count: int) -> str:
     place = iter(range(1, count * len(_COLUMNS) + 1))
     rows = (", ".join(f"${next(place)}::{t}" for _, t in _COLUMNS) for _ in range(count))
-    return f"{_INTO} VALUES {', '.join(f'({row})' for row in rows)}"
+    insert = f"{_INTO} VALUES {', '.join(f'({row})' for row in rows)}"
+    return _ALL_KEPT.format(insert=insert, count=count)

@@ -1,43 +1,76 @@
-"""Group commit: entries of concurrent calls share one transaction, and so one flush to disk."""
+"""Group commit: entries of concurrent calls share one transaction, and so one flush to disk.
+
+What becomes of an entry never depends on its neighbours': a group that the store refuses is written
+one by one, and what it refuses even so leaves a reduced entry that says so.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from penstockd.audit.entry import Entry, insert_entries
-from penstockd.audit.shown import Shown, insert_shown
-from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Connection, Database, Kind, translated
+import structlog
+
+from penstockd.audit.entry import Entry, EntryNotKept, insert_entries
+from penstockd.audit.shown import KnownDigests, Shown, insert_shown
+from penstockd.errors import DatabaseUnavailable, StorageFull
+from penstockd.store.database import (
+    IDLE_UNCHECKED,
+    Connection,
+    Database,
+    Kind,
+    gives_sign,
+    translated,
+)
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
 #: How long an entry may take to become durable before the call is refused, in seconds.
 TIMEOUT = 2.0
 
+#: What is wrong with the database, not with an entry.
+_UNAVAILABLE = (DatabaseUnavailable, StorageFull)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An entry that is to become durable by a time of the event loop's clock."""
+
+    entry: Entry
+    done: asyncio.Future[None]
+    deadline: float
+
 
 class Journal:
     """Makes entries durable. One flush runs at a time; what arrives meanwhile forms the next."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
+    def __init__(self, database: Database, *, timeout: float = TIMEOUT) -> None:
+        self._database, self._timeout = database, timeout
+        self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
-        self._known: set[bytes] = set()
+        self._answered = 0.0
+        self._known = KnownDigests()
         self._unknown: dict[bytes, Shown] = {}
 
     async def record(self, entry: Entry) -> None:
         """Return when the entry is on disk.
 
-        Raises DatabaseUnavailable if that takes longer than TIMEOUT: what cannot be audited is
-        not answered.
+        Raises DatabaseUnavailable if that takes longer than TIMEOUT, the wait for other groups
+        included: what cannot be audited is not answered. Raises what the store says of an entry
+        that it refuses; a reduced entry has been written in its place.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, future))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(entry, done, self._clock() + self._timeout)
+        self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush_all())
         # A caller that goes away does not take the entry of its call along: it is in the group.
-        await future
+        await waiting.done
 
     def introduce(self, shown: Shown) -> bytes:
         """The digest of what is shown, for an entry; its content is stored before the entry."""
@@ -66,34 +99,138 @@ class Journal:
     async def _flush_all(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            begun = self._clock()
             try:
-                await self._write([entry for entry, _ in group])
-            except Exception as exc:  # every caller of the group gets it
-                if isinstance(exc, DatabaseUnavailable):
-                    # Those behind it have waited as long, and the database is no better for them.
+                entries, rules = [w.entry for w in group], dict(self._unknown)
+                try:
+                    await self._write(entries, group[0].deadline, rules)
+                except _UNAVAILABLE:
+                    raise
+                except Exception as exc:  # some entry's, which the others are not to pay for
+                    _log.warning("audit_group_refused", entries=len(group), error=repr(exc))
+                    await self._write_apart(group, await self._store_rules())
+            except _UNAVAILABLE as exc:
+                self._drop_connection()
+                if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
+                    # The database is no better for those who came meanwhile.
                     group, self._waiting = group + self._waiting, []
-                if self._connection is not None:
-                    self._connection.terminate()
-                    self._connection = None
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(exc)
-                        future.exception()  # a caller that timed out no longer asks
+                _fail(group, exc)
+            except BaseException as exc:  # the process ends
+                _fail(group + self._waiting, exc)
+                raise
             else:
-                for _, future in group:
-                    if not future.done():
-                        future.set_result(None)
+                for waiting in group:
+                    _succeed(waiting)
 
-    async def _write(self, entries: list[Entry]) -> None:
-        """One transaction on a connection of the journal's own, so that reads never starve it."""
+    async def _write_apart(self, group: Sequence[_Waiting], refused: Set[bytes]) -> None:
+        """Write the entries of a group that was refused: by halves, down to those that are the
+        reason. These fail, and leave reduced entries. Raises DatabaseUnavailable, StorageFull."""
+        middle = max(1, len(group) // 2)
+        for part in (group[:middle], group[middle:]):
+            if len(part) > 1:
+                try:
+                    await self._write(
+                        [w.entry for w in part], self._clock() + self._timeout, {}, refused
+                    )
+                except _UNAVAILABLE:
+                    raise
+                except Exception:  # see above
+                    await self._write_apart(part, refused)
+                    continue
+            elif part:
+                try:
+                    await self._write_or_reduce(part[0].entry, refused)
+                except _UNAVAILABLE:
+                    raise
+                except Exception as exc:
+                    _fail(part, exc)
+            for waiting in part:
+                _succeed(waiting)
+
+    async def _store_rules(self) -> set[bytes]:
+        """Store new rules one by one; returns the digests of those that the store refuses."""
+        refused: set[bytes] = set()
+        for digest, shown in list(self._unknown.items()):
+            try:
+                await self._write([], self._clock() + self._timeout, {digest: shown})
+            except _UNAVAILABLE:
+                break  # the entries will meet it, too
+            except Exception as exc:
+                _log.error("audit_rule_refused", digest=digest.hex(), error=repr(exc))
+                self._unknown.pop(digest, None)
+                refused.add(digest)
+        return refused
+
+    async def _write_or_reduce(self, entry: Entry, refused: Set[bytes]) -> None:
+        """Write one entry or, if the store refuses it, a reduced one; then raise its error."""
+        deadline = self._clock() + self._timeout
+        try:
+            return await self._write([entry], deadline, {}, refused)
+        except _UNAVAILABLE:
+            raise
+        except Exception as exc:
+            _log.error(
+                "audit_entry_refused",
+                request_id=entry.request_id,
+                method=entry.method,
+                consumer=entry.consumer_id,
+                error=repr(exc),
+            )
+            await self._write([entry.reduced(type(exc).__name__)], deadline, {})
+            raise
+
+    async def _write(
+        self,
+        entries: list[Entry],
+        deadline: float,
+        rules: Mapping[bytes, Shown],
+        refused: Set[bytes] = frozenset(),
+    ) -> None:
+        """Rules first, so that no entry names one that is not there; each a transaction.
+
+        On a connection of the journal's own, so that reads never starve it. Raises EntryNotKept if
+        an entry names one of the ``refused`` rules.
+        """
+        if refused and any(entry.shown in refused for entry in entries):
+            raise EntryNotKept("the rule by which records were shown cannot be stored")
         with translated():
-            async with asyncio.timeout(TIMEOUT):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._database.connect()
-                if self._unknown:
-                    new = dict(self._unknown)
-                    await insert_shown(self._connection, list(new.values()))
-                    self._known |= new.keys()
-                    for digest in new:
+            async with asyncio.timeout_at(deadline):
+                connection = await self._connected()
+                if rules:
+                    await insert_shown(connection, list(rules.values()))
+                    for digest in rules:
+                        self._known.add(digest)
                         self._unknown.pop(digest, None)
-                await insert_entries(self._connection, entries)
+                if entries:
+                    await insert_entries(connection, entries)
+        self._answered = time.monotonic()
+
+    async def _connected(self) -> Connection:
+        """The connection; one that was silent for a while may be dead, and is asked first."""
+        known = self._connection
+        if known is not None and not known.is_closed():
+            silent = time.monotonic() - self._answered
+            if silent < IDLE_UNCHECKED or await gives_sign(known):
+                return known
+        self._connection = await self._database.connect()
+        return self._connection
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def _succeed(waiting: _Waiting) -> None:
+    if not waiting.done.done():
+        waiting.done.set_result(None)
+
+
+def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
+    for waiting in group:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+            waiting.done.exception()  # a caller that went away no longer asks

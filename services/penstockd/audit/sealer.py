@@ -19,7 +19,8 @@ import structlog
 from penstockd.audit.chain import CONTENT, genesis, link
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, Kind
 from penstockd.errors import Conflict
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Transactions
 
 #: How often committed entries are sealed, in seconds.
 SEAL_INTERVAL = 0.25
@@ -67,7 +68,7 @@ class Sealer:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         key: CheckpointKey,
         file: CheckpointFile,
         *,
@@ -91,10 +92,7 @@ class Sealer:
 
         Returns how many entries that were. Raises Conflict if another process seals as well.
         """
-        async with (
-            self._database.connection() as connection,
-            connection.transaction(isolation="repeatable_read"),
-        ):
+        async with self._database.transaction(isolation="repeatable_read") as connection:
             work = _Pass(connection, self._key)
             await work.seal()
             await work.sign_if(self._interval, checkpoint)
@@ -119,7 +117,7 @@ class Sealer:
     async def _behind(self) -> bool:
         if self._filed is None:
             return True
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
             newest = await connection.fetchval("SELECT max(number) FROM hub.audit_checkpoint")
         return bool(newest and newest > self._filed.number)
 
@@ -129,7 +127,7 @@ class Sealer:
         None are given out that do not follow it: then the database is not the one that it was.
         """
         filed = self._filed
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
             if filed is None:
                 newest = await read_checkpoint(connection)
                 return [newest] if newest is not None else []

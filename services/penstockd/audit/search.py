@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,15 @@ from sqlalchemy import (
     Table,
     Text,
     cast,
+    func,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSON
 
 from penstockd.audit.shown import Rule
 from penstockd.catalog import Field, FieldClass, Kind
-from penstockd.query import Names, Wrap, compile, parse
+from penstockd.query import And, Expression, Names, Wrap, compile, parse
+from penstockd.query.filter import Comparison
 from penstockd.store.database import Connection
 from penstockd.store.sql import Statement, compile_statement
 
@@ -133,10 +135,25 @@ class Search:
         columns = [*_SEARCHED, ENTRIES.c.shown]
         wanted: Select[Any] = within(select(*columns), self.start, self.end)
         if self.filter.strip():
-            wanted = wanted.where(compile(parse(self.filter), NAMES))
+            expression = parse(self.filter)
+            wanted = wanted.where(compile(expression, NAMES), *_by_index(expression))
         if before is not None:
             wanted = wanted.where(ENTRIES.c.entry_id < before)
         return compile_statement(wanted.order_by(ENTRIES.c.entry_id.desc()).limit(limit))
+
+
+def _by_index(expression: Expression) -> Iterator[ColumnElement[bool]]:
+    """What follows from a filter that names a record's key, in terms of the index of keys: it
+    holds their hashes, since a text that a caller takes for a key may be of any length."""
+    terms = expression.terms if isinstance(expression, And) else (expression,)
+    for term in terms:
+        if isinstance(term, And):
+            yield from _by_index(term)
+        elif isinstance(term, Comparison) and term.name in ("record_key", "recordKey"):
+            literal = term.literal
+            if term.comparator == "=" and not (literal.leading or literal.trailing):
+                column = ENTRIES.c.record_key
+                yield func.hashtextextended(column, 0) == func.hashtextextended(literal.text, 0)
 
 
 def within(

@@ -7,6 +7,7 @@ the call was made, so that no later change of roles, and not even of the model, 
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 
 DIGEST_BYTES = 16
+#: The most rules that are known to be stored: callers make new ones, by the fields they ask for.
+MAX_KNOWN = 4096
 
 
 class Shown:
@@ -71,3 +74,27 @@ async def insert_shown(connection: Connection, shown: Sequence[Shown]) -> None:
         [s.digest for s in shown],
         [s.content for s in shown],
     )
+
+
+class KnownDigests:
+    """The digests of the rules that are stored, the latest MAX_KNOWN of them."""
+
+    def __init__(self, most: int = MAX_KNOWN) -> None:
+        self._most = most
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, digest: bytes) -> bool:
+        if digest not in self._digests:
+            return False
+        self._digests.move_to_end(digest)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def add(self, digest: bytes) -> None:
+        """Note that a rule is stored; the one that was asked for longest ago is forgotten."""
+        self._digests[digest] = None
+        self._digests.move_to_end(digest)
+        if len(self._digests) > self._most:
+            self._digests.popitem(last=False)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
+from penstockd.audit.bounds import query_text
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
@@ -37,12 +43,6 @@ from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
-
-
-class InTransaction(Protocol):
-    """A transaction of writes, of records or of the policy."""
-
-    connection: Connection
 
 
 class Tasks:
@@ -161,6 +161,7 @@ class Call:
     principal: Principal | None = None
     recorded: bool = False
     replayed: bool = False
+    _within: bool = False
 
     def view(self, dataset: Dataset, *actions: Action) -> View:
         """The caller's View of a dataset for actions. Raises PermissionDenied.
@@ -175,7 +176,7 @@ class Call:
         given = {k: v for k, v in query.items() if v}
         if given:
             known = orjson.loads(self.entry.query) if self.entry.query else {}
-            self.entry.query = orjson.dumps(known | given).decode()
+            self.entry.query = query_text(known | given)
 
     def shows(self, hub: Hub, view: View, fields: str = "") -> None:
         """Note in the entry what the reply shows of each record, and by which rule."""
@@ -196,17 +197,25 @@ class Call:
             self.entry.keys = page_keys(keys)
 
     @asynccontextmanager
-    async def transaction(self, hub: Hub, *, dry: bool = False) -> AsyncIterator[WriteTransaction]:
-        """A transaction of the call's own writes. If it is rolled back, the entry goes along."""
-        try:
-            async with hub.writer.transaction(dry=dry) as transaction:
-                yield transaction
-        except BaseException:
-            self.recorded = False
-            raise
+    async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+        """A transaction of the call's own writes, which holds the call's entry, too.
 
-    async def audit_within(self, transaction: InTransaction, rows: int) -> None:
-        """Write the entry in the transaction of the call's own writes."""
+        The entry counts as recorded once the transaction is committed, no sooner: if it fails,
+        even in COMMIT, another one says so.
+        """
+        self._within = False
+        async with transaction as opened:
+            yield opened
+        self.recorded = self._within
+
+    def transaction(
+        self, hub: Hub, *, dry: bool = False
+    ) -> AbstractAsyncContextManager[WriteTransaction]:
+        """``writing`` of records."""
+        return self.writing(hub.writer.transaction(dry=dry))
+
+    async def audit_within(self, connection: Connection, rows: int) -> None:
+        """Write the entry in the transaction of the call's own writes (see ``writing``)."""
         self.entry.row_count = rows
-        await insert_entries(transaction.connection, [self.entry])
-        self.recorded = True
+        await insert_entries(connection, [self.entry])
+        self._within = True

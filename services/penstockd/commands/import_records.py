@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
@@ -36,7 +36,17 @@ BATCH_ROWS = 10_000
 REPORTED_ROWS = 100
 
 #: Format, compression, content type, bytes.
-Upload = AsyncIterator[tuple[str, str, str, bytes]]
+Piece = tuple[str, str, str, bytes]
+
+
+class Upload(Protocol):
+    """A file as it comes, piece by piece."""
+
+    def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces, up to their end or to where the upload was cut off."""
+
+    async def confirm_whole(self) -> None:
+        """Raise ImportTruncated if the pieces have ended because the upload was cut off."""
 
 
 async def import_records(
@@ -50,9 +60,9 @@ async def import_records(
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    ``upload`` gives (format, compression, content type, bytes); what stands first decides. In CSV,
-    columns that are absent keep their values; the other formats replace all fields that the caller
-    may write. The digest of ``request`` is of all but the file.
+    The first piece decides format, compression and content type. In CSV, columns that are absent
+    keep their values; the other formats replace all fields that the caller may write. The digest
+    of ``request`` is of all but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
@@ -62,13 +72,14 @@ async def import_records(
     the file unreadable from some place on refuses all of it still.
     """
     view = call.view(dataset, Action.CREATE, Action.UPDATE)
-    first = await anext(upload, None)
+    source = upload.pieces()
+    first = await anext(source, None)
     if first is None:
         raise ImportTruncated("the upload is empty")
     load = Import(dataset, view, _reader(call, view, first, request, partial), partial=partial)
     once = Once(call, "" if request.validate_only else request.request_id)
     seen = hashlib.sha256(request.digest)
-    pieces = _pieces(first[3], upload, seen if request.request_id else None)
+    pieces = _pieces(first[3], source, seen if request.request_id else None)
 
     # Not run to its end if the caller goes away: a file that breaks off is not loaded.
     try:
@@ -76,6 +87,7 @@ async def import_records(
             stored = await once.claim(transaction)
             if stored is None:
                 report = await load.run(transaction, pieces)
+                await upload.confirm_whole()
                 await _note(call, transaction, request, once, report, seen)
                 return report
     except FormatError as exc:
@@ -87,9 +99,7 @@ async def import_records(
         return await once.replay(transaction, stored, seen.digest(), REPORT)
 
 
-def _reader(
-    call: Call, view: View, first: tuple[str, str, str, bytes], request: Request, partial: bool
-) -> Reader:
+def _reader(call: Call, view: View, first: Piece, request: Request, partial: bool) -> Reader:
     """Reads files of the form that the first piece says. Raises FormatUnknown and ValueInvalid."""
     named, compression, content_type, _ = first
     format = pick(named, content_type or None)
@@ -117,15 +127,15 @@ async def _note(
         call.entry.row_count = rows
         return
     await once.keep(transaction, REPORT, report, seen.digest(), rows)
-    await call.audit_within(transaction, rows)
+    await call.audit_within(transaction.connection, rows)
 
 
-async def _pieces(first: bytes, upload: Upload, seen: Any) -> AsyncIterator[bytes]:
+async def _pieces(first: bytes, source: AsyncIterator[Piece], seen: Any) -> AsyncIterator[bytes]:
     """The bytes of the file, which go through the hash ``seen`` if it is not None."""
     if seen is not None:
         seen.update(first)
     yield first
-    async for _, _, _, data in upload:
+    async for _, _, _, data in source:
         if seen is not None:
             seen.update(data)
         yield data

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator
 
-from penstockd.audit.entry import insert_entries
 from penstockd.auth.issuers import Issuer
 from penstockd.auth.jwks import KNOWN_ALGORITHMS, UrlRefused, check_url
 from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
@@ -96,12 +95,10 @@ async def _change(
     call.entry.record_key = issuer_id
 
     async def run() -> Issuer:
-        async with hub.database.transaction() as connection:
+        async with call.writing(hub.database.transaction()) as connection:
             await connection.execute("LOCK TABLE hub.issuer IN SHARE ROW EXCLUSIVE MODE")
             issuer = await write(connection)
-            call.entry.row_count = 1
-            await insert_entries(connection, [call.entry])
-            call.recorded = True
+            await call.audit_within(connection, 1)
         await hub.policy.refresh()
         return issuer
 

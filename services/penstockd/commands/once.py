@@ -132,7 +132,7 @@ class Once:
             reply = await form.again(transaction)
         else:
             reply = form.decode(stored.reply or b"")
-        await self._call.audit_within(transaction, stored.row_count)
+        await self._call.audit_within(transaction.connection, stored.row_count)
         return reply
 
     async def keep(
@@ -181,7 +181,7 @@ async def write_once(
                 call.entry.row_count = rows
                 return reply
             await once.keep(transaction, form, reply, request.digest, rows)
-            await call.audit_within(transaction, rows)
+            await call.audit_within(transaction.connection, rows)
         return reply
 
     return await hub.tasks.run(write())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from penstockd.audit.entry import insert_entries
 from penstockd.auth.keys import SigningKeys
 from penstockd.commands.context import Call, Hub
 from penstockd.policy.model import Permission
@@ -26,10 +25,9 @@ async def rotate_signing_keys(hub: Hub, call: Call, *, now: bool) -> SigningKeys
     call.asked(now=now)
 
     async def run() -> None:
-        async with hub.database.transaction() as connection:
+        async with call.writing(hub.database.transaction()) as connection:
             call.entry.record_key = await hub.trust.rotate(connection, now=now)
-            await insert_entries(connection, [call.entry])
-            call.recorded = True
+            await call.audit_within(connection, 1)
         await hub.policy.refresh()
 
     await hub.tasks.run(run())

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from penstockd.errors import Conflict
-from penstockd.store.database import Database
+from penstockd.store.singletons import Transactions
 
 #: How often the log is pruned, in seconds.
 INTERVAL = 300.0
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 class Retention:
     """Prunes what was numbered longer ago than ``hours``."""
 
-    def __init__(self, database: Database, hours: int) -> None:
+    def __init__(self, database: Transactions, hours: int) -> None:
         self._database, self._age = database, timedelta(hours=hours)
 
     async def run(self) -> None:

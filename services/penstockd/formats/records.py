@@ -25,6 +25,8 @@ from penstockd.store.fresh import Decode, FreshRows
 
 _CELL = "\x1f"  # split.c
 _MOST_COLUMNS, _MOST_SHAPES = 1000, 64  # records.c
+#: The longest name of an enum value, in bytes: records.c has room for 64 in a cell.
+_MOST_NAME = 56
 _GROUP, _STRING, _SCARCE, _BOOL, _ENUM, _VARINT, _ZIGZAG, _FIXED32, _FIXED64, _SFIXED32 = range(10)
 _INT32, _UNSIGNED, _FLOAT, _DOUBLE, _BYTES, _TIME, _STRINGS, _LIST, _MAP = range(10, 19)
 _KINDS = {
@@ -43,6 +45,21 @@ _KINDS = {
     FieldDescriptor.TYPE_BOOL: _BOOL,
     FieldDescriptor.TYPE_BYTES: _BYTES,
     FieldDescriptor.TYPE_ENUM: _ENUM,
+}
+
+
+#: The wire types of scalars: bit 1 << type (https://protobuf.dev/programming-guides/encoding).
+_VARINT_WIRE, _FIXED64_WIRE, _SIZED_WIRE, _FIXED32_WIRE = 1 << 0, 1 << 1, 1 << 2, 1 << 5
+_WIRES = {
+    FieldDescriptor.TYPE_SFIXED32: _FIXED32_WIRE,
+    FieldDescriptor.TYPE_FIXED32: _FIXED32_WIRE,
+    FieldDescriptor.TYPE_FLOAT: _FIXED32_WIRE,
+    FieldDescriptor.TYPE_SFIXED64: _FIXED64_WIRE,
+    FieldDescriptor.TYPE_FIXED64: _FIXED64_WIRE,
+    FieldDescriptor.TYPE_DOUBLE: _FIXED64_WIRE,
+    FieldDescriptor.TYPE_STRING: _SIZED_WIRE,
+    FieldDescriptor.TYPE_BYTES: _SIZED_WIRE,
+    FieldDescriptor.TYPE_MESSAGE: _SIZED_WIRE,
 }
 
 
@@ -84,6 +101,7 @@ class RecordReader:
 @dataclass
 class _Leaf:
     number: int
+    wires: int
     kind: int
     presence: bool
     message: int
@@ -98,7 +116,7 @@ class _Shape:
 
 @functools.lru_cache(256)
 def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
-    """How the kernel finds ``fields`` in serialised records; None if there are too many.
+    """How the kernel finds ``fields`` in serialised records; None if it cannot hold the plan.
 
     A block of little-endian int32 (``Plan`` in ``records.c``), tables of enum names, and these.
     """
@@ -108,7 +126,9 @@ def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
     if len(shapes) > _MOST_SHAPES or len(columns) > _MOST_COLUMNS:
         return None
     leaves = [leaf for shape in shapes for leaf in shape.leaves]
-    head = 2 + 2 * len(shapes) + 7 * len(leaves)
+    if any(len(name) > _MOST_NAME for leaf in leaves for _, name in leaf.names):
+        return None
+    head = 2 + 2 * len(shapes) + 8 * len(leaves)
     words = [len(columns), len(shapes)]
     at = 0
     for shape in shapes:
@@ -118,7 +138,7 @@ def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
     text = bytearray()
     origin = 4 * (head + 3 * sum(len(leaf.names) for leaf in leaves))
     for leaf in leaves:
-        words += [leaf.number, leaf.kind, leaf.presence, leaf.message, leaf.column]
+        words += [leaf.number, leaf.wires, leaf.kind, leaf.presence, leaf.message, leaf.column]
         words += [4 * (head + len(names)), len(leaf.names)]
         for value, name in leaf.names:
             names += [value, origin + len(text), len(name)]
@@ -142,13 +162,13 @@ def _add(
         if len(members[0].steps) == depth + 1:
             column = columns[members[0].path]
             kind = _kind(fd, members[0])
-            leaf = _Leaf(fd.number, kind, members[0].presence, index, column)
+            leaf = _Leaf(fd.number, _wires(fd), kind, members[0].presence, index, column)
             leaf.names = list(_names(members[0])) if kind == _ENUM else ()
             leaves.append(leaf)
             continue
         assert fd.message_type is not None, "a path goes through messages only"
         shapes.append(_Shape())
-        leaves.append(_Leaf(fd.number, _GROUP, True, index, len(shapes) - 1))
+        leaves.append(_Leaf(fd.number, _SIZED_WIRE, _GROUP, True, index, len(shapes) - 1))
         _add(shapes, len(shapes) - 1, fd.message_type, members, columns, depth + 1)
     leaves.sort(key=lambda leaf: leaf.number)
 
@@ -167,6 +187,11 @@ def _kind(fd: FieldDescriptor, field: Field) -> int:
         case Kind.DECIMAL | Kind.DATE:
             return _SCARCE
     return _KINDS[fd.type]
+
+
+def _wires(fd: FieldDescriptor) -> int:
+    """The wire types that values of a field have; those of repeated scalars may be packed."""
+    return _WIRES.get(fd.type, _VARINT_WIRE) | (_SIZED_WIRE if fd.is_repeated else 0)
 
 
 def _names(field: Field) -> Iterator[tuple[int, bytes]]:

@@ -153,7 +153,7 @@ class DatasetHandlers:
         upload = Upload(requests, exchange)
         asked, partial = await upload.begun()
         report = await import_records(
-            exchange.hub, exchange.call, self.dataset, upload.pieces(), asked, partial=partial
+            exchange.hub, exchange.call, self.dataset, upload, asked, partial=partial
         )
         return await replied(exchange, reported(self._import_reply, report, row_count=report.rows))
 

@@ -13,6 +13,7 @@ from penstockd.commands.context import Hub
 from penstockd.rpc.edge import RequestMalformed
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.interceptors import around
+from penstockd.rpc.texts import refuse_null
 
 Deserializer = Callable[[bytes], Any]
 Serializer = Callable[[Any], bytes] | None
@@ -49,9 +50,14 @@ def _generic(
 
 
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+    record = _record_prefix(hub, route.method)
+
     async def answer(exchange: Exchange) -> Any:
         request = exchange.request
-        request = _each_read(request) if route.streams_request else _read(request)
+        if route.streams_request:
+            request = _each_read(request, record)
+        else:
+            request = await _read(request, record)
         reply = await route.handler(request, exchange)
         if reply is not None:
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
@@ -84,24 +90,41 @@ class _Unreadable:
     """Stands for a message that is none, until the call is within its interceptors."""
 
 
+class _Suspect:
+    """A message with a zero byte somewhere: only such a one can hold U+0000 in a text."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+
 def _tolerant(deserialize: Deserializer) -> Deserializer:
     """gRPC answers by itself, and with the name of a class, where a message cannot be read."""
 
     def read(data: bytes) -> Any:
         try:
-            return deserialize(data)
+            message = deserialize(data)
         except DecodeError:
             return _Unreadable()
+        return _Suspect(message) if b"\0" in data else message
 
     return read
 
 
-def _read(request: Any) -> Any:
-    if isinstance(request, _Unreadable):
+async def _read(request: Any, record: str) -> Any:
+    """The request. Raises RequestMalformed, and ValueInvalid if a text of it holds U+0000."""
+    if isinstance(request, _Suspect):
+        request = request.message
+        await refuse_null(request, record)
+    elif isinstance(request, _Unreadable):
         raise RequestMalformed("the request is not a message of the method's type")
     return request
 
 
-async def _each_read(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _each_read(requests: AsyncIterator[Any], record: str) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _read(request)
+        yield await _read(request, record)
+
+
+def _record_prefix(hub: Hub, method: Method) -> str:
+    """Where a request holds the one record it is about, whose fields go by their own names."""
+    return f"{hub.catalog[method.dataset].singular}." if method.dataset is not None else ""

@@ -16,8 +16,9 @@ from penstockd import errors
 
 DOMAIN = "penstock"
 
-#: The most field violations in one error; the metadata tells how many there are in all.
-MAX_VIOLATIONS = 100
+#: The most field violations in one error, and their bytes: they travel in a header. The metadata
+#: tells how many there are in all.
+MAX_VIOLATIONS, MAX_VIOLATIONS_BYTES = 100, 12 * 1024
 
 STATUS: Mapping[str, grpc.StatusCode] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
@@ -164,9 +165,10 @@ def _help(reason: str, url: str) -> error_details_pb2.Help:
 
 
 def _bad_request(violations: tuple[errors.Violation, ...]) -> error_details_pb2.BadRequest:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in violations[:MAX_VIOLATIONS]
-        ]
-    )
+    told = error_details_pb2.BadRequest()
+    for violation in violations[:MAX_VIOLATIONS]:
+        told.field_violations.add(field=violation.field, description=violation.description)
+        if told.ByteSize() > MAX_VIOLATIONS_BYTES:
+            del told.field_violations[-1]
+            break
+    return told

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.commands.once import Request, chosen_request_id
 from penstockd.commands.report import Report
+from penstockd.errors import ImportTruncated
 from penstockd.rpc.exchange import Exchange
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "penstock-replayed"
-
-#: How long after the end of an upload its cancellation may become known, in seconds.
-CANCELLATION_GRACE = 0.05
 
 
 def write_request(request: Any, exchange: Exchange) -> Request:
@@ -60,6 +58,8 @@ class Upload:
     def __init__(self, requests: Any, exchange: Exchange) -> None:
         self._requests, self._exchange = aiter(requests), exchange
         self._first: Any = None
+        self._complete = UploadComplete()
+        self._size, self._hash = 0, hashlib.sha256()
 
     async def begun(self) -> tuple[Request, bool]:
         """How the import is asked for, and whether it is partial. Raises ValueInvalid."""
@@ -69,19 +69,43 @@ class Upload:
         said = type(self._first)()
         said.CopyFrom(self._first)
         said.file.ClearField("data")
+        said.ClearField("complete")
         return write_request(said, self._exchange), self._first.partial
 
     async def pieces(self) -> AsyncIterator[tuple[str, str, str, bytes]]:
-        """Format, compression, content type and bytes; of the first three, the first count."""
+        """Format, compression, content type and bytes; of the first three, the first count.
+
+        The end of the pieces does not mean that the upload is whole: see ``confirm_whole``.
+        """
         if self._first is not None:
-            yield _piece(self._first)
+            yield self._piece(self._first)
             async for request in self._requests:
-                yield _piece(request)
-        # gRPC's iterator ends in the same way when the call was cancelled, and the cancellation
-        # follows within a few milliseconds: an upload that broke off must not pass for one that is
-        # whole.
-        await asyncio.sleep(CANCELLATION_GRACE)
+                yield self._piece(request)
 
+    async def confirm_whole(self) -> None:
+        """Raise ImportTruncated unless the client has ended the upload itself.
 
-def _piece(request: Any) -> tuple[str, str, str, bytes]:
-    return request.format, request.compression, request.file.content_type, request.file.data
+        gRPC's iterator ends in the same way when the call was cut off. Only an operation on the
+        call tells the difference: it fails at once on a call that is no more. What the client says
+        of its upload (``complete``) must fit what has come.
+        """
+        try:
+            await self._exchange.context.send_initial_metadata(())
+        except Exception as exc:
+            raise ImportTruncated("the upload was cut off") from exc
+        size, digest = self._complete.byte_count, self._complete.sha256
+        if size and size != self._size:
+            raise ImportTruncated(f"{self._size} bytes of the upload came, complete says {size}")
+        if digest and digest != self._hash.digest():
+            raise ImportTruncated(
+                f"the SHA-256 of the upload is {self._hash.hexdigest()}, complete says "
+                f"{digest[:32].hex()}"
+            )
+
+    def _piece(self, request: Any) -> tuple[str, str, str, bytes]:
+        if request.HasField("complete"):
+            self._complete = request.complete
+        data = request.file.data
+        self._size += len(data)
+        self._hash.update(data)
+        return request.format, request.compression, request.file.content_type, data

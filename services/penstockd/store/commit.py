@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
-from penstockd.store.session import Connection, usable
+from penstockd.store.session import Connection, Isolation, usable
 
 #: A server that says one of these in place of an answer may have done the COMMIT before.
 _BROKEN_OFF = (
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def transaction(
-    connection: Connection, seconds: float, *, dry: bool = False
+    connection: Connection, seconds: float, *, isolation: Isolation | None = None, dry: bool = False
 ) -> AsyncIterator[None]:
     """A transaction that commits if the block ends without an error; a ``dry`` one never does.
 
@@ -38,7 +38,7 @@ async def transaction(
     as it is after ``seconds`` in a COMMIT. What the server says of a COMMIT that it has not done is
     raised as the driver raises it.
     """
-    began = connection.transaction()
+    began = connection.transaction(isolation=isolation)
     await began.start()
     try:
         yield

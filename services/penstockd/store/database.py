@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
@@ -16,21 +15,28 @@ from penstockd.store import commit
 from penstockd.store.pool import LOOK, Kind, Lane, LaneTerms, Limits
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
+    IDLE_UNCHECKED,
     Connection,
+    Isolation,
     Rows,
     as_ours,
+    gives_sign,
     prepare_session,
     translated,
 )
 from penstockd.store.shares import Payer, Terms, payer_var
+from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [
     "CONNECT_TIMEOUT",
+    "IDLE_UNCHECKED",
     "Connection",
     "Database",
     "Division",
+    "Isolation",
     "Kind",
     "Rows",
+    "gives_sign",
     "place",
     "plain_dsn",
     "translated",
@@ -170,6 +176,8 @@ class Database:
                         self._pulse = await self.connect()
                     await self._pulse.execute("SELECT 1")
         except BaseException:
+            for lane in self._each_lane:
+                lane.doubt()
             self._drop_pulse()
             raise
 
@@ -198,7 +206,9 @@ class Database:
         return _Lease(self._lanes[kind], weight)
 
     @asynccontextmanager
-    async def transaction(self, *, dry: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, isolation: Isolation | None = None, dry: bool = False
+    ) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error; a ``dry`` one never does.
 
         Raises OutcomeUnknown if it is not known whether it was committed, and as ``connection``.
@@ -209,7 +219,8 @@ class Database:
         async with self.connection(Kind.WRITE) as connection:
             pid = connection.get_server_pid()
             try:
-                async with commit.transaction(connection, lane.limits.commit, dry=dry):
+                seconds = lane.limits.commit
+                async with commit.transaction(connection, seconds, isolation=isolation, dry=dry):
                     yield connection
             except OutcomeUnknown:
                 self._keep_place(pid, lane)
@@ -229,7 +240,9 @@ class Database:
         """
         async with self.connection(Kind.EXPORT) as connection:
             try:
-                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                await connection.execute(
+                    f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
+                )
                 yield connection
                 await connection.execute("COMMIT")
             except BaseException:
@@ -239,7 +252,7 @@ class Database:
     async def connect(self) -> Connection:
         """A connection of one's own, outside the lanes: for listeners and session locks."""
         with translated():
-            connection = await asyncpg.connect(
+            connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )
             await prepare_session(connection)

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translated
 from penstockd.store.script import run_script
+from penstockd.store.sockets import open_session
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA, Tables, column_default, column_type
 from penstockd.store.triggers import missing_triggers
 
@@ -97,7 +98,7 @@ def _engine(url: str) -> AsyncEngine:
     dsn = plain_dsn(url)
 
     async def connect() -> object:
-        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+        return await open_session(dsn, timeout=CONNECT_TIMEOUT)
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 

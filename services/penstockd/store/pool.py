@@ -8,6 +8,7 @@ connection from a read, and within a lane no consumer and no dataset takes more 
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,16 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.session import CONNECT_TIMEOUT, PooledConnection, prepare_session, usable
+from penstockd.store.session import (
+    CONNECT_TIMEOUT,
+    IDLE_UNCHECKED,
+    PooledConnection,
+    gives_sign,
+    prepare_session,
+    usable,
+)
 from penstockd.store.shares import Payer, Shares, Terms
+from penstockd.store.sockets import open_session
 
 #: How much longer the hub waits for a statement than the database gives it, in seconds: then the
 #: database has gone silent.
@@ -70,6 +79,7 @@ class Lane:
         # Taken from the pool before and free: to give one back and take it again costs more than
         # a short query. They go back when they fail.
         self._warm: list[Any] = []
+        self._doubted = 0.0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -82,6 +92,7 @@ class Lane:
             timeout=CONNECT_TIMEOUT,
             command_timeout=limits.statement + SILENCE if limits.statement else None,
             max_inactive_connection_lifetime=300,
+            connect=open_session,
             init=prepare_session,
             connection_class=PooledConnection,
             server_settings={
@@ -124,12 +135,15 @@ class Lane:
         if not shares.try_take(payer, weight):
             await shares.take(payer, weight)
         try:
-            connection = await self._connected()
+            while True:
+                connection = await self._connected()
+                self._lent.add(connection)
+                if await self._answers(connection):
+                    return connection
+                self._lent.discard(connection)
         except BaseException:
             shares.give_back(payer, weight)
             raise
-        self._lent.add(connection)
-        return connection
 
     async def _connected(self) -> Any:
         assert self._pool is not None, "the database is not open"
@@ -140,12 +154,49 @@ class Lane:
             await self._pool.release(connection)
         return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
 
+    async def _answers(self, connection: Any) -> bool:
+        """Whether a connection that lay idle, or is in doubt, gives a sign of life.
+
+        A network that lost its state drops what is sent without a word: whoever is lent such a
+        connection waits for the system to give it up. One that gives no sign takes all with it
+        that lie idle: to ask each in turn would take the caller as long again for each.
+        """
+        asked = time.monotonic()
+        doubtful = connection.answered < max(self._doubted, asked - IDLE_UNCHECKED)
+        is_new = not connection.answered
+        if doubtful and not is_new:
+            try:
+                answers = await gives_sign(connection)
+            except BaseException:
+                self._lent.discard(connection)
+                connection.terminate()
+                raise
+            if not answers:
+                await self._drop_idle(asked)
+                return False
+        connection.note_answer()
+        return True
+
+    def doubt(self) -> None:
+        """What answered last before this moment may be dead: something like it was."""
+        self._doubted = time.monotonic()
+
+    async def _drop_idle(self, since: float) -> None:
+        """Lend no connection again that has given no sign since then."""
+        assert self._pool is not None
+        self._doubted = max(self._doubted, since)
+        for connection in [c for c in self._warm if not usable(c) or c.answered < since]:
+            self._warm.remove(connection)
+            connection.terminate()
+        await self._pool.expire_connections()
+
     async def give_back(self, connection: Any, payer: Payer, weight: int, *, clean: bool) -> None:
         """Take a connection back. One that is not ``clean`` goes to the pool, which looks at it."""
         assert self._pool is not None
         self._lent.discard(connection)
         try:
             if clean and usable(connection):
+                connection.note_answer()
                 self._warm.append(connection)
             else:
                 await self._pool.release(connection)

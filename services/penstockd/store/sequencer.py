@@ -13,6 +13,7 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.database import Database, Kind
+from penstockd.store.singletons import Transactions
 
 #: How often the keeper sweeps, in seconds.
 SWEEP_INTERVAL = 0.25
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sequencer:
-    """Stamps transactions, at once when nudged, and steadily while ``sweep`` runs."""
+    """Stamps transactions, at once when nudged."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,13 +51,15 @@ class Sequencer:
                 # The commit stands; the keeper numbers it when the database is back.
                 _log.warning("stamp_failed", error=str(exc))
 
-    async def sweep(self) -> None:
-        """Stamp every SWEEP_INTERVAL until cancelled. Raises DatabaseUnavailable."""
-        while True:
-            await self.stamp()
-            await asyncio.sleep(SWEEP_INTERVAL)
-
     async def close(self) -> None:
         """Wait for a stamp under way."""
         if self._task is not None:
             await self._task
+
+
+async def sweep_log(database: Transactions) -> None:
+    """Stamp every SWEEP_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    while True:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT hub.stamp()")
+        await asyncio.sleep(SWEEP_INTERVAL)

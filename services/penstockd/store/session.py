@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -19,8 +21,13 @@ from penstockd.errors import (
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
+#: A connection that lay idle for longer is asked for a sign of life before it is lent, in seconds;
+#: and how long it may take to give one.
+IDLE_UNCHECKED = 3.0
+SIGN_TIMEOUT = 0.5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 #: Rows that are fetched some at a time, within a transaction.
 Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
@@ -95,9 +102,16 @@ class PooledConnection(asyncpg.Connection):
     round trip to spare.
     """
 
+    #: When it was last known to answer, by the monotonic clock.
+    answered = 0.0
+
     def get_reset_query(self) -> str:
         """Nothing."""
         return ""
+
+    def note_answer(self) -> None:
+        """It answered just now."""
+        self.answered = time.monotonic()
 
 
 def usable(connection: Any) -> bool:
@@ -107,3 +121,16 @@ def usable(connection: Any) -> bool:
         return not connection.is_closed()
     except asyncpg.InterfaceError:
         return False
+
+
+async def gives_sign(connection: Any) -> bool:
+    """Whether a connection answers within SIGN_TIMEOUT; one that does not is cut."""
+    try:
+        async with asyncio.timeout(SIGN_TIMEOUT):
+            await connection.execute("SELECT 1")
+    except Exception as exc:
+        connection.terminate()
+        if as_ours(exc) is None:
+            raise
+        return False
+    return True

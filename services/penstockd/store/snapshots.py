@@ -21,7 +21,7 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
-from penstockd.store.database import Connection, Database, Kind, translated
+from penstockd.store.database import Connection, Database, Kind, gives_sign, translated
 from penstockd.store.shares import payer_var
 
 #: How many states a process keeps for clients that may come back; of the consumer that has most of
@@ -166,7 +166,7 @@ class Snapshots:
     async def _connection(self) -> tuple[Connection, Session]:
         while self._idle:
             connection, session = self._idle.pop()
-            if not connection.is_closed():
+            if not connection.is_closed() and await gives_sign(connection):
                 return connection, session
         connection = await self._database.connect()
         try:

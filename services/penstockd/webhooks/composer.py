@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-import orjson
-
+from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
@@ -119,7 +118,7 @@ def entries(
             policy_revision=first.policy_revision,
             consumer_id=webhook.consumer_id,
             dataset=dataset or None,
-            query=orjson.dumps(query).decode(),
+            query=query_text(query),
             row_count=len(found),
             peer=place_of(webhook.url) or None,
             surface=SURFACE,

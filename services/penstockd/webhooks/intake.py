@@ -13,7 +13,8 @@ from penstockd.catalog import Catalog
 from penstockd.policy.lens import Lens
 from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Transactions
 from penstockd.webhooks.endpoints import (
     Endpoint,
     load_endpoints,
@@ -99,7 +100,7 @@ class Intake:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         catalog: Catalog,
         policy: Policy,
         seal: Seal,

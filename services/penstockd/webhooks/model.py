@@ -55,9 +55,10 @@ class Cause(enum.StrEnum):
 class Reason(enum.StrEnum):
     """Why an attempt failed, or why a delivery is dead or an endpoint disabled.
 
-    NOT_VISIBLE: the owner's View shows nothing of it any more. ACCESS_LOST: the owner may not read
-    the dataset, or have webhooks, any more. EVENT_EXPIRED: the View has changed since, and the log
-    that would say what it shows is gone.
+    NOT_SENT: the hub itself failed to send it, and its log says why. NOT_VISIBLE: the owner's View
+    shows nothing of it any more. ACCESS_LOST: the owner may not read the dataset, or have webhooks,
+    any more. EVENT_EXPIRED: the event is gone, or the View has changed since and the log that would
+    say what it shows is gone.
     """
 
     STATUS = "STATUS"
@@ -71,6 +72,7 @@ class Reason(enum.StrEnum):
     ADDRESS_REFUSED = "ADDRESS_REFUSED"
     REPLY_BROKEN = "REPLY_BROKEN"
     FORWARD_FAILED = "FORWARD_FAILED"
+    NOT_SENT = "NOT_SENT"
     NOT_VISIBLE = "NOT_VISIBLE"
     ACCESS_LOST = "ACCESS_LOST"
     EVENT_EXPIRED = "EVENT_EXPIRED"
@@ -245,7 +247,8 @@ class Occurrence:
 @dataclass(slots=True)
 class Delivery:
     """A message to an endpoint, as it was claimed. ``attempt`` counts from 1; ``tries`` those of
-    the schedule that is running, which a resend begins anew."""
+    the schedule that is running, which a resend begins anew. ``claim_term`` is that of the keeper
+    that claimed it, None if it was pulled."""
 
     delivery_id: str
     webhook_id: str
@@ -259,3 +262,4 @@ class Delivery:
     tries: int
     event_time: datetime
     events: list[Occurrence] = field(default_factory=list)
+    claim_term: int | None = None

@@ -1,4 +1,4 @@
-"""The organ as the keeper runs it: intake, dispatch, and what is forgotten in time."""
+"""The organ as the keeper runs it: intake and dispatch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.errors import CursorExpired, DatabaseUnavailable, Refused
+from penstockd.errors import CursorExpired
 from penstockd.feed.tail import CHANNEL as LOG_CHANNEL
 from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, gives_sign, translated
+from penstockd.store.singletons import FencedDatabase
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import CHANNEL
@@ -25,7 +25,6 @@ from penstockd.webhooks.intake import Intake
 from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.owners import Owners
 from penstockd.webhooks.payload import Payloads
-from penstockd.webhooks.retention import Retention
 from penstockd.webhooks.schedule import Chance, Clock, now
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
@@ -34,28 +33,25 @@ from penstockd.webhooks.signing import Seal
 CONNECTIONS = 8
 #: How often the log is looked at if no announcement comes, in seconds.
 POLL_SECONDS = 1.0
-#: Seconds before it begins again after something failed.
-PAUSE = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the operator says: the hub's URL, networks that are open to deliveries, days that
-    deliveries are kept."""
+    """What the operator says: the hub's URL, and networks that are open to deliveries."""
 
     url: str
     allowed: Sequence[Network] = ()
-    days: int = 14
 
 
 class Webhooks:
-    """Everything that webhooks do by themselves; runs where nothing else of its kind does."""
+    """Everything that webhooks do by themselves: reads ``database``, writes by ``fenced``."""
 
     def __init__(
         self,
         database: Database,
+        fenced: FencedDatabase,
         catalog: Catalog,
         policy: Policy,
         seal: Seal,
@@ -64,37 +60,24 @@ class Webhooks:
         clock: Clock = now,
         chance: Chance = random.random,
     ) -> None:
-        self._database, self._catalog, self._policy = database, catalog, policy
+        self._database, self._fenced = database, fenced
+        self._catalog, self._policy = catalog, policy
         self._seal, self._terms, self._clock, self._chance = seal, terms, clock, chance
         self._announced = asyncio.Event()
 
     async def run(self) -> None:
-        """Deliver until cancelled. What fails is begun again: other organs do not suffer for it."""
-        while True:
-            try:
-                await self._run()
-            except* (DatabaseUnavailable, Refused) as group:
-                _log.warning("webhooks_wait", error=str(group.exceptions[0]))
-            except* Exception:
-                _log.exception("webhooks_failed")
-            # A group of tasks that fails as it is cancelled tells of its failure alone.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError
-            await asyncio.sleep(PAUSE)
-
-    async def _run(self) -> None:
+        """Deliver until cancelled. Raises DatabaseUnavailable, LeaseOver, PolicyStale."""
         async with self._database.connection() as connection:
             epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
         log = FeedLog(self._database, self._catalog)
         look = Owners(self._catalog).sights
         payloads = Payloads(self._catalog, self._terms.url, epoch)
         intake = Intake(
-            self._database, self._catalog, self._policy, self._seal, log, clock=self._clock
+            self._fenced, self._catalog, self._policy, self._seal, log, clock=self._clock
         )
         async with Sender(Guard(self._terms.allowed)) as sender:
             dispatcher = Dispatcher(
-                self._database,
+                self._fenced,
                 self._policy,
                 self._seal,
                 sender,
@@ -102,13 +85,12 @@ class Webhooks:
                 look,
                 clock=self._clock,
                 chance=self._chance,
+                lease=self._fenced.lease,
             )
-            retention = Retention(self._database, timedelta(days=self._terms.days), self._clock)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(dispatcher))
                 group.create_task(dispatcher.run())
                 group.create_task(self._take_in(intake, dispatcher))
-                group.create_task(retention.run())
 
     async def _take_in(self, intake: Intake, dispatcher: Dispatcher) -> None:
         while True:
@@ -130,7 +112,7 @@ class Webhooks:
 
     async def _skip_to(self, cursor: str) -> None:
         Cursor.parse(cursor)
-        async with self._database.transaction() as connection:
+        async with self._fenced.transaction() as connection:
             await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor)
             await connection.execute(
                 "UPDATE hub.webhook SET replay_number = NULL, replay_end = NULL"
@@ -157,6 +139,8 @@ class Webhooks:
                         self._announced.set()
                         dispatcher.wake()
                 await asyncio.sleep(POLL_SECONDS)
+                if not connection.is_closed() and not await gives_sign(connection):
+                    _log.info("announcements_unheard")
         finally:
             if connection is not None:
                 connection.terminate()

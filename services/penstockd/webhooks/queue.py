@@ -1,7 +1,8 @@
 """The queue of deliveries in the store: put in, claimed, settled, brought back.
 
-A delivery that is claimed is SENDING until its attempt is settled. Who claims dies with the keeper;
-the next keeper releases what it left, and sends it again under the same id.
+A delivery that is claimed is SENDING until its attempt is settled, and has the term of the keeper
+that claimed it. The keeper of the next term releases what it left, and sends it again under the
+same id; results of an earlier term change nothing any more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence, Reason
@@ -51,7 +53,7 @@ due AS (
         ORDER BY d.next_time, d.delivery_id LIMIT room.room FOR UPDATE SKIP LOCKED
     ) AS found
 )
-UPDATE hub.webhook_delivery AS d SET state = 'SENDING', next_time = NULL
+UPDATE hub.webhook_delivery AS d SET state = 'SENDING', next_time = NULL, claim_term = $4
 FROM due WHERE d.delivery_id = due.delivery_id
 RETURNING d.delivery_id, d.webhook_id, d.cause, d.event_type, d.event_ids, d.previous,
           d.notice, d.order_key, d.attempt_count + 1, d.tries + 1, d.event_time
@@ -61,9 +63,10 @@ UPDATE hub.webhook_delivery AS d
 SET state = s.state, reason = s.reason, next_time = s.next_time, finish_time = s.finish_time,
     attempt_count = d.attempt_count + s.counted, tries = d.tries + s.counted
 FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-            $6::integer[])
-     AS s (delivery_id, state, reason, next_time, finish_time, counted)
+            $6::integer[], $7::bigint[])
+     AS s (delivery_id, state, reason, next_time, finish_time, counted, claim_term)
 WHERE d.delivery_id = s.delivery_id AND d.state = 'SENDING'
+  AND d.claim_term IS NOT DISTINCT FROM s.claim_term
 """
 _ATTEMPTS = """
 INSERT INTO hub.webhook_attempt (delivery_id, attempt, webhook_id, start_time, latency_ms,
@@ -102,6 +105,8 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
     AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -217,9 +222,14 @@ async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
         busy.add(place)
 
 
-async def claim(connection: Connection, room: Mapping[str, int], at: datetime) -> list[Delivery]:
-    """What is due of some endpoints, at most as many of each as it has room for."""
-    rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at)
+async def claim(
+    connection: Connection, room: Mapping[str, int], at: datetime, term: int | None = None
+) -> list[Delivery]:
+    """What is due of some endpoints, at most as many of each as it has room for.
+
+    ``term`` is that of the keeper's lease, None for who pulls: results of another are not taken.
+    """
+    rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at, term)
     found = [
         Delivery(
             row[0], row[1], Cause(row[2]), row[3], list(row[4]), list(row[5]),
@@ -227,13 +237,15 @@ async def claim(connection: Connection, room: Mapping[str, int], at: datetime) -
         )
         for row in rows
     ]  # fmt: skip
+    for delivery in found:
+        delivery.claim_term = term
     await attach_events(connection, found)
     found.sort(key=lambda d: d.delivery_id)
     return found
 
 
 async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Read the events of deliveries."""
+    """Read the events of deliveries. One that is gone is left out, with what was told before it."""
     wanted = sorted({i for d in deliveries for i in d.event_ids})
     if not wanted:
         return
@@ -255,7 +267,12 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
             commit_time=values[9],
         )
     for delivery in deliveries:
-        delivery.events = [known[i] for i in delivery.event_ids if i in known]
+        told = zip(delivery.event_ids, delivery.previous, strict=True)
+        kept = [(known[i], previous) for i, previous in told if i in known]
+        if len(kept) < len(delivery.event_ids):
+            _log.error("webhook_events_gone", delivery=delivery.delivery_id)
+        delivery.events = [event for event, _ in kept]
+        delivery.previous = [previous for _, previous in kept]
 
 
 async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:
@@ -272,6 +289,7 @@ async def settle(connection: Connection, results: Sequence[Result], at: datetime
         [r.next_time for r in results],
         [at if r.state in ended else None for r in results],
         [int(r.attempt is not None) for r in results],
+        [r.delivery.claim_term for r in results],
     )
     tried = [(r, r.attempt) for r in results if r.attempt is not None]
     if tried:
@@ -303,9 +321,13 @@ async def settle(connection: Connection, results: Sequence[Result], at: datetime
 
 
 async def release_all(connection: Connection, at: datetime) -> int:
-    """Bring back what a keeper that is no more had claimed; returns how many."""
+    """Bring back what a keeper that is no more had claimed; returns how many.
+
+    What is lent to a command that pulls has a time at which it comes back by itself.
+    """
     done = await connection.execute(
-        "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1 WHERE state = 'SENDING'",
+        "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1"
+        " WHERE state = 'SENDING' AND next_time IS NULL",
         at,
     )
     return int(done.rpartition(" ")[2])

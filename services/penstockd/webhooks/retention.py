@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
-from penstockd.store.database import Database
+from penstockd.store.singletons import Transactions
 from penstockd.webhooks.schedule import Clock
 
 #: How often the old is deleted, in seconds; and how much of it at a time.
@@ -35,7 +35,7 @@ _NOTICES = "DELETE FROM hub.webhook_notice WHERE create_time < $1"
 class Retention:
     """Deletes what ended longer ago than ``age``, and endpoints of commands that stopped."""
 
-    def __init__(self, database: Database, age: timedelta, clock: Clock) -> None:
+    def __init__(self, database: Transactions, age: timedelta, clock: Clock) -> None:
         self._database, self._age, self._clock = database, age, clock
 
     async def run(self) -> None:

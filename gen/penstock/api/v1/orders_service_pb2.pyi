@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import changes_pb2 as _changes_pb2
 from penstock.hub.v1 import digests_pb2 as _digests_pb2
 from penstock.hub.v1 import row_error_pb2 as _row_error_pb2
+from penstock.hub.v1 import upload_complete_pb2 as _upload_complete_pb2
 from penstock.model.v1 import orders_pb2 as _orders_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -117,20 +118,22 @@ class BatchUpsertOrdersResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportOrdersRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
     validate_only: bool
     partial: bool
     compression: str
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ...) -> None: ...
+    complete: _upload_complete_pb2.UploadComplete
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ...) -> None: ...
 
 class ImportOrdersResponse(_message.Message):
     __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors")

@@ -112,9 +112,11 @@ def _post(target: SplitResult, delivery: Any) -> Any:
             reply.read(_READ)
             status = reply.status
             lines = [f"{name}: {value}" for name, value in reply.getheaders()]
-            head = "\n".join([f"HTTP/1.1 {status} {reply.reason}", *lines])[:4096]
+            head = "\n".join([f"HTTP/1.1 {status} {reply.reason}", *lines])[:4096].replace(
+                "\0", " "
+            )
     except (OSError, http.client.HTTPException) as error:
-        head = f"{type(error).__name__}: {error}"
+        head = f"{type(error).__name__}: {error}".replace("\0", " ")
     outcome = pb.PullOutcome(delivery_id=delivery.delivery_id, status=status, response_head=head)
     outcome.latency.FromMilliseconds(int((time.monotonic() - start) * 1000))
     said = str(status) if status else one_line(head)

@@ -53,20 +53,14 @@ async def changed(
     author = Author(principal.consumer_id, call.entry.request_id, terms.comment)
 
     async def write() -> tuple[T, int]:
-        try:
-            async with change(
-                hub.database,
-                author,
-                expected=terms.policy_revision,
-                dry_run=terms.validate_only,
-            ) as under_way:
-                result = await work(under_way)
-                _note(call, terms, under_way.told)
-                if not terms.validate_only:
-                    await call.audit_within(under_way, 1)
-        except BaseException:
-            call.recorded = False  # what was rolled back took the entry along
-            raise
+        changing = change(
+            hub.database, author, expected=terms.policy_revision, dry_run=terms.validate_only
+        )
+        async with call.writing(changing) as under_way:
+            result = await work(under_way)
+            _note(call, terms, under_way.told)
+            if not terms.validate_only:
+                await call.audit_within(under_way.connection, 1)
         if not terms.validate_only:
             await hub.policy.refresh()
         return result, under_way.revision

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from penstockd.catalog import Dataset, Field
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.rows import Rows
+from penstockd.commands.incoming import MAX_KEY_BYTES
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.formats.digest import Digester, digest_fields
 from penstockd.formats.kernel.digest import Digested
@@ -71,8 +72,8 @@ class Comparison:
 def check_bounds(start: str, end: str, where: str = "") -> None:
     """Raise ValueInvalid for bounds that no range has; ``where`` leads to their fields."""
     for name, key in (("start_key", start), ("end_key", end)):
-        if "\0" in key:
-            raise refused(where + name, "holds the forbidden character U+0000")
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise refused(where + name, f"is longer than the {MAX_KEY_BYTES} bytes of a key")
     if end and end <= start:
         raise refused(f"{where}end_key", "is not behind start_key")
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from penstockd.audit.entry import insert_entries
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.watching import Wanted, readable
 from penstockd.errors import ValueInvalid, Violation
@@ -122,15 +121,9 @@ async def changing(
     call.entry.record_key = known(subscription_id)
 
     async def write() -> T:
-        try:
-            async with hub.database.transaction() as connection:
-                result = await work(connection)
-                call.entry.row_count = 1
-                await insert_entries(connection, [call.entry])
-                call.recorded = True
-        except BaseException:
-            call.recorded = False  # what was rolled back took the entry along
-            raise
+        async with call.writing(hub.database.transaction()) as connection:
+            result = await work(connection)
+            await call.audit_within(connection, 1)
         return result
 
     return await hub.tasks.run(write())

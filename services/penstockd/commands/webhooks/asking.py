@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from penstockd.audit.entry import insert_entries
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import WebhookNotFound
 from penstockd.policy.model import Permission, Principal
@@ -55,16 +54,10 @@ async def changed(
     writer(call)
 
     async def write() -> T:
-        try:
-            async with hub.database.transaction() as connection:
-                result = await work(connection)
-                if call.entry.row_count is None:
-                    call.entry.row_count = rows
-                await insert_entries(connection, [call.entry])
-                call.recorded = True
-        except BaseException:
-            call.recorded = False  # what was rolled back took the entry along
-            raise
+        async with call.writing(hub.database.transaction()) as connection:
+            result = await work(connection)
+            counted = call.entry.row_count
+            await call.audit_within(connection, rows if counted is None else counted)
         return result
 
     return await hub.tasks.run(write())

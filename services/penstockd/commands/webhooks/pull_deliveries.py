@@ -168,5 +168,5 @@ def _reply(outcome: Outcome) -> Reply:
     elif not 200 <= status < 300:
         reason = Reason.STATUS.value
     latency = max(0.0, outcome.latency.total_seconds())
-    head = outcome.response_head[:4096].replace("\0", "")
+    head = outcome.response_head[:4096]
     return Reply(latency, status, reason, head)

@@ -10,6 +10,7 @@ typedef struct {
 
 typedef struct {
   int32_t number; // in its message
+  int32_t wires;  // the wire types that its values have: bit 1 << type
   int32_t kind, presence;
   int32_t message;     // that it is in
   int32_t column;      // of the cell, or of a GROUP the message that it is
@@ -108,16 +109,23 @@ static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
     }
     if (p > end) broken = 1;
     if (broken) return;
+    if (tag >> 3 == 0 || tag >> 32) { // no field has such a number
+      broken = 1;
+      return;
+    }
     int32_t number = (int32_t)(tag >> 3);
     if (leaf == last || leaf->number > number) leaf = first;
     while (leaf < last && leaf->number < number) leaf++;
     if (leaf == last || leaf->number != number) continue;
+    // A value of another wire type is an unknown field, whatever its number.
+    if (!(leaf->wires >> (tag & 7) & 1)) continue;
     if (leaf->kind == GROUP) {
-      if ((tag & 7) == 2) read(plan, leaf->column, body, body + v);
+      read(plan, leaf->column, body, body + v);
       continue;
     }
     Slot *slot = &slots[leaf->column];
     if (leaf->kind == STRINGS) append(slot, body, (int64_t)v);
+    else if (leaf->kind == TIME && slot->seen) slot->v = -1; // the parts would have to be merged
     else slot->p = body, slot->v = (int64_t)v;
     slot->seen = 1;
   }
@@ -157,6 +165,7 @@ static u8 *number(u8 *o, double v, int32_t single) {
 }
 
 static u8 *moment(u8 *o, const u8 *p, int64_t n) {
+  if (n < 0) return none(o);
   const u8 *end = p + n;
   int64_t seconds = 0, nanos = 0;
   while (p < end && !broken) {

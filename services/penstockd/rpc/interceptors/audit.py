@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
+from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.rpc.status import reason_of
 
@@ -27,7 +27,7 @@ async def audit(exchange: Exchange, proceed: Proceed) -> Any:
         exchange.call.entry.outcome = reason_of(exc)
         try:
             await exchange.record()
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, StorageFull):
             # The caller must hear that its write may stand, whatever became of this entry.
             if not isinstance(exc, OutcomeUnknown):
                 raise

@@ -1,0 +1,172 @@
+"""What a process runs besides its calls: organs, each begun again when it fails.
+
+An organ that fails disturbs no other. A failure is logged once, however often it happens in a row,
+and the end of it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.database import Database
+from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases
+
+#: The pause before an organ that failed is begun again grows from the first to the last of these.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 2.0
+#: An organ that has run for so many seconds works again.
+STEADY = 10.0
+#: A singleton that fails so often in a row lets another node try.
+TRIES = 5
+#: How often tasks that do not end are cancelled again, in seconds.
+_PULSE = 1.0
+
+#: What an organ may meet without a defect in it.
+_EXPECTED = (DatabaseUnavailable, Refused, LeaseOver)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Organ:
+    """Work that goes on until it is cancelled."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+class Organs:
+    """The organs of a process."""
+
+    def __init__(self, organs: Sequence[Organ], *, steady: float = STEADY) -> None:
+        self._organs, self._steady = organs, steady
+        self._failing: dict[str, str] = {}
+
+    @property
+    def failing(self) -> Mapping[str, str]:
+        """Why those that fail do, by name."""
+        return dict(self._failing)
+
+    async def run(self) -> None:
+        """Run all of them until cancelled."""
+        tasks = [asyncio.create_task(self._keep(organ), name=organ.name) for organ in self._organs]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await end_tasks(tasks)
+
+    async def _keep(self, organ: Organ) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            recovery = asyncio.get_running_loop().call_later(
+                self._steady, self._recovered, organ.name
+            )
+            try:
+                await organ.run()
+                self._failed(organ.name, RuntimeError("it ended"))
+            except Exception as exc:
+                self._failed(organ.name, _first(exc))
+            finally:
+                recovery.cancel()
+            # A group of tasks that fails as it is cancelled tells of its failure alone.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
+            if time.monotonic() - began >= self._steady:
+                pause = FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        told = f"{type(error).__name__}: {error}"
+        if self._failing.get(name) == told:
+            return
+        self._failing[name] = told
+        if isinstance(error, _EXPECTED):
+            _log.warning("organ_failed", organ=name, error=str(error))
+        else:
+            _log.error("organ_failed", organ=name, exc_info=error)
+
+    def _recovered(self, name: str) -> None:
+        if self._failing.pop(name, None) is not None:
+            _log.info("organ_works_again", organ=name)
+
+
+def singleton(
+    name: str,
+    leases: Leases,
+    database: Database,
+    work: Callable[[FencedDatabase], Awaitable[None]],
+) -> Organ:
+    """An organ that works only while this process holds the lease of its name."""
+    failures = 0
+
+    async def run() -> None:
+        nonlocal failures
+        lease = await leases.obtain(name)
+        fenced = FencedDatabase(database, lease)
+        task = asyncio.ensure_future(work(fenced))
+        over = asyncio.create_task(lease.over.wait())
+        try:
+            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                # Before anything else: its answers may never come, and nobody else's work waits.
+                fenced.abandon()
+                await end_tasks([task])
+                raise LeaseOver(f"the lease of {name} is over")
+            failures += 1
+            if failures % TRIES == 0:
+                await leases.release(lease)
+            await task
+        finally:
+            fenced.abandon()
+            await end_tasks([task, over])
+
+    return Organ(name, run)
+
+
+async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; whether it came before the time was over.
+
+    As everywhere in work that is cancelled, not by ``wait_for``: in Python 3.11 it loses a
+    cancellation that comes together with what it waits for.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancel tasks until they have ended: one that fails as it is cancelled may go on."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_PULSE)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, event.set)
+    return event
+
+
+def _first(error: Exception) -> Exception:
+    """The cause: of a group of tasks the first that failed."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,105 @@
+"""Refuses U+0000, which neither the store nor XML can hold, in every text of every request.
+
+Protobuf strings may hold it, PostgreSQL's text may not. One rule at the door finds it in fields,
+elements, keys of maps and nested messages, ``google.protobuf.Struct`` included; bytes are no text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from penstockd.errors import ValueInvalid, Violation
+
+FORBIDDEN = "\0"
+
+#: Values that are looked at in the event loop; a thread goes on with larger messages.
+_INLINE = 2000
+#: Elements of repeated fields down to this depth are passed over whole if no byte of them is zero.
+_SIEVED = 3
+
+_TEXT, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.CPPTYPE_MESSAGE
+
+
+class _Large(Exception):
+    """There is more to look at than the event loop should."""
+
+
+async def refuse_null(message: Message, prefix: str = "") -> None:
+    """Raise ValueInvalid, which names the first field that holds U+0000, if any does.
+
+    ``prefix`` is what the names of fields are told without.
+    """
+    try:
+        found = _find_null(message, _INLINE)
+    except _Large:
+        found = await asyncio.to_thread(_find_null, message)
+    if found is None:
+        return
+    path, position = found
+    field = path.removeprefix(prefix)
+    problem = f"holds the forbidden character U+0000 at position {position + 1}"
+    raise ValueInvalid(f"{field} {problem}", violations=[Violation(field, problem)])
+
+
+def find_null(message: Message) -> str | None:
+    """The path of the first field that holds U+0000, as "customers[1].name"; None if none does."""
+    found = _find_null(message)
+    return found[0] if found is not None else None
+
+
+def _find_null(message: Message, most: int | None = None) -> tuple[str, int] | None:
+    for count, (path, text) in enumerate(_texts(message, "", 0)):
+        if (position := text.find(FORBIDDEN)) >= 0:
+            return path, position
+        if most is not None and count >= most:
+            raise _Large
+    return None
+
+
+def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    """The texts of a message by their paths, and "" for each other value that was looked at."""
+    for field, value in message.ListFields():
+        path = prefix + field.name
+        if field.message_type is not None and _is_map_entry(field.message_type):
+            yield from _map_texts(field, value, path, depth)
+        elif field.type == _TEXT:
+            if field.is_repeated:
+                yield from ((f"{path}[{i}]", text) for i, text in enumerate(value))
+            else:
+                yield path, value
+        elif field.cpp_type == _MESSAGE:
+            if field.is_repeated:
+                yield from _element_texts(value, path, depth)
+            else:
+                yield from _texts(value, path + ".", depth + 1)
+        else:
+            yield path, ""
+
+
+def _element_texts(elements: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    for i, element in enumerate(elements):
+        yield path, ""
+        if depth >= _SIEVED or b"\0" in element.SerializeToString():
+            yield from _texts(element, f"{path}[{i}].", depth + 1)
+
+
+def _map_texts(field: Any, entries: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    kinds = field.message_type.fields_by_name
+    for key in entries:
+        name = f"{path}[{str(key)[:40]!r}]"
+        yield name, key if kinds["key"].type == _TEXT else ""
+        if kinds["value"].type == _TEXT:
+            yield name, entries[key]
+        elif kinds["value"].cpp_type == _MESSAGE:
+            yield from _texts(entries[key], name + ".", depth + 1)
+
+
+@functools.cache
+def _is_map_entry(kind: Descriptor) -> bool:
+    return kind.GetOptions().map_entry

@@ -1,0 +1,379 @@
+"""Leases of what only one process of all nodes may do at a time, and the fence around it.
+
+A lease is a row: a name, a term that rises with each new holder, and a time at which it ends unless
+it is renewed. The database's clock alone says whether it has ended. A holder stops by its own
+monotonic clock before that moment. One that cannot stop, since it is frozen or cut off, writes
+nothing afterwards: each of its transactions begins with locking the row of its term, and fails if
+there is none. Raising the term waits for transactions that have it locked; who raises it ends the
+sessions of those that do not end by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.database import Connection, Database, Isolation, translated
+
+#: Seconds for which a lease is given, and between two renewals.
+LENGTH = 6.0
+RENEWAL = 1.0
+#: So many seconds before the end of its lease a holder stops by itself.
+MARGIN = 1.0
+#: How long the database may take to answer, in seconds.
+ANSWER = 1.5
+#: How long a transaction of an earlier term may hold up the next one, in seconds.
+BLOCKED = 0.5
+#: Seconds without a holder after which that is an alarm. A change of holders takes less.
+ALARM = 10.0
+
+_READ = """
+SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_time)::float8,
+       expire_time > clock_timestamp() + $1
+FROM hub.singleton
+"""
+_SEED = """
+INSERT INTO hub.singleton (name, term, node_id, host, acquire_time, expire_time)
+SELECT name, 0, '', '', clock_timestamp(), clock_timestamp() FROM unnest($1::text[]) AS n (name)
+ON CONFLICT DO NOTHING
+"""
+#: A time that no renewal can have given is of a clock that has gone back since.
+_TAKE = """
+UPDATE hub.singleton SET term = term + 1, node_id = $2, host = $3, acquire_time = clock_timestamp(),
+       expire_time = clock_timestamp() + $4
+WHERE name = $1 AND term = $5 AND (node_id = $6 OR expire_time <= clock_timestamp()
+                                   OR expire_time > clock_timestamp() + $4)
+RETURNING term
+"""
+_RENEW = """
+UPDATE hub.singleton AS s SET expire_time = clock_timestamp() + $3
+FROM unnest($1::text[], $2::bigint[]) AS h (name, term)
+WHERE s.name = h.name AND s.term = h.term AND s.expire_time > clock_timestamp()
+RETURNING s.name
+"""
+_RELEASE = """
+UPDATE hub.singleton SET expire_time = clock_timestamp() WHERE name = $1 AND term = $2
+"""
+_FENCE = """
+SELECT true FROM hub.singleton
+WHERE name = $1 AND term = $2 AND expire_time > clock_timestamp() FOR KEY SHARE
+"""
+_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('penstock.singleton'), hashtext($1))"
+_END_BLOCKERS = """
+SELECT pid, pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS b (pid)
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class LeaseOver(Exception):
+    """The lease has ended, or another holds it by now: nothing may be done any more."""
+
+
+class Transactions(Protocol):
+    """Where an organ writes: a database, or one behind the fence of a lease."""
+
+    def transaction(
+        self, *, isolation: Isolation | None = None
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A transaction that commits if the block ends without an error."""
+        ...
+
+
+def elapsed() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Singleton:
+    """A row as it was read. ``unheld`` is the seconds since its lease ended, negative before."""
+
+    name: str
+    term: int
+    node_id: str
+    host: str
+    unheld: float
+    impossible: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be taken."""
+        return self.unheld >= 0 or self.impossible
+
+
+async def read_singletons(connection: Connection) -> list[Singleton]:
+    """All rows. Raises what the driver does."""
+    return [Singleton(*row) for row in await connection.fetch(_READ, timedelta(seconds=LENGTH))]
+
+
+class Lease:
+    """What a process holds. ``over`` is set when it holds it no longer."""
+
+    def __init__(self, name: str, term: int, asked: float, clock: Callable[[], float]) -> None:
+        self.name, self.term = name, term
+        self.over = asyncio.Event()
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self.renewed(asked)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the holder may go on."""
+        if not self.over.is_set() and self._clock() >= self._deadline:
+            self.end("not_renewed")
+        return not self.over.is_set()
+
+    def renewed(self, asked: float) -> None:
+        """It was renewed by a statement that was sent at that time."""
+        self._deadline = asked + LENGTH - MARGIN
+        if self._timer is not None:
+            self._timer.cancel()
+        left = max(0.0, self._deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(left, self.end, "not_renewed")
+
+    def end(self, reason: str) -> None:
+        """It is held no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.over.is_set():
+            self.over.set()
+            level = _log.info if reason == "released" else _log.warning
+            level("lease_over", singleton=self.name, term=self.term, reason=reason)
+
+    async def check(self, connection: Connection) -> None:
+        """Let the connection's transaction belong to this term: it commits before another begins.
+
+        Raises LeaseOver.
+        """
+        if not self.runs:
+            raise LeaseOver(f"the lease of {self.name} is over")
+        if not await connection.fetchval(_FENCE, self.name, self.term):
+            self.end("taken")
+            raise LeaseOver(f"term {self.term} of {self.name} is over")
+
+
+class FencedDatabase:
+    """The database as the holder of a lease writes to it: every transaction checks the term."""
+
+    def __init__(self, database: Transactions, lease: Lease) -> None:
+        self.lease = lease
+        self._database = database
+        self._lent: set[Connection] = set()
+
+    def by_way_of(self, database: Transactions) -> FencedDatabase:
+        """The same fence around other connections; ``abandon`` cuts them, too."""
+        other = FencedDatabase(database, self.lease)
+        other._lent = self._lent
+        return other
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
+        """A transaction of the lease's term. Raises LeaseOver and DatabaseUnavailable."""
+        if not self.lease.runs:
+            raise LeaseOver(f"the lease of {self.lease.name} is over")
+        lent: Connection | None = None
+        try:
+            async with self._database.transaction(isolation=isolation) as connection:
+                lent = connection
+                self._lent.add(lent)
+                await self.lease.check(connection)
+                yield connection
+        finally:
+            if lent is not None:
+                self._lent.discard(lent)
+
+    def abandon(self) -> None:
+        """Cut the transactions under way: their answers may never come."""
+        for connection in list(self._lent):
+            connection.terminate()
+
+
+class Leases:
+    """The leases of one process: takes those that are wanted and free, and renews them.
+
+    ``node_id`` names the node for good: what an earlier process of the node held is taken at once,
+    since a node runs one keeper at a time. ``host`` is what people know the node by.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        node_id: str,
+        host: str,
+        *,
+        clock: Callable[[], float] = elapsed,
+    ) -> None:
+        self._database, self._node_id, self._host = database, node_id, host
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._asking = asyncio.Lock()
+        self._held: dict[str, Lease] = {}
+        self._wanted: dict[str, asyncio.Future[Lease]] = {}
+        self._inherited: set[str] = set()
+        self._taking: dict[str, asyncio.Task[None]] = {}
+        self._stands_by = False
+        # The database's time at a moment of our own clock.
+        self._known_time = (datetime.now(UTC), clock())
+
+    def now(self) -> datetime:
+        """The database's time, as the last renewal told it: whatever this machine's clock says."""
+        time_then, then = self._known_time
+        return time_then + timedelta(seconds=self._clock() - then)
+
+    async def obtain(self, name: str) -> Lease:
+        """The lease of a name, as soon as this process holds it."""
+        held = self._held.get(name)
+        if held is not None and held.runs:
+            return held
+        future = self._wanted.get(name)
+        if future is None or future.done():
+            future = self._wanted[name] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(future)
+
+    async def release(self, lease: Lease) -> None:
+        """Let another take it at once. If the database cannot be told, it takes some seconds."""
+        self._held.pop(lease.name, None)
+        if not lease.runs:
+            return
+        lease.end("released")
+        with contextlib.suppress(DatabaseUnavailable, Refused):
+            await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term))
+
+    async def stand_by(self, stands_by: bool) -> None:
+        """Take nothing, and let go of what is held; or take part again."""
+        self._stands_by = stands_by
+        if stands_by:
+            for lease in list(self._held.values()):
+                await self.release(lease)
+
+    async def run(self) -> None:
+        """Take and renew until cancelled. Raises DatabaseUnavailable."""
+        try:
+            while True:
+                await self.step()
+                await asyncio.sleep(RENEWAL)
+        finally:
+            self._drop()
+
+    async def step(self) -> None:
+        """Renew what is held, and begin to take what is wanted and free."""
+        await self._renew()
+        wanted = [name for name, future in self._wanted.items() if not future.done()]
+        if self._stands_by or not wanted:
+            return
+        found = {s.name: s for s in await self._ask(read_singletons)}
+        if not found.keys() >= set(wanted):
+            await self._ask(lambda c: c.execute(_SEED, wanted))
+            found = {s.name: s for s in await self._ask(read_singletons)}
+        for name in wanted:
+            inherited = found[name].node_id == self._node_id and name not in self._inherited
+            self._inherited.add(name)
+            if (found[name].free or inherited) and name not in self._taking:
+                task = asyncio.create_task(self._take(found[name], inherited))
+                self._taking[name] = task
+                task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
+
+    async def close(self) -> None:
+        """Release all that is held."""
+        for task in list(self._taking.values()):
+            task.cancel()
+        await asyncio.gather(*self._taking.values(), return_exceptions=True)
+        for lease in list(self._held.values()):
+            await self.release(lease)
+        self._drop()
+
+    async def _renew(self) -> None:
+        self._held = {name: lease for name, lease in self._held.items() if lease.runs}
+        held = list(self._held.values())
+        names, terms = [x.name for x in held], [x.term for x in held]
+        asked = self._clock()
+        time_now = await self._ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
+        self._known_time = (time_now, asked)
+        if not held:
+            return
+        length = timedelta(seconds=LENGTH)
+        asked = self._clock()
+        rows = await self._ask(lambda c: c.fetch(_RENEW, names, terms, length))
+        renewed = {row[0] for row in rows}
+        for lease in held:
+            if lease.name in renewed:
+                lease.renewed(asked)
+            else:
+                lease.end("taken")
+
+    async def _take(self, found: Singleton, inherited: bool) -> None:
+        """Raise the term, and end whatever session of an earlier one keeps us from it."""
+        asked = self._clock()
+        try:
+            term = await self._raise_term(found, inherited)
+        except (DatabaseUnavailable, Refused) as exc:
+            _log.warning("lease_not_taken", singleton=found.name, error=str(exc))
+            return
+        future = self._wanted.get(found.name)
+        if term is None or future is None or future.done():
+            return
+        lease = Lease(found.name, term, asked, self._clock)
+        self._held[found.name] = lease
+        _log.info("lease_taken", singleton=found.name, term=term, before=found.host)
+        future.set_result(lease)
+
+    async def _raise_term(self, found: Singleton, inherited: bool) -> int | None:
+        length, own = timedelta(seconds=LENGTH), self._node_id if inherited else None
+        connection = await self._database.connect()
+        watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
+        try:
+            with translated():
+                async with asyncio.timeout(ANSWER), connection.transaction():
+                    if not await connection.fetchval(_ALONE, found.name):
+                        return None
+                    arguments = (found.name, self._node_id, self._host, length, found.term, own)
+                    term: int | None = await connection.fetchval(_TAKE, *arguments)
+                    return term
+        finally:
+            watch.cancel()
+            connection.terminate()
+
+    async def _end_blockers(self, pid: int, found: Singleton) -> None:
+        """End the sessions that keep one for so long from raising the term: they have the row of
+        the earlier term locked, and their process is frozen, or cut off from the database."""
+        await asyncio.sleep(BLOCKED)
+        rows = await self._ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        for row in rows:
+            _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
+        """Ask on the connection for leases. Raises DatabaseUnavailable, and drops it then."""
+        async with self._asking:
+            try:
+                with translated():
+                    async with asyncio.timeout(ANSWER):
+                        if self._connection is None or self._connection.is_closed():
+                            self._connection = await self._database.connect()
+                        return await question(self._connection)
+            except BaseException:
+                self._drop()
+                raise
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def unheld(rows: Sequence[Singleton], names: Sequence[str]) -> Mapping[str, float]:
+    """Those of some names that nobody has held for ALARM, with the seconds since then; of those
+    that have no row nobody has ever held a lease."""
+    known = {row.name: row.unheld for row in rows}
+    found = {name: known.get(name, float("inf")) for name in names}
+    return {name: seconds for name, seconds in found.items() if seconds > ALARM}

@@ -1,0 +1,81 @@
+"""Opens sessions with PostgreSQL whose two ends notice when the network between them is gone.
+
+A network can lose a connection without telling either end (a partition, a firewall that starts
+anew). By default each end then waits for a quarter of an hour or for ever: the hub for an answer,
+the server with the locks of a session that nobody uses any more. A session on a Unix socket cannot
+be lost so.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+#: Seconds of silence after which an end asks whether the other is there, how often it asks again,
+#: and how many questions without an answer end the connection.
+KEEP_ALIVE = (5, 2, 3)
+#: Seconds for which what was sent may stay unacknowledged before the hub gives the connection up.
+#: It also bounds how long a server may take nothing of what it is sent.
+UNACKNOWLEDGED = 15
+#: The same for the server's end. A transaction whose results are taken slowly lifts it for itself:
+#: see READ_SLOWLY.
+UNACKNOWLEDGED_BY_SERVER = 10
+
+#: The server's half, as settings of a session.
+SERVER_SETTINGS: Mapping[str, str] = {
+    "tcp_keepalives_idle": str(KEEP_ALIVE[0]),
+    "tcp_keepalives_interval": str(KEEP_ALIVE[1]),
+    "tcp_keepalives_count": str(KEEP_ALIVE[2]),
+    "tcp_user_timeout": str(UNACKNOWLEDGED_BY_SERVER * 1000),
+}
+#: For a transaction whose reader may pause: a full window counts as unacknowledged data.
+READ_SLOWLY = "SET LOCAL tcp_user_timeout = 0"
+
+
+def socket_options() -> dict[tuple[int, int], int]:
+    """The hub's half, as options of a TCP socket: those that this system has."""
+    idle, interval, count = KEEP_ALIVE
+    wanted = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # the name that macOS has for it
+        "TCP_KEEPINTVL": interval,
+        "TCP_KEEPCNT": count,
+        "TCP_USER_TIMEOUT": UNACKNOWLEDGED * 1000,
+    }
+    tcp = {
+        (socket.IPPROTO_TCP, number): value
+        for name, value in wanted.items()
+        if (number := getattr(socket, name, None)) is not None
+    }
+    return {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1, **tcp}
+
+
+async def open_session(
+    *arguments: Any, server_settings: Mapping[str, str] | None = None, **options: Any
+) -> Any:
+    """Connect as ``asyncpg.connect`` does, by whose arguments and errors it goes."""
+    settings = {**SERVER_SETTINGS, **(server_settings or {})}
+    connection = await asyncpg.connect(*arguments, server_settings=settings, **options)
+    try:
+        _watch(connection)
+    except OSError:
+        connection.terminate()
+        raise
+    return connection
+
+
+def socket_of(connection: Any) -> Any:
+    """The socket of a connection, for which the driver has no public name."""
+    return connection._transport.get_extra_info("socket")
+
+
+def _watch(connection: Any) -> None:
+    """Set the options, unless the session is on a Unix socket."""
+    found = socket_of(connection)
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    for (level, option), value in socket_options().items():
+        found.setsockopt(level, option, value)

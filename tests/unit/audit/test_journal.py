@@ -1,0 +1,190 @@
+"""What becomes of an entry depends on no other one; and none waits longer than it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from penstockd.audit import journal as journals
+from penstockd.audit.bounds import MARK_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_text, query_text
+from penstockd.audit.entry import Entry, EntryNotKept, insert_entries
+from penstockd.audit.journal import Journal
+from penstockd.audit.shown import KnownDigests
+from penstockd.errors import DatabaseUnavailable
+from penstockd.store.database import Database
+
+METHOD = "/penstock.api.v1.Customers/GetCustomer"
+
+
+@pytest.fixture
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def journal(database: Database) -> AsyncIterator[Journal]:
+    journal = Journal(database, timeout=60.0)
+    yield journal
+    await journal.close()
+
+
+def entry(name: str, **values: Any) -> Entry:
+    return Entry(name, METHOD, consumer_id="bi", **values)
+
+
+def poisoned(name: str) -> Entry:
+    """An entry that the store refuses, as none can be that the door lets in."""
+    return entry(name, query="{no JSON")
+
+
+async def kept(database: Database) -> dict[str, tuple[str, Any]]:
+    """The outcome and the query of the entries that there are, by their request ids."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT request_id, outcome, query FROM hub.audit_entry")
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def record_all(journal: Journal, entries: list[Entry]) -> list[BaseException | None]:
+    """Record entries so that they are one group; what became of each."""
+    return await asyncio.gather(*map(journal.record, entries), return_exceptions=True)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+async def test_a_poisoned_entry_hurts_no_neighbour(
+    database: Database, journal: Journal, count: int
+) -> None:
+    bad = {0, count // 2, count - 1}
+    group = [poisoned(f"r{i}") if i in bad else entry(f"r{i}") for i in range(count)]
+    outcomes = await record_all(journal, group)
+    found = await kept(database)
+    assert sorted(found) == sorted(e.request_id for e in group), "no call is lost"
+    for i, outcome in enumerate(outcomes):
+        assert isinstance(outcome, asyncpg.PostgresError) == (i in bad), i
+        said, query = found[f"r{i}"]
+        if i in bad:
+            assert said == "INTERNAL"
+            assert orjson.loads(query)["reduced"] == "InvalidTextRepresentationError"
+        else:
+            assert said == "OK"
+
+
+async def test_one_insert_for_all_loses_the_neighbours(database: Database) -> None:
+    """The negative control: what the journal did before, with the same entries."""
+    group = [entry("a"), poisoned("b"), entry("c")]
+    async with database.connection() as connection:
+        with pytest.raises(asyncpg.PostgresError):
+            await insert_entries(connection, group)
+    assert await kept(database) == {}
+
+
+async def test_a_suppressed_entry_is_noticed(database: Database, journal: Journal) -> None:
+    """A trigger of the database's owner drops what one consumer does."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF new.consumer_id = 'spy' AND new.outcome = 'OK' THEN RETURN null; END IF;"
+            " RETURN new; END $$;"
+            "CREATE TRIGGER zz BEFORE INSERT ON hub.audit_entry"
+            " FOR EACH ROW EXECUTE FUNCTION drop_it()"
+        )
+    spy = Entry("spied", METHOD, consumer_id="spy")
+    outcomes = await record_all(journal, [entry("a"), spy, entry("c")])
+    assert [type(o) for o in outcomes] == [type(None), EntryNotKept, type(None)]
+    found = await kept(database)
+    assert {name: said for name, (said, _) in found.items()} == {
+        "a": "OK", "spied": "INTERNAL", "c": "OK",
+    }  # fmt: skip
+
+
+async def test_whoever_waits_behind_a_slow_group_waits_no_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second entry's time runs while the first is written; nothing adds up."""
+    journal = Journal(database, timeout=0.5)
+    writing, free = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        writing.set()
+        await free.wait()
+
+    monkeypatch.setattr(journals, "insert_entries", slow)
+    first = asyncio.create_task(journal.record(entry("a")))
+    await writing.wait()
+    second = asyncio.create_task(journal.record(entry("b")))
+    for task in (first, second):
+        with pytest.raises(DatabaseUnavailable):
+            await task
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    with pytest.raises(DatabaseUnavailable):
+        await journal.record(entry("c"))
+    assert loop.time() - begun >= 0.5, "it is tried anew"
+    await journal.close()
+
+
+def test_known_rules_are_bounded() -> None:
+    known = KnownDigests(3)
+    for i in range(5):
+        known.add(bytes([i]))
+        assert bytes([0]) in known or i > 2
+    assert len(known) == 3
+    assert bytes([4]) in known and bytes([1]) not in known
+
+
+async def test_every_text_of_an_entry_is_bounded(database: Database, journal: Journal) -> None:
+    assert min(TEXT_BYTES.values()) >= MARK_BYTES
+    letters = ("k", "é", "\U0001f600", "\0")
+    long: dict[str, list[Entry]] = {name: [] for name in TEXT_BYTES}
+    for name, group in long.items():
+        for letter in letters:
+            group.append(entry("r1"))
+            setattr(group[-1], name, letter * 50_000)
+    await asyncio.gather(*(journal.record(e) for group in long.values() for e in group))
+    async with database.connection() as connection:
+        for name, most in TEXT_BYTES.items():
+            rows = await connection.fetch(
+                f"SELECT DISTINCT {name} FROM hub.audit_entry WHERE {name} LIKE '%[cut: %'"
+            )
+            texts = [row[0] for row in rows]
+            assert len(texts) == len(letters), name
+            assert max(len(text.encode()) for text in texts) <= most, name
+            if most > 2 * MARK_BYTES:
+                assert {text[0] for text in texts} == {"k", "é", "\U0001f600", "\ufffd"}
+
+
+async def test_keys_that_are_none_take_no_place_in_the_order(
+    database: Database, journal: Journal
+) -> None:
+    await journal.record(entry("r1", low_key="a", high_key="k" * 5000))
+    async with database.connection() as connection:
+        row = await connection.fetchrow("SELECT low_key, high_key FROM hub.audit_entry")
+    assert row is not None and tuple(row) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"filter": "x" * 1_000_000},
+        {"datasets": ["d" * 5000] * 5000},
+        {"claims": {f"c{i}" * 100: ["v" * 100] * 100 for i in range(1000)}},
+        {f"n{i}": "v" for i in range(100_000)},
+        {"a": {"b": {"c": {"d": ["x" * 50_000] * 3}}}},
+    ],
+)
+def test_what_was_asked_is_bounded_and_stays_json(query: dict[str, Any]) -> None:
+    text = query_text(query)
+    assert len(text.encode()) <= QUERY_BYTES
+    assert orjson.loads(text) and "cut" in text
+
+
+def test_what_is_short_stays_as_it_is() -> None:
+    assert bounded_text("é" * 10, 20) == "é" * 10
+    assert query_text({"filter": "a = 1", "n": [1]}) == '{"filter":"a = 1","n":[1]}'

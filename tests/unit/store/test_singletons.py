@@ -1,0 +1,312 @@
+"""Leases: one holds at a time, the database's clock decides, and who is late writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import asyncpg
+import pytest
+
+from cutting import wired
+from harness import PATIENCE
+from penstockd.catalog import Catalog
+from penstockd.errors import DatabaseUnavailable
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.store.database import Database
+from penstockd.store.migrate import migrate
+from penstockd.store.singletons import (
+    ALARM,
+    LENGTH,
+    MARGIN,
+    FencedDatabase,
+    Lease,
+    LeaseOver,
+    Leases,
+    Singleton,
+    read_singletons,
+    unheld,
+)
+
+NAME = "digging"
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@dataclass
+class Node:
+    """A node's leases, on connections and by a clock of its own."""
+
+    database: Database
+    leases: Leases
+    clock: Clock
+
+    async def hold(self) -> Lease:
+        """The lease, which is free."""
+        obtaining = asyncio.create_task(self.leases.obtain(NAME))
+        async with asyncio.timeout(PATIENCE):
+            while not obtaining.done():
+                await self.leases.step()
+                await asyncio.sleep(0.02)
+        return obtaining.result()
+
+    async def note(self, fenced: FencedDatabase, text: str) -> None:
+        """Write something in the lease's term."""
+        async with fenced.transaction() as connection:
+            await connection.execute("INSERT INTO public.noted VALUES ($1)", text)
+
+    async def sql(self, statement: str, *arguments: object) -> list[object]:
+        async with self.database.connection() as connection:
+            return [row[0] for row in await connection.fetch(statement, *arguments)]
+
+    async def noted(self) -> list[object]:
+        return await self.sql("SELECT text FROM public.noted ORDER BY text")
+
+    async def run_out(self) -> None:
+        """The lease has ended by the database's clock."""
+        await self.sql("UPDATE hub.singleton SET expire_time = clock_timestamp()")
+
+
+class Nodes(Protocol):
+    """Makes a node, by its name."""
+
+    async def __call__(self, name: str, dsn: str = ...) -> Node: ...
+
+
+@pytest.fixture(scope="module")
+def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
+    """A database that is brought to the model, to be copied."""
+
+    async def make() -> None:
+        owner = await asyncpg.connect(server.dsn)
+        await owner.execute("CREATE DATABASE singletons")
+        await owner.close()
+        await migrate(server.dsn.replace("/penstock?", "/singletons?"), catalog)
+
+    asyncio.run(make())
+    return "singletons"
+
+
+@pytest.fixture
+async def url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    owner = await asyncpg.connect(server.dsn)
+    await owner.execute(f"CREATE DATABASE held TEMPLATE {template}")
+    yield server.dsn.replace("/penstock?", "/held?")
+    await owner.execute("DROP DATABASE held WITH (FORCE)")
+    await owner.close()
+
+
+@pytest.fixture
+async def nodes(url: str) -> AsyncIterator[Nodes]:
+    """Makes nodes on one database."""
+    made: list[Node] = []
+
+    async def make(name: str, dsn: str = url) -> Node:
+        database, clock = Database(dsn, size=3), Clock()
+        await database.open()
+        leases = Leases(database, f"id-{name}", name, clock=clock)
+        made.append(Node(database, leases, clock))
+        return made[-1]
+
+    first = await make("owner")
+    await first.sql("CREATE TABLE public.noted (text text)")
+    yield make
+    for node in made:
+        await node.leases.close()
+        await node.database.close()
+
+
+async def test_one_holds_at_a_time_and_each_new_holder_raises_the_term(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    first = await one.hold()
+    waiting = asyncio.create_task(two.leases.obtain(NAME))
+    await asyncio.sleep(0)
+    await two.leases.step()
+    await one.leases.step()
+    await two.leases.step()
+    assert first.runs and not waiting.done()
+    await one.run_out()
+    second = await two.hold()
+    assert await waiting is second
+    assert second.term == first.term + 1
+    await one.leases.step()
+    assert not first.runs
+
+
+async def test_what_is_released_is_taken_at_once(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    await one.leases.release(await one.hold())
+    assert (await two.hold()).runs
+
+
+async def test_a_holder_that_was_frozen_writes_nothing_afterwards(nodes: Nodes) -> None:
+    """Its own clock, stopped with it, says that all is well; the database says otherwise."""
+    one, two = await nodes("one"), await nodes("two")
+    lease = await one.hold()
+    fenced = FencedDatabase(one.database, lease)
+    await one.note(fenced, "before")
+    await one.run_out()
+    following = await two.hold()
+    assert lease.runs  # as far as it knows
+    with pytest.raises(LeaseOver):
+        await one.note(fenced, "late")
+    assert lease.over.is_set()
+    await two.note(FencedDatabase(two.database, following), "next")
+    assert await one.noted() == ["before", "next"]
+
+
+async def test_without_the_fence_it_would_write(nodes: Nodes) -> None:
+    """The negative control."""
+    one, two = await nodes("one"), await nodes("two")
+    await one.hold()
+    await one.run_out()
+    await two.hold()
+    async with one.database.transaction() as connection:
+        await connection.execute("INSERT INTO public.noted VALUES ('late')")
+    assert await one.noted() == ["late"]
+
+
+async def test_a_lease_that_ran_out_is_over_even_if_nobody_took_it(nodes: Nodes) -> None:
+    one = await nodes("one")
+    lease = await one.hold()
+    await one.run_out()
+    with pytest.raises(LeaseOver):
+        await one.note(FencedDatabase(one.database, lease), "late")
+    assert await one.noted() == []
+
+
+async def test_a_transaction_of_a_frozen_holder_is_ended_and_leaves_nothing(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    fenced = FencedDatabase(one.database, await one.hold())
+    with pytest.raises(DatabaseUnavailable):
+        async with fenced.transaction() as connection:
+            await connection.execute("INSERT INTO public.noted VALUES ('half')")
+            await one.run_out()
+            # It is frozen here, with its transaction open; the other does not wait for it.
+            assert (await two.hold()).runs
+            await connection.execute("INSERT INTO public.noted VALUES ('late')")
+    assert await two.noted() == []
+
+
+async def test_renewals_do_not_wait_for_a_long_transaction_of_the_holder(nodes: Nodes) -> None:
+    one = await nodes("one")
+    lease = await one.hold()
+    async with FencedDatabase(one.database, lease).transaction():
+        one.clock.time += LENGTH - MARGIN - 0.5
+        await one.leases.step()
+        one.clock.time += LENGTH - MARGIN - 0.5
+        assert lease.runs
+
+
+async def test_a_holder_stops_by_its_own_clock_before_another_may_begin(nodes: Nodes) -> None:
+    one = await nodes("one")
+    lease = await one.hold()
+    one.clock.time += LENGTH - MARGIN
+    with pytest.raises(LeaseOver):
+        await one.note(FencedDatabase(one.database, lease), "late")
+    [left] = await one.sql("SELECT expire_time > clock_timestamp() FROM hub.singleton")
+    assert left and not lease.runs
+
+
+async def test_the_databases_clock_decides_whatever_a_nodes_says(nodes: Nodes) -> None:
+    """Nodes hours apart hold and take as the others do, and tell the database's time."""
+    one, two = await nodes("one"), await nodes("two")
+    one.clock.time += 7200.0
+    two.clock.time -= 900.0
+    lease = await one.hold()
+    await two.leases.step()
+    assert lease.runs
+    for node in (one, two):
+        await node.leases.step()
+        assert abs(node.leases.now() - datetime.now(UTC)) < timedelta(seconds=PATIENCE)
+    await one.run_out()
+    assert (await two.hold()).term == lease.term + 1
+
+
+async def test_a_database_whose_clock_went_back_is_not_waited_for(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    lease = await one.hold()
+    await one.sql("UPDATE hub.singleton SET expire_time = clock_timestamp() + interval '1 hour'")
+    assert (await two.hold()).term == lease.term + 1
+
+
+async def test_a_node_takes_at_once_what_its_last_keeper_held_but_only_once(nodes: Nodes) -> None:
+    one = await nodes("one")
+    before = await one.hold()
+    again = await nodes("one")
+    lease = await again.hold()
+    assert lease.term == before.term + 1
+    # As from a copy of the data folder: it does not take from the other for ever.
+    obtaining = asyncio.create_task(one.leases.obtain(NAME))
+    await one.leases.step()  # it has lost it
+    await one.leases.step()
+    await again.leases.step()
+    assert lease.runs and not before.runs
+    obtaining.cancel()
+
+
+async def test_a_node_that_stands_by_lets_go_and_takes_nothing(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    lease = await one.hold()
+    await one.leases.stand_by(True)
+    assert not lease.runs
+    obtaining = asyncio.create_task(one.leases.obtain(NAME))
+    await asyncio.sleep(0)
+    await one.leases.step()
+    assert not obtaining.done()
+    await two.leases.release(await two.hold())
+    await one.leases.stand_by(False)
+    assert await one.hold() is await obtaining
+
+
+async def test_a_standby_whose_session_ends_waits_again(nodes: Nodes) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    await one.hold()
+    waiting = asyncio.create_task(two.leases.obtain(NAME))
+    await asyncio.sleep(0)
+    await two.leases.step()
+    await one.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pytest.raises(DatabaseUnavailable):
+        while True:
+            await two.leases.step()
+    await one.run_out()
+    assert await two.hold() is await waiting
+
+
+async def test_a_holder_that_is_cut_off_says_so_and_loses_its_lease(url: str, nodes: Nodes) -> None:
+    two = await nodes("two")
+    with wired(url) as (dsn, wire):
+        one = await nodes("one", dsn)
+        lease = await one.hold()
+        wire.hang()
+        with pytest.raises(DatabaseUnavailable):
+            await one.leases.step()
+        one.clock.time += LENGTH
+        assert not lease.runs
+        wire.heal()
+        await two.run_out()
+        assert (await two.hold()).term == lease.term + 1
+
+
+async def test_what_nobody_holds_is_told(nodes: Nodes) -> None:
+    one = await nodes("one")
+    await one.hold()
+    async with one.database.connection() as connection:
+        rows = await read_singletons(connection)
+    assert [r.name for r in rows] == [NAME] and not unheld(rows, [NAME])
+    late = Singleton(NAME, 1, "", "", ALARM + 1)
+    assert unheld([late], [NAME, "never"]) == {NAME: ALARM + 1, "never": float("inf")}

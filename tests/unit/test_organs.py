@@ -1,0 +1,150 @@
+"""Organs fail alone, are begun again, and tell of it once; a singleton works while it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from harness import PATIENCE
+from penstockd import organs as module
+from penstockd.errors import DatabaseUnavailable
+from penstockd.organs import TRIES, Organ, Organs, end_tasks, singleton
+from penstockd.store.singletons import Lease, Leases, elapsed
+
+
+class FakeLeases:
+    """Gives one lease after the other."""
+
+    def __init__(self) -> None:
+        self.given: list[Lease] = []
+        self.released: list[Lease] = []
+
+    async def obtain(self, name: str) -> Lease:
+        if not self.given or not self.given[-1].runs:
+            self.given.append(Lease(name, len(self.given) + 1, elapsed(), elapsed))
+        return self.given[-1]
+
+    async def release(self, lease: Lease) -> None:
+        lease.end("released")
+        self.released.append(lease)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.002)
+
+
+async def until(check: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not check():  # noqa: ASYNC110 - what it waits for sets no event
+            await asyncio.sleep(0.002)
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_an_organ_that_fails_is_begun_again_alone_and_told_of_once() -> None:
+    begun = {"sick": 0, "sound": 0}
+
+    def counted(name: str, work: Callable[[], Awaitable[None]]) -> Organ:
+        async def run() -> None:
+            begun[name] += 1
+            await work()
+
+        return Organ(name, run)
+
+    async def fail() -> None:
+        if begun["sick"] < 6:
+            raise DatabaseUnavailable("it went away")
+        await forever()
+
+    organs = Organs([counted("sick", fail), counted("sound", forever)], steady=0.2)
+    with structlog.testing.capture_logs() as logged:
+        running = asyncio.create_task(organs.run())
+        await until(lambda: organs.failing)
+        assert organs.failing == {"sick": "DatabaseUnavailable: it went away"}
+        await until(lambda: not organs.failing)
+        await end_tasks([running])
+    assert begun == {"sick": 6, "sound": 1}
+    assert [e["event"] for e in logged] == ["organ_failed", "organ_works_again"]
+
+
+async def test_an_organ_with_a_defect_or_that_ends_is_begun_again_too() -> None:
+    begun = 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise ExceptionGroup("", [ZeroDivisionError("a defect")])
+
+    organs = Organs([Organ("odd", run)])
+    with structlog.testing.capture_logs() as logged:
+        running = asyncio.create_task(organs.run())
+        await until(lambda: begun > 3)
+        await end_tasks([running])
+    errors = [str(e["exc_info"]) for e in logged]
+    assert errors == ["a defect", "it ended"]
+
+
+async def test_a_failure_at_the_end_does_not_hide_the_end() -> None:
+    """As when the database is lost just as the process is stopped."""
+    begun = 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise ExceptionGroup("", [DatabaseUnavailable("it went away")]) from None
+
+    running = asyncio.create_task(Organs([Organ("late", run)]).run())
+    await until(lambda: begun)
+    async with asyncio.timeout(PATIENCE):
+        await end_tasks([running])
+    assert running.cancelled() and begun == 1
+
+
+async def test_a_singleton_works_while_its_lease_runs_and_waits_for_the_next() -> None:
+    leases = FakeLeases()
+    terms: list[int] = []
+    ended: list[int] = []
+
+    async def work(fenced: Any) -> None:
+        terms.append(fenced.lease.term)
+        try:
+            await forever()
+        finally:
+            ended.append(fenced.lease.term)
+
+    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    running = asyncio.create_task(Organs([organ]).run())
+    await until(lambda: terms == [1])
+    leases.given[0].end("taken")
+    await until(lambda: terms == [1, 2])
+    assert ended == [1]
+    await end_tasks([running])
+    assert ended == [1, 2]
+
+
+async def test_a_singleton_that_fails_keeps_its_lease_and_lets_it_go_after_some_tries() -> None:
+    leases = FakeLeases()
+    tries = 0
+
+    async def work(fenced: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise DatabaseUnavailable("it went away")
+
+    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    running = asyncio.create_task(Organs([organ]).run())
+    await until(lambda: leases.released)
+    assert tries == TRIES and [x.term for x in leases.given] == [1]
+    await end_tasks([running])
