@@ -88,7 +88,8 @@ class ExportLimits:
 
 
 class Streams:
-    """The streams of changes that one process holds, counted by consumer.
+    """The streams of changes, and calls that wait for some, that one process holds, counted by
+    consumer.
 
     A stream whose client takes nothing for ``stall_seconds`` is ended.
     """
@@ -100,8 +101,14 @@ class Streams:
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def one_more(self, consumer_id: str) -> Iterator[None]:
-        """A stream for the length of a block. Raises TooManyStreams."""
+    def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
+        """A stream for the length of a block; nothing for a call that ``waits`` not.
+
+        Raises TooManyStreams.
+        """
+        if not waits:
+            yield
+            return
         if self._held[consumer_id] >= self._most:
             raise TooManyStreams(f"you hold {self._most} streams already; close some")
         self._held[consumer_id] += 1

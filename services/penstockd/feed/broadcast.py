@@ -95,6 +95,7 @@ class Broadcast:
     def stop(self) -> None:
         """Let all subscribers end in order."""
         self.stopping.set()
+        self.tail.bells.ring("")
         for channel in self._channels.values():
             channel.wake()
 

@@ -9,6 +9,8 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.feed.bells import CHANNEL as BELL
+from penstockd.feed.bells import Bells
 from penstockd.store.database import Connection, Database, translated
 
 #: Where the sequencer announces new numbers (see the migrations).
@@ -22,13 +24,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Tail:
-    """Knows the newest number and the log's epoch, and wakes those who wait for more.
+    """Knows the newest number and the log's epoch, and wakes those who wait for more, or for what
+    else is announced.
 
     It listens on a connection of its own. Announcements are hints: what counts is what the log
     says, which is asked at least every POLL_INTERVAL.
     """
 
     def __init__(self, database: Database) -> None:
+        self.bells = Bells()
         self.head = 0
         self.epoch = ""
         self._database = database
@@ -74,6 +78,8 @@ class Tail:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
                     await self._connection.add_listener(CHANNEL, self._on_announcement)
+                    await self._connection.add_listener(BELL, self._on_bell)
+                    self.bells.ring("")  # for what was announced to nobody
                 row = await self._connection.fetchrow("SELECT last_number, epoch FROM hub.log_head")
         assert row is not None, "the migrations have put one row there"
         self.epoch = row[1]
@@ -86,12 +92,16 @@ class Tail:
         except ValueError:
             self._announced.set()
 
+    def _on_bell(self, *message: object) -> None:
+        self.bells.ring(str(message[-1]))
+
     def hear(self, number: int) -> None:
         """The log has this number: wake those who wait for it."""
         if number > self.head:
             self.head = number
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
+            self.bells.log_moved(number)
 
     def _drop(self) -> None:
         if self._connection is not None:

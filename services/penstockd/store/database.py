@@ -95,7 +95,9 @@ class Division:
                 sizes[Kind.EXPORT], Limits(lock=self.lock), Terms(1, 2, self.wait)
             ),
         }
-        own = LaneTerms(count - sum(sizes.values()), short, Terms(seconds=self.wait))
+        # What the hub does for itself is short, and commits with each statement.
+        brief = Limits(self.lock, self.commit, self.commit)
+        own = LaneTerms(count - sum(sizes.values()), brief, Terms(seconds=self.wait))
         return {**terms, Kind.OWN: own}
 
 
