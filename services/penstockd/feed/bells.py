@@ -85,8 +85,8 @@ class Bells:
         return line
 
     def ring(self, name: str) -> None:
-        """Something may be there for those in a line; or in all that begin so, if the name ends with
-        a "/" or is empty."""
+        """Something may be there for those in a line; or in all that begin so, if the name is empty
+        or ends with a "/"."""
         if name and not name.endswith("/"):
             if (line := self._lines.get(name)) is not None:
                 line.ring()

@@ -113,11 +113,12 @@ class Taking:
                 left = deadline - self._clock()
                 if left <= 0:
                     break
+                if self.line.after is not None and self._hub.feed.tail.head > self.line.after:
+                    self.line.ring()  # the log has moved while it was read
                 await self.line.wait(rung, min(left, self._again - self._clock()))
                 # Where much happens that is nothing for the caller, it looks less often.
-                await asyncio.sleep(
-                    max(0.0, min(self._rested + self._pause, deadline) - self._clock())
-                )
+                rest = min(self._rested + self._pause, deadline) - self._clock()
+                await asyncio.sleep(max(0.0, rest))
         return None
 
     async def _take_at_once(self) -> Taken | None:
@@ -126,10 +127,8 @@ class Taking:
         while not self._hub.feed.stopping.is_set():
             place, busy, head = await self._look()
             if place is None:
-                self.line.after, self._again = (
-                    None,
-                    self._clock() + min(max(busy, FIRST_LOOK), LOOK),
-                )
+                self.line.after, self._pause = None, FIRST_LOOK
+                self._again = self._clock() + min(max(busy, FIRST_LOOK), LOOK)
                 return None
             stretch = await self._read(place, head)
             if self.outdated:
