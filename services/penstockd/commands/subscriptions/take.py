@@ -64,6 +64,8 @@ class Taking:
         # The count at which the last look was in vain, when to look again even so, and how long
         # to rest since the last look.
         self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
+        #: It waits for the log to go beyond this number; None: for leases of others to end.
+        self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
         #: The revision of the policy that the caller's View was last judged by.
         self.judged = call.policy.revision
@@ -113,7 +115,8 @@ class Taking:
                 left = deadline - self._clock()
                 if left <= 0:
                     break
-                if self.line.after is not None and self._hub.feed.tail.head > self.line.after:
+                self.line.after = self._after
+                if self._after is not None and self._hub.feed.tail.head > self._after:
                     self.line.ring()  # the log has moved while it was read
                 await self.line.wait(rung, min(left, self._again - self._clock()))
                 # Where much happens that is nothing for the caller, it looks less often.
@@ -127,7 +130,7 @@ class Taking:
         while not self._hub.feed.stopping.is_set():
             place, busy, head = await self._look()
             if place is None:
-                self.line.after, self._pause = None, FIRST_LOOK
+                self._after, self._pause = None, FIRST_LOOK
                 self._again = self._clock() + min(max(busy, FIRST_LOOK), LOOK)
                 return None
             stretch = await self._read(place, head)
@@ -135,7 +138,7 @@ class Taking:
                 return None
             if not stretch.events and place.end is None:
                 self._empty = (place, stretch.end)
-                self.line.after, self._again = stretch.end.number, self._clock() + LOOK
+                self._after, self._again = stretch.end.number, self._clock() + LOOK
                 self._pause = min(2 * self._pause, MAX_PAUSE)
                 return None
             taken = await self._claim(place, stretch)
