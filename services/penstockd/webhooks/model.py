@@ -230,7 +230,8 @@ class Sight(Protocol):
 class Occurrence:
     """An event as one View class sees it; ``operation`` is the lower-case name of it.
 
-    ``after`` is the serialised record as the View shows it, None where it shows none.
+    ``after`` is the serialised record as the View shows it, None where it shows none. ``mark`` is
+    the log's at its number; events that have not been stored yet have none.
     """
 
     view_id: str
@@ -242,6 +243,7 @@ class Occurrence:
     after: bytes | None
     changed: tuple[str, ...]
     commit_time: datetime
+    mark: bytes = b""
 
 
 @dataclass(slots=True)

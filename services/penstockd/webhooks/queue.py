@@ -22,7 +22,7 @@ from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence,
 
 _EVENT_COLUMNS = (
     "event_id", "view_id", "number", "transaction", "dataset", "key", "operation", "after",
-    "changed", "commit_time",
+    "changed", "commit_time", "mark",
 )  # fmt: skip
 _OPERATIONS = ("", "created", "updated", "deleted", "entered_view", "left_view")
 _NUMBERS = {name: i for i, name in enumerate(_OPERATIONS)}
@@ -34,9 +34,11 @@ _COLUMNS = (
 
 _EVENTS = """
 INSERT INTO hub.webhook_event
-    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time, mark)
 SELECT view_id, number, transaction, dataset, key, operation, after,
-       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time
+       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time,
+       coalesce(
+           (SELECT t.mark FROM hub.log_transaction AS t WHERE t.last_number = e.transaction), '\\x')
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[],
             $7::bytea[], $8::text[], $9::timestamptz[])
      AS e (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
@@ -265,6 +267,7 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
             after=values[7],
             changed=tuple(values[8]),
             commit_time=values[9],
+            mark=values[10],
         )
     for delivery in deliveries:
         told = zip(delivery.event_ids, delivery.previous, strict=True)

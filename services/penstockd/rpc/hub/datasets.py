@@ -22,13 +22,13 @@ def routes() -> Iterator[Route]:
     yield Route(
         Method(_SERVICE, "ListDatasets"),
         _list_datasets,
-        datasets_pb2.ListDatasetsRequest.FromString,
+        datasets_pb2.ListDatasetsRequest,
         datasets_pb2.ListDatasetsResponse.SerializeToString,
     )
     yield Route(
         Method(_SERVICE, "GetXmlSchema"),
         _get_xml_schema,
-        datasets_pb2.GetXmlSchemaRequest.FromString,
+        datasets_pb2.GetXmlSchemaRequest,
     )
 
 
