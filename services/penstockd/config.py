@@ -186,7 +186,8 @@ class Settings(BaseSettings):
         default=2000,
         ge=1,
         le=100_000,
-        description="Streams of changes that one consumer may hold at one time, of each worker.",
+        description="Streams of changes, and calls that wait for changes or deliveries, that one "
+        "consumer may hold at one time, of each worker.",
     )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
