@@ -16,6 +16,7 @@ from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
+from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys
 from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
@@ -25,6 +26,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
+from penstockd.egress import Guard
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.broadcast import Broadcast
 from penstockd.heartbeat import beat
@@ -40,7 +42,6 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
-from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.
@@ -92,7 +93,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     sequencer, journal = Sequencer(database), Journal(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     tokens, uses = _tokens(settings), CredentialUses(database)
-    issuers = Issuers(loopback=settings.loopback_issuers)
+    issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     trust = Trust(secret.derive("signing-key"), tokens, issuers)
     stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
     policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)

@@ -189,10 +189,15 @@ class Settings(BaseSettings):
         description="Streams of changes, and calls that wait for changes or deliveries, that one "
         "consumer may hold at one time, of each worker.",
     )
+    issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks that key sets of other issuers may be fetched from by https besides "
+        "the public internet, separated by commas, as 10.1.0.0/16.",
+    )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
         description="Networks that webhooks may lead to besides the public internet, separated by "
-        "commas, as 10.1.0.0/16; to these also by http. The demo adds the loopback.",
+        "commas, as 10.1.0.0/16; to these also by http. In the demo the loopback, unless set.",
     )
     webhook_days: int = Field(
         default=14,
@@ -239,7 +244,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a scheme, a host and a port, as https://hub.example.com")
         return url
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "issuer_allow", mode="before")
     @classmethod
     def _are_networks(cls, given: Any) -> Any:
         """Networks in CIDR form; a single address is a network of one."""

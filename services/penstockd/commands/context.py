@@ -30,6 +30,7 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.turns import Turns
+from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
@@ -40,7 +41,6 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
-from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
