@@ -114,8 +114,8 @@ class Settings(BaseSettings):
         ge=16,
         le=1000,
         description="Database connections of each worker for calls: 7 of 16 for short reads, 3 for "
-        "writes, 4 for exports and digests, 2 for its own work. One consumer holds at most three "
-        "quarters of the first and half of the others.",
+        "writes, 4 for exports, imports and digests, 2 for its own work. One consumer holds at "
+        "most three quarters of the first and half of the others.",
     )
     wait_seconds: float = Field(
         default=20,
@@ -134,8 +134,8 @@ class Settings(BaseSettings):
         default=30,
         gt=0,
         le=3600,
-        description="How long one query of a call may take; those of exports and digests may take "
-        "longer.",
+        description="How long one query of a call may take; those of exports, imports and digests "
+        "may take longer.",
     )
     commit_seconds: float = Field(
         default=10,

@@ -135,7 +135,10 @@ def test_stalled_exports_leave_room_for_the_exports_of_others(fair: RunningHub) 
     for reply in refused:
         assert (reply.status, reply.reason) == (429, "SHARE_EXHAUSTED")
         told = reply.json()
-        assert f"waited {WAIT} s for one of the 8 connections for exports" in told["message"]
+        assert (
+            f"waited {WAIT} s for one of the 8 connections for exports and imports"
+            in told["message"]
+        )
         assert [d for d in told["details"] if d["@type"].endswith("RetryInfo")]
     eventually(lambda: running_exports(fair, "crm") == 0)
 

@@ -218,10 +218,10 @@ class Call:
         self.recorded = self._within
 
     def transaction(
-        self, hub: Hub, *, dry: bool = False
+        self, hub: Hub, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
         """``writing`` of records."""
-        return self.writing(hub.writer.transaction(dry=dry))
+        return self.writing(hub.writer.transaction(dry=dry, bulk=bulk))
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""

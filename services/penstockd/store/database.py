@@ -87,12 +87,12 @@ class Division:
         long as its client, which has a bound of its own.
         """
         count, short = self.connections, Limits(self.lock, self.statement, self.commit)
-        sizes = {Kind.READ: count * 7 // 16, Kind.WRITE: count * 3 // 16, Kind.EXPORT: count // 4}
+        sizes = {Kind.READ: count * 7 // 16, Kind.WRITE: count * 3 // 16, Kind.BULK: count // 4}
         terms = {
             Kind.READ: LaneTerms(sizes[Kind.READ], short, Terms(3, 2, self.wait), ready=1),
             Kind.WRITE: LaneTerms(sizes[Kind.WRITE], short, Terms(1, 2, self.wait)),
-            Kind.EXPORT: LaneTerms(
-                sizes[Kind.EXPORT], Limits(lock=self.lock), Terms(1, 2, self.wait)
+            Kind.BULK: LaneTerms(
+                sizes[Kind.BULK], Limits(self.lock, commit=self.commit), Terms(1, 2, self.wait)
             ),
         }
         # What the hub does for itself is short, and commits with each statement.
@@ -209,16 +209,18 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, *, isolation: Isolation | None = None, dry: bool = False
+        self, *, isolation: Isolation | None = None, dry: bool = False, bulk: bool = False
     ) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error; a ``dry`` one never does.
+        One that takes as long as its client is ``bulk``, and no short write waits for it.
 
         Raises OutcomeUnknown if it is not known whether it was committed, and as ``connection``.
         """
-        lane = self._lanes[Kind.WRITE]
+        kind = Kind.BULK if bulk else Kind.WRITE
+        lane = self._lanes[kind]
         if 2 * len(self._hanging) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
-        async with self.connection(Kind.WRITE) as connection:
+        async with self.connection(kind) as connection:
             pid = connection.get_server_pid()
             try:
                 seconds = lane.limits.commit
@@ -231,7 +233,7 @@ class Database:
     @property
     def spare_snapshots(self) -> int:
         """How many more ``snapshot`` would lend the current payer without waiting."""
-        return self._lanes[Kind.EXPORT].shares.spare(payer_var.get())
+        return self._lanes[Kind.BULK].shares.spare(payer_var.get())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
@@ -240,7 +242,7 @@ class Database:
         If the block fails, the connection is thrown away: a COPY that was cut off in the middle
         leaves nothing that could be used again. Raises as ``connection``.
         """
-        async with self.connection(Kind.EXPORT) as connection:
+        async with self.connection(Kind.BULK) as connection:
             try:
                 await connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"

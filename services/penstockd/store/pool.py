@@ -41,7 +41,7 @@ class Kind(enum.Enum):
 
     READ = "short reads"
     WRITE = "writes"
-    EXPORT = "exports"
+    BULK = "exports and imports"
     OWN = "the hub's own work"
 
 

@@ -283,12 +283,15 @@ class Writer:
         self._sequencer = sequencer
 
     @asynccontextmanager
-    async def transaction(self, *, dry: bool = False) -> AsyncIterator[WriteTransaction]:
+    async def transaction(
+        self, *, dry: bool = False, bulk: bool = False
+    ) -> AsyncIterator[WriteTransaction]:
         """A transaction that commits when the block ends without an error, log and all.
 
-        A ``dry`` one is rolled back in the end: nothing of it stays.
+        A ``dry`` one is rolled back in the end: nothing of it stays. One that takes as long as its
+        client is ``bulk``.
         """
-        async with self._database.transaction(dry=dry) as connection:
+        async with self._database.transaction(dry=dry, bulk=bulk) as connection:
             transaction = await self._begun(connection)
             yield transaction
             if transaction.logged and not dry:

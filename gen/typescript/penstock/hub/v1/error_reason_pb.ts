@@ -683,7 +683,7 @@ export enum ErrorReason {
    * turn as long as a call may; or too many wait already. Nothing was done.
    * Make fewer calls at a time. Status RESOURCE_EXHAUSTED, 429.
    *
-   *     {"code": 8, "message": "the call waited 10 s for one of the 8 connections for exports of a worker; your calls hold 4, and 36 wait: make fewer at a time",
+   *     {"code": 8, "message": "the call waited 10 s for one of the 8 connections for exports and imports of a worker; your calls hold 4, and 36 wait: make fewer at a time",
    *      "details": [{"reason": "SHARE_EXHAUSTED", "domain": "penstock",
    *                   "metadata": {"held": "4", "waiting": "36"}},
    *                  {"retryDelay": "2s"},
