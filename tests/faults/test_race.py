@@ -50,7 +50,7 @@ class Repeatable(Database):
 
     @asynccontextmanager
     async def transaction(
-        self, *, isolation: Isolation | None = None, dry: bool = False
+        self, *, isolation: Isolation | None = None, dry: bool = False, bulk: bool = False
     ) -> AsyncIterator[Connection]:
         async with (
             self.connection() as connection,
