@@ -162,9 +162,9 @@ class Lane:
         that lie idle: to ask each in turn would take the caller as long again for each.
         """
         asked = time.monotonic()
-        doubtful = connection.answered < max(self._doubted, asked - IDLE_UNCHECKED)
-        is_new = not connection.answered
-        if doubtful and not is_new:
+        if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
+            return True
+        if connection.answered:  # it is not new
             try:
                 answers = await gives_sign(connection)
             except BaseException:
