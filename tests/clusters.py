@@ -42,7 +42,7 @@ hot_standby = on
 max_wal_senders = 4
 wal_keep_size = 64MB
 archive_mode = on
-archive_command = 'cp %p {archive}/%f'
+archive_command = 'cp %p {archive}/%f.part && mv {archive}/%f.part {archive}/%f'
 restore_command = 'cp {archive}/%f %p'
 fsync = off  # no test takes the machine's power away
 log_min_messages = fatal
@@ -53,21 +53,21 @@ def run(program: str, *arguments: object, **environment: str) -> str:
     """Run one of PostgreSQL's programs, which do nothing as root; returns what it says."""
     assert (PROGRAMS / program).exists(), f"{PROGRAMS / program} is missing: .ci/run installs it"
     done = subprocess.run(
-        [str(PROGRAMS / program), *map(str, arguments)],
+        [*_account(), str(PROGRAMS / program), *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
         timeout=PATIENCE,
         check=False,
         cwd="/",
-        **_account(),
     )
     assert done.returncode == 0, f"{program}: {done.stderr.decode()}"
     return done.stdout.decode()
 
 
-def _account() -> dict[str, Any]:
-    """Whom a program runs as."""
-    return {"user": "postgres", "group": "postgres", "extra_groups": []} if _is_root() else {}
+def _account() -> list[str]:
+    """What a command begins with so that it does not run as root. Not a fork that changes its user:
+    in a process that uses gRPC its child would not live."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] * _is_root()
 
 
 def _is_root() -> bool:
@@ -116,11 +116,10 @@ class Cluster:
         self.port = port
         with self.data.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAMS / "postgres"), "-D", str(self.data), "-p", str(port)],
+                [*_account(), str(PROGRAMS / "postgres"), "-D", str(self.data), "-p", str(port)],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
-                **_account(),
             )
         eventually(self._answers)
 
@@ -196,6 +195,14 @@ class Cluster:
     def copy_of(self, data: Path) -> None:
         """Take the place of a copy."""
         subprocess.run(["cp", "-a", str(data), str(self.data)], check=True)
+
+    def restore_point(self, name: str) -> None:
+        """Give this moment a name, to which a backup can be recovered from the archive."""
+        self.sql("SELECT pg_create_restore_point($1)", name)
+        ((segment,),) = self.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        self.sql("SELECT pg_switch_wal()")
+        archived = "SELECT last_archived_wal >= $1 FROM pg_stat_archiver"
+        eventually(lambda: self.sql(archived, segment) == [(True,)])
 
     def recover_to(self, point: str) -> None:
         """Let a base backup, when it is started, go on to a named restore point and no further."""

@@ -138,13 +138,11 @@ def point_in_time(world: World) -> Callable[[], None]:
     world.written(2)
     world.hub.head()
     point = f"point-{uuid.uuid4().hex[:8]}"
-    world.here.sql("SELECT pg_create_restore_point($1)", point)
-    world.here.sql("SELECT pg_switch_wal()")
+    world.here.restore_point(point)
     backup.recover_to(point)
 
     def back() -> None:
-        # What the archive has by now goes further than the point.
-        world.here.sql("SELECT pg_switch_wal()")
+        world.here.restore_point(f"after-{point}")  # what the archive has goes further than that
         world.take_over(backup)
         eventually(lambda: backup.sql("SELECT pg_is_in_recovery()") == [(False,)])
 
