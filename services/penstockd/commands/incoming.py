@@ -119,7 +119,8 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
         if field is None:
             raise FieldUnknown(path)
         if not field.output_only and field.path not in writable:
-            raise PermissionDenied(f"you may not write {path}")
+            why = ": you do not see all members of it" if view.stripping(field) else ""
+            raise PermissionDenied(f"you may not write {path}{why}")
 
 
 def key_problem(key: str) -> str:

@@ -14,7 +14,7 @@ from penstockd.commands.incoming import Incoming, check_fields, invalid, populat
 from penstockd.commands.once import Request, record_form, write_once
 from penstockd.commands.outgoing import written_record
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
-from penstockd.policy.model import Action, Mask
+from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.writer import Mode, WriteTransaction
@@ -103,7 +103,7 @@ async def _check_whole(
 ) -> None:
     """Judge the record that came out by the rules over several fields: as much of it as the caller
     sees in the clear, or they would tell of the rest. Raises ValueInvalid."""
-    clear = [f.path for f in view.fields() if view.mask(f) is Mask.CLEAR]
+    clear = [f.path for f in view.fields() if view.is_whole(f)]
     record = await written_record(transaction, view, key, fields=",".join(clear))
     given = [f.path for f in fields]
     if problems := Rules.of(view.dataset).message(record, given):
