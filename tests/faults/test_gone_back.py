@@ -24,6 +24,7 @@ from faults.validator import FeedValidator, State, Write, read_table
 from feeds import CATALOG, Stream, failure, number, refused, watch
 from harness import RunningHub, eventually, folder, free_port, new_customer
 from penstock.hub.v1 import changes_pb2
+from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.store.cursor import Cursor
 
 LOST, NEW = 6, 10
@@ -38,7 +39,11 @@ class World:
         self.here = Cluster.create(self.fresh())
         self.here.start(self.port)
         self.here.create_database()
-        environment = {"PENSTOCK_DATABASE_URL": self.here.url, "PENSTOCK_WORKERS": "2"}
+        environment = {
+            "PENSTOCK_DATABASE_URL": self.here.url,
+            "PENSTOCK_WORKERS": "2",
+            "PENSTOCK_AUDIT_CHECKPOINT_SECONDS": "0.5",
+        }
         self.hub = RunningHub(data / "hub", customers=20, environment=environment)
 
     def fresh(self) -> Path:
@@ -77,6 +82,17 @@ class World:
                 await connection.close()
 
         return asyncio.run(read())
+
+    def signed(self) -> None:
+        """Return when the file has a checkpoint that was signed after now."""
+        ((now,),) = self.here.sql("SELECT now()")
+        file = CheckpointFile(self.hub.data / "audit" / "checkpoints.jsonl")
+        eventually(lambda: (last := file.last()) is not None and last.time > now)
+
+    def verified(self) -> tuple[int, str]:
+        """What ``penstock audit verify`` says, and with what it ends."""
+        done = self.hub.command("audit", "verify", check=False)
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
 
     def head(self) -> int:
         """The number of the newest change."""
@@ -192,6 +208,7 @@ def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
     fork, state = world.newest(), world.table()
     with watch(hub, "admin", "", cursor=fork, include_before=True) as stream:
         lost = world.written(LOST)
+        world.signed()
         lost_head = world.head()
         told = [e.key for e in stream.to(lost_head)]
         assert told == [w.key for w in lost]
@@ -228,6 +245,24 @@ def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
         whole.until(lambda: whole.marks)
         keys = {e.key for e in whole.events}
     assert keys == {key for dataset, key in world.table() if dataset == "customers"}
+    audit_goes_on(world)
+
+
+def audit_goes_on(world: World) -> None:
+    """The audit has lost what the file of checkpoints has: it is declared, and goes on from there;
+    what was sealed before is not sealed again."""
+    status, said = world.verified()
+    assert status == 1 and "NOT INTACT" in said, said
+    done = world.hub.command("epoch", "new", "--because", "restore")
+    assert b"was undone" in done.stdout
+    world.written(1)
+    ((sealed, entries),) = world.here.sql(
+        "SELECT (SELECT sum(cardinality(entry_ids)) FROM hub.audit_seal),"
+        " (SELECT count(*) FROM hub.audit_entry)"
+    )
+    assert sealed <= entries
+    said = eventually(lambda: (done := world.verified())[0] == 0 and done[1])
+    assert "RESTORE declared" in said, said
 
 
 def test_refusals_say_what_to_do(world: World) -> None:
