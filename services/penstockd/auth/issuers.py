@@ -17,7 +17,7 @@ from typing import Any
 import jwt
 
 from penstockd.auth.compact import Malformed, opened, whole_times
-from penstockd.auth.jwks import KeySource
+from penstockd.auth.jwks import KeySource, Origins
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 
@@ -47,7 +47,8 @@ class Issuer:
     """One issuer, as an administrator has entered it.
 
     The consumer of its tokens is ``consumer_id``, or what ``consumer_claim`` says: a key of
-    ``consumers`` if there are any, else the consumer's id itself.
+    ``consumers`` or, with ``consumers_by_claim``, the consumer's id itself. An issuer that has
+    neither speaks for nobody.
     """
 
     issuer_id: str
@@ -64,6 +65,7 @@ class Issuer:
     scope_claim: str = ""
     active: bool = True
     title: str = ""
+    consumers_by_claim: bool = False
 
     @property
     def credential_id(self) -> str:
@@ -84,9 +86,15 @@ class Identity:
     scopes: frozenset[str] | None
 
     def principal(self, policy: PolicySnapshot) -> Principal | None:
-        """The consumer as the policy stands; None if it is not there or not active."""
+        """The consumer as the policy stands; None if it is not there or not active.
+
+        None also for one that may change access, if the token alone names it: whoever issues the
+        tokens would be everybody's administrator.
+        """
         consumer = policy.consumers.get(self.consumer_id)
         if consumer is None or not consumer.active:
+            return None
+        if self.issuer.consumers_by_claim and policy.administers(consumer):
             return None
         return Principal(
             consumer.consumer_id,
@@ -100,8 +108,11 @@ class Identity:
 class Issuers:
     """Verifies tokens of other issuers, with a bounded memory of those verified before."""
 
-    def __init__(self, *, loopback: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self.loopback, self._clock = loopback, clock
+    def __init__(
+        self, origins: Origins | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``origins`` says where key sets may come from: by default the public internet."""
+        self.origins, self._clock = origins or Origins(), clock
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="jwks")
         self._issuers: Mapping[str, Issuer] = {}
         self._sources: dict[tuple[str, tuple[str, ...]], KeySource] = {}
@@ -117,7 +128,7 @@ class Issuers:
         for place in wanted - self._sources.keys():
             url, algorithms = place
             self._sources[place] = KeySource(
-                url, algorithms, self._pool, loopback=self.loopback, changed=self._verified.clear
+                url, algorithms, self._pool, origins=self.origins, changed=self._verified.clear
             )
         self._verified.clear()
 
@@ -213,7 +224,7 @@ def _consumer_of(issuer: Issuer, claims: Mapping[str, Any]) -> str | None:
     said = claims.get(issuer.consumer_claim)
     if not isinstance(said, str) or not said:
         return None
-    return issuer.consumers.get(said) if issuer.consumers else said
+    return said if issuer.consumers_by_claim else issuer.consumers.get(said)
 
 
 def _values(given: Any) -> tuple[str, ...]:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 
 from penstockd.auth.issuers import Issuer
-from penstockd.auth.jwks import KNOWN_ALGORITHMS, UrlRefused, check_url
+from penstockd.auth.jwks import KNOWN_ALGORITHMS
 from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
+from penstockd.commands.access.reach import check_gives, roles_of
 from penstockd.commands.context import Call, Hub
+from penstockd.egress import UrlRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.policy.history import policy_now
 from penstockd.policy.model import Permission
 from penstockd.query.rules import CLAIM_NAME
 from penstockd.store.database import Connection
@@ -50,6 +53,7 @@ async def create_issuer(hub: Hub, call: Call, issuer: Issuer) -> Issuer:
                 f"an issuer '{issuer.issuer_id}' or '{issuer.issuer}' exists already"
             )
         _check(hub, call, issuer)
+        await _check_reach(call, connection, issuer)
         await put_issuer(connection, issuer)
         return issuer
 
@@ -70,6 +74,7 @@ async def update_issuer(
             if other.issuer == issuer.issuer and other.issuer_id != issuer_id:
                 raise RecordExists(f"'{issuer.issuer}' is the issuer '{other.issuer_id}' already")
         _check(hub, call, issuer)
+        await _check_reach(call, connection, issuer)
         await put_issuer(connection, issuer)
         return issuer
 
@@ -112,6 +117,16 @@ async def _found(connection: Connection, issuer_id: str) -> Issuer:
     return found[0]
 
 
+async def _check_reach(call: Call, connection: Connection, issuer: Issuer) -> None:
+    """Raise PermissionDenied if tokens of the issuer may do what the caller's scopes do not leave:
+    what a consumer may that it can speak for."""
+    document = await policy_now(connection)
+    named = {issuer.consumer_id, *issuer.consumers.values()}
+    for name, consumer in document.consumers.items():
+        if issuer.consumers_by_claim or name in named:
+            check_gives(call, roles_of(document, consumer))
+
+
 def _require(call: Call, permission: Permission) -> None:
     assert call.principal is not None, "the auth interceptor lets nobody in without one"
     call.policy.require(call.principal, permission)
@@ -135,7 +150,7 @@ def _problems(hub: Hub, call: Call, issuer: Issuer) -> Iterator[tuple[str, str]]
     if issuer.issuer == hub.tokens.issuer:
         yield "issuer", "is the hub's own"
     try:
-        check_url(issuer.jwks_uri, loopback=hub.issuers.loopback)
+        hub.issuers.origins.check_url(issuer.jwks_uri)
     except UrlRefused as exc:
         yield "jwks_uri", str(exc)
     if not 0 < len(issuer.audiences) <= MAX_LIST or not all(_text(a) for a in issuer.audiences):
@@ -156,6 +171,8 @@ def _mapping_problems(call: Call, issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield "consumer_id", "either consumer_id or consumer_claim must be given"
     if issuer.consumers and not issuer.consumer_claim:
         yield "consumers", "goes with consumer_claim"
+    if issuer.consumers_by_claim and (issuer.consumers or not issuer.consumer_claim):
+        yield "consumers_by_claim", "goes with consumer_claim and without consumers"
     if len(issuer.consumers) > MAX_CONSUMERS:
         yield "consumers", f"may have {MAX_CONSUMERS} entries"
     named = {issuer.consumer_id, *issuer.consumers.values()} - {""}
