@@ -79,6 +79,17 @@ class Settings(BaseSettings):
         description="PostgreSQL 15 or newer to use instead of the embedded one, as "
         "postgresql://user:password@host:5432/name.",
     )
+    database_owner_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as another role, which owns the tables: migrations run as "
+        "it, and workers cannot change the audit. Needs PENSTOCK_DATABASE_KEEPER_URL.",
+    )
+    database_keeper_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as a third role, of the keeper, which seals the audit.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
@@ -225,7 +236,7 @@ class Settings(BaseSettings):
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
     )
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_owner_url", "database_keeper_url")
     @classmethod
     def _is_postgresql(cls, url: str | None) -> str | None:
         """Refuse at once what no driver would read; the URL itself stays untold."""
@@ -284,6 +295,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _parts_roles(self) -> Self:
+        """Refuse to part some of the database's roles: it is all three or none."""
+        roles = (self.database_owner_url, self.database_keeper_url)
+        if any(roles) and not all((*roles, self.database_url)):
+            raise ValueError(
+                "PENSTOCK_DATABASE_OWNER_URL, PENSTOCK_DATABASE_KEEPER_URL and "
+                "PENSTOCK_DATABASE_URL (of the workers) are needed together"
+            )
+        return self
+
     @property
     def in_the_clear(self) -> bool:
         """Whether credentials and records leave this machine without TLS."""
@@ -332,6 +354,8 @@ SCOPES: Mapping[str, Scope] = {
     "rate_burst": Scope.WARN,
     "cors_origins": Scope.WARN,
     "database_url": Scope.NODE,
+    "database_owner_url": Scope.NODE,
+    "database_keeper_url": Scope.NODE,
     "workers": Scope.NODE,
     "secret": Scope.STAND_BY,
     "issuer": Scope.STAND_BY,
