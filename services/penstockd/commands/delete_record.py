@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.etags import ExpectedEtag
 from penstockd.commands.once import Form, Request, write_once
 from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
@@ -31,10 +32,12 @@ async def delete_record(
     view = call.view(dataset, Action.DELETE)
     call.entry.record_key = key
     call.asked(etag=etag, allow_missing=allow_missing)
+    shown = ExpectedEtag(call, view, etag)
 
     async def work(transaction: WriteTransaction) -> tuple[None, int]:
         try:
-            await transaction.delete(dataset, key, view.guard, etag=etag)
+            left = await shown.left(transaction, key)
+            await transaction.delete(dataset, key, view.guard, etag=left)
         except RecordNotFound:
             if not allow_missing:
                 raise

@@ -10,6 +10,7 @@ from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.rules import Rules
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.etags import ExpectedEtag
 from penstockd.commands.incoming import Incoming, check_fields, invalid, populated
 from penstockd.commands.once import Request, record_form, write_once
 from penstockd.commands.outgoing import written_record
@@ -54,7 +55,10 @@ async def update_record(
     update = await offload_large(record.ByteSize(), _Update, view, record, fields, expected)
     await call.will_show(hub, view)
 
+    shown = ExpectedEtag(call, view, expected)
+
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
+        update.etag = await shown.left(transaction, key)
         await (update.or_create if allow_missing and not expected else update.run)(transaction)
         if Rules.of(dataset).over_several:
             await _check_whole(transaction, view, key, fields)
@@ -68,14 +72,14 @@ class _Update:
 
     def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
         """Raise ValueInvalid."""
-        self._view, self._record, self._etag = view, record, etag
+        self._view, self._record, self.etag = view, record, etag
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
 
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
         dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
-        rows, etag = [self._row], self._etag
+        rows, etag = [self._row], self.etag
         await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
 
     async def or_create(self, transaction: WriteTransaction) -> None:
