@@ -41,7 +41,7 @@ class FieldDecision:
         if self.combination is Combination.UNFIT:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
         if self.combination is Combination.MEMBERS:
-            return tuple(dict.fromkeys(g for m in self.members for g in m.deciding))
+            return tuple({g.role: g for m in self.members for g in m.deciding}.values())
         mask = Mask.CLEAR if self.combination is Combination.ETAG else self.mask
         return tuple(g for g, d in self.says if d.mask is mask)
 
