@@ -29,10 +29,12 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
+from penstockd.commands.turns import Turns
 from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
+from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import PageTokens
@@ -88,7 +90,8 @@ class ExportLimits:
 
 
 class Streams:
-    """The streams of changes that one process holds, counted by consumer.
+    """The streams of changes, and calls that wait for some, that one process holds, counted by
+    consumer.
 
     A stream whose client takes nothing for ``stall_seconds`` is ended.
     """
@@ -100,8 +103,14 @@ class Streams:
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def one_more(self, consumer_id: str) -> Iterator[None]:
-        """A stream for the length of a block. Raises TooManyStreams."""
+    def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
+        """A stream for the length of a block; nothing for a call that ``waits`` not.
+
+        Raises TooManyStreams.
+        """
+        if not waits:
+            yield
+            return
         if self._held[consumer_id] >= self._most:
             raise TooManyStreams(f"you hold {self._most} streams already; close some")
         self._held[consumer_id] += 1
@@ -147,6 +156,7 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)
@@ -171,6 +181,18 @@ class Call:
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.view(self.principal, dataset.name, *actions)
 
+    def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
+        """What the reply to a write may show at most; None if the caller may not read.
+
+        Only ``commands.outgoing`` asks for it: all replies to writes are made there.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.reply_view(self.principal, dataset.name, *actions)
+
+    def reaches(self, dataset: str, action: Action) -> bool:
+        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
+
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""
         given = {k: v for k, v in query.items() if v}
@@ -182,12 +204,12 @@ class Call:
         """Note in the entry what the reply shows of each record, and by which rule."""
         self.entry.shown = hub.journal.introduce(view.prepared(Shown, fields))
 
-    async def will_show(self, hub: Hub, view: View) -> None:
+    async def will_show(self, hub: Hub, view: View, fields: str = "") -> None:
         """The same for an entry that a transaction of the call's own will hold.
 
         Raises DatabaseUnavailable.
         """
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, ""))
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
 
     def gives(self, keys: Sequence[str]) -> None:
         """Note in the entry which records the reply holds."""
@@ -209,10 +231,10 @@ class Call:
         self.recorded = self._within
 
     def transaction(
-        self, hub: Hub, *, dry: bool = False
+        self, hub: Hub, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
         """``writing`` of records."""
-        return self.writing(hub.writer.transaction(dry=dry))
+        return self.writing(hub.writer.transaction(dry=dry, bulk=bulk))
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""

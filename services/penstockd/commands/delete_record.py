@@ -6,7 +6,8 @@ from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.etags import ExpectedEtag
 from penstockd.commands.once import Form, Request, write_once
-from penstockd.errors import RecordNotFound
+from penstockd.commands.outgoing import ReplyView
+from penstockd.errors import EtagMismatch, RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 
@@ -29,15 +30,17 @@ async def delete_record(
     ``allow_missing`` no RecordNotFound: then a record that the caller may not see stays, and the
     answer is that for one that is not there, whatever the etag.
     """
-    view = call.view(dataset, Action.DELETE)
+    reply = ReplyView(call, dataset, Action.DELETE)
     call.entry.record_key = key
     call.asked(etag=etag, allow_missing=allow_missing)
-    shown = ExpectedEtag(call, view, etag)
+    shown = ExpectedEtag(call, reply, etag)
 
     async def work(transaction: WriteTransaction) -> tuple[None, int]:
         try:
             left = await shown.left(transaction, key)
-            await transaction.delete(dataset, key, view.guard, etag=left)
+            await transaction.delete(dataset, key, reply.view.guard, etag=left)
+        except EtagMismatch as exc:
+            raise await reply.mismatch(transaction, key, exc) from None
         except RecordNotFound:
             if not allow_missing:
                 raise

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from penstockd.catalog import Dataset
 from penstockd.commands.context import Call
-from penstockd.errors import EtagMismatch, PermissionDenied, Violation
+from penstockd.commands.outgoing import ReplyView
+from penstockd.errors import EtagMismatch, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
-from penstockd.policy.view import View
 from penstockd.store.writer import WriteTransaction
 
 
 class ExpectedEtag:
-    """An etag that a write expects of a record, as the caller's View to read shows it."""
+    """An etag that a write expects of a record, as the caller was shown it: by get and list, or
+    by the reply to a write, which may show less."""
 
-    def __init__(self, call: Call, view: View, etag: str) -> None:
-        """``view`` is that of the write: what shows its reply to a caller that may not read."""
-        shown = [_reading(call, view.dataset) or view]
-        if view.derives_etag and view not in shown:
-            shown.append(view)
-        self._etag, self._view = etag, view
-        self._derived = [v for v in shown if v.derives_etag]
-        self._stored = len(shown) > len(self._derived)
+    def __init__(self, call: Call, reply: ReplyView, etag: str) -> None:
+        shown = [reply.view] if reply.readable is None else [reply.readable]
+        if reply.readable is not None:
+            shown.append(call.view(reply.view.dataset, Action.READ))
+        self._etag, self._view = etag, reply.view
+        self._derived = [v for v in dict.fromkeys(shown) if v.derives_etag]
+        self._stored = not all(v.derives_etag for v in shown)
 
     async def left(self, transaction: WriteTransaction, key: str) -> str:
         """What the store is to compare: the etag, or "" where it has been compared here.
@@ -47,10 +46,3 @@ class ExpectedEtag:
             f"{dataset.singular} '{key}' changed since it was read",
             violations=[Violation("etag", "is another now")],
         )
-
-
-def _reading(call: Call, dataset: Dataset) -> View | None:
-    try:
-        return call.view(dataset, Action.READ)
-    except PermissionDenied:
-        return None
