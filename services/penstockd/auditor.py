@@ -85,7 +85,7 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
 
 
 def summary(report: Report, given: Evidence) -> str:
-    """A report in a line."""
+    """A report in a line, behind one for each gap that was declared."""
     speed = report.entries / report.seconds if report.seconds else 0.0
     parts = [
         "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
@@ -94,7 +94,7 @@ def summary(report: Report, given: Evidence) -> str:
         f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
         f"key {', '.join(map(fingerprint, given.keys))}",
     ]
-    return "; ".join(parts)
+    return "\n".join([*report.restores, "; ".join(parts)])
 
 
 def _late(report: Report) -> str:

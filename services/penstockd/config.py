@@ -122,6 +122,41 @@ class Settings(BaseSettings):
         default=False,
         description="Whether key sets of other issuers may be fetched from this machine by http.",
     )
+    connections: int = Field(
+        default=32,
+        ge=16,
+        le=1000,
+        description="Database connections of each worker for calls: 7 of 16 for short reads, 3 for "
+        "writes, 4 for exports, imports and digests, 2 for its own work. One consumer holds at "
+        "most three quarters of the first and half of the others.",
+    )
+    wait_seconds: float = Field(
+        default=20,
+        gt=0,
+        le=50,
+        description="How long a call waits while its consumer holds its share of connections; "
+        "after that it is refused.",
+    )
+    lock_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=50,
+        description="How long a call waits for records, or a dataset, that others have locked.",
+    )
+    statement_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="How long one query of a call may take; those of exports, imports and digests "
+        "may take longer.",
+    )
+    commit_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=50,
+        description="How long the database may take to confirm a write, as when it waits for a "
+        "standby; after that the caller is told that the outcome is unknown.",
+    )
     export_connections: int = Field(
         default=1,
         ge=1,
@@ -164,7 +199,8 @@ class Settings(BaseSettings):
         default=2000,
         ge=1,
         le=100_000,
-        description="Streams of changes that one consumer may hold at one time, of each worker.",
+        description="Streams of changes, and calls that wait for changes or deliveries, that one "
+        "consumer may hold at one time, of each worker.",
     )
     issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),

@@ -11,15 +11,24 @@ from pathlib import Path
 import structlog
 
 from penstock.client import PenstockError
-from penstockd.app import ADD_PARTITIONS, PARTITION_DAYS, read_catalog, root_secret
+from penstockd.app import (
+    ADD_PARTITIONS,
+    PARTITION_DAYS,
+    checkpoint_key,
+    read_catalog,
+    root_secret,
+)
+from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
 from penstockd.commands.access.administrator import make_administrator
+from penstockd.commands.open_epoch import Epoch, open_epoch
 from penstockd.config import Settings
 from penstockd.demo.company import Demo
 from penstockd.egress import LOOPBACK
-from penstockd.errors import DatabaseUnavailable, ValueInvalid
+from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
 from penstockd.node import lock
 from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
@@ -134,25 +143,45 @@ async def let_administer(settings: Settings, consumer_id: str) -> Issued:
     """
     credentials = Credentials(root_secret(settings).derive("credentials"))
     try:
-        async with _database_url(settings) as url:
-            database = Database(url, size=2)
-            await database.open()
-            try:
-                async with database.connection() as connection:
-                    ready = await connection.fetchval(
-                        "SELECT to_regclass('hub.policy_revision') IS NOT NULL"
-                    )
-                if not ready:
-                    raise StartRefused(
-                        "the database is not set up: start the hub once, penstock up"
-                    )
-                return await make_administrator(database, credentials, consumer_id)
-            finally:
-                await database.close()
+        async with _store(settings, "hub.policy_revision") as database:
+            return await make_administrator(database, credentials, consumer_id)
     except ValueInvalid as exc:
         raise StartRefused(exc.message) from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def begin_epoch(settings: Settings, because: str) -> Epoch:
+    """Declare that the database has gone back in time.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with _store(settings, "hub.epoch") as database:
+            file = CheckpointFile(settings.checkpoint_file)
+            return await open_epoch(
+                database, Sealer(database, checkpoint_key(settings), file), because
+            )
+    except Conflict as exc:
+        raise StartRefused("other processes keep sealing the audit: try again") from exc
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings, table: str) -> AsyncIterator[Database]:
+    """The database, opened, if it is of a version that has the table. Raises StartRefused."""
+    async with _database_url(settings) as url:
+        database = Database(url, size=2)
+        await database.open()
+        try:
+            async with database.connection() as connection:
+                ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+            if not ready:
+                raise StartRefused("the database is not set up: start the hub once, penstock up")
+            yield database
+        finally:
+            await database.close()
 
 
 @contextlib.asynccontextmanager
