@@ -132,7 +132,10 @@ def verify_audit(
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:
-            report = asyncio.run(auditor.verify_stored(settings, given, max_age))
+            stored = asyncio.run(auditor.verify_stored(settings, given, max_age))
+            report = stored.report
+            if stored.workers_may_change:
+                typer.echo(auditor.ONE_ROLE, err=True)
     except auditor.FAILURES as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc

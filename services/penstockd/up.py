@@ -47,8 +47,15 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
+from penstockd.store.roles import RolesUnusable, grant_roles
 
 _log = structlog.get_logger(__name__)
+
+
+_ONE_ROLE = (
+    "WARNING: every process has the same role in the database, and so could change the audit: "
+    "see PENSTOCK_DATABASE_OWNER_URL."
+)
 
 
 class StartRefused(Exception):
@@ -64,6 +71,7 @@ _OPERATORS_ERRORS = (
     SecretMismatch,
     ModelError,
     MigrationFailed,
+    RolesUnusable,
     PenstockError,
     OSError,
 )
@@ -94,6 +102,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             print(demo.welcome() if demo is not None else f"Penstock is ready: {settings.url}")
             if settings.in_the_clear:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
+            if settings.database_url is not None and settings.database_owner_url is None:
+                print(_ONE_ROLE)
             sys.stdout.flush()
             _tell_ready(settings)
 
@@ -111,7 +121,10 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         if settings.database_url is not None:
-            return await _migrate(settings.database_url, apply)
+            steps = await _migrate(settings.database_owner_url or settings.database_url, apply)
+            if apply:
+                await _part_roles(settings)
+            return steps
         with lock.hold(settings.data_dir):
             postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
             try:
@@ -250,6 +263,12 @@ def _node(settings: Settings) -> Node:
             "PENSTOCK_DATA_DIR": str(settings.data_dir.absolute()),
             "PENSTOCK_WEBHOOK_ALLOW": ",".join(map(str, settings.webhook_allow)),
         },
+        withheld=("PENSTOCK_DATABASE_OWNER_URL", "PENSTOCK_DATABASE_KEEPER_URL"),
+        keeper_environment=(
+            {"PENSTOCK_DATABASE_URL": settings.database_keeper_url}
+            if settings.database_keeper_url is not None
+            else {}
+        ),
         template=envoy_templates() / "sidecar.yaml.j2",
         inputs=envoy_inputs(),
         descriptors=descriptors(),
@@ -280,13 +299,24 @@ def _edge(settings: Settings) -> Edge:
     )
 
 
+async def _part_roles(settings: Settings) -> None:
+    """Grant what there is to the roles, if they are parted. Raises RolesUnusable."""
+    if settings.database_owner_url is not None:
+        assert settings.database_url is not None, "the settings were checked"
+        assert settings.database_keeper_url is not None, "the settings were checked"
+        await grant_roles(
+            settings.database_owner_url, settings.database_url, settings.database_keeper_url
+        )
+
+
 async def prepare_store(settings: Settings, url: str) -> None:
     """Bring the database to the model and make the first signing key.
 
-    Raises MigrationNeeded, ServerTooOld, DatabaseUnavailable.
+    Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(url, read_catalog())
-    database = Database(url, size=2)
+    await migrate(settings.database_owner_url or url, read_catalog())
+    await _part_roles(settings)
+    database = Database(settings.database_keeper_url or url, size=2)
     await database.open()
     try:
         sealing_key = root_secret(settings).derive("signing-key")
