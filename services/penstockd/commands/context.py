@@ -33,6 +33,7 @@ from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
+from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import PageTokens
@@ -171,6 +172,18 @@ class Call:
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.view(self.principal, dataset.name, *actions)
 
+    def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
+        """What the reply to a write may show at most; None if the caller may not read.
+
+        Only ``commands.outgoing`` asks for it: all replies to writes are made there.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.reply_view(self.principal, dataset.name, *actions)
+
+    def reaches(self, dataset: str, action: Action) -> bool:
+        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
+
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""
         given = {k: v for k, v in query.items() if v}
@@ -182,12 +195,12 @@ class Call:
         """Note in the entry what the reply shows of each record, and by which rule."""
         self.entry.shown = hub.journal.introduce(view.prepared(Shown, fields))
 
-    async def will_show(self, hub: Hub, view: View) -> None:
+    async def will_show(self, hub: Hub, view: View, fields: str = "") -> None:
         """The same for an entry that a transaction of the call's own will hold.
 
         Raises DatabaseUnavailable.
         """
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, ""))
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
 
     def gives(self, keys: Sequence[str]) -> None:
         """Note in the entry which records the reply holds."""
