@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from penstockd.errors import (
 from penstockd.feed.event import Reconcile
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, translated
 from penstockd.store.snapshots import Held
 
 #: Changes of a message, unless the caller says how many.
@@ -135,6 +137,8 @@ class _Run:
         # The transaction whose changes were sent last, and how many, until its end is told.
         self._transaction = self._of_transaction = 0
         self._held: Held | None = None
+        self._stack = AsyncExitStack()
+        self._reading: Connection | None = None  # reads the snapshot
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._noted = self._clock()
@@ -149,7 +153,14 @@ class _Run:
                     "a snapshot begins where it is taken",
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
-            self._held = await self._hub.snapshots.take()
+            # What reads it first: a consumer holds no more states than it may read.
+            snapshot = self._hub.database.snapshot()
+            self._reading = await self._stack.enter_async_context(snapshot)
+            try:
+                self._held = await self._hub.snapshots.take()
+            except BaseException:
+                await self._stack.aclose()
+                raise
             self._cursor = self._held.cursor
         elif self._watch.cursor:
             self._cursor = Cursor.parse(self._watch.cursor)
@@ -166,8 +177,8 @@ class _Run:
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
-        if self._held is not None:
-            await self._send_snapshot(self._held)
+        if self._held is not None and self._reading is not None:
+            await self._send_snapshot(self._held, self._reading)
         subscription = self._hub.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -194,6 +205,7 @@ class _Run:
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
+        await self._stack.__aexit__(type(error), error, error.__traceback__)
         if self._held is not None:
             self._hub.snapshots.release(self._held)
             self._held = None
@@ -230,11 +242,13 @@ class _Run:
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self, held: Held) -> None:
-        async for frame in snapshot_frames(self._hub, self._source, self._wanted, held):
-            self._standings.check()
-            self._disclosed.add(frame.keys)
-            await self._send(frame, None)
+    async def _send_snapshot(self, held: Held, connection: Connection) -> None:
+        with translated():
+            async for frame in snapshot_frames(connection, self._source, self._wanted, held):
+                self._standings.check()
+                self._disclosed.add(frame.keys)
+                await self._send(frame, None)
+        await self._stack.aclose()
         self._hub.snapshots.release(held)
         self._held = None
         nothing = Frame(b"", 0, b"", {})
