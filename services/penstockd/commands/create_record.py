@@ -27,7 +27,7 @@ async def create_record(
     check_fields(view, populated(dataset, record))
     incoming = Incoming(view, view.writable)
     row = incoming.new_row(record)
-    await call.will_show(hub, view)
+    await call.will_disclose(hub, view)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         await transaction.upsert(dataset, incoming.fields, [row], view.guard, mode=Mode.CREATE)

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.audit.given import given_records
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import ValueInvalid, Violation
@@ -71,8 +72,8 @@ async def read_page(
     async with hub.database.connection() as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
     end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
-    call.shows(hub, view, query.fields)
-    call.gives([row[-1] for row in rows[:size]])  # every order ends with the key
+    keys = [row[-1] for row in rows[:size]]  # every order ends with the key
+    call.disclose(given_records(view.dataset.name, call.rule(hub, view, query.fields), keys))
     return [page.codec.message(row[: page.width]) for row in rows[:size]], end
 
 

@@ -51,7 +51,7 @@ async def update_record(
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = _fields(view, record, mask)
     update = _Update(view, record, fields, expected)
-    await call.will_show(hub, view)
+    await call.will_disclose(hub, view)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         await (update.or_create if allow_missing and not expected else update.run)(transaction)

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from penstockd.commands.context import Hub
+from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.edge import RequestMalformed
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.interceptors import around
@@ -32,6 +33,8 @@ class Route:
     serialize: Serializer = None
     streams_request: bool = False
     streams_reply: bool = False
+    #: Whether replies whose form does not tell show no records: documents of the hub's own.
+    documents: bool = False
 
 
 def install(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
@@ -50,7 +53,7 @@ def _generic(
 
 
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    record = _record_prefix(hub, route.method)
+    record, guard = _record_prefix(hub, route.method), _guard(hub, route)
 
     async def answer(exchange: Exchange) -> Any:
         request = exchange.request
@@ -60,6 +63,8 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
             request = await _read(request, record)
         reply = await route.handler(request, exchange)
         if reply is not None:
+            if guard is not None and exchange.call.disclosed is None and guard.shows_records(reply):
+                raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
             exchange.call.entry.byte_count = size
         await exchange.record()
@@ -68,7 +73,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     call = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return await call(Exchange(hub, route.method, context, request))
+        return await call(Exchange(hub, route.method, context, request, guard=guard))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
@@ -83,6 +88,13 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     if route.streams_request:
         return grpc.stream_unary_rpc_method_handler(unary, **wire)
     return grpc.unary_unary_rpc_method_handler(unary, **wire)
+
+
+def _guard(hub: Hub, route: Route) -> ReplyGuard | None:
+    """What watches a route's replies; None if they cannot show records."""
+    method = hub.catalog.pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
+    guard = ReplyGuard(hub.catalog, method.output_type)
+    return None if guard.idle or route.documents else guard
 
 
 class _Unreadable:

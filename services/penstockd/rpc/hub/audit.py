@@ -48,6 +48,7 @@ def routes() -> Iterator[Route]:
         _export_entries,
         pb.ExportEntriesRequest.FromString,
         streams_reply=True,
+        documents=True,
     )
 
 
