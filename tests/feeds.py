@@ -93,7 +93,8 @@ def number(cursor: str) -> int:
 
 def at(hub: RunningHub, place: int) -> str:
     """The cursor of a number."""
-    return str(Cursor(hub.sql("SELECT epoch FROM hub.log_head")[0][0], place))
+    ((epoch, mark),) = hub.sql("SELECT epoch, hub.mark_at($1) FROM hub.log_head", place)
+    return str(Cursor(epoch, place, mark=mark or bytes(8)))
 
 
 def here(hub: RunningHub) -> str:

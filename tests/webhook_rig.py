@@ -22,6 +22,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
 from penstockd.store.tables import Tables
+from penstockd.store.writer import BEGIN_REVISION
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
@@ -166,6 +167,7 @@ class Rig:
     async def log(self, *changes: tuple[str, bytes | None, bytes | None]) -> None:
         """One transaction in the log: keys of customers with their images before and after."""
         async with self.database.transaction() as connection:
+            await connection.execute(BEGIN_REVISION)
             for i, (key, before, after) in enumerate(changes):
                 operation = 1 if before is None else 3 if after is None else 2
                 await connection.execute(

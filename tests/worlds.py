@@ -8,7 +8,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,26 @@ message Thing {
     string fee = 9 [(penstock.options.v1.field).decimal = {precision: 9, scale: 2}];
     string keeper_id = 8 [(penstock.options.v1.field).reference = {dataset: "owners"}];
   }
+  message Kit { string kit_name = 1; Origin made_in = 2; repeated Mark all_marks = 3; }
   message Loose { optional string note = 1; repeated string hints = 2; map<string, bool> ways = 3; }
+  message Origin {
+    optional string maker_name = 1 [(penstock.options.v1.field).class = PII];
+    optional string town = 2;
+  }
+  message Mark {
+    string label = 1 [(penstock.options.v1.field).class = PUBLIC];
+    optional string secret_text = 2 [(penstock.options.v1.field).class = SENSITIVE];
+    Deep deep_part = 3;
+  }
   message Part {
-    string part_name = 1;
+    string part_name = 1 [(penstock.options.v1.field).class = PII];
     int64 amount = 2;
-    optional string unit_price = 3 [(penstock.options.v1.field).decimal = {
-      precision: 18, scale: 4
+    optional string unit_price = 3 [(penstock.options.v1.field) = {
+      class: SENSITIVE, decimal: { precision: 18, scale: 4 }
     }];
+    Origin made_in = 9;
+    repeated Mark all_marks = 10;
+    map<string, Mark> named_marks = 11;
     Color color = 4;
     repeated Part parts = 5;
     map<string, double> extra_sizes = 6;
@@ -94,6 +107,8 @@ message Thing {
   repeated Part all_parts = 21;
   map<string, string> words = 22;
   map<string, Part> named_parts = 23;
+  repeated Kit all_kits = 25 [(penstock.options.v1.field).class = PUBLIC];
+  map<string, Kit> named_kits = 26;
   optional string owner_id = 30 [(penstock.options.v1.field).reference = {dataset: "owners"}];
   optional string parent_id = 31 [(penstock.options.v1.field).reference = {dataset: "things"}];
 """
@@ -222,18 +237,35 @@ def _fill(holder: Any, field: Field, rng: random.Random) -> None:
                 target.append(one)
             continue
         part = target[rng.choice(_KEYS)] if field.kind is Kind.MAP else target.add()
-        _scalars(part, rng)
+        _members(part, rng)
 
 
-def _scalars(message: Any, rng: random.Random) -> None:
+def _members(message: Any, rng: random.Random, depth: int = 0) -> None:
+    """Give members values, those of messages within them too."""
     for fd in message.DESCRIPTOR.fields:
-        if fd.is_repeated or fd.message_type is not None or rng.random() < 0.4:
+        if rng.random() < 0.4:
+            continue
+        if fd.is_repeated or fd.message_type is not None:
+            _messages(message, fd, rng, depth)
             continue
         decimal = fd.name in ("unit_price", "discount", "line_total", "amount_due")
         if fd.cpp_type == fd.CPPTYPE_STRING and fd.type != fd.TYPE_BYTES:
             setattr(message, fd.name, rng.choice(["0", "12.5"] if decimal else _TEXTS))
         elif fd.cpp_type in (fd.CPPTYPE_INT32, fd.CPPTYPE_INT64, fd.CPPTYPE_ENUM):
             setattr(message, fd.name, rng.choice([0, 1, 2]))
+
+
+def _messages(message: Any, fd: Any, rng: random.Random, depth: int) -> None:
+    of, held = fd.message_type, getattr(message, fd.name)
+    if of is None or of.full_name == "google.protobuf.Timestamp" or depth > 2:
+        return
+    if not fd.is_repeated:
+        held.SetInParent()
+        _members(held, rng, depth + 1)
+    elif not of.GetOptions().map_entry:
+        _members(held.add(), rng, depth + 1)
+    elif of.fields_by_name["value"].message_type is not None:
+        _members(held[rng.choice(_KEYS)], rng, depth + 1)
 
 
 # --- rules and filters ------------------------------------------------------------------------
@@ -249,8 +281,10 @@ class Asker:
         rng: random.Random,
         catalog: Catalog | None = None,
         claims: Sequence[str] = (),
+        members: Callable[[Field], Sequence[Field]] = lambda field: field.members,
     ) -> None:
         self._dataset, self._catalog, self._rng, self._claims = dataset, catalog, rng, claims
+        self._members = members
         self._fields = [f for f in fields if f.kind is not Kind.BYTES]
 
     def expression(self, depth: int = 0) -> str:
@@ -290,14 +324,15 @@ class Asker:
         key = "" if field.kind is Kind.LIST else "." + _quoted(rng.choice(_KEYS))
         if field.element is not None:
             return f"{name}{key}:{self._literal(field.element)}"
-        assert field.element_message is not None
-        text = [
-            fd.name
-            for fd in field.element_message.fields
-            if fd.cpp_type == fd.CPPTYPE_STRING and fd.type != fd.TYPE_BYTES
-            if not fd.is_repeated and fd.name not in ("unit_price", "discount", "line_total")
-        ]
-        return f"{name}{key}.{rng.choice(text)}:{_quoted(rng.choice(_TEXTS))}"
+        texts = [m for m in self._members(field) if m.kind is Kind.STRING]
+        if not texts:
+            return f"{name}:*"
+        steps = rng.choice(texts).steps[len(field.steps) :]
+        return f"{name}{key}.{'.'.join(steps)}:{self._sought()}"
+
+    def _sought(self) -> str:
+        rng = self._rng
+        return rng.choice(['"*"', '"a***"', '"***"', _quoted(rng.choice(_TEXTS))])
 
     def _literal(self, field: Field) -> str:
         rng = self._rng
@@ -323,8 +358,9 @@ def random_grants(
 ) -> list[Grant]:
     """One to three grants on a dataset, with masks and row rules, most of which allow to read."""
     asker = Asker(dataset, dataset.fields, rng, catalog, claims)
-    paths = [f.path for f in dataset.fields] + [
-        ".".join(f.steps[:n]) for f in dataset.fields for n in range(1, len(f.steps))
+    every = dataset.every_field
+    paths = [f.path for f in every] + [
+        ".".join(f.steps[:n]) for f in every for n in range(1, len(f.steps))
     ]
     grants = []
     for n in range(rng.choice([1, 1, 1, 2, 3])):

@@ -27,6 +27,7 @@ from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.broadcast import Broadcast
+from penstockd.heartbeat import beat
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -112,6 +113,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             snapshots=snapshots,
             states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
+            import_stall_seconds=settings.import_stall_seconds,
             feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
@@ -143,9 +145,11 @@ async def serve(settings: Settings, socket: Path) -> None:
     """Run a worker on a Unix socket until SIGTERM or SIGINT, then end its calls in peace."""
     set_up(f"worker {socket.stem}", settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
+    beating = asyncio.create_task(beat())
     formats.warm()
     async with _hub_when_possible(settings, stopping) as hub:
         if hub is None:
+            beating.cancel()
             return
         server = Server(hub, f"unix:{socket}")
         # What is there now stays: not to be gone through while a call waits.
@@ -158,6 +162,7 @@ async def serve(settings: Settings, socket: Path) -> None:
         hub.feed.stop()
         await server.stop(STOP_GRACE)
         await end_tasks([running])
+    await end_tasks([beating])
     flush()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from penstockd.app import checkpoint_key
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint, parse_key
 from penstockd.audit.copy import CopyBroken, verify_copy
-from penstockd.audit.proof import verify_database
+from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
 from penstockd.audit.verify import Report
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
@@ -73,11 +73,18 @@ def summary(report: Report, given: Evidence) -> str:
     parts = [
         "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
         f"{report.entries:,} entries ({speed:,.0f}/s)",
-        f"{report.unsealed:,} not sealed yet",
+        f"{report.unsealed:,} not sealed yet{_late(report)}",
         f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
         f"key {', '.join(map(fingerprint, given.keys))}",
     ]
     return "; ".join(parts)
+
+
+def _late(report: Report) -> str:
+    """A warning, if entries wait for so long that nobody seems to seal."""
+    if report.waiting is None or report.waiting < UNSEALED_SECONDS:
+        return ""
+    return f" (WARNING: for {report.waiting:,.0f} s; does a keeper run?)"
 
 
 def verify_file(copy: Path, given: Evidence) -> Report:

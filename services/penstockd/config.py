@@ -128,6 +128,13 @@ class Settings(BaseSettings):
         le=3600,
         description="An export whose client takes nothing for so many seconds is ended.",
     )
+    import_stall_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=3600,
+        description="An import whose client sends less than 1 KiB a second is ended after so many "
+        "seconds.",
+    )
     log_retention_hours: int = Field(
         default=168,
         ge=72,

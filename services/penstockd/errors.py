@@ -9,7 +9,7 @@
     │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     │   └── RequestIdReused
     ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
-    ├── RequestTooLarge
+    ├── RequestTooLarge · CallTooCostly
     ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
     ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
     ├── AcknowledgedBackwards · LeaseExpired
@@ -206,8 +206,14 @@ class RequestTooLarge(Refused):
     reason = "REQUEST_TOO_LARGE"
 
 
+class CallTooCostly(Refused):
+    """The call has used up the computing time that one call may take."""
+
+    reason = "CALL_TOO_COSTLY"
+
+
 class ClientStalled(Refused):
-    """A client stopped reading; what it was to read next is not kept for it."""
+    """A client stopped reading, or sending; what it was to read next is not kept for it."""
 
     reason = "CLIENT_STALLED"
 

@@ -28,6 +28,7 @@ from penstockd.auth.keys import rotate_by_age
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.retention import Retention
+from penstockd.heartbeat import beat
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -143,13 +144,17 @@ class Singletons:
 
 def keeper_organs(settings: Settings, database: Database, leases: Leases) -> Sequence[Organ]:
     """All that a keeper runs."""
-    return [Organ("leases", leases.run), *Singletons(settings, database, leases).organs()]
+    return [
+        Organ("leases", leases.run),
+        *Singletons(settings, database, leases).organs(),
+    ]
 
 
 async def keep(settings: Settings) -> None:
     """Run the keeper until SIGTERM or SIGINT."""
     set_up("keeper", settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
+    beating = asyncio.create_task(beat())
     assert settings.database_url is not None, "the supervisor gives every process the database"
     database = Database(settings.database_url, size=CONNECTIONS)
     if await _opened(database, stopping):
@@ -161,6 +166,7 @@ async def keep(settings: Settings) -> None:
         await end_tasks([running])
         await leases.close()
     await database.close()
+    await end_tasks([beating])
     flush()
 
 

@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from penstockd.output import guard_output
 from penstockd.rpc.exchange import request_id_var
 
 #: Where a defect happened, without the values of variables: among them are secrets and data.
@@ -23,7 +24,11 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 
 
 def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
-    """Configure logging and tracing; call once, before anything is logged."""
+    """Configure logging and tracing; call once, before anything is logged.
+
+    From then on no line that the process writes can fail.
+    """
+    guard_output()
     threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[

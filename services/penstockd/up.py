@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 
+import structlog
+
 from penstock.client import PenstockError
 from penstockd.app import ADD_PARTITIONS, PARTITION_DAYS, read_catalog, root_secret
 from penstockd.auth.credentials import Credentials, Issued
@@ -39,6 +41,9 @@ from penstockd.store.migrate import (
 
 #: Where webhooks of the demo may lead besides the public internet.
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+_log = structlog.get_logger(__name__)
 
 
 class StartRefused(Exception):
@@ -85,7 +90,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             if settings.in_the_clear:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             sys.stdout.flush()
-            settings.ready_file.write_text(str(os.getpid()))
+            _tell_ready(settings)
 
         await supervise(_node(settings), prepare, on_ready)
     except _OPERATORS_ERRORS as exc:
@@ -163,6 +168,14 @@ def _make_folder(folder: Path) -> None:
     except OSError as exc:
         reason = "it is not a folder" if folder.exists() else exc.strerror
         raise FolderUnusable(f"the data folder {folder} cannot be used: {reason}") from exc
+
+
+def _tell_ready(settings: Settings) -> None:
+    """Write the file that says so; a hub that serves does not end for want of room for it."""
+    try:
+        settings.ready_file.write_text(str(os.getpid()))
+    except OSError as exc:
+        _log.warning("ready_file_not_written", path=str(settings.ready_file), error=str(exc))
 
 
 def _forget_ready(settings: Settings) -> None:

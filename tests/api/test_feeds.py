@@ -31,7 +31,7 @@ from feeds import (
     watch,
 )
 from harness import RunningHub, eventually
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.writer import Operation as Written
 
 BIG = 5000
@@ -250,7 +250,7 @@ def test_the_fields_of_a_change_are_those_of_the_log(hub: RunningHub) -> None:
     events = caught_up(hub, "admin", "", start, head, include_before=True)
     logged = hub.sql(
         "SELECT t.first_number + c.ordinal, t.last_number, c.operation, c.key, c.before, c.after"
-        " FROM hub.change AS c JOIN hub.log_transaction AS t USING (txid)"
+        " FROM hub.change AS c JOIN hub.log_transaction AS t USING (revision)"
         " WHERE t.first_number + c.ordinal > $1 ORDER BY 1",
         number(start),
     )
@@ -294,7 +294,8 @@ def test_cursors_that_were_never_given(hub: RunningHub) -> None:
     assert refused(hub, cursor=str(Cursor("another", head))) == invalid
     assert refused(hub, cursor=str(Cursor(epoch, head + 1000))) == invalid
     assert refused(hub, cursor=str(Cursor(epoch, 2**70))) == invalid
-    assert refused(hub, cursor=str(Cursor(epoch, 0, (2**66,)))) == invalid
+    beyond = Cursor(epoch, 0, (Ahead(2**66, bytes(8)),), mark=bytes(8))
+    assert refused(hub, cursor=str(beyond)) == invalid
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ AHEAD = 10
 #: Insertion order by a sequence. The trigger sees the very moment at which hub.pending takes its
 #: number, and can make a transaction linger there: {more} is what else it does.
 NOTE = """
-CREATE TABLE public.naive (seq bigint PRIMARY KEY, txid xid8 NOT NULL);
+CREATE TABLE public.naive (seq bigint PRIMARY KEY, revision bigint NOT NULL);
 CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO public.naive VALUES (NEW.seq, NEW.txid);
+    INSERT INTO public.naive VALUES (NEW.seq, NEW.revision);
     {more}
     RETURN NULL;
 END $$;
@@ -40,9 +40,9 @@ async def follow_naively(database: Database, seen: list[int], writing: asyncio.E
         over = not writing.is_set()
         async with database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT seq, txid FROM public.naive WHERE seq > $1 ORDER BY seq", cursor
+                "SELECT seq, revision FROM public.naive WHERE seq > $1 ORDER BY seq", cursor
             )
-        seen += [row["txid"] for row in rows]
+        seen += [row["revision"] for row in rows]
         cursor = rows[-1]["seq"] if rows else cursor
         if over and not rows:
             return
@@ -81,8 +81,8 @@ async def feed_of(database: Database, transactions: Sequence[int], after: int) -
     """The changes of transactions, in the order given, under the numbers they have, which are
     behind ``after``."""
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT txid, last_number FROM hub.log_transaction")
-        last = {row["txid"]: row["last_number"] for row in rows}
+        rows = await connection.fetch("SELECT revision, last_number FROM hub.log_transaction")
+        last = {row["revision"]: row["last_number"] for row in rows}
         changes = await read_changes(connection, after, 2**31)
     by_last: dict[int, list[Change]] = {}
     for change in changes:

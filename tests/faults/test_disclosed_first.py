@@ -105,7 +105,7 @@ class Caller:
                 if MARK.encode() in found:
                     break
         except grpc.RpcError as error:
-            return found, error.code().name  # type: ignore[attr-defined]  # a call, too
+            return found, error.code().name
         return found, "OK"
 
 

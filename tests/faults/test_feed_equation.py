@@ -92,8 +92,8 @@ def between(hub: RunningHub, consumer: str, start: str, end: str, turn: int) -> 
     """
     follow, head, cursor = (polled if turn % 2 else caught_up), hub.head(), Cursor.parse(end)
     numbered = hub.sql(
-        "SELECT last_number FROM hub.log_transaction WHERE txid::text = ANY ($1::text[])",
-        list(map(str, cursor.ahead)),
+        "SELECT last_number FROM hub.log_transaction WHERE revision = ANY ($1)",
+        [t.revision for t in cursor.ahead],
     )
     ahead = {last for (last,) in numbered}
     events = follow(hub, consumer, "customers", start, head, fields=SHOWN[consumer])

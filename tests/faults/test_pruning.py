@@ -116,7 +116,7 @@ def test_a_naive_reader_would_get_a_part(
     assert gone > start
     left = hub.sql(
         "SELECT t.first_number + c.ordinal FROM hub.change AS c JOIN hub.log_transaction AS t"
-        " USING (txid) WHERE t.first_number + c.ordinal > $1",
+        " USING (revision) WHERE t.first_number + c.ordinal > $1",
         start,
     )
     assert 0 < len(left) < len([e for e in events if e.sequence > start])

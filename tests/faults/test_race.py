@@ -27,7 +27,7 @@ from penstockd.errors import Conflict, RecordNotFound
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection, Database, Isolation
 from penstockd.store.log import last_number, read_changes
 from penstockd.store.sequencer import Sequencer, sweep_log
@@ -213,8 +213,8 @@ async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Data
             state: State = await read_table(connection, catalog)
         validator = FeedValidator(catalog, after, dict(state))
         async with database.connection() as connection:
-            epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
-        judge = Judge(FeedValidator(catalog, after, dict(state)), str(Cursor(epoch, after)))
+            start = await cursor_at(connection, after)
+        judge = Judge(FeedValidator(catalog, after, dict(state)), str(start))
         naive: list[int] = []
         await run(race, validator, judge, naive)
         async with database.connection() as connection:

@@ -34,9 +34,11 @@ CALLS = int(os.environ.get("PENSTOCK_RACE_CALLS", "10"))
 CLIENTS, SLOW = 16, 3
 #: A transaction of a record with such a key waits, or is rolled back, when it has its place.
 AT_ITS_END = f"""
-    IF EXISTS (SELECT FROM hub.change WHERE txid = NEW.txid AND key LIKE '%-slow-%') THEN
+    IF EXISTS (SELECT FROM hub.change AS c
+               WHERE c.revision = NEW.revision AND key LIKE '%-slow-%') THEN
         PERFORM pg_advisory_xact_lock_shared({GATE});
-    ELSIF EXISTS (SELECT FROM hub.change WHERE txid = NEW.txid AND key LIKE '%-taken-back-%') THEN
+    ELSIF EXISTS (SELECT FROM hub.change AS c
+                  WHERE c.revision = NEW.revision AND key LIKE '%-taken-back-%') THEN
         RAISE EXCEPTION 'taken back' USING ERRCODE = 'serialization_failure';
     END IF;
 """

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
-from penstockd.audit.checkpoint import Checkpoint
+from penstockd.audit.checkpoint import Checkpoint, Kind
 from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
 from penstockd.audit.verify import Fault, Finding, Report, Verification
 from penstockd.store.database import Connection
 
-#: How old an entry may be that is not sealed, in seconds.
+#: How much older than the newest checkpoint an entry may be that is in no chain, in seconds: its
+#: transaction may have been under way when the sealer made its pass.
 UNSEALED_SECONDS = 60.0
 #: Groups of entries that are read at once.
 _GROUPS = 8
@@ -28,12 +29,19 @@ _CONTENTS = f"""
 SELECT e.entry_id, {CONTENT} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
 """
-_OLD = "e.entry_time < now() - $1 * interval '1 second'"
+#: With the time of the last pass that is signed for; without one nothing was sealed yet.
+_OLD = "e.entry_time < coalesce($1, '-infinity'::timestamptz)"
 _OUTSIDE = f"""
 SELECT e.day, e.entry_id, e.entry_time FROM hub.audit_entry AS e
 LEFT JOIN (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
     ON s.day = e.day AND s.entry_id = e.entry_id
 WHERE s.entry_id IS NULL AND {_OLD} AND e.day > $2 ORDER BY e.entry_id LIMIT 100
+"""
+_OLDEST = f"""
+SELECT min(e.entry_time) FROM hub.audit_entry AS e
+LEFT JOIN (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
+    ON s.day = e.day AND s.entry_id = e.entry_id
+WHERE s.entry_id IS NULL AND NOT {_OLD}
 """
 _UNEXPLAINED = """
 SELECT e.day, e.entry_id FROM hub.audit_entry AS e LEFT JOIN hub.audit_shown AS s
@@ -64,12 +72,15 @@ async def verify_database(
         async for entries in _sealed(connection, day):
             chain.feed(entries)
         chain.end(length)
-    unsealed = await _check_outside_chains(connection, check)
+    passes = [c.time for c in checkpoints if c.kind is not Kind.PRUNE]
+    passed = max(passes) - dt.timedelta(seconds=UNSEALED_SECONDS) if passes else None
+    unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
     now = await connection.fetchval("SELECT now()")
     check.close(now if patience is not None else None, patience or 0.0)
     seconds = time.perf_counter() - started
-    return check.report(unsealed, seconds)
+    waiting = None if oldest is None else max(0.0, (now - oldest).total_seconds())
+    return check.report(unsealed, seconds, waiting)
 
 
 async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
@@ -109,21 +120,28 @@ def _placed(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
     ]
 
 
-async def _check_outside_chains(connection: Connection, check: Verification) -> int:
-    """Find old entries in no chain; returns how many new ones there are."""
+async def _check_outside_chains(
+    connection: Connection, check: Verification, passed: dt.datetime | None
+) -> tuple[int, dt.datetime | None]:
+    """Find entries in no chain that the sealer's last pass must have seen; returns how many there
+    are that it need not have, and the time of the oldest of these.
+
+    That nobody has sealed since is no proof that they were put in: it is told as a count.
+    """
     old, new = await connection.fetchrow(
         f"SELECT count(*) FILTER (WHERE {_OLD}), count(*) FILTER (WHERE NOT {_OLD})"
         " FROM hub.audit_entry AS e",
-        UNSEALED_SECONDS,
+        passed,
     ) or (0, 0)
     sealed = await connection.fetchval(
         "SELECT coalesce(sum(last_sequence), 0) FROM hub.audit_chain"
     )
     if old:
-        for day, entry_id, at in await connection.fetch(_OUTSIDE, UNSEALED_SECONDS, check.pruned):
+        for day, entry_id, at in await connection.fetch(_OUTSIDE, passed, check.pruned):
             words = f"an entry of {at:%H:%M:%S} is in no chain"
             check.find(Finding(Fault.INSERTED, words, day, 0, entry_id))
-    return max(0, int(old + new - sealed))
+    count = max(0, int(old + new - sealed))
+    return count, await connection.fetchval(_OLDEST, passed) if count else None
 
 
 async def _check_rules(connection: Connection, check: Verification) -> None:

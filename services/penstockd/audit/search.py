@@ -97,6 +97,10 @@ class EntryNames:
         """The field of a name."""
         return self._by_name.get(path)
 
+    def members(self, field: Field) -> Sequence[Field]:
+        """None: entries hold no messages."""
+        return field.members
+
     def column(self, field: Field) -> ColumnElement[Any]:
         """Its column; the query as text."""
         column = self._columns[field]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection
@@ -25,18 +26,20 @@ MAX_KNOWN = 4096
 class Shown:
     """What a View shows of the fields that a text selects. Made by ``View.prepared``.
 
-    ``content`` is JSON with sorted keys: dataset, fields (path -> mask), roles (those that decided
+    ``content`` is JSON with sorted keys: dataset, fields (path -> mask; the members of repeated
+    messages and maps too), roles (those that decided
     on any of the fields), row_filters (of all grants; empty if one shows all rows).
     """
 
     def __init__(self, view: View, fields: str = "") -> None:
         selected = parse_fields(fields, view)
-        deciding = {g.role for f in selected for g in view.decision(f).deciding}
+        every = [f for top in selected for f in top.walk() if view.mask(f) is not Mask.HIDE]
+        deciding = {g.role for f in every for g in view.decision(f).deciding}
         filters = {g.row_filter for g in view.grants}
         self.content = orjson.dumps(
             {
                 "dataset": view.dataset.name,
-                "fields": {f.path: view.mask(f).value for f in selected},
+                "fields": {f.path: view.mask(f).value for f in every},
                 "roles": sorted(deciding),
                 "row_filters": [] if "" in filters else sorted(filters),
             },

@@ -59,7 +59,7 @@ class Report:
     """What a verification found: places in chains, then other entries, then checkpoints.
 
     ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
-    entries that are too new to be sealed.
+    entries that are not sealed yet, and ``waiting`` is the age of the oldest of them in seconds.
     """
 
     findings: list[Finding]
@@ -68,6 +68,7 @@ class Report:
     checkpoints: int
     outside: int
     seconds: float
+    waiting: float | None = None
 
     @property
     def intact(self) -> bool:
@@ -138,11 +139,11 @@ class Verification:
         elif (now - newest).total_seconds() > patience:
             self.find(Finding(Fault.STALE, f"the newest checkpoint is of {time_text(newest)}"))
 
-    def report(self, unsealed: int, seconds: float) -> Report:
+    def report(self, unsealed: int, seconds: float, waiting: float | None = None) -> Report:
         """All that was found."""
         found = sorted(self.findings, key=_place)
         count = len(self._by_number)
-        return Report(found, self.entries, unsealed, count, self._outside, seconds)
+        return Report(found, self.entries, unsealed, count, self._outside, seconds, waiting)
 
     def _check_row(self, checkpoints: Sequence[Checkpoint], first: int) -> None:
         last: Checkpoint | None = None

@@ -25,6 +25,7 @@ from penstockd.catalog.model import (
 MODEL_PREFIX = "penstock/model/v1/"
 
 _TIMESTAMP = "google.protobuf.Timestamp"
+_MOST_STEPS = 8  # of a path
 _SCALARS = {
     FieldDescriptor.TYPE_STRING: Kind.STRING,
     FieldDescriptor.TYPE_BOOL: Kind.BOOL,
@@ -114,8 +115,12 @@ def leaves(
     inherited: FieldClass,
     nested: bool,
     comments: dict[str, str],
+    within: tuple[str, ...] = (),
 ) -> Iterator[Field]:
-    """The leaves of a message in field order, which is the column order everywhere."""
+    """The leaves of a message in field order, which is the column order everywhere.
+
+    ``within`` names the messages of repeated fields and maps that hold it, and what they hold.
+    """
     for fd in message.fields:
         options = _options(fd, "field") or options_pb2.FieldOptions()
         given = getattr(options, "class")
@@ -123,13 +128,19 @@ def leaves(
         path, json_path = prefix + fd.name, json_prefix + fd.json_name
         nested_message = _plain_message(fd)
         if nested_message is not None and not fd.is_repeated:
-            if nested and prefix.count(".") > 8:
+            if nested and prefix.count(".") > _MOST_STEPS:
                 raise ModelError(f"{message.full_name}.{fd.name}: nested too deeply")
+            if nested_message.full_name in within:
+                raise ModelError(
+                    f"{message.full_name}.{fd.name}: within a repeated field, a message may hold "
+                    "itself in repeated fields and maps only"
+                )
+            held = (*within, nested_message.full_name) if within else ()
             yield from leaves(
-                nested_message, path + ".", json_path + ".", field_class, True, comments
+                nested_message, path + ".", json_path + ".", field_class, True, comments, held
             )
             continue
-        yield leaf(fd, options, path, json_path, field_class, nested, comments)
+        yield leaf(fd, options, path, json_path, field_class, nested, comments, within)
 
 
 def leaf(
@@ -140,10 +151,16 @@ def leaf(
     field_class: FieldClass,
     nested: bool,
     comments: dict[str, str],
+    within: tuple[str, ...] = (),
 ) -> Field:
-    """The Field of a descriptor that is no nested message; ModelError if none can hold it."""
+    """The Field of a descriptor that is no nested message; ModelError if none can hold it.
+
+    See ``leaves`` for ``within``.
+    """
     element: Field | None = None
     element_message: Descriptor | None = None
+    members: tuple[Field, ...] = ()
+    recursive = False
     if fd.is_repeated:
         entry = fd.message_type
         is_map = entry is not None and entry.GetOptions().map_entry
@@ -153,6 +170,10 @@ def leaf(
         if element_message is None:
             kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
             element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
+        else:
+            # Of a message within itself, one level is enough to tell the classes in it.
+            recursive = element_message.full_name in within
+            members = _members(element_message, path, json_path, field_class, comments, within)
         limits: dict[str, Any] = {}
     else:
         kind, limits = _kind(fd, options), _limits(fd, options)
@@ -172,9 +193,29 @@ def leaf(
         reference=reference,
         element=element,
         element_message=element_message,
+        members=members,
+        recursive=recursive,
         description=comments.get(fd.full_name, ""),
         **limits,
     )
+
+
+def _members(
+    message: Descriptor,
+    path: str,
+    json_path: str,
+    inherited: FieldClass,
+    comments: dict[str, str],
+    within: tuple[str, ...],
+) -> tuple[Field, ...]:
+    """The leaves of a message that a repeated field or a map holds."""
+    if within.count(message.full_name) > 1:
+        return ()
+    if path.count(".") > _MOST_STEPS:
+        raise ModelError(f"{path}: nested too deeply")
+    held = (*within, message.full_name)
+    found = leaves(message, path + ".", json_path + ".", inherited, False, comments, held)
+    return tuple(found)
 
 
 def _plain_message(fd: FieldDescriptor) -> Descriptor | None:

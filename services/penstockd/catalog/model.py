@@ -76,6 +76,8 @@ class Field:
     scale: int = 0
     element: Field | None = None  # of a LIST or MAP of scalars: how one value is held
     element_message: Descriptor | None = None  # of a LIST or MAP of messages
+    members: tuple[Field, ...] = ()  # the leaves of that message, paths from the record on
+    recursive: bool = False  # that message stands within itself; it is shown whole or not at all
     description: str = ""
 
     @property
@@ -92,6 +94,14 @@ class Field:
     def repeated(self) -> bool:
         """Whether the field holds many values, kept as one jsonb column."""
         return self.kind in (Kind.LIST, Kind.MAP)
+
+    def walk(self) -> Iterator[Field]:
+        """The field and all members within it that are shown each for itself, each behind the one
+        that holds it."""
+        yield self
+        if not self.recursive:
+            for member in self.members:
+                yield from member.walk()
 
 
 #: Fields that every dataset has, and who writes them.
@@ -127,6 +137,11 @@ class Dataset:
     def key(self) -> Field:
         """The one key field."""
         return next(f for f in self.fields if f.key)
+
+    @cached_property
+    def every_field(self) -> tuple[Field, ...]:
+        """The fields and the members of repeated messages and maps, which have no column."""
+        return tuple(f for field in self.fields for f in field.walk())
 
     @cached_property
     def by_path(self) -> Mapping[str, Field]:

@@ -83,6 +83,38 @@ def holds_its_message(field: Field) -> bool:
     return not field.presence and field.kind not in (Kind.MAP, Kind.DATE)
 
 
+def item_counter(field: Field) -> Callable[[Message], int]:
+    """How many items a repeated field or map of a record has, those of lists within them too."""
+    *parents, name = field.steps
+    nested = field.element_message is not None and any(
+        f.is_repeated or f.message_type is not None for f in field.element_message.fields
+    )
+
+    def count(record: Message) -> int:
+        for step in parents:
+            record = getattr(record, step)
+        items = getattr(record, name)
+        if not nested:
+            return len(items)
+        values = items.values() if field.kind is Kind.MAP else items
+        return len(items) + sum(map(_items_within, values))
+
+    return count
+
+
+def _items_within(message: Message) -> int:
+    """The items of all lists and maps of a message and of the messages in it."""
+    count = 0
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            count += len(value)
+            if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                count += sum(map(_items_within, value))
+        elif field.message_type is not None:
+            count += _items_within(value)
+    return count
+
+
 def seconds_and_micros(moment: dt.datetime) -> tuple[int, int]:
     """Whole seconds since 1970 of an aware time, rounded down, and the microseconds on top."""
     since = moment - _EPOCH

@@ -82,6 +82,15 @@ class Rules:
                     self.slow = found = True  # of the nested message as such
         return found
 
+    def most_items(self, path: str, most: int) -> tuple[int, str]:
+        """The most items that a list or map may have, ``most`` if its rules allow more or say
+        nothing, and what is wrong with one that has more."""
+        rules = self.by_path.get(path)
+        for check in rules.checks if rules is not None else ():
+            if check.name in ("max_items", "max_pairs") and check.limit <= most:
+                return check.limit, check.message
+        return most, f"must contain no more than {most} item(s)"
+
     def lacking(self, fields: Sequence[Field]) -> list[Problem]:
         """What is wrong with a new record of which only ``fields`` are given: not with these."""
         given = [f.path for f in fields]

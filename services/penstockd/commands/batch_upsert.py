@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd import budget
+from penstockd.budget import offload
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules
 from penstockd.commands.context import Call, Hub
@@ -71,8 +72,8 @@ class _Batch:
         """Write them. Raises what ``batch_upsert`` raises."""
         fresh, left = FreshRows(), list(range(len(self._records)))
         if len(left) > SMALL_BATCH:
-            fresh, left = await asyncio.to_thread(self._made_natively, transaction)
-        numbers, rows = await asyncio.to_thread(self._made, left)
+            fresh, left = await offload(self._made_natively, transaction)
+        numbers, rows = await offload(self._made, left)
         if self._bad and not self._partial:
             raise invalid([v for i in sorted(self._bad) for v in self._placed(i)])
         refused = Refusals() if self._partial else None
@@ -110,6 +111,7 @@ class _Batch:
         """The good ones of some records as rows, with their indexes."""
         numbers, rows = [], []
         for index in indexes:
+            budget.check()
             row, violations = self._incoming.values(self._records[index])
             if violations:
                 self._bad[index] = violations

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from penstockd import budget
 from penstockd.audit.bounds import query_text
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.entry import Entry, insert_entries
@@ -56,7 +57,7 @@ class Tasks:
         A caller that is cancelled is so when the work has ended, not before: then it is known what
         became of it. What the work raises is raised in place of the cancellation.
         """
-        task = asyncio.create_task(work)
+        task = budget.task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
         try:
@@ -138,6 +139,7 @@ class Hub:
     snapshots: Snapshots
     states: States
     exports: ExportLimits
+    import_stall_seconds: float
     feed: Broadcast
     streams: Streams
     webhooks: Outbound

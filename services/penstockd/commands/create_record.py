@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from penstockd.budget import offload_large
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import Incoming, check_fields, populated
@@ -26,7 +27,7 @@ async def create_record(
     call.entry.record_key = key
     check_fields(view, populated(dataset, record))
     incoming = Incoming(view, view.writable)
-    row = incoming.new_row(record)
+    row = await offload_large(record.ByteSize(), incoming.new_row, record)
     await call.will_disclose(hub, view)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstockd import budget
+from penstockd.budget import SECONDS_PER_BYTE, offload, offload_large
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import key_problem, lacking
 from penstockd.commands.once import Once, Request
+from penstockd.commands.pace import Pace
 from penstockd.commands.pipeline import next_item
 from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import (
@@ -66,10 +69,10 @@ async def import_records(
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
-    RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
-    ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded then. With
-    ``partial`` the last two are said of rows in the report and the others are loaded; what makes
-    the file unreadable from some place on refuses all of it still.
+    ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
+    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded
+    then. With ``partial`` the last two are said of rows in the report and the others are loaded;
+    what makes the file unreadable from some place on refuses all of it still.
     """
     view = call.view(dataset, Action.CREATE, Action.UPDATE)
     source = upload.pieces()
@@ -79,7 +82,8 @@ async def import_records(
     load = Import(dataset, view, _reader(call, view, first, request, partial), partial=partial)
     once = Once(call, "" if request.validate_only else request.request_id)
     seen = hashlib.sha256(request.digest)
-    pieces = _pieces(first[3], source, seen if request.request_id else None)
+    hashed = seen if request.request_id else None
+    pieces = _pieces(first[3], source, hashed, hub.import_stall_seconds)
 
     # Not run to its end if the caller goes away: a file that breaks off is not loaded.
     try:
@@ -130,15 +134,24 @@ async def _note(
     await call.audit_within(transaction.connection, rows)
 
 
-async def _pieces(first: bytes, source: AsyncIterator[Piece], seen: Any) -> AsyncIterator[bytes]:
-    """The bytes of the file, which go through the hash ``seen`` if it is not None."""
-    if seen is not None:
-        seen.update(first)
-    yield first
-    async for _, _, _, data in source:
+async def _pieces(
+    first: bytes, source: AsyncIterator[Piece], seen: Any, stall_seconds: float
+) -> AsyncIterator[bytes]:
+    """The bytes of the file, which go through the hash ``seen`` if it is not None.
+
+    Each byte lets the import compute for longer. Raises ClientStalled.
+    """
+    pace, spending, data = Pace(stall_seconds), budget.current(), first
+    while True:
+        if spending is not None:
+            spending.allow(len(data) * SECONDS_PER_BYTE)
         if seen is not None:
-            seen.update(data)
+            await offload_large(len(data), seen.update, data)
         yield data
+        piece = await pace.next(source, len(data))
+        if piece is None:
+            return
+        data = piece[3]
 
 
 @dataclass
@@ -198,10 +211,10 @@ class Import:
 
         async def take(found: Iterator[Batch]) -> None:
             # One batch at a time: a small piece may hold very many rows, compressed.
-            while (batch := await asyncio.to_thread(self._collect, found)) is not None:
+            while (batch := await offload(self._collect, found)) is not None:
                 await batches.put(batch)
 
-        parser = asyncio.create_task(parse())
+        parser = budget.task(parse())
         try:
             while (batch := await next_item(batches, parser)) is not None:
                 if self._partial or not self._report.refused:
@@ -230,10 +243,12 @@ class Import:
             return
         self._report.counts.add(counts)
         if refused is not None and refused.found:
-            keys = batch.keys(self._key_at)
-            for number in sorted(refused.indexes):
-                problems = [(path, text) for n, path, text in refused.found if n == number]
-                self._refuse(number, problems, keys[number])
+            await offload(self._refuse_all, refused, batch)
+
+    def _refuse_all(self, refused: Refusals, batch: _Parsed) -> None:
+        keys, by_number = batch.keys(self._key_at), refused.by_index()
+        for number in sorted(by_number):
+            self._refuse(number, by_number[number], keys[number])
 
     @property
     def _key_at(self) -> int:
@@ -242,6 +257,7 @@ class Import:
     def _collect(self, found: Iterator[Batch]) -> _Parsed | None:
         """The next full batch of what is found; None if there is too little for one."""
         for part in found:
+            budget.check()
             self._check(part)
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.elements import repeated_parser
-from penstockd.catalog.record import Codec
+from penstockd.catalog.record import Codec, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused, checker
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
@@ -18,6 +18,9 @@ from penstockd.query import FieldUnknown
 from penstockd.store.rows import stored_row
 
 MAX_KEY_BYTES = 512
+#: Items of one list or map of a record that comes by a call of its own or in a batch, whatever the
+#: model allows: more of them are the business of an import.
+MAX_ELEMENTS = 10_000
 
 
 class Incoming:
@@ -31,6 +34,11 @@ class Incoming:
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
         self._checkers = [repeated_parser(f) if f.repeated else checker(f) for f in fields]
+        self._counted = [
+            (f.path, item_counter(f), *self._rules.most_items(f.path, MAX_ELEMENTS))
+            for f in fields
+            if f.repeated
+        ]
 
     def row(self, record: Message, *, whole: bool = False) -> list[Any]:
         """The row of a record that exists, of which the fields are a part.
@@ -56,7 +64,14 @@ class Incoming:
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
         """The canonical values of a record, rules apart, and what is wrong with them."""
-        violations = []
+        # Counted before what is counted is looked at: that takes a thousand times as long.
+        violations = [
+            Violation(path, problem)
+            for path, items, most, problem in self._counted
+            if items(record) > most
+        ]
+        if violations:
+            return [], violations
         try:
             row = self._codec.row(record)
         except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
@@ -104,7 +119,8 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
         if field is None:
             raise FieldUnknown(path)
         if not field.output_only and field.path not in writable:
-            raise PermissionDenied(f"you may not write {path}")
+            why = ": you do not see all members of it" if view.stripping(field) else ""
+            raise PermissionDenied(f"you may not write {path}{why}")
 
 
 def key_problem(key: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
+from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.rules import Rules
 from penstockd.commands.context import Call, Hub
@@ -13,7 +14,7 @@ from penstockd.commands.incoming import Incoming, check_fields, invalid, populat
 from penstockd.commands.once import Request, record_form, write_once
 from penstockd.commands.outgoing import written_record
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
-from penstockd.policy.model import Action, Mask
+from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.writer import Mode, WriteTransaction
@@ -50,7 +51,7 @@ async def update_record(
     expected = _expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = _fields(view, record, mask)
-    update = _Update(view, record, fields, expected)
+    update = await offload_large(record.ByteSize(), _Update, view, record, fields, expected)
     await call.will_disclose(hub, view)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
@@ -93,7 +94,7 @@ class _Update:
         dataset, guard = self._view.dataset, self._view.guard
         check_fields(self._view, populated(dataset, self._record))
         whole = Incoming(self._view, self._view.writable)
-        rows = [whole.new_row(self._record)]
+        rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
 
 
@@ -102,7 +103,7 @@ async def _check_whole(
 ) -> None:
     """Judge the record that came out by the rules over several fields: as much of it as the caller
     sees in the clear, or they would tell of the rest. Raises ValueInvalid."""
-    clear = [f.path for f in view.fields() if view.mask(f) is Mask.CLEAR]
+    clear = [f.path for f in view.fields() if view.is_whole(f)]
     record = await written_record(transaction, view, key, fields=",".join(clear))
     given = [f.path for f in fields]
     if problems := Rules.of(view.dataset).message(record, given):

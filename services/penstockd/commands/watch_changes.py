@@ -20,16 +20,13 @@ from penstockd.audit.receipt import Receipt, State, new_receipt_id, store_receip
 from penstockd.commands.context import Call, Hub, Permit
 from penstockd.commands.disclosing import FeedDisclosure
 from penstockd.commands.snapshot_changes import snapshot_frames
-from penstockd.commands.watching import Standings, Wanted
+from penstockd.commands.watching import Standings, Wanted, reconcile_of
 from penstockd.errors import (
-    AccessChanged,
-    AccessRevoked,
     ClientStalled,
     DatabaseUnavailable,
     HubStopping,
     Refused,
     ValueInvalid,
-    ViewChanged,
     Violation,
 )
 from penstockd.feed.broadcast import Subscription
@@ -109,7 +106,8 @@ async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, repl
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
     CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that stands in the
     stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
-    CursorExpired, HubStopping, DatabaseUnavailable.
+    CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
+    DatabaseUnavailable.
     """
     source = wanted.source(hub, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
@@ -229,7 +227,7 @@ class _Run:
     async def _say_last(self, error: BaseException) -> None:
         known = isinstance(error, Refused | DatabaseUnavailable)
         message = str(error) if known else "internal error; the request id finds its cause"
-        end = End(_reason(error), message, self._cursor, _reconcile(error), self._receipt)
+        end = End(_reason(error), message, self._cursor, reconcile_of(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the status and the receipt remain
@@ -336,13 +334,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, Refused | DatabaseUnavailable):
         return error.reason
     return "" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
-
-
-def _reconcile(error: BaseException) -> Reconcile:
-    if isinstance(error, AccessRevoked):
-        return Reconcile.STOP
-    if isinstance(error, AccessChanged | ViewChanged):
-        return Reconcile.REPAIR
-    if isinstance(error, Refused) and error.reason == "CURSOR_EXPIRED":
-        return Reconcile.REPAIR
-    return Reconcile.RESUME

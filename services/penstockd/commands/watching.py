@@ -8,8 +8,18 @@ from typing import Protocol
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.errors import PermissionDenied, ValueInvalid, ViewChanged, Violation
-from penstockd.feed.event import Operation
+from penstockd.errors import (
+    AccessChanged,
+    AccessRevoked,
+    CursorExpired,
+    CursorInvalid,
+    PermissionDenied,
+    SubscriptionNotFound,
+    ValueInvalid,
+    ViewChanged,
+    Violation,
+)
+from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
@@ -61,6 +71,15 @@ class Wanted:
             batch_size=self.batch_size or usual,
             transaction_boundaries=self.transaction_boundaries,
         )
+
+
+def reconcile_of(error: BaseException) -> Reconcile:
+    """What a client is to do when its stream ends with an error."""
+    if isinstance(error, AccessRevoked | SubscriptionNotFound):
+        return Reconcile.STOP
+    if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid):
+        return Reconcile.REPAIR
+    return Reconcile.RESUME
 
 
 def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:

@@ -18,4 +18,4 @@ def xml_schema(hub: Hub, call: Call, dataset: str) -> bytes:
     if view is None:
         raise PermissionDenied(f"you may not read {dataset[:100]}")
     call.entry.dataset = dataset
-    return derive(view.dataset, view.fields())
+    return derive(view.dataset, view.fields(), view.hidden)

@@ -43,7 +43,7 @@ class _Channel:
     """The end of the log as one source shows it.
 
     ``position`` is how far it has been read; ``recent`` are the blocks with something in them,
-    numbered from ``first`` on.
+    numbered from ``first`` on. It is ``dropped`` when the log has gone back in time.
     """
 
     source: Source
@@ -53,6 +53,7 @@ class _Channel:
     size: int = 0
     whole: bool = True
     subscribers: int = 0
+    dropped: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     task: asyncio.Task[None] | None = None
@@ -85,7 +86,7 @@ class Broadcast:
     def __init__(self, database: Database, catalog: Catalog, *, hours: int = 0) -> None:
         """``hours`` is how long the log is kept, for those who ask."""
         self.hours = hours
-        self.tail = Tail(database)
+        self.tail = Tail(database, self._drop_all)
         self.stopping = asyncio.Event()
         self._database, self._catalog = database, catalog
         self._channels: dict[tuple[object, ...], _Channel] = {}
@@ -97,6 +98,17 @@ class Broadcast:
         self.stopping.set()
         for channel in self._channels.values():
             channel.wake()
+
+    def _drop_all(self) -> None:
+        """The log has gone back in time: what was read may be undone. All subscribers begin anew
+        at their own cursors, which the log accepts or not."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.dropped = True
+            assert channel.task is not None
+            channel.task.cancel()
+            channel.wake()
+        self._kept, self._kept_bytes = OrderedDict(), 0
 
     def subscribe(self, source: Source, cursor: Cursor) -> Subscription:
         """A place in the feed, from which a subscriber takes block by block."""
@@ -152,9 +164,10 @@ class Broadcast:
         return source.block(cursor, await self.read(source, cursor, upto))
 
     def _keep(self, key: tuple[object, ...], task: asyncio.Task[Block]) -> None:
+        if self._kept.get(key) is not task:
+            return  # it was dropped
         if task.cancelled() or task.exception() is not None:
-            if self._kept.get(key) is task:
-                del self._kept[key]
+            del self._kept[key]
             return
         self._kept_bytes += task.result().size
         while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
@@ -168,9 +181,9 @@ class Broadcast:
         """The source's channel, begun if there is none; None before the log has been heard of."""
         channel = self._channels.get(source.identity)
         if channel is None:
-            if not self.tail.epoch:
+            if self.tail.newest is None:
                 return None
-            channel = _Channel(source, Cursor(self.tail.epoch, self.tail.head))
+            channel = _Channel(source, self.tail.newest)
             self._channels[source.identity] = channel
             channel.task = asyncio.create_task(self._move(channel))
         channel.subscribers += 1
@@ -276,7 +289,7 @@ class Subscription:
             await asyncio.sleep(RETRY)
             return None
         number, position = self.cursor.number, self._channel.position
-        if self.cursor.place == position.place and not self.cursor.ahead:
+        if self.cursor == position:
             self._next = self._channel.end
             return None
         if self.cursor.place < position.place:
@@ -288,7 +301,8 @@ class Subscription:
         # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
         # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
         if not await self._feed.tail.wait(number, RETRY):
-            await self._feed.read(self._source, self.cursor, number)
+            batch = await self._feed.read(self._source, self.cursor, number)
+            self.cursor = batch.cursor  # one of an earlier version has got its mark
             return None
         return await self._feed.stretch(self._source, self.cursor, self._feed.tail.head)
 
@@ -296,6 +310,9 @@ class Subscription:
         """The next block of the channel, when it comes."""
         channel = self._channel
         assert channel is not None and self._next is not None
+        if channel.dropped:
+            self._channel = self._next = None
+            return None
         if self._next < channel.first:
             self._next = None  # too slow: back to the log
             return None

@@ -64,11 +64,11 @@ class Batch:
     """Events in the order of the log, and the cursor behind them.
 
     ``whole``: they end with a whole transaction, so that the cursor may be a checkpoint. ``more``:
-    the log had more when they were read, and ``head`` was its newest number.
+    the log had more when they were read, and ``head`` was its end.
     """
 
     events: tuple[Event, ...]
     cursor: Cursor
     whole: bool
     more: bool
-    head: int
+    head: Cursor

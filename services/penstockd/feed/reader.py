@@ -14,23 +14,25 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 from penstockd.catalog import Catalog
-from penstockd.errors import CursorExpired, CursorInvalid
 from penstockd.feed.dependents import Cause, Dependents
 from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.past import Past, Question
 from penstockd.policy.lens import Lens
 from penstockd.store import writer
-from penstockd.store.cursor import FOREIGN, Cursor, numbered
+from penstockd.store.cursor import (
+    Cursor,
+    check_place,
+    cursor_at,
+    newest_cursor,
+    numbered,
+    still_ahead,
+)
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_stretch
 
 Lenses = Mapping[str, Lens]
 #: What follows from a transaction, by its last number, for a dataset.
 _Following = tuple[int, str, Dependents, Cause]
-
-#: A cursor that is so far ahead of the log was never given out.
-_FUTURE = "the cursor is ahead of the change log"
-_EXPIRED = "the changes after this cursor are kept no longer: repair what you have, or start anew"
 
 
 async def read_events(
@@ -40,8 +42,8 @@ async def read_events(
     fewer where they are large: there is always one more if there is any. What follows from
     transactions comes, with all that stands before it, to less than STRETCH_BYTES and one more.
 
-    If ``upto`` is a cursor, they end there. Raises CursorInvalid (of another database, or ahead of
-    the log), CursorExpired and DatabaseUnavailable.
+    If ``upto`` is a cursor, they end there. Raises CursorInvalid (of another database, or of a
+    state of it that was undone), CursorExpired and DatabaseUnavailable.
     """
     end = upto if isinstance(upto, Cursor) else Cursor(cursor.epoch, upto)
     # What is left of a transaction is told first.
@@ -54,25 +56,29 @@ async def read_events(
             single = connection.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(single)
         names = _needed(lenses)
-        stretch = await read_stretch(connection, cursor.number, last, names)
-        check_place(cursor, stretch.epoch, stretch.head, stretch.oldest)
+        stretch = await read_stretch(connection, cursor.number, last, names, place=cursor.end)
+        check_place(cursor, stretch.log, stretch.place_mark)
         places = await numbered(connection, cursor)
         reading = _Reading(lenses, stretch, cursor, end, frozenset(places.values()))
         events = await reading.events(connection, catalog)
-    number, told = reading.reached
-    ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > number)
-    following = replace(cursor, number=number, ahead=ahead, told=told)
-    return Batch(events, following, reading.whole, number < stretch.head, stretch.head)
+        number, told = reading.reached
+        ahead = still_ahead(cursor, places, number)
+        following = replace(cursor, number=number, ahead=ahead, told=told)
+        mark = await _mark(connection, following, cursor, stretch)
+    following, log = replace(following, mark=mark), stretch.log
+    return Batch(events, following, reading.whole, number < log.head, newest_cursor(log))
 
 
-def check_place(cursor: Cursor, epoch: str, head: int, oldest: int) -> None:
-    """Raise CursorInvalid or CursorExpired if the log cannot be read from the cursor on."""
-    if cursor.epoch != epoch:
-        raise CursorInvalid(FOREIGN)
-    if cursor.number > head:
-        raise CursorInvalid(_FUTURE)
-    if cursor.number < oldest:
-        raise CursorExpired(_EXPIRED, metadata={"oldest": str(Cursor(epoch, oldest))})
+async def _mark(
+    connection: Connection, following: Cursor, cursor: Cursor, stretch: Stretch
+) -> bytes:
+    """The mark where a reading has come to, from ``cursor`` on."""
+    if following.end == cursor.end:
+        assert stretch.place_mark is not None, "the place has been checked"
+        return stretch.place_mark
+    if following.end == stretch.number and stretch.mark is not None:
+        return stretch.mark
+    return (await cursor_at(connection, following.end)).mark
 
 
 def _needed(lenses: Lenses) -> Sequence[str]:

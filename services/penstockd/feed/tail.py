@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 
 import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.store.cursor import Cursor, newest_cursor
 from penstockd.store.database import Connection, Database, translated
+from penstockd.store.log import LOG, Log
 
 #: Where the sequencer announces new numbers (see the migrations).
 CHANNEL = "penstock_log"
@@ -17,21 +21,37 @@ CHANNEL = "penstock_log"
 POLL_INTERVAL = 1.0
 #: How long the database may take to tell it, in seconds.
 READ_TIMEOUT = 5.0
+#: So many places that were heard of are checked at a time, at the latest.
+MAX_HEARD = 1000
+#: The log, and those of some ends of transactions that it does not have with these marks. What it
+#: has pruned cannot be told.
+_CHECK = f"""
+SELECT {LOG}, ARRAY(
+    SELECT p.number FROM unnest($1::bigint[], $2::bytea[]) AS p (number, mark)
+    LEFT JOIN hub.log_transaction AS t ON t.last_number = p.number
+    WHERE p.number > h.last_number
+    OR p.number = h.oldest_number AND p.mark <> h.oldest_mark
+    OR p.number > h.oldest_number AND t.mark IS DISTINCT FROM p.mark)
+FROM (SELECT {LOG} FROM hub.log_head) AS h
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 class Tail:
-    """Knows the newest number and the log's epoch, and wakes those who wait for more.
+    """Knows where the log ends, and wakes those who wait for more.
 
     It listens on a connection of its own. Announcements are hints: what counts is what the log
-    says, which is asked at least every POLL_INTERVAL.
+    says, which is asked at least every POLL_INTERVAL. It is asked, too, whether it still has all
+    that was heard since it was asked last: if not, it has gone back in time (see
+    ``store.cursor``), and ``on_return`` is called.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_return: Callable[[], None] = lambda: None) -> None:
         self.head = 0
-        self.epoch = ""
-        self._database = database
+        self.newest: Cursor | None = None  #: None before the log has been heard of
+        self._database, self._on_return = database, on_return
+        self._heard: dict[int, bytes] = {}  # places since the log was asked last: number, mark
         self._connection: Connection | None = None
         self._announced = asyncio.Event()
         self._moved = asyncio.Event()
@@ -74,24 +94,46 @@ class Tail:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
                     await self._connection.add_listener(CHANNEL, self._on_announcement)
-                row = await self._connection.fetchrow("SELECT last_number, epoch FROM hub.log_head")
+                heard = dict(self._heard)
+                if self.newest is not None:
+                    heard[self.newest.number] = self.newest.mark
+                row = await self._connection.fetchrow(
+                    _CHECK, list(heard), list(heard.values()), timeout=READ_TIMEOUT
+                )
         assert row is not None, "the migrations have put one row there"
-        self.epoch = row[1]
-        self.hear(row[0])
+        *columns, gone = row
+        newest = newest_cursor(Log(*columns))
+        for number, mark in heard.items():
+            if self._heard.get(number) == mark:
+                del self._heard[number]
+        if gone or (self.newest is not None and self.newest.epoch != newest.epoch):
+            _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
+            self.newest, self.head, self._heard = newest, newest.number, {}
+            self._on_return()
+        self.hear(newest)
 
     def _on_announcement(self, *message: object) -> None:
-        """The number is in the announcement, and it is committed: no need to ask."""
+        """The number and its mark are in the announcement, and are committed: no need to ask."""
         try:
-            self.hear(int(str(message[-1])))
+            number, mark = str(message[-1]).split()
+            assert self.newest is not None, "the log is asked before anything is announced"
+            self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
         except ValueError:
             self._announced.set()
 
-    def hear(self, number: int) -> None:
-        """The log has this number: wake those who wait for it."""
-        if number > self.head:
-            self.head = number
-            moved, self._moved = self._moved, asyncio.Event()
-            moved.set()
+    def hear(self, newest: Cursor) -> None:
+        """The log goes to this place, as it was just said: wake those who wait for it."""
+        known = self.newest
+        if known is not None and newest.number <= known.number:
+            if newest.number == known.number and newest != known:
+                self._announced.set()  # one of the two is not so: ask
+            return
+        self.newest, self.head = newest, newest.number
+        self._heard[newest.number] = newest.mark
+        if len(self._heard) > MAX_HEARD:
+            self._announced.set()
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -38,22 +38,25 @@ _PATTERNS = {
     "Timestamp": ("xs:dateTime", r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z"),
 }
 
+_KEY = {"name": "key", "type": "xs:string", "use": "required"}
 _MANY = {"minOccurs": "0", "maxOccurs": "unbounded"}
 
 Element = ElementTree.Element
 
 
-def xml_schema(dataset: Dataset, fields: Sequence[Field]) -> bytes:
-    """The schema of documents that hold some or all of ``fields``, in any order.
+def xml_schema(dataset: Dataset, fields: Sequence[Field], hidden: Container[Field] = ()) -> bytes:
+    """The schema of documents that hold some or all of ``fields``, in any order, without the
+    ``hidden`` members of repeated messages and maps.
 
     ``fields`` stand in the dataset's order. Every element is optional, since NULL is an absent one
     and a caller may have chosen fields.
     """
-    return _Schema(dataset, fields).document()
+    return _Schema(dataset, fields, hidden).document()
 
 
 class _Schema:
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+    def __init__(self, dataset: Dataset, fields: Sequence[Field], hidden: Container[Field]) -> None:
+        self._hidden = hidden
         self._root = Element("xs:schema", {"xmlns:xs": _XS, "elementFormDefault": "qualified"})
         self._messages: dict[str, Descriptor] = {}
         self._simples: dict[str, tuple[str, _Facets]] = {
@@ -90,6 +93,9 @@ class _Schema:
         within = _add(_add(element, "complexType"), "sequence")
         name = "entry" if field.kind is Kind.MAP else "item"
         item = _add(within, "element", name=name, **_MANY)
+        if any(f in self._hidden for f in field.walk()):
+            self._shown_members(item, field)
+            return
         if field.element_message is not None:
             kind = self._message(field.element_message)
         else:
@@ -100,7 +106,15 @@ class _Schema:
             return
         content = "simpleContent" if field.element_message is None else "complexContent"
         extension = _add(_add(_add(item, "complexType"), content), "extension", base=kind)
-        _add(extension, "attribute", name="key", type="xs:string", use="required")
+        _add(extension, "attribute", **_KEY)
+
+    def _shown_members(self, item: Element, field: Field) -> None:
+        """A type of its own for the messages of a field, since others may show more of them."""
+        own = _add(item, "complexType")
+        shown = [m for m in field.members if m not in self._hidden]
+        self._members(_add(own, "all"), shown, len(field.steps))
+        if field.kind is Kind.MAP:
+            _add(own, "attribute", **_KEY)
 
     def _simple(self, field: Field) -> str:
         """The name of the type of a field's values."""

@@ -7,19 +7,25 @@ with it; the supervisor reads behind them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+import structlog
+
 from penstockd.node.process import LOG_LIMIT
 
 INTERVAL = 0.25
 """Seconds between two looks at a file."""
+
+_log = structlog.get_logger(__name__)
 
 
 def is_severe(line: str) -> bool:
@@ -56,33 +62,57 @@ async def follow(
     """Repeat severe lines of ``path`` on the console (stderr) from now on, until cancelled.
 
     A file that has reached LOG_LIMIT is copied to ``<name>.1`` and emptied; a line written at that
-    very moment may be lost.
+    very moment may be lost. A file that cannot be read is no reason to end: it is told once.
     """
     offset = _size(path)
-    rest = b""
+    rest, told = b"", ""
     while True:
-        data, offset = _read(path, offset)
+        try:
+            data, offset = _read(path, offset)
+            if offset >= LOG_LIMIT:
+                await asyncio.to_thread(_empty, path)
+                offset = 0
+            told = ""
+        except OSError as error:
+            data = b""
+            if str(error) != told:
+                _log.warning("log_not_followed", path=str(path), error=str(error))
+            told = str(error)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
             if severe(text):
                 print(f"{name}: {text}", file=console or sys.stderr, flush=True)
-        if offset >= LOG_LIMIT:
-            await asyncio.to_thread(shutil.copyfile, path, path.with_name(path.name + ".1"))
-            os.truncate(path, 0)
-            offset = 0
         if not data:
             await asyncio.sleep(INTERVAL)
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _empty(path: Path) -> None:
+    """Keep a copy and empty the file; without room for the copy, do without it."""
+    copy = path.with_name(path.name + ".1")
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        _log.warning("log_not_kept", path=str(copy), error=str(error))
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)  # half a copy takes the room that is wanted
+    os.truncate(path, 0)
 
 
 def _read(path: Path, offset: int) -> tuple[bytes, int]:
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < offset:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return b"", 0  # a device or a pipe, which others read
+            if status.st_size < offset:
                 offset = 0  # set aside and begun anew
             file.seek(offset)
             data = file.read(1 << 20)

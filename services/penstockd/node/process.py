@@ -15,11 +15,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import structlog
 
 from penstockd.node.guard import Guard
 
 LOG_LIMIT = 32 * 1024 * 1024
 """Bytes at which a log file is set aside as ``<name>.1`` when its process is next started."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,16 @@ def spawn(
     account: Account | None = None,
     guard: Guard | None = None,
     last_signal: signal.Signals = signal.SIGTERM,
+    descriptors: Sequence[int] = (),
 ) -> Process:
     """Start ``argv`` with stdout and stderr appended to ``log`` and no standard input.
 
     The child gets a session of its own, so that Ctrl-C reaches the supervisor alone and the order
     of the end is the supervisor's. With a ``guard``, the child gets ``last_signal`` if the
-    supervisor itself dies. Raises OSError if the program cannot be started or the log written.
+    supervisor itself dies. It inherits ``descriptors``. Where the log cannot be opened it goes
+    without one. Raises OSError if the program cannot be started.
     """
-    set_aside(log)
-    with log.open("ab") as output:
+    with _opened(log) as output:
         popen = subprocess.Popen(
             [str(arg) for arg in argv],
             stdin=subprocess.DEVNULL,
@@ -108,10 +115,21 @@ def spawn(
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
+            pass_fds=descriptors,
         )
     if guard is not None:
         guard.add(popen.pid, last_signal)
     return Process(name, popen, guard)
+
+
+def _opened(log: Path) -> BinaryIO:
+    """The log file to append to; nowhere, if its folder is full or cannot be written."""
+    try:
+        set_aside(log)
+        return log.open("ab")
+    except OSError as error:
+        _log.warning("log_not_opened", path=str(log), error=str(error))
+        return open(os.devnull, "ab")
 
 
 def set_aside(log: Path) -> None:

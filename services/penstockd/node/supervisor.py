@@ -22,6 +22,7 @@ from typing import TextIO
 
 import structlog
 
+from penstockd.heartbeat import VARIABLE as HEARTBEAT
 from penstockd.node.certificates import SOON
 from penstockd.node.envoy import Edge, Envoy, EnvoyConfig, check_port
 from penstockd.node.errors import NodeError, ProcessFailed
@@ -36,6 +37,8 @@ from penstockd.node.journal import (
 from penstockd.node.lock import hold
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.process import Process, spawn
+from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
+from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
 
 READY_SECONDS = 60.0
@@ -153,6 +156,7 @@ class _Running:
         self._children: dict[str, Process] = {}
         self._environment: dict[str, str] = {}
         self._ready = False
+        self._pulse = Pulse()
 
     async def run(
         self,
@@ -179,6 +183,7 @@ class _Running:
                     name = f"worker-{i}"
                     group.create_task(self._keep(name, self._worker(name, socket)))
                 group.create_task(self._keep("keeper", self._keeper))
+                group.create_task(self._end_hanging())
                 await self._envoy.start()
                 group.create_task(self._keep("envoy", self._start_envoy))
                 await self._envoy.ready(READY_SECONDS)
@@ -217,6 +222,15 @@ class _Running:
             _log.error("process_ended", process=name, reason=reason, again_in_seconds=pause)
             await asyncio.sleep(pause)
 
+    async def _end_hanging(self) -> None:
+        """Kill what hangs, for ``_keep`` to start it again."""
+        while True:
+            await asyncio.sleep(PULSE_INTERVAL)
+            if (name := self._pulse.hanging()) is not None:
+                _log.error("process_hangs", process=name)
+                self._children[name].send(signal.SIGKILL)
+                self._pulse.begin(name)  # nothing else is ended before it beats again
+
     async def _start_postgres(self) -> Process:
         assert self._postgres is not None
         if self._postgres.process is None or self._postgres.process.code is not None:
@@ -243,8 +257,20 @@ class _Running:
         if socket is not None:
             socket.unlink(missing_ok=True)  # of a worker that was killed
         log = self._node.logs / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        child = spawn(name, argv, log=log, env=self._environment, guard=self._guard)
+        with contextlib.suppress(OSError):  # it goes without a log then
+            log.parent.mkdir(parents=True, exist_ok=True)
+        heartbeat = self._pulse.listen(name)
+        try:
+            child = spawn(
+                name,
+                argv,
+                log=log,
+                env={**self._environment, HEARTBEAT: str(heartbeat)},
+                guard=self._guard,
+                descriptors=[heartbeat],
+            )
+        finally:
+            os.close(heartbeat)
         self._children[name] = child
         return child
 

@@ -204,9 +204,10 @@ def _grant(
 
 def _mask_problems(dataset: Dataset, path: str, mask: Mask) -> Iterator[str]:
     """Why a mask cannot be put on a field, or on the fields of a message."""
-    held = [f for f in dataset.fields if f.path == path or f.path.startswith(path + ".")]
+    every = dataset.every_field
+    held = [f for f in every if f.path == path or f.path.startswith(path + ".")]
     if not held:
-        by_json = dataset.by_json_path.get(path)
+        by_json = next((f for f in every if f.json_path == path), None)
         meant = f"; it is written '{by_json.path}' here" if by_json is not None else ""
         yield f"{dataset.name} has no field '{path}'{meant}"
     for leaf in held:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from penstockd.catalog import Field
+from penstockd.catalog import Field, Kind
 from penstockd.policy.masks import fits
 from penstockd.policy.model import Decision, Grant, Mask
 
@@ -17,23 +17,30 @@ class Combination(enum.Enum):
     ONLY = "only"  # one grant
     GENEROUS = "generous"  # all show the same rows: the most generous mask
     STRICT = "strict"  # they show different rows: the strictest mask
+    MEMBERS = "members"  # a list or map of messages is shown as its members are
     UNFIT = "unfit"  # the mask does not fit the kind of the field, so the field is hidden
     NONE = "none"  # no grant
 
 
 @dataclass(frozen=True, slots=True)
 class FieldDecision:
-    """The mask of a field, what each grant says, and those grants that decided."""
+    """The mask of a field, what each grant says, and those grants that decided.
+
+    ``members`` are the decisions that it was made of, where it was made of others.
+    """
 
     mask: Mask
     says: tuple[tuple[Grant, Decision], ...]
     combination: Combination
+    members: tuple[FieldDecision, ...] = ()
 
     @property
     def deciding(self) -> tuple[Grant, ...]:
         """The grants whose mask it is; all of them where the mask does not fit the field."""
         if self.combination is Combination.UNFIT:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
+        if self.combination is Combination.MEMBERS:
+            return tuple(dict.fromkeys(g for m in self.members for g in m.deciding))
         return tuple(g for g, d in self.says if d.mask is self.mask)
 
 
@@ -50,6 +57,42 @@ def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
     if fits(field, decision.mask):
         return decision
     return FieldDecision(Mask.HIDE, decision.says, Combination.UNFIT)
+
+
+def decide_all(
+    field: Field, groups: Sequence[Sequence[Grant]]
+) -> Iterator[tuple[Field, FieldDecision]]:
+    """``decide`` of a field and of the members in it, in the order of ``Field.walk``.
+
+    A list of messages is shown as its members are: in the clear where one of them shows anything,
+    null where they are all null or hidden, and else hidden. A map must be clear itself, too, since
+    its class is also that of its keys. A message that stands within itself is shown whole or not.
+    """
+    own = decide(field, groups)
+    if not field.members:
+        yield field, own
+        return
+    below = {m: list(decide_all(m, groups)) for m in field.members}
+    within = tuple(found[0][1] for found in below.values())
+    every = [d.mask for found in below.values() for _, d in found]
+    mask = _of_members(field, own.mask, every, [d.mask for d in within])
+    if mask is own.mask:
+        yield field, own
+    else:
+        yield field, FieldDecision(mask, own.says, Combination.MEMBERS, within)
+    if not field.recursive:
+        for found in below.values():
+            yield from found
+
+
+def _of_members(field: Field, own: Mask, every: Sequence[Mask], within: Sequence[Mask]) -> Mask:
+    if field.recursive:
+        return Mask.CLEAR if {own, *every} == {Mask.CLEAR} else Mask.HIDE
+    if field.kind is Kind.MAP and own is not Mask.CLEAR:
+        return own
+    if all(m in (Mask.NULL, Mask.HIDE) for m in within):
+        return Mask.NULL if Mask.NULL in within else Mask.HIDE
+    return Mask.CLEAR
 
 
 _NOTHING = FieldDecision(Mask.HIDE, (), Combination.NONE)

@@ -84,7 +84,7 @@ def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> E
         dataset,
         reading,
         actions,
-        tuple(_field(f, reading, f in writable) for f in dataset.fields),
+        tuple(_field(f, reading, top in writable) for top in dataset.fields for f in top.walk()),
         tuple(RowAnswer(g, _claims(g, principal)) for g in readers),
     )
 
@@ -127,6 +127,8 @@ def _reason(field: Field, decision: FieldDecision) -> str:
     shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
     if decision.combination is Combination.NONE:
         return "hidden: no grant allows to read the dataset"
+    if decision.combination is Combination.MEMBERS:
+        return _reason_of_members(decision)
     grant, said = next(
         (g, d) for g, d in decision.says if g in decision.deciding or len(decision.says) == 1
     )
@@ -142,6 +144,13 @@ def _reason(field: Field, decision: FieldDecision) -> str:
     if decision.combination is Combination.GENEROUS:
         return f"{why}; the most generous of {roles}, which show the same rows"
     return f"{why}; the strictest of {roles}, which show different rows"
+
+
+def _reason_of_members(decision: FieldDecision) -> str:
+    shown = sum(m.mask not in (Mask.NULL, Mask.HIDE) for m in decision.members)
+    if not shown:
+        return f"shown {decision.mask.value}: none of its members is shown"
+    return f"shown for its members: {shown} of {len(decision.members)} are"
 
 
 def _why(said: Decision) -> str:

@@ -51,14 +51,12 @@ class Lens:
         self._questions = [q for q in (self._rule, self._filter) if q is not None]
         shown = set(self.fields)
         masks = {f: view.mask(f) if f in shown else Mask.HIDE for f in view.dataset.fields}
-        self._projection = Projection(
-            view.dataset.message_type, view.dataset.fields, masks, view.mask_key
-        )
+        self._projection = Projection(view.dataset.message_type, view.dataset.fields, masks, view)
         self._codec = Codec(view.dataset, self.fields)
         # What is NULL to the caller never differs.
         told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
         self._comparison = Comparison(view.dataset, told)
-        self._open = all(view.mask(f) is Mask.CLEAR for f in view.dataset.fields)
+        self._open = all(map(view.is_whole, view.dataset.fields))
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
 
@@ -155,7 +153,9 @@ class Lens:
         """What the caller's filter sees of a field's value."""
         mask = self.view.mask(field)
         if mask in TEXT_MASKS:
-            return masking(mask, self.view.mask_key)
+            return masking(mask, self.view.hash_key(field))
+        if (stripping := self.view.stripping(field)) is not None:
+            return stripping.json
         return _nothing if mask is Mask.NULL else None
 
     def _digest(self, rule: Expression | None, asked: Expression | None) -> str:
@@ -166,10 +166,12 @@ class Lens:
         filtered = () if self._filter is None else self._filter.fields
         seen = {
             "dataset": self.dataset.name,
-            "fields": [(f.path, self.view.mask(f)) for f in self.fields],
+            "fields": [(f.path, self.view.seen(f)) for f in self.fields],
             "rows": rule and canonical(rule),
             "filter": asked and canonical(asked),
-            "filtered": sorted((f.path, self.view.mask(f)) for f in filtered),
+            "filtered": [
+                (f.path, self.view.seen(f)) for f in sorted(filtered, key=lambda f: f.path)
+            ],
         }
         text = b"view\n" + orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
         return hmac.digest(self.view.mask_key, text, hashlib.sha256)[:16].hex()

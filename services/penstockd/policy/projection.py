@@ -11,14 +11,16 @@ from google.protobuf.message import Message
 from penstockd.catalog import Field
 from penstockd.catalog.record import holds_its_message
 from penstockd.policy.masks import TEXT_MASKS, masking
+from penstockd.policy.members import Stripping
 from penstockd.policy.model import Mask
+from penstockd.policy.view import View
 
 
 class Projection:
     """Takes out of one message, and the messages within it, what is not shown, in place.
 
-    ``masks`` says what is shown of each of ``fields``, which are all leaves of the message; what is
-    left is as ``record.Codec`` makes it of the row that the View reads.
+    ``masks`` says what is shown of each of ``fields``, which are all leaves of the message, and the
+    View how; what is left is as ``record.Codec`` makes it of the row that the View reads.
     """
 
     def __init__(
@@ -26,7 +28,7 @@ class Projection:
         message: Descriptor,
         fields: Sequence[Field],
         masks: Mapping[Field, Mask],
-        key: bytes,
+        view: View,
         depth: int = 0,
     ) -> None:
         within: dict[str, list[Field]] = {}
@@ -34,6 +36,7 @@ class Projection:
             within.setdefault(field.steps[depth], []).append(field)
         self._dropped: list[str] = []
         self._masked: list[tuple[str, bool, Callable[[str], str]]] = []
+        self._stripped: list[tuple[str, Stripping]] = []
         self._nested: list[tuple[str, Projection, bool]] = []
         numbers = [message.fields_by_name[name].number for name in within]
         #: Whether a record as the log has it stays as it is. Its fields are in the order of the
@@ -44,11 +47,13 @@ class Projection:
             if not shown:
                 self._dropped.append(name)
             elif len(leaves[0].steps) > depth + 1:
-                self._nest(message, name, leaves, masks, key, depth)
+                self._nest(message, name, leaves, masks, view, depth)
             elif masks[shown[0]] in TEXT_MASKS:
-                mask = masking(masks[shown[0]], key)
+                mask = masking(masks[shown[0]], view.hash_key(shown[0]))
                 self._masked.append((name, shown[0].presence, mask))
-        self.identity &= not self._dropped and not self._masked
+            elif (stripping := view.stripping(shown[0])) is not None:
+                self._stripped.append((name, stripping))
+        self.identity &= not (self._dropped or self._masked or self._stripped)
 
     def _nest(
         self,
@@ -56,12 +61,12 @@ class Projection:
         name: str,
         leaves: Sequence[Field],
         masks: Mapping[Field, Mask],
-        key: bytes,
+        view: View,
         depth: int,
     ) -> None:
         inner = message.fields_by_name[name].message_type
         assert inner is not None, "a path goes through messages only"
-        projection = Projection(inner, leaves, masks, key, depth + 1)
+        projection = Projection(inner, leaves, masks, view, depth + 1)
         shown = [f for f in leaves if masks[f] not in (Mask.NULL, Mask.HIDE)]
         own = [f for f in shown if len(f.steps) == depth + 2]
         # A message of which nothing is shown that has a value is not there.
@@ -78,6 +83,8 @@ class Projection:
         for name, optional, mask in self._masked:
             if not optional or message.HasField(name):
                 setattr(message, name, mask(getattr(message, name)))
+        for name, stripping in self._stripped:
+            stripping.apply(getattr(message, name))
         for name, projection, fragile in self._nested:
             if message.HasField(name):
                 held: Any = getattr(message, name)

@@ -225,11 +225,17 @@ def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Sight:
     return Sight(
         view,
         view.actions,
-        {f.path: view.mask(f) for f in view.fields()} if view.allows(Action.READ) else {},
+        _masks(view) if view.allows(Action.READ) else {},
         frozenset(writable),
         {a: frozenset({""}) if "" in filters else filters for a, filters in rules.items()},
         {name: tuple(principal.claims.get(name, ())) for name in used},
     )
+
+
+def _masks(view: View) -> Mapping[str, Mask]:
+    """What is shown, members of repeated messages and maps too."""
+    every = (f for top in view.fields() for f in top.walk())
+    return {f.path: view.mask(f) for f in every if view.mask(f) is not Mask.HIDE}
 
 
 def _principal(consumer: Consumer) -> Principal:
@@ -239,7 +245,7 @@ def _principal(consumer: Consumer) -> Principal:
 def _difference(dataset: Dataset, before: Sight, after: Sight) -> DatasetEffect | None:
     """What differs for a consumer, but for the counts of rows; None if nothing does."""
     fields = {}
-    for leaf in dataset.fields:
+    for leaf in dataset.every_field:
         old, new = (s.masks.get(leaf.path, Mask.HIDE) for s in (before, after))
         could, can = leaf.path in before.writable, leaf.path in after.writable
         if (old, could) != (new, can):

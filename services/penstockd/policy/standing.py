@@ -79,7 +79,8 @@ class Standing:
 
     def _shows_all(self, view: View, caller: Principal) -> bool:
         """Whether a View shows all that the stream's does."""
-        if any(_strictness(view, f) > _strictness(self._view, f) for f in self._view.fields()):
+        every = (f for top in self._view.fields() for f in top.walk())
+        if any(_strictness(view, f) > _strictness(self._view, f) for f in every):
             return False
         if view.predicate is None or _rows(view) == _rows(self._view):
             return True

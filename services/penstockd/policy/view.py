@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -33,8 +34,9 @@ from sqlalchemy import (
 )
 
 from penstockd.catalog import Catalog, Dataset, Field
-from penstockd.policy.decision import FieldDecision, decide
+from penstockd.policy.decision import FieldDecision, decide_all
 from penstockd.policy.masks import masked
+from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.query import And, Expression, FilterError, Names, Or, Wrap, compile, parse_rule
 from penstockd.store.sql import Statement, compile_statement
@@ -88,9 +90,10 @@ class View:
         self._mask_key = mask_key
         self._reads = OrderedDict() if reads is None else reads
         groups = [[g for g in grants if a in g.actions] for a in on] or [list(grants)]
-        self._decisions = {f: decide(f, groups) for f in dataset.fields}
+        self._decisions = {f: d for top in dataset.fields for f, d in decide_all(top, groups)}
         self._masks = {f: d.mask for f, d in self._decisions.items()}
         self._fields = tuple(f for f in dataset.fields if self._masks[f] is not Mask.HIDE)
+        self._strippings = {f: Stripping(f, self._masks, self.hash_key) for f in self._stripped()}
         self._names = _visible_names(self._fields)
         self._row_names = RowNames(dataset, catalog, tables, self._table)
         self._claims: Claims = claims or {}
@@ -104,8 +107,32 @@ class View:
         return action in self.actions
 
     def mask(self, field: Field) -> Mask:
-        """What the caller gets of a field."""
+        """What the caller gets of a field, or of a member of a repeated message or a map."""
         return self._masks[field]
+
+    def hash_key(self, field: Field) -> bytes:
+        """What keys the hashes of a field that is shown hashed."""
+        return self._mask_key
+
+    def stripping(self, field: Field) -> Stripping | None:
+        """What becomes of a list or map of messages that is shown without some of its members or
+        with some masked; None of any other field."""
+        return self._strippings.get(field)
+
+    @cached_property
+    def hidden(self) -> frozenset[Field]:
+        """The fields and members that do not exist for the caller."""
+        return frozenset(f for f, mask in self._masks.items() if mask is Mask.HIDE)
+
+    def is_whole(self, field: Field) -> bool:
+        """Whether the caller gets a field as it is stored, all members in it."""
+        return is_whole(field, self._masks)
+
+    def seen(self, field: Field) -> Any:
+        """What the caller gets of a field as JSON-ready data, equal if it gets the same."""
+        if field not in self._strippings:
+            return self._masks[field]
+        return {f.path: self._masks[f] for f in field.walk()}
 
     def decision(self, field: Field) -> FieldDecision:
         """Why the caller gets what it gets of a field."""
@@ -133,8 +160,12 @@ class View:
 
     @cached_property
     def writable(self) -> tuple[Field, ...]:
-        """The fields the caller may set: those it sees in the clear and the hub does not own."""
-        return tuple(f for f in self._fields if self._masks[f] is Mask.CLEAR and not f.output_only)
+        """The fields the caller may set: those it sees in the clear and the hub does not own.
+
+        A list or map of messages is one value: who does not see all members of it in the clear
+        cannot set it, or it would change or erase what it does not see.
+        """
+        return tuple(f for f in self._fields if self.is_whole(f) and not f.output_only)
 
     # --- Names: what filters and sorts resolve against ------------------------------------
 
@@ -146,14 +177,30 @@ class View:
         """The visible field of a proto path or a JSON path; None if there is none to see."""
         return self._names.get(path)
 
+    def members(self, field: Field) -> Sequence[Field]:
+        """The visible members of a list or map of messages; one that is null is never set."""
+        shown = (m for m in field.members if self._masks[m] is not Mask.HIDE)
+        return [
+            replace(m, presence=True, nullable=True) if self._masks[m] is Mask.NULL else m
+            for m in shown
+        ]
+
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on the mask too."""
         column = _readable(self._table, field)
-        return masked(field, column, self._masks[field], self._mask_key)
+        stripping = self._strippings.get(field)
+        if stripping is not None:
+            return stripping.sql(column)
+        return masked(field, column, self._masks[field], self.hash_key(field))
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """Callers' filters do not follow references; only row rules do."""
         return None
+
+    def _stripped(self) -> list[Field]:
+        """The lists and maps of messages that are shown, but not whole."""
+        shown = (f for f in self._fields if f.members and self._masks[f] is Mask.CLEAR)
+        return [f for f in shown if not self.is_whole(f)]
 
     # --- reads ----------------------------------------------------------------------------
 
@@ -273,6 +320,10 @@ class RowNames:
     def field(self, path: str) -> Field | None:
         """The field of a proto path or a JSON path."""
         return self._dataset.by_path.get(path) or self._dataset.by_json_path.get(path)
+
+    def members(self, field: Field) -> Sequence[Field]:
+        """All members of a list or map of messages."""
+        return field.members
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """The field's column."""

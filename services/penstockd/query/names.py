@@ -29,6 +29,10 @@ class Names(Protocol):
         """
         ...
 
+    def members(self, field: Field) -> Sequence[Field]:
+        """The visible members of a field that is a list or map of messages."""
+        ...
+
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of the field, as SQL: a column or a masking expression.
 

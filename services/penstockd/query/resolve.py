@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor
-
-from penstockd.catalog import Field, FieldClass, Kind, ModelError
-from penstockd.catalog.load import leaves
+from penstockd.catalog import Field, Kind
 from penstockd.catalog.values import ValueRefused, default, text_parser
 from penstockd.query.errors import FieldUnknown, FilterError, shown
 from penstockd.query.names import Names, Wrap
@@ -183,7 +180,7 @@ def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
                 f"{shown(comparison.name)}.name:value",
                 comparison.position,
             )
-    leaf, keys = _inside(comparison, field, place.rest)
+    leaf, keys = _inside(comparison, place.names, field, place.rest)
     match = _match(comparison, leaf)
     return _test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
 
@@ -206,19 +203,18 @@ def _map(comparison: Comparison, place: _Place, field: Field) -> Test:
     key, deeper = place.rest[0], place.rest[1:]
     if comparison.comparator == ":" and literal.star and not deeper:
         return _test(place, field, field, Present(), reach=Reach.KEY, keys=(key,))
-    leaf, keys = _inside(comparison, field, deeper)
+    leaf, keys = _inside(comparison, place.names, field, deeper)
     match = _match(comparison, leaf)
     return _test(place, field, leaf, match, reach=Reach.KEY, keys=(key, *keys))
 
 
 def _inside(
-    comparison: Comparison, field: Field, steps: tuple[str, ...]
+    comparison: Comparison, names: Names, field: Field, steps: tuple[str, ...]
 ) -> tuple[Field, tuple[str, ...]]:
     """What a list or map holds, or a field of its messages, and the JSON names that lead there."""
     if field.element is not None and not steps:
         return field.element, ()
-    known = _element_leaves(field.element_message) if field.element_message else {}
-    leaf = known.get(".".join(steps)) if not any("." in s for s in steps) else None
+    leaf = _member(field, names.members(field), steps)
     if leaf is None:
         raise FieldUnknown(comparison.name, comparison.position)
     if leaf.repeated:
@@ -227,17 +223,16 @@ def _inside(
             "not look into",
             comparison.position,
         )
-    return leaf, leaf.json_steps
+    return leaf, leaf.json_steps[len(field.json_steps) :]
 
 
-@lru_cache(maxsize=512)
-def _element_leaves(message: Descriptor) -> Mapping[str, Field]:
-    """The fields of an element message by proto and JSON path; none of one that cannot be read."""
-    try:
-        fields = list(leaves(message, "", "", FieldClass.INTERNAL, False, {}))
-    except ModelError:
-        return {}
-    return {f.json_path: f for f in fields} | {f.path: f for f in fields}
+def _member(field: Field, members: Sequence[Field], steps: tuple[str, ...]) -> Field | None:
+    """The member that proto or JSON names lead to from the field on."""
+    if any("." in step for step in steps):
+        return None
+    depth = len(field.steps)
+    fitting = (m for m in members if steps in (m.steps[depth:], m.json_steps[depth:]))
+    return next(fitting, None)
 
 
 def _match(comparison: Comparison, leaf: Field) -> Match:

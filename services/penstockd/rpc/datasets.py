@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 
 from penstockd.audit.receipt import Receipt
+from penstockd.budget import offload_large
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.context import Permit
@@ -56,7 +57,7 @@ def _route(dataset: Dataset, method: MethodDescriptor, handler: Handler) -> Rout
     return Route(
         Method(method.containing_service.full_name, method.name, dataset.name),
         handler,
-        request.FromString,
+        request,
         None if raw else reply.SerializeToString,
         streams_request=method.client_streaming,
         streams_reply=method.server_streaming,
@@ -227,7 +228,7 @@ class DatasetHandlers:
 
     async def repair(self, request: Any, exchange: Exchange) -> Any:
         """Repair…: what differs from what the caller holds."""
-        repair = repair_request(request)
+        repair = await offload_large(request.ByteSize(), repair_request, request)
         reply = await repair_records(exchange.hub, exchange.call, self.dataset, repair)
         return repair_reply(self._repair_reply, reply)
 

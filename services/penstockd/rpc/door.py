@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import Message
 
+from penstockd.budget import CALL_SECONDS, Budget, metered
 from penstockd.commands.context import Hub
+from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-from penstockd.rpc.edge import RequestMalformed
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.interceptors import around
-from penstockd.rpc.texts import refuse_null
+from penstockd.rpc.reading import RequestReader
 
-Deserializer = Callable[[bytes], Any]
 Serializer = Callable[[Any], bytes] | None
 
 
@@ -24,17 +24,24 @@ Serializer = Callable[[Any], bytes] | None
 class Route:
     """A method with its handler and wire forms. A serializer of None sends bytes as they are.
 
+    ``request`` is the class of what is sent: it is read within the bounds of its fields, once it is
+    known who calls.
     The handler of a streaming reply sends frames by ``exchange.send`` and returns nothing.
     """
 
     method: Method
     handler: Handler
-    deserialize: Deserializer
+    request: type[Message]
     serialize: Serializer = None
     streams_request: bool = False
     streams_reply: bool = False
     #: Whether replies whose form does not tell show no records: documents of the hub's own.
     documents: bool = False
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the largest request that is taken."""
+        return MESSAGE if self.method.public else message_limit(self.request.DESCRIPTOR)
 
 
 def install(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
@@ -53,14 +60,14 @@ def _generic(
 
 
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    record, guard = _record_prefix(hub, route.method), _guard(hub, route)
+    reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
+    # A stream ends when its client goes away or stalls, not by what it has taken.
+    seconds = None if route.streams_reply else CALL_SECONDS
+    guard = _guard(hub, route)
 
     async def answer(exchange: Exchange) -> Any:
-        request = exchange.request
-        if route.streams_request:
-            request = _each_read(request, record)
-        else:
-            request = await _read(request, record)
+        sent = exchange.request
+        request = _each_read(reader, sent) if route.streams_request else await reader.read(sent)
         reply = await route.handler(request, exchange)
         if reply is not None:
             if guard is not None and exchange.call.disclosed is None and guard.shows_records(reply):
@@ -73,16 +80,15 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     call = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return await call(Exchange(hub, route.method, context, request, guard=guard))
+        exchange = Exchange(hub, route.method, context, request, guard=guard)
+        return await metered(Budget(route.method.path, seconds), call(exchange))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
         await unary(request, context)
 
-    wire: dict[str, Any] = {
-        "request_deserializer": _tolerant(route.deserialize),
-        "response_serializer": route.serialize,
-    }
+    # A request comes as bytes, see ``reading``.
+    wire: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}
     if route.streams_reply:
         return grpc.unary_stream_rpc_method_handler(stream, **wire)
     if route.streams_request:
@@ -97,43 +103,9 @@ def _guard(hub: Hub, route: Route) -> ReplyGuard | None:
     return None if guard.idle or route.documents else guard
 
 
-class _Unreadable:
-    """Stands for a message that is none, until the call is within its interceptors."""
-
-
-class _Suspect:
-    """A message with a zero byte somewhere: only such a one can hold U+0000 in a text."""
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
-
-
-def _tolerant(deserialize: Deserializer) -> Deserializer:
-    """gRPC answers by itself, and with the name of a class, where a message cannot be read."""
-
-    def read(data: bytes) -> Any:
-        try:
-            message = deserialize(data)
-        except DecodeError:
-            return _Unreadable()
-        return _Suspect(message) if b"\0" in data else message
-
-    return read
-
-
-async def _read(request: Any, record: str) -> Any:
-    """The request. Raises RequestMalformed, and ValueInvalid if a text of it holds U+0000."""
-    if isinstance(request, _Suspect):
-        request = request.message
-        await refuse_null(request, record)
-    elif isinstance(request, _Unreadable):
-        raise RequestMalformed("the request is not a message of the method's type")
-    return request
-
-
-async def _each_read(requests: AsyncIterator[Any], record: str) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield await _read(request, record)
+async def _each_read(reader: RequestReader, sent: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for data in sent:
+        yield await reader.read(data)
 
 
 def _record_prefix(hub: Hub, method: Method) -> str:

@@ -38,6 +38,7 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "IMPORT_FORMAT_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "IMPORT_TRUNCATED": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "CALL_TOO_COSTLY": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_IN_FLIGHT": grpc.StatusCode.ABORTED,
     "CLIENT_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -92,6 +93,7 @@ RETRY_SECONDS: Mapping[str, int] = {
 #: Whose limit of what was reached, for ``google.rpc.QuotaFailure``.
 QUOTAS: Mapping[str, tuple[str, str]] = {
     "RATE_LIMITED": ("caller", "calls a second"),
+    "CALL_TOO_COSTLY": ("call", "computing time"),
     "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
     "TOO_MANY_SUBSCRIPTIONS": ("consumer", "subscriptions"),
     "STORAGE_FULL": ("database", "room for data"),

@@ -6,7 +6,6 @@ elements, keys of maps and nested messages, ``google.protobuf.Struct`` included;
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from penstockd.budget import offload
 from penstockd.errors import ValueInvalid, Violation
 
 FORBIDDEN = "\0"
@@ -38,7 +38,7 @@ async def refuse_null(message: Message, prefix: str = "") -> None:
     try:
         found = _find_null(message, _INLINE)
     except _Large:
-        found = await asyncio.to_thread(_find_null, message)
+        found = await offload(_find_null, message)
     if found is None:
         return
     path, position = found

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
+from penstockd.budget import offload_large
 from penstockd.commands.once import Request, chosen_request_id
 from penstockd.commands.report import Report
 from penstockd.errors import ImportTruncated
@@ -78,9 +79,9 @@ class Upload:
         The end of the pieces does not mean that the upload is whole: see ``confirm_whole``.
         """
         if self._first is not None:
-            yield self._piece(self._first)
+            yield await self._piece(self._first)
             async for request in self._requests:
-                yield self._piece(request)
+                yield await self._piece(request)
 
     async def confirm_whole(self) -> None:
         """Raise ImportTruncated unless the client has ended the upload itself.
@@ -102,10 +103,10 @@ class Upload:
                 f"{digest[:32].hex()}"
             )
 
-    def _piece(self, request: Any) -> tuple[str, str, str, bytes]:
+    async def _piece(self, request: Any) -> tuple[str, str, str, bytes]:
         if request.HasField("complete"):
             self._complete = request.complete
         data = request.file.data
         self._size += len(data)
-        self._hash.update(data)
+        await offload_large(len(data), self._hash.update, data)
         return request.format, request.compression, request.file.content_type, data

@@ -8,6 +8,12 @@ no number yet; a cursor names them, so that who reads on from it does not get th
 What follows from a transaction, in the eyes of one who sees records by what they refer to, can be
 more than is given out at once. A cursor may stand in the midst of it.
 
+A database can go back in time: a standby that had not received all takes over, or a backup is
+restored. Then it gives out numbers again that it gave out before, for other changes. So each
+transaction has a random mark, and a cursor carries those of the transactions that it names. Whoever
+reads on from a cursor checks them (``check_place``): cursors of what was undone are refused for
+ever, and those of before stay good.
+
 A cursor is written as base64url of a version byte, the fields and a checksum. It is no secret and
 is not sealed: whoever forges one reads from another place of what it may read anyway.
 """
@@ -18,40 +24,66 @@ import base64
 import binascii
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from penstockd.catalog.wire import varint
-from penstockd.errors import CursorInvalid, DatabaseUnavailable
+from penstockd.errors import CursorExpired, CursorInvalid, DatabaseUnavailable
 from penstockd.store.database import Connection
-from penstockd.store.log import Change, read_changes
+from penstockd.store.log import LOG, Change, Log, read_changes
 
 #: The most transactions without a number that a cursor names.
 MAX_SKIPPED = 100
 #: The version byte says whether the cursor stands in the midst of what follows from a transaction.
-_VERSION, _WITHIN = b"\x01", b"\x02"
+_VERSION, _WITHIN = b"\x03", b"\x04"
+#: Versions of before there were marks.
+_OLD_VERSION, _OLD_WITHIN = b"\x01", b"\x02"
+_VERSIONS = (_VERSION, _WITHIN, _OLD_VERSION, _OLD_WITHIN)
 _MAX_TEXT = 4096
 _CHECKSUM = 4
-#: Numbers of the log and ids of transactions are below these.
-_MAX_NUMBER, _MAX_TRANSACTION = 2**63, 2**64
+_MARK = 8
+#: Numbers of the log and revisions of transactions are below this.
+_MAX_NUMBER = 2**63
+#: What a client is to do with what it has, in the metadata of an error.
+_REPAIR = {"reconcile": "REPAIR"}
 _BROKEN = "the cursor is not one that was given here"
-FOREIGN = "the cursor is of another database; read all anew"
+_UNDONE = (
+    "the cursor is of a state of the database that was undone, as by a failover or a restore:"
+    " repair what you have, or read all anew"
+)
+_UNMARKED = (
+    "the cursor is of an earlier version of the hub, and cannot be checked:"
+    " repair what you have, or read all anew"
+)
+_FOREIGN = "the cursor is of another database: repair what you have, or read all anew"
+_EXPIRED = "the changes after this cursor are kept no longer: repair what you have, or start anew"
+
+
+class Ahead(NamedTuple):
+    """A transaction that a cursor names, by its revision and its mark."""
+
+    revision: int
+    mark: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Everything up to ``number``, and the transactions ``ahead`` of it (by id, ascending).
+    """Everything up to ``number``, and the transactions ``ahead`` of it, ascending.
 
     ``epoch`` is that of the log: a database that was made anew has another one. With ``told``, a
     dataset and a key, also the change behind ``number``, which ends its transaction, and of what
-    follows from this the events up to that record.
+    follows from this the events up to that record. ``mark`` is that of the transaction which has
+    the number ``end``. It is empty in cursors of earlier versions, and in those that are made to
+    be compared, and never given out.
     """
 
     epoch: str
     number: int
-    ahead: tuple[int, ...] = ()
+    ahead: tuple[Ahead, ...] = ()
     told: tuple[str, str] | None = None
+    mark: bytes = b""
 
     @property
     def place(self) -> tuple[int, tuple[str, str]]:
@@ -66,12 +98,14 @@ class Cursor:
     def __str__(self) -> str:
         """The opaque text that clients get."""
         epoch = self.epoch.encode()
-        steps = (b - a for a, b in itertools.pairwise((0, *self.ahead)))
         told = [text for name in self.told or () for text in _sized(name)]
         version = _VERSION if self.told is None else _WITHIN
-        head = (version, varint(self.number), varint(len(epoch)), epoch)
-        parts = (*head, *told, *map(varint, steps))
-        data = b"".join(parts)
+        if not self.mark:
+            version = _OLD_VERSION if self.told is None else _OLD_WITHIN
+        head = (version, varint(self.number), varint(len(epoch)), epoch, self.mark)
+        steps = itertools.pairwise((0, *(t.revision for t in self.ahead)))
+        ahead = [varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
+        data = b"".join((*head, *told, *ahead))
         return _text(data + zlib.crc32(data).to_bytes(_CHECKSUM))
 
     @classmethod
@@ -81,14 +115,21 @@ class Cursor:
         numbers = _Numbers(data)
         number = numbers.take()
         epoch = numbers.bytes(numbers.take())
-        within = version == _WITHIN
+        old = version in (_OLD_VERSION, _OLD_WITHIN)
+        mark = b"" if old else numbers.bytes(_MARK)
+        within = version in (_WITHIN, _OLD_WITHIN)
         told = [numbers.bytes(numbers.take()) for _ in range(2 if within else 0)]
-        ahead = tuple(itertools.accumulate(numbers))
-        if number >= _MAX_NUMBER or (ahead and ahead[-1] >= _MAX_TRANSACTION):
+        if old and numbers.left:  # it names transactions by ids that are known no longer
+            raise CursorInvalid(_UNMARKED, metadata=_REPAIR)
+        ahead, revision = [], 0
+        while numbers.left:
+            revision += numbers.take()
+            ahead.append(Ahead(revision, numbers.bytes(_MARK)))
+        if number >= _MAX_NUMBER or revision >= _MAX_NUMBER:
             raise CursorInvalid(_BROKEN)
         try:
             names = (told[0].decode(), told[1].decode()) if within else None
-            cursor = cls(epoch.decode(), number, ahead, names)
+            cursor = cls(epoch.decode(), number, tuple(ahead), names, mark)
         except UnicodeDecodeError:
             raise CursorInvalid(_BROKEN) from None
         if str(cursor) != text:  # one cursor, one spelling
@@ -109,12 +150,73 @@ class Extent:
 async def read_extent(connection: Connection) -> Extent:
     """The extent of the log now."""
     row = await connection.fetchrow(
-        "SELECT epoch, oldest_number, last_number, (SELECT stamp_time FROM hub.log_transaction"
+        f"SELECT {LOG}, (SELECT stamp_time FROM hub.log_transaction"
         " WHERE last_number > oldest_number ORDER BY last_number LIMIT 1) FROM hub.log_head"
     )
     assert row is not None, "the migrations have put one row there"
-    epoch, oldest, newest, since = row
-    return Extent(Cursor(epoch, oldest), Cursor(epoch, newest), since)
+    *columns, since = row
+    log = Log(*columns)
+    return Extent(oldest_cursor(log), newest_cursor(log), since)
+
+
+def newest_cursor(log: Log) -> Cursor:
+    """The place behind all changes that have a number."""
+    return Cursor(log.epoch, log.head, mark=log.head_mark)
+
+
+def oldest_cursor(log: Log) -> Cursor:
+    """The place before the oldest change that is kept."""
+    return Cursor(log.epoch, log.oldest, mark=log.oldest_mark)
+
+
+async def cursor_at(connection: Connection, number: int) -> Cursor:
+    """The place behind the change with a number. Raises CursorExpired, and CursorInvalid if there
+    is no such number."""
+    log, mark = await _read_log(connection, number)
+    if number > log.head:
+        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+    if mark is None:
+        raise _expired(log)
+    return Cursor(log.epoch, number, mark=mark)
+
+
+async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
+    """The log as it is, in which the cursor has its place. Raises as ``check_place``."""
+    log, mark = await _read_log(connection, cursor.end)
+    check_place(cursor, log, mark)
+    await numbered(connection, cursor)
+    return log
+
+
+async def _read_log(connection: Connection, number: int) -> tuple[Log, bytes | None]:
+    """The log, and the mark at a number, None if it has no such number."""
+    row = await connection.fetchrow(f"SELECT {LOG}, hub.mark_at($1) FROM hub.log_head", number)
+    assert row is not None, "the migrations have put one row there"
+    *columns, mark = row
+    return Log(*columns), mark
+
+
+def check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
+    """See to it that the log can be read from the cursor on; ``mark`` is the log's own where the
+    cursor ends, None if it has no such number.
+
+    Raises CursorInvalid, if the cursor is of another database or of a state that was undone, and
+    CursorExpired.
+    """
+    if cursor.epoch != log.epoch:
+        raise CursorInvalid(_FOREIGN, metadata=_REPAIR)
+    if cursor.end > log.head:
+        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+    if not cursor.mark and cursor.end > log.marked_after:
+        raise CursorInvalid(_UNMARKED, metadata=_REPAIR)
+    if cursor.number < log.oldest:
+        raise _expired(log)
+    if cursor.mark and cursor.mark != mark:
+        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+
+
+def _expired(log: Log) -> CursorExpired:
+    return CursorExpired(_EXPIRED, metadata={"oldest": str(oldest_cursor(log))})
 
 
 async def current_cursor(connection: Connection) -> Cursor | None:
@@ -122,14 +224,15 @@ async def current_cursor(connection: Connection) -> Cursor | None:
 
     None if more than MAX_SKIPPED transactions that it sees wait for a number.
     """
-    head = await connection.fetchrow("SELECT last_number, epoch FROM hub.log_head")
+    head = await connection.fetchrow("SELECT epoch, last_number, mark FROM hub.log_head")
     assert head is not None, "the migrations have put one row there"
     rows = await connection.fetch(
-        "SELECT txid::text::bigint FROM hub.pending ORDER BY txid LIMIT $1", MAX_SKIPPED + 1
+        "SELECT revision, mark FROM hub.pending ORDER BY revision LIMIT $1", MAX_SKIPPED + 1
     )
     if len(rows) > MAX_SKIPPED:
         return None
-    return Cursor(head["epoch"], head["last_number"], tuple(row[0] for row in rows))
+    ahead = tuple(Ahead(*row) for row in rows)
+    return Cursor(head["epoch"], head["last_number"], ahead, mark=head["mark"])
 
 
 async def read_after(
@@ -138,21 +241,18 @@ async def read_after(
     """At most ``limit`` changes after a cursor, and the cursor behind the last of them.
 
     Fewer may come although there are more, even none: all has been read when the new cursor is the
-    old one. Raises CursorInvalid if the cursor is of another database.
+    old one. Raises CursorInvalid and CursorExpired.
     """
-    epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
-    if epoch != cursor.epoch:
-        raise CursorInvalid(FOREIGN)
+    await check_cursor(connection, cursor)
     changes = await read_changes(connection, cursor.number, limit)
     if not changes:
         return (), cursor
     # Asked after the changes were read: what has a number among them has one here.
     places = await numbered(connection, cursor)
-    last = changes[-1].number
-    ahead = tuple(t for t in cursor.ahead if t not in places or places[t] > last)
+    last = await cursor_at(connection, changes[-1].number)
     seen = set(places.values())
     fresh = [c for c in changes if c.transaction not in seen]
-    return fresh, replace(cursor, number=last, ahead=ahead, told=None)
+    return fresh, replace(last, ahead=still_ahead(cursor, places, last.number))
 
 
 async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
@@ -170,17 +270,31 @@ async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
     raise DatabaseUnavailable("the change log has fallen behind: nothing numbers it")
 
 
-async def numbered(connection: Connection, cursor: Cursor) -> dict[int, int]:
-    """The last numbers of those transactions ahead of a cursor that have one by now."""
+async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
+    """The last numbers of those transactions ahead of a cursor that have one by now.
+
+    Raises CursorInvalid if one of them is not there any more: what the cursor's snapshot saw of it
+    was undone.
+    """
     if not cursor.ahead:
         return {}
-    rows = await connection.fetch(
-        "SELECT txid::text::bigint, last_number FROM hub.log_transaction"
-        " WHERE last_number > $1 AND txid = ANY ($2::text[]::xid8[])",
-        cursor.number,
-        list(map(str, cursor.ahead)),
-    )
-    return {row[0]: row[1] for row in rows}
+    rows = await connection.fetch(_AHEAD, cursor.number, [t.revision for t in cursor.ahead])
+    found = {Ahead(row[0], row[1]): row[2] for row in rows}
+    if not found.keys() >= set(cursor.ahead):
+        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+    return {t: found[t] for t in cursor.ahead if found[t] is not None}
+
+
+def still_ahead(cursor: Cursor, places: Mapping[Ahead, int], number: int) -> tuple[Ahead, ...]:
+    """The transactions ahead of a cursor that are ahead of a later number, too."""
+    return tuple(t for t in cursor.ahead if t not in places or places[t] > number)
+
+
+_AHEAD = """
+SELECT revision, mark, last_number FROM hub.log_transaction
+WHERE last_number > $1 AND revision = ANY ($2::bigint[])
+UNION ALL SELECT revision, mark, NULL FROM hub.pending WHERE revision = ANY ($2::bigint[])
+"""
 
 
 class _Numbers:
@@ -204,9 +318,10 @@ class _Numbers:
         self._at += size
         return self._data[self._at - size : self._at]
 
-    def __iter__(self) -> Iterator[int]:
-        while self._at < len(self._data):
-            yield self.take()
+    @property
+    def left(self) -> bool:
+        """Whether there is more."""
+        return self._at < len(self._data)
 
 
 def _sized(text: str) -> tuple[bytes, bytes]:
@@ -224,8 +339,7 @@ def _opened(text: str) -> tuple[bytes, bytes]:
     except (binascii.Error, ValueError):
         raise CursorInvalid(_BROKEN) from None
     data, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
-    known = data[:1] in (_VERSION, _WITHIN)
-    if not known or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
+    if data[:1] not in _VERSIONS or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
         raise CursorInvalid(_BROKEN)
     return data[:1], data[1:]
 

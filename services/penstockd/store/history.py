@@ -47,10 +47,10 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT t.first_number + c.ordinal AS number, c.before
         FROM hub.change AS c
-        LEFT JOIN hub.log_transaction AS t ON t.txid = c.txid
-        LEFT JOIN hub.pending AS p ON t.txid IS NULL AND p.txid = c.txid
+        LEFT JOIN hub.log_transaction AS t ON t.revision = c.revision
+        LEFT JOIN hub.pending AS p ON t.revision IS NULL AND p.revision = c.revision
         WHERE c.dataset = $1 AND c.key = w.key
-        AND (t.first_number + c.ordinal > w.number OR p.txid IS NOT NULL)
+        AND (t.first_number + c.ordinal > w.number OR p.revision IS NOT NULL)
         ORDER BY t.first_number + c.ordinal NULLS LAST, p.seq, c.ordinal
         LIMIT 1
     ) AS x
@@ -194,7 +194,7 @@ async def referring(
 
 
 _CHANGED = (
-    "SELECT e.key FROM hub.log_transaction AS t JOIN hub.change AS e ON e.txid = t.txid"
+    "SELECT e.key FROM hub.log_transaction AS t JOIN hub.change AS e ON e.revision = t.revision"
     " AND e.day = t.day WHERE t.last_number = ${} AND e.dataset = ${}"
 )
 

@@ -14,8 +14,8 @@ from datetime import datetime
 
 import asyncpg
 
-from penstockd.errors import AcknowledgedBackwards, CursorInvalid, LeaseExpired, LeaseUnknown
-from penstockd.store.cursor import FOREIGN, Cursor
+from penstockd.errors import AcknowledgedBackwards, LeaseExpired, LeaseUnknown
+from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import WHOSE, Subscription, absent, first
 
@@ -24,7 +24,9 @@ MAX_LEASES = 100
 #: So many numbers of leases an acknowledged one is known for, to be acknowledged again.
 KEPT_LEASES = 100
 
-_LEASE_ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})-([0-9]{1,18})")
+#: Lineage, number, number of its end, and a random token; leases of earlier versions have none.
+_LEASE_ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})-([0-9]{1,18})(?:-([0-9a-f]{16}))?")
+_UNKNOWN = "the lease is not one of this subscription, or from before its reset"
 _LOST = "the lease has expired; its changes are given again"
 
 
@@ -74,10 +76,12 @@ class Held:
     async def claim(self, place: Place, end: Cursor, changes: int, seconds: int) -> Lease | None:
         """Lease the stretch from a place to ``end``; None if the place is not the next any more.
 
-        Without changes there is nothing to lease: the stretch counts as acknowledged.
+        Without changes there is nothing to lease: the stretch counts as acknowledged. Raises
+        CursorInvalid if the log has gone back in time since the stretch was read.
         """
         if (await self.place())[0] != place:
             return None
+        await check_cursor(self._connection, end)
         if place.end is None:
             await self._connection.execute(
                 f"UPDATE hub.subscription SET position = $3 WHERE {WHOSE}", *self._key, str(end)
@@ -109,15 +113,15 @@ class Held:
         )
 
     async def _insert(self, place: Place, end: Cursor, changes: int, seconds: int) -> Lease:
-        number = self._next
+        number, token = self._next, secrets.token_hex(8)
         await self._connection.execute(
             f"UPDATE hub.subscription SET next_lease = next_lease + 1 WHERE {WHOSE}", *self._key
         )
         expire_time = await self._connection.fetchval(
             "INSERT INTO hub.subscription_lease (consumer_id, subscription_id, number,"
-            " start_cursor, start_number, end_cursor, change_count, attempt, expire_time)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
-            " clock_timestamp() + make_interval(secs => $9)) RETURNING expire_time",
+            " start_cursor, start_number, end_cursor, change_count, attempt, token, expire_time)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
+            " clock_timestamp() + make_interval(secs => $10)) RETURNING expire_time",
             *self._key,
             number,
             str(place.start),
@@ -125,9 +129,10 @@ class Held:
             str(end),
             changes,
             place.attempt,
+            token,
             float(seconds),
         )
-        lease_id = f"{self._lineage}-{number}-{end.number}"
+        lease_id = f"{self._lineage}-{number}-{end.number}-{token}"
         return Lease(lease_id, end, changes, place.attempt, expire_time)
 
     async def acknowledge(self, lease_id: str) -> Cursor:
@@ -149,8 +154,7 @@ class Held:
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
         done = await self._acknowledged()
-        if cursor.epoch != done.epoch:
-            raise CursorInvalid(FOREIGN)
+        await check_cursor(self._connection, cursor)
         if cursor.place < done.place:
             raise _backwards(done)
         if cursor.place == done.place:
@@ -215,16 +219,16 @@ class Held:
         """The number of a lease that runs, or (``again``) that is acknowledged already."""
         match = _LEASE_ID.fullmatch(lease_id)
         if match is None or match[1] != self._lineage or int(match[2]) >= self._next:
-            raise LeaseUnknown(
-                "the lease is not one of this subscription, or from before its reset"
-            )
+            raise LeaseUnknown(_UNKNOWN)
         number, end = int(match[2]), int(match[3])
         row = await self._connection.fetchrow(
-            "SELECT acknowledged, expire_time <= clock_timestamp() AS expired"
+            "SELECT acknowledged, token, expire_time <= clock_timestamp() AS expired"
             f" FROM hub.subscription_lease WHERE {WHOSE} AND number = $3",
             *self._key,
             number,
         )
+        if row is not None and row["token"] != (match[4] or ""):
+            raise LeaseUnknown(_UNKNOWN)  # of a state of the database that was undone
         if row is not None and row["acknowledged"]:
             if again:
                 return number

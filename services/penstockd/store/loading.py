@@ -10,12 +10,12 @@ savepoint, to which the load goes back to write that batch the other way.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
 
+from penstockd.budget import offload, offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import Violation
 from penstockd.store.fresh import ENTRY_COLUMNS, FreshRows
@@ -26,6 +26,7 @@ from penstockd.store.writer import Counts, DuplicateKey, Guard, Refusals, WriteT
 
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TAIL = b"\xff\xff"
+_ROW_BYTES = 64  # what a row counts as, where its key is all that is looked at
 _CHUNK = 256 << 10  # bytes of one message to the database
 
 
@@ -62,7 +63,9 @@ class Load:
         """
         counts, keys = Counts(), fresh.keys
         try:
-            _check_keys(fresh, numbers, [row[self._key_at] for row in rows])
+            size = _ROW_BYTES * (len(fresh) + len(rows))
+            added = [row[self._key_at] for row in rows]
+            await offload_large(size, _check_keys, fresh, numbers, added)
         except DuplicateKey:
             if self._refused is None:
                 raise
@@ -90,7 +93,7 @@ class Load:
             await self._log(fresh, new)
             counts.created += len(new)
         if again or rows:
-            again_rows = await asyncio.to_thread(self._decoded, fresh, again)
+            again_rows = await offload(self._decoded, fresh, again)
             await self._upsert(
                 [*(fresh.numbers[i] for i in again), *numbers], [*again_rows, *rows], counts
             )
@@ -157,10 +160,17 @@ class Load:
         counts: Counts,
     ) -> None:
         """Write everything in the way that can tell which rows are to be refused."""
-        decoded = await asyncio.to_thread(self._decoded, fresh, range(len(fresh)))
+        together = await offload(self._in_order, fresh, numbers, rows)
+        await self._upsert(*together, counts)
+
+    def _in_order(
+        self, fresh: FreshRows, numbers: Sequence[int], rows: Sequence[Sequence[Any]]
+    ) -> tuple[list[int], list[Sequence[Any]]]:
+        """All rows with their numbers as in the file: of two with one key the first is written."""
+        decoded = self._decoded(fresh, range(len(fresh)))
         together = [*zip(fresh.numbers, decoded, strict=True), *zip(numbers, rows, strict=True)]
-        together.sort(key=lambda pair: pair[0])  # of two rows with one key the first is written
-        await self._upsert([n for n, _ in together], [row for _, row in together], counts)
+        together.sort(key=lambda pair: pair[0])
+        return [n for n, _ in together], [row for _, row in together]
 
     async def _upsert(
         self, numbers: Sequence[int], rows: Sequence[Sequence[Any]], counts: Counts
@@ -179,8 +189,7 @@ class Load:
             exc.row = numbers[exc.row]
             raise
         if refused is not None and self._refused is not None:
-            for index, path, description in refused.found:
-                self._refused.add(numbers[index], path, description)
+            await offload(self._refused.take, refused, numbers)
         counts.created += more.created
         counts.updated += more.updated
         counts.unchanged += more.unchanged

@@ -36,20 +36,37 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """The log as a whole: its ``epoch``, its newest number ``head`` and the mark there.
+
+    Everything up to ``oldest`` has been pruned: what begins before it has gaps. Cursors without a
+    mark are from before there were any; they can only be of numbers up to ``marked_after``.
+    """
+
+    epoch: str
+    head: int
+    head_mark: bytes
+    oldest: int
+    oldest_mark: bytes
+    marked_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """The changes after one number up to ``number``, of some datasets.
 
     ``transaction`` is the last number of the transaction that ``number`` belongs to: where the two
-    are equal, the stretch ends with a whole transaction. ``epoch`` is that of the log, ``head`` its
-    newest number; everything up to ``oldest`` has been pruned: what begins before it has gaps.
+    are equal, the stretch ends with a whole transaction. ``log`` is the log that it was read from.
+    ``mark`` is the mark at ``number``, None if that was not read; ``place_mark`` the mark at the
+    place that was asked for, None if the log has no such number.
     """
 
     changes: Sequence[Change]
     number: int
     transaction: int
-    epoch: str
-    head: int
-    oldest: int
+    log: Log
+    mark: bytes | None
+    place_mark: bytes | None
 
     @property
     def whole(self) -> bool:
@@ -57,24 +74,29 @@ class Stretch:
         return self.number == self.transaction
 
 
+#: The columns of ``hub.log_head`` that make a ``Log``.
+LOG = "epoch, last_number, mark, oldest_number, oldest_mark, marked_after"
+
 # One statement, so that all of it is seen in one state. A transaction is found by the number of
 # its last change, of which the first two branches read no more than they need; within it, changes
 # are found by their ordinal. Datasets are compared so that no index of theirs seems to be of use:
 # it would be walked from end to end. octet_length knows the length of a large image without
 # fetching it, and those behind the bound are never fetched. Nothing is before the first row alone,
-# which tells the epoch for all of them: a text in every row would be felt.
-_STRETCH = """
+# which tells of the log for all of them: that in every row would be felt.
+_STRETCH = f"""
 WITH h AS MATERIALIZED (
-    SELECT epoch, last_number, oldest_number, least($2, last_number) AS upto,
-           (SELECT t.last_number FROM hub.log_transaction AS t
+    SELECT last_number, ROW({LOG}) AS log, least($2, last_number) AS upto,
+           (SELECT ROW(t.last_number, t.mark) FROM hub.log_transaction AS t
             WHERE t.last_number >= least($2, h.last_number)
-            ORDER BY t.last_number LIMIT 1) AS covering
+            ORDER BY t.last_number LIMIT 1) AS covering,
+           (SELECT t.mark FROM hub.log_transaction AS t
+            WHERE t.last_number >= $5 ORDER BY t.last_number LIMIT 1) AS place_mark
     FROM hub.log_head AS h
 )
-SELECT CASE WHEN size_before IS NULL THEN epoch END, head, oldest_number, covering, size_before,
+SELECT CASE WHEN size_before IS NULL THEN log END, size_before,
        number, last_number, dataset, key, operation, before, after, stamp_time, first_number
 FROM (
-    SELECT h.epoch, h.last_number AS head, h.oldest_number, h.covering, x.*,
+    SELECT ROW(h.log, h.covering, h.place_mark) AS log, x.*,
            sum(coalesce(octet_length(x.before), 0) + coalesce(octet_length(x.after), 0))
            OVER (ORDER BY x.number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS size_before
     FROM h
@@ -91,7 +113,7 @@ FROM (
         ) AS t
         CROSS JOIN LATERAL (
             SELECT * FROM hub.change AS e
-            WHERE e.txid = t.txid AND e.day = t.day
+            WHERE e.revision = t.revision AND e.day = t.day
             AND e.ordinal > $1 - t.first_number AND e.ordinal <= h.upto - t.first_number
             AND ($3::text[] IS NULL OR array_position($3::text[], e.dataset::text) IS NOT NULL)
         ) AS c
@@ -108,22 +130,35 @@ async def read_stretch(
     upto: int,
     datasets: Sequence[str] | None = None,
     size: int = STRETCH_BYTES,
+    place: int | None = None,
 ) -> Stretch:
     """The changes with a number greater than ``after``, to ``upto`` or as far as there are any.
 
     It ends before ``upto`` where the images have come to ``size`` bytes: it has less than that and
-    one change more, and never none if there is one.
+    one change more, and never none if there is one. The mark is told of ``place``, by default
+    ``after``.
     """
     names = None if datasets is None else list(datasets)
-    rows = await connection.fetch(_STRETCH, after, upto, names, size)
-    epoch, head, oldest, covering = rows[0][:4]
-    number = max(after, min(upto, head))
-    changes = [Change(*row[5:]) for row in rows] if rows[0][5] is not None else []
+    where = after if place is None else place
+    rows = await connection.fetch(_STRETCH, after, upto, names, size, where)
+    columns, covering, place_mark = rows[0][0]
+    log = Log(*columns)
+    if where == log.oldest:
+        place_mark = log.oldest_mark
+    elif not log.oldest < where <= log.head:
+        place_mark = None
+    number = max(after, min(upto, log.head))
+    changes = [Change(*row[2:]) for row in rows] if rows[0][2] is not None else []
     if changes:
         last = changes[-1]
-        if (rows[-1][4] or 0) + len(last.before or b"") + len(last.after or b"") >= size:
-            return Stretch(changes, last.number, last.transaction, epoch, head, oldest)
-    return Stretch(changes, number, covering or number, epoch, head, oldest)
+        if (rows[-1][1] or 0) + len(last.before or b"") + len(last.after or b"") >= size:
+            return Stretch(changes, last.number, last.transaction, log, None, place_mark)
+    transaction, mark = covering or (number, None)
+    if number == log.oldest:
+        mark = log.oldest_mark
+    elif number != min(upto, log.head):
+        mark = None
+    return Stretch(changes, number, transaction, log, mark, place_mark)
 
 
 async def read_changes(connection: Connection, after: int, limit: int) -> Sequence[Change]:

@@ -75,10 +75,21 @@ class Refusals:
         self.found.append((index, path, description))
         self.indexes.add(index)
 
-    def take(self, more: Refusals) -> None:
-        """Add what was found elsewhere."""
-        self.found += more.found
-        self.indexes |= more.indexes
+    def by_index(self) -> dict[int, list[tuple[str, str]]]:
+        """What is wrong with each row: field or "", and what."""
+        told: dict[int, list[tuple[str, str]]] = {}
+        for index, path, description in self.found:
+            told.setdefault(index, []).append((path, description))
+        return told
+
+    def take(self, more: Refusals, numbers: Sequence[int] | None = None) -> None:
+        """Add what was found elsewhere, where the rows had the ``numbers`` as indexes, if given."""
+        if numbers is None:
+            self.found += more.found
+            self.indexes |= more.indexes
+        else:
+            self.found += [(numbers[index], path, text) for index, path, text in more.found]
+            self.indexes.update(numbers[index] for index in more.indexes)
 
 
 class Plan:

@@ -7,16 +7,16 @@ loads of new rows go the shorter way of ``loading``, in the same transactions.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from penstockd.budget import LITTLE, offload
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import (
     Conflict,
@@ -50,6 +50,14 @@ __all__ = [
     "Writer",
 ]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Draws the revision of a transaction, and tells the log of it: its rows are found by the revision.
+BEGIN_REVISION = """
+SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
+FROM nextval('hub.revision') AS r (revision)
+"""
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
 #: How often rows that another transaction inserted first are tried again, as updates.
@@ -110,9 +118,9 @@ class WriteTransaction:
         """
         plan = Plan(self.time, self.revision, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
-            plan.check_keys(rows)
+            await _worked(rows, plan.check_keys, rows)
             return await self._upsert(plan, list(enumerate(rows)), guard, None)
-        pending = plan.first_of_each(rows, refused)
+        pending = await _worked(rows, plan.first_of_each, rows, refused)
         if guard.leaving is None:
             return await self._upsert(plan, pending, guard, refused)
         return await self._upsert_staying(plan, pending, guard, refused)
@@ -194,9 +202,7 @@ class WriteTransaction:
     ) -> Staged:
         """Lock what exists and work out the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
-        if len(pending) > SMALL_BATCH:
-            return await asyncio.to_thread(plan.stage, pending, existing, counts, refused)
-        return plan.stage(pending, existing, counts, refused)
+        return await _worked(pending, plan.stage, pending, existing, counts, refused)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
@@ -234,7 +240,7 @@ class WriteTransaction:
             )
         else:
             await self.make_stage(dataset)
-            text = await asyncio.to_thread(Stager.of(dataset).copy_text, staged)
+            text = await offload(Stager.of(dataset).copy_text, staged)
             await self.connection.copy_to_table(
                 merge.stage,
                 source=io.BytesIO(text),
@@ -249,6 +255,25 @@ class WriteTransaction:
         counts.updated += len(staged) - created - len(lost)
         self.logged += len(staged) - len(lost)
         return {row[0] for row in lost}
+
+
+async def _worked(
+    rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """What ``work`` returns that goes through ``rows``: at once if they are few and not large."""
+    if len(rows) <= SMALL_BATCH and _size(rows) <= LITTLE:
+        return work(*args, **kwargs)
+    return await offload(work, *args, **kwargs)
+
+
+def _size(rows: Sequence[Any]) -> int:
+    """About how many bytes the texts of some rows have: what takes long is among them."""
+    return sum(
+        len(value)
+        for row in rows
+        for value in (row[1] if isinstance(row, tuple) else row)
+        if isinstance(value, str)
+    )
 
 
 class Writer:
@@ -282,7 +307,7 @@ class Writer:
             self._sequencer.nudge()
 
     async def _begun(self, connection: Connection) -> WriteTransaction:
-        row = await connection.fetchrow("SELECT now(), nextval('hub.revision')")
+        row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
         return WriteTransaction(connection, row[0], row[1])
 

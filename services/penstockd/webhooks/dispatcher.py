@@ -7,18 +7,20 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import structlog
 
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import KnownDigests, Shown, insert_shown
-from penstockd.policy.snapshot import Policy
+from penstockd.errors import PolicyStale
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Lease, Transactions
 from penstockd.webhooks.composer import Composer, Look, entries
 from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
 from penstockd.webhooks.lanes import Composed, Lane
-from penstockd.webhooks.model import DeliveryState, State
+from penstockd.webhooks.model import DeliveryState, Reason, State
 from penstockd.webhooks.outcomes import attempt_of, judge, rest_of
 from penstockd.webhooks.queue import (
     Result,
@@ -27,7 +29,7 @@ from penstockd.webhooks.queue import (
     release_all,
 )
 from penstockd.webhooks.schedule import Chance, Clock, now
-from penstockd.webhooks.sender import Sender
+from penstockd.webhooks.sender import Reply, Sender
 from penstockd.webhooks.settling import Settling
 from penstockd.webhooks.signing import Seal
 
@@ -149,7 +151,7 @@ class Dispatcher:
                     composed.append(made)
                 else:
                     dead.append(made)
-            shown = await self._audit(connection, composed)
+            shown = await self._audit(connection, policy, composed)
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
                 self.wake()  # others may have been parked behind them
@@ -196,14 +198,18 @@ class Dispatcher:
     def _endpoints(self) -> Mapping[str, Endpoint]:
         return {name: lane.endpoint for name, lane in self._lanes.items()}
 
-    async def _audit(self, connection: Connection, composed: Sequence[Composed]) -> set[bytes]:
-        """Before a byte leaves it is on disk what will; returns the rules that were new."""
+    async def _audit(
+        self, connection: Connection, policy: PolicySnapshot, composed: Sequence[Composed]
+    ) -> set[bytes]:
+        """Put on record what will leave, by the policy that the messages were made under.
+
+        Returns the digests of the rules that were new.
+        """
         by_endpoint: dict[str, list[Composed]] = {}
         for each in composed:
             by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
         made: list[Entry] = []
         shown: dict[bytes, Shown] = {}
-        policy = self._policy.current
         for name, group in by_endpoint.items():
             endpoint = self._lanes[name].endpoint
             told, rules = entries(endpoint, self._look(policy, endpoint.webhook), group)
@@ -216,7 +222,19 @@ class Dispatcher:
         return set(shown)
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
-        """One attempt, or none if the policy has changed since the message was made.
+        """Make one attempt, and have its result settled, whatever happens on the way."""
+        try:
+            await self._attempt(lane, composed)
+        except PolicyStale:
+            back = self._clock() + timedelta(seconds=POLL_SECONDS)
+            self._done(lane, composed, Result(composed.delivery, DeliveryState.PENDING, "", back))
+        except Exception:
+            webhook_id = composed.delivery.webhook_id
+            _log.exception("webhook_not_sent", webhook=webhook_id)
+            self._judge(lane, composed, Reply(0.0, reason=Reason.NOT_SENT.value), {})
+
+    async def _attempt(self, lane: Lane, composed: Composed) -> None:
+        """Post a message; give it back unsent if the policy has changed since it was made.
 
         If the lease is over, whoever has the next one brings the message back and sends it.
         """
@@ -233,10 +251,22 @@ class Dispatcher:
         signed = lane.endpoint.signer.sign(delivery.delivery_id, at, message.body)
         headers = {**message.headers, **signed}
         reply = await self._sender.post(webhook.url, {**webhook.headers, **headers}, message.body)
-        attempt = attempt_of(reply, at, headers, webhook.url, len(message.body))
-        result = judge(
-            delivery, webhook.options.schedule, reply, attempt, self._clock(), self._chance
-        )
+        self._judge(lane, composed, reply, headers, at)
+
+    def _judge(
+        self,
+        lane: Lane,
+        composed: Composed,
+        reply: Reply,
+        headers: Mapping[str, str],
+        at: datetime | None = None,
+    ) -> None:
+        """Have an attempt that began at a time (by default now) settled by its reply."""
+        webhook, now = lane.endpoint.webhook, self._clock()
+        size = len(composed.message.body)
+        attempt = attempt_of(reply, at or now, headers, webhook.url, size)
+        schedule = webhook.options.schedule
+        result = judge(composed.delivery, schedule, reply, attempt, now, self._chance)
         if (rest := rest_of(reply)) is not None:
             lane.rest(rest.total_seconds())
         self._done(lane, composed, result)

@@ -12,7 +12,7 @@ from typing import Protocol
 from penstockd.catalog import Catalog
 from penstockd.policy.lens import Lens
 from penstockd.policy.snapshot import Policy
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
 from penstockd.webhooks.endpoints import (
@@ -40,7 +40,7 @@ STRETCH = 1000
 BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
-SELECT w.cursor, l.last_number, l.epoch, r.revision,
+SELECT w.cursor, l.last_number, l.epoch, l.mark, r.revision,
        EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL)
 FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r
 """
@@ -131,9 +131,11 @@ class Intake:
             made, reached = 0, cursor
             if upto > cursor.number:
                 made, reached = await self._take(connection, listeners, cursor, upto)
+                # What was read, on another connection, is so in this database, too.
+                await check_cursor(connection, reached)
                 await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
             if replaying:
-                told, replaying = await self._replay(connection, listeners, head, cursor.epoch)
+                told, replaying = await self._replay(connection, listeners, head)
                 made += told
         return made, reached.number < head or replaying
 
@@ -146,7 +148,7 @@ class Intake:
         read says how far this one goes, and the others are read on to there. It ends with all that
         follows from a transaction, which is put into the queue in parts if it is much.
         """
-        made, reached = 0, Cursor(cursor.epoch, upto)
+        made, reached = 0, await cursor_at(connection, upto)
         for n, group in enumerate(_by_view(listeners)):
             place = cursor
             while place.number < reached.number:
@@ -242,7 +244,7 @@ class Intake:
         return chains
 
     async def _replay(
-        self, connection: Connection, listeners: Sequence[Listener], head: int, epoch: str
+        self, connection: Connection, listeners: Sequence[Listener], head: int
     ) -> tuple[int, bool]:
         """A stretch of each replay that was asked for; whether one goes on."""
         rows = await connection.fetch(
@@ -258,7 +260,7 @@ class Intake:
             upto = min(number + STRETCH, end, head)
             listener, reached = by_name[name], upto
             if upto > number and listener.lenses:
-                place: Cursor | None = Cursor(epoch, number)
+                place: Cursor | None = await cursor_at(connection, number)
                 while place is not None:
                     stretch = await self._reader.read(listener.lenses, place, upto)
                     made += await self.enqueue(connection, [listener], stretch.events, Cause.REPLAY)
@@ -279,13 +281,13 @@ class Intake:
         and whether there are replays. Reads the endpoints anew if any changed."""
         row = await connection.fetchrow(_PLACE)
         assert row is not None, "the migrations have put one row into each"
-        stored, head, epoch, revision, replaying = row
+        stored, head, epoch, mark, revision, replaying = row
         if revision != self._revision:
             self._endpoints = await load_endpoints(connection, self._seal)
             self._revision = revision
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
             return cursor, head, replaying
-        cursor = Cursor(epoch, head)
+        cursor = Cursor(epoch, head, mark=mark)
         await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
         return cursor, head, replaying
 

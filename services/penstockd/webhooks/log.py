@@ -10,7 +10,7 @@ from penstockd.catalog import Catalog
 from penstockd.feed.event import Event
 from penstockd.feed.reader import read_events
 from penstockd.policy.lens import Lens
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Database
 from penstockd.webhooks.intake import Stretch
 from penstockd.webhooks.model import Occurrence, Sight
@@ -21,7 +21,6 @@ class FeedLog:
 
     def __init__(self, database: Database, catalog: Catalog) -> None:
         self._database, self._catalog = database, catalog
-        self._epoch = ""
 
     async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int | Cursor) -> Stretch:
         """The events after a cursor, of numbers to ``upto``, or fewer where they are large; see
@@ -39,11 +38,13 @@ class FeedLog:
         Raises CursorExpired if the log has it no longer.
         """
         lenses = {event.dataset: cast(Lens, sight)}
-        before = Cursor(await self._log_epoch(), event.number - 1)
+        async with self._database.connection() as connection:
+            before = await cursor_at(connection, event.number - 1)
         end = replace(before, told=(event.dataset, event.key))
         # If much followed from the transaction: the record alone. A key that is shorter stands
         # before it.
-        for start in (before, replace(before, told=(event.dataset, event.key[:-1]))):
+        within = replace(end, told=(event.dataset, event.key[:-1]), mark=event.mark)
+        for start in (before, within):
             stretch = await self.read(lenses, start, end)
             for found in stretch.events:
                 if found.key == event.key and found.number == event.number:
@@ -51,12 +52,6 @@ class FeedLog:
             if stretch.cursor.place >= end.place:
                 break
         return None
-
-    async def _log_epoch(self) -> str:
-        if not self._epoch:
-            async with self._database.connection() as connection:
-                self._epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
-        return self._epoch
 
 
 def _occurrence(event: Event, view_id: str) -> Occurrence:

@@ -55,9 +55,10 @@ class Cause(enum.StrEnum):
 class Reason(enum.StrEnum):
     """Why an attempt failed, or why a delivery is dead or an endpoint disabled.
 
-    NOT_VISIBLE: the owner's View shows nothing of it any more. ACCESS_LOST: the owner may not read
-    the dataset, or have webhooks, any more. EVENT_EXPIRED: the View has changed since, and the log
-    that would say what it shows is gone.
+    NOT_SENT: the hub itself failed to send it, and its log says why. NOT_VISIBLE: the owner's View
+    shows nothing of it any more. ACCESS_LOST: the owner may not read the dataset, or have webhooks,
+    any more. EVENT_EXPIRED: the event is gone, or the View has changed since and the log that would
+    say what it shows is gone.
     """
 
     STATUS = "STATUS"
@@ -71,6 +72,7 @@ class Reason(enum.StrEnum):
     ADDRESS_REFUSED = "ADDRESS_REFUSED"
     REPLY_BROKEN = "REPLY_BROKEN"
     FORWARD_FAILED = "FORWARD_FAILED"
+    NOT_SENT = "NOT_SENT"
     NOT_VISIBLE = "NOT_VISIBLE"
     ACCESS_LOST = "ACCESS_LOST"
     EVENT_EXPIRED = "EVENT_EXPIRED"
@@ -228,7 +230,8 @@ class Sight(Protocol):
 class Occurrence:
     """An event as one View class sees it; ``operation`` is the lower-case name of it.
 
-    ``after`` is the serialised record as the View shows it, None where it shows none.
+    ``after`` is the serialised record as the View shows it, None where it shows none. ``mark`` is
+    the log's at its number; events that have not been stored yet have none.
     """
 
     view_id: str
@@ -240,6 +243,7 @@ class Occurrence:
     after: bytes | None
     changed: tuple[str, ...]
     commit_time: datetime
+    mark: bytes = b""
 
 
 @dataclass(slots=True)

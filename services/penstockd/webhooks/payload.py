@@ -79,7 +79,7 @@ class Payloads:
         data["revision"] = str(event.number)
         if previous:
             data["previousRevision"] = str(previous)
-        data["cursor"] = str(Cursor(self._epoch, event.number))
+        data["cursor"] = str(Cursor(self._epoch, event.number, mark=event.mark))
         kind = f"{dataset.singular}.{event.operation}"
         return kind, event.commit_time, data, event.key
 

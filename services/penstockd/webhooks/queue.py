@@ -15,13 +15,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence, Reason
 
 _EVENT_COLUMNS = (
     "event_id", "view_id", "number", "transaction", "dataset", "key", "operation", "after",
-    "changed", "commit_time",
+    "changed", "commit_time", "mark",
 )  # fmt: skip
 _OPERATIONS = ("", "created", "updated", "deleted", "entered_view", "left_view")
 _NUMBERS = {name: i for i, name in enumerate(_OPERATIONS)}
@@ -33,9 +34,11 @@ _COLUMNS = (
 
 _EVENTS = """
 INSERT INTO hub.webhook_event
-    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
+    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time, mark)
 SELECT view_id, number, transaction, dataset, key, operation, after,
-       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time
+       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time,
+       coalesce(
+           (SELECT t.mark FROM hub.log_transaction AS t WHERE t.last_number = e.transaction), '\\x')
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[],
             $7::bytea[], $8::text[], $9::timestamptz[])
      AS e (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
@@ -104,6 +107,8 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
     AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -242,7 +247,7 @@ async def claim(
 
 
 async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Read the events of deliveries."""
+    """Read the events of deliveries. One that is gone is left out, with what was told before it."""
     wanted = sorted({i for d in deliveries for i in d.event_ids})
     if not wanted:
         return
@@ -262,9 +267,15 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
             after=values[7],
             changed=tuple(values[8]),
             commit_time=values[9],
+            mark=values[10],
         )
     for delivery in deliveries:
-        delivery.events = [known[i] for i in delivery.event_ids if i in known]
+        told = zip(delivery.event_ids, delivery.previous, strict=True)
+        kept = [(known[i], previous) for i, previous in told if i in known]
+        if len(kept) < len(delivery.event_ids):
+            _log.error("webhook_events_gone", delivery=delivery.delivery_id)
+        delivery.events = [event for event, _ in kept]
+        delivery.previous = [previous for _, previous in kept]
 
 
 async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:

@@ -19,9 +19,10 @@ from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
 from penstockd.audit.proof import verify_database
-from penstockd.audit.sealer import Sealer, read_checkpoints
+from penstockd.audit.sealer import Sealer, insert_checkpoint, read_checkpoints
 from penstockd.audit.shown import digest_of
 from penstockd.audit.verify import Fault, Finding
+from penstockd.auditor import Evidence, summary
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection, Database
 
@@ -166,6 +167,35 @@ async def test_whatever_is_done_to_the_tables_is_found(
         assert found, f"'{name}' was not found"
         assert (found[0].fault, found[0].sequence) == (fault, sequence), (name, found[:3])
     assert {n.removeprefix("change ") for n in TAMPERINGS} >= set(COLUMNS)
+
+
+async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
+    database: Database, file: CheckpointFile
+) -> None:
+    """The keeper's node was cut off an hour ago, and nobody has sealed since."""
+    await sealed_log(database, file)
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM hub.audit_checkpoint")
+        chain = await connection.fetchrow(
+            "SELECT day, last_sequence, last_hash, now() FROM hub.audit_chain"
+        )
+        assert chain is not None
+        day, sequence, digest, now = chain
+        last = KEY.sign(None, now - dt.timedelta(hours=1), day, sequence, digest)
+        await insert_checkpoint(connection, last)
+        await insert_entries(connection, [entry(i) for i in range(100, 103)])
+        late = "UPDATE hub.audit_entry SET entry_time = now() - $1::interval WHERE request_id = $2"
+        for i in range(100, 103):
+            await connection.execute(late, dt.timedelta(minutes=50), f"request-{i}")
+        report = await verify_database(connection, [KEY.public], patience=None)
+        assert report.intact and report.unsealed == 3
+        assert report.waiting is not None and report.waiting >= 50 * 60
+        assert "does a keeper run?" in summary(report, Evidence([KEY.public], []))
+        assert [f.fault for f in await findings(connection, patience=120.0)] == [Fault.STALE]
+        # What its last pass must have seen is another matter.
+        await connection.execute(late, dt.timedelta(minutes=70), "request-101")
+        found = await findings(connection, patience=None)
+        assert [f.fault for f in found] == [Fault.INSERTED]
 
 
 async def test_a_cut_end_is_found_by_the_file_or_by_the_clock(

@@ -79,12 +79,12 @@ class Shop:
         async with self.database.connection() as connection:
             rows = await connection.fetch("SELECT t::text FROM data.things AS t ORDER BY thing_id")
             log = await connection.fetch(
-                "SELECT txid, ordinal, dataset, key, operation, before, after FROM hub.change"
-                " ORDER BY txid, ordinal"
+                "SELECT revision, ordinal, dataset, key, operation, before, after FROM hub.change"
+                " ORDER BY min(xmin::text::bigint) OVER (PARTITION BY revision), ordinal"
             )
         transactions: dict[Any, list[Any]] = {}
         for row in log:
-            transactions.setdefault(row["txid"], []).append(tuple(row)[1:])
+            transactions.setdefault(row["revision"], []).append(tuple(row)[1:])
         entries = []
         for found in transactions.values():
             assert [e[0] for e in found] == list(range(len(found)))

@@ -24,7 +24,7 @@ from penstockd.catalog.wire import WireCodec
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.policy import lens as lens_module
-from penstockd.policy import projection, question
+from penstockd.policy import members, projection, question
 from penstockd.policy.lens import Lens
 from penstockd.policy.masks import masking
 from penstockd.policy.model import Action, Mask
@@ -131,7 +131,8 @@ class Case:
 
 def random_case(world: World, dataset: Dataset, number: int, rng: random.Random) -> Case:
     view = world.view(dataset, rng)
-    filter = Asker(dataset, view.fields(), rng).expression() if rng.random() < 0.6 else ""
+    asker = Asker(dataset, view.fields(), rng, members=view.members)
+    filter = asker.expression() if rng.random() < 0.6 else ""
     fields = random_selection(view.fields(), rng)
     lens = Lens(view, world.catalog, fields=fields, filter=filter)
     rules = [g.row_filter for g in view.grants]
@@ -209,7 +210,7 @@ def told(field: Field, value: Any) -> str:
 
 
 def complete(lens: Lens) -> bool:
-    return all(lens.view.mask(f) is Mask.CLEAR for f in lens.dataset.fields)
+    return all(lens.view.is_whole(f) for f in lens.dataset.fields)
 
 
 def salted(mask: Mask, key: bytes) -> Any:
@@ -239,6 +240,10 @@ def numbered(field: Field) -> Any:
         (question._Place, "read", nowhere),
         (Lens, "_shown", lambda self, field: None),
         (plain, "any", all),
+        (members.Stripping, "apply", lambda self, value: None),
+        (members.Stripping, "json", lambda self, value: value),
+        (members, "masking", salted),
+        (members, "_always_there", lambda member: True),
     ],
 )
 def test_a_wrong_lens_is_caught(

@@ -40,6 +40,9 @@ class Given:
     def field(self, path: str) -> Field | None:
         return self._found.get(path)
 
+    def members(self, field: Field) -> Sequence[Field]:
+        return field.members
+
     def column(self, field: Field) -> ColumnElement[Any]:
         return self._columns[field.path]
 

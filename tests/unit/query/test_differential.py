@@ -44,6 +44,7 @@ from sqlalchemy.schema import CreateTable
 from chance import SEED
 from penstock.model.v1 import orders_pb2
 from penstockd.catalog import Field, FieldClass, Kind
+from penstockd.catalog.load import leaves
 from penstockd.query import Expression, Names, compile, evaluate, matcher, parse, parse_rule, plain
 from penstockd.query.resolve import single
 
@@ -94,7 +95,7 @@ TYPES: dict[Kind, Any] = {
     Kind.LIST: JSONB(),
     Kind.MAP: JSONB(),
 }
-LINE = orders_pb2.Order.Line.DESCRIPTOR
+LINE: Any = orders_pb2.Order.Line.DESCRIPTOR
 
 
 def field(path: str, kind: Kind, nullable: bool = True, **more: Any) -> Field:
@@ -111,7 +112,8 @@ def field(path: str, kind: Kind, nullable: bool = True, **more: Any) -> Field:
 
 def holder(path: str, kind: Kind, of: Kind | None) -> Field:
     if of is None:
-        return field(path, kind, False, element_message=LINE)
+        members = leaves(LINE, f"{path}.", f"{path}.", FieldClass.PUBLIC, False, {})
+        return field(path, kind, False, element_message=LINE, members=tuple(members))
     return field(path, kind, False, element=field(path, of, False))
 
 

@@ -12,6 +12,7 @@ from chance import SEED
 from penstockd.catalog import Catalog
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_changes, read_stretch
 from penstockd.store.migrate import migrate
+from penstockd.store.writer import BEGIN_REVISION
 
 LARGE = 450_000
 _CHANGE = """
@@ -33,6 +34,7 @@ async def write(connection: asyncpg.Connection, *sizes: int, dataset: str = "cus
     """One transaction of a change for each size, of images that do not get smaller."""
     chance = random.Random(SEED)
     async with connection.transaction():
+        await connection.execute(BEGIN_REVISION)
         for ordinal, size in enumerate(sizes):
             before, after = chance.randbytes(size // 2), chance.randbytes(size - size // 2)
             await connection.execute(_CHANGE, ordinal, dataset, before, after)

@@ -43,7 +43,7 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ...) -> None: ...
 
 class Field(_message.Message):
-    __slots__ = ("path", "json_path", "type", "nullable", "output_only", "mask", "description")
+    __slots__ = ("path", "json_path", "type", "nullable", "output_only", "mask", "description", "members")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[Field.Type]
@@ -96,6 +96,7 @@ class Field(_message.Message):
     OUTPUT_ONLY_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     path: str
     json_path: str
     type: Field.Type
@@ -103,4 +104,5 @@ class Field(_message.Message):
     output_only: bool
     mask: Field.Mask
     description: str
-    def __init__(self, path: _Optional[str] = ..., json_path: _Optional[str] = ..., type: _Optional[_Union[Field.Type, str]] = ..., nullable: _Optional[bool] = ..., output_only: _Optional[bool] = ..., mask: _Optional[_Union[Field.Mask, str]] = ..., description: _Optional[str] = ..., **kwargs) -> None: ...
+    members: _containers.RepeatedCompositeFieldContainer[Field]
+    def __init__(self, path: _Optional[str] = ..., json_path: _Optional[str] = ..., type: _Optional[_Union[Field.Type, str]] = ..., nullable: _Optional[bool] = ..., output_only: _Optional[bool] = ..., mask: _Optional[_Union[Field.Mask, str]] = ..., description: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., **kwargs) -> None: ...

@@ -22,6 +22,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMPORT_FORMAT_INVALID: _ClassVar[ErrorReason]
     IMPORT_TRUNCATED: _ClassVar[ErrorReason]
     REQUEST_TOO_LARGE: _ClassVar[ErrorReason]
+    CALL_TOO_COSTLY: _ClassVar[ErrorReason]
     DATABASE_UNAVAILABLE: _ClassVar[ErrorReason]
     INTERNAL: _ClassVar[ErrorReason]
     CONFLICT: _ClassVar[ErrorReason]
@@ -78,6 +79,7 @@ IMPORT_ROW_INVALID: ErrorReason
 IMPORT_FORMAT_INVALID: ErrorReason
 IMPORT_TRUNCATED: ErrorReason
 REQUEST_TOO_LARGE: ErrorReason
+CALL_TOO_COSTLY: ErrorReason
 DATABASE_UNAVAILABLE: ErrorReason
 INTERNAL: ErrorReason
 CONFLICT: ErrorReason

@@ -13,7 +13,7 @@ from penstockd.errors import ValueInvalid, Violation
 from penstockd.feed.source import Source
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
 
@@ -142,9 +142,7 @@ async def _begin(hub: Hub, source: Source, start: str) -> Cursor:
         return await hub.feed.head()
     if start == OLDEST:
         async with hub.database.connection() as connection:
-            row = await connection.fetchrow("SELECT epoch, oldest_number FROM hub.log_head")
-        assert row is not None, "the migrations have put one row there"
-        return Cursor(row[0], row[1])
+            return (await read_extent(connection)).oldest
     cursor = Cursor.parse(start)
     await hub.feed.read(source, cursor, cursor.number)
     return cursor

@@ -9,7 +9,7 @@ from penstockd.commands.context import Hub
 from penstockd.feed.broadcast import STRIDE
 from penstockd.feed.event import Event
 from penstockd.feed.source import Source
-from penstockd.store.cursor import Cursor, numbered
+from penstockd.store.cursor import Cursor, cursor_at, numbered, still_ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +94,5 @@ async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
     """The cursor at a number behind ``start``."""
     async with hub.database.connection() as connection:
         places = await numbered(connection, start)
-    ahead = tuple(t for t in start.ahead if t not in places or places[t] > number)
-    return replace(start, number=number, ahead=ahead, told=None)
+        place = await cursor_at(connection, number)
+    return replace(place, ahead=still_ahead(start, places, number))

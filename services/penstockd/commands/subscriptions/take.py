@@ -7,13 +7,14 @@ it, and the others look again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.subscriptions.manage import known, owner, source_of
 from penstockd.commands.subscriptions.stretch import Bounds, Stretch, read_stretch
-from penstockd.errors import CursorExpired, ValueInvalid, Violation
+from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
@@ -137,6 +138,12 @@ class Taking:
             return await read_stretch(self._hub, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
             raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+        except CursorInvalid:
+            if start == place.start:
+                raise
+            # What was found empty behind the place was undone: begin at the place again.
+            self._empty = None
+            return await self._read(place, head)
 
     async def _claim(self, place: Place, stretch: Stretch) -> Taken | None:
         """Lease what was read, in a transaction that is brought to its end, whoever goes away."""
@@ -145,7 +152,10 @@ class Taking:
         async def claim() -> Lease | None:
             async with self._hub.database.transaction() as connection:
                 held = await leases.hold(connection, *self._key)
-                return await held.claim(place, stretch.end, len(stretch.events), self._ack)
+                try:
+                    return await held.claim(place, stretch.end, len(stretch.events), self._ack)
+                except CursorInvalid:
+                    return None  # it was undone meanwhile, by a failover or a restore: look again
 
         lease = await self._hub.tasks.run(claim())
         if lease is None:
@@ -163,4 +173,5 @@ class Taking:
         self._empty = None
         async with self._hub.database.transaction() as connection:
             held = await leases.hold(connection, *self._key)
-            await held.claim(place, end, 0, self._ack)
+            with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
+                await held.claim(place, end, 0, self._ack)

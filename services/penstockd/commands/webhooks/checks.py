@@ -67,10 +67,12 @@ def _problems(hub: Hub, call: Call, webhook: Webhook) -> Iterator[tuple[str, str
 def _selection_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
     if not 0 < len(webhook.selections) <= MAX_SELECTIONS:
         yield "selections", f"must be 1 to {MAX_SELECTIONS}"
-    names = [s.dataset for s in webhook.selections]
+        return
+    seen: set[str] = set()
     for i, selection in enumerate(webhook.selections):
-        if names.index(selection.dataset) < i:
+        if selection.dataset in seen:
             yield f"selections[{i}].dataset", "is selected twice"
+        seen.add(selection.dataset)
         for operation in selection.operations:
             if operation not in OPERATIONS:
                 text = f"'{operation[:40]}' is none of {', '.join(OPERATIONS)}"

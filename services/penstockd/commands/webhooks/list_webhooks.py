@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from penstockd.commands.access.pages import Paging
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import found, reader
+from penstockd.errors import CursorExpired
 from penstockd.policy.model import Permission
+from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import read_secrets, read_webhooks
 from penstockd.webhooks.model import Webhook
 from penstockd.webhooks.signing import Secret
 
-#: A webhook with its secrets, the newest first.
-Stored = tuple[Webhook, list[Secret]]
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A webhook with its secrets, the newest first; and of a replay that is under way, how far it
+    has come and where it ends."""
+
+    webhook: Webhook
+    secrets: Sequence[Secret]
+    replay: tuple[Cursor, Cursor] | None = None
 
 
 async def list_webhooks(
@@ -46,5 +59,13 @@ async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
 
 
 async def stored(hub: Hub, connection: Connection, webhook: Webhook) -> Stored:
-    """A webhook with its secrets."""
-    return webhook, await read_secrets(connection, webhook.webhook_id, hub.webhooks.seal)
+    """A webhook with its secrets and its replay."""
+    secrets = await read_secrets(connection, webhook.webhook_id, hub.webhooks.seal)
+    replay = None
+    if webhook.replay_number is not None and webhook.replay_end is not None:
+        with contextlib.suppress(CursorExpired):  # then it is about to be ended
+            replay = (
+                await cursor_at(connection, webhook.replay_number),
+                await cursor_at(connection, webhook.replay_end),
+            )
+    return Stored(webhook, secrets, replay)

@@ -11,8 +11,7 @@ from penstockd.errors import (
     Violation,
     WebhookDisabled,
 )
-from penstockd.feed.reader import check_place
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import State
 
@@ -35,13 +34,10 @@ async def replay_changes(
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
         if webhook.replay_end is not None:
             raise ReplayUnderWay("a replay to the webhook is under way")
-        row = await connection.fetchrow(
-            "SELECT epoch, last_number, oldest_number FROM hub.log_head"
-        )
-        assert row is not None, "the migrations have put one row there"
-        for place in (start, end or start):
-            check_place(place, *row)
-        last = end.number if end is not None else row[1]
+        log = await check_cursor(connection, start)
+        if end is not None:
+            await check_cursor(connection, end)
+        last = end.number if end is not None else log.head
         if last < start.number:
             violation = Violation("end_cursor", "is before cursor")
             raise ValueInvalid("end_cursor is before cursor", violations=[violation])

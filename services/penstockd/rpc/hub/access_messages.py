@@ -28,7 +28,7 @@ def routes_of(service: Any, handlers: Mapping[str, Handler]) -> Iterator[Route]:
         yield Route(
             Method(descriptor.full_name, method.name),
             handlers[method.name],
-            message_factory.GetMessageClass(method.input_type).FromString,
+            message_factory.GetMessageClass(method.input_type),
             message_factory.GetMessageClass(method.output_type).SerializeToString,
         )
 

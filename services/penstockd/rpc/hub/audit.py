@@ -40,13 +40,13 @@ def routes() -> Iterator[Route]:
         yield Route(
             Method(_SERVICE, name),
             handler,
-            request.FromString,
+            request,
             reply.SerializeToString,
         )
     yield Route(
         Method(_SERVICE, "ExportEntries"),
         _export_entries,
-        pb.ExportEntriesRequest.FromString,
+        pb.ExportEntriesRequest,
         streams_reply=True,
         documents=True,
     )

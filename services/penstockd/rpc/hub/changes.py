@@ -21,19 +21,19 @@ def routes() -> Iterator[Route]:
     yield Route(
         Method(_SERVICE, "WatchChanges"),
         _watch,
-        changes_pb2.WatchChangesRequest.FromString,
+        changes_pb2.WatchChangesRequest,
         streams_reply=True,
     )
     yield Route(
         Method(_SERVICE, "ListChanges"),
         _list,
-        changes_pb2.ListChangesRequest.FromString,
+        changes_pb2.ListChangesRequest,
         changes_pb2.ListChangesResponse.SerializeToString,
     )
     yield Route(
         Method(_SERVICE, "GetChangeLog"),
         _log,
-        changes_pb2.GetChangeLogRequest.FromString,
+        changes_pb2.GetChangeLogRequest,
         changes_pb2.ChangeLog.SerializeToString,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.hub.v1 import datasets_pb2
+from penstockd.catalog import Field
 from penstockd.commands.list_datasets import list_datasets
 from penstockd.commands.xml_schema import xml_schema
 from penstockd.policy.model import Mask
@@ -22,13 +23,13 @@ def routes() -> Iterator[Route]:
     yield Route(
         Method(_SERVICE, "ListDatasets"),
         _list_datasets,
-        datasets_pb2.ListDatasetsRequest.FromString,
+        datasets_pb2.ListDatasetsRequest,
         datasets_pb2.ListDatasetsResponse.SerializeToString,
     )
     yield Route(
         Method(_SERVICE, "GetXmlSchema"),
         _get_xml_schema,
-        datasets_pb2.GetXmlSchemaRequest.FromString,
+        datasets_pb2.GetXmlSchemaRequest,
         documents=True,
     )
 
@@ -50,17 +51,24 @@ def _dataset(view: View) -> datasets_pb2.Dataset:
         title=dataset.title,
         description=dataset.description,
         actions=sorted(view.actions),
-        fields=[
-            datasets_pb2.Field(
-                path=f.path,
-                json_path=f.json_path,
-                type=f.kind.name,
-                **{"class": int(f.field_class)},
-                nullable=f.nullable,
-                output_only=f.output_only,
-                mask=None if view.mask(f) is Mask.CLEAR else view.mask(f).name,
-                description=f.description,
-            )
-            for f in view.fields()
+        fields=[_field(f, view) for f in view.fields()],
+    )
+
+
+def _field(field: Field, view: View) -> datasets_pb2.Field:
+    mask = view.mask(field)
+    return datasets_pb2.Field(
+        path=field.path,
+        json_path=field.json_path,
+        type=field.kind.name,
+        **{"class": int(field.field_class)},
+        nullable=field.nullable,
+        output_only=field.output_only,
+        mask=None if mask is Mask.CLEAR else mask.name,
+        description=field.description,
+        members=[
+            _field(m, view)
+            for m in field.members
+            if not field.recursive and view.mask(m) is not Mask.HIDE
         ],
     )

@@ -47,13 +47,13 @@ def routes() -> Iterator[Route]:
     yield Route(
         Method(_SERVICE, "ListErrors", public=True, audited=False),
         list_errors,
-        errors_pb2.ListErrorsRequest.FromString,
+        errors_pb2.ListErrorsRequest,
         errors_pb2.ListErrorsResponse.SerializeToString,
     )
     yield Route(
         Method(_SERVICE, "GetError", public=True, audited=False),
         get_error,
-        errors_pb2.GetErrorRequest.FromString,
+        errors_pb2.GetErrorRequest,
         errors_pb2.Error.SerializeToString,
     )
 

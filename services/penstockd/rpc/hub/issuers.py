@@ -40,7 +40,7 @@ def routes() -> Iterator[Route]:
         (_KEYS, "ListSigningKeys", _list_keys, pb.ListSigningKeysRequest, _bytes),
         (_KEYS, "RotateSigningKeys", _rotate, pb.RotateSigningKeysRequest, _bytes),
     ):
-        yield Route(Method(service, name), handler, request.FromString, serialize)
+        yield Route(Method(service, name), handler, request, serialize)
 
 
 def _bytes(message: Any) -> bytes:

@@ -18,7 +18,7 @@ def routes() -> Iterator[Route]:
     yield Route(
         Method(_SERVICE, "GetReceipt"),
         _get_receipt,
-        receipts_pb2.GetReceiptRequest.FromString,
+        receipts_pb2.GetReceiptRequest,
         receipts_pb2.Receipt.SerializeToString,
     )
 

@@ -16,9 +16,8 @@ from penstockd.commands.subscriptions import acknowledge, manage
 from penstockd.commands.subscriptions.pull import Pull, pull_changes
 from penstockd.commands.subscriptions.take import Taken
 from penstockd.commands.subscriptions.watch import Flow, watch_subscription
-from penstockd.commands.watching import readable
-from penstockd.errors import AccessChanged, AccessRevoked, DatabaseUnavailable, Refused, ViewChanged
-from penstockd.feed.event import Reconcile
+from penstockd.commands.watching import readable, reconcile_of
+from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import wait_of
@@ -36,7 +35,7 @@ def routes() -> Iterator[Route]:
         yield Route(
             Method(_SERVICE.full_name, method.name),
             _for_readers(_HANDLERS[method.name]),
-            message_factory.GetMessageClass(method.input_type).FromString,
+            message_factory.GetMessageClass(method.input_type),
             None if method.server_streaming else reply.SerializeToString,
             streams_reply=method.server_streaming,
         )
@@ -188,7 +187,7 @@ class _StreamReply:
             reason=error.reason,
             message=str(error),
             cursor=str(cursor),
-            reconcile=int(_reconcile(error)),  # type: ignore[arg-type]  # an enum's number
+            reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )
         return await self._say(end=said)
 
@@ -198,14 +197,6 @@ class _StreamReply:
     async def _send(self, data: bytes, permit: Permit | None = None) -> int:
         await self._exchange.send(data, permit)
         return len(data)
-
-
-def _reconcile(error: Refused | DatabaseUnavailable) -> Reconcile:
-    if isinstance(error, AccessRevoked) or error.reason == "SUBSCRIPTION_NOT_FOUND":
-        return Reconcile.STOP
-    if isinstance(error, AccessChanged | ViewChanged) or error.reason == "CURSOR_EXPIRED":
-        return Reconcile.REPAIR
-    return Reconcile.RESUME
 
 
 def _message(found: Subscription) -> Any:

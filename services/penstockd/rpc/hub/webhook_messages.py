@@ -16,7 +16,6 @@ from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.commands.webhooks.list_webhooks import Stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.query import FieldUnknown
-from penstockd.store.cursor import Cursor
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
@@ -163,9 +162,9 @@ def _options_message(options: Options) -> pb.WebhookOptions:
     )
 
 
-def webhook_message(stored: Stored, problems: Mapping[str, str], epoch: str) -> pb.Webhook:
+def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
     """A webhook as a reply has it: without what is secret."""
-    webhook, secrets = stored
+    webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
     for name in webhook.headers:
         message.headers[name] = ""
@@ -175,9 +174,8 @@ def webhook_message(stored: Stored, problems: Mapping[str, str], epoch: str) -> 
     message.problems.update(problems)
     for name in ("failing_time", "create_time", "update_time", "expire_time"):
         put_time(message, name, getattr(webhook, name))
-    if webhook.replay_number is not None and webhook.replay_end is not None:
-        message.replay.cursor = str(Cursor(epoch, webhook.replay_number))
-        message.replay.end_cursor = str(Cursor(epoch, webhook.replay_end))
+    if stored.replay is not None:
+        message.replay.cursor, message.replay.end_cursor = map(str, stored.replay)
     message.secrets.extend(map(_secret_message, secrets))
     if secrets:
         message.options.signature = _SIGNATURES[secrets[0].scheme]

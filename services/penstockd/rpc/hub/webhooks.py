@@ -233,8 +233,8 @@ async def _acknowledge(request: Any, exchange: Exchange) -> Any:
 
 
 def _message(exchange: Exchange, stored: Stored) -> pb.Webhook:
-    found = problems(exchange.call.policy, exchange.hub.catalog, stored[0])
-    return webhook_message(stored, found, exchange.hub.feed.tail.epoch)
+    found = problems(exchange.call.policy, exchange.hub.catalog, stored.webhook)
+    return webhook_message(stored, found)
 
 
 def _issued(exchange: Exchange, stored: Stored, secret: Secret) -> pb.IssuedSecret:

@@ -1,0 +1,201 @@
+"""CPU time: what one call may take of it, and how it shares the event loop with the others.
+
+A worker serves all its calls on one event loop, so that work which does not end soon stops every
+other call. Three rules keep that from happening, whatever a caller sends:
+
+- The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
+  time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
+- Work that grows with what was sent either calls ``breathe`` as it goes on, or leaves the event
+  loop by ``offload``: a thread of Python gives way to the loop every few milliseconds.
+- What a call has used is counted in its ``Budget``. ``breathe`` and ``offload`` refuse to go on
+  once it is used up, and so does ``check``, for loops inside offloaded work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+
+from penstockd.errors import CallTooCostly
+
+#: Seconds that a step may keep the event loop before it is logged.
+PAUSE = 0.05
+#: Seconds that a step may stand still, by the clock on the wall, before it is logged.
+BLOCKED = 0.5
+#: Seconds that a step works before ``breathe`` lets others have their turn.
+SLICE = 0.01
+#: CPU seconds that a call may take, unless it is a stream, which ends when its client goes away.
+CALL_SECONDS = 20.0
+#: CPU seconds that an upload may take for each byte that was received, besides CALL_SECONDS.
+SECONDS_PER_BYTE = 100e-6
+#: Bytes of which a call's own work takes so little that it stays on the event loop.
+LITTLE = 16 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+_clock = time.thread_time
+
+#: What works for calls beside the event loop. Few threads, since they share one interpreter.
+_THREADS = max(2, min(4, os.cpu_count() or 1))
+_pool = ThreadPoolExecutor(_THREADS, "offloaded")
+
+
+class Budget:
+    """The CPU time that one call has used, in seconds, and the most that it may use."""
+
+    def __init__(self, name: str, seconds: float | None = CALL_SECONDS) -> None:
+        """``name`` is the method, for the log; ``seconds`` None sets no limit."""
+        self.name = name
+        self.longest = 0.0  #: the CPU time of the longest step on the event loop
+        self._used = 0.0
+        self._most = seconds
+
+    @property
+    def used(self) -> float:
+        """CPU seconds so far, on the event loop and beside it."""
+        return self._used
+
+    def charge(self, seconds: float) -> None:
+        """Count CPU time that was used for the call."""
+        self._used += seconds
+
+    def allow(self, seconds: float) -> None:
+        """Let the call use more."""
+        if self._most is not None:
+            self._most += seconds
+
+    def check(self, running: float = 0.0) -> None:
+        """Raise CallTooCostly if the budget is used up; ``running`` is not charged yet."""
+        if self._most is not None and self._used + running > self._most:
+            raise CallTooCostly(
+                f"the call has taken {self._used + running:.0f} s of computing time; "
+                "send less at once"
+            )
+
+    def step(self, cpu: float, wall: float) -> None:
+        """Count one step on the event loop, and log it if it was long.
+
+        On a busy machine a step takes long without working; only one that takes very long is told
+        of for that reason: it waits for something without an ``await``.
+        """
+        self._used += cpu
+        if cpu > self.longest:
+            self.longest = cpu
+        if cpu > PAUSE or wall > BLOCKED:
+            _log.warning("loop_paused", method=self.name, cpu_seconds=cpu, seconds=wall)
+
+
+_current: ContextVar[Budget | None] = ContextVar("budget", default=None)
+#: When the step or the offloaded work that runs now began, by the clock of its thread.
+_began: ContextVar[float] = ContextVar("budget_began", default=0.0)
+
+
+def current() -> Budget | None:
+    """The budget of the call that is served now, None outside of calls."""
+    return _current.get()
+
+
+def check() -> None:
+    """Raise CallTooCostly if the call that is served now has used up its budget."""
+    budget = _current.get()
+    if budget is not None:
+        budget.check(_clock() - _began.get())
+
+
+async def breathe() -> None:
+    """Let other calls have their turn if this one has worked for a while.
+
+    To be called in every loop on the event loop whose length a caller decides. Raises
+    CallTooCostly.
+    """
+    if _clock() - _began.get() > SLICE:
+        check()
+        await asyncio.sleep(0)
+        if _current.get() is None:
+            _began.set(_clock())  # what is metered begins a step by itself
+
+
+async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``work`` returns, done by a thread, of which there are few. Raises CallTooCostly.
+
+    For work of pure Python, or of C that does not hold the interpreter's lock.
+    """
+    budget = _current.get()
+    if budget is not None:
+        budget.check()
+    context = contextvars.copy_context()
+    job = functools.partial(work, *args, **kwargs)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_pool, lambda: context.run(_charged, budget, job))
+
+
+async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``offload`` for work on ``size`` bytes; where these are few it is done at once."""
+    if size <= LITTLE:
+        return work(*args, **kwargs)
+    return await offload(work, *args, **kwargs)
+
+
+def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
+    began = _clock()
+    _began.set(began)
+    try:
+        return work()
+    finally:
+        if budget is not None:
+            budget.charge(_clock() - began)
+
+
+async def metered(budget: Budget, work: Awaitable[T]) -> T:
+    """What ``work`` returns; its steps are counted in ``budget``, which is the current one."""
+    token = _current.set(budget)
+    try:
+        result: T = await _Steps(budget, work)
+        return result
+    finally:
+        _current.reset(token)
+
+
+def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task of the call that is served now; its steps count as the call's."""
+    budget = _current.get()
+    if budget is None:
+        return asyncio.create_task(work)
+    return asyncio.create_task(metered(budget, work))
+
+
+class _Steps:
+    """Runs a coroutine step by step, and measures each."""
+
+    def __init__(self, budget: Budget, work: Awaitable[Any]) -> None:
+        self._budget = budget
+        self._work: Generator[Any, Any, Any] = work.__await__()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        resume: Callable[[], Any] = functools.partial(next, self._work)
+        while True:
+            began, wall = _clock(), time.monotonic()
+            _began.set(began)
+            try:
+                waits = resume()
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self._budget.step(_clock() - began, time.monotonic() - wall)
+            try:
+                value = yield waits
+            except BaseException as exc:  # also a cancellation: it is the work's to see
+                resume = functools.partial(self._work.throw, exc)
+            else:
+                resume = functools.partial(self._work.send, value)

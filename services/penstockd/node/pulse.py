@@ -1,0 +1,103 @@
+"""Who of the supervisor's children still beats, and who hangs and is to be started again.
+
+One at a time is started again, and none while all are silent: then it is the machine that sleeps or
+is overloaded, and a restart would make it worse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: Seconds without a beat after which a process hangs.
+SILENCE = 10.0
+#: Seconds without a beat after which a process lags; and between two looks after which we do.
+LAG = 3.0
+#: Seconds that a process gets from its start to its first beat, if its forerunner beat.
+START = 60.0
+#: How often the supervisor looks, in seconds.
+INTERVAL = 1.0
+
+
+@dataclass(slots=True)
+class _Life:
+    """One run of a process: when it started, and when it beat last, if it did."""
+
+    started: float
+    beat: float | None = None
+
+
+class Pulse:
+    """The heartbeats of processes, by name."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lives: dict[str, _Life] = {}
+        self._beaters: set[str] = set()
+        self._looked = clock()
+
+    def listen(self, name: str) -> int:
+        """A process begins: the descriptor that it writes its beats to, to be closed by us when
+        it has been started. Raises OSError."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        self.begin(name)
+        loop = asyncio.get_running_loop()
+
+        def readable() -> None:
+            try:
+                beats = os.read(reading, 4096)
+            except OSError:
+                beats = b""
+            if beats:
+                self.beat(name)
+            else:
+                loop.remove_reader(reading)
+                os.close(reading)
+
+        loop.add_reader(reading, readable)
+        return writing
+
+    def begin(self, name: str) -> None:
+        """A process of that name begins, or is about to."""
+        self._lives[name] = _Life(self._clock())
+
+    def beat(self, name: str) -> None:
+        """It beat."""
+        self._beaters.add(name)
+        if (life := self._lives.get(name)) is not None:
+            life.beat = self._clock()
+
+    def hanging(self) -> str | None:
+        """The process to start again now, if there is one. Ask every INTERVAL."""
+        now = self._clock()
+        if now - self._looked > LAG:
+            # We were held up ourselves, and what was told meanwhile is not read yet.
+            for life in self._lives.values():
+                life.started = now
+                life.beat = now if life.beat is not None else None
+        self._looked = now
+        silent = {name: self._silence(name, now) for name in self._lives if name in self._beaters}
+        if not silent or all(seconds > LAG for seconds in silent.values()):
+            return None
+        if any(life.beat is None for name, life in self._lives.items() if name in self._beaters):
+            return self._never_began(now)
+        name = max(silent, key=lambda n: silent[n])
+        return name if silent[name] > SILENCE else None
+
+    def _silence(self, name: str, now: float) -> float:
+        """Seconds of silence; a process that has just begun is given time."""
+        life = self._lives[name]
+        if life.beat is None:
+            return max(0.0, now - life.started - START)
+        return now - life.beat
+
+    def _never_began(self, now: float) -> str | None:
+        """While one begins no other is started again, unless it hangs as it begins."""
+        for name, life in self._lives.items():
+            if name in self._beaters and life.beat is None and now - life.started > START:
+                return name
+        return None

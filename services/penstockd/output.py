@@ -1,0 +1,90 @@
+"""Where a process writes its log and what it tells the console: a place that may be full.
+
+A log line that cannot be written must not end what it tells of. Every process replaces its standard
+streams by these, and so whatever writes a line (the log, a library, ``print``, a traceback) is
+guarded by the one mechanism. Lines that were lost are counted, and told when there is room again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from typing import Any
+
+
+class GuardedOutput(io.TextIOBase):
+    """A text stream on a file descriptor; what cannot be written is dropped and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mutex = threading.RLock()
+        self._lost = 0
+        self._broken_off = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Always UTF-8, whatever the locale says."""
+        return "utf-8"
+
+    @property
+    def lost(self) -> int:
+        """Writes that were dropped since the last one that was not."""
+        return self._lost
+
+    def writable(self) -> bool:
+        """It is for writing alone."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether somebody watches."""
+        try:
+            return os.isatty(self._descriptor)
+        except OSError:
+            return False
+
+    def write(self, text: str) -> int:
+        """Write at once, or drop it; never raises for want of room."""
+        data = text.encode("utf-8", "backslashreplace")
+        with self._mutex:
+            if self._lost or self._broken_off:
+                # A line that broke off in its middle ends here; the notice says what is missing.
+                data = b"\n" * self._broken_off + self._notice() + data
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+                    self._broken_off = bool(data)
+            except (OSError, ValueError):
+                self._lost += 1
+            else:
+                self._lost, self._broken_off = 0, False
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def _notice(self) -> bytes:
+        if not self._lost:
+            return b""
+        return b'{"event":"log_lines_lost","level":"warning","count":%d}\n' % self._lost
+
+
+def guard_output() -> None:
+    """Let no line that this process writes to stdout or stderr raise an error from now on."""
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None or isinstance(stream, GuardedOutput):
+            continue
+        try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError):
+            continue  # a stream of a test's own, which has none
+        with contextlib.suppress(OSError):
+            stream.flush()
+        setattr(sys, name, GuardedOutput(descriptor))

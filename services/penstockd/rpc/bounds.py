@@ -1,0 +1,91 @@
+"""How large the fields of requests may be: one table, by the names of fields, and what holds else.
+
+Counts are bounded before contents are looked at, see ``reading``. What a *record* may hold is said
+in the model (``buf.validate``) and judged with its values; here stands only what no record needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstockd.commands.batch_upsert import MAX_RECORDS
+from penstockd.commands.digest_records import MAX_RECORDS as MAX_DIGESTS
+from penstockd.commands.incoming import MAX_ELEMENTS
+from penstockd.commands.repair_records import MAX_RANGES
+from penstockd.commands.webhooks.checks import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
+from penstockd.commands.webhooks.pull_deliveries import MAX_DELIVERIES
+
+#: Bytes of a request that carries no records and no file.
+MESSAGE = 1024 * 1024
+#: Bytes of one that does; larger files come in pieces.
+LARGE_MESSAGE = 17 * 1024 * 1024
+#: Bytes of a string, and of bytes.
+TEXT = 16 * 1024
+#: Items of a repeated field, and pairs of a map.
+ITEMS = 1000
+
+_HUB = "penstock.hub.v1."
+_RECORDS = "penstock.model.v1."
+
+#: What differs from TEXT and ITEMS.
+FIELDS: Mapping[str, int] = {
+    _HUB + "Webhook.selections": MAX_SELECTIONS,
+    _HUB + "Webhook.headers": MAX_HEADERS,
+    _HUB + "WebhookOptions.retry_seconds": MAX_RETRIES,
+    _HUB + "AcknowledgeDeliveriesRequest.outcomes": MAX_DELIVERIES,
+    _HUB + "RangeDigest.records": MAX_DIGESTS,
+    "google.api.HttpBody.data": LARGE_MESSAGE,
+}
+#: The same for the methods of datasets, by the ends of their names.
+DATASET_FIELDS: Mapping[str, int] = {
+    "Repair": MAX_RANGES,
+    "BatchUpsert": MAX_RECORDS,
+}
+
+
+def is_record(message: Descriptor | None) -> bool:
+    """Whether a message is a record of a dataset or a part of one."""
+    return message is not None and message.full_name.startswith(_RECORDS)
+
+
+def in_record(field: FieldDescriptor) -> bool:
+    """Whether a field is one of a record or of a part of one."""
+    return is_record(field.containing_type)
+
+
+@functools.cache
+def limit_of(field: FieldDescriptor) -> int:
+    """The most items, pairs or bytes that a field may hold."""
+    if in_record(field):
+        return MAX_ELEMENTS if field.is_repeated else LARGE_MESSAGE
+    if (known := FIELDS.get(field.full_name)) is not None:
+        return known
+    if not field.is_repeated:
+        return TEXT
+    owner = field.containing_type
+    assert owner is not None, "a field of a message is in one"
+    for prefix, most in DATASET_FIELDS.items():
+        if owner.name.startswith(prefix) and field.message_type is not None:
+            return most
+    return ITEMS
+
+
+@functools.cache
+def message_limit(message: Descriptor) -> int:
+    """The most bytes that a request may be: more where it carries records or a file."""
+    return LARGE_MESSAGE if _carries_much(message, frozenset()) else MESSAGE
+
+
+def _carries_much(message: Descriptor, seen: frozenset[str]) -> bool:
+    if is_record(message) or message.full_name in ("google.api.HttpBody", _HUB + "RangeDigest"):
+        return True
+    seen |= {message.full_name}
+    return any(
+        f.message_type is not None
+        and f.message_type.full_name not in seen
+        and _carries_much(f.message_type, seen)
+        for f in message.fields
+    )

@@ -1,0 +1,118 @@
+"""Every field of every request of every method: what tests walk that promise something of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from penstockd.catalog.load import load_catalog
+from penstockd.resources import descriptors
+from penstockd.rpc import datasets
+from penstockd.rpc.door import Route
+from penstockd.rpc.hub import routes as hub_routes
+
+_TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A field of a request that may be large, and how it is reached from the request."""
+
+    route: Route
+    path: tuple[FieldDescriptor, ...]
+
+    @property
+    def field(self) -> FieldDescriptor:
+        """The field itself."""
+        return self.path[-1]
+
+    @property
+    def name(self) -> str:
+        """The method and the path of the field, for people."""
+        return f"{self.route.method.path} {'.'.join(f.name for f in self.path)}"
+
+    def message(self, value: Any, base: Mapping[str, Any] | None = None) -> Message:
+        """A request in which the field is ``value``, and all else as in ``base``."""
+        request = self.route.request(**(base or {}))
+        holder: Any = request
+        for step in self.path[:-1]:
+            inner = getattr(holder, step.name)
+            if is_map(step):
+                inner = inner["k"]
+            elif step.is_repeated:
+                inner = inner[0] if len(inner) else inner.add()
+            else:
+                inner.SetInParent()
+            holder = inner
+        put(holder, self.field, value)
+        return request
+
+
+def put(holder: Any, field: FieldDescriptor, value: Any) -> None:
+    """Set a field of whatever kind; the values of repeated messages and maps are numbers of them.
+
+    A map of messages gets so many empty ones, a repeated message likewise.
+    """
+    if is_map(field):
+        entry = field.message_type
+        assert entry is not None
+        inner = getattr(holder, field.name)
+        of_messages = entry.fields_by_name["value"].message_type is not None
+        texts = entry.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING
+        for i in range(value):
+            key = f"k{i}" if texts else i
+            if of_messages:
+                inner.get_or_create(key)
+            else:
+                inner[key] = type(inner[key])()
+    elif field.is_repeated and field.message_type is not None:
+        inner = getattr(holder, field.name)
+        for _ in range(value):
+            inner.add()
+    elif field.is_repeated:
+        item: Any = "x" if field.type == FieldDescriptor.TYPE_STRING else 1
+        getattr(holder, field.name).extend(
+            [b"x" if field.type == FieldDescriptor.TYPE_BYTES else item] * value
+        )
+    else:
+        setattr(holder, field.name, value)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether a field is a map."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def is_text(field: FieldDescriptor) -> bool:
+    """Whether a field is one string, or bytes."""
+    return not field.is_repeated and field.type in _TEXTS
+
+
+def all_routes() -> list[Route]:
+    """Every method of every service."""
+    return [*hub_routes(), *datasets.routes(load_catalog(descriptors()))]
+
+
+def sized_places(route: Route) -> Iterator[Place]:
+    """Every repeated, map, string and bytes field of a method's requests, at any depth."""
+    for path in _paths(route.request.DESCRIPTOR, ()):
+        if path[-1].is_repeated or is_text(path[-1]):
+            yield Place(route, path)
+
+
+def _paths(
+    message: Any, above: tuple[FieldDescriptor, ...]
+) -> Iterator[tuple[FieldDescriptor, ...]]:
+    fields: Any = message.fields
+    for field in fields:
+        path = (*above, field)
+        yield path
+        inner: Any = field.message_type
+        if inner is not None and is_map(field):
+            inner = inner.fields_by_name["value"].message_type
+        if inner is not None and not any(f.containing_type is inner for f in path):
+            yield from _paths(inner, path)

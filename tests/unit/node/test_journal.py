@@ -1,0 +1,55 @@
+"""Log files are followed and bounded, whatever cannot be read, written or copied."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+
+from harness import PATIENCE
+from penstockd.node import journal
+from penstockd.node.journal import follow, is_severe
+
+
+class Console(io.StringIO):
+    """Tells when something was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+
+    def write(self, text: str) -> int:
+        self.told.set()
+        return super().write(text)
+
+
+async def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LOG_LIMIT", 100)
+    path, console = tmp_path / "worker.log", Console()
+    path.write_text("")
+    (tmp_path / "worker.log.1").mkdir()  # nothing can be copied there
+    following = asyncio.create_task(follow("worker", path, is_severe, console))
+    await asyncio.sleep(0)
+    for number in range(3):
+        console.told.clear()
+        with path.open("a") as file:
+            file.write(f"trouble {number} {'x' * 100}\n")
+        async with asyncio.timeout(PATIENCE):
+            await console.told.wait()
+    following.cancel()
+    assert path.stat().st_size < 300
+    assert [f"trouble {n}" in console.getvalue() for n in range(3)] == [True] * 3
+
+
+async def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """As /dev/null or /dev/full, which could be read for ever."""
+    path, console = tmp_path / "worker.log", Console()
+    path.symlink_to("/dev/full")
+    following = asyncio.create_task(follow("worker", path, is_severe, console))
+    await asyncio.sleep(3 * journal.INTERVAL)
+    assert not following.done() and not console.getvalue()
+    following.cancel()

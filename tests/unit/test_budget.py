@@ -1,0 +1,146 @@
+"""What a call takes of the processor is measured, told of and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from penstockd import budget
+from penstockd.budget import Budget, breathe, metered, offload
+from penstockd.commands.pace import LEAST_RATE, Pace
+from penstockd.errors import CallTooCostly, ClientStalled
+
+
+def burn(seconds: float) -> None:
+    """Take so much of the processor, however many others want it."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+async def test_a_handler_that_blocks_is_told_of() -> None:
+    async def blocks() -> str:
+        await asyncio.sleep(0)
+        burn(2 * budget.PAUSE)
+        return "done"
+
+    with capture_logs() as logs:
+        assert await metered(Budget("/a.B/C"), blocks()) == "done"
+    (line,) = [entry for entry in logs if entry["event"] == "loop_paused"]
+    assert line["method"] == "/a.B/C" and line["cpu_seconds"] >= 2 * budget.PAUSE
+
+
+async def test_a_handler_that_sleeps_without_awaiting_is_told_of() -> None:
+    async def blocks() -> None:
+        time.sleep(budget.BLOCKED)  # noqa: ASYNC251  # that is the point
+
+    with capture_logs() as logs:
+        await metered(Budget("/a.B/C"), blocks())
+    assert [entry["event"] for entry in logs] == ["loop_paused"]
+
+
+async def test_a_handler_that_breathes_is_not() -> None:
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def breathes() -> None:
+        for _ in range(300):
+            burn(0.001)
+            await breathe()
+
+    beside = asyncio.create_task(neighbour())
+    call = Budget("/a.B/C")
+    await metered(call, breathes())
+    beside.cancel()
+    assert call.used >= 0.3
+    assert turns >= 10
+    assert call.longest < call.used / 5
+
+
+@pytest.mark.parametrize("how", ["breathe", "offload", "within"])
+async def test_a_call_that_takes_too_much_is_refused(how: str) -> None:
+    def much() -> None:
+        while True:
+            burn(0.002)
+            budget.check()
+
+    async def work() -> None:
+        while True:
+            if how == "breathe":
+                burn(0.002)
+                await breathe()
+            elif how == "offload":
+                await offload(burn, 0.02)
+            else:
+                await offload(much)
+
+    call = Budget("/a.B/C", 0.1)
+    with pytest.raises(CallTooCostly, match="computing time"):
+        await metered(call, work())
+    assert call.used > 0.05
+
+
+async def test_tasks_of_a_call_count_as_the_call() -> None:
+    async def work() -> None:
+        await budget.task(asyncio.to_thread(lambda: None))
+
+        async def more() -> None:
+            burn(0.05)
+
+        await budget.task(more())
+
+    call = Budget("/a.B/C")
+    await metered(call, work())
+    assert call.used >= 0.05
+    assert budget.current() is None
+
+
+async def test_what_is_metered_is_cancelled_and_raises_as_without() -> None:
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("seen") from None
+
+    task = asyncio.create_task(metered(Budget("/a.B/C"), waits()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(ValueError, match="seen"):
+        await task
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await metered(Budget("/a.B/C"), asyncio.sleep(60))
+
+
+async def test_an_upload_may_not_come_drop_by_drop() -> None:
+    async def drops(size: int, pause: Callable[[], float]) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(pause())
+            yield b"x" * size
+
+    slow = drops(1, lambda: 0.02)
+    pace, got = Pace(0.2), 0
+    with pytest.raises(ClientStalled, match=r"less than 1024 bytes/s for 0\.2 s"):
+        for _ in range(1000):
+            await pace.next(slow, 1)
+            got += 1
+    assert got < 12
+    # One that sends enough is waited for as long as it takes, even if it pauses.
+    quick, pace = drops(LEAST_RATE, lambda: 0.02), Pace(5)
+    for _ in range(20):
+        assert await pace.next(quick, LEAST_RATE) == b"x" * LEAST_RATE
+
+
+def test_the_bomb_of_the_experiment_is_one() -> None:
+    """10,000 equal rows are a file of 71 bytes."""
+    assert len(gzip.compress(b"customer_id\n" + b"x\n" * 10_000)) < 100

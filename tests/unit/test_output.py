@@ -1,0 +1,95 @@
+"""A log that cannot be written ends nothing, and what was lost is told."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import penstockd
+from penstockd.output import GuardedOutput
+
+SOURCES = Path(penstockd.__file__).parent
+
+
+def test_a_full_device_drops_lines_and_raises_nothing() -> None:
+    with Path("/dev/full").open("wb") as full:
+        output = GuardedOutput(full.fileno())
+        assert output.write("a line\n") == 7
+        print("another", file=output, flush=True)
+    assert output.lost >= 2
+
+
+def test_lines_that_were_lost_are_told_when_there_is_room_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with path.open("wb") as file:
+            output = GuardedOutput(file.fileno())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+            output.write("1234567\n")
+            output.write("broken off\n")
+            output.write("lost\n")
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            output.write("there again\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    first, half, notice, last = path.read_text().splitlines()
+    assert (first, half, last) == ("1234567", "br", "there again")
+    assert json.loads(notice) == {"event": "log_lines_lost", "level": "warning", "count": 2}
+
+
+#: Writes in every way that a process of the hub does, and tells by its exit code that it went on.
+PROGRAM = """
+import logging, sys, warnings
+from penstockd.observe import set_up
+{before}
+set_up("test", "INFO", None)
+import structlog
+structlog.get_logger("x").info("event", text="é" * 10_000)
+logging.getLogger("library").warning("a library's complaint")
+warnings.warn("something old")
+print("to the console", flush=True)
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger("x").exception("a defect")
+sys.excepthook(ValueError, ValueError("x"), None)
+sys.stdout.flush()
+sys.exit(7)
+"""
+
+
+def _exit_code(before: str) -> int:
+    with Path("/dev/full").open("wb") as full:
+        program = PROGRAM.format(before=before)
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdout=full, stderr=full, check=False, env=os.environ)
+    return done.returncode
+
+
+def test_no_way_to_write_a_line_ends_a_process() -> None:
+    assert _exit_code("") == 7
+
+
+def test_without_the_guard_it_would_end() -> None:
+    """The negative control."""
+    assert _exit_code("import penstockd.observe as o; o.guard_output = lambda: None") != 7
+
+
+def test_every_process_has_the_guard_before_it_writes() -> None:
+    """All that the supervisor starts, and the supervisor, call ``set_up`` first of all."""
+    for module, function in (("app", "serve"), ("keeper", "keep"), ("up", "run_node")):
+        tree = ast.parse((SOURCES / f"{module}.py").read_text())
+        [found] = [
+            n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == function
+        ]
+        first = found.body[1]  # behind the docstring
+        assert isinstance(first, ast.Expr) and ast.unparse(first).startswith("set_up("), module

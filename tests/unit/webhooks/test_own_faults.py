@@ -1,0 +1,121 @@
+"""Faults on the hub's own side: no delivery hangs or is lost, and no other endpoint feels them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from penstockd.errors import PolicyStale
+from penstockd.policy.snapshot import Policy, PolicySnapshot
+from penstockd.webhooks.sender import Reply
+from webhook_rig import Receiver, Rig, customer
+
+from .test_views import GRANT, narrow
+
+
+class FailingSender:
+    """Fails for one URL with an error that no receiver causes."""
+
+    def __init__(self, url: str, inner: object) -> None:
+        self.url, self.inner = url, inner
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        if url == self.url:
+            raise RuntimeError("a defect of the hub")
+        return await self.inner.post(url, headers, body)  # type: ignore[attr-defined,no-any-return]
+
+
+async def test_an_error_of_the_hub_is_a_failed_attempt_and_frees_its_place(
+    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, well = receiver.url + "/broken", receiver.url + "/well"
+    name = await rig.endpoint(broken, concurrency=1)
+    other = await rig.endpoint(well, concurrency=1)
+    monkeypatch.setattr(rig.dispatcher, "_sender", FailingSender(broken, rig.sender))
+    await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
+    await rig.deliver()
+    assert await rig.states(name) == [("PENDING", "NOT_SENT")] * 3
+    assert await rig.states(other) == [("DELIVERED", "")] * 3
+    monkeypatch.setattr(rig.dispatcher, "_sender", rig.sender)
+    rig.clock.move(days=1)
+    await rig.deliver()
+    assert await rig.states(name) == [("DELIVERED", "")] * 3
+    counts = await rig.rows("SELECT DISTINCT attempt_count, webhook_id FROM hub.webhook_delivery")
+    assert sorted(counts) == sorted([(2, name), (1, other)])
+
+
+class StaleOnce:
+    """A policy that is stale when the first message is to leave, after it was composed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self._asked = policy, 0
+
+    @property
+    def current(self) -> PolicySnapshot:
+        self._asked += 1
+        if self._asked == 2:
+            raise PolicyStale("no news")
+        return self._policy.current
+
+
+async def test_a_policy_that_goes_stale_gives_the_delivery_back(
+    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await rig.endpoint(receiver.url + "/in")
+    monkeypatch.setattr(rig.dispatcher, "_policy", StaleOnce(rig.policy))
+    await rig.log(("c1", None, customer("c1")))
+    await rig.deliver()
+    assert await rig.states(name) == [("PENDING", "")]
+    rig.clock.move(minutes=1)
+    await rig.deliver()
+    assert await rig.states(name) == [("DELIVERED", "")]
+    assert await rig.rows("SELECT attempt_count FROM hub.webhook_delivery") == [(1,)]
+
+
+async def test_an_event_that_is_gone_buries_its_delivery_alone(
+    rig: Rig, receiver: Receiver
+) -> None:
+    name = await rig.endpoint(receiver.url + "/in", batch_size=10)
+    other = await rig.endpoint(receiver.url + "/other")
+    await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
+    await rig.take_in()
+    for key, webhook in (("c0", name), ("c1", other)):
+        await rig.rows(
+            "DELETE FROM hub.webhook_event WHERE key = $1 AND event_id IN (SELECT unnest(event_ids)"
+            " FROM hub.webhook_delivery WHERE webhook_id = $2) RETURNING event_id",
+            key,
+            webhook,
+        )
+    await rig.deliver()
+    bodies = b"".join(r.body for r in receiver.of("/in"))
+    assert b'"c0"' not in bodies and b'"c2"' in bodies
+    assert await rig.states(name) == [("DELIVERED", "")]
+    states = await rig.states(other)
+    assert ("DELIVERED", "") in states
+    assert all(s in [("DELIVERED", ""), ("DEAD", "EVENT_EXPIRED")] for s in states)
+    assert ("DEAD", "EVENT_EXPIRED") in states
+
+
+async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(
+    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages are put on record by the policy that they were composed under."""
+    name = await rig.endpoint(receiver.url + "/in")
+    other = await rig.endpoint(receiver.url + "/other", consumer="admin")
+    await rig.log(("c1", None, customer("c1")))
+    await rig.take_in()
+    composer = rig.dispatcher._composer
+    compose = composer.compose
+
+    async def narrowed(*arguments: object) -> object:
+        made = await compose(*arguments)  # type: ignore[arg-type]
+        await narrow(rig, GRANT.format("actions = '{}'"))
+        return made
+
+    monkeypatch.setattr(composer, "compose", narrowed)
+    await rig.dispatcher.claim()
+    monkeypatch.setattr(composer, "compose", compose)
+    await rig.dispatcher.drain()
+    assert await rig.states(name) == [("DEAD", "ACCESS_LOST")]
+    assert await rig.states(other) == [("DELIVERED", "")]
