@@ -18,6 +18,7 @@ from penstock.model.v1 import customers_pb2
 from penstockd.auth.credentials import Credentials
 from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
+from penstockd.egress import Guard, Network
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
@@ -26,7 +27,6 @@ from penstockd.store.writer import BEGIN_REVISION
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
-from penstockd.webhooks.guard import Guard, Network
 from penstockd.webhooks.intake import Intake
 from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, Webhook

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
+from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys
 from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
@@ -25,6 +27,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
+from penstockd.egress import Guard
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.broadcast import Broadcast
 from penstockd.heartbeat import beat
@@ -35,24 +38,38 @@ from penstockd.query import PageTokens
 from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database
+from penstockd.store.nodes import STANDS_BY
 from penstockd.store.sequencer import Sequencer
+from penstockd.store.singletons import Vacancies, read_singletons
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
-from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.
 STOP_GRACE = 10.0
 #: How often a worker looks whether the database answers, in seconds.
 PULSE = 1.0
+#: How often a worker looks whether each singleton has a holder, in seconds.
+NODE_PULSE = 2.0
 #: How often a worker tries a database that did not answer: each second counts for its callers.
 RETRY = 0.2
 #: Pings in a row without an answer after which calls under way are given up.
 SILENT_PINGS = 2
 #: Days for which the change log and the audit have partitions ahead.
 PARTITION_DAYS = 3
+#: What only one node does at a time; see ``keeper``.
+SINGLETONS = (
+    "sequencer",
+    "partitions",
+    "stored-replies",
+    "log-retention",
+    "audit-sealer",
+    "signing-keys",
+    "webhooks",
+    "webhook-retention",
+)
 ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
 
 _log = structlog.get_logger(__name__)
@@ -72,13 +89,15 @@ def root_secret(settings: Settings) -> RootSecret:
 def node_id(settings: Settings) -> str:
     """What names this node for good: made at its first start, and kept in the data folder."""
     path = settings.data_dir / "node-id"
-    with contextlib.suppress(FileNotFoundError):
-        if known := path.read_text().strip():
-            return known
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    made = secrets.token_hex(8)
-    path.write_text(f"{made}\n")
-    return made
+    if not path.exists():
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, and one for all processes that ask at the same time.
+        fresh = path.with_name(f"node-id.{os.getpid()}")
+        fresh.write_text(f"{secrets.token_hex(8)}\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+        fresh.unlink()
+    return path.read_text().strip()
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +111,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     sequencer, journal = Sequencer(database), Journal(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     tokens, uses = _tokens(settings), CredentialUses(database)
-    issuers = Issuers(loopback=settings.loopback_issuers)
+    issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     trust = Trust(secret.derive("signing-key"), tokens, issuers)
     stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
     policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)
@@ -151,12 +170,12 @@ async def serve(settings: Settings, socket: Path) -> None:
         if hub is None:
             beating.cancel()
             return
-        server = Server(hub, f"unix:{socket}")
+        server, node = Server(hub, f"unix:{socket}"), node_id(settings)
         # What is there now stays: not to be gone through while a call waits.
         gc.collect()
         gc.freeze()
         await server.start()
-        running = asyncio.create_task(Organs(worker_organs(hub, server)).run())
+        running = asyncio.create_task(Organs(worker_organs(hub, server, node)).run())
         _log.info("worker_started", socket=str(socket))
         await stopping.wait()
         hub.feed.stop()
@@ -166,13 +185,14 @@ async def serve(settings: Settings, socket: Path) -> None:
     flush()
 
 
-def worker_organs(hub: Hub, server: Server) -> Sequence[Organ]:
+def worker_organs(hub: Hub, server: Server, node: str) -> Sequence[Organ]:
     """All that a worker runs besides its calls."""
     return [
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("feed-tail", hub.feed.tail.follow),
         Organ("health", lambda: _report_health(hub, server)),
+        Organ("node-health", lambda: _report_node_health(hub, server, node)),
     ]
 
 
@@ -213,3 +233,19 @@ async def _report_health(hub: Hub, server: Server) -> None:
             if silent >= SILENT_PINGS:
                 hub.database.abandon()
             await asyncio.sleep(RETRY)
+
+
+async def _report_node_health(hub: Hub, server: Server, node: str) -> None:
+    """What is not about this worker's calls: whether each singleton has a holder, and whether the
+    node's settings are those of the others."""
+    vacancies = Vacancies(SINGLETONS)
+    while True:
+        async with hub.database.connection() as connection:
+            rows = await read_singletons(connection)
+            stands_by = await connection.fetchval(STANDS_BY, node)
+        held = vacancies.look(rows)
+        for name, well in held.items():
+            await server.set_health(f"singletons/{name}", well)
+        await server.set_health("singletons", all(held.values()))
+        await server.set_health("settings", not stands_by)
+        await asyncio.sleep(NODE_PULSE)

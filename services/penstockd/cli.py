@@ -169,10 +169,13 @@ def _settings() -> Settings:
 
 def _detach(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
+    from penstockd.node.private import keep_files_private
+
     log = settings.data_dir / "penstock.log"
     argv = [sys.executable, "-m", "penstock.client.cli", "up", f"--customers={customers}"]
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        keep_files_private(settings.data_dir)
         output = log.open("ab")
     except OSError as exc:
         typer.echo(f"penstock: the data folder cannot be written: {exc}", err=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import os
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -153,10 +155,15 @@ class Settings(BaseSettings):
         le=100_000,
         description="Streams of changes that one consumer may hold at one time, of each worker.",
     )
+    issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks that key sets of other issuers may be fetched from by https besides "
+        "the public internet, separated by commas, as 10.1.0.0/16.",
+    )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
         description="Networks that webhooks may lead to besides the public internet, separated by "
-        "commas, as 10.1.0.0/16; to these also by http. The demo adds the loopback.",
+        "commas, as 10.1.0.0/16; to these also by http. In the demo the loopback, unless set.",
     )
     webhook_days: int = Field(
         default=14,
@@ -171,6 +178,11 @@ class Settings(BaseSettings):
     )
     audit_checkpoint_seconds: float = Field(
         default=30.0, gt=0, le=60, description="A checkpoint of the audit is signed so often."
+    )
+    differing_settings: Literal["stand_by", "warn"] = Field(
+        default="stand_by",
+        description="What a node does whose settings differ from those of the node that has run "
+        "longest: stand_by (it does nothing of what one node does for all) or warn.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
@@ -203,7 +215,7 @@ class Settings(BaseSettings):
             raise ValueError("must be a scheme, a host and a port, as https://hub.example.com")
         return url
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "issuer_allow", mode="before")
     @classmethod
     def _are_networks(cls, given: Any) -> Any:
         """Networks in CIDR form; a single address is a network of one."""
@@ -258,6 +270,66 @@ class Settings(BaseSettings):
     def ready_file(self) -> Path:
         """Holds the process id of the supervisor while its hub is ready."""
         return self.data_dir / "ready"
+
+
+class Scope(enum.Enum):
+    """Whether nodes that share a database must agree on a setting."""
+
+    NODE = "each node its own"
+    WARN = "a node that differs says so"
+    STAND_BY = "a node that differs says so, and leaves the keepers' work to the others"
+
+
+#: Every setting. What decides about work that one node does for all (deliveries, retention, keys)
+#: makes a node that differs stand by; what decides about a call makes it warn.
+SCOPES: Mapping[str, Scope] = {
+    "data_dir": Scope.NODE,
+    "host": Scope.NODE,
+    "port": Scope.NODE,
+    "public_url": Scope.STAND_BY,
+    "tls_dir": Scope.NODE,
+    "tls_client_ca": Scope.NODE,
+    "allow_plaintext": Scope.NODE,
+    "trusted_proxies": Scope.WARN,
+    "max_connections": Scope.NODE,
+    "rate_limit": Scope.WARN,
+    "rate_burst": Scope.WARN,
+    "cors_origins": Scope.WARN,
+    "database_url": Scope.NODE,
+    "workers": Scope.NODE,
+    "secret": Scope.STAND_BY,
+    "issuer": Scope.STAND_BY,
+    "audience": Scope.STAND_BY,
+    "token_minutes": Scope.WARN,
+    "key_days": Scope.STAND_BY,
+    "policy_stale_seconds": Scope.WARN,
+    "loopback_issuers": Scope.WARN,
+    "issuer_allow": Scope.WARN,
+    "export_connections": Scope.NODE,
+    "export_resume_seconds": Scope.WARN,
+    "export_stall_seconds": Scope.WARN,
+    "import_stall_seconds": Scope.WARN,
+    "log_retention_hours": Scope.STAND_BY,
+    "stream_stall_seconds": Scope.WARN,
+    "max_streams": Scope.WARN,
+    "webhook_allow": Scope.STAND_BY,
+    "webhook_days": Scope.STAND_BY,
+    "audit_file": Scope.NODE,
+    "audit_checkpoint_seconds": Scope.STAND_BY,
+    "differing_settings": Scope.WARN,
+    "log_level": Scope.NODE,
+    "otlp_endpoint": Scope.NODE,
+}
+
+
+def shared_values(settings: Settings, secret_fingerprint: str) -> dict[str, str]:
+    """What nodes compare, by setting: values as they are in force, of the secret a fingerprint."""
+    given = {name: getattr(settings, name) for name, s in SCOPES.items() if s is not Scope.NODE}
+    given |= {"public_url": settings.url, "secret": secret_fingerprint}
+    return {
+        name: ",".join(sorted(map(str, value))) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
+    }
 
 
 def _is_origin(text: str) -> bool:

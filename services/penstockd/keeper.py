@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from penstockd.app import (
     ADD_PARTITIONS,
     PARTITION_DAYS,
+    SINGLETONS,
     checkpoint_key,
     node_id,
     read_catalog,
@@ -25,7 +26,7 @@ from penstockd.app import (
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.keys import rotate_by_age
-from penstockd.config import Settings
+from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.retention import Retention
 from penstockd.heartbeat import beat
@@ -33,6 +34,7 @@ from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
+from penstockd.store.nodes import Agreement
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import sweep_log
 from penstockd.store.singletons import FencedDatabase, Leases, Transactions
@@ -59,9 +61,9 @@ class Singletons:
     def __init__(self, settings: Settings, database: Database, leases: Leases) -> None:
         self._settings, self._database, self._leases = settings, database, leases
 
-    def organs(self) -> list[Organ]:
-        """All of them; the names are those of the rows of ``hub.singleton``."""
-        work = {
+    def work(self) -> Mapping[str, Callable[[FencedDatabase], Awaitable[None]]]:
+        """All of it; the names are those of the rows of ``hub.singleton``."""
+        return {
             "sequencer": sweep_log,
             "partitions": self.add_partitions,
             "stored-replies": self.forget_replies,
@@ -71,7 +73,11 @@ class Singletons:
             "webhooks": self.deliver_webhooks,
             "webhook-retention": self.prune_deliveries,
         }
-        return [singleton(name, self._leases, self._database, each) for name, each in work.items()]
+
+    def organs(self) -> list[Organ]:
+        """Each under the lease of its name."""
+        work = self.work()
+        return [singleton(name, self._leases, self._database, work[name]) for name in SINGLETONS]
 
     async def add_partitions(self, fenced: Transactions) -> None:
         """Make the partitions of the days ahead."""
@@ -158,16 +164,34 @@ async def keep(settings: Settings) -> None:
     assert settings.database_url is not None, "the supervisor gives every process the database"
     database = Database(settings.database_url, size=CONNECTIONS)
     if await _opened(database, stopping):
-        leases = Leases(database, node_id(settings), socket.gethostname())
-        organs = Organs(keeper_organs(settings, database, leases))
+        # Nothing is taken before this node has seen what the others' settings are.
+        leases = Leases(database, node_id(settings), socket.gethostname(), stands_by=True)
+        agreement = Agreement(database, leases, _shared(settings), _grave(settings))
+        organs = Organs(
+            [Organ("settings", agreement.run), *keeper_organs(settings, database, leases)]
+        )
         running = asyncio.create_task(organs.run())
         _log.info("keeper_started")
         await stopping.wait()
         await end_tasks([running])
         await leases.close()
+        with contextlib.suppress(DatabaseUnavailable, Refused):
+            await agreement.leave()
     await database.close()
     await end_tasks([beating])
     flush()
+
+
+def _shared(settings: Settings) -> Mapping[str, str]:
+    """What the nodes compare."""
+    return shared_values(settings, root_secret(settings).derive("fingerprint").hex()[:16])
+
+
+def _grave(settings: Settings) -> Collection[str]:
+    """Settings for which a node that differs stands by."""
+    if settings.differing_settings == "warn":
+        return ()
+    return [name for name, scope in SCOPES.items() if scope is Scope.STAND_BY]
 
 
 async def _opened(database: Database, stopping: asyncio.Event) -> bool:

@@ -75,7 +75,7 @@ class Organs:
                 await organ.run()
                 self._failed(organ.name, RuntimeError("it ended"))
             except Exception as exc:
-                self._failed(organ.name, _first(exc))
+                self._failed(organ.name, first_error(exc))
             finally:
                 recovery.cancel()
             # A group of tasks that fails as it is cancelled tells of its failure alone.
@@ -165,7 +165,7 @@ def stop_signal() -> asyncio.Event:
     return event
 
 
-def _first(error: Exception) -> Exception:
+def first_error(error: Exception) -> Exception:
     """The cause: of a group of tasks the first that failed."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
@@ -19,6 +18,7 @@ from penstockd.catalog import ModelError
 from penstockd.commands.access.administrator import make_administrator
 from penstockd.config import Settings
 from penstockd.demo.company import Demo
+from penstockd.egress import LOOPBACK
 from penstockd.errors import DatabaseUnavailable, ValueInvalid
 from penstockd.node import lock
 from penstockd.node.certificates import Certificates
@@ -38,10 +38,6 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
-
-#: Where webhooks of the demo may lead besides the public internet.
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-
 
 _log = structlog.get_logger(__name__)
 
@@ -71,9 +67,9 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         _make_folder(settings.data_dir)
         demo = None
         if demo_customers is not None:
-            # What a demo is tried with runs on the same machine.
-            allowed = (*settings.webhook_allow, *LOOPBACK)
-            settings = settings.model_copy(update={"webhook_allow": allowed})
+            if "webhook_allow" not in settings.model_fields_set:
+                # What a demo is tried with runs on the same machine.
+                settings = settings.model_copy(update={"webhook_allow": LOOPBACK})
             demo = _demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:

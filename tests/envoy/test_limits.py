@@ -17,6 +17,7 @@ import pytest
 from door import Door, opened, raw, rich_status
 from fake_hub import Keys
 from harness import PATIENCE, folder
+from http2 import frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
 from penstockd.node.envoy import RateLimit
@@ -61,10 +62,6 @@ async def test_headers_have_limits() -> None:
                 body = json.loads(reply.partition(b"\r\n\r\n")[2])
                 assert reason(body) in ("REQUEST_TOO_LARGE", "REQUEST_MALFORMED")
         assert door.hub.calls == 2
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 async def test_a_connection_has_a_hundred_streams_and_no_more() -> None:

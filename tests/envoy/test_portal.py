@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -74,12 +75,42 @@ async def test_head_is_the_same_without_the_body(door: Door, file: str) -> None:
     assert int(headers["content-length"]) == (FOLDER / file).stat().st_size
 
 
-@pytest.mark.parametrize("codec", ["gzip", "br", "zstd"])
-async def test_what_is_large_is_compressed(door: Door, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("br, gzip;q=0.8", True),
+        ("gzip ; q=1.0 , zstd", True),
+        ("identity", False),
+        ("br, zstd", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, br", False),
+        ("x-gzip, gzipped", False),
+        ("", False),
+    ],
+)
+async def test_what_is_large_is_compressed_for_who_accepts_it(
+    door: Door, accepted: str, packed: bool
+) -> None:
     (script,) = [f for f in FILES if f.endswith(".js")]
-    reply = await raw(door, f"GET {place(script)} HTTP/1.1", f"accept-encoding: {codec}")
-    assert f"content-encoding: {codec}".encode() in reply.partition(b"\r\n\r\n")[0]
-    assert len(reply) < (FOLDER / script).stat().st_size / 2
+    asked = [f"accept-encoding: {accepted}"] if accepted else []
+    reply = await raw(door, f"GET {place(script)} HTTP/1.1", *asked)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert (b"\r\ncontent-encoding: gzip" in head) == packed
+    assert b"\r\nvary: accept-encoding" in head
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in head
+    assert b"text/javascript" in head and b"immutable" in head
+    whole = (FOLDER / script).read_bytes()
+    assert (gzip.decompress(body) if packed else body) == whole
+    assert len(body) == len(whole) or len(body) < len(whole) / 2
+
+
+async def test_a_file_is_sent_whole(door: Door) -> None:
+    (script,) = [f for f in FILES if f.endswith(".js")]
+    reply = await raw(door, f"GET {place(script)} HTTP/1.1", "range: bytes=0-9")
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and b"accept-ranges" not in head
+    assert body == (FOLDER / script).read_bytes()
 
 
 @pytest.mark.parametrize("path", ["/", "/portal"])

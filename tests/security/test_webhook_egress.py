@@ -1,4 +1,5 @@
-"""W2: no connection to an address that is not public, however it is spelled.
+"""W2: no connection to an address that is not public, however it is spelled: of webhooks, and of
+what fetches the key sets of other issuers.
 
 Whatever the sender dials goes through the ``socket`` module; here every connection is caught at the
 place where the event loop makes it, so that not even a refused one can slip by unseen.
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from penstockd.webhooks.guard import AddressRefused, Guard, UrlRefused, address_of
+from penstockd.auth.jwks import JwksUnavailable, Origins, fetch
+from penstockd.egress import AddressRefused, Guard, UrlRefused, address_of
 from penstockd.webhooks.sender import Sender
 from webhook_rig import LOOPBACK, Receiver, receiving
 
@@ -135,6 +137,54 @@ def test_wrapped_public_addresses_are_judged_by_what_is_within(address: str) -> 
     Guard().check(address_of(address), secure=True)
 
 
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The addresses that blocking connections were begun to; none of them gets through."""
+    found: list[str] = []
+
+    def connect(self: socket.socket, address: tuple[Any, ...]) -> None:
+        found.append(str(address[0]))
+        raise ConnectionRefusedError("caught")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    yield found
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_key_set_is_fetched_from_what_is_not_public(connected: list[str], url: str) -> None:
+    with pytest.raises(JwksUnavailable):
+        fetch(url, Origins())
+    assert all(map(public, connected)), connected
+
+
+def test_a_key_set_is_fetched_where_its_name_was_judged(
+    connected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names(host: str, port: int, *_: object, **__: object) -> list[Any]:
+        places = ("10.0.0.1", "93.184.216.34", "::1", "169.254.169.254")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, port)) for place in places]
+
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
+    with pytest.raises(JwksUnavailable, match="public"):
+        fetch("https://login.example.com/keys", Origins())
+    assert connected == ["93.184.216.34"]
+
+
+@pytest.mark.parametrize("place", ["10.1.2.3", "169.254.169.254", "fd12:3456::1"])
+async def test_which_address_was_refused_is_not_told(
+    sender: Sender, dialled: list[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Whoever has a name looked up would learn the addresses of the network that the hub is in."""
+    names = Rebinding(place)
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
+    reply = await sender.post("https://intranet.example.com/", {}, b"{}")
+    assert (reply.reason, dialled) == ("ADDRESS_REFUSED", [])
+    assert reply.head == "it is not a public address" and place not in repr(reply)
+    with pytest.raises(AddressRefused) as refused:
+        Guard().check(address_of(place), secure=False)
+    assert place not in str(refused.value)
+
+
 class Rebinding:
     """A name that is public when it is first looked up, and the loopback from then on."""
 
@@ -151,7 +201,7 @@ async def test_a_name_that_rebinds_is_dialled_where_it_was_judged(
     sender: Sender, dialled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Rebinding("93.184.216.34", "127.0.0.1")
-    monkeypatch.setattr("penstockd.webhooks.guard.socket.getaddrinfo", names)
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     await sender.post("https://rebinding.example.com/", {}, b"{}")
     assert (dialled, names.asked) == (["93.184.216.34"], 1)
     reply = await sender.post("https://rebinding.example.com/", {}, b"{}")
@@ -167,7 +217,7 @@ async def test_of_several_addresses_only_public_ones_are_dialled(
             for place in ("10.0.0.1", "93.184.216.34", "127.0.0.1")
         ]
 
-    monkeypatch.setattr("penstockd.webhooks.guard.socket.getaddrinfo", names)
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     await sender.post("https://mixed.example.com/", {}, b"{}")
     assert dialled == ["93.184.216.34"]
 
@@ -178,7 +228,7 @@ async def test_proxy_variables_do_not_count(
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:3128")
     names = Rebinding("93.184.216.34")
-    monkeypatch.setattr("penstockd.webhooks.guard.socket.getaddrinfo", names)
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     await sender.post("https://example.com/", {}, b"{}")
     assert dialled == ["93.184.216.34"]
 

@@ -11,7 +11,6 @@ It needs nothing beside the standard library for HMAC secrets (``whsec_…``); f
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -21,6 +20,10 @@ from typing import Any
 
 #: How far the clocks of sender and receiver may be apart, in seconds.
 TOLERANCE = 300
+#: Digits of a timestamp at most: more are no time, and too many no number.
+_TIME_DIGITS = 15
+#: Bytes of an Ed25519 public key.
+_PUBLIC_BYTES = 32
 
 
 class VerificationFailed(Exception):
@@ -40,57 +43,76 @@ def verify(
     ``headers`` are those of the request, in any case, and ``body`` its body, byte for byte.
     ``secret`` is the ``whsec_…`` or ``whpk_…`` that the hub gave out. ``now`` is in seconds since
     1970, by default the time. Raises VerificationFailed if no signature fits, or the timestamp is
-    more than ``tolerance`` seconds off, and ValueError if the secret is none.
+    more than ``tolerance`` seconds off, and ValueError if the secret is none. Headers and body may
+    hold anything: they raise nothing else.
     """
-    data = body.encode() if isinstance(body, str) else body
-    found = {name.lower(): value for name, value in headers.items()}
+    key = _Key(secret)
+    data = _encoded(body) if isinstance(body, str) else body
+    found = {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
     message_id = _header(found, "webhook-id")
     timestamp = _header(found, "webhook-timestamp")
     signatures = _header(found, "webhook-signature")
-    if not (timestamp.isascii() and timestamp.isdigit()):
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _TIME_DIGITS):
         raise VerificationFailed("the timestamp is no number")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
         raise VerificationFailed("the timestamp is too far from now")
-    content = f"{message_id}.{timestamp}.".encode() + data
-    if not _signed(content, signatures, secret):
+    if not key.signed(_encoded(f"{message_id}.{timestamp}.") + data, signatures):
         raise VerificationFailed("no signature fits")
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return data
 
 
-def _header(found: Mapping[str, str], name: str) -> str:
-    if name not in found:
+def _header(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    if not isinstance(value, str):
         raise VerificationFailed(f"there is no {name}")
-    return found[name]
+    return value
 
 
-def _signed(content: bytes, signatures: str, secret: str) -> bool:
-    kind, _, text = secret.partition("_")
+def _encoded(text: str) -> bytes:
     try:
-        key = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        key = b""
-    if kind not in ("whsec", "whpk") or not key:
-        raise ValueError("the secret is not whsec_… or whpk_… and base64")
-    given = [s.partition(",") for s in signatures.split(" ")]
-    if kind == "whsec":
-        expected = base64.b64encode(hmac.digest(key, content, hashlib.sha256))
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise VerificationFailed("half of a surrogate pair was not sent by the hub") from exc
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of base64 text; none if it is something else."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # also for what is not ASCII
+        return b""
+
+
+class _Key:
+    """What checks signatures: a secret, or a public key. Raises ValueError if it is neither."""
+
+    def __init__(self, secret: str) -> None:
+        kind, _, text = secret.partition("_")
+        self._key = _decoded(text)
+        self._version = {"whsec": "v1", "whpk": "v1a"}.get(kind)
+        usable = len(self._key) == _PUBLIC_BYTES if kind == "whpk" else bool(self._key)
+        if self._version is None or not usable:
+            raise ValueError("the secret is not whsec_… or whpk_… and base64")
+
+    def signed(self, content: bytes, signatures: str) -> bool:
+        """Whether one of the signatures, which blanks part, fits."""
+        given = [s.partition(",") for s in signatures.split(" ")]
+        fits = self._by_secret if self._version == "v1" else self._by_key
         # Each is compared, whether one before it fits or not.
-        fits = [hmac.compare_digest(expected, s.encode()) for v, _, s in given if v == "v1"]
-        return any(fits)
-    return any(_by_key(key, content, s) for v, _, s in given if v == "v1a")
+        return any([fits(content, _decoded(s)) for v, _, s in given if v == self._version])
 
+    def _by_secret(self, content: bytes, signature: bytes) -> bool:
+        return hmac.compare_digest(hmac.digest(self._key, content, hashlib.sha256), signature)
 
-def _by_key(key: bytes, content: bytes, signature: str) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    def _by_key(self, content: bytes, signature: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(
-            base64.b64decode(signature, validate=True), content
-        )
-    except (InvalidSignature, binascii.Error):
-        return False
-    return True
+        try:
+            Ed25519PublicKey.from_public_bytes(self._key).verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True

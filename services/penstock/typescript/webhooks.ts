@@ -11,6 +11,9 @@
 /** How far the clocks of sender and receiver may be apart, in seconds. */
 export const TOLERANCE = 300;
 
+/** Bytes of an Ed25519 public key. */
+const PUBLIC_BYTES = 32;
+
 /** A delivery is not what the hub sent, or not now; the message says which. */
 export class VerificationFailed extends Error {
   override name = "VerificationFailed";
@@ -32,7 +35,8 @@ export interface Options {
  *
  * `body` is the request's body, byte for byte. `secret` is the `whsec_…` or `whpk_…` that the hub
  * gave out. Throws VerificationFailed if no signature fits or the timestamp is too far from now, and
- * TypeError if the secret is none.
+ * TypeError if the secret is none. Headers and body may hold anything: they throw nothing else.
+ * A runtime without Ed25519 throws its NotSupportedError for a `whpk_…`.
  */
 export async function verify(
   headers: HeadersLike,
@@ -68,11 +72,12 @@ export async function verify(
 
 async function signed(content: Uint8Array, signatures: string, secret: string): Promise<boolean> {
   const [kind, text] = split(secret, "_");
-  const version = { whsec: "v1", whpk: "v1a" }[kind];
-  const raw = version === undefined ? undefined : decoded(text);
-  if (raw === undefined) {
+  const raw = decoded(text);
+  const usable = kind === "whpk" ? raw?.length === PUBLIC_BYTES : kind === "whsec";
+  if (raw === undefined || !usable) {
     throw new TypeError("the secret is not whsec_… or whpk_… and base64");
   }
+  const version = kind === "whsec" ? "v1" : "v1a";
   const subtle = globalThis.crypto?.subtle ?? (await import("node:crypto")).webcrypto.subtle;
   const algorithm = kind === "whsec" ? { name: "HMAC", hash: "SHA-256" } : { name: "Ed25519" };
   const key = await subtle.importKey("raw", raw, algorithm, false, ["verify"]);

@@ -31,6 +31,7 @@ class Fault(enum.StrEnum):
     CHECKPOINT = "CHECKPOINT"  # a checkpoint was changed or is out of its order
     WRONG_KEY = "WRONG_KEY"  # a checkpoint is signed with a key that is not trusted
     STALE = "STALE"  # no checkpoint was made for too long: the newest may be gone
+    UNVERIFIABLE = "UNVERIFIABLE"  # there is no checkpoint: anybody could have written all of it
     RULE_CHANGED = "RULE_CHANGED"  # what callers were shown is not what was stored
 
 
@@ -94,6 +95,10 @@ class Verification:
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
         self._outside = len(outside)
+        self._unverifiable = not (checkpoints or outside)
+        if self._unverifiable:
+            words = "nothing to verify against: there is no checkpoint"
+            self.find(Finding(Fault.UNVERIFIABLE, words))
         self._check_row(checkpoints, first)
         self._check_outside(checkpoints, outside)
         self._marks: dict[dt.date, list[Checkpoint]] = {}
@@ -132,10 +137,10 @@ class Verification:
             if day > self._pruned and any(c.sequence for c in self._marks[day]):
                 self.find(Finding(Fault.TRUNCATED, "the whole day is gone", day, 1))
         newest = max((c.time for c in self._by_number.values()), default=None)
-        if now is None:
+        if now is None or self._unverifiable:
             return
         if newest is None:
-            self.find(Finding(Fault.STALE, "there is no checkpoint"))
+            self.find(Finding(Fault.STALE, "the audit has no checkpoint"))
         elif (now - newest).total_seconds() > patience:
             self.find(Finding(Fault.STALE, f"the newest checkpoint is of {time_text(newest)}"))
 

@@ -17,7 +17,7 @@ from typing import Any
 import jwt
 
 from penstockd.auth.compact import Malformed, opened, whole_times
-from penstockd.auth.jwks import KeySource
+from penstockd.auth.jwks import KeySource, Origins
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 
@@ -100,8 +100,11 @@ class Identity:
 class Issuers:
     """Verifies tokens of other issuers, with a bounded memory of those verified before."""
 
-    def __init__(self, *, loopback: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self.loopback, self._clock = loopback, clock
+    def __init__(
+        self, origins: Origins | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``origins`` says where key sets may come from: by default the public internet."""
+        self.origins, self._clock = origins or Origins(), clock
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="jwks")
         self._issuers: Mapping[str, Issuer] = {}
         self._sources: dict[tuple[str, tuple[str, ...]], KeySource] = {}
@@ -117,7 +120,7 @@ class Issuers:
         for place in wanted - self._sources.keys():
             url, algorithms = place
             self._sources[place] = KeySource(
-                url, algorithms, self._pool, loopback=self.loopback, changed=self._verified.clear
+                url, algorithms, self._pool, origins=self.origins, changed=self._verified.clear
             )
         self._verified.clear()
 

@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import jwt
 import orjson
 import structlog
+
+from penstockd.egress import LOOPBACK, Guard, Network, UrlRefused, dial
 
 MAX_BYTES = 64 * 1024
 #: Seconds for a connection, and between two pieces of the reply.
@@ -50,10 +52,6 @@ class JwksUnavailable(Exception):
     """The key set could not be had; the message says why, for the log."""
 
 
-class UrlRefused(ValueError):
-    """Key sets are not fetched from there; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """A public key, and the algorithms that it may be used with."""
@@ -62,26 +60,26 @@ class Key:
     algorithms: frozenset[str]
 
 
-def check_url(url: str, *, loopback: bool) -> SplitResult:
-    """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
+class Origins:
+    """Where key sets may come from: the public internet by https, and what the operator allows.
 
-    It is https, or with ``loopback`` http to this machine.
+    That is ``allowed`` networks by https, and with ``loopback`` this machine, by http too.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as exc:
-        raise UrlRefused("is no URL") from exc
-    if not url.isascii() or not url.isprintable() or " " in url or len(url) > 2048:
-        raise UrlRefused("is no URL")
-    if not parts.hostname or port == 0:
-        raise UrlRefused("names no host")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise UrlRefused("may have neither user nor fragment")
-    near = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and near):
-        raise UrlRefused("must be https")
-    return parts
+
+    def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:
+        self._loopback = loopback
+        self.guard = Guard((*allowed, *LOOPBACK) if loopback else allowed)
+
+    def check_url(self, url: str) -> SplitResult:
+        """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
+
+        A name may still lead to a refused address: that is judged when it is dialled.
+        """
+        parts = self.guard.check_url(url)
+        near = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if parts.scheme != "https" and not (self._loopback and near):
+            raise UrlRefused("must be https")
+        return parts
 
 
 def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
@@ -125,15 +123,15 @@ def _key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
     return Key(material, usable)
 
 
-def fetch(url: str, *, loopback: bool) -> bytes:
+def fetch(url: str, origins: Origins) -> bytes:
     """The reply to a GET, blocking. No proxy, no redirect, no more than MAX_BYTES.
 
     Raises JwksUnavailable.
     """
     deadline = time.monotonic() + DEADLINE
     try:
-        parts = check_url(url, loopback=loopback)
-        connection = _connection(parts)
+        parts = origins.check_url(url)
+        connection = _Connection(parts, origins.guard)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             headers = {"accept": "application/json", "user-agent": "penstock"}
@@ -148,12 +146,24 @@ def fetch(url: str, *, loopback: bool) -> bytes:
         raise JwksUnavailable(f"{type(exc).__name__}: {exc}") from exc
 
 
-def _connection(parts: SplitResult) -> http.client.HTTPConnection:
-    assert parts.hostname is not None, "check_url saw it"
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
-    context = ssl.create_default_context()
-    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=TIMEOUT, context=context)
+class _Connection(http.client.HTTPConnection):
+    """A connection to an address that the guard has passed, with the host's name in TLS."""
+
+    def __init__(self, parts: SplitResult, guard: Guard) -> None:
+        assert parts.hostname is not None, "check_url saw it"
+        self._secure, self._guard = parts.scheme == "https", guard
+        super().__init__(parts.hostname, parts.port or (443 if self._secure else 80), TIMEOUT)
+
+    def connect(self) -> None:
+        """Dial; called by http.client. Raises OSError, AddressRefused among them."""
+        made = dial(self._guard, self.host, self.port, secure=self._secure, seconds=TIMEOUT)
+        if self._secure:
+            try:
+                made = ssl.create_default_context().wrap_socket(made, server_hostname=self.host)
+            except BaseException:
+                made.close()
+                raise
+        self.sock = made
 
 
 def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
@@ -176,12 +186,12 @@ class KeySource:
         algorithms: Sequence[str],
         pool: ThreadPoolExecutor,
         *,
-        loopback: bool,
+        origins: Origins,
         changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url, self._algorithms, self._pool = url, tuple(algorithms), pool
-        self._loopback, self._changed, self._clock = loopback, changed, clock
+        self._origins, self._changed, self._clock = origins, changed, clock
         self._keys: dict[str, Key] = {}
         self._raw = b""
         self._fetched = self._asked = -KEEP - RETRY
@@ -225,9 +235,7 @@ class KeySource:
         try:
             # The deadline holds for the look-up of the name too, which nothing else would end.
             async with asyncio.timeout(DEADLINE + 1):
-                data = await loop.run_in_executor(
-                    self._pool, lambda: fetch(self._url, loopback=self._loopback)
-                )
+                data = await loop.run_in_executor(self._pool, fetch, self._url, self._origins)
             keys = read_jwks(data, self._algorithms)
         except (JwksUnavailable, TimeoutError) as exc:
             _log.warning("jwks_unavailable", url=self._url, error=str(exc))

@@ -29,6 +29,7 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
+from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
@@ -39,7 +40,6 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer, WriteTransaction
-from penstockd.webhooks.guard import Guard
 from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")

@@ -6,9 +6,10 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 
 from penstockd.auth.issuers import Issuer
-from penstockd.auth.jwks import KNOWN_ALGORITHMS, UrlRefused, check_url
+from penstockd.auth.jwks import KNOWN_ALGORITHMS
 from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
 from penstockd.commands.context import Call, Hub
+from penstockd.egress import UrlRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.model import Permission
 from penstockd.query.rules import CLAIM_NAME
@@ -135,7 +136,7 @@ def _problems(hub: Hub, call: Call, issuer: Issuer) -> Iterator[tuple[str, str]]
     if issuer.issuer == hub.tokens.issuer:
         yield "issuer", "is the hub's own"
     try:
-        check_url(issuer.jwks_uri, loopback=hub.issuers.loopback)
+        hub.issuers.origins.check_url(issuer.jwks_uri)
     except UrlRefused as exc:
         yield "jwks_uri", str(exc)
     if not 0 < len(issuer.audiences) <= MAX_LIST or not all(_text(a) for a in issuer.audiences):

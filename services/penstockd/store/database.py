@@ -294,9 +294,10 @@ class Database:
         that lie idle: to ask each in turn would take the caller as long again for each.
         """
         asked = time.monotonic()
-        doubtful = connection.answered < max(self._doubted, asked - IDLE_UNCHECKED)
+        if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
+            return True
         is_new = not connection.answered
-        if doubtful and not is_new and not await gives_sign(connection):
+        if not is_new and not await gives_sign(connection):
             await self._drop_idle(asked)
             return False
         connection.note_answer()

@@ -33,8 +33,9 @@ MARGIN = 1.0
 ANSWER = 1.5
 #: How long a transaction of an earlier term may hold up the next one, in seconds.
 BLOCKED = 0.5
-#: Seconds without a holder after which that is an alarm. A change of holders takes less.
-ALARM = 10.0
+#: Seconds for which a process sees no holder before it raises the alarm: a change of holders takes
+#: less.
+ALARM = 4.0
 
 _READ = """
 SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_time)::float8,
@@ -213,16 +214,17 @@ class Leases:
         host: str,
         *,
         clock: Callable[[], float] = elapsed,
+        stands_by: bool = False,
     ) -> None:
-        self._database, self._node_id, self._host = database, node_id, host
-        self._clock = clock
+        self.node_id, self.host = node_id, host
+        self._database, self._clock = database, clock
         self._connection: Connection | None = None
         self._asking = asyncio.Lock()
         self._held: dict[str, Lease] = {}
         self._wanted: dict[str, asyncio.Future[Lease]] = {}
         self._inherited: set[str] = set()
         self._taking: dict[str, asyncio.Task[None]] = {}
-        self._stands_by = False
+        self._stands_by = stands_by
         # The database's time at a moment of our own clock.
         self._known_time = (datetime.now(UTC), clock())
 
@@ -277,7 +279,7 @@ class Leases:
             await self._ask(lambda c: c.execute(_SEED, wanted))
             found = {s.name: s for s in await self._ask(read_singletons)}
         for name in wanted:
-            inherited = found[name].node_id == self._node_id and name not in self._inherited
+            inherited = found[name].node_id == self.node_id and name not in self._inherited
             self._inherited.add(name)
             if (found[name].free or inherited) and name not in self._taking:
                 task = asyncio.create_task(self._take(found[name], inherited))
@@ -329,7 +331,7 @@ class Leases:
         future.set_result(lease)
 
     async def _raise_term(self, found: Singleton, inherited: bool) -> int | None:
-        length, own = timedelta(seconds=LENGTH), self._node_id if inherited else None
+        length, own = timedelta(seconds=LENGTH), self.node_id if inherited else None
         connection = await self._database.connect()
         watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
         try:
@@ -337,7 +339,7 @@ class Leases:
                 async with asyncio.timeout(ANSWER), connection.transaction():
                     if not await connection.fetchval(_ALONE, found.name):
                         return None
-                    arguments = (found.name, self._node_id, self._host, length, found.term, own)
+                    arguments = (found.name, self.node_id, self.host, length, found.term, own)
                     term: int | None = await connection.fetchval(_TAKE, *arguments)
                     return term
         finally:
@@ -371,9 +373,26 @@ class Leases:
             self._connection = None
 
 
-def unheld(rows: Sequence[Singleton], names: Sequence[str]) -> Mapping[str, float]:
-    """Those of some names that nobody has held for ALARM, with the seconds since then; of those
-    that have no row nobody has ever held a lease."""
-    known = {row.name: row.unheld for row in rows}
-    found = {name: known.get(name, float("inf")) for name in names}
-    return {name: seconds for name, seconds in found.items() if seconds > ALARM}
+class Vacancies:
+    """Which of some singletons nobody holds, as one process sees it: told when that has lasted
+    for ALARM, and when it is over."""
+
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
+        self._names, self._clock = names, clock
+        self._since: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    def look(self, rows: Sequence[Singleton]) -> Mapping[str, bool]:
+        """What was read just now; returns for each name whether all is well with it."""
+        now = self._clock()
+        held = {row.name for row in rows if not row.free}
+        for name in self._names:
+            if name in held:
+                self._since.pop(name, None)
+                if name in self._told:
+                    self._told.discard(name)
+                    _log.info("singleton_held_again", singleton=name)
+            elif now - self._since.setdefault(name, now) > ALARM and name not in self._told:
+                self._told.add(name)
+                _log.error("singleton_unheld", singleton=name, seconds=now - self._since[name])
+        return {name: name not in self._told for name in self._names}

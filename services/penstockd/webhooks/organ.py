@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from penstockd.catalog import Catalog
+from penstockd.egress import Guard, Network
 from penstockd.errors import CursorExpired
 from penstockd.feed.tail import CHANNEL as LOG_CHANNEL
 from penstockd.policy.snapshot import Policy
@@ -20,7 +21,6 @@ from penstockd.store.singletons import FencedDatabase
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import CHANNEL
-from penstockd.webhooks.guard import Guard, Network
 from penstockd.webhooks.intake import Intake
 from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.owners import Owners

@@ -16,7 +16,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from penstockd.webhooks.guard import AddressRefused, Guard, Resolver, guarded_socket
+from penstockd.egress import AddressRefused, Guard, Resolver, guarded_socket
 from penstockd.webhooks.model import Reason
 
 CONNECT_SECONDS = 5.0

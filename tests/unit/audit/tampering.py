@@ -250,7 +250,8 @@ def _cut_all(chance: random.Random, log: Log, *, outside: bool) -> Tampering:
     if outside:
         return _told("truncate all, file", log, day, at, Fault.TRUNCATED)
     log.now += dt.timedelta(seconds=120)
-    return Tampering("truncate all, no file", (None, 0), frozenset({Fault.STALE}), log)
+    faults = frozenset({Fault.STALE, Fault.UNVERIFIABLE})
+    return Tampering("truncate all, no file", (None, 0), faults, log)
 
 
 def _rebuild(chance: random.Random, log: Log) -> Tampering:

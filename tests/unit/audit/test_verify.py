@@ -54,8 +54,20 @@ def test_sound_logs_raise_no_alarm() -> None:
         assert log.verify().findings == []
 
 
-def test_an_empty_log_without_checkpoints_is_stale() -> None:
-    assert [f.fault for f in Log().verify().findings] == [Fault.STALE]
+def test_without_a_checkpoint_there_is_nothing_to_verify_against() -> None:
+    """Neither an empty log nor one that holds together, whenever it is looked at."""
+    log = make_log(random.Random(SEED), days=2, entries=9, every=3)
+    for one in (Log(), Log(log.chains, [], [], log.now)):
+        found = one.verify()
+        assert not found.intact
+        assert found.findings[-1].fault is Fault.UNVERIFIABLE
+        assert "nothing to verify against" in str(found.findings[-1])
+
+
+def test_checkpoints_that_are_gone_from_the_audit_make_it_stale() -> None:
+    log = make_log(random.Random(SEED), days=1, entries=9, every=3)
+    log.outside, log.checkpoints = log.checkpoints, []
+    assert {f.fault for f in log.verify().findings} >= {Fault.TRUNCATED, Fault.STALE}
 
 
 def test_a_verifier_that_trusts_any_key_would_miss_a_rebuilt_log() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ipaddress
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,11 @@ from foreign import AUDIENCE, NAME, ForeignIssuer, KeyServer, b64, part
 from harness import duration, promptly
 from penstockd.auth import jwks
 from penstockd.auth.issuers import ClaimMapping, Identity, Issuer, Issuers
-from penstockd.auth.jwks import JwksUnavailable, UrlRefused, check_url, fetch, read_jwks
+from penstockd.auth.jwks import JwksUnavailable, Origins, fetch, read_jwks
+from penstockd.egress import UrlRefused
+
+#: Key sets of this machine, as a test's own issuer publishes them.
+NEAR = Origins(loopback=True)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def entry(server: KeyServer, **changed: Any) -> Issuer:
 
 @pytest.fixture
 async def issuers() -> AsyncIterator[Issuers]:
-    made = Issuers(loopback=True)
+    made = Issuers(NEAR)
     yield made
     made.close()
 
@@ -118,7 +123,7 @@ async def test_what_is_taken(
 
 async def test_a_remembered_token_ends_with_its_time(server: KeyServer) -> None:
     now = time.time()
-    issuers = Issuers(loopback=True, clock=lambda: now)
+    issuers = Issuers(NEAR, clock=lambda: now)
     try:
         issuers.replace([entry(server, max_age_seconds=60)])
         token = server.issuer.token()
@@ -170,7 +175,7 @@ async def test_a_new_key_is_found_and_an_old_one_lost(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks, "RETRY", 0.0)
-    issuers = Issuers(loopback=True)
+    issuers = Issuers(NEAR)
     try:
         issuers.replace([entry(server)])
         old = server.issuer.token()
@@ -207,7 +212,7 @@ async def source_of(
         server.issuer.url,
         ["ES256"],
         ThreadPoolExecutor(1),
-        loopback=True,
+        origins=NEAR,
         changed=changed,
         clock=clock,
     )
@@ -280,14 +285,14 @@ def test_hostile_replies(
 
     def unavailable() -> None:
         with pytest.raises(JwksUnavailable):
-            fetch(server.issuer.url, loopback=True)
+            fetch(server.issuer.url, NEAR)
 
     for answer in (redirect, huge, endless, silent, garbage):
         server.answer = answer
         promptly(5, lambda: duration(unavailable))
     server.answer = None
     monkeypatch.undo()
-    assert json.loads(fetch(server.issuer.url, loopback=True))["keys"]
+    assert json.loads(fetch(server.issuer.url, NEAR))["keys"]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +344,7 @@ def test_keys_that_are_not_used() -> None:
     ("url", "near", "far"),
     [
         ("https://login.example.com/keys?x=1", True, True),
-        ("https://10.0.0.1:8443/keys", True, True),
+        ("https://10.0.0.1:8443/keys", False, False),
         ("http://127.0.0.1:1/keys", True, False),
         ("http://localhost/keys", True, False),
         ("http://[::1]:80/keys", True, False),
@@ -358,12 +363,20 @@ def test_keys_that_are_not_used() -> None:
     ],
 )
 def test_urls(url: str, near: bool, far: bool) -> None:
-    for loopback, fine in ((True, near), (False, far)):
+    for origins, fine in ((NEAR, near), (Origins(), far)):
         if fine:
-            check_url(url, loopback=loopback)
+            origins.check_url(url)
         else:
             with pytest.raises(UrlRefused):
-                check_url(url, loopback=loopback)
+                origins.check_url(url)
+
+
+def test_networks_that_the_operator_allows_are_open_by_https_alone() -> None:
+    inside = Origins([ipaddress.ip_network("10.0.0.0/8")])
+    inside.check_url("https://10.0.0.1:8443/keys")
+    for url in ("http://10.0.0.1/keys", "https://192.168.0.1/keys", "https://127.0.0.1/keys"):
+        with pytest.raises(UrlRefused):
+            inside.check_url(url)
 
 
 async def test_nothing_is_fetched_for_a_token_that_cannot_be_good(

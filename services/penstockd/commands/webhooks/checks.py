@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from penstockd.commands.context import Call, Hub
+from penstockd.egress import UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.model import Permission
-from penstockd.webhooks.guard import UrlRefused
 from penstockd.webhooks.model import MAX_BATCH, Envelope, Kind, Webhook
 from penstockd.webhooks.owners import lens_of, owner_of
 from penstockd.webhooks.sender import OWN_HEADERS

@@ -1,4 +1,4 @@
-"""The egress guard: where deliveries may go. What counts is the address that is dialled.
+"""The egress guard: where the hub may go by itself. What counts is the address that is dialled.
 
 A name is resolved once for a connection; the addresses are judged, and one of those that passed is
 dialled, with the host's name in the request and in TLS. The socket's own address is judged again
@@ -23,6 +23,11 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL = 2048
+#: This machine itself.
+LOOPBACK: Sequence[Network] = (
+    ipaddress.ip_network("127.0.0.0/8"),
+    ipaddress.ip_network("::1/128"),
+)
 #: Look-ups of names at one time: one that hangs must not keep the others waiting.
 _LOOKUPS = 64
 
@@ -45,11 +50,14 @@ _EXTRA: Sequence[Network] = [
 
 
 class AddressRefused(OSError):
-    """An address that deliveries may not go to; the message says why."""
+    """An address that the hub may not go to. The message says why and is for callers.
+
+    It does not name the address: which internal address a name has is not the caller's to learn.
+    """
 
 
 class UrlRefused(ValueError):
-    """A URL that deliveries may not go to; the message says why."""
+    """A URL that the hub may not go to; the message says why."""
 
 
 class Guard:
@@ -94,12 +102,35 @@ class Guard:
         if any(address.version == n.version and address in n for n in self._allowed):
             return
         if not secure:
-            raise AddressRefused(
-                f"{address}: without TLS only to networks that the operator allows"
-            )
+            raise AddressRefused("without TLS only to networks that the operator allows")
         for seen in (address, *_within(address)):
             if not _public(seen):
-                raise AddressRefused(f"{address} is not a public address")
+                raise AddressRefused("it is not a public address")
+
+
+def dial(guard: Guard, host: str, port: int, *, secure: bool, seconds: float) -> socket.socket:
+    """A connection to one of a name's addresses that may be dialled, blocking.
+
+    ``seconds`` is how long one address may take, and stays the socket's time limit. Raises
+    AddressRefused if there are only others, OSError if none of them answers.
+    """
+    problem: OSError = AddressRefused("the name has no address")
+    for family, kind, proto, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            guard.check(address_of(str(place[0])), secure=secure)
+        except AddressRefused as exc:
+            problem = exc
+            continue
+        made = socket.socket(family, kind, proto)
+        try:
+            made.settimeout(seconds)
+            made.connect(place)
+        except OSError as exc:
+            made.close()
+            problem = exc
+            continue
+        return made
+    raise problem
 
 
 class Resolver(abc.AbstractResolver):

@@ -1,0 +1,131 @@
+"""The nodes that share a database tell each other their settings, and say where they differ.
+
+The node that has run longest sets the measure. Another that differs says so, and leaves what one
+node does for all to the others as long as one lives, where the setting bears on that work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import orjson
+import structlog
+
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Leases, Transactions
+
+#: A node that has said nothing for so many seconds does not count; how often it speaks.
+LENGTH = 6.0
+INTERVAL = 1.0
+
+_ANNOUNCE = """
+INSERT INTO hub.node AS n (node_id, host, settings, stands_by, start_time, expire_time)
+VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5)
+ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4,
+    start_time = CASE WHEN n.expire_time > clock_timestamp() THEN n.start_time
+                      ELSE excluded.start_time END,
+    expire_time = excluded.expire_time
+"""
+_OLDEST = """
+SELECT node_id, host, settings FROM hub.node WHERE expire_time > clock_timestamp()
+ORDER BY start_time, node_id LIMIT 1
+"""
+_FORGET = "DELETE FROM hub.node WHERE expire_time < clock_timestamp() - interval '1 day'"
+#: Whether a node differs where it matters; NULL if its keeper has not spoken.
+STANDS_BY = "SELECT stands_by FROM hub.node WHERE node_id = $1"
+_LEAVE = "DELETE FROM hub.node WHERE node_id = $1"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting that has another value at the node that sets the measure."""
+
+    setting: str
+    here: str
+    there: str
+
+    @property
+    def variable(self) -> str:
+        """The variable that sets it."""
+        return f"PENSTOCK_{self.setting.upper()}"
+
+
+def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
+    """Where two nodes differ. What only one of them knows is of another version, and no matter."""
+    return [
+        Difference(name, here[name], there[name])
+        for name in sorted(here.keys() & there.keys())
+        if here[name] != there[name]
+    ]
+
+
+class Agreement:
+    """One node's part: tells its settings, and stands by if they differ where it matters.
+
+    ``grave`` are the settings for which it does.
+    """
+
+    def __init__(
+        self,
+        database: Transactions,
+        leases: Leases,
+        settings: Mapping[str, str],
+        grave: Collection[str],
+    ) -> None:
+        self._database, self._leases = database, leases
+        self._settings, self._grave = settings, grave
+        self._told: Sequence[Difference] = []
+        self._stands_by = False
+
+    async def run(self) -> None:
+        """Compare every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            await self.step()
+            await asyncio.sleep(INTERVAL)
+
+    async def step(self) -> Sequence[Difference]:
+        """Tell the settings, and compare them; returns the differences."""
+        async with self._database.transaction() as connection:
+            host, there = await self._exchange(connection)
+        differences = compare_settings(self._settings, there)
+        self._stands_by = any(d.setting in self._grave for d in differences)
+        await self._leases.stand_by(self._stands_by)
+        if differences != self._told:
+            self._tell(differences, host)
+        self._told = differences
+        return differences
+
+    async def leave(self) -> None:
+        """The node stops in order: the others need not wait to see that."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_LEAVE, self._leases.node_id)
+
+    async def _exchange(self, connection: Connection) -> tuple[str, Mapping[str, str]]:
+        leases = self._leases
+        told = orjson.dumps(dict(self._settings)).decode()
+        length = timedelta(seconds=LENGTH)
+        await connection.execute(
+            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, length
+        )
+        await connection.execute(_FORGET)
+        oldest = await connection.fetchrow(_OLDEST)
+        assert oldest is not None, "this node has just spoken"
+        return oldest[1], orjson.loads(oldest[2])
+
+    def _tell(self, differences: Sequence[Difference], host: str) -> None:
+        for each in differences:
+            _log.error(
+                "settings_differ",
+                setting=each.variable,
+                here=each.here,
+                there=each.there,
+                other_node=host,
+                stands_by=each.setting in self._grave,
+            )
+        if not differences:
+            _log.info("settings_agree")

@@ -1,0 +1,112 @@
+"""Nodes that share a database compare their settings, and tell no secret by that."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from penstockd.catalog import Catalog
+from penstockd.config import SCOPES, Scope, Settings, shared_values
+from penstockd.store.database import Database
+from penstockd.store.migrate import migrate
+from penstockd.store.nodes import Agreement
+from penstockd.store.singletons import Leases
+
+SETTINGS = {"public_url": "https://a", "webhook_allow": "10.1.0.0/16", "rate_limit": "1000"}
+GRAVE = ("public_url", "webhook_allow")
+
+
+def test_every_setting_says_whether_nodes_must_share_it() -> None:
+    assert set(SCOPES) == set(Settings.model_fields), "name it in config.SCOPES"
+
+
+def test_what_nodes_compare_holds_no_secret() -> None:
+    secret = "a root secret of the test's own, long enough"
+    url = "postgresql://user:password@db.example.com/hub"
+    settings = Settings(secret=secret, database_url=url, data_dir=Path("/srv/one"))
+    told = shared_values(settings, "f1")
+    assert set(told) == {name for name, scope in SCOPES.items() if scope is not Scope.NODE}
+    hidden = {name for name, f in Settings.model_fields.items() if not f.repr}
+    assert {n for n in hidden if SCOPES[n] is not Scope.NODE} == {"secret"}
+    assert told["secret"] == "f1"
+    assert not any(s in value for value in told.values() for s in (secret, "password", "/srv"))
+
+
+def test_a_value_is_told_as_it_is_in_force_in_whatever_order_it_was_given() -> None:
+    one = Settings(webhook_allow=("10.2.0.0/16", "10.1.0.0/16"), port=9000)  # type: ignore[arg-type]
+    two = Settings(webhook_allow=("10.1.0.0/16", "10.2.0.0/16"), port=9000)  # type: ignore[arg-type]
+    assert shared_values(one, "") == shared_values(two, "")
+    assert shared_values(one, "")["public_url"] == "http://127.0.0.1:9000"
+
+
+class Standing(Leases):
+    """Notes whether it stands by, and holds nothing."""
+
+    stands = False
+
+    async def stand_by(self, stands_by: bool) -> None:
+        self.stands = stands_by
+
+
+@pytest.fixture
+async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
+    await migrate(url, catalog)
+    database = Database(url, size=2)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def test_a_node_that_differs_says_what_and_stands_by_while_the_older_one_lives(
+    database: Database,
+) -> None:
+    old, young = Standing(database, "1", "old.host"), Standing(database, "0", "young.host")
+    first = Agreement(database, old, SETTINGS, GRAVE)
+    changed = {**SETTINGS, "webhook_allow": "10.9.0.0/16", "rate_limit": "5", "new_setting": "1"}
+    second = Agreement(database, young, changed, GRAVE)
+    with structlog.testing.capture_logs() as logged:
+        assert not await first.step()
+        for _ in range(2):
+            found = await second.step()
+        assert not await first.step()
+    assert [(d.variable, d.here, d.there) for d in found] == [
+        ("PENSTOCK_RATE_LIMIT", "5", "1000"),
+        ("PENSTOCK_WEBHOOK_ALLOW", "10.9.0.0/16", "10.1.0.0/16"),
+    ]
+    assert [(e["setting"], e["other_node"], e["stands_by"]) for e in logged] == [
+        ("PENSTOCK_RATE_LIMIT", "old.host", False),
+        ("PENSTOCK_WEBHOOK_ALLOW", "old.host", True),
+    ]
+    assert (young.stands, old.stands) == (True, False)
+    await first.leave()
+    assert (await second.step(), young.stands) == ([], False)
+    # The other comes back with its own: now it is the one that differs.
+    assert await first.step()
+    assert old.stands
+
+
+async def test_a_node_that_differs_in_what_matters_less_only_warns(database: Database) -> None:
+    old, young = Standing(database, "1", "a"), Standing(database, "0", "b")
+    await Agreement(database, old, SETTINGS, GRAVE).step()
+    second = Agreement(database, young, {**SETTINGS, "rate_limit": "5"}, GRAVE)
+    assert await second.step() and not young.stands
+
+
+async def test_a_node_that_died_is_no_measure_and_one_that_comes_back_at_once_keeps_its_age(
+    database: Database,
+) -> None:
+    old, young = Standing(database, "1", "a"), Standing(database, "0", "b")
+    first = Agreement(database, old, SETTINGS, GRAVE)
+    second = Agreement(database, young, {**SETTINGS, "public_url": "https://b"}, GRAVE)
+    await first.step()
+    assert await second.step()
+    assert not await Agreement(database, old, SETTINGS, GRAVE).step()  # its next keeper
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE hub.node SET expire_time = clock_timestamp() WHERE node_id = '1'"
+        )
+    assert not await second.step()
+    assert await first.step()

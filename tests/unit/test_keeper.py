@@ -1,0 +1,148 @@
+"""Every singleton writes behind the fence: in a term that is over it leaves nothing behind.
+
+The walk is over all that the keeper runs; each needs something to do here, or the test fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from harness import PATIENCE, folder
+from penstockd.app import SINGLETONS, root_secret
+from penstockd.auth.keys import ensure_signing_key
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.config import Settings
+from penstockd.keeper import Singletons
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
+from penstockd.organs import end_tasks, first_error
+from penstockd.resources import descriptors
+from penstockd.store.database import Database
+from penstockd.store.migrate import migrate
+from penstockd.store.singletons import FencedDatabase, Lease, LeaseOver, Leases, elapsed
+
+AGO = dt.timedelta(days=400)
+#: What gives each singleton something to do.
+WORK = {
+    "sequencer": """
+        SELECT set_config('penstock.revision', '1', true);
+        INSERT INTO hub.change (ordinal, dataset, key, operation) VALUES (0, 'customers', 'c1', 3);
+        INSERT INTO hub.pending (row_count) VALUES (1)""",
+    "partitions": "SELECT 1",  # those of the days ahead are not there yet
+    "stored-replies": """
+        INSERT INTO hub.stored_reply
+            (consumer_id, request_id, method, digest, sight, reply, row_count, create_time)
+        VALUES ('crm', 'r1', 'm', '', '', '', 1, now() - interval '400 days')""",
+    "log-retention": """
+        INSERT INTO hub.log_transaction
+            (first_number, last_number, revision, day, write_time, stamp_time, mark)
+        VALUES (1, 1, 1, current_date - 400, now() - interval '400 days',
+                now() - interval '400 days', hub.new_mark());
+        UPDATE hub.log_head SET last_number = 1""",
+    "audit-sealer": """
+        INSERT INTO hub.audit_entry (request_id, policy_revision, method, outcome)
+        VALUES ('r1', 1, '/Get', 'OK')""",
+    "signing-keys": "UPDATE hub.signing_key SET create_time = now() - interval '400 days'",
+    "webhooks": "SELECT 1",  # it finds out where the log ends
+    "webhook-retention": """
+        INSERT INTO hub.consumer (consumer_id) VALUES ('old') ON CONFLICT DO NOTHING;
+        INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
+        VALUES ('old', 'w', 't', '{}', now() - interval '400 days')""",
+}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(descriptors())
+
+
+@pytest.fixture(scope="module")
+def dsn(catalog: Catalog) -> Iterator[str]:
+    with folder() as data, asyncio.Runner() as runner:
+        postgres = EmbeddedPostgres(data, sockets_folder(data))
+        runner.run(postgres.start())
+        try:
+            runner.run(migrate(postgres.dsn, catalog))
+            yield postgres.dsn
+        finally:
+            runner.run(postgres.stop())
+
+
+@pytest.fixture
+async def url(dsn: str) -> AsyncIterator[str]:
+    owner = await asyncpg.connect(dsn.replace("/penstock?", "/postgres?"))
+    await owner.execute("CREATE DATABASE walk TEMPLATE penstock")
+    yield dsn.replace("/penstock?", "/walk?")
+    await owner.execute("DROP DATABASE walk WITH (FORCE)")
+    await owner.close()
+
+
+async def contents(database: Database) -> dict[str, str]:
+    """All tables of the hub with what is in them; leases aside."""
+    async with database.connection() as connection:
+        names = [
+            row[0]
+            for row in await connection.fetch(
+                "SELECT relname FROM pg_class WHERE relkind = 'r'"
+                " AND relnamespace = 'hub'::regnamespace AND relname <> 'singleton'"
+            )
+        ]
+        return {
+            name: await connection.fetchval(
+                f'SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM hub."{name}" AS t'
+            )
+            for name in names
+        }
+
+
+async def lease_of(database: Database, name: str, *, over: bool) -> Lease:
+    """A lease that runs; or whose next term another has, without its holder knowing."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO hub.singleton VALUES ($1, $2, '', '', now(), now() + interval '1 hour')",
+            name,
+            8 if over else 7,
+        )
+    return Lease(name, 7, elapsed() + 3600, elapsed)
+
+
+@pytest.mark.parametrize("name", SINGLETONS)
+async def test_a_singleton_whose_term_is_over_writes_nothing(
+    name: str, url: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    database = Database(url, size=8)
+    await database.open()
+    try:
+        async with database.transaction() as connection:
+            await ensure_signing_key(connection, root_secret(settings).derive("signing-key"))
+            await connection.execute(WORK[name])
+        singletons = Singletons(settings, database, Leases(database, "n", "host"))
+        assert set(singletons.work()) == set(SINGLETONS)
+        work = singletons.work()[name]
+        before = await contents(database)
+        lease = await lease_of(database, name, over=True)
+        with pytest.raises((LeaseOver, ExceptionGroup)) as caught:
+            async with asyncio.timeout(PATIENCE):
+                await work(FencedDatabase(database, lease))
+        assert isinstance(first_error(caught.value), LeaseOver)
+        assert await contents(database) == before
+        # The control: in its own term there is something that it does.
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM hub.singleton")
+        lease = await lease_of(database, name, over=False)
+        working = asyncio.ensure_future(work(FencedDatabase(database, lease)))
+        async with asyncio.timeout(PATIENCE):
+            while await contents(database) == before:
+                assert not working.done(), working.exception()
+                await asyncio.sleep(0.05)
+        await end_tasks([working])
+    finally:
+        await database.close()
