@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, expect
 
 from harness import RunningHub, eventually, new_customer
 from penstock.client.webhooks import verify
-from posted import Posts
+from posted import Posts, receiving
 
 from .visiting import Console
 
@@ -262,6 +262,24 @@ def test_an_edit_changes_what_it_shows(
     (post,) = posts.wait(path, 1)
     assert post.headers["content-type"].startswith("application/cloudevents+json")
     assert post.headers["x-team"] == "blue"  # it was not shown, and not lost
+
+
+def test_an_edit_to_another_origin_shows_its_new_secret(
+    crm: Console, path: str, webhook: Made
+) -> None:
+    with receiving() as other:
+        at(crm, webhook.place("edit"))
+        page = crm.page
+        page.get_by_label("URL", exact=True).fill(other.url + path)
+        crm.press("Save")
+        secret = page.get_by_label("Secret", exact=True).input_value()
+        assert secret not in ("", webhook.secret)
+        crm.press("I have kept it")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        crm.press("Send test")
+        (post,) = other.wait(path, 1)
+        verify(post.headers, post.body, secret)
+        assert "x-team" not in post.headers
 
 
 def test_what_is_wrong_is_told_at_its_field(crm: Console) -> None:

@@ -177,6 +177,7 @@ def test_claims_of_tokens(hub: RunningHub, tenants: dict[str, Headers]) -> None:
             "jwksUri": issuer.url,
             "audiences": [issuer.claims()["aud"]],
             "consumerClaim": "azp",
+            "consumersByClaim": True,
             "claims": [{"tokenClaim": "org_id", "claim": "tenant"}],
         }
         path = "/v1/access/issuers"

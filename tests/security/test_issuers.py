@@ -81,7 +81,7 @@ def test_from_entry_to_deletion(hub: RunningHub, issuer: ForeignIssuer) -> None:
 
 
 def test_its_consumer_decides(hub: RunningHub, issuer: ForeignIssuer) -> None:
-    create(hub, issuer, consumerClaim="", consumerId="bi")
+    create(hub, issuer, consumerClaim="", consumersByClaim=False, consumerId="bi")
     token = issuer.token(azp="admin")
     all_answer(hub, token, 200)
     headers = {"authorization": f"Bearer {token}"}
@@ -99,6 +99,38 @@ def test_its_consumer_decides(hub: RunningHub, issuer: ForeignIssuer) -> None:
     finally:
         hub.sql("UPDATE hub.consumer SET active = true WHERE consumer_id = 'bi'")
     all_answer(hub, token, 200)
+
+
+def test_without_consumers_it_speaks_for_nobody(hub: RunningHub, issuer: ForeignIssuer) -> None:
+    """Also when the last one is taken away: an empty map opens nothing."""
+    apps = {"app-1": "bi"}
+    create(hub, issuer, consumersByClaim=False, consumers=apps)
+    named, other = issuer.token(azp="app-1"), [issuer.token(azp=n) for n in ("crm", "bi", "admin")]
+    all_answer(hub, named, 200)
+    for token in other:
+        all_answer(hub, token, 401)
+    emptied = hub.request(
+        *("PATCH", f"{PATH}/s1?update_mask=consumers"), consumer="admin", json_body={}
+    )
+    assert emptied.status == 200, emptied.text
+    for token in (named, *other):
+        all_answer(hub, token, 401)
+
+
+def test_a_claim_never_names_who_may_change_access(hub: RunningHub, issuer: ForeignIssuer) -> None:
+    """An issuer that may name any consumer would make everybody there an administrator."""
+    create(hub, issuer)
+    by_claim, administrator = issuer.token(azp="crm"), issuer.token(azp="admin")
+    all_answer(hub, by_claim, 200)
+    all_answer(hub, administrator, 401)
+    both = update(hub, consumers={"x": "crm"})
+    assert (both.status, list(both.violations())) == (400, ["issuer.consumers_by_claim"])
+    # An entry that names it does, one by one.
+    assert update(hub, consumersByClaim=True, consumers={}).status == 200
+    path = f"{PATH}/s1?update_mask=consumers,consumers_by_claim"
+    named = {"consumers": {"admin": "admin"}}
+    assert hub.request("PATCH", path, consumer="admin", json_body=named).status == 200
+    all_answer(hub, administrator, 200)
 
 
 def test_scopes_of_its_tokens(hub: RunningHub, issuer: ForeignIssuer) -> None:

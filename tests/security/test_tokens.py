@@ -60,6 +60,7 @@ def entry(issuer: ForeignIssuer, /, **changed: Any) -> dict[str, Any]:
         "jwksUri": issuer.url,
         "audiences": [issuer.claims()["aud"]],
         "consumerClaim": "azp",
+        "consumersByClaim": True,
     }
     return {**given, **changed}
 

@@ -6,6 +6,7 @@ PENSTOCK_TWIN_PAIRS sets how many questions both are asked, PENSTOCK_FUZZ_SEED t
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections import Counter
@@ -24,7 +25,9 @@ from .twin_feeds import Script, answered, questions, streamed
 from .twins import (
     BLIND,
     HIDDEN_CLASSES,
+    SEEING_WRITER,
     SEER,
+    WRITERS,
     Answer,
     Asker,
     Question,
@@ -73,6 +76,10 @@ class Interview:
     def run(self, consumers: list[str], count: int) -> None:
         while self.asked < count:
             self.follow(self._asker.question(self._asker.chance.choice(consumers)))
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
         for connection in self._connections:
             connection.close()
 
@@ -137,6 +144,63 @@ def test_the_comparison_sees_a_difference(
     """Negative control: by the same questions, who may see everything sees two worlds."""
     threads = interview(pair, catalog, values, [SEER], 400)
     assert sum(len(t.differences) for t in threads) > 100
+
+
+def visible_keys(pair: Pair, catalog: Catalog) -> dict[str, list[str]]:
+    """Keys of records that the writers may write, by dataset."""
+    found = {}
+    connection = pair[0].connect()
+    for dataset in catalog:
+        question = Question("hides", f"/v1/{dataset.name}", {"page_size": "1000"})
+        records = json.loads(ask(connection, pair[0], question).body)[dataset.name]
+        found[dataset.name] = [r[dataset.key.json_path] for r in records]
+    connection.close()
+    return found
+
+
+def guesses(
+    pair: Pair,
+    catalog: Catalog,
+    values: dict[str, dict[str, list[str]]],
+    consumers: list[str],
+    count: int,
+) -> list[Interview]:
+    """Both worlds are asked the same writes, none of which is carried out."""
+    visible = visible_keys(pair, catalog)
+
+    def run(thread: Interview, asker: Asker) -> None:
+        while thread.asked < count // THREADS:
+            thread.follow(asker.write(asker.chance.choice(consumers), visible))
+        thread.close()
+
+    askers = [Asker(catalog, values, f"{SEED}-writes-{i}") for i in range(THREADS)]
+    threads = [Interview(pair, asker) for asker in askers]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(run, t, a) for t, a in zip(threads, askers, strict=True)]:
+            done.result()
+    return threads
+
+
+def test_writers_cannot_tell_the_worlds_apart_by_replies(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
+) -> None:
+    """Who may write a field and not read it guesses: no reply, count or error says it is right."""
+    threads = guesses(pair, catalog, values, list(WRITERS), PAIRS // 8)
+    statuses = sum((t.statuses for t in threads), Counter[int]())
+    print(f"seed {SEED}: {sum(t.asked for t in threads)} writes, {dict(statuses)}")
+    for thread in threads:
+        for question, a, b in thread.differences:
+            raise AssertionError(f"seed {SEED}: {question}\n{difference(a, b)}")
+        assert not thread.failures, thread.failures[:3]
+    assert statuses[200] > PAIRS // 32 and statuses[404] and statuses[400] + statuses[409]
+
+
+def test_a_writer_who_reads_tells_them_apart(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
+) -> None:
+    """Negative control: the same writes by who may read what it writes."""
+    threads = guesses(pair, catalog, values, [SEEING_WRITER], 400)
+    assert sum(len(t.differences) for t in threads) > 50
 
 
 @pytest.mark.parametrize("consumer", ["hides", "hashes"])

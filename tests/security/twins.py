@@ -34,6 +34,7 @@ CUSTOMERS = 150
 _OPEN = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 _RULE = {"customers": "status = ACTIVE", "products": ""}
 _READ = frozenset({Action.READ})
+_WRITE = frozenset(Action) - _READ
 
 #: Role -> masks of its classes, masks of its fields.
 ROLES: Mapping[str, tuple[Mapping[FieldClass, Mask], Mapping[str, Mask]]] = {
@@ -56,6 +57,17 @@ BLIND = {
 }
 #: The negative control: its roles show everything.
 SEER = "seer"
+#: May write every field of the rows that the others read, and read none of them.
+WRITES = "writes"
+#: Consumer -> roles. They write more than they may see of what differs.
+WRITERS = {
+    "writes-only": [WRITES],
+    "writes-hides": ["hides", WRITES],
+    "writes-nulls": ["nulls", WRITES],
+    "writes-masks": ["masks", WRITES],
+}
+#: The negative control of these.
+SEEING_WRITER = "writes-seer"
 
 HIDDEN_CLASSES = (FieldClass.PII, FieldClass.SENSITIVE)
 
@@ -94,6 +106,11 @@ def worlds(catalog: Catalog, seed: int) -> Iterator[tuple[World, World]]:
                 world.hub.stop()
 
 
+def _rule_of(dataset: Dataset) -> str:
+    """The row filter of all roles but the seer's."""
+    return _RULE.get(dataset.name, "customer.status = ACTIVE")
+
+
 async def _prepare(world: World, catalog: Catalog) -> None:
     """The same roles and the same rows, to the last time and etag."""
     credentials = Credentials(RootSecret(SECRET).derive("credentials"))
@@ -108,7 +125,7 @@ async def _prepare(world: World, catalog: Catalog) -> None:
                         _READ,
                         classes,
                         {p: m for p, m in fields.items() if p in d.by_path},
-                        _RULE.get(d.name, "customer.status = ACTIVE"),
+                        _rule_of(d),
                     )
                     for d in catalog
                 ]
@@ -116,7 +133,12 @@ async def _prepare(world: World, catalog: Catalog) -> None:
             everything = dict.fromkeys(FieldClass, Mask.CLEAR)
             seer = tuple(Grant(SEER, d.name, _READ, everything, {}) for d in catalog)
             await put_role(connection, Role(SEER, "", seer))
-            for consumer, roles in {**BLIND, SEER: [SEER]}.items():
+            writes = tuple(
+                Grant(WRITES, d.name, _WRITE, everything, {}, _rule_of(d)) for d in catalog
+            )
+            await put_role(connection, Role(WRITES, "", writes))
+            seers = {SEER: [SEER], SEEING_WRITER: [SEER, WRITES]}
+            for consumer, roles in {**BLIND, **WRITERS, **seers}.items():
                 await put_consumer(connection, Consumer(consumer, True, frozenset(roles)))
                 issued = await credentials.issue(connection, consumer, API_KEY)
                 world.keys[consumer] = issued.secret
@@ -233,12 +255,14 @@ async def _set(
 
 @dataclass(frozen=True)
 class Question:
-    """One GET of one consumer."""
+    """One call of one consumer: a GET, or a write that is only checked."""
 
     consumer: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    body: bytes | None = None
 
     @property
     def target(self) -> str:
@@ -260,13 +284,18 @@ _FLEETING = re.compile(
     "date|server|content-length|x-request-id|x-envoy-.*|x-ratelimit-.*|penstock-receipt.*|transfer-encoding"
 )
 _REQUEST_ID = re.compile(rb'"requestId":\s*"[^"]*"')
+#: What a write that is only checked would make of these: times and numbers of that moment.
+_WOULD_BE = re.compile(
+    rb'"(?:createTime":"(?!2026-01-02T00:00:00Z)[^"]*'
+    rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{1,5})"'
+)
 
 
 def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
     """The world's answer."""
     headers = {"x-api-key": world.keys[question.consumer], **question.headers}
     for _ in range(5):
-        connection.request("GET", question.target, headers=headers)
+        connection.request(question.method, question.target, question.body, headers)
         reply = connection.getresponse()
         body = reply.read()
         if reply.status != 503:  # a machine that is busy says nothing of the data
@@ -284,6 +313,8 @@ def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
             # Where the world's log stands, and which session of its database holds the state.
             content = {k: v for k, v in content.items() if k not in ("cursor", "state")}
         body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+        if question.method != "GET":
+            body = _WOULD_BE.sub(b'"moved"', body)
     body = _REQUEST_ID.sub(b"", body).replace(world.hub.url.encode(), b"")
     return Answer(reply.status, tuple(kept), body, token)
 
@@ -338,6 +369,46 @@ class Asker:
         places = ["/v1/datasets", f"/v1/datasets/{dataset.name}/schema.xsd", "/v1/nothing"]
         return Question(consumer, self.chance.choice(places))
 
+    def write(self, consumer: str, visible: Mapping[str, Sequence[str]]) -> Question:
+        """A write that is only checked, of guessed values; of new records, none that is hidden."""
+        dataset = self.chance.choice(self._catalog)
+        path, key_name = f"/v1/{dataset.name}", dataset.key.json_path
+        key = self.chance.choice(visible[dataset.name])
+        record, query = self._guessed(dataset), {"validate_only": "true"}
+        headers = {"content-type": "application/json"}
+        kind = self.chance.choice(["PATCH", "PATCH", "DELETE", "batchUpsert", "import", "POST"])
+        if kind in ("PATCH", "DELETE"):
+            # Any row, the hidden ones too: for a writer they are not there.
+            key = self.chance.choice([key, *self._values[dataset.name][dataset.key.path]])
+            if self.chance.random() < 0.3:
+                query["etag"] = self.chance.choice([*self._values[dataset.name]["etag"], "1"])
+            body = json.dumps(record).encode() if kind == "PATCH" else None
+            place = f"{path}/{quote(key, safe='')}"
+            return Question(consumer, place, query, headers, kind, body)
+        if kind == "POST":
+            key += self.chance.choice(["", "-new"])
+            body = json.dumps({**record, key_name: key}).encode()
+            return Question(consumer, path, query, headers, "POST", body)
+        whole: Any = {**record, key_name: key}
+        if kind == "batchUpsert":
+            whole = {dataset.name: [whole]}
+        else:
+            query["format"] = "NDJSON"
+        if self.chance.random() < 0.5:
+            query["partial"] = "true"
+        body = json.dumps(whole).encode()
+        return Question(consumer, f"{path}:{kind}", query, headers, "POST", body)
+
+    def _guessed(self, dataset: Dataset) -> dict[str, Any]:
+        """Some fields with values that one of the worlds holds in them."""
+        record: dict[str, Any] = {}
+        plain = [f for f in dataset.fields if not (f.key or f.output_only or f.repeated)]
+        for found in self.chance.sample(plain, self.chance.randint(0, 3)):
+            values = self._values[dataset.name].get(found.path)
+            if values and found.kind is not Kind.BYTES:
+                _put(record, found, self.chance.choice(values))
+        return record
+
     def _format(self) -> dict[str, str]:
         formats = ["CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW"]
         return {"format": self.chance.choice(formats)}
@@ -383,6 +454,18 @@ class Asker:
         if found.kind in (Kind.DECIMAL, Kind.INT32, Kind.INT64, Kind.DOUBLE):
             literal = value.rstrip("*") or "0"
         return f"{found.path} {operator} {literal}"
+
+
+def _put(record: dict[str, Any], field: Field, text: str) -> None:
+    """Write a field's value into JSON, given as the text of what the database holds."""
+    *parents, name = field.json_path.split(".")
+    for parent in parents:
+        record = record.setdefault(parent, {})
+    number = {Kind.INT32: int, Kind.UINT32: int, Kind.DOUBLE: float, Kind.FLOAT: float}
+    if field.kind is Kind.BOOL:
+        record[name] = text == "true"
+    else:
+        record[name] = number.get(field.kind, str)(text)
 
 
 async def values_of(pair: Sequence[World], catalog: Catalog) -> dict[str, dict[str, list[str]]]:

@@ -47,7 +47,8 @@ class Issuer:
     """One issuer, as an administrator has entered it.
 
     The consumer of its tokens is ``consumer_id``, or what ``consumer_claim`` says: a key of
-    ``consumers`` if there are any, else the consumer's id itself.
+    ``consumers`` or, with ``consumers_by_claim``, the consumer's id itself. An issuer that has
+    neither speaks for nobody.
     """
 
     issuer_id: str
@@ -64,6 +65,7 @@ class Issuer:
     scope_claim: str = ""
     active: bool = True
     title: str = ""
+    consumers_by_claim: bool = False
 
     @property
     def credential_id(self) -> str:
@@ -84,9 +86,15 @@ class Identity:
     scopes: frozenset[str] | None
 
     def principal(self, policy: PolicySnapshot) -> Principal | None:
-        """The consumer as the policy stands; None if it is not there or not active."""
+        """The consumer as the policy stands; None if it is not there or not active.
+
+        None also for one that may change access, if the token alone names it: whoever issues the
+        tokens would be everybody's administrator.
+        """
         consumer = policy.consumers.get(self.consumer_id)
         if consumer is None or not consumer.active:
+            return None
+        if self.issuer.consumers_by_claim and policy.administers(consumer):
             return None
         return Principal(
             consumer.consumer_id,
@@ -216,7 +224,7 @@ def _consumer_of(issuer: Issuer, claims: Mapping[str, Any]) -> str | None:
     said = claims.get(issuer.consumer_claim)
     if not isinstance(said, str) or not said:
         return None
-    return issuer.consumers.get(said) if issuer.consumers else said
+    return said if issuer.consumers_by_claim else issuer.consumers.get(said)
 
 
 def _values(given: Any) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from penstockd.store.database import Connection
 #: What is stored of an issuer, in the order of the dataclass.
 _ISSUERS = """
 SELECT issuer_id, issuer, jwks_uri, audiences, algorithms, token_types, max_age_seconds,
-       consumer_id, consumer_claim, consumers, claims, scope_claim, active, title
+       consumer_id, consumer_claim, consumers, consumers_by_claim, claims, scope_claim, active,
+       title
 FROM hub.issuer
 """
 
@@ -59,6 +60,7 @@ async def load_issuers(connection: Connection, issuer_id: str | None = None) -> 
             consumer_id=row["consumer_id"],
             consumer_claim=row["consumer_claim"],
             consumers=orjson.loads(row["consumers"]),
+            consumers_by_claim=row["consumers_by_claim"],
             claims=tuple(ClaimMapping(**c) for c in orjson.loads(row["claims"])),
             scope_claim=row["scope_claim"],
             active=row["active"],
@@ -76,14 +78,16 @@ async def put_issuer(connection: Connection, issuer: Issuer) -> None:
     await connection.execute(
         "INSERT INTO hub.issuer (issuer_id, issuer, jwks_uri, audiences, algorithms, token_types,"
         " max_age_seconds, consumer_id, consumer_claim, consumers, claims, scope_claim, active,"
-        " title) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        " title, consumers_by_claim)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
         " ON CONFLICT (issuer_id) DO UPDATE SET issuer = excluded.issuer,"
         " jwks_uri = excluded.jwks_uri, audiences = excluded.audiences,"
         " algorithms = excluded.algorithms, token_types = excluded.token_types,"
         " max_age_seconds = excluded.max_age_seconds, consumer_id = excluded.consumer_id,"
         " consumer_claim = excluded.consumer_claim, consumers = excluded.consumers,"
         " claims = excluded.claims, scope_claim = excluded.scope_claim,"
-        " active = excluded.active, title = excluded.title, update_time = now()",
+        " active = excluded.active, title = excluded.title,"
+        " consumers_by_claim = excluded.consumers_by_claim, update_time = now()",
         issuer.issuer_id,
         issuer.issuer,
         issuer.jwks_uri,
@@ -103,6 +107,7 @@ async def put_issuer(connection: Connection, issuer: Issuer) -> None:
         issuer.scope_claim,
         issuer.active,
         issuer.title,
+        issuer.consumers_by_claim,
     )
 
 

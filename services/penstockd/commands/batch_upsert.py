@@ -14,6 +14,7 @@ from penstockd.catalog.rules import RowRules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import Incoming, check_settable, invalid, lacking
 from penstockd.commands.once import Request, write_once
+from penstockd.commands.outgoing import ReplyView
 from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
 from penstockd.formats.records import RecordReader
@@ -46,7 +47,8 @@ async def batch_upsert(
     raises. With ``partial`` the last three are said of rows in the report, and the others are
     written; of two records with one key the first is.
     """
-    view = call.view(dataset, Action.CREATE, Action.UPDATE)
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    view = reply.view
     if len(records) > MAX_RECORDS:
         raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
     call.asked(partial=partial)
@@ -57,7 +59,7 @@ async def batch_upsert(
         report = await batch.write(transaction)
         return report, report.counts.total
 
-    return await write_once(hub, call, request, REPORT, work)
+    return reply.report(await write_once(hub, call, request, REPORT, work))
 
 
 class _Batch:

@@ -33,6 +33,7 @@ from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.model import Action, Principal
+from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import PageTokens
@@ -191,6 +192,18 @@ class Call:
         assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.view(self.principal, dataset.name, *actions)
 
+    def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
+        """What the reply to a write may show at most; None if the caller may not read.
+
+        Only ``commands.outgoing`` asks for it: all replies to writes are made there.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.reply_view(self.principal, dataset.name, *actions)
+
+    def reaches(self, dataset: str, action: Action) -> bool:
+        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
+
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""
         given = {k: v for k, v in query.items() if v}
@@ -220,10 +233,10 @@ class Call:
         self.entry.shown, self.entry.row_count = rule, 1
         self._count(1)
 
-    async def will_disclose(self, hub: Hub, view: View) -> None:
+    async def will_disclose(self, hub: Hub, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; its transaction will hold the
         entry. Raises DatabaseUnavailable."""
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, ""))
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
         self._count(1)
 
     async def disclose_within(

@@ -8,8 +8,8 @@ from penstockd.budget import offload_large
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import Incoming, check_fields, populated
-from penstockd.commands.once import Request, record_form, write_once
-from penstockd.commands.outgoing import written_record
+from penstockd.commands.once import Request, write_once
+from penstockd.commands.outgoing import Given, ReplyView, WrittenRecord, record_form
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 
@@ -17,21 +17,24 @@ from penstockd.store.writer import Mode, WriteTransaction
 async def create_record(
     hub: Hub, call: Call, dataset: Dataset, record: Message, request: Request
 ) -> Message:
-    """Write a new record and return it as the caller sees it.
+    """Write a new record and return of it what the caller may read.
 
     Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, by a
     record that the caller may see or not, and what ``write_once`` raises.
     """
-    view = call.view(dataset, Action.CREATE)
+    reply = ReplyView(call, dataset, Action.CREATE)
+    view = reply.view
     key = getattr(record, dataset.key.path)
     call.entry.record_key = key
     check_fields(view, populated(dataset, record))
     incoming = Incoming(view, view.writable)
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
-    await call.will_disclose(hub, view)
+    given = Given(dataset, incoming.fields, row).only(populated(dataset, record))
+    written = WrittenRecord(reply, key, given, dry=request.validate_only)
+    await written.introduce(hub, call)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         await transaction.upsert(dataset, incoming.fields, [row], view.guard, mode=Mode.CREATE)
-        return await written_record(transaction, view, key), 1
+        return await written.written(transaction), 1
 
-    return await write_once(hub, call, request, record_form(dataset, view, key), work)
+    return await write_once(hub, call, request, record_form(dataset, written), work)

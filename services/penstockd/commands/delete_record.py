@@ -5,7 +5,8 @@ from __future__ import annotations
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.once import Form, Request, write_once
-from penstockd.errors import RecordNotFound
+from penstockd.commands.outgoing import ReplyView
+from penstockd.errors import EtagMismatch, RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 
@@ -28,13 +29,15 @@ async def delete_record(
     ``allow_missing`` no RecordNotFound: then a record that the caller may not see stays, and the
     answer is that for one that is not there, whatever the etag.
     """
-    view = call.view(dataset, Action.DELETE)
+    reply = ReplyView(call, dataset, Action.DELETE)
     call.entry.record_key = key
     call.asked(etag=etag, allow_missing=allow_missing)
 
     async def work(transaction: WriteTransaction) -> tuple[None, int]:
         try:
-            await transaction.delete(dataset, key, view.guard, etag=etag)
+            await transaction.delete(dataset, key, reply.view.guard, etag=etag)
+        except EtagMismatch as exc:
+            raise await reply.mismatch(transaction, key, exc) from None
         except RecordNotFound:
             if not allow_missing:
                 raise

@@ -5,18 +5,23 @@ from __future__ import annotations
 from penstockd.audit.receipt import Receipt, find_receipt
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import ReceiptNotFound
-from penstockd.policy.model import Permission
+from penstockd.policy.model import Action, Permission
 
 
 async def get_receipt(hub: Hub, call: Call, receipt_id: str) -> Receipt:
     """The receipt with the id, for who made the export and who may read the audit.
 
-    Raises ReceiptNotFound, in the same way for others as if there were none.
+    What it tells of the records (their number, the digest of the file) takes a token that may read
+    them. Raises ReceiptNotFound, in the same way for others as if there were none.
     """
     assert call.principal is not None, "the auth interceptor lets nobody in without one"
     call.entry.receipt_id = receipt_id[:80]
     receipt = await find_receipt(hub.database, receipt_id)
-    own = receipt is not None and receipt.consumer_id == call.principal.consumer_id
+    own = (
+        receipt is not None
+        and receipt.consumer_id == call.principal.consumer_id
+        and call.reaches(receipt.dataset, Action.READ)
+    )
     if receipt is None or not (own or call.policy.permits(call.principal, Permission.AUDIT_READ)):
         raise ReceiptNotFound(f"there is no receipt '{receipt_id[:80]}'")
     return receipt

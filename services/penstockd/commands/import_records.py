@@ -16,6 +16,7 @@ from penstockd.catalog.rules import RowRules, Rules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import key_problem, lacking
 from penstockd.commands.once import Once, Request
+from penstockd.commands.outgoing import ReplyView
 from penstockd.commands.pace import Pace
 from penstockd.commands.pipeline import next_item
 from penstockd.commands.report import REPORT, Report, RowProblem
@@ -74,7 +75,8 @@ async def import_records(
     then. With ``partial`` the last two are said of rows in the report and the others are loaded;
     what makes the file unreadable from some place on refuses all of it still.
     """
-    view = call.view(dataset, Action.CREATE, Action.UPDATE)
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    view = reply.view
     source = upload.pieces()
     first = await anext(source, None)
     if first is None:
@@ -93,14 +95,14 @@ async def import_records(
                 report = await load.run(transaction, pieces)
                 await upload.confirm_whole()
                 await _note(call, transaction, request, once, report, seen)
-                return report
+                return reply.report(report)
     except FormatError as exc:
         raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
     # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
     async for _ in pieces:
         pass
     async with call.transaction(hub) as transaction:
-        return await once.replay(transaction, stored, seen.digest(), REPORT)
+        return reply.report(await once.replay(transaction, stored, seen.digest(), REPORT))
 
 
 def _reader(call: Call, view: View, first: Piece, request: Request, partial: bool) -> Reader:

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from penstockd.auth.issuers import Issuer
 from penstockd.auth.jwks import KNOWN_ALGORITHMS
 from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
+from penstockd.commands.access.reach import check_gives, roles_of
 from penstockd.commands.context import Call, Hub
 from penstockd.egress import UrlRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.policy.history import policy_now
 from penstockd.policy.model import Permission
 from penstockd.query.rules import CLAIM_NAME
 from penstockd.store.database import Connection
@@ -51,6 +53,7 @@ async def create_issuer(hub: Hub, call: Call, issuer: Issuer) -> Issuer:
                 f"an issuer '{issuer.issuer_id}' or '{issuer.issuer}' exists already"
             )
         _check(hub, call, issuer)
+        await _check_reach(call, connection, issuer)
         await put_issuer(connection, issuer)
         return issuer
 
@@ -71,6 +74,7 @@ async def update_issuer(
             if other.issuer == issuer.issuer and other.issuer_id != issuer_id:
                 raise RecordExists(f"'{issuer.issuer}' is the issuer '{other.issuer_id}' already")
         _check(hub, call, issuer)
+        await _check_reach(call, connection, issuer)
         await put_issuer(connection, issuer)
         return issuer
 
@@ -111,6 +115,16 @@ async def _found(connection: Connection, issuer_id: str) -> Issuer:
     if not found:
         raise RecordNotFound(f"issuer '{issuer_id}' does not exist")
     return found[0]
+
+
+async def _check_reach(call: Call, connection: Connection, issuer: Issuer) -> None:
+    """Raise PermissionDenied if tokens of the issuer may do what the caller's scopes do not leave:
+    what a consumer may that it can speak for."""
+    document = await policy_now(connection)
+    named = {issuer.consumer_id, *issuer.consumers.values()}
+    for name, consumer in document.consumers.items():
+        if issuer.consumers_by_claim or name in named:
+            check_gives(call, roles_of(document, consumer))
 
 
 def _require(call: Call, permission: Permission) -> None:
@@ -157,6 +171,8 @@ def _mapping_problems(call: Call, issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield "consumer_id", "either consumer_id or consumer_claim must be given"
     if issuer.consumers and not issuer.consumer_claim:
         yield "consumers", "goes with consumer_claim"
+    if issuer.consumers_by_claim and (issuer.consumers or not issuer.consumer_claim):
+        yield "consumers_by_claim", "goes with consumer_claim and without consumers"
     if len(issuer.consumers) > MAX_CONSUMERS:
         yield "consumers", f"may have {MAX_CONSUMERS} entries"
     named = {issuer.consumer_id, *issuer.consumers.values()} - {""}

@@ -15,16 +15,16 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.outgoing import current_record
 from penstockd.errors import RequestIdReused, RequestInFlight, ValueInvalid, Violation
-from penstockd.policy.view import View
 from penstockd.store.replies import StoredReply, claim, read_reply, store_reply
 from penstockd.store.writer import WriteTransaction
 
-#: Larger replies are not kept: a replay reads the record again.
+#: Larger replies are not kept whole: a replay reads the record again.
 MAX_REPLY_BYTES = 64 * 1024
+#: Rises when replies come to show other things of the same policy: none of before is then given
+#: again as it was.
+_SIGHT = 2
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
 
@@ -45,14 +45,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[T]):
-    """How a reply is kept as bytes, made of them, and made without them.
+    """How a reply is kept as bytes, and made of them.
 
-    ``again`` is for who may see other things now than when the reply was kept.
+    ``again`` makes of a reply that was kept what the caller may see now; ``brief`` makes of one
+    that is too large to be kept what ``again`` needs of it.
     """
 
     encode: Callable[[T], bytes]
     decode: Callable[[bytes], T]
-    again: Callable[[WriteTransaction], Awaitable[T]] | None = None
+    again: Callable[[WriteTransaction, T], Awaitable[T]] | None = None
+    brief: Callable[[T], T] | None = None
 
 
 def chosen_request_id(field: str, header: str | None) -> str:
@@ -75,17 +77,6 @@ def chosen_request_id(field: str, header: str | None) -> str:
     return field or given
 
 
-def record_form(dataset: Dataset, view: View, key: str) -> Form[Message]:
-    """The form of a reply that is a record; again, it is the record as it is then."""
-
-    async def again(transaction: WriteTransaction) -> Message:
-        return await current_record(transaction, view, key)
-
-    return Form(
-        lambda message: message.SerializeToString(), dataset.message_class.FromString, again
-    )
-
-
 class Once:
     """The request id of one call: claimed before it writes, kept with the reply after."""
 
@@ -95,6 +86,7 @@ class Once:
         self._consumer = call.principal.consumer_id
         principal = call.principal
         sight = (
+            _SIGHT,
             call.policy.revision,
             sorted(principal.roles),
             sorted((name, tuple(values)) for name, values in principal.claims.items()),
@@ -128,10 +120,9 @@ class Once:
             )
         self._call.replayed = True
         self._call.asked(replayed=True)
+        reply = form.decode(stored.reply or b"")
         if form.again is not None and (stored.reply is None or stored.sight != self._sight):
-            reply = await form.again(transaction)
-        else:
-            reply = form.decode(stored.reply or b"")
+            reply = await form.again(transaction, reply)
         await self._call.audit_within(transaction.connection, stored.row_count)
         return reply
 
@@ -141,13 +132,13 @@ class Once:
         """Keep the reply in the transaction of what it tells of."""
         if not self._request_id:
             return
-        encoded: bytes | None = form.encode(reply)
-        if form.again is not None and encoded is not None and len(encoded) > MAX_REPLY_BYTES:
-            encoded = None
+        encoded, sight = form.encode(reply), self._sight
+        if form.brief is not None and len(encoded) > MAX_REPLY_BYTES:
+            encoded, sight = form.encode(form.brief(reply)), b""
         stored = StoredReply(
             method=self._call.entry.method,
             digest=digest,
-            sight=self._sight,
+            sight=sight,
             reply=encoded,
             row_count=rows,
         )

@@ -11,9 +11,15 @@ from penstockd.catalog import Dataset, Field
 from penstockd.catalog.rules import Rules
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.incoming import Incoming, check_fields, invalid, populated
-from penstockd.commands.once import Request, record_form, write_once
-from penstockd.commands.outgoing import written_record
-from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.commands.once import Request, write_once
+from penstockd.commands.outgoing import (
+    Given,
+    ReplyView,
+    WrittenRecord,
+    known_record,
+    record_form,
+)
+from penstockd.errors import EtagMismatch, RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
@@ -21,6 +27,8 @@ from penstockd.store.writer import Mode, WriteTransaction
 
 #: How often it is tried to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
+#: What is wrong with values by a rule that looks at others, too.
+_UNREAD = "breaks a rule together with fields that you may not read"
 
 
 async def update_record(
@@ -45,22 +53,28 @@ async def update_record(
     cannot have. One that is there and that the caller may not see stays as it is: RecordNotFound.
     """
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
-    view = call.view(dataset, *actions)
+    reply = ReplyView(call, dataset, *actions)
+    view = reply.view
     key = getattr(record, dataset.key.path)
     call.entry.record_key = key
     expected = _expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = _fields(view, record, mask)
     update = await offload_large(record.ByteSize(), _Update, view, record, fields, expected)
-    await call.will_disclose(hub, view)
+    written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
+    await written.introduce(hub, call)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
-        await (update.or_create if allow_missing and not expected else update.run)(transaction)
+        try:
+            await (update.or_create if allow_missing and not expected else update.run)(transaction)
+        except EtagMismatch as exc:
+            raise await reply.mismatch(transaction, key, exc) from None
         if Rules.of(dataset).over_several:
-            await _check_whole(transaction, view, key, fields)
-        return await written_record(transaction, view, key), 1
+            await _check_whole(transaction, reply, key, fields)
+        written.given = update.given
+        return await written.written(transaction), 1
 
-    return await write_once(hub, call, request, record_form(dataset, view, key), work)
+    return await write_once(hub, call, request, record_form(dataset, written), work)
 
 
 class _Update:
@@ -71,6 +85,8 @@ class _Update:
         self._view, self._record, self._etag = view, record, etag
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
+        #: What is set: of a record that is created, more than of one that is there.
+        self.given = Given(view.dataset, self._incoming.fields, self._row)
 
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
@@ -96,18 +112,28 @@ class _Update:
         whole = Incoming(self._view, self._view.writable)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
+        whole_given = Given(dataset, whole.fields, rows[0])
+        self.given = whole_given.only(populated(dataset, self._record))
 
 
 async def _check_whole(
-    transaction: WriteTransaction, view: View, key: str, fields: Sequence[Field]
+    transaction: WriteTransaction, reply: ReplyView, key: str, fields: Sequence[Field]
 ) -> None:
     """Judge the record that came out by the rules over several fields: as much of it as the caller
-    sees in the clear, or they would tell of the rest. Raises ValueInvalid."""
-    clear = [f.path for f in view.fields() if view.is_whole(f)]
-    record = await written_record(transaction, view, key, fields=",".join(clear))
-    given = [f.path for f in fields]
-    if problems := Rules.of(view.dataset).message(record, given):
-        raise invalid([Violation(*p) for p in problems])
+    writes in the clear. Raises ValueInvalid.
+
+    What is wrong only together with fields that the caller may not read is refused without the
+    rule's text, which may quote their values.
+    """
+    view, given = reply.view, [f.path for f in fields]
+    clear = [f for f in view.fields() if view.is_whole(f)]
+    rules = Rules.of(view.dataset)
+    problems = rules.message(await known_record(transaction, view, key, clear), given)
+    if not problems:
+        return
+    told = [f for f in clear if f.path in given or reply.reads_in_clear([f])]
+    known = rules.message(await known_record(transaction, view, key, told), given)
+    raise invalid([Violation(*p) if p in known else Violation(p.path, _UNREAD) for p in problems])
 
 
 def _fields(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstockd.catalog import Catalog
-from penstockd.policy.model import Action, Permission
+from penstockd.policy.model import Action, Permission, Role
 
 ANY = "*"
 
@@ -34,3 +34,25 @@ def actions_in(scopes: Iterable[str], dataset: str) -> frozenset[Action]:
         if name in (dataset, ANY):
             left.update(a for a in Action if action in (a.value, ANY))
     return frozenset(left)
+
+
+def leaves(scopes: frozenset[str] | None, dataset: str, action: Action) -> bool:
+    """Whether scopes, None being all there is, leave an action on a dataset."""
+    return scopes is None or action in actions_in(scopes, dataset)
+
+
+def beyond(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
+    """The first thing that roles allow and scopes do not leave, as a scope; "" if there is none."""
+    if scopes is None:
+        return ""
+    for role in roles:
+        for permission in sorted(role.permissions - _named(scopes)):
+            return permission.value
+        for grant in role.grants:
+            for action in sorted(grant.actions - actions_in(scopes, grant.dataset)):
+                return f"{grant.dataset}:{action.value}"
+    return ""
+
+
+def _named(scopes: frozenset[str]) -> frozenset[Permission]:
+    return frozenset(p for p in Permission if p.value in scopes)

@@ -84,6 +84,17 @@ class PolicySnapshot:
         assert access is not None, "a View is for one action at least"
         return self._view(principal, dataset, access, actions)
 
+    def reply_view(self, principal: Principal, dataset: str, *actions: Action) -> View | None:
+        """What a reply to ``actions`` may show: what their View and that for reading both show.
+
+        None if the principal may not read the dataset. The actions must be allowed (see ``view``).
+        """
+        access = self._access(principal, dataset)
+        if access is None or Action.READ not in access.actions:
+            return None
+        on = actions if Action.READ in actions else (*actions, Action.READ)
+        return self._view(principal, dataset, access, on)
+
     def visible(self, principal: Principal, dataset: str) -> View | None:
         """What the principal is shown of a dataset: its View for reading, if it may read.
 
@@ -100,6 +111,10 @@ class PolicySnapshot:
         if principal.scopes is not None and permission.value not in principal.scopes:
             return False
         return any(permission in self.permissions.get(r, ()) for r in principal.roles)
+
+    def administers(self, consumer: Consumer) -> bool:
+        """Whether a role of the consumer lets it change access."""
+        return any(Permission.ACCESS_WRITE in self.permissions.get(r, ()) for r in consumer.roles)
 
     def require(self, principal: Principal, permission: Permission) -> None:
         """Raise PermissionDenied unless the principal has the permission."""

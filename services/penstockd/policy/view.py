@@ -85,6 +85,7 @@ class View:
         self.dataset = dataset
         self.revision = revision
         self.grants = tuple(grants)
+        self.on = tuple(on)
         self.actions = frozenset[Action]().union(*(g.actions for g in grants))
         self._table = tables[dataset.name]
         self._mask_key = mask_key
@@ -157,6 +158,14 @@ class View:
     def row_names(self) -> Names:
         """All fields of the dataset, references included: what row rules resolve against."""
         return self._row_names
+
+    @property
+    def reads_all_rows(self) -> bool:
+        """Whether the caller may read every record that the View shows."""
+        read = {g.row_filter for g in self.grants if Action.READ in g.actions}
+        return "" in read or all(
+            {g.row_filter for g in self.grants if action in g.actions} <= read for action in self.on
+        )
 
     @cached_property
     def writable(self) -> tuple[Field, ...]:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from penstockd.budget import CALL_SECONDS, Budget, metered
 from penstockd.commands.context import Hub
+from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.exchange import Exchange, Handler, Method
@@ -59,7 +60,19 @@ def _generic(
     return grpc.method_handlers_generic_handler(service, dict(handlers))
 
 
+def _bindings(hub: Hub, route: Route) -> Bindings | None:
+    """What paths bind of the method's messages; None if they bind nothing."""
+    service, name = route.method.service, route.method.name
+    try:
+        method = hub.catalog.pool.FindMethodByName(f"{service}.{name}")
+    except KeyError:  # of gRPC itself, or of the sidecar
+        return None
+    bindings = Bindings(method)
+    return bindings if bindings.any else None
+
+
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+    bindings = _bindings(hub, route)
     reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
     # A stream ends when its client goes away or stalls, not by what it has taken.
     seconds = None if route.streams_reply else CALL_SECONDS
@@ -68,6 +81,8 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     async def answer(exchange: Exchange) -> Any:
         sent = exchange.request
         request = _each_read(reader, sent) if route.streams_request else await reader.read(sent)
+        if bindings is not None:
+            bindings.check(exchange.metadata, request)
         reply = await route.handler(request, exchange)
         if reply is not None:
             if guard is not None and exchange.call.disclosed is None and guard.shows_records(reply):

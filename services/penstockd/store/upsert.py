@@ -218,9 +218,12 @@ class Plan:
 
 
 def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
-    """Raise EtagMismatch if an etag is wanted and the record has another one."""
+    """Raise EtagMismatch if an etag is wanted and the record has another one.
+
+    The error does not tell which: that is for ``commands.outgoing``, which knows who may read it.
+    """
     if wanted and wanted != str(current):
         raise EtagMismatch(
-            f"{dataset.singular} '{key}' changed since it was read: its etag is now '{current}'",
-            violations=[Violation("etag", f"is '{current}' now")],
+            f"{dataset.singular} '{key}' changed since it was read",
+            violations=[Violation("etag", "is another one now")],
         )

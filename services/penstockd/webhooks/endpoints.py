@@ -17,8 +17,9 @@ from penstockd.webhooks.signing import Seal, Secret, Signer
 CHANNEL = "penstock_webhook"
 
 _COLUMNS = """
-webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, state, reason,
-failing_time, warned, start_number, replay_number, replay_end, create_time, update_time, expire_time
+webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, claims, state,
+reason, failing_time, warned, start_number, replay_number, replay_end, create_time, update_time,
+expire_time
 """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-intake'))"
 
@@ -48,6 +49,9 @@ async def endpoints_revision(connection: Connection) -> int:
 
 async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
     """All endpoints by id."""
+    # Before the secrets: one that moves to another origin meanwhile is found at the old one, which
+    # is signed for by the new secret, and not the other way round.
+    webhooks = await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook")
     secrets: dict[str, list[Secret]] = {}
     for row in await connection.fetch(
         "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
@@ -55,7 +59,7 @@ async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoi
     ):
         secrets.setdefault(row[0], []).append(_secret(row, seal))
     found = {}
-    for row in await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook"):
+    for row in webhooks:
         webhook = _webhook(row, seal)
         own = tuple(secrets.get(webhook.webhook_id, ()))
         found[webhook.webhook_id] = Endpoint(webhook, own, Signer(own))
@@ -104,8 +108,8 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         headers = seal.close(orjson.dumps(dict(webhook.headers)), f"headers/{webhook.webhook_id}")
     await connection.execute(
         "INSERT INTO hub.webhook (webhook_id, consumer_id, kind, selections, options, title, url,"
-        " headers, scopes, state, reason, start_number, expire_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " headers, scopes, claims, state, reason, start_number, expire_time)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         " ON CONFLICT (webhook_id) DO UPDATE SET selections = excluded.selections,"
         " options = excluded.options, title = excluded.title, url = excluded.url,"
         " headers = excluded.headers, update_time = clock_timestamp()",
@@ -118,6 +122,7 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         webhook.url,
         headers,
         sorted(webhook.scopes) if webhook.scopes is not None else None,
+        orjson.dumps({name: list(values) for name, values in webhook.claims.items()}).decode(),
         webhook.state.value,
         webhook.reason,
         webhook.start_number,
@@ -182,6 +187,11 @@ async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) 
     )
 
 
+async def drop_secrets(connection: Connection, webhook_id: str) -> None:
+    """Forget all secrets of an endpoint."""
+    await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
+
+
 async def announce(connection: Connection) -> None:
     """Tell the keeper, when the transaction commits, that something is due."""
     await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
@@ -202,6 +212,7 @@ def _webhook(row: Any, seal: Seal) -> Webhook:
         url=row["url"],
         headers=headers,
         scopes=frozenset(row["scopes"]) if row["scopes"] is not None else None,
+        claims={name: tuple(found) for name, found in orjson.loads(row["claims"]).items()},
         state=State(row["state"]),
         reason=row["reason"],
         failing_time=row["failing_time"],

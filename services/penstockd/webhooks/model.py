@@ -179,7 +179,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An endpoint. Its secrets are kept apart (``secrets``)."""
+    """An endpoint. Its secrets are kept apart (``secrets``).
+
+    ``scopes`` are those of the token that it was made with, and ``claims`` those that this token
+    brought: they decide what it is told for ever.
+    """
 
     webhook_id: str
     consumer_id: str
@@ -190,6 +194,7 @@ class Webhook:
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     scopes: frozenset[str] | None = None
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     state: State = State.ACTIVE
     reason: str = ""
     failing_time: datetime | None = None

@@ -12,6 +12,7 @@ from penstockd.catalog import Catalog
 from penstockd.errors import PermissionDenied
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
+from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
 from penstockd.webhooks.model import Selection, Webhook
@@ -67,10 +68,50 @@ def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
     consumer = policy.consumers.get(webhook.consumer_id)
     if consumer is None or not consumer.active:
         return None
-    principal = Principal(consumer.consumer_id, "", consumer.roles, consumer.claims)
+    claims = {**consumer.claims, **webhook.claims}
+    principal = Principal(consumer.consumer_id, "", consumer.roles, claims)
     if not policy.permits(principal, Permission.WEBHOOKS_WRITE):
         return None
     return replace(principal, scopes=webhook.scopes)
+
+
+def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webhook: Webhook) -> str:
+    """The first dataset that a webhook tells of and that the caller may not read as the webhook
+    does; "" if there is none.
+
+    Who touches a webhook can let it tell somebody else. So what counts is what the caller's token
+    leaves, not what the owner's roles allow at present, which may grow. Another consumer (who is
+    an administrator: see ``commands.webhooks``) could give itself any role, but no scope.
+    """
+    for selection in webhook.selections:
+        name = selection.dataset
+        if not leaves(webhook.scopes, name, Action.READ):
+            continue
+        if not leaves(caller.scopes, name, Action.READ):
+            return name
+        if caller.consumer_id == webhook.consumer_id:
+            consumer = policy.consumers[webhook.consumer_id]
+            same = caller.claims == {**consumer.claims, **webhook.claims}
+            if not same and not _sees_as_much(policy, catalog, caller, webhook, selection):
+                return name
+    return ""
+
+
+def _sees_as_much(
+    policy: PolicySnapshot,
+    catalog: Catalog,
+    caller: Principal,
+    webhook: Webhook,
+    selection: Selection,
+) -> bool:
+    """Whether a caller with other claims sees what the webhook tells."""
+    owner = owner_of(policy, webhook)
+    try:
+        seen = lens_of(policy, catalog, caller, selection)
+        told = None if owner is None else lens_of(policy, catalog, owner, selection)
+    except (PermissionDenied, QueryError):
+        return False
+    return told is not None and (seen.view.predicate is None or seen.view_id == told.view_id)
 
 
 def lens_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,10 @@ class Listed:
         """Its id."""
         return str(self.values["delivery_id"])
 
+    def withheld(self) -> Listed:
+        """The same without what it tells of a record."""
+        return Listed({**self.values, "key": None})
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -71,6 +75,10 @@ class Tried:
     reply_head: str
     reply_body: bytes
     next_time: datetime | None
+
+    def withheld(self) -> Tried:
+        """The same without what was sent and answered."""
+        return replace(self, request_head="", reply_head="", reply_body=b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def entry(server: KeyServer, **changed: Any) -> Issuer:
         "token_types": ("at+jwt",),
         "max_age_seconds": 3600,
         "consumer_claim": "azp",
+        "consumers_by_claim": True,
     }
     return Issuer(**{**given, **changed})
 
@@ -141,8 +142,9 @@ async def test_which_consumer(server: KeyServer, issuers: Issuers) -> None:
     token = server.issuer.token(azp="app-7")
     for changed, expected in (
         ({}, "app-7"),
-        ({"consumers": {"app-7": "bi", "app-8": "admin"}}, "bi"),
-        ({"consumers": {"app-8": "admin"}}, None),
+        ({"consumers_by_claim": False}, None),
+        ({"consumers_by_claim": False, "consumers": {"app-7": "bi", "app-8": "admin"}}, "bi"),
+        ({"consumers_by_claim": False, "consumers": {"app-8": "admin"}}, None),
         ({"consumer_claim": "", "consumer_id": "crm"}, "crm"),
         ({"consumer_claim": "sub"}, None),
         ({"active": False}, None),

@@ -140,6 +140,7 @@ async def test_bad_tokens_of_others_too(server: KeyServer) -> None:
                     ("at+jwt",),
                     3600,
                     consumer_claim="azp",
+                    consumers_by_claim=True,
                 )
             ]
         )

@@ -16,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Issuer(_message.Message):
-    __slots__ = ("issuer_id", "title", "issuer", "jwks_uri", "audiences", "algorithms", "token_types", "consumer_id", "consumer_claim", "consumers", "claims", "scope_claim", "max_age_seconds", "active")
+    __slots__ = ("issuer_id", "title", "issuer", "jwks_uri", "audiences", "algorithms", "token_types", "consumer_id", "consumer_claim", "consumers", "claims", "scope_claim", "max_age_seconds", "active", "consumers_by_claim")
     class ConsumersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Issuer(_message.Message):
     SCOPE_CLAIM_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_BY_CLAIM_FIELD_NUMBER: _ClassVar[int]
     issuer_id: str
     title: str
     issuer: str
@@ -52,7 +53,8 @@ class Issuer(_message.Message):
     scope_claim: str
     max_age_seconds: int
     active: bool
-    def __init__(self, issuer_id: _Optional[str] = ..., title: _Optional[str] = ..., issuer: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., algorithms: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., consumer_id: _Optional[str] = ..., consumer_claim: _Optional[str] = ..., consumers: _Optional[_Mapping[str, str]] = ..., claims: _Optional[_Iterable[_Union[ClaimMapping, _Mapping]]] = ..., scope_claim: _Optional[str] = ..., max_age_seconds: _Optional[int] = ..., active: _Optional[bool] = ...) -> None: ...
+    consumers_by_claim: bool
+    def __init__(self, issuer_id: _Optional[str] = ..., title: _Optional[str] = ..., issuer: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., algorithms: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., consumer_id: _Optional[str] = ..., consumer_claim: _Optional[str] = ..., consumers: _Optional[_Mapping[str, str]] = ..., claims: _Optional[_Iterable[_Union[ClaimMapping, _Mapping]]] = ..., scope_claim: _Optional[str] = ..., max_age_seconds: _Optional[int] = ..., active: _Optional[bool] = ..., consumers_by_claim: _Optional[bool] = ...) -> None: ...
 
 class ClaimMapping(_message.Message):
     __slots__ = ("token_claim", "claim", "override")

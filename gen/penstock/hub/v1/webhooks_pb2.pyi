@@ -18,7 +18,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Webhook(_message.Message):
-    __slots__ = ("webhook_id", "consumer_id", "title", "kind", "url", "selections", "options", "headers", "state", "reason", "failing_time", "secrets", "problems", "replay", "scopes", "create_time", "update_time", "expire_time")
+    __slots__ = ("webhook_id", "consumer_id", "title", "kind", "url", "selections", "options", "headers", "state", "reason", "failing_time", "secrets", "problems", "replay", "scopes", "create_time", "update_time", "expire_time", "secret")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Webhook.Kind]
@@ -69,6 +69,7 @@ class Webhook(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     webhook_id: str
     consumer_id: str
     title: str
@@ -87,7 +88,8 @@ class Webhook(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, webhook_id: _Optional[str] = ..., consumer_id: _Optional[str] = ..., title: _Optional[str] = ..., kind: _Optional[_Union[Webhook.Kind, str]] = ..., url: _Optional[str] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., options: _Optional[_Union[WebhookOptions, _Mapping]] = ..., headers: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Webhook.State, str]] = ..., reason: _Optional[str] = ..., failing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., secrets: _Optional[_Iterable[_Union[WebhookSecret, _Mapping]]] = ..., problems: _Optional[_Mapping[str, str]] = ..., replay: _Optional[_Union[Replay, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    secret: str
+    def __init__(self, webhook_id: _Optional[str] = ..., consumer_id: _Optional[str] = ..., title: _Optional[str] = ..., kind: _Optional[_Union[Webhook.Kind, str]] = ..., url: _Optional[str] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., options: _Optional[_Union[WebhookOptions, _Mapping]] = ..., headers: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Webhook.State, str]] = ..., reason: _Optional[str] = ..., failing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., secrets: _Optional[_Iterable[_Union[WebhookSecret, _Mapping]]] = ..., problems: _Optional[_Mapping[str, str]] = ..., replay: _Optional[_Union[Replay, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., secret: _Optional[str] = ...) -> None: ...
 
 class Selection(_message.Message):
     __slots__ = ("dataset", "operations", "filter", "fields")

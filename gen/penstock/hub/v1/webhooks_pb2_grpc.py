@@ -31,7 +31,9 @@ class WebhooksStub:
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     def __init__(self, channel):
@@ -142,7 +144,9 @@ class WebhooksServicer:
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     def ListWebhooks(self, request, context):
@@ -168,7 +172,10 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateWebhook(self, request, context):
-        """Changes a webhook; lists are replaced as a whole.
+        """Changes a webhook; lists are replaced as a whole. A URL of another origin
+        (scheme, host, port) is another receiver: headers that the update does not
+        give anew are dropped, the secrets of before sign nothing more, and the reply
+        has a new one. Who changes a webhook must be able to read what it tells.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,8 +277,8 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PullDeliveries(self, request, context):
-        """Takes messages of a webhook of kind LISTEN, signed as they would be posted,
-        and keeps it from ending. What is not acknowledged within a minute comes
+        """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
+        posted, and keeps it from ending. What is not acknowledged within a minute comes
         again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -396,7 +403,9 @@ class Webhooks:
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     @staticmethod

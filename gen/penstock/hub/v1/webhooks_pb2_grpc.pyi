@@ -32,7 +32,9 @@ class WebhooksStub:
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     @_typing.overload
@@ -48,7 +50,11 @@ class WebhooksStub:
     the reply, this once.
     """
     UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]
-    """Changes a webhook; lists are replaced as a whole."""
+    """Changes a webhook; lists are replaced as a whole. A URL of another origin
+    (scheme, host, port) is another receiver: headers that the update does not
+    give anew are dropped, the secrets of before sign nothing more, and the reply
+    has a new one. Who changes a webhook must be able to read what it tells.
+    """
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _empty_pb2.Empty]
     """Deletes a webhook with all its deliveries."""
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookRequest, _webhooks_pb2.Delivery]
@@ -84,8 +90,8 @@ class WebhooksStub:
     GetWebhookMetrics: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]
     """How the deliveries of a webhook go."""
     PullDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.PullDeliveriesRequest, _webhooks_pb2.PullDeliveriesResponse]
-    """Takes messages of a webhook of kind LISTEN, signed as they would be posted,
-    and keeps it from ending. What is not acknowledged within a minute comes
+    """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
+    posted, and keeps it from ending. What is not acknowledged within a minute comes
     again.
     """
     AcknowledgeDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.AcknowledgeDeliveriesRequest, _empty_pb2.Empty]
@@ -97,7 +103,9 @@ class WebhooksAsyncStub(WebhooksStub):
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -110,7 +118,11 @@ class WebhooksAsyncStub(WebhooksStub):
     the reply, this once.
     """
     UpdateWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
-    """Changes a webhook; lists are replaced as a whole."""
+    """Changes a webhook; lists are replaced as a whole. A URL of another origin
+    (scheme, host, port) is another receiver: headers that the update does not
+    give anew are dropped, the secrets of before sign nothing more, and the reply
+    has a new one. Who changes a webhook must be able to read what it tells.
+    """
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a webhook with all its deliveries."""
     TestWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookRequest, _webhooks_pb2.Delivery]  # type: ignore[assignment]
@@ -146,8 +158,8 @@ class WebhooksAsyncStub(WebhooksStub):
     GetWebhookMetrics: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]  # type: ignore[assignment]
     """How the deliveries of a webhook go."""
     PullDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.PullDeliveriesRequest, _webhooks_pb2.PullDeliveriesResponse]  # type: ignore[assignment]
-    """Takes messages of a webhook of kind LISTEN, signed as they would be posted,
-    and keeps it from ending. What is not acknowledged within a minute comes
+    """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
+    posted, and keeps it from ending. What is not acknowledged within a minute comes
     again.
     """
     AcknowledgeDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.AcknowledgeDeliveriesRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -158,7 +170,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
     subscription to the change log through its owner's View: it is sent what the
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's.
+    webhooks; whoever has access.write may do it with everybody's. A token that is
+    narrowed by scopes changes only what tells of datasets that it may read itself,
+    and of other deliveries it is shown neither keys nor what was sent.
     """
 
     @_abc_1.abstractmethod
@@ -193,7 +207,11 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.UpdateWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
-        """Changes a webhook; lists are replaced as a whole."""
+        """Changes a webhook; lists are replaced as a whole. A URL of another origin
+        (scheme, host, port) is another receiver: headers that the update does not
+        give anew are dropped, the secrets of before sign nothing more, and the reply
+        has a new one. Who changes a webhook must be able to read what it tells.
+        """
 
     @_abc_1.abstractmethod
     def DeleteWebhook(
@@ -313,8 +331,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.PullDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.PullDeliveriesResponse, _abc.Awaitable[_webhooks_pb2.PullDeliveriesResponse]]:
-        """Takes messages of a webhook of kind LISTEN, signed as they would be posted,
-        and keeps it from ending. What is not acknowledged within a minute comes
+        """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
+        posted, and keeps it from ending. What is not acknowledged within a minute comes
         again.
         """
 

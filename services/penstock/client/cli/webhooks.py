@@ -148,7 +148,11 @@ def update(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Change what is given of a webhook, and print it."""
+    """Change what is given of a webhook, and print it.
+
+    A URL of another origin (scheme, host, port) drops the headers that are not given anew, and
+    takes a new secret, which is printed this once.
+    """
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client, wrong_arguments():

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from penstockd.commands.access.reach import check_change
 from penstockd.commands.context import Call, Hub
 from penstockd.policy.checks import check_comment
 from penstockd.policy.difference import differences
-from penstockd.policy.history import Author, Change, PolicyDocument, change
+from penstockd.policy.history import Author, Change, PolicyDocument, change, policy_now
 from penstockd.policy.model import Consumer, Permission, Principal, Role
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ async def changed(
             hub.database, author, expected=terms.policy_revision, dry_run=terms.validate_only
         )
         async with call.writing(changing) as under_way:
-            result = await work(under_way)
+            result = await _within_scopes(call, under_way, work)
             _note(call, terms, under_way.told)
             if not terms.validate_only:
                 await call.audit_within(under_way.connection, 1)
@@ -66,6 +67,19 @@ async def changed(
         return result, under_way.revision
 
     return await hub.tasks.run(write())
+
+
+async def _within_scopes(
+    call: Call, under_way: Change, work: Callable[[Change], Awaitable[T]]
+) -> T:
+    """What ``work`` returns. Raises PermissionDenied if it gives more than the caller's scopes."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if call.principal.scopes is None:
+        return await work(under_way)
+    before = await policy_now(under_way.connection)
+    result = await work(under_way)
+    check_change(call, before, await policy_now(under_way.connection))
+    return result
 
 
 def tell(under_way: Change, before: PolicyDocument, after: PolicyDocument) -> None:

@@ -14,9 +14,10 @@ from penstockd.auth.credentials import (
 from penstockd.commands.access.change import Terms, administrator, changed, reader
 from penstockd.commands.access.consumers import found_consumer
 from penstockd.commands.access.pages import Paging
+from penstockd.commands.access.reach import check_gives, roles_of
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import CredentialEnded, RecordNotFound, ValueInvalid, Violation
-from penstockd.policy.history import Change
+from penstockd.policy.history import Change, policy_now
 from penstockd.store.database import Connection
 
 MAX_OVERLAP = timedelta(days=30)
@@ -42,7 +43,11 @@ async def list_credentials(
 async def issue_credential(
     hub: Hub, call: Call, consumer_id: str, kind: str, expire_time: datetime | None, terms: Terms
 ) -> Issued:
-    """A new credential. Raises RecordNotFound, and ValueInvalid for an end that is past."""
+    """A new credential.
+
+    Raises RecordNotFound, ValueInvalid for an end that is past, and PermissionDenied also for a
+    token whose scopes leave less than the consumer may.
+    """
     administrator(call)
     if kind not in KINDS:
         raise _invalid("kind", "is required: CLIENT_SECRET or API_KEY")
@@ -50,6 +55,7 @@ async def issue_credential(
 
     async def issue(under_way: Change) -> Issued:
         await found_consumer(under_way.connection, consumer_id)
+        await _check_reach(call, under_way, consumer_id)
         issued = await _issue(hub, under_way, consumer_id, kind, expire_time)
         under_way.told["change"] = [f"consumer {consumer_id}: {_named(issued[0])} issued"]
         return issued[0], "" if terms.validate_only else issued[1]
@@ -79,6 +85,7 @@ async def rotate_credential(
         old = await _found(under_way.connection, consumer_id, credential_id)
         if old.ended:
             raise CredentialEnded(f"credential '{credential_id}' has ended")
+        await _check_reach(call, under_way, consumer_id)
         issued = await _issue(hub, under_way, consumer_id, old.kind, expire_time)
         at = datetime.now(UTC) + overlap if overlap else None
         await end_credential(under_way.connection, credential_id, at)
@@ -105,6 +112,13 @@ async def revoke_credential(
 
     key = f"consumers/{consumer_id}/credentials/{credential_id}"
     return (await changed(hub, call, key, terms, revoke))[0]
+
+
+async def _check_reach(call: Call, under_way: Change, consumer_id: str) -> None:
+    """Raise PermissionDenied if the consumer may do what the caller's scopes do not leave: who
+    gets a credential may do all that its consumer may."""
+    document = await policy_now(under_way.connection)
+    check_gives(call, roles_of(document, document.consumers[consumer_id]))
 
 
 async def _issue(

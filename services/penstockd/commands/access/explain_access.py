@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstockd.commands.access.change import administrator, reader
+from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.policy.explain import Explanation, explain, record_reason
@@ -47,6 +48,8 @@ async def explain_access(
     if key:
         administrator(call)
     dataset = known_dataset(hub, call, dataset_name)
+    if key:
+        check_reads(call, dataset.name)
     call.entry.record_key = key or None
     principal, active = subject.principal(call)
     explanation = explain(call.policy, principal, dataset)

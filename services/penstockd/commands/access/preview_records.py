@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Field
 from penstockd.commands.access.change import administrator
+from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.list_records import Query, page_size, read_page
@@ -40,6 +41,7 @@ async def preview_records(
     """
     administrator(call)
     dataset = known_dataset(hub, call, dataset_name)
+    check_reads(call, dataset.name)
     principal, _ = subject.principal(call)
     call.asked(
         consumer_id=subject.consumer_id,

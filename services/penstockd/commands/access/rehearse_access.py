@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.calls import read_calls
 from penstockd.commands.access.change import administrator
+from penstockd.commands.access.reach import check_reads
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import RehearsalTooLong, ValueInvalid, Violation
 from penstockd.policy.checks import RoleDraft, checked_role
@@ -95,6 +96,7 @@ async def _rehearse(
     effects = rehearsal.effects
     for consumer in effects:
         for dataset in consumer.datasets.values():
+            check_reads(call, dataset.dataset)
             views = rehearsal.views(consumer.consumer_id, dataset.dataset)
             key = (id(views[0]), id(views[1]))
             if key not in counted:

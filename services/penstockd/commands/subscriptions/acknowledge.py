@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.subscriptions.manage import changing, owner
+from penstockd.commands.subscriptions.manage import changing, found, owner
 from penstockd.commands.subscriptions.take import ack_time
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store import leases
@@ -17,8 +17,8 @@ async def acknowledge_changes(
 ) -> Cursor:
     """Acknowledge a lease, or all up to the cursor of one; returns how far all is acknowledged.
 
-    Raises ValueInvalid, SubscriptionNotFound, LeaseUnknown, LeaseExpired, AcknowledgedBackwards
-    and CursorInvalid.
+    Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
+    AcknowledgedBackwards and CursorInvalid.
     """
     if bool(lease_id) == bool(cursor):
         problem = "either lease_id or cursor must be given"
@@ -27,6 +27,7 @@ async def acknowledge_changes(
     place = Cursor.parse(cursor) if cursor else None
 
     async def work(connection: Connection) -> Cursor:
+        await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)
@@ -40,7 +41,8 @@ async def extend_lease(
 ) -> Lease:
     """Let a lease run for so many seconds from now.
 
-    Raises ValueInvalid, SubscriptionNotFound, LeaseUnknown, LeaseExpired, AcknowledgedBackwards.
+    Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
+    AcknowledgedBackwards.
     """
     return await _extend(hub, call, subscription_id, lease_id, ack_time(ack_seconds))
 
@@ -54,6 +56,7 @@ async def _extend(hub: Hub, call: Call, subscription_id: str, lease_id: str, sec
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
 
     async def work(connection: Connection) -> Lease:
+        await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         return await held.extend(lease_id, seconds)
 

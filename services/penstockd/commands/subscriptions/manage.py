@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.watching import Wanted, readable
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.source import Source
+from penstockd.policy.model import Action
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor, read_extent
@@ -72,24 +73,26 @@ async def create_subscription(
 
 
 async def get_subscription(hub: Hub, call: Call, subscription_id: str) -> Subscription:
-    """One subscription of the caller's. Raises SubscriptionNotFound."""
+    """One subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
     call.entry.record_key = known(subscription_id)
     async with hub.database.connection() as connection:
-        return await store.find(connection, owner(call), subscription_id)
+        return await found(call, connection, subscription_id)
 
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:
-    """All subscriptions of the caller's."""
+    """The subscriptions of the caller's, of what its token may read."""
     async with hub.database.connection() as connection:
-        found = await store.every(connection, owner(call))
-    call.entry.row_count = len(found)
-    return found
+        every = await store.every(connection, owner(call))
+    shown = [s for s in every if not _unread(call, s)]
+    call.entry.row_count = len(shown)
+    return shown
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:
-    """Delete a subscription of the caller's. Raises SubscriptionNotFound."""
+    """Delete a subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
 
     async def work(connection: Connection) -> None:
+        await found(call, connection, subscription_id)
         await store.delete(connection, owner(call), subscription_id)
 
     await changing(hub, call, subscription_id, work)
@@ -102,9 +105,9 @@ async def reset_subscription(
 
     Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, CursorInvalid and CursorExpired.
     """
-    found = await get_subscription(hub, call, subscription_id)
+    known_one = await get_subscription(hub, call, subscription_id)
     call.asked(start=start)
-    begin = await _begin(hub, source_of(hub, call, found.terms, 1), start)
+    begin = await _begin(hub, source_of(hub, call, known_one.terms, 1), start)
 
     async def work(connection: Connection) -> Subscription:
         held = await leases.hold(connection, owner(call), subscription_id)
@@ -127,6 +130,25 @@ async def changing(
         return result
 
     return await hub.tasks.run(write())
+
+
+async def found(call: Call, connection: Connection, subscription_id: str) -> Subscription:
+    """A subscription of the caller's consumer, for a caller whose token may read all of it.
+
+    What counts is what the token leaves: the owner may delete one of a dataset that it may not
+    read any more. Raises SubscriptionNotFound and PermissionDenied.
+    """
+    subscription = await store.find(connection, owner(call), subscription_id)
+    if dataset := _unread(call, subscription):
+        raise PermissionDenied(f"the subscription is of {dataset}, which your token may not read")
+    return subscription
+
+
+def _unread(call: Call, subscription: Subscription) -> str:
+    """The first dataset of a subscription that the caller's token may not read; "" if none."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    names = (d for d in subscription.terms.datasets if not call.reaches(d, Action.READ))
+    return next(names, "")
 
 
 def known(subscription_id: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from penstockd.commands.context import Call, Hub
-from penstockd.errors import WebhookNotFound
+from penstockd.errors import PermissionDenied, WebhookNotFound
 from penstockd.policy.model import Permission, Principal
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import read_webhook
 from penstockd.webhooks.model import Webhook
+from penstockd.webhooks.owners import unread_by
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ def administers(call: Call) -> bool:
 async def found(
     hub: Hub, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
 ) -> Webhook:
-    """The webhook with an id, if the caller may touch it. Raises WebhookNotFound."""
+    """The webhook with an id, if the caller may know of it. Raises WebhookNotFound."""
     call.entry.record_key = f"webhooks/{webhook_id}"
     webhook = await read_webhook(connection, webhook_id, hub.webhooks.seal, lock=lock)
     assert call.principal is not None
@@ -42,6 +43,31 @@ async def found(
     if webhook is None or not (own or administers(call)):
         raise WebhookNotFound(f"there is no webhook '{webhook_id}'")
     return webhook
+
+
+async def touched(
+    hub: Hub, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
+) -> Webhook:
+    """``found``, for a caller who lets the webhook tell something, or not tell it.
+
+    Raises PermissionDenied unless the caller may itself read all that the webhook tells.
+    """
+    webhook = await found(hub, call, connection, webhook_id, lock=lock)
+    check_reach(hub, call, webhook)
+    return webhook
+
+
+def reads(hub: Hub, call: Call, webhook: Webhook) -> bool:
+    """Whether the caller may itself read all that a webhook tells."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    return not unread_by(call.policy, hub.catalog, call.principal, webhook)
+
+
+def check_reach(hub: Hub, call: Call, webhook: Webhook) -> None:
+    """Raise PermissionDenied unless ``reads``."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if dataset := unread_by(call.policy, hub.catalog, call.principal, webhook):
+        raise PermissionDenied(f"the webhook tells of {dataset}, which your token may not read")
 
 
 async def changed(

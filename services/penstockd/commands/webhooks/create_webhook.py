@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import administers, changed, found, writer
+from penstockd.commands.webhooks.asking import administers, changed, touched, writer
 from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import PermissionDenied, TooManyWebhooks
+from penstockd.policy.model import Principal
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret, put_webhook
@@ -39,7 +40,8 @@ async def create_webhook(
         draft,
         webhook_id=f"wh_{secrets.token_hex(10)}",
         consumer_id=owner,
-        scopes=principal.scopes if owner == principal.consumer_id else None,
+        scopes=principal.scopes,
+        claims=_brought(call, principal) if owner == principal.consumer_id else {},
     )
     if webhook.kind is Kind.LISTEN:
         webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
@@ -54,8 +56,14 @@ async def create_webhook(
         start = await connection.fetchval("SELECT last_number FROM hub.log_head")
         await put_webhook(connection, replace(webhook, start_number=start), hub.webhooks.seal)
         await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
-        made = await found(hub, call, connection, webhook.webhook_id)
+        made = await touched(hub, call, connection, webhook.webhook_id)
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         return await stored(hub, connection, made)
 
     return await changed(hub, call, create), secret
+
+
+def _brought(call: Call, principal: Principal) -> dict[str, tuple[str, ...]]:
+    """The claims that the caller's token has brought, which are not the consumer's own."""
+    own = call.policy.consumers[principal.consumer_id].claims
+    return {name: values for name, values in principal.claims.items() if own.get(name) != values}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.store.database import Connection
 
 
@@ -11,7 +11,7 @@ async def delete_webhook(hub: Hub, call: Call, webhook_id: str) -> None:
     """Delete a webhook. Raises PermissionDenied, WebhookNotFound."""
 
     async def delete(connection: Connection) -> None:
-        await found(hub, call, connection, webhook_id, lock=True)
+        await touched(hub, call, connection, webhook_id, lock=True)
         await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
 
     await changed(hub, call, delete)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.asking import found, reader, reads
 from penstockd.commands.webhooks.composing import composer
 from penstockd.errors import DeliveryNotFound
 from penstockd.webhooks.composer import entries
@@ -19,8 +19,9 @@ async def get_delivery(
 ) -> tuple[Listed, list[Tried], bytes]:
     """The delivery, its attempts, and its body; none if the owner may see nothing of it now.
 
-    Only the owner is shown the body: it is made through the owner's View. Raises PermissionDenied,
-    WebhookNotFound, DeliveryNotFound.
+    Only the owner is shown the body: it is made through the owner's View. Who may not itself read
+    what the webhook tells is shown no body, no key, and nothing of what was sent and answered.
+    Raises PermissionDenied, WebhookNotFound, DeliveryNotFound.
     """
     principal = reader(call)
     async with hub.database.transaction() as connection:
@@ -30,6 +31,9 @@ async def get_delivery(
             raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
         attempts = await list_attempts(connection, delivery_id)
         body = b""
+        if not reads(hub, call, webhook):
+            call.entry.row_count = 1
+            return listed.withheld(), [a.withheld() for a in attempts], body
         if webhook.consumer_id == principal.consumer_id:
             made, owners = await composer(hub, connection)
             (delivery,) = await read_deliveries(connection, webhook_id, [delivery_id])

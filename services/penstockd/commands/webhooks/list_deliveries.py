@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penstockd.commands.access.pages import Paging
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.asking import check_reach, found, reader, reads
 from penstockd.webhooks.endpoints import read_webhooks
+from penstockd.webhooks.model import Webhook
 from penstockd.webhooks.search import Filter, Listed
 from penstockd.webhooks.search import list_deliveries as search
 
@@ -15,14 +18,21 @@ _ALL = 10_000
 async def list_deliveries(
     hub: Hub, call: Call, webhook_id: str, wanted: Filter, page_size: int, page_token: str
 ) -> tuple[list[Listed], str]:
-    """A page of deliveries and the token of the next. Raises PermissionDenied, WebhookNotFound."""
+    """A page of deliveries and the token of the next.
+
+    Who may not itself read what the webhook tells is shown no keys. Raises WebhookNotFound, and
+    PermissionDenied also if such a caller asks for a key.
+    """
     reader(call)
     paging = Paging(hub, call, f"deliveries/{webhook_id}/{wanted}", page_size, page_token)
     before = paging.position[0] if paging.position else ""
     async with hub.database.connection() as connection:
-        await found(hub, call, connection, webhook_id)
+        webhook = await found(hub, call, connection, webhook_id)
+        if wanted.key:
+            check_reach(hub, call, webhook)
         rows = await search(connection, [webhook_id], wanted, before, paging.limit)
-    return paging.cut(rows, lambda d: d.delivery_id)
+    page, token = paging.cut(rows, lambda d: d.delivery_id)
+    return _shown(hub, call, [webhook], page), token
 
 
 async def list_dead_letters(
@@ -36,4 +46,13 @@ async def list_dead_letters(
         own = await read_webhooks(connection, principal.consumer_id, "", _ALL, hub.webhooks.seal)
         names = [w.webhook_id for w in own]
         rows = await search(connection, names, wanted, before, paging.limit)
-    return paging.cut(rows, lambda d: d.delivery_id)
+    page, token = paging.cut(rows, lambda d: d.delivery_id)
+    return _shown(hub, call, own, page), token
+
+
+def _shown(
+    hub: Hub, call: Call, webhooks: Sequence[Webhook], found: Sequence[Listed]
+) -> list[Listed]:
+    """Deliveries without keys where the caller may not itself read what their webhook tells."""
+    open_ = {w.webhook_id for w in webhooks if reads(hub, call, w)}
+    return [d if d.values["webhook_id"] in open_ else d.withheld() for d in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import WebhookDisabled
 from penstockd.store.database import Connection
@@ -18,11 +18,11 @@ async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """
 
     async def pause(connection: Connection) -> Stored:
-        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        webhook = await touched(hub, call, connection, webhook_id, lock=True)
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}")
         await set_state(connection, webhook_id, State.PAUSED, "")
-        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
 
     return await changed(hub, call, pause)
 
@@ -31,8 +31,8 @@ async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """Send again. Raises PermissionDenied, WebhookNotFound."""
 
     async def resume(connection: Connection) -> Stored:
-        await found(hub, call, connection, webhook_id, lock=True)
+        await touched(hub, call, connection, webhook_id, lock=True)
         await set_state(connection, webhook_id, State.ACTIVE, "")
-        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
 
     return await changed(hub, call, resume)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.composing import composer
 from penstockd.commands.webhooks.create_webhook import LISTEN_SECONDS
-from penstockd.errors import WebhookKindUnfit
+from penstockd.errors import PermissionDenied, WebhookKindUnfit
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import entries
 from penstockd.webhooks.endpoints import Endpoint, read_secrets
@@ -65,7 +65,8 @@ async def pull_deliveries(
 ) -> list[Pulled]:
     """Messages that are due, after a while if there are none at once.
 
-    Raises PermissionDenied, WebhookNotFound, WebhookKindUnfit.
+    Raises WebhookNotFound, WebhookKindUnfit, and PermissionDenied also for administrators who are
+    not the owner.
     """
     writer(call)
     most = min(max(most or 10, 1), MAX_DELIVERIES)
@@ -81,7 +82,9 @@ async def pull_deliveries(
 async def _pull(hub: Hub, call: Call, webhook_id: str, most: int) -> list[Pulled]:
     policy = hub.policy.current
     async with hub.database.transaction() as connection:
-        webhook = await found(hub, call, connection, webhook_id)
+        webhook = await touched(hub, call, connection, webhook_id)
+        if webhook.consumer_id != call.entry.consumer_id:
+            raise PermissionDenied("only the owner pulls: messages are made through its View")
         endpoint = await _endpoint(hub, connection, webhook)
         await connection.execute(
             "UPDATE hub.webhook SET expire_time = $2 WHERE webhook_id = $1",
@@ -130,7 +133,7 @@ async def acknowledge_deliveries(
     by_id = {o.delivery_id: o for o in outcomes[:MAX_DELIVERIES]}
 
     async def acknowledge(connection: Connection) -> None:
-        webhook = await found(hub, call, connection, webhook_id)
+        webhook = await touched(hub, call, connection, webhook_id)
         endpoint = await _endpoint(hub, connection, webhook)
         taken = await read_deliveries(connection, webhook_id, list(by_id), sending=True)
         results = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import (
     ReplayUnderWay,
@@ -29,7 +29,7 @@ async def replay_changes(
     end = Cursor.parse(end_cursor) if end_cursor else None
 
     async def replay(connection: Connection) -> Stored:
-        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        webhook = await touched(hub, call, connection, webhook_id, lock=True)
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
         if webhook.replay_end is not None:
@@ -48,6 +48,6 @@ async def replay_changes(
             start.number,
             last,
         )
-        return await stored(hub, connection, await found(hub, call, connection, webhook_id))
+        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
 
     return await changed(hub, call, replay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.errors import DeliveryNotFound, ValueInvalid, Violation, WebhookDisabled
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
@@ -22,7 +22,7 @@ async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: st
     """
 
     async def send(connection: Connection) -> Listed:
-        _on(await found(hub, call, connection, webhook_id, lock=True))
+        _on(await touched(hub, call, connection, webhook_id, lock=True))
         call.entry.record_key = f"webhooks/{webhook_id}/deliveries/{delivery_id}"
         await resend(connection, webhook_id, delivery_id, now())
         listed = await find_delivery(connection, webhook_id, delivery_id)
@@ -47,7 +47,7 @@ async def recover_deliveries(
         raise ValueInvalid("start_time is required", violations=[violation])
 
     async def send(connection: Connection) -> int:
-        _on(await found(hub, call, connection, webhook_id, lock=True))
+        _on(await touched(hub, call, connection, webhook_id, lock=True))
         count = await recover(connection, webhook_id, now(), start, end)
         call.asked(start_time=start.isoformat(), end_time=end.isoformat() if end else "")
         call.entry.row_count = count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found, writer
+from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
@@ -30,7 +30,7 @@ async def rotate_secret(
         raise ValueInvalid("overlap must be 0 s to 30 days", violations=[violation])
 
     async def rotate(connection: Connection) -> tuple[Stored, Secret]:
-        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        webhook = await touched(hub, call, connection, webhook_id, lock=True)
         known = await read_secrets(connection, webhook_id, hub.webhooks.seal)
         kind = scheme or (known[0].scheme if known else Scheme.HMAC)
         secret = new_secret(kind, now())

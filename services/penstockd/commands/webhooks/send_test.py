@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.webhooks.asking import changed, found
+from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.errors import DeliveryNotFound, WebhookDisabled
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
@@ -18,7 +18,7 @@ async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
     """The delivery of a test event. Raises PermissionDenied, WebhookNotFound, WebhookDisabled."""
 
     async def test(connection: Connection) -> Listed:
-        webhook = await found(hub, call, connection, webhook_id, lock=True)
+        webhook = await touched(hub, call, connection, webhook_id, lock=True)
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
         data = {"webhookId": webhook_id, "message": "It works."}

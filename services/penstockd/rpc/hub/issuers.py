@@ -108,6 +108,7 @@ def _issuer(message: pb.Issuer) -> Issuer:
         consumer_id=message.consumer_id,
         consumer_claim=message.consumer_claim,
         consumers=dict(message.consumers),
+        consumers_by_claim=message.consumers_by_claim,
         claims=tuple(ClaimMapping(c.token_claim, c.claim, c.override) for c in message.claims),
         scope_claim=message.scope_claim,
         max_age_seconds=message.max_age_seconds or 3600,
@@ -127,6 +128,7 @@ def _message(issuer: Issuer) -> pb.Issuer:
         consumer_id=issuer.consumer_id,
         consumer_claim=issuer.consumer_claim,
         consumers=issuer.consumers,
+        consumers_by_claim=issuer.consumers_by_claim,
         claims=[
             pb.ClaimMapping(token_claim=c.token_claim, claim=c.claim, override=c.override)
             for c in issuer.claims

@@ -102,7 +102,11 @@ async def _create(request: Any, exchange: Exchange) -> Any:
 
 async def _update(request: Any, exchange: Exchange) -> Any:
     name, change = request.webhook.webhook_id, change_of(request)
-    return _message(exchange, await update_webhook(exchange.hub, exchange.call, name, change))
+    found, secret = await update_webhook(exchange.hub, exchange.call, name, change)
+    message = _message(exchange, found)
+    if secret is not None:
+        message.secret = secret.text
+    return message
 
 
 async def _delete(request: Any, exchange: Exchange) -> Any:

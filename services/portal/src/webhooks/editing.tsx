@@ -80,13 +80,17 @@ function Editing({ webhook, datasets }: { webhook: Webhook; datasets: readonly D
   const { webhookId } = webhook;
   const action = useAction();
   const [draft, setDraft] = useState(() => draftOf(webhook));
+  const [issued, setIssued] = useState("");
+  const done = (): void => go("webhooks", webhookId, "settings");
   const save = (): void => {
     void action.run(async () => {
-      await webhooks.updateWebhook({
+      const { secret } = await webhooks.updateWebhook({
         webhook: { ...webhookOf(draft), webhookId },
         updateMask: { paths: maskOf(draft) },
       });
-      go("webhooks", webhookId, "settings");
+      // At another origin it has another secret.
+      if (secret) setIssued(secret);
+      else done();
     });
   };
   return (
@@ -102,6 +106,7 @@ function Editing({ webhook, datasets }: { webhook: Webhook; datasets: readonly D
         kept={Object.keys(webhook.headers)}
         onSubmit={save}
       />
+      {issued ? <SecretDialog secret={issued} onClose={done} /> : null}
     </>
   );
 }

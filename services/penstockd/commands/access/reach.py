@@ -1,0 +1,64 @@
+"""A token that is narrowed by scopes gives nobody, itself least of all, more than they leave.
+
+Who may change access may give itself any role: roles do not bound it. Scopes do. So a token with
+``access.write`` among its scopes gives away what its other scopes name, and nothing else: not by a
+role, a consumer, a credential or an issuer, and not in a preview.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from penstockd.commands.context import Call
+from penstockd.errors import PermissionDenied
+from penstockd.policy.history import PolicyDocument
+from penstockd.policy.model import Action, Consumer, Role
+from penstockd.policy.scopes import beyond
+
+
+def check_gives(call: Call, roles: Iterable[Role]) -> None:
+    """Raise PermissionDenied if roles allow something that the caller's scopes do not leave."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if right := beyond(call.principal.scopes, roles):
+        raise PermissionDenied(f"your token may not give {right}: its scopes do not name it")
+
+
+def check_change(call: Call, before: PolicyDocument, after: PolicyDocument) -> None:
+    """Raise PermissionDenied if a change of the policy gives more than the caller's scopes leave.
+
+    What counts is what is new: grants and permissions of a role that it did not have as they are,
+    and all roles of a consumer that came to have others, other claims, or life.
+    """
+    check_gives(call, _given(before, after))
+
+
+def check_reads(call: Call, dataset: str) -> None:
+    """Raise PermissionDenied if the caller's scopes do not leave reading a dataset.
+
+    For answers about records that are made through somebody else's View.
+    """
+    if not call.reaches(dataset, Action.READ):
+        raise PermissionDenied(f"your token may not read {dataset}")
+
+
+def roles_of(document: PolicyDocument, consumer: Consumer) -> list[Role]:
+    """The roles of a consumer."""
+    return [document.roles[r] for r in sorted(consumer.roles) if r in document.roles]
+
+
+def _given(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:
+    nothing = Role("")
+    for name, role in after.roles.items():
+        old = before.roles.get(name, nothing)
+        grants = tuple(g for g in role.grants if g not in old.grants)
+        yield Role(name, "", grants, role.permissions - old.permissions)
+    for name, consumer in after.consumers.items():
+        known = before.consumers.get(name)
+        if known is None or _moved(known, consumer):
+            yield from roles_of(after, consumer)
+
+
+def _moved(before: Consumer, after: Consumer) -> bool:
+    """Whether a consumer may be more than it was."""
+    woken = after.active and not before.active
+    return woken or before.roles != after.roles or before.claims != after.claims

@@ -1,0 +1,107 @@
+"""The path of a REST call says what it is about: no body and no query says otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+
+from harness import RunningHub, new_customer
+from penstockd.rpc.bindings import http_rules
+
+from .test_access_admin import methods
+
+KEYS = [
+    "plain",
+    "a b",
+    "a+b",
+    "a%b",
+    "a%2Fb",
+    "%41",
+    "a:b",
+    "ä雪",
+    "a&b=c?d#e",
+    "a;b,c",
+    "'\"<>",
+    "~",
+]
+
+
+def with_body() -> list[tuple[Any, str, str, list[str]]]:
+    """Verb, path, what of the message the body is, and the fields of the path, of each method that
+    has both."""
+    found = []
+    for method in methods():
+        options = descriptor_pb2.MethodOptions.FromString(method.GetOptions().SerializeToString())
+        body = options.Extensions[annotations_pb2.http].body
+        for verb, template in http_rules(method):
+            fields = [p.partition("}")[0] for p in template.split("{")[1:]]
+            if fields and body:
+                found.append((method, verb, template, [body, *fields]))
+    return found
+
+
+BODIES = with_body()
+
+
+@pytest.mark.parametrize(
+    ("method", "verb", "template", "names"), BODIES, ids=[m.full_name for m, *_ in BODIES]
+)
+def test_no_body_names_another(
+    hub: RunningHub, method: Any, verb: str, template: str, names: list[str]
+) -> None:
+    body, *fields = names
+    path = template
+    for name in fields:
+        path = path.replace(f"{{{name}}}", "7")
+    for name in fields:
+        own = name.removeprefix(f"{body}.")
+        if "." in own:
+            continue
+        reply = hub.request(verb, path, consumer="admin", json_body={own: "8"})
+        assert reply.status == 400, reply.text
+        assert (reply.reason, list(reply.violations())) == ("VALUE_INVALID", [name])
+        same = hub.request(verb, path, consumer="admin", json_body={own: "7"})
+        told = same.status == 400 and "differs from the path" in same.text
+        assert not told, "negative control: the same value is no other"
+
+
+def test_there_is_something_to_walk() -> None:
+    assert len(BODIES) >= 20
+
+
+def test_no_other_record_is_changed(hub: RunningHub) -> None:
+    one, other = new_customer(), new_customer()
+    for record in (one, other):
+        reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
+        assert reply.status == 200, reply.text
+    path = f"/v1/customers/{one['customerId']}"
+    body = {"customer_id": other["customerId"], "name": "Hit"}
+    refused = hub.request("PATCH", path, consumer="admin", json_body=body)
+    assert (refused.status, list(refused.violations())) == (400, ["customer.customer_id"])
+    for name in ("customer_id", "customerId", "customer.customer_id", "customer.customerId"):
+        query = {name: other["customerId"]}
+        hub.request("PATCH", path, consumer="admin", json_body={"name": "A"}, query=query)
+        hub.request("GET", path, consumer="admin", query=query)
+        hub.request("DELETE", path + "-none", consumer="admin", query=query)
+    found = hub.get(f"/v1/customers/{other['customerId']}").json()
+    assert found["name"] == other["name"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_of_any_characters(hub: RunningHub, key: str) -> None:
+    """What the sidecar decodes is what the hub compares with."""
+    record = new_customer()
+    record["customerId"] += key
+    made = hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
+    assert made.status == 200, made.text
+    path = f"/v1/customers/{quote(record['customerId'], safe='')}"
+    for verb, body in (("GET", None), ("PATCH", {"name": "B"}), ("DELETE", None)):
+        reply = hub.request(verb, path, consumer="admin", json_body=body)
+        assert reply.status == 200, f"{verb}: {reply.text}"
+        if verb != "DELETE":
+            assert reply.json()["customerId"] == record["customerId"]
+    assert hub.get(path).reason == "RECORD_NOT_FOUND", "it was this one"
