@@ -37,7 +37,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
-from penstockd.store.database import Database
+from penstockd.store.database import Database, Division
 from penstockd.store.nodes import STANDS_BY
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.singletons import Vacancies, read_singletons
@@ -106,7 +106,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     assert settings.database_url is not None, "the supervisor gives every process the database"
     catalog, secret = read_catalog(), root_secret(settings)
     tables = Tables(catalog)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, division=_division(settings))
     await database.open()
     sequencer, journal = Sequencer(database), Journal(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
@@ -148,6 +148,17 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         issuers.close()
         for organ in (snapshots, journal, sequencer, database):
             await organ.close()
+
+
+def _division(settings: Settings) -> Division:
+    """How a worker's connections are shared, and how long what is done on them may take."""
+    return Division(
+        connections=settings.connections,
+        wait=settings.wait_seconds,
+        lock=settings.lock_seconds,
+        statement=settings.statement_seconds,
+        commit=settings.commit_seconds,
+    )
 
 
 def _tokens(settings: Settings) -> Tokens:

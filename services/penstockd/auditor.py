@@ -23,7 +23,13 @@ from penstockd.node.errors import NodeError
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.store.database import Database
+from penstockd.store.roles import may_change_audit
 
+#: What an auditor should know of a database where all processes log in as one role.
+ONE_ROLE = (
+    "WARNING: workers have a role in the database that may change the audit; only checkpoints that "
+    "were kept elsewhere tell (see PENSTOCK_DATABASE_OWNER_URL)"
+)
 #: What keeps a verification from being made.
 FAILURES = (CopyBroken, DatabaseUnavailable, NodeError, OSError, ValueError)
 
@@ -50,7 +56,15 @@ def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy
     return Evidence(trusted or [checkpoint_key(settings).public], outside)
 
 
-async def verify_stored(settings: Settings, given: Evidence, patience: float) -> Report:
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """What a verification of the database found, and whether workers could change what it read."""
+
+    report: Report
+    workers_may_change: bool
+
+
+async def verify_stored(settings: Settings, given: Evidence, patience: float) -> StoredReport:
     """Verify what the database holds. With a ``patience`` of 0 the newest checkpoint may be of any
     age, as it may where the hub does not run.
 
@@ -62,13 +76,16 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
         try:
             async with database.snapshot() as connection:
                 wanted = patience if running and patience else None
-                return await verify_database(connection, given.keys, given.outside, patience=wanted)
+                report = await verify_database(
+                    connection, given.keys, given.outside, patience=wanted
+                )
+                return StoredReport(report, await may_change_audit(connection))
         finally:
             await database.close()
 
 
 def summary(report: Report, given: Evidence) -> str:
-    """A report in a line."""
+    """A report in a line, behind one for each gap that was declared."""
     speed = report.entries / report.seconds if report.seconds else 0.0
     parts = [
         "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
@@ -77,7 +94,7 @@ def summary(report: Report, given: Evidence) -> str:
         f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
         f"key {', '.join(map(fingerprint, given.keys))}",
     ]
-    return "; ".join(parts)
+    return "\n".join([*report.restores, "; ".join(parts)])
 
 
 def _late(report: Report) -> str:

@@ -5,6 +5,7 @@ What a command needs is imported when it runs: ``penstock --help`` must not wait
 
 from __future__ import annotations
 
+import enum
 import re
 import subprocess
 import sys
@@ -26,6 +27,13 @@ _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
 START_SECONDS = 3600
 
 
+class Because(enum.StrEnum):
+    """Why a database has gone back in time."""
+
+    RESTORE = "restore"
+    FAILOVER = "failover"
+
+
 def commands(app: typer.Typer) -> None:
     """Add the server's commands to the command line."""
     app.command()(up)
@@ -33,6 +41,10 @@ def commands(app: typer.Typer) -> None:
     app.command("migrate")(migrate)
     app.command()(administrator)
     group_of(app).command("verify")(verify_audit)
+    epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
+    epochs.callback()(_epochs)
+    epochs.command("new")(new_epoch)
+    app.add_typer(epochs, name="epoch")
 
 
 def up(
@@ -120,7 +132,10 @@ def verify_audit(
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:
-            report = asyncio.run(auditor.verify_stored(settings, given, max_age))
+            stored = asyncio.run(auditor.verify_stored(settings, given, max_age))
+            report = stored.report
+            if stored.workers_may_change:
+                typer.echo(auditor.ONE_ROLE, err=True)
     except auditor.FAILURES as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc
@@ -150,6 +165,40 @@ def administrator(
         raise typer.Exit(1) from exc
     typer.echo(f"{consumer} may change access; its client secret, shown this once:", err=True)
     typer.echo(issued.secret)
+
+
+def _epochs() -> None:
+    """A database that has gone back in time."""
+
+
+def new_epoch(
+    because: Annotated[
+        Because, typer.Option(help="Why it has gone back: a backup restored, or a failover.")
+    ],
+) -> None:
+    """Declare that the database has gone back in time, so that the audit goes on from there.
+
+    It signs a checkpoint that says which of those in this host's file are of what was undone. It
+    works on the database itself, whether the hub runs or not.
+    """
+    import asyncio
+
+    from penstockd.up import StartRefused, begin_epoch
+
+    try:
+        epoch = asyncio.run(begin_epoch(_settings(), because.value))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(f"epoch {epoch.number} begins behind change {epoch.last_number} of the log")
+    if epoch.checkpoint is None:
+        typer.echo("the audit has all that the file of checkpoints has: there is no gap to close")
+    else:
+        after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
+        typer.echo(
+            f"the audit goes on with checkpoint {number}; what this host's file has behind"
+            f" checkpoint {after} was undone"
+        )
 
 
 def _settings() -> Settings:

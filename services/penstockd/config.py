@@ -79,6 +79,17 @@ class Settings(BaseSettings):
         description="PostgreSQL 15 or newer to use instead of the embedded one, as "
         "postgresql://user:password@host:5432/name.",
     )
+    database_owner_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as another role, which owns the tables: migrations run as "
+        "it, and workers cannot change the audit. Needs PENSTOCK_DATABASE_KEEPER_URL.",
+    )
+    database_keeper_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as a third role, of the keeper, which seals the audit.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
@@ -110,6 +121,41 @@ class Settings(BaseSettings):
     loopback_issuers: bool = Field(
         default=False,
         description="Whether key sets of other issuers may be fetched from this machine by http.",
+    )
+    connections: int = Field(
+        default=32,
+        ge=16,
+        le=1000,
+        description="Database connections of each worker for calls: 7 of 16 for short reads, 3 for "
+        "writes, 4 for exports, imports and digests, 2 for its own work. One consumer holds at "
+        "most three quarters of the first and half of the others.",
+    )
+    wait_seconds: float = Field(
+        default=20,
+        gt=0,
+        le=50,
+        description="How long a call waits while its consumer holds its share of connections; "
+        "after that it is refused.",
+    )
+    lock_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=50,
+        description="How long a call waits for records, or a dataset, that others have locked.",
+    )
+    statement_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="How long one query of a call may take; those of exports, imports and digests "
+        "may take longer.",
+    )
+    commit_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=50,
+        description="How long the database may take to confirm a write, as when it waits for a "
+        "standby; after that the caller is told that the outcome is unknown.",
     )
     export_connections: int = Field(
         default=1,
@@ -153,7 +199,8 @@ class Settings(BaseSettings):
         default=2000,
         ge=1,
         le=100_000,
-        description="Streams of changes that one consumer may hold at one time, of each worker.",
+        description="Streams of changes, and calls that wait for changes or deliveries, that one "
+        "consumer may hold at one time, of each worker.",
     )
     issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
@@ -189,7 +236,7 @@ class Settings(BaseSettings):
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
     )
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_owner_url", "database_keeper_url")
     @classmethod
     def _is_postgresql(cls, url: str | None) -> str | None:
         """Refuse at once what no driver would read; the URL itself stays untold."""
@@ -248,6 +295,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _parts_roles(self) -> Self:
+        """Refuse to part some of the database's roles: it is all three or none."""
+        roles = (self.database_owner_url, self.database_keeper_url)
+        if any(roles) and not all((*roles, self.database_url)):
+            raise ValueError(
+                "PENSTOCK_DATABASE_OWNER_URL, PENSTOCK_DATABASE_KEEPER_URL and "
+                "PENSTOCK_DATABASE_URL (of the workers) are needed together"
+            )
+        return self
+
     @property
     def in_the_clear(self) -> bool:
         """Whether credentials and records leave this machine without TLS."""
@@ -296,6 +354,8 @@ SCOPES: Mapping[str, Scope] = {
     "rate_burst": Scope.WARN,
     "cors_origins": Scope.WARN,
     "database_url": Scope.NODE,
+    "database_owner_url": Scope.NODE,
+    "database_keeper_url": Scope.NODE,
     "workers": Scope.NODE,
     "secret": Scope.STAND_BY,
     "issuer": Scope.STAND_BY,

@@ -20,6 +20,7 @@
     ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
     ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
     ├── ReplayUnderWay · TooManyWebhooks
+    ├── ShareExhausted · DataLocked · QueryTooLong · OutcomeUnknown
     └── StorageFull
     DatabaseUnavailable
 
@@ -292,6 +293,30 @@ class ReceiptNotFound(Refused):
     """No such receipt, or none that the caller may see: the two are not told apart."""
 
     reason = "RECEIPT_NOT_FOUND"
+
+
+class ShareExhausted(Refused):
+    """A consumer has more calls under way than its share; this one waited as long as it may."""
+
+    reason = "SHARE_EXHAUSTED"
+
+
+class DataLocked(Refused):
+    """Somebody has locked the records or their table for longer than a call waits."""
+
+    reason = "DATA_LOCKED"
+
+
+class QueryTooLong(Refused):
+    """A query takes longer than a call of its kind may."""
+
+    reason = "QUERY_TOO_LONG"
+
+
+class OutcomeUnknown(Refused):
+    """A write broke off in its COMMIT: it was done, or it was not, or it will be."""
+
+    reason = "OUTCOME_UNKNOWN"
 
 
 class StorageFull(Refused):

@@ -11,15 +11,24 @@ from pathlib import Path
 import structlog
 
 from penstock.client import PenstockError
-from penstockd.app import ADD_PARTITIONS, PARTITION_DAYS, read_catalog, root_secret
+from penstockd.app import (
+    ADD_PARTITIONS,
+    PARTITION_DAYS,
+    checkpoint_key,
+    read_catalog,
+    root_secret,
+)
+from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
 from penstockd.commands.access.administrator import make_administrator
+from penstockd.commands.open_epoch import Epoch, open_epoch
 from penstockd.config import Settings
 from penstockd.demo.company import Demo
 from penstockd.egress import LOOPBACK
-from penstockd.errors import DatabaseUnavailable, ValueInvalid
+from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
 from penstockd.node import lock
 from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
@@ -38,8 +47,15 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
+from penstockd.store.roles import RolesUnusable, grant_roles
 
 _log = structlog.get_logger(__name__)
+
+
+_ONE_ROLE = (
+    "WARNING: every process has the same role in the database, and so could change the audit: "
+    "see PENSTOCK_DATABASE_OWNER_URL."
+)
 
 
 class StartRefused(Exception):
@@ -55,6 +71,7 @@ _OPERATORS_ERRORS = (
     SecretMismatch,
     ModelError,
     MigrationFailed,
+    RolesUnusable,
     PenstockError,
     OSError,
 )
@@ -85,6 +102,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             print(demo.welcome() if demo is not None else f"Penstock is ready: {settings.url}")
             if settings.in_the_clear:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
+            if settings.database_url is not None and settings.database_owner_url is None:
+                print(_ONE_ROLE)
             sys.stdout.flush()
             _tell_ready(settings)
 
@@ -102,7 +121,10 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         if settings.database_url is not None:
-            return await _migrate(settings.database_url, apply)
+            steps = await _migrate(settings.database_owner_url or settings.database_url, apply)
+            if apply:
+                await _part_roles(settings)
+            return steps
         with lock.hold(settings.data_dir):
             postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
             try:
@@ -121,25 +143,45 @@ async def let_administer(settings: Settings, consumer_id: str) -> Issued:
     """
     credentials = Credentials(root_secret(settings).derive("credentials"))
     try:
-        async with _database_url(settings) as url:
-            database = Database(url, size=2)
-            await database.open()
-            try:
-                async with database.connection() as connection:
-                    ready = await connection.fetchval(
-                        "SELECT to_regclass('hub.policy_revision') IS NOT NULL"
-                    )
-                if not ready:
-                    raise StartRefused(
-                        "the database is not set up: start the hub once, penstock up"
-                    )
-                return await make_administrator(database, credentials, consumer_id)
-            finally:
-                await database.close()
+        async with _store(settings, "hub.policy_revision") as database:
+            return await make_administrator(database, credentials, consumer_id)
     except ValueInvalid as exc:
         raise StartRefused(exc.message) from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def begin_epoch(settings: Settings, because: str) -> Epoch:
+    """Declare that the database has gone back in time.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with _store(settings, "hub.epoch") as database:
+            file = CheckpointFile(settings.checkpoint_file)
+            return await open_epoch(
+                database, Sealer(database, checkpoint_key(settings), file), because
+            )
+    except Conflict as exc:
+        raise StartRefused("other processes keep sealing the audit: try again") from exc
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings, table: str) -> AsyncIterator[Database]:
+    """The database, opened, if it is of a version that has the table. Raises StartRefused."""
+    async with _database_url(settings) as url:
+        database = Database(url, size=2)
+        await database.open()
+        try:
+            async with database.connection() as connection:
+                ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+            if not ready:
+                raise StartRefused("the database is not set up: start the hub once, penstock up")
+            yield database
+        finally:
+            await database.close()
 
 
 @contextlib.asynccontextmanager
@@ -221,6 +263,12 @@ def _node(settings: Settings) -> Node:
             "PENSTOCK_DATA_DIR": str(settings.data_dir.absolute()),
             "PENSTOCK_WEBHOOK_ALLOW": ",".join(map(str, settings.webhook_allow)),
         },
+        withheld=("PENSTOCK_DATABASE_OWNER_URL", "PENSTOCK_DATABASE_KEEPER_URL"),
+        keeper_environment=(
+            {"PENSTOCK_DATABASE_URL": settings.database_keeper_url}
+            if settings.database_keeper_url is not None
+            else {}
+        ),
         template=envoy_templates() / "sidecar.yaml.j2",
         inputs=envoy_inputs(),
         descriptors=descriptors(),
@@ -251,13 +299,24 @@ def _edge(settings: Settings) -> Edge:
     )
 
 
+async def _part_roles(settings: Settings) -> None:
+    """Grant what there is to the roles, if they are parted. Raises RolesUnusable."""
+    if settings.database_owner_url is not None:
+        assert settings.database_url is not None, "the settings were checked"
+        assert settings.database_keeper_url is not None, "the settings were checked"
+        await grant_roles(
+            settings.database_owner_url, settings.database_url, settings.database_keeper_url
+        )
+
+
 async def prepare_store(settings: Settings, url: str) -> None:
     """Bring the database to the model and make the first signing key.
 
-    Raises MigrationNeeded, ServerTooOld, DatabaseUnavailable.
+    Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(url, read_catalog())
-    database = Database(url, size=2)
+    await migrate(settings.database_owner_url or url, read_catalog())
+    await _part_roles(settings)
+    database = Database(settings.database_keeper_url or url, size=2)
     await database.open()
     try:
         sealing_key = root_secret(settings).derive("signing-key")

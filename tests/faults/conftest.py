@@ -49,8 +49,9 @@ def breakable() -> Iterator[RunningHub]:
 def roomy() -> Iterator[RunningHub]:
     """A hub whose customers are some megabytes; its workers may be killed, not more."""
     with folder() as data:
-        # A worker runs ten exports at once, and the others wait; here twenty are to run.
-        hub = RunningHub(data / "hub", customers=300, environment={"PENSTOCK_WORKERS": "3"})
+        # A worker runs four exports of a consumer at once; here more than twenty are to run.
+        many = {"PENSTOCK_WORKERS": "3", "PENSTOCK_CONNECTIONS": "96"}
+        hub = RunningHub(data / "hub", customers=300, environment=many)
         try:
             hub.start()
             multiply(hub, 60)

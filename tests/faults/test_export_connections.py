@@ -148,6 +148,7 @@ async def test_an_error_of_one_connection_ends_them_all(
     monkeypatch.setattr(ranges, "RANGE_KEYS", 100)
     export = Export("CSV", filter="birth_date < 2000-01-01 OR NOT birth_date < 2000-01-01")
     await on(hub, 3, export, "all")
+    spare = hub.database.spare_snapshots
     async with hub.database.connection() as connection:
         # A value that no format can print, in the last range.
         await connection.execute(
@@ -157,7 +158,7 @@ async def test_an_error_of_one_connection_ends_them_all(
     for connections in (1, 3):
         with pytest.raises(Exception, match="cannot be printed"):
             await on(hub, connections, Export("CSV"), "all")
-    assert hub.database.spare_snapshots == 10
+    assert hub.database.spare_snapshots == spare > 0
 
 
 async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> None:

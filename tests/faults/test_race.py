@@ -49,7 +49,9 @@ class Repeatable(Database):
     """A database all of whose transactions are REPEATABLE READ."""
 
     @asynccontextmanager
-    async def transaction(self, *, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, isolation: Isolation | None = None, dry: bool = False, bulk: bool = False
+    ) -> AsyncIterator[Connection]:
         async with (
             self.connection() as connection,
             connection.transaction(isolation=isolation or "repeatable_read"),

@@ -105,12 +105,13 @@ async def contents(database: Database) -> dict[str, str]:
 async def lease_of(database: Database, name: str, *, over: bool) -> Lease:
     """A lease that runs; or whose next term another has, without its holder knowing."""
     async with database.connection() as connection:
-        await connection.execute(
-            "INSERT INTO hub.singleton VALUES ($1, $2, '', '', now(), now() + interval '1 hour')",
+        acquired = await connection.fetchval(
+            "INSERT INTO hub.singleton VALUES ($1, $2, '', '', now(), now() + interval '1 hour')"
+            " RETURNING acquire_time",
             name,
             8 if over else 7,
         )
-    return Lease(name, 7, elapsed() + 3600, elapsed)
+    return Lease(name, 7, acquired, elapsed() + 3600, elapsed)
 
 
 @pytest.mark.parametrize("name", SINGLETONS)

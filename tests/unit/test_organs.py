@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -25,7 +26,9 @@ class FakeLeases:
 
     async def obtain(self, name: str) -> Lease:
         if not self.given or not self.given[-1].runs:
-            self.given.append(Lease(name, len(self.given) + 1, elapsed(), elapsed))
+            self.given.append(
+                Lease(name, len(self.given) + 1, datetime.now(UTC), elapsed(), elapsed)
+            )
         return self.given[-1]
 
     async def release(self, lease: Lease) -> None:

@@ -26,6 +26,10 @@ class Violation:
     description: str
 
 
+#: Reasons with which a cursor is refused that is no place to go on from.
+LOST_PLACES = frozenset({"CURSOR_EXPIRED", "CURSOR_INVALID"})
+
+
 class PenstockError(Exception):
     """A call failed.
 
@@ -82,6 +86,7 @@ class FeedEnded(PenstockError):
     """A feed cannot go on from where it is, or not with changes alone.
 
     ``reason`` says why: CURSOR_EXPIRED (the changes after the cursor are kept no longer),
+    CURSOR_INVALID (the cursor is none of this database, or of a state of it that was undone),
     VIEW_CHANGED and ACCESS_CHANGED (what the caller may see is not what it was). ``reconcile`` is
     what to do: REPAIR (what was built from the feed has to be compared with the source, or built
     anew from a snapshot; ``Replica`` does so by itself) or STOP (there is no access any more).

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 from google.protobuf.message import Message
 
 from penstock.client.change import Change, Position, Reader
-from penstock.client.errors import FeedEnded, PenstockError
+from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.link import Link
 from penstock.client.retry import Backoff
 from penstock.hub.v1 import changes_pb2
@@ -38,7 +38,7 @@ _PASSING = {
     "DEADLINE_EXCEEDED",
     "RESOURCE_EXHAUSTED",
 }
-_REPAIRED = {"CURSOR_EXPIRED", "VIEW_CHANGED"}
+_REPAIRED = {*LOST_PLACES, "VIEW_CHANGED"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import duration_pb2
 
 from penstock.client.change import Page, Position, Reader, numbers_of, reader_of
-from penstock.client.errors import FeedEnded, PenstockError
+from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.feed import Feed
 from penstock.client.link import Link
 from penstock.client.stubs import Stubs
@@ -158,7 +158,7 @@ def _poll(link: Link, method: Any, request: Any, reader: Reader, wait: float) ->
     try:
         reply = link.unary(method, request, safe=True, longer=wait)
     except PenstockError as error:
-        if error.reason != "CURSOR_EXPIRED":
+        if error.reason not in LOST_PLACES:
             raise
         raise FeedEnded(error, reconcile="REPAIR", cursor=request.cursor) from None
     changes = tuple(map(reader, reply.changes))

@@ -27,10 +27,17 @@ _TAIL_BYTES = 64 * 1024
 
 
 class Kind(enum.StrEnum):
-    """SEAL: the chain of the day has this hash at this sequence. PRUNE: all up to the day went."""
+    """SEAL: the chain of the day has this hash at this sequence. PRUNE: all up to the day went.
+
+    RESTORE: the database has gone back in time, which its operator declared. Of the checkpoints
+    that the file has, those behind number ``sequence`` and before this one are of what was undone.
+    It follows the last one of the file (``previous``), and in the database the one with the digest
+    ``hash``.
+    """
 
     SEAL = "SEAL"
     PRUNE = "PRUNE"
+    RESTORE = "RESTORE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,16 @@ class CheckpointKey:
         """The checkpoint after ``last``: that the hub itself dropped all days up to this one."""
         return self._signed(last, time, Kind.PRUNE, day, 0, b"")
 
+    def sign_restore(
+        self, last: Checkpoint | None, filed: Checkpoint, common: int, time: dt.datetime
+    ) -> Checkpoint:
+        """The checkpoint behind ``last`` of the database and ``filed`` of the file: that what the
+        file has after number ``common`` was undone."""
+        number = max(filed.number, last.number if last is not None else 0) + 1
+        digest = last.digest if last is not None else b""
+        day = time.astimezone(dt.UTC).date()
+        return self._complete(number, time, Kind.RESTORE, day, common, digest, filed.digest)
+
     def _signed(
         self,
         last: Checkpoint | None,
@@ -145,6 +162,18 @@ class CheckpointKey:
         hash: bytes,
     ) -> Checkpoint:
         number, previous = (last.number + 1, last.digest) if last is not None else (1, b"")
+        return self._complete(number, time, kind, day, sequence, hash, previous)
+
+    def _complete(
+        self,
+        number: int,
+        time: dt.datetime,
+        kind: Kind,
+        day: dt.date,
+        sequence: int,
+        hash: bytes,
+        previous: bytes,
+    ) -> Checkpoint:
         bare = Checkpoint(number, time, kind, day, sequence, hash, previous, self.public)
         return Checkpoint(
             number, time, kind, day, sequence, hash, previous, self.public,

@@ -16,7 +16,14 @@ import structlog
 from penstockd.audit.entry import Entry, EntryNotKept, insert_entries
 from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.errors import DatabaseUnavailable, StorageFull
-from penstockd.store.database import IDLE_UNCHECKED, Connection, Database, gives_sign, translated
+from penstockd.store.database import (
+    IDLE_UNCHECKED,
+    Connection,
+    Database,
+    Kind,
+    gives_sign,
+    translated,
+)
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
@@ -77,7 +84,7 @@ class Journal:
         Raises DatabaseUnavailable.
         """
         if shown.digest not in self._known:
-            async with self._database.connection() as connection:
+            async with self._database.connection(Kind.OWN) as connection:
                 await insert_shown(connection, [shown])
             self._known.add(shown.digest)
         return shown.digest

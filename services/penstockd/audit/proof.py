@@ -72,7 +72,7 @@ async def verify_database(
         async for entries in _sealed(connection, day):
             chain.feed(entries)
         chain.end(length)
-    passes = [c.time for c in checkpoints if c.kind is not Kind.PRUNE]
+    passes = [c.time for c in checkpoints if c.kind is Kind.SEAL]
     passed = max(passes) - dt.timedelta(seconds=UNSEALED_SECONDS) if passes else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)

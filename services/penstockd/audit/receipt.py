@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from penstockd.store.database import Database
+from penstockd.store.database import Database, Kind
 from penstockd.store.snapshots import Held
 
 #: The reason of a receipt whose worker has died.
@@ -77,7 +77,7 @@ def new_receipt_id() -> str:
 async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None:
     """Make a receipt durable, as RUNNING on the state that is held."""
     receipt.snapshot = held.name
-    async with database.connection() as connection:
+    async with database.connection(Kind.OWN) as connection:
         await connection.execute(
             "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
             " request_digest, policy_revision, cursor, state, start_time,"
@@ -100,7 +100,7 @@ async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None
 
 async def store_receipt(database: Database, receipt: Receipt) -> None:
     """Write the receipt of a stream of changes, which is known at its end only."""
-    async with database.connection() as connection:
+    async with database.connection(Kind.OWN) as connection:
         await connection.execute(
             "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
             " request_digest, policy_revision, cursor, state, reason, row_count, byte_count,"
@@ -129,7 +129,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
 
     From now on the call that was interrupted has no say any more, even if it still runs.
     """
-    async with database.connection() as connection:
+    async with database.connection(Kind.OWN) as connection:
         receipt.resume_count = await connection.fetchval(
             "UPDATE hub.receipt SET state = 'RUNNING', reason = '', row_count = 0, byte_count = 0,"
             " sha256 = NULL, finish_time = NULL, resume_count = resume_count + 1,"
@@ -148,7 +148,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
 async def close_receipt(database: Database, receipt: Receipt) -> None:
     """Write how the export ended, unless another call goes on with it."""
     receipt.finish_time = datetime.now(UTC)
-    async with database.connection() as connection:
+    async with database.connection(Kind.OWN) as connection:
         await connection.execute(
             "UPDATE hub.receipt SET state = $3, reason = $4, row_count = $5, byte_count = $6,"
             " sha256 = $7, finish_time = $8, snapshot = $9"

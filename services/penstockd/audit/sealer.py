@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,26 @@ from penstockd.store.singletons import Transactions
 SEAL_INTERVAL = 0.25
 #: Entries that are read, and sealed in one row, at once.
 GROUP = 1000
+#: So many new entries are found among those of another cluster before they count as old, too.
+REBASE_ENTRIES = 100_000
+#: How often it is told that the file and the database do not belong together, in seconds.
+TELL_INTERVAL = 60.0
 
-_NEW = "(e.txid >= $1 OR e.txid = ANY ($2::xid8[]))"
-#: What is in no chain, whatever its transaction: for a database that was restored elsewhere.
-_UNSEALED = """
-NOT EXISTS (SELECT FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
-            WHERE s.day = e.day AND s.entry_id = e.entry_id)
+#: What the snapshot of the last pass did not see; ids of transactions elsewhere say nothing.
+_NEW = "e.entry_id > $3 AND (e.txid >= $1 OR e.txid = ANY ($2::xid8[]))"
+#: What came from another cluster and is in no chain.
+_FOREIGN = """
+e.entry_id <= $1 AND NOT EXISTS (
+    SELECT FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
+    WHERE s.day = e.day AND s.entry_id = e.entry_id)
+"""
+#: Whether the database is in another cluster than at the last pass; or new entries have become so
+#: many, while transactions have lower ids than some of another cluster, that they are long to find.
+_MOVED = f"""
+SELECT h.cluster <> hub.cluster()
+    OR h.foreign_txid >= pg_snapshot_xmax(pg_current_snapshot())
+    AND (SELECT max(entry_id) FROM hub.audit_entry) > h.foreign_id + {REBASE_ENTRIES}
+FROM hub.audit_head AS h
 """
 _ENTRIES = f"SELECT e.day, e.entry_id, {CONTENT} FROM hub.audit_entry AS e WHERE "
 _ORDER = " ORDER BY e.day, e.entry_id"
@@ -77,6 +92,7 @@ class Sealer:
         self._database, self._key, self._file = database, key, file
         self._interval = interval
         self._filed: Checkpoint | None = None
+        self._told = -TELL_INTERVAL
 
     async def run(self) -> None:
         """Seal every SEAL_INTERVAL until cancelled. Raises DatabaseUnavailable."""
@@ -92,6 +108,10 @@ class Sealer:
 
         Returns how many entries that were. Raises Conflict if another process seals as well.
         """
+        async with self._database.transaction() as connection:
+            if await connection.fetchval(_MOVED):
+                _log.warning("audit_of_another_cluster")
+                await connection.execute("SELECT hub.rebase_audit()")
         async with self._database.transaction(isolation="repeatable_read") as connection:
             work = _Pass(connection, self._key)
             await work.seal()
@@ -132,10 +152,44 @@ class Sealer:
                 newest = await read_checkpoint(connection)
                 return [newest] if newest is not None else []
             found = await read_checkpoints(connection, after=filed.number)
-        if found and found[0].previous != filed.digest:
-            _log.error("checkpoints_do_not_follow_the_file", number=found[0].number)
-            return []
-        return found
+        # Behind a declared restore the row goes on from the file's end, whatever was signed before.
+        for at, checkpoint in enumerate(found):
+            if checkpoint.previous == filed.digest:
+                return found[at:]
+        if found:
+            self._tell("checkpoints_do_not_follow_the_file", filed=filed.number)
+        return []
+
+    def _tell(self, event: str, **facts: object) -> None:
+        """Log an error that lasts, once in a while."""
+        now = time.monotonic()
+        if now - self._told >= TELL_INTERVAL:
+            self._told = now
+            _log.error(event, advice="penstock epoch new --because restore", **facts)
+
+    async def declare_restore(self) -> Checkpoint | None:
+        """Sign that the database has gone back in time, if the file has checkpoints that it does
+        not have; what is missing is named (see ``CheckpointKey.sign_restore``).
+
+        All that is there is sealed before. Returns the checkpoint, None if nothing is missing.
+        Raises Conflict if another process seals as well, and OSError.
+        """
+        await self.seal(checkpoint=True)
+        filed = self._file.read() if self._file.path.exists() else []
+        if not filed:
+            return None
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            known = {c.number: c for c in await read_checkpoints(connection)}
+            if known.get(filed[-1].number) == filed[-1]:
+                return None
+            common = max((c.number for c in filed if known.get(c.number) == c), default=0)
+            last = max(known.values(), key=lambda c: c.number, default=None)
+            now = await connection.fetchval("SELECT now()")
+            made = self._key.sign_restore(last, filed[-1], common, now)
+            await insert_checkpoint(connection, made)
+        self._filed = filed[-1]
+        await self._file_all([made])
+        return made
 
 
 class _Pass:
@@ -146,21 +200,24 @@ class _Pass:
         self._chains: dict[dt.date, Chain] = {}
         self._touched: set[dt.date] = set()
         self._last: Checkpoint | None = None
+        self._rebased = False
         self.signed: list[Checkpoint] = []
         self.count = 0
 
     async def seal(self) -> None:
         """Link what is new, in the order of its ids."""
         row = await self._connection.fetchrow(
-            "SELECT snapshot, pg_current_snapshot() FROM hub.audit_head"
+            "SELECT snapshot, foreign_id, foreign_sealed FROM hub.audit_head"
         )
         assert row is not None, "the migration made it"
-        (_, end, under_way), (_, end_now, _) = row
-        where: str = _NEW
-        arguments: list[Any] = [end, list(under_way)]
-        if end > end_now:
-            _log.warning("audit_of_another_server")
-            where, arguments = _UNSEALED, []
+        (_, end, under_way), foreign, sealed = row
+        if not sealed:
+            await self._link_all(_FOREIGN, foreign)
+            self._rebased = True
+        await self._link_all(_NEW, end, list(under_way), foreign)
+
+    async def _link_all(self, where: str, *arguments: Any) -> None:
+        """Link all entries of which something is so."""
         cursor = await self._connection.cursor(_ENTRIES + where + _ORDER, *arguments)
         while rows := await cursor.fetch(GROUP):
             for day in dict.fromkeys(row[0] for row in rows):
@@ -251,10 +308,10 @@ class _Pass:
                 chain.hash,
                 chain.checked,
             )
-        if self._touched:
+        if self._touched or self._rebased:
             # The snapshot of this transaction, which is what the entries were read with.
             await self._connection.execute(
-                "UPDATE hub.audit_head SET snapshot = pg_current_snapshot()"
+                "UPDATE hub.audit_head SET snapshot = pg_current_snapshot(), foreign_sealed = true"
             )
 
 

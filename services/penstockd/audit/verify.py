@@ -61,6 +61,7 @@ class Report:
 
     ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
     entries that are not sealed yet, and ``waiting`` is the age of the oldest of them in seconds.
+    ``restores`` tells of gaps that were declared: of what was undone when the database went back.
     """
 
     findings: list[Finding]
@@ -70,6 +71,7 @@ class Report:
     outside: int
     seconds: float
     waiting: float | None = None
+    restores: Sequence[str] = ()
 
     @property
     def intact(self) -> bool:
@@ -95,6 +97,8 @@ class Verification:
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
         self._outside = len(outside)
+        self._restores: list[Checkpoint] = []
+        self._undone: list[Checkpoint] = []
         self._unverifiable = not (checkpoints or outside)
         if self._unverifiable:
             words = "nothing to verify against: there is no checkpoint"
@@ -109,7 +113,7 @@ class Verification:
                 continue
             if checkpoint.kind is Kind.PRUNE:
                 self._pruned = max(self._pruned, checkpoint.day)
-            else:
+            elif checkpoint.kind is Kind.SEAL and checkpoint not in self._undone:
                 self._marks.setdefault(checkpoint.day, []).append(checkpoint)
 
     @property
@@ -148,7 +152,28 @@ class Verification:
         """All that was found."""
         found = sorted(self.findings, key=_place)
         count = len(self._by_number)
-        return Report(found, self.entries, unsealed, count, self._outside, seconds, waiting)
+        told = [self._told(restore) for restore in self._restores]
+        return Report(found, self.entries, unsealed, count, self._outside, seconds, waiting, told)
+
+    def _told(self, restore: Checkpoint) -> str:
+        """What a declared restore has left out, in words."""
+        text = f"checkpoint {restore.number}: RESTORE declared at {time_text(restore.time)}"
+        undone = [c for c in self._undone if restore.sequence < c.number < restore.number]
+        if not undone:
+            return f"{text}; what was undone after checkpoint {restore.sequence} is in no file here"
+        sizes: dict[dt.date, int] = {}
+        for checkpoint in undone:
+            if checkpoint.kind is Kind.SEAL:
+                sizes[checkpoint.day] = max(sizes.get(checkpoint.day, 0), checkpoint.sequence)
+        kept: dict[dt.date, int] = dict.fromkeys(sizes, 0)
+        for mark in self._by_number.values():
+            if mark.number <= restore.sequence and mark.day in kept:
+                kept[mark.day] = max(kept[mark.day], mark.sequence)
+        count = sum(max(0, size - kept[day]) for day, size in sizes.items())
+        return (
+            f"{text}; undone are checkpoints {undone[0].number} to {undone[-1].number} of the file,"
+            f" and {count:,} entries that they sign"
+        )
 
     def _check_row(self, checkpoints: Sequence[Checkpoint], first: int) -> None:
         last: Checkpoint | None = None
@@ -166,6 +191,11 @@ class Verification:
             return Finding(Fault.CHECKPOINT, "its signature is not of it", checkpoint=number)
         if last is None and not first:
             return None
+        if checkpoint.kind is Kind.RESTORE:
+            self._restores.append(checkpoint)
+            known = last.digest if last is not None else b""
+            if checkpoint.hash == known and (last is None or number > last.number):
+                return None
         expected = last.number + 1 if last is not None else first
         if number != expected:
             return Finding(Fault.TRUNCATED, f"number {expected} is gone", checkpoint=expected)
@@ -189,6 +219,10 @@ class Verification:
             if known == checkpoint:
                 continue
             number = checkpoint.number
+            declared = any(r.sequence < number < r.number for r in self._restores)
+            if declared and self._is_genuine(checkpoint):
+                self._undone.append(checkpoint)
+                continue
             if checkpoint.public_key not in self._keys:
                 self.find(
                     Finding(

@@ -29,6 +29,7 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog, Dataset
+from penstockd.commands.turns import Turns
 from penstockd.egress import Guard
 from penstockd.errors import TooManyStreams
 from penstockd.feed.broadcast import Broadcast
@@ -89,7 +90,8 @@ class ExportLimits:
 
 
 class Streams:
-    """The streams of changes that one process holds, counted by consumer.
+    """The streams of changes, and calls that wait for some, that one process holds, counted by
+    consumer.
 
     A stream whose client takes nothing for ``stall_seconds`` is ended.
     """
@@ -101,8 +103,14 @@ class Streams:
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def one_more(self, consumer_id: str) -> Iterator[None]:
-        """A stream for the length of a block. Raises TooManyStreams."""
+    def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
+        """A stream for the length of a block; nothing for a call that ``waits`` not.
+
+        Raises TooManyStreams.
+        """
+        if not waits:
+            yield
+            return
         if self._held[consumer_id] >= self._most:
             raise TooManyStreams(f"you hold {self._most} streams already; close some")
         self._held[consumer_id] += 1
@@ -148,6 +156,7 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Permit:
@@ -278,10 +287,10 @@ class Call:
         self.recorded = self._within
 
     def transaction(
-        self, hub: Hub, *, dry: bool = False
+        self, hub: Hub, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
         """``writing`` of records."""
-        return self.writing(hub.writer.transaction(dry=dry))
+        return self.writing(hub.writer.transaction(dry=dry, bulk=bulk))
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""

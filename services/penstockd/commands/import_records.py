@@ -89,7 +89,7 @@ async def import_records(
 
     # Not run to its end if the caller goes away: a file that breaks off is not loaded.
     try:
-        async with call.transaction(hub, dry=request.validate_only) as transaction:
+        async with call.transaction(hub, dry=request.validate_only, bulk=True) as transaction:
             stored = await once.claim(transaction)
             if stored is None:
                 report = await load.run(transaction, pieces)

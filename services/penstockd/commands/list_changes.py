@@ -46,8 +46,8 @@ async def list_changes(
     """The changes after ``cursor``; without one there are none, and the cursor of now.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
-    CursorExpired, AccessRevoked (while it waited), PolicyStale, HubStopping and
-    DatabaseUnavailable.
+    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (of those that
+    wait), HubStopping and DatabaseUnavailable.
     """
     source = wanted.source(hub, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:
@@ -60,7 +60,8 @@ async def list_changes(
         call.entry.row_count = 0
         return ChangePage(b"", str(head), source.view, False)
     standings = Standings(hub, call, wanted, source)
-    page, blocks = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds)
+    with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
+        page, blocks = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds)
     try:
         standings.check()
     except AccessRevoked:

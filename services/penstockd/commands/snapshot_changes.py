@@ -8,7 +8,6 @@ from datetime import datetime
 
 from penstockd.catalog import Dataset
 from penstockd.catalog.wire import WireCodec
-from penstockd.commands.context import Hub
 from penstockd.commands.watching import Wanted
 from penstockd.feed.event import Event, Operation
 from penstockd.feed.source import Frame, Source
@@ -23,31 +22,31 @@ FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
 async def snapshot_frames(
-    hub: Hub, source: Source, wanted: Wanted, held: Held
+    connection: Connection, source: Source, wanted: Wanted, held: Held
 ) -> AsyncGenerator[Frame, None]:
     """All records that the source's Views show in the state that is held, dataset by dataset.
 
-    Raises DatabaseUnavailable.
+    They are read in the connection's transaction, which has read nothing yet. Raises
+    DatabaseUnavailable.
     """
     if source.operations and Operation.SNAPSHOT not in source.operations:
         return
-    async with hub.database.snapshot() as connection:
-        await held.share(connection)
-        time = await connection.fetchval("SELECT now()")
-        for name in sorted(source.lenses):
-            lens = source.lenses[name]
-            codec = WireCodec(lens.dataset, lens.fields)
-            scan = Scan(lens.view, lens.fields, wanted.filter)
-            rows = await _cursor(connection, scan.statement)
-            ahead = _Ahead(await _cursor(connection, scan.sizes))
-            most = FIRST_ROWS
-            while step := await ahead.fitting(most):
-                found = await rows.fetch(step)
-                columns = [list(c) for c in zip(*found, strict=True)]
-                images = codec.images(columns[1:])
-                most = min(10 * most, ROWS)
-                for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
-                    yield frame
+    await held.share(connection)
+    time = await connection.fetchval("SELECT now()")
+    for name in sorted(source.lenses):
+        lens = source.lenses[name]
+        codec = WireCodec(lens.dataset, lens.fields)
+        scan = Scan(lens.view, lens.fields, wanted.filter)
+        rows = await _cursor(connection, scan.statement)
+        ahead = _Ahead(await _cursor(connection, scan.sizes))
+        most = FIRST_ROWS
+        while step := await ahead.fitting(most):
+            found = await rows.fetch(step)
+            columns = [list(c) for c in zip(*found, strict=True)]
+            images = codec.images(columns[1:])
+            most = min(10 * most, ROWS)
+            for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
+                yield frame
 
 
 class _Ahead:

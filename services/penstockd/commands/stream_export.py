@@ -235,7 +235,7 @@ class _Run:
             connections = [connection]
             if self._plan.read.splittable and not self._plan.export.limit:
                 wanted = self._hub.exports.connections - 1
-                for _ in range(min(wanted, self._hub.database.spare_snapshots)):
+                while len(connections) <= wanted and self._hub.database.spare_snapshots:
                     another = await stack.enter_async_context(self._hub.database.snapshot())
                     await self._held.share(another)
                     connections.append(another)

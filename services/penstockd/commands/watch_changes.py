@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from penstockd.feed.broadcast import Subscription
 from penstockd.feed.event import Reconcile
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, translated
 from penstockd.store.snapshots import Held
 
 #: Changes of a message, unless the caller says how many.
@@ -141,6 +142,8 @@ class _Run:
         # The transaction whose changes were sent last, and how many, until its end is told.
         self._transaction = self._of_transaction = 0
         self._held: Held | None = None
+        self._stack = AsyncExitStack()
+        self._reading: Connection | None = None  # reads the snapshot
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False
@@ -154,7 +157,14 @@ class _Run:
                     "a snapshot begins where it is taken",
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
-            self._held = await self._hub.snapshots.take()
+            # What reads it first: a consumer holds no more states than it may read.
+            snapshot = self._hub.database.snapshot()
+            self._reading = await self._stack.enter_async_context(snapshot)
+            try:
+                self._held = await self._hub.snapshots.take()
+            except BaseException:
+                await self._stack.aclose()
+                raise
             self._cursor = self._held.cursor
         elif self._watch.cursor:
             self._cursor = Cursor.parse(self._watch.cursor)
@@ -171,8 +181,8 @@ class _Run:
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
-        if self._held is not None:
-            await self._send_snapshot(self._held)
+        if self._held is not None and self._reading is not None:
+            await self._send_snapshot(self._held, self._reading)
         subscription = self._hub.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -198,6 +208,7 @@ class _Run:
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
+        await self._stack.__aexit__(type(error), error, error.__traceback__)
         if self._held is not None:
             self._hub.snapshots.release(self._held)
             self._held = None
@@ -233,12 +244,14 @@ class _Run:
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self, held: Held) -> None:
-        frames = snapshot_frames(self._hub, self._source, self._wanted, held)
-        async with aclosing(self._disclosed(frames)) as disclosed:
-            async for frame, permit in disclosed:
-                self._standings.check()
-                await self._send(frame, None, permit)
+    async def _send_snapshot(self, held: Held, connection: Connection) -> None:
+        frames = snapshot_frames(connection, self._source, self._wanted, held)
+        with translated():
+            async with aclosing(self._disclosed(frames)) as disclosed:
+                async for frame, permit in disclosed:
+                    self._standings.check()
+                    await self._send(frame, None, permit)
+        await self._stack.aclose()
         self._hub.snapshots.release(held)
         self._held = None
         nothing = Frame(b"", 0, b"", {})

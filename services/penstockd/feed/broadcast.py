@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import DatabaseUnavailable, Refused, ShareExhausted
 from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
 from penstockd.feed.tail import Tail
 from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
+from penstockd.store.shares import for_the_hub
 
 #: Who catches up reads to the next multiple of so many numbers.
 STRIDE = 2000
@@ -96,6 +97,7 @@ class Broadcast:
     def stop(self) -> None:
         """Let all subscribers end in order."""
         self.stopping.set()
+        self.tail.bells.ring("")
         for channel in self._channels.values():
             channel.wake()
 
@@ -135,12 +137,18 @@ class Broadcast:
 
     async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
         """The block after a cursor, read once for all who ask for it at about the same time."""
-        return await asyncio.shield(self._task(source, cursor, upto))
+        while True:
+            task, own = self._task(source, cursor, upto)
+            try:
+                return await asyncio.shield(task)
+            except ShareExhausted:
+                if own:
+                    raise  # else it was the share of whoever asked first
 
     def prepare(self, source: Source, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
         """Begin to read what ``next_stretch`` will be asked for, while the last is being sent."""
         if most > 0 and not cursor.ahead:
-            return self._task(source, cursor, self._end(cursor, most))
+            return self._task(source, cursor, self._end(cursor, most))[0]
         return None
 
     def _end(self, cursor: Cursor, most: int) -> int:
@@ -149,16 +157,18 @@ class Broadcast:
         end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
         return min(self.tail.head, end)
 
-    def _task(self, source: Source, cursor: Cursor, upto: int) -> asyncio.Task[Block]:
+    def _task(self, source: Source, cursor: Cursor, upto: int) -> tuple[asyncio.Task[Block], bool]:
+        """The reading of a block, and whether it begins with this call, on its consumer's share."""
         key = (source.identity, cursor, upto)
         task = self._kept.get(key)
-        if task is None or (task.done() and task.exception() is not None):
+        own = task is None or (task.done() and task.exception() is not None)
+        if task is None or own:
             task = asyncio.create_task(self._encode(source, cursor, upto))
             self._kept[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
         else:
             self._kept.move_to_end(key)
-        return task
+        return task, own
 
     async def _encode(self, source: Source, cursor: Cursor, upto: int) -> Block:
         return source.block(cursor, await self.read(source, cursor, upto))
@@ -185,7 +195,8 @@ class Broadcast:
                 return None
             channel = _Channel(source, self.tail.newest)
             self._channels[source.identity] = channel
-            channel.task = asyncio.create_task(self._move(channel))
+            with for_the_hub():
+                channel.task = asyncio.create_task(self._move(channel))
         channel.subscribers += 1
         return channel
 

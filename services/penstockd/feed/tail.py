@@ -11,6 +11,8 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.feed.bells import CHANNEL as BELL
+from penstockd.feed.bells import Bells
 from penstockd.store.cursor import Cursor, newest_cursor
 from penstockd.store.database import Connection, Database, translated
 from penstockd.store.log import LOG, Log
@@ -39,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Tail:
-    """Knows where the log ends, and wakes those who wait for more.
+    """Knows where the log ends, and wakes those who wait for more, or for what else is announced.
 
     It listens on a connection of its own. Announcements are hints: what counts is what the log
     says, which is asked at least every POLL_INTERVAL. It is asked, too, whether it still has all
@@ -48,6 +50,7 @@ class Tail:
     """
 
     def __init__(self, database: Database, on_return: Callable[[], None] = lambda: None) -> None:
+        self.bells = Bells()
         self.head = 0
         self.newest: Cursor | None = None  #: None before the log has been heard of
         self._database, self._on_return = database, on_return
@@ -94,6 +97,8 @@ class Tail:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
                     await self._connection.add_listener(CHANNEL, self._on_announcement)
+                    await self._connection.add_listener(BELL, self._on_bell)
+                    self.bells.ring("")  # for what was announced to nobody
                 heard = dict(self._heard)
                 if self.newest is not None:
                     heard[self.newest.number] = self.newest.mark
@@ -109,6 +114,7 @@ class Tail:
         if gone or (self.newest is not None and self.newest.epoch != newest.epoch):
             _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
             self.newest, self.head, self._heard = newest, newest.number, {}
+            self.bells.ring("")
             self._on_return()
         self.hear(newest)
 
@@ -120,6 +126,9 @@ class Tail:
             self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
         except ValueError:
             self._announced.set()
+
+    def _on_bell(self, *message: object) -> None:
+        self.bells.ring(str(message[-1]))
 
     def hear(self, newest: Cursor) -> None:
         """The log goes to this place, as it was just said: wake those who wait for it."""
@@ -134,6 +143,7 @@ class Tail:
             self._announced.set()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+        self.bells.log_moved(newest.number)
 
     def _drop(self) -> None:
         if self._connection is not None:

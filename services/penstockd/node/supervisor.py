@@ -14,8 +14,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -72,7 +72,7 @@ class Node:
     ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
     gives the command of the worker that listens on a socket, ``keeper`` is the keeper's command;
     ``environment`` gives both what they need to know from the database's URL, on top of our own
-    environment.
+    environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
     """
 
     data: Path
@@ -81,6 +81,8 @@ class Node:
     worker: Callable[[Path], Sequence[str]]
     keeper: Sequence[str]
     environment: Callable[[str], Mapping[str, str]]
+    withheld: Collection[str] = ()
+    keeper_environment: Mapping[str, str] = field(default_factory=dict)
     template: Path
     inputs: Path
     descriptors: Path
@@ -173,7 +175,8 @@ class _Running:
         await prepare(url)
         # Nothing of ours forks, and gRPC asks for its process id at every turn unless told so.
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
-        self._environment = {**_FRUGAL, **os.environ, **calm, **node.environment(url)}
+        ours = {k: v for k, v in os.environ.items() if k not in node.withheld}
+        self._environment = {**_FRUGAL, **ours, **calm, **node.environment(url)}
         try:
             async with asyncio.TaskGroup() as group:
                 self._follow(group)
@@ -251,9 +254,15 @@ class _Running:
         return start
 
     async def _keeper(self) -> Process:
-        return self._spawn("keeper", self._node.keeper)
+        return self._spawn("keeper", self._node.keeper, more=self._node.keeper_environment)
 
-    def _spawn(self, name: str, argv: Sequence[str], socket: Path | None = None) -> Process:
+    def _spawn(
+        self,
+        name: str,
+        argv: Sequence[str],
+        socket: Path | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Process:
         if socket is not None:
             socket.unlink(missing_ok=True)  # of a worker that was killed
         log = self._node.logs / f"{name}.log"
@@ -265,7 +274,7 @@ class _Running:
                 name,
                 argv,
                 log=log,
-                env={**self._environment, HEARTBEAT: str(heartbeat)},
+                env={**self._environment, **(more or {}), HEARTBEAT: str(heartbeat)},
                 guard=self._guard,
                 descriptors=[heartbeat],
             )

@@ -90,39 +90,32 @@ async def change(
     revision in force, and LastAdministrator if there were consumers who may change access, and
     credentials to do so with, and none were left.
     """
-    async with database.connection() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            revision = await connection.fetchval("SELECT revision FROM hub.policy FOR UPDATE")
-            if expected and expected != revision:
-                raise PolicyChanged(
-                    f"the policy is at revision {revision}, not {expected}",
-                    metadata={"policy_revision": str(revision)},
-                )
-            await connection.execute(
-                "SELECT set_config('penstock.consumer', $1, true),"
-                " set_config('penstock.request', $2, true),"
-                " set_config('penstock.comment', $3, true)",
-                author.consumer_id,
-                author.request_id,
-                author.comment,
+    async with database.transaction(dry=dry_run) as connection:
+        revision = await connection.fetchval("SELECT revision FROM hub.policy FOR UPDATE")
+        if expected and expected != revision:
+            raise PolicyChanged(
+                f"the policy is at revision {revision}, not {expected}",
+                metadata={"policy_revision": str(revision)},
             )
-            before = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
-            under_way = Change(connection, revision)
-            yield under_way
-            after = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
-            assert before is not None and after is not None
-            if any(had and not has for had, has in zip(before, after, strict=True)):
-                raise LastAdministrator(
-                    "nobody would be left who may change access: no active consumer with the "
-                    f"permission {Permission.ACCESS_WRITE.value} and a credential"
-                )
-            under_way.revision = await connection.fetchval("SELECT revision FROM hub.policy")
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await (transaction.rollback() if dry_run else transaction.commit())
+        await connection.execute(
+            "SELECT set_config('penstock.consumer', $1, true),"
+            " set_config('penstock.request', $2, true),"
+            " set_config('penstock.comment', $3, true)",
+            author.consumer_id,
+            author.request_id,
+            author.comment,
+        )
+        before = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
+        under_way = Change(connection, revision)
+        yield under_way
+        after = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
+        assert before is not None and after is not None
+        if any(had and not has for had, has in zip(before, after, strict=True)):
+            raise LastAdministrator(
+                "nobody would be left who may change access: no active consumer with the "
+                f"permission {Permission.ACCESS_WRITE.value} and a credential"
+            )
+        under_way.revision = await connection.fetchval("SELECT revision FROM hub.policy")
 
 
 async def policy_revision(connection: Connection) -> int:

@@ -95,6 +95,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     call = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        hub.turns.begin()
         exchange = Exchange(hub, route.method, context, request, guard=guard)
         return await metered(Budget(route.method.path, seconds), call(exchange))
 

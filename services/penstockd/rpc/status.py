@@ -77,6 +77,10 @@ STATUS: Mapping[str, grpc.StatusCode] = {
     "REQUEST_MALFORMED": grpc.StatusCode.INVALID_ARGUMENT,
     "HUB_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "CALL_TIMEOUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "SHARE_EXHAUSTED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DATA_LOCKED": grpc.StatusCode.UNAVAILABLE,
+    "QUERY_TOO_LONG": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "OUTCOME_UNKNOWN": grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -88,11 +92,14 @@ RETRY_SECONDS: Mapping[str, int] = {
     "DATABASE_UNAVAILABLE": 1,
     "HUB_UNAVAILABLE": 1,
     "RATE_LIMITED": 1,
+    "SHARE_EXHAUSTED": 2,
+    "DATA_LOCKED": 1,
 }
 
 #: Whose limit of what was reached, for ``google.rpc.QuotaFailure``.
 QUOTAS: Mapping[str, tuple[str, str]] = {
     "RATE_LIMITED": ("caller", "calls a second"),
+    "SHARE_EXHAUSTED": ("consumer", "calls under way"),
     "CALL_TOO_COSTLY": ("call", "computing time"),
     "TOO_MANY_STREAMS": ("consumer", "streams at one time"),
     "TOO_MANY_SUBSCRIPTIONS": ("consumer", "subscriptions"),

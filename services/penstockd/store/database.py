@@ -1,75 +1,53 @@
-"""Connections to PostgreSQL, and the one place where its errors become the hub's."""
+"""Connections to PostgreSQL: lanes of them for each kind of work, and some of one's own."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from datetime import date
-from typing import Any, Literal, TypeAlias
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import asyncpg
+import structlog
 
-from penstockd.errors import Conflict, DatabaseUnavailable, StorageFull
+from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
+from penstockd.store import commit
+from penstockd.store.pool import LOOK, Kind, Lane, LaneTerms, Limits
+from penstockd.store.session import (
+    CONNECT_TIMEOUT,
+    IDLE_UNCHECKED,
+    Connection,
+    Isolation,
+    Rows,
+    as_ours,
+    gives_sign,
+    prepare_session,
+    translated,
+)
+from penstockd.store.shares import Payer, Terms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
-#: How long a call waits for a connection before the database counts as unavailable, in seconds.
-CONNECT_TIMEOUT = 1.5
-#: A connection that lay idle for longer is asked for a sign of life before it is lent, in seconds;
-#: and how long it may take to give one.
-IDLE_UNCHECKED = 3.0
-SIGN_TIMEOUT = 0.5
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "IDLE_UNCHECKED",
+    "Connection",
+    "Database",
+    "Division",
+    "Isolation",
+    "Kind",
+    "Rows",
+    "gives_sign",
+    "place",
+    "plain_dsn",
+    "translated",
+]
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
-#: Rows that are fetched some at a time, within a transaction.
-Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
+_IN_COMMIT = """
+SELECT pid FROM pg_stat_activity
+WHERE pid = ANY ($1::int[]) AND state = 'active' AND query ILIKE 'COMMIT%'
+"""
 
-_UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the connection broke in the middle of an answer
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    # The server lets us not in: to whoever calls the hub that is the same.
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-_CONFLICTS = (
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.UniqueViolationError,
-)
-
-
-def _as_ours(error: BaseException) -> Exception | None:
-    """What a driver's error is to the hub's callers; None if it is not the driver's."""
-    if isinstance(error, _CONFLICTS):
-        return Conflict("another writer changed the same records; repeat the call")
-    if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
-        return StorageFull("the database has no room left; nothing was written")
-    if isinstance(error, _UNAVAILABLE):
-        return DatabaseUnavailable("the database cannot be reached")
-    return None
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Driver errors leave as domain errors; their text stays in the cause, for the log."""
-    try:
-        yield
-    except Exception as exc:
-        ours = _as_ours(exc)
-        if ours is None:
-            raise
-        raise ours from exc
+_log = structlog.get_logger(__name__)
 
 
 def plain_dsn(url: str) -> str:
@@ -87,143 +65,106 @@ def place(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
-#: Day 0 of PostgreSQL, as ``date.toordinal`` counts.
-_FIRST_DAY = date(2000, 1, 1).toordinal()
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the connections of a worker are divided between the kinds of work.
 
-
-async def _take_dates_literally(connection: Any) -> None:
-    """The driver sends and reads 0001-01-01 and 9999-12-31 as -infinity and infinity; here they
-    are days like any other, in every parameter, array, row and COPY of the connection."""
-    await connection.set_type_codec(
-        "date",
-        schema="pg_catalog",
-        format="tuple",
-        encoder=lambda day: (day.toordinal() - _FIRST_DAY,),
-        decoder=lambda days: date.fromordinal(days[0] + _FIRST_DAY),
-    )
-
-
-class _PooledConnection(asyncpg.Connection):
-    """Goes back to the pool as it is.
-
-    All that the hub sets in a session ends with a transaction, so there is nothing to reset, and a
-    round trip to spare.
+    ``connections`` is their number, at least 16; the others are seconds: how long a call waits for
+    its share, a statement for a lock, a short read and a write for their end, and a COMMIT.
     """
 
-    #: When it was last known to answer, by the monotonic clock.
-    answered = 0.0
+    connections: int = 32
+    wait: float = 20.0
+    lock: float = 10.0
+    statement: float = 30.0
+    commit: float = 10.0
 
-    def get_reset_query(self) -> str:
-        return ""
+    def lanes(self) -> Mapping[Kind, LaneTerms]:
+        """The lane of each kind.
 
-    def note_answer(self) -> None:
-        """It answered just now."""
-        self.answered = time.monotonic()
-
-
-def _usable(connection: Any) -> bool:
-    """Whether a connection from the pool is open; the pool takes back by itself those that broke,
-    and they answer nothing after that."""
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:
-        return False
-
-
-async def gives_sign(connection: Any) -> bool:
-    """Whether a connection answers within SIGN_TIMEOUT; one that does not is cut."""
-    try:
-        async with asyncio.timeout(SIGN_TIMEOUT):
-            await connection.execute("SELECT 1")
-    except Exception as exc:
-        connection.terminate()
-        if _as_ours(exc) is None:
-            raise
-        return False
-    return True
+        A consumer takes at most three quarters of the connections for short reads, which come back
+        soon, and half of the others; one dataset at most two thirds. A COPY of an export takes as
+        long as its client, which has a bound of its own.
+        """
+        count, short = self.connections, Limits(self.lock, self.statement, self.commit)
+        sizes = {Kind.READ: count * 7 // 16, Kind.WRITE: count * 3 // 16, Kind.BULK: count // 4}
+        terms = {
+            Kind.READ: LaneTerms(sizes[Kind.READ], short, Terms(3, 2, self.wait), ready=1),
+            Kind.WRITE: LaneTerms(sizes[Kind.WRITE], short, Terms(1, 2, self.wait)),
+            Kind.BULK: LaneTerms(
+                sizes[Kind.BULK], Limits(self.lock, commit=self.commit), Terms(1, 2, self.wait)
+            ),
+        }
+        # What the hub does for itself is short, and commits with each statement.
+        brief = Limits(self.lock, self.commit, self.commit)
+        own = LaneTerms(count - sum(sizes.values()), brief, Terms(seconds=self.wait))
+        return {**terms, Kind.OWN: own}
 
 
 class _Lease:
     """A connection for the length of a block. Written out, since every call pays for it."""
 
-    __slots__ = ("_connection", "_database")
+    __slots__ = ("_connection", "_lane", "_payer", "_weight")
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, lane: Lane, weight: int) -> None:
+        self._lane, self._payer, self._weight = lane, payer_var.get(), weight
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = await self._database._take()
+            self._connection = await self._lane.take(self._payer, self._weight)
         except Exception as exc:
-            if (ours := _as_ours(exc)) is None:
+            if (ours := as_ours(exc)) is None:
                 raise
             raise ours from exc
-        return self._connection
+        return self._connection  # type: ignore[no-any-return]  # a proxy with its methods
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with translated():
-            await self._database._give_back(self._connection, clean=error is None)
-        if error is not None and (ours := _as_ours(error)) is not None:
+            await self._lane.give_back(
+                self._connection, self._payer, self._weight, clean=error is None
+            )
+        if error is not None and (ours := as_ours(error)) is not None:
             raise ours from error
 
 
 class Database:
-    """A pool of connections. Opened once per process; safe to share between tasks."""
+    """The connections of one process. Opened once; safe to share between tasks."""
 
-    def __init__(self, url: str, *, size: int = 20) -> None:
+    def __init__(self, url: str, *, size: int = 20, division: Division | None = None) -> None:
+        """Connections are divided as ``division`` says, or are ``size`` for every kind of work."""
         self.dsn = plain_dsn(url)
-        self._size = size
-        self._lent: set[Any] = set()
-        # Taken from the pool before and free: to give one back and take it again costs more than
-        # a short query. They go back when somebody waits for the pool, or when they fail.
-        self._warm: list[Any] = []
-        self._waiting = 0
-        self._most_snapshots = max(1, size // 2)
-        self._snapshots = asyncio.Semaphore(self._most_snapshots)
-        self._reading = 0
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        if division is None:
+            lane = Lane(self.dsn, "everything", LaneTerms(size, ready=1))
+            self._lanes = dict.fromkeys(Kind, lane)
+        else:
+            lanes = division.lanes().items()
+            self._lanes = {kind: Lane(self.dsn, kind.value, terms) for kind, terms in lanes}
         self._pulse: Connection | None = None
-        # What answered last before this moment may be dead: something like it was.
-        self._doubted = 0.0
+        self._hanging: set[int] = set()  # sessions of the server that are in a COMMIT
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def _each_lane(self) -> list[Lane]:
+        return list(dict.fromkeys(self._lanes.values()))
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if no connection can be had."""
         with translated():
-            self._pool = await asyncpg.create_pool(
-                self.dsn,
-                min_size=1,
-                max_size=self._size,
-                timeout=CONNECT_TIMEOUT,
-                command_timeout=None,
-                max_inactive_connection_lifetime=300,
-                connect=open_session,
-                init=_take_dates_literally,
-                connection_class=_PooledConnection,
-                server_settings={
-                    "application_name": "penstock",
-                    "timezone": "UTC",
-                    "datestyle": "ISO",
-                    "intervalstyle": "iso_8601",
-                    # Whatever the user's server is set to: the sequencer counts on this one.
-                    "default_transaction_isolation": "read committed",
-                    "extra_float_digits": "1",
-                    "bytea_output": "hex",
-                    "jit": "off",
-                    "idle_in_transaction_session_timeout": "60000",
-                },
-            )
+            for lane in self._each_lane:
+                await lane.open()
 
     async def close(self) -> None:
         """Close all connections, waiting at most two seconds for those in use."""
         self._drop_pulse()
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(2):
-                    while self._warm:
-                        await self._pool.release(self._warm.pop())
-                    await self._pool.close()
-            except TimeoutError:
-                self._pool.terminate()
+        if self._watch is not None:
+            self._watch.cancel()
+        try:
+            async with asyncio.timeout(2):
+                for lane in self._each_lane:
+                    await lane.close()
+        except TimeoutError:
+            for lane in self._each_lane:
+                lane.terminate()
 
     async def ping(self) -> None:
         """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT.
@@ -237,7 +178,8 @@ class Database:
                         self._pulse = await self.connect()
                     await self._pulse.execute("SELECT 1")
         except BaseException:
-            self._doubted = time.monotonic()
+            for lane in self._each_lane:
+                lane.doubt()
             self._drop_pulse()
             raise
 
@@ -246,8 +188,8 @@ class Database:
 
         For a server that has stopped answering: nothing else would end the calls that wait for it.
         """
-        for connection in list(self._lent):
-            connection.terminate()
+        for lane in self._each_lane:
+            lane.abandon()
 
     def _drop_pulse(self) -> None:
         """Without a goodbye, which a server that hangs would not answer."""
@@ -255,93 +197,52 @@ class Database:
             self._pulse.terminate()
             self._pulse = None
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection, translated errors included. Raises DatabaseUnavailable within 2 s."""
-        return _Lease(self)
+    def connection(
+        self, kind: Kind = Kind.READ, *, weight: int = 1
+    ) -> AbstractAsyncContextManager[Connection]:
+        """A connection of the current payer's share, translated errors included.
 
-    async def _take(self) -> Connection:
-        while True:
-            connection = await self._take_any()
-            self._lent.add(connection)
-            try:
-                if await self._answers(connection):
-                    return connection  # type: ignore[no-any-return]  # a proxy with its methods
-            except BaseException:
-                self._lent.discard(connection)
-                connection.terminate()
-                raise
-            self._lent.discard(connection)
-
-    async def _take_any(self) -> Any:
-        assert self._pool is not None, "the database is not open"
-        while self._warm:
-            connection = self._warm.pop()
-            if _usable(connection):
-                return connection
-            await self._pool.release(connection)
-        # A new connection has CONNECT_TIMEOUT to come up, and so has one that others hold.
-        self._waiting += 1
-        try:
-            return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-        finally:
-            self._waiting -= 1
-
-    async def _answers(self, connection: Any) -> bool:
-        """Whether a connection that lay idle, or is in doubt, gives a sign of life.
-
-        A network that lost its state drops what is sent without a word: whoever is lent such a
-        connection waits for the system to give it up. One that gives no sign takes all with it
-        that lie idle: to ask each in turn would take the caller as long again for each.
+        ``weight`` is how many places of the lane the call takes: heavier work counts for more.
+        Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
         """
-        asked = time.monotonic()
-        if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
-            return True
-        is_new = not connection.answered
-        if not is_new and not await gives_sign(connection):
-            await self._drop_idle(asked)
-            return False
-        connection.note_answer()
-        return True
-
-    async def _drop_idle(self, since: float) -> None:
-        """Lend no connection again that has given no sign since then."""
-        assert self._pool is not None
-        self._doubted = max(self._doubted, since)
-        for connection in [c for c in self._warm if not _usable(c) or c.answered < since]:
-            self._warm.remove(connection)
-            connection.terminate()
-        await self._pool.expire_connections()
-
-    async def _give_back(self, connection: Any, *, clean: bool) -> None:
-        assert self._pool is not None
-        self._lent.discard(connection)
-        if clean and not self._waiting and _usable(connection):
-            connection.note_answer()
-            self._warm.append(connection)
-        else:
-            await self._pool.release(connection)
+        return _Lease(self._lanes[kind], weight)
 
     @asynccontextmanager
-    async def transaction(self, *, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
-        """A transaction that commits if the block ends without an error."""
-        async with self.connection() as connection, connection.transaction(isolation=isolation):
-            yield connection
+    async def transaction(
+        self, *, isolation: Isolation | None = None, dry: bool = False, bulk: bool = False
+    ) -> AsyncIterator[Connection]:
+        """A transaction that commits if the block ends without an error; a ``dry`` one never does.
+        One that takes as long as its client is ``bulk``, and no short write waits for it.
+
+        Raises OutcomeUnknown if it is not known whether it was committed, and as ``connection``.
+        """
+        kind = Kind.BULK if bulk else Kind.WRITE
+        lane = self._lanes[kind]
+        if 2 * len(self._hanging) >= lane.shares.size:
+            raise DatabaseUnavailable("the database does not confirm what was written before")
+        async with self.connection(kind) as connection:
+            pid = connection.get_server_pid()
+            try:
+                seconds = lane.limits.commit
+                async with commit.transaction(connection, seconds, isolation=isolation, dry=dry):
+                    yield connection
+            except OutcomeUnknown:
+                self._keep_place(pid, lane)
+                raise
 
     @property
     def spare_snapshots(self) -> int:
-        """How many more ``snapshot`` would lend without waiting."""
-        return self._most_snapshots - self._reading
+        """How many more ``snapshot`` would lend the current payer without waiting."""
+        return self._lanes[Kind.BULK].shares.spare(payer_var.get())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A read-only transaction that sees a single state throughout.
 
         If the block fails, the connection is thrown away: a COPY that was cut off in the middle
-        leaves nothing that could be used again. Half of the connections at most are lent so, lest
-        long exports leave none for short calls; the others wait.
+        leaves nothing that could be used again. Raises as ``connection``.
         """
-        async with self._snapshots, self.connection() as connection:
-            self._reading += 1
+        async with self.connection(Kind.BULK) as connection:
             try:
                 await connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
@@ -351,14 +252,33 @@ class Database:
             except BaseException:
                 connection.terminate()
                 raise
-            finally:
-                self._reading -= 1
 
     async def connect(self) -> Connection:
-        """A connection of one's own, outside the pool: for listeners and session locks."""
+        """A connection of one's own, outside the lanes: for listeners and session locks."""
         with translated():
             connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )
-            await _take_dates_literally(connection)
+            await prepare_session(connection)
             return connection
+
+    def _keep_place(self, pid: int, lane: Lane) -> None:
+        """A session that hangs in its COMMIT is there still, though its connection is cut: until it
+        ends it takes a place, or each write that hangs would cost the server one more."""
+        self._hanging.add(pid)
+        lane.shares.hold(Payer())
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._watch_hanging(lane))
+
+    async def _watch_hanging(self, lane: Lane) -> None:
+        while self._hanging:
+            await asyncio.sleep(LOOK)
+            try:
+                async with self.connection(Kind.OWN) as connection:
+                    rows = await connection.fetch(_IN_COMMIT, list(self._hanging))
+            except (DatabaseUnavailable, Refused) as exc:
+                _log.warning("commits_unwatched", error=str(exc))
+                continue
+            for pid in self._hanging - {row[0] for row in rows}:
+                self._hanging.discard(pid)
+                lane.shares.give_back(Payer())

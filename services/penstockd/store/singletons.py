@@ -53,20 +53,23 @@ UPDATE hub.singleton SET term = term + 1, node_id = $2, host = $3, acquire_time 
        expire_time = clock_timestamp() + $4
 WHERE name = $1 AND term = $5 AND (node_id = $6 OR expire_time <= clock_timestamp()
                                    OR expire_time > clock_timestamp() + $4)
-RETURNING term
+RETURNING term, acquire_time
 """
 _RENEW = """
 UPDATE hub.singleton AS s SET expire_time = clock_timestamp() + $3
-FROM unnest($1::text[], $2::bigint[]) AS h (name, term)
-WHERE s.name = h.name AND s.term = h.term AND s.expire_time > clock_timestamp()
+FROM unnest($1::text[], $2::bigint[], $4::timestamptz[]) AS h (name, term, acquire_time)
+WHERE s.name = h.name AND s.term = h.term AND s.acquire_time = h.acquire_time
+  AND s.expire_time > clock_timestamp()
 RETURNING s.name
 """
 _RELEASE = """
-UPDATE hub.singleton SET expire_time = clock_timestamp() WHERE name = $1 AND term = $2
+UPDATE hub.singleton SET expire_time = clock_timestamp()
+WHERE name = $1 AND term = $2 AND acquire_time = $3
 """
 _FENCE = """
 SELECT true FROM hub.singleton
-WHERE name = $1 AND term = $2 AND expire_time > clock_timestamp() FOR KEY SHARE
+WHERE name = $1 AND term = $2 AND acquire_time = $3 AND expire_time > clock_timestamp()
+FOR KEY SHARE
 """
 _ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('penstock.singleton'), hashtext($1))"
 _END_BLOCKERS = """
@@ -119,10 +122,21 @@ async def read_singletons(connection: Connection) -> list[Singleton]:
 
 
 class Lease:
-    """What a process holds. ``over`` is set when it holds it no longer."""
+    """What a process holds. ``over`` is set when it holds it no longer.
 
-    def __init__(self, name: str, term: int, asked: float, clock: Callable[[], float]) -> None:
-        self.name, self.term = name, term
+    ``acquired`` is when it was taken, to the microsecond: a database that went back in time gives
+    out a term again, but not to a holder of the same moment.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        term: int,
+        acquired: datetime,
+        asked: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name, self.term, self.acquired = name, term, acquired
         self.over = asyncio.Event()
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
@@ -159,7 +173,7 @@ class Lease:
         """
         if not self.runs:
             raise LeaseOver(f"the lease of {self.name} is over")
-        if not await connection.fetchval(_FENCE, self.name, self.term):
+        if not await connection.fetchval(_FENCE, self.name, self.term, self.acquired):
             self.end("taken")
             raise LeaseOver(f"term {self.term} of {self.name} is over")
 
@@ -250,7 +264,7 @@ class Leases:
             return
         lease.end("released")
         with contextlib.suppress(DatabaseUnavailable, Refused):
-            await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term))
+            await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired))
 
     async def stand_by(self, stands_by: bool) -> None:
         """Take nothing, and let go of what is held; or take part again."""
@@ -299,6 +313,7 @@ class Leases:
         self._held = {name: lease for name, lease in self._held.items() if lease.runs}
         held = list(self._held.values())
         names, terms = [x.name for x in held], [x.term for x in held]
+        moments = [x.acquired for x in held]
         asked = self._clock()
         time_now = await self._ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
         self._known_time = (time_now, asked)
@@ -306,7 +321,7 @@ class Leases:
             return
         length = timedelta(seconds=LENGTH)
         asked = self._clock()
-        rows = await self._ask(lambda c: c.fetch(_RENEW, names, terms, length))
+        rows = await self._ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
         renewed = {row[0] for row in rows}
         for lease in held:
             if lease.name in renewed:
@@ -318,19 +333,21 @@ class Leases:
         """Raise the term, and end whatever session of an earlier one keeps us from it."""
         asked = self._clock()
         try:
-            term = await self._raise_term(found, inherited)
+            taken = await self._raise_term(found, inherited)
         except (DatabaseUnavailable, Refused) as exc:
             _log.warning("lease_not_taken", singleton=found.name, error=str(exc))
             return
         future = self._wanted.get(found.name)
-        if term is None or future is None or future.done():
+        if taken is None or future is None or future.done():
             return
-        lease = Lease(found.name, term, asked, self._clock)
+        term, acquired = taken
+        lease = Lease(found.name, term, acquired, asked, self._clock)
         self._held[found.name] = lease
         _log.info("lease_taken", singleton=found.name, term=term, before=found.host)
         future.set_result(lease)
 
-    async def _raise_term(self, found: Singleton, inherited: bool) -> int | None:
+    async def _raise_term(self, found: Singleton, inherited: bool) -> tuple[int, datetime] | None:
+        """The new term and when it began; None if another was faster."""
         length, own = timedelta(seconds=LENGTH), self.node_id if inherited else None
         connection = await self._database.connect()
         watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
@@ -340,8 +357,8 @@ class Leases:
                     if not await connection.fetchval(_ALONE, found.name):
                         return None
                     arguments = (found.name, self.node_id, self.host, length, found.term, own)
-                    term: int | None = await connection.fetchval(_TAKE, *arguments)
-                    return term
+                    row = await connection.fetchrow(_TAKE, *arguments)
+                    return None if row is None else (row[0], row[1])
         finally:
             watch.cancel()
             connection.terminate()

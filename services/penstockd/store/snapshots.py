@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,9 +21,11 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
-from penstockd.store.database import Connection, Database, gives_sign, translated
+from penstockd.store.database import Connection, Database, Kind, gives_sign, translated
+from penstockd.store.shares import payer_var
 
-#: How many states a process keeps for clients that may come back; the oldest goes first.
+#: How many states a process keeps for clients that may come back; of the consumer that has most of
+#: them the oldest goes first.
 MAX_KEPT = 6
 #: Connections without a transaction that wait for the next state to hold.
 MAX_IDLE = 2
@@ -60,6 +63,7 @@ class Held:
     deadline: float | None = None  # monotonic; None while it is in use
     lasting: bool = True  # kept ones that are not go first
     by_receipt: bool = True  # when kept, for as long as a receipt names it
+    consumer: str = field(default_factory=lambda: payer_var.get().consumer)
 
     async def share(self, connection: Connection) -> None:
         """Let a transaction that has just begun, and read nothing, see this state.
@@ -128,12 +132,10 @@ class Snapshots:
             return
         held.deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
         held.lasting = lasting
-        kept = sorted(
-            (h for h in self._held if h.deadline is not None),
-            key=lambda h: (h.lasting, h.deadline),
-        )
-        for oldest in kept[: max(0, len(kept) - MAX_KEPT)]:
-            self.release(oldest)
+        while len(kept := [h for h in self._held if h.deadline is not None]) > MAX_KEPT:
+            # Of the consumer for which most are kept: nobody's exports cost others theirs.
+            counts = Counter(h.consumer for h in kept)
+            self.release(min(kept, key=lambda h: (-counts[h.consumer], h.lasting, h.deadline)))
 
     def release(self, held: Held) -> None:
         """Nobody needs it any more."""
@@ -231,7 +233,7 @@ class Snapshots:
         kept = {h.name: h for h in self._held if h.deadline is not None and h.by_receipt}
         if not kept:
             return
-        async with self._database.connection() as connection:
+        async with self._database.connection(Kind.OWN) as connection:
             rows = await connection.fetch(
                 "SELECT snapshot FROM hub.receipt WHERE snapshot = ANY ($1::text[])", list(kept)
             )

@@ -6,18 +6,19 @@ then holds it too; so it stays as long as any of them is asked.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from penstockd.store.cursor import Cursor
+from penstockd.store.shares import Payer, Shares, Terms
 from penstockd.store.snapshots import Held, Snapshots
 
 #: States that a process holds for one caller; the one that was used last longest ago goes first.
 PER_OWNER = 2
-#: States that are in use at one time, each with a connection of its own; who comes then waits.
-MOST_IN_USE = 8
+#: States that are in use at one time, each with a connection of its own, at most half of them by
+#: one caller; and how long the next call waits, in seconds.
+MOST_IN_USE, PATIENCE = 8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class States:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
         self._states: dict[str, _State] = {}  # by origin, the latest used last
-        self._room = asyncio.Semaphore(MOST_IN_USE)
+        self._room = Shares(MOST_IN_USE, Terms(1, seconds=PATIENCE), what="states of the data")
 
     @asynccontextmanager
     async def use(
@@ -50,9 +51,11 @@ class States:
     ) -> AsyncIterator[tuple[Held, StateName]]:
         """Hold the state of that name, or that of now, during the block, and keep it after it.
 
-        Raises SnapshotGone if nobody holds it any more, and DatabaseUnavailable.
+        Raises SnapshotGone if nobody holds it any more, ShareExhausted and DatabaseUnavailable.
         """
-        async with self._room:
+        payer = Payer(owner)
+        await self._room.take(payer)
+        try:
             state, named = await self._found(owner, name)
             try:
                 yield state.held, named
@@ -60,6 +63,8 @@ class States:
                 state.users -= 1
                 if not state.users:
                     self._snapshots.keep(state.held, lasting=False)
+        finally:
+            self._room.give_back(payer)
 
     async def _found(self, owner: str, name: StateName | None) -> tuple[_State, StateName]:
         self._forget_lost()

@@ -7,7 +7,6 @@ loads of new rows go the shorter way of ``loading``, in the same transactions.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -284,33 +283,26 @@ class Writer:
         self._sequencer = sequencer
 
     @asynccontextmanager
-    async def transaction(self, *, dry: bool = False) -> AsyncIterator[WriteTransaction]:
+    async def transaction(
+        self, *, dry: bool = False, bulk: bool = False
+    ) -> AsyncIterator[WriteTransaction]:
         """A transaction that commits when the block ends without an error, log and all.
 
-        A ``dry`` one is rolled back in the end: nothing of it stays.
+        A ``dry`` one is rolled back in the end: nothing of it stays. One that takes as long as its
+        client is ``bulk``.
         """
-        if dry:
-            with contextlib.suppress(_Undone):
-                async with self._database.transaction() as connection:
-                    yield await self._begun(connection)
-                    raise _Undone
-            return
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(dry=dry, bulk=bulk) as connection:
             transaction = await self._begun(connection)
             yield transaction
-            if transaction.logged:
+            if transaction.logged and not dry:
                 # Last of all, when every row lock is held: see hub.pending.
                 await connection.execute(
                     "INSERT INTO hub.pending (row_count) VALUES ($1)", transaction.logged
                 )
-        if transaction.logged:
+        if transaction.logged and not dry:
             self._sequencer.nudge()
 
     async def _begun(self, connection: Connection) -> WriteTransaction:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
         return WriteTransaction(connection, row[0], row[1])
-
-
-class _Undone(Exception):
-    """Ends a dry transaction."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
 from penstockd.webhooks.signing import Seal, Secret, Signer
@@ -195,6 +196,7 @@ async def drop_secrets(connection: Connection, webhook_id: str) -> None:
 async def announce(connection: Connection) -> None:
     """Tell the keeper, when the transaction commits, that something is due."""
     await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    await ring_everywhere(connection, webhook_line(""))
 
 
 def _webhook(row: Any, seal: Seal) -> Webhook:

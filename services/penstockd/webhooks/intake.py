@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstockd.catalog import Catalog
+from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.policy.lens import Lens
 from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
@@ -23,6 +24,7 @@ from penstockd.webhooks.endpoints import (
 from penstockd.webhooks.model import (
     Cause,
     DeliveryState,
+    Kind,
     Occurrence,
     Ordering,
     Reason,
@@ -186,6 +188,9 @@ class Intake:
             told = [(events[i], ids[i], p) for i, p in zip(found, previous, strict=True)]
             drafts += self._drafts(webhook, told, cause)
         await put_deliveries(connection, drafts, self._clock())
+        for webhook, _ in wanted:
+            if webhook.kind is Kind.LISTEN:  # somebody may wait to pull them
+                await ring_everywhere(connection, webhook_line(webhook.webhook_id))
         return len(drafts)
 
     def _drafts(

@@ -57,6 +57,7 @@ async def database(store_url: str) -> AsyncIterator[Database]:
     async with opened(store_url) as database:
         async with database.connection() as connection:
             await connection.execute("SELECT hub.add_audit_partitions(1)")
+            await connection.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
             await connection.execute(
                 "INSERT INTO hub.audit_shown VALUES ($1, $2)", digest_of(RULE), RULE
             )
@@ -300,14 +301,92 @@ async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
 async def test_a_database_that_was_restored_elsewhere_goes_on(
     database: Database, file: CheckpointFile
 ) -> None:
-    """There transaction ids begin anew, below those that the sealer has seen."""
+    """There transaction ids begin anew, below those that the sealer has seen, and below those of
+    entries that it has sealed; some were not sealed yet."""
     sealer = await sealed_log(database, file)
+    foreign = (
+        "INSERT INTO hub.audit_entry (txid, request_id, policy_revision, method, outcome)"
+        " SELECT '900000000', 'foreign', 1, '/m', 'OK' FROM generate_series(1, $1)"
+    )
     async with database.connection() as connection:
-        await connection.execute("UPDATE hub.audit_head SET snapshot = '900000000:900000000:'")
+        await connection.execute(foreign, 50)
+        assert await sealer.seal(checkpoint=True) == 50
+        await connection.execute(foreign, 5)
+        await connection.execute(
+            "UPDATE hub.audit_head SET cluster = 'elsewhere', snapshot = '900000001:900000001:'"
+        )
         await insert_entries(connection, [entry(100)])
-    assert await sealer.seal(checkpoint=True) == 1
+    assert await sealer.seal(checkpoint=True) == 6
+    assert await sealer.seal(checkpoint=True) == 0
+    async with database.connection() as connection:
+        await insert_entries(connection, [entry(200 + i) for i in range(3)])
+    assert await sealer.seal(checkpoint=True) == 3
+    assert await sealer.seal(checkpoint=True) == 0
     async with database.connection() as connection:
         assert await findings(connection, file.read()) == []
+        again = await connection.fetchval(
+            "SELECT count(*) FROM hub.audit_entry WHERE txid >="
+            " (SELECT pg_snapshot_xmax(snapshot) FROM hub.audit_head)"
+        )
+    assert again == 55, "the control: by transaction ids alone they would be sealed again and again"
+
+
+async def go_back(database: Database, number: int) -> None:
+    """Let the audit be as it was at a checkpoint, of one day."""
+    async with database.transaction() as connection:
+        await connection.execute(
+            "DELETE FROM hub.audit_entry AS e USING hub.audit_seal AS s, hub.audit_checkpoint AS c"
+            " WHERE c.number = $1 AND s.first_sequence > c.sequence"
+            " AND e.entry_id = ANY (s.entry_ids)",
+            number,
+        )
+        await connection.execute(
+            "DELETE FROM hub.audit_seal AS s USING hub.audit_checkpoint AS c"
+            " WHERE c.number = $1 AND s.first_sequence > c.sequence",
+            number,
+        )
+        await connection.execute("DELETE FROM hub.audit_checkpoint WHERE number > $1", number)
+        await connection.execute(
+            "UPDATE hub.audit_chain AS a SET last_sequence = c.sequence, last_hash = c.hash,"
+            " checked_sequence = c.sequence FROM hub.audit_checkpoint AS c WHERE c.number = $1",
+            number,
+        )
+
+
+@pytest.mark.parametrize("signed", [0, 1, 3])
+async def test_a_restore_that_is_declared_closes_the_gap(
+    database: Database, file: CheckpointFile, signed: int
+) -> None:
+    """``signed`` checkpoints were made before it was declared; the file has three, one is left."""
+    await sealed_log(database, file)
+    await go_back(database, 1)
+    sealer = Sealer(database, KEY, file, interval=3600)
+    for i in range(signed):
+        async with database.connection() as connection:
+            await insert_entries(connection, [entry(300 + i)])
+        await sealer.seal(checkpoint=True)
+    async with database.connection() as connection:
+        faults = {f.fault for f in await findings(connection, file.read())}
+        assert faults and faults <= {Fault.TRUNCATED, Fault.REBUILT}, "the control: it is a gap"
+    made = await sealer.declare_restore()
+    assert made is not None and made.sequence == 1
+    assert await sealer.declare_restore() is None, "there is no gap any more"
+    async with database.connection() as connection:
+        await insert_entries(connection, [entry(400)])
+        await sealer.seal(checkpoint=True)
+        report = await verify_database(connection, [KEY.public], file.read())
+        assert report.findings == []
+        (told,) = report.restores
+        assert "undone are checkpoints 2 to 3 of the file, and 20 entries" in told
+        assert file.read()[-1] == (await read_checkpoints(connection))[-1]
+        # It covers nothing else: neither what is changed before it, nor a gap that comes later.
+        await go_back(database, made.number)
+        assert {f.fault for f in await findings(connection, file.read())} == {Fault.TRUNCATED}
+        await connection.execute(f"UPDATE hub.audit_entry SET outcome = 'x' WHERE {EARLY}")
+        assert (await findings(connection, file.read()))[0].fault is Fault.CHANGED
+
+
+EARLY = "entry_id = (SELECT entry_ids[5] FROM hub.audit_seal ORDER BY first_sequence LIMIT 1)"
 
 
 async def test_each_day_has_a_chain_that_hangs_from_the_one_before(

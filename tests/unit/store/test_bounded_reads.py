@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands.context import Hub
 from penstockd.commands.snapshot_changes import snapshot_frames
 from penstockd.commands.watching import Wanted
 from penstockd.feed import dependents
@@ -65,10 +63,10 @@ class Store:
         """The keys of a snapshot, as a stream begins with it."""
         source, snapshots = Source(lenses), Snapshots(self.database, seconds=1)
         held = await snapshots.take()
-        hub = cast(Hub, SimpleNamespace(database=self.database))
         wanted = Wanted([lens.dataset for lens in lenses.values()])
         try:
-            frames = [f async for f in snapshot_frames(hub, source, wanted, held)]
+            async with self.database.snapshot() as connection:
+                frames = [f async for f in snapshot_frames(connection, source, wanted, held)]
             return [key for frame in frames for keys in frame.keys.values() for key in keys]
         finally:
             await snapshots.close()

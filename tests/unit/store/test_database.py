@@ -13,14 +13,15 @@ import pytest
 import penstockd
 from cutting import wired
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store import database as module
+from penstockd.store import pool as module
 from penstockd.store.database import Database
 from penstockd.store.migrate import _engine
+from penstockd.store.session import SIGN_TIMEOUT
 from penstockd.store.sockets import SERVER_SETTINGS, open_session, socket_of, socket_options
 
 SOURCES = Path(penstockd.__file__).parent
 #: Where the driver's own connect is called: in the one place, for the pool, and on Unix sockets.
-OPENERS = {"store/sockets.py", "store/database.py", "node/postgres.py"}
+OPENERS = {"store/sockets.py", "store/pool.py", "node/postgres.py"}
 
 
 async def _lend_at_once(database: Database, count: int) -> None:
@@ -96,7 +97,7 @@ async def test_idle_connections_that_a_network_lost_are_lent_to_nobody(
             taken = time.monotonic() - began
             await _lend_at_once(database, 6)
         # One sign of life that did not come was enough for all six.
-        assert time.monotonic() - began - taken < 6 * module.SIGN_TIMEOUT + taken
+        assert time.monotonic() - began - taken < 6 * SIGN_TIMEOUT + taken
         await database.close()
 
 
@@ -111,7 +112,7 @@ async def test_a_call_would_wait_for_a_lost_connection_that_is_not_asked(
         await _lend_at_once(database, 2)
         wire.lose()
         call = asyncio.create_task(_query(database))
-        done, _ = await asyncio.wait({call}, timeout=2 * module.SIGN_TIMEOUT)
+        done, _ = await asyncio.wait({call}, timeout=2 * SIGN_TIMEOUT)
         assert not done
         database.abandon()
         with pytest.raises(DatabaseUnavailable):

@@ -241,6 +241,18 @@ async def test_a_database_whose_clock_went_back_is_not_waited_for(nodes: Nodes) 
     assert (await two.hold()).term == lease.term + 1
 
 
+async def test_a_term_that_a_failover_gave_out_again_is_not_the_lost_one(nodes: Nodes) -> None:
+    """The standby had not heard of the last change of holders when it became the primary."""
+    one, two = await nodes("one"), await nodes("two")
+    lost = await one.hold()
+    await one.sql("UPDATE hub.singleton SET term = term - 1, node_id = '', expire_time = now()")
+    assert (await two.hold()).term == lost.term
+    with pytest.raises(LeaseOver):
+        await one.note(FencedDatabase(one.database, lost), "late")
+    await one.leases.step()
+    assert not lost.runs and await one.noted() == []
+
+
 async def test_a_node_takes_at_once_what_its_last_keeper_held_but_only_once(nodes: Nodes) -> None:
     one = await nodes("one")
     before = await one.hold()

@@ -63,6 +63,10 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLAY_UNDER_WAY: _ClassVar[ErrorReason]
     TOO_MANY_WEBHOOKS: _ClassVar[ErrorReason]
     WEBHOOK_KIND_UNFIT: _ClassVar[ErrorReason]
+    SHARE_EXHAUSTED: _ClassVar[ErrorReason]
+    DATA_LOCKED: _ClassVar[ErrorReason]
+    QUERY_TOO_LONG: _ClassVar[ErrorReason]
+    OUTCOME_UNKNOWN: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -120,3 +124,7 @@ WEBHOOK_DISABLED: ErrorReason
 REPLAY_UNDER_WAY: ErrorReason
 TOO_MANY_WEBHOOKS: ErrorReason
 WEBHOOK_KIND_UNFIT: ErrorReason
+SHARE_EXHAUSTED: ErrorReason
+DATA_LOCKED: ErrorReason
+QUERY_TOO_LONG: ErrorReason
+OUTCOME_UNKNOWN: ErrorReason

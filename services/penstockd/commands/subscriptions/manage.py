@@ -10,6 +10,7 @@ from typing import TypeVar
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.watching import Wanted, readable
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.source import Source
 from penstockd.policy.model import Action
 from penstockd.store import leases
@@ -126,6 +127,8 @@ async def changing(
     async def write() -> T:
         async with call.writing(hub.database.transaction()) as connection:
             result = await work(connection)
+            line = subscription_line(owner(call), subscription_id)
+            await ring_everywhere(connection, line)
             await call.audit_within(connection, 1)
         return result
 

@@ -38,7 +38,7 @@ async def pull_changes(
     """The next stretch, None if there is none within the time to wait; and the View's name.
 
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,
-    CursorInvalid, CursorExpired, HubStopping and DatabaseUnavailable.
+    CursorInvalid, CursorExpired, TooManyStreams, HubStopping and DatabaseUnavailable.
     """
     most = changes_of("max_changes", pull.max_changes, USUAL_CHANGES)
     if not 0 <= pull.wait <= MAX_WAIT:
@@ -49,7 +49,8 @@ async def pull_changes(
     call.asked(subscription=subscription_id[:63])
     await taking.open()
     disclosure = FeedDisclosure(hub, call, taking.source)
-    taken = await taking.take(pull.wait)
+    with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
+        taken = await taking.take(pull.wait)
     call.entry.row_count = 0
     if taken is not None:
         call.entry.row_count = taken.lease.change_count

@@ -15,6 +15,7 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.subscriptions.manage import known, owner, source_of
 from penstockd.commands.subscriptions.stretch import Bounds, Stretch, read_stretch
 from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
+from penstockd.feed.bells import subscription_line
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
@@ -23,9 +24,11 @@ from penstockd.store.log import last_number
 
 #: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
 USUAL_ACK, MAX_ACK = 60, 3600
-#: How often it is looked whether a stretch has become free, at first and later, in seconds. Other
-#: processes tell nothing of it.
-FIRST_LOOK, LOOK = 0.01, 0.5
+#: A call that waits looks when its line is rung, and as often as this even if it is not: leases of
+#: others expire without a word, and an announcement can be missed. In seconds.
+LOOK = 5.0
+#: How long it rests at least between two looks, at first and after many in vain, in seconds.
+FIRST_LOOK, MAX_PAUSE = 0.01, 0.5
 
 _RESET = "the changes after the subscription's cursor are kept no longer: reset it"
 
@@ -58,6 +61,12 @@ class Taking:
         self._hub, self._call = hub, call
         self._key = (owner(call), known(subscription_id))
         self._bounds, self._ack = bounds, ack
+        self.line = hub.feed.tail.bells.line(subscription_line(*self._key))
+        # The count at which the last look was in vain, when to look again even so, and how long
+        # to rest since the last look.
+        self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
+        #: It waits for the log to go beyond this number; None: for leases of others to end.
+        self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
         #: The revision of the policy that the caller's View was last judged by.
         self.judged = call.policy.revision
@@ -85,30 +94,58 @@ class Taking:
         """The next stretch, leased; None if there is none within the time, or if the policy has
         changed since the caller's View was judged: then it has to be judged anew.
 
+        Of the calls of this process that wait for the same subscription only the first looks.
+
         Raises SubscriptionNotFound, CursorExpired, PolicyStale and DatabaseUnavailable.
         """
-        deadline, pause = self._clock() + seconds, FIRST_LOOK
+        taken = await self._take_at_once() if seconds <= 0 else await self._take_in_line(seconds)
+        if taken is None and not self.outdated:
+            await self._pass()
+        return taken
+
+    async def _take_in_line(self, seconds: float) -> Taken | None:
+        deadline = self._clock() + seconds
+        async with self.line.turn(seconds) as first:
+            while first and not self._hub.feed.stopping.is_set():
+                rung = self.line.rung
+                if rung != self._vain or self._clock() >= self._again:
+                    taken = await self._take_at_once()
+                    if taken is not None or self.outdated:
+                        return taken
+                    self._vain = rung
+                left = deadline - self._clock()
+                if left <= 0:
+                    break
+                self.line.after = self._after
+                if self._after is not None and self._hub.feed.tail.head > self._after:
+                    self.line.ring()  # the log has moved while it was read
+                await self.line.wait(rung, min(left, self._again - self._clock()))
+                # Where much happens that is nothing for the caller, it looks less often.
+                rest = min(self._rested + self._pause, deadline) - self._clock()
+                await asyncio.sleep(max(0.0, rest))
+        return None
+
+    async def _take_at_once(self) -> Taken | None:
+        """The next stretch, if there is one now; else what is to be waited for."""
+        self._rested = self._clock()
         while not self._hub.feed.stopping.is_set():
             place, busy, head = await self._look()
-            if place is not None:
-                stretch = await self._read(place, head)
-                if self.outdated:
-                    return None
-                if stretch.events or place.end is not None:
-                    taken = await self._claim(place, stretch)
-                    if taken is not None:
-                        return taken
-                    continue
+            if place is None:
+                self._after, self._pause = None, FIRST_LOOK
+                self._again = self._clock() + min(max(busy, FIRST_LOOK), LOOK)
+                return None
+            stretch = await self._read(place, head)
+            if self.outdated:
+                return None
+            if not stretch.events and place.end is None:
                 self._empty = (place, stretch.end)
-            left = deadline - self._clock()
-            if left <= 0:
-                break
-            if place is not None:
-                await self._hub.feed.tail.wait(stretch.end.number, min(left, LOOK))
-            else:
-                await asyncio.sleep(max(FIRST_LOOK, min(left, pause, busy)))
-                pause = min(2 * pause, LOOK)
-        await self._pass()
+                self._after, self._again = stretch.end.number, self._clock() + LOOK
+                self._pause = min(2 * self._pause, MAX_PAUSE)
+                return None
+            taken = await self._claim(place, stretch)
+            if taken is not None:
+                self._pause = FIRST_LOOK
+                return taken
         return None
 
     @property

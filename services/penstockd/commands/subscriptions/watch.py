@@ -12,7 +12,6 @@ from penstockd.commands.disclosing import FeedDisclosure
 from penstockd.commands.subscriptions.pull import USUAL_CHANGES, changes_of
 from penstockd.commands.subscriptions.stretch import Bounds
 from penstockd.commands.subscriptions.take import (
-    FIRST_LOOK,
     LOOK,
     Taken,
     Taking,
@@ -25,7 +24,7 @@ from penstockd.errors import ClientStalled, DatabaseUnavailable, HubStopping, Re
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.store.cursor import Cursor
 
-#: How long a stream waits for changes before it looks around, in seconds.
+#: How long a stream waits for changes, or for room, before it looks around, in seconds.
 TURN = 1.0
 
 
@@ -93,7 +92,7 @@ class _Run:
         self._heartbeat = flow.heartbeat_seconds or USUAL_HEARTBEAT
         self._clock = asyncio.get_running_loop().time
         self._open: dict[str, int] = {}  # changes of leases that may be unacknowledged
-        self._pause = FIRST_LOOK
+        self._known, self._look = -1, 0.0  # when the leases were last looked after
         self._rows = self._bytes = 0
         self._stalled = False
 
@@ -140,21 +139,19 @@ class _Run:
 
     async def _next(self) -> Taken | None:
         """The next lease, if there is room for it within a turn."""
-        if self._open:
+        rung = self._taking.line.rung
+        if self._open and (rung != self._known or self._clock() >= self._look):
             held = await self._taking.held(list(self._open))
-            if len(held) < len(self._open):
-                self._pause = FIRST_LOOK
             self._open = {lease: self._open[lease] for lease in held}
+            self._known, self._look = rung, self._clock() + LOOK
         if sum(self._open.values()) > self._spare:
-            await asyncio.sleep(self._pause)
-            self._pause = min(2 * self._pause, LOOK)
+            # Whatever makes room rings, unless leases expire.
+            await self._taking.line.wait(rung, TURN)
             return None
-        # With leases out, another look is due soon: they may make more room.
-        return await self._taking.take(LOOK if self._open else TURN)
+        return await self._taking.take(TURN)
 
     async def _give(self, taken: Taken) -> None:
         self._open[taken.lease.lease_id] = taken.lease.change_count
-        self._pause = FIRST_LOOK
         permit = await self._disclosure.records(taken.keys)
         await self._send(self._reply.changes(taken, permit))
         self._rows += taken.lease.change_count

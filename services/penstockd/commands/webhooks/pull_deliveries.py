@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.composing import composer
 from penstockd.commands.webhooks.create_webhook import LISTEN_SECONDS
 from penstockd.errors import PermissionDenied, WebhookKindUnfit
+from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import entries
 from penstockd.webhooks.endpoints import Endpoint, read_secrets
@@ -30,12 +30,17 @@ MAX_DELIVERIES = 100
 MAX_WAIT = timedelta(seconds=20)
 #: What is not acknowledged in this time comes again.
 LEASE = timedelta(seconds=60)
-#: How often a call that waits looks, in seconds.
-_LOOK = 0.2
+#: A call that waits looks when its line is rung, and so often even if it is not; and at the most so
+#: often. In seconds.
+_LOOK, _REST = 5.0, 0.05
 
 _RETURN = """
 UPDATE hub.webhook_delivery SET state = 'PENDING'
 WHERE webhook_id = $1 AND state = 'SENDING' AND next_time <= $2
+"""
+_DUE = """
+SELECT min(next_time) FROM hub.webhook_delivery
+WHERE webhook_id = $1 AND state IN ('PENDING', 'SENDING') AND next_time > $2
 """
 _LEND = "UPDATE hub.webhook_delivery SET next_time = $2 WHERE delivery_id = ANY ($1)"
 
@@ -70,13 +75,41 @@ async def pull_deliveries(
     """
     writer(call)
     most = min(max(most or 10, 1), MAX_DELIVERIES)
-    deadline = time.monotonic() + min(wait, MAX_WAIT).total_seconds()
-    while True:
-        pulled = await hub.tasks.run(_pull(hub, call, webhook_id, most))
-        if pulled or time.monotonic() >= deadline:
-            call.entry.row_count = len(pulled)
-            return pulled
-        await asyncio.sleep(_LOOK)
+    seconds = min(wait, MAX_WAIT).total_seconds()
+    pulled = await hub.tasks.run(_pull(hub, call, webhook_id, most))
+    if not pulled and seconds > 0:
+        with hub.streams.one_more(call.entry.consumer_id or ""):
+            pulled = await _wait_and_pull(hub, call, webhook_id, most, seconds)
+    call.entry.row_count = len(pulled)
+    return pulled
+
+
+async def _wait_and_pull(
+    hub: Hub, call: Call, webhook_id: str, most: int, seconds: float
+) -> list[Pulled]:
+    """Of the calls of this process that wait for the same webhook only the first looks."""
+    deadline = time.monotonic() + seconds
+    line = hub.feed.tail.bells.line(webhook_line(webhook_id))
+    async with line.turn(seconds) as first:
+        while first and not hub.feed.stopping.is_set():
+            rung = line.rung
+            if pulled := await hub.tasks.run(_pull(hub, call, webhook_id, most)):
+                return pulled
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await line.wait(rung, min(left, await _until_due(hub, webhook_id)))
+    return []
+
+
+async def _until_due(hub: Hub, webhook_id: str) -> float:
+    """Seconds until something is due that nobody announces then: another attempt, or what was
+    pulled and is not acknowledged."""
+    async with hub.database.connection() as connection:
+        due: datetime | None = await connection.fetchval(_DUE, webhook_id, now())
+    if due is None:
+        return _LOOK
+    return min(_LOOK, max(_REST, (due - now()).total_seconds()))
 
 
 async def _pull(hub: Hub, call: Call, webhook_id: str, most: int) -> list[Pulled]:
@@ -145,6 +178,8 @@ async def acknowledge_deliveries(
         if results:
             settling = Settling(hub.webhooks.seal, now)
             await settling.write(connection, results, {webhook_id: endpoint})
+            # Those that waited behind these are free, and others may be due again.
+            await ring_everywhere(connection, webhook_line(webhook_id))
         call.entry.row_count = len(results)
 
     await changed(hub, call, acknowledge)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.rpc.status import reason_of
 
@@ -24,7 +25,12 @@ async def audit(exchange: Exchange, proceed: Proceed) -> Any:
         raise
     except Exception as exc:
         exchange.call.entry.outcome = reason_of(exc)
-        await exchange.record()
+        try:
+            await exchange.record()
+        except (DatabaseUnavailable, StorageFull):
+            # The caller must hear that its write may stand, whatever became of this entry.
+            if not isinstance(exc, OutcomeUnknown):
+                raise
         raise
     await exchange.record()
     return reply

@@ -11,6 +11,7 @@ from penstockd.errors import Unauthenticated
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed
+from penstockd.store.shares import Payer, payer_var
 
 _BEARER = "bearer "
 
@@ -33,6 +34,8 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
         exchange.call.entry.consumer_id = principal.consumer_id
         exchange.call.entry.credential_id = principal.credential_id
         exchange.hub.uses.note(principal.credential_id)
+        # What the call takes from now on is its consumer's; the task ends with the call.
+        payer_var.set(Payer(principal.consumer_id, method.dataset))
     return await proceed(exchange)
 
 

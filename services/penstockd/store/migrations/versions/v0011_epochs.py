@@ -144,7 +144,47 @@ ALTER TABLE hub.subscription_lease ADD COLUMN token text NOT NULL DEFAULT '';
 """
 
 
+# The sealer finds new entries by their transactions' ids. Those of another cluster, from which the
+# database was restored, say nothing: entries up to foreign_id are found by whether they are sealed,
+# once, and those after it by their ids. To know which is which, nobody may be about to add one.
+AUDIT = """
+CREATE FUNCTION hub.cluster() RETURNS text LANGUAGE sql STABLE
+RETURN (
+    SELECT system_identifier::text || '/' || (
+        SELECT oid::text FROM pg_database WHERE datname = current_database())
+    FROM pg_control_system()
+);
+
+ALTER TABLE hub.audit_head
+    ADD COLUMN cluster text NOT NULL DEFAULT '',
+    ADD COLUMN foreign_id bigint NOT NULL DEFAULT 0,
+    ADD COLUMN foreign_txid xid8 NOT NULL DEFAULT '0',
+    ADD COLUMN foreign_sealed boolean NOT NULL DEFAULT true;
+UPDATE hub.audit_head SET cluster = hub.cluster();
+
+CREATE FUNCTION hub.rebase_audit() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    LOCK TABLE hub.audit_entry IN SHARE ROW EXCLUSIVE MODE;
+    UPDATE hub.audit_head SET
+        cluster = hub.cluster(), snapshot = '1:1:', foreign_sealed = false,
+        foreign_id = (SELECT coalesce(max(entry_id), 0) FROM hub.audit_entry),
+        foreign_txid = (SELECT coalesce(max(txid), '0') FROM hub.audit_entry);
+END $$;
+
+-- Each time that somebody declared the database to have gone back in time.
+CREATE TABLE hub.epoch (
+    epoch       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    begin_time  timestamptz NOT NULL DEFAULT now(),
+    because     text        NOT NULL,
+    last_number bigint      NOT NULL,
+    checkpoint  bigint
+);
+"""
+
+
 def upgrade() -> None:
     """Apply the scripts."""
-    for script in (REVISIONS, MARKS, HOLDERS):
+    for script in (REVISIONS, MARKS, HOLDERS, AUDIT):
         run_script(op.get_bind(), script)

@@ -1,0 +1,204 @@
+"""Lanes: the connections to PostgreSQL that one kind of work shares.
+
+Each kind has connections of its own, whose sessions have the limits of that kind from the start: no
+call pays a round trip for them. So neither stalled exports nor writes that wait for a lock take a
+connection from a read, and within a lane no consumer and no dataset takes more than its share.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import structlog
+
+from penstockd.errors import DatabaseUnavailable
+from penstockd.store.session import (
+    CONNECT_TIMEOUT,
+    IDLE_UNCHECKED,
+    PooledConnection,
+    gives_sign,
+    prepare_session,
+    usable,
+)
+from penstockd.store.shares import Payer, Shares, Terms
+from penstockd.store.sockets import open_session
+
+#: How much longer the hub waits for a statement than the database gives it, in seconds: then the
+#: database has gone silent.
+SILENCE = 5.0
+#: How often it is looked whether sessions that hang in their COMMIT have ended, in seconds.
+LOOK = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Kind(enum.Enum):
+    """What a connection is for."""
+
+    READ = "short reads"
+    WRITE = "writes"
+    BULK = "exports and imports"
+    OWN = "the hub's own work"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take on a connection, in seconds; 0 is for ever.
+
+    ``lock``: waiting for a lock. ``statement``: one statement. ``commit``: a COMMIT, after which
+    its outcome is unknown.
+    """
+
+    lock: float = 0.0
+    statement: float = 0.0
+    commit: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTerms:
+    """``size`` connections at the most, of which ``ready`` are there from the start."""
+
+    size: int
+    limits: Limits = field(default_factory=Limits)
+    shared: Terms = field(default_factory=Terms)
+    ready: int = 0
+
+
+class Lane:
+    """The connections of one kind of work. Opened once; belongs to one event loop."""
+
+    def __init__(self, dsn: str, name: str, terms: LaneTerms) -> None:
+        self.limits = terms.limits
+        self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
+        self._dsn, self._terms = dsn, terms
+        self._lent: set[Any] = set()
+        # Taken from the pool before and free: to give one back and take it again costs more than
+        # a short query. They go back when they fail.
+        self._warm: list[Any] = []
+        self._doubted = 0.0
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises what the driver raises."""
+        limits = self.limits
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=self._terms.ready,
+            max_size=self._terms.size,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=limits.statement + SILENCE if limits.statement else None,
+            max_inactive_connection_lifetime=300,
+            connect=open_session,
+            init=prepare_session,
+            connection_class=PooledConnection,
+            server_settings={
+                "application_name": "penstock",
+                "timezone": "UTC",
+                "datestyle": "ISO",
+                "intervalstyle": "iso_8601",
+                # Whatever the user's server is set to: the sequencer counts on this one.
+                "default_transaction_isolation": "read committed",
+                "extra_float_digits": "1",
+                "bytea_output": "hex",
+                "jit": "off",
+                "idle_in_transaction_session_timeout": "60000",
+                "lock_timeout": str(int(limits.lock * 1000)),
+                "statement_timeout": str(int(limits.statement * 1000)),
+            },
+        )
+
+    async def close(self) -> None:
+        """Close all connections, waiting for those in use."""
+        if self._pool is not None:
+            while self._warm:
+                await self._pool.release(self._warm.pop())
+            await self._pool.close()
+
+    def terminate(self) -> None:
+        """Cut all connections."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    def abandon(self) -> None:
+        """Cut all connections in use, and let all calls fail that wait for one."""
+        for connection in list(self._lent):
+            connection.terminate()
+        self.shares.fail(DatabaseUnavailable("the database does not answer"))
+
+    async def take(self, payer: Payer, weight: int) -> Any:
+        """A connection. Raises ShareExhausted, and what the driver raises."""
+        shares = self.shares
+        if not shares.try_take(payer, weight):
+            await shares.take(payer, weight)
+        try:
+            while True:
+                connection = await self._connected()
+                self._lent.add(connection)
+                if await self._answers(connection):
+                    return connection
+                self._lent.discard(connection)
+        except BaseException:
+            shares.give_back(payer, weight)
+            raise
+
+    async def _connected(self) -> Any:
+        assert self._pool is not None, "the database is not open"
+        while self._warm:
+            connection = self._warm.pop()
+            if usable(connection):
+                return connection
+            await self._pool.release(connection)
+        return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+
+    async def _answers(self, connection: Any) -> bool:
+        """Whether a connection that lay idle, or is in doubt, gives a sign of life.
+
+        A network that lost its state drops what is sent without a word: whoever is lent such a
+        connection waits for the system to give it up. One that gives no sign takes all with it
+        that lie idle: to ask each in turn would take the caller as long again for each.
+        """
+        asked = time.monotonic()
+        if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
+            return True
+        if connection.answered:  # it is not new
+            try:
+                answers = await gives_sign(connection)
+            except BaseException:
+                self._lent.discard(connection)
+                connection.terminate()
+                raise
+            if not answers:
+                await self._drop_idle(asked)
+                return False
+        connection.note_answer()
+        return True
+
+    def doubt(self) -> None:
+        """What answered last before this moment may be dead: something like it was."""
+        self._doubted = time.monotonic()
+
+    async def _drop_idle(self, since: float) -> None:
+        """Lend no connection again that has given no sign since then."""
+        assert self._pool is not None
+        self._doubted = max(self._doubted, since)
+        for connection in [c for c in self._warm if not usable(c) or c.answered < since]:
+            self._warm.remove(connection)
+            connection.terminate()
+        await self._pool.expire_connections()
+
+    async def give_back(self, connection: Any, payer: Payer, weight: int, *, clean: bool) -> None:
+        """Take a connection back. One that is not ``clean`` goes to the pool, which looks at it."""
+        assert self._pool is not None
+        self._lent.discard(connection)
+        try:
+            if clean and usable(connection):
+                connection.note_answer()
+                self._warm.append(connection)
+            else:
+                await self._pool.release(connection)
+        finally:
+            self.shares.give_back(payer, weight)

@@ -1,0 +1,170 @@
+"""What the database lets each kind of process do, where they log in as different roles.
+
+The owner makes and changes the tables, and nothing of the hub runs as it. Workers, which callers
+reach, can add audit entries and read them, but neither change nor remove one, nor seal them. The
+keeper seals, and has the functions that add and drop partitions.
+
+What is not stated here is granted to nobody: a table without a line in TABLES is of no use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import asyncpg
+
+from penstockd.store.database import Connection, plain_dsn, translated
+from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
+
+NONE = ""
+READ = "SELECT"
+APPEND = "SELECT, INSERT"
+REPLACE = "SELECT, UPDATE"
+EXTEND = "SELECT, INSERT, UPDATE"
+ROWS = "SELECT, INSERT, UPDATE, DELETE"
+
+
+class RolesUnusable(Exception):
+    """The roles do not part what they are to part; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What workers and the keeper may do with a table."""
+
+    worker: str
+    keeper: str
+
+
+_SHARED = Granted(ROWS, ROWS)
+#: The hub's own tables.
+TABLES: Mapping[str, Granted] = {
+    "audit_entry": Granted(APPEND, APPEND),
+    "audit_shown": Granted(APPEND, APPEND),
+    "audit_seal": Granted(READ, APPEND),
+    "audit_chain": Granted(READ, EXTEND),
+    "audit_checkpoint": Granted(READ, APPEND),
+    "audit_head": Granted(READ, REPLACE),
+    "schema_version": Granted(READ, READ),
+    "singleton": Granted(READ, ROWS),
+    "change": Granted(EXTEND, EXTEND),
+    **dict.fromkeys(
+        (
+            "consumer", "consumer_role", "credential", "credential_use", "grant", "issuer",
+            "log_head", "log_transaction", "lost_reference", "node", "pending", "policy",
+            "policy_document", "policy_revision", "receipt", "role", "signing_key",
+            "stored_reply", "subscription", "subscription_lease", "trust", "webhook",
+            "webhook_attempt", "webhook_delivery", "webhook_event", "webhook_head", "webhook_key",
+            "webhook_notice", "webhook_revision", "webhook_secret",
+        ),
+        _SHARED,
+    ),
+}  # fmt: skip
+#: The tables of datasets.
+DATASETS = Granted(ROWS, READ)
+#: Functions that act with the owner's rights, for the keeper alone.
+OWNERS_FUNCTIONS = ("add_change_partitions", "add_audit_partitions", "prune_log")
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+ORDER BY n.nspname, c.relname
+"""
+#: Being a member of a role, or a superuser, gives what was not granted.
+_POWERS = """
+SELECT rolsuper, pg_has_role(r.oid, $2, 'MEMBER') FROM pg_roles AS r WHERE rolname = $1
+"""
+_MAY_CHANGE = """
+SELECT has_table_privilege($1, 'hub.audit_entry', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+    OR has_table_privilege($1, 'hub.audit_seal', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+"""
+
+
+async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
+    """Give the roles that workers and the keeper log in as what they need, and no more.
+
+    To be called after each migration. Raises RolesUnusable if one of the roles has more by what it
+    is, and DatabaseUnavailable.
+    """
+    worker, keeper = await _login(worker_url), await _login(keeper_url)
+    with translated():
+        owner = await asyncpg.connect(plain_dsn(owner_url))
+        try:
+            async with owner.transaction():
+                await _check(owner, worker, keeper)
+                for statement in [s async for s in _statements(owner, worker, keeper)]:
+                    await owner.execute(statement)
+                for role in (worker, keeper):
+                    if await owner.fetchval(_MAY_CHANGE, role):
+                        raise RolesUnusable(f"the role {role} can change the audit by other grants")
+        finally:
+            await owner.close()
+
+
+async def may_change_audit(connection: Connection) -> bool:
+    """Whether the role of a connection could change or remove what the audit holds."""
+    role = await connection.fetchval("SELECT current_user")
+    return bool(await connection.fetchval(_MAY_CHANGE, role))
+
+
+async def stated_tables(connection: Connection) -> Mapping[tuple[str, str], Granted | None]:
+    """Every table of the database by schema and name, with what is stated of it."""
+    rows = await connection.fetch(_TABLES, [HUB_SCHEMA, DATA_SCHEMA])
+    return {
+        (schema, name): DATASETS if schema == DATA_SCHEMA else TABLES.get(name)
+        for schema, name in rows
+    }
+
+
+async def _login(url: str) -> str:
+    """The role that a URL logs in as."""
+    with translated():
+        connection = await asyncpg.connect(plain_dsn(url))
+        try:
+            return str(await connection.fetchval("SELECT current_user"))
+        finally:
+            await connection.close()
+
+
+async def _check(owner: Connection, worker: str, keeper: str) -> None:
+    name = str(await owner.fetchval("SELECT current_user"))
+    if len({name, worker, keeper}) < 3:
+        raise RolesUnusable(
+            f"owner, workers and keeper must be three roles, not {name}, {worker} and {keeper}"
+        )
+    for role, other in ((worker, name), (worker, keeper), (keeper, name)):
+        powers = await owner.fetchrow(_POWERS, role, other)
+        assert powers is not None, "it has just logged in"
+        if powers[0]:
+            raise RolesUnusable(f"the role {role} is a superuser: nothing is denied to it")
+        if powers[1]:
+            raise RolesUnusable(
+                f"the role {role} is a member of {other} and may do all that it may"
+            )
+
+
+async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncIterator[str]:
+    tables = await stated_tables(owner)
+    roles = [(_quoted(worker), "worker"), (_quoted(keeper), "keeper")]
+    for role, kind in roles:
+        for schema in (HUB_SCHEMA, DATA_SCHEMA):
+            yield f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}"
+            yield f"GRANT USAGE ON SCHEMA {schema} TO {role}"
+        yield f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {HUB_SCHEMA} TO {role}"
+        for (schema, name), granted in tables.items():
+            rights = getattr(granted, kind) if granted is not None else NONE
+            if rights:
+                yield f"GRANT {rights} ON {schema}.{_quoted(name)} TO {role}"
+    for name in OWNERS_FUNCTIONS:
+        for (signature,) in await owner.fetch(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE pronamespace = 'hub'::regnamespace AND proname = $1",
+            name,
+        ):
+            yield f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC, {_quoted(worker)}"
+            yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quoted(keeper)}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

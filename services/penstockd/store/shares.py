@@ -1,0 +1,257 @@
+"""Fair shares of what is scarce, such as connections: who may take one now, and who is next.
+
+Two rules keep one consumer from hurting another.
+
+A **threshold** bounds what one consumer holds: after it has taken something, it holds no more than
+``consumer_factor`` times what is left. So somebody who comes later finds room at once, however
+long the others keep theirs. The same holds for all calls on one dataset, whoever makes them, by
+``dataset_factor``: a table that is locked does not take everything with it.
+
+A **fair queue** decides who is next among those that wait: consumers take turns, each weighed by
+what its calls cost, and not in order of arrival. So the calls of a consumer wait for its own burst,
+and not for anybody else's. The queue is bounded in number and in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from penstockd.errors import ShareExhausted
+
+
+class Payer(NamedTuple):
+    """Whose share a call takes from: its consumer's, and its dataset's if it has one."""
+
+    consumer: str = ""
+    dataset: str | None = None
+
+
+#: Whom the current task works for; the hub itself where nobody is named.
+payer_var: ContextVar[Payer] = ContextVar("payer", default=Payer())  # noqa: B039  # immutable
+
+
+@contextmanager
+def for_the_hub() -> Iterator[None]:
+    """Within the block the current task works for the hub itself: tasks it starts serve many."""
+    token = payer_var.set(Payer())
+    try:
+        yield
+    finally:
+        payer_var.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How something is shared. A factor of None is no threshold."""
+
+    consumer_factor: int | None = None
+    dataset_factor: int | None = None
+    #: How long a call may wait, in seconds, and how many of one consumer's may wait at one time.
+    seconds: float = 10.0
+    most_waiting: int = 2000
+
+
+class _Waiter(NamedTuple):
+    """``start`` is its place in the fair order (see ``_Order``)."""
+
+    start: float
+    weight: int
+    granted: asyncio.Future[None]
+
+
+class Shares:
+    """``size`` places that consumers share. Belongs to one event loop."""
+
+    def __init__(self, size: int, terms: Terms, *, what: str = "places") -> None:
+        """``what`` names the places in messages."""
+        self.size, self._terms, self._what = size, terms, what
+        self._used = 0
+        self._consumers: Counter[str] = Counter()
+        self._datasets: Counter[str] = Counter()
+        self._flows: dict[Payer, deque[_Waiter]] = {}
+        self._waiting: Counter[str] = Counter()
+        self._order = _Order()
+
+    @property
+    def free(self) -> int:
+        """Places that nobody holds."""
+        return self.size - self._used
+
+    def spare(self, payer: Payer) -> int:
+        """How many places the payer would be given without waiting."""
+        count = 0
+        while count < self.free and self._permits(payer, 1, more=count):
+            count += 1
+        return 0 if self._flows else count
+
+    def try_take(self, payer: Payer, weight: int = 1) -> bool:
+        """Take ``weight`` places if the payer need not wait for them."""
+        if self._flows and not self._may_pass(payer):
+            return False
+        if self._used + weight > self.size and self._used:
+            return False
+        if not self._permits(payer, weight):
+            return False
+        self._hold(payer, weight)
+        return True
+
+    async def take(self, payer: Payer, weight: int = 1) -> None:
+        """Take ``weight`` places, waiting for the payer's turn.
+
+        Raises ShareExhausted if that takes too long, or too many of the consumer's calls wait.
+        """
+        if self.try_take(payer, weight):
+            return
+        terms = self._terms
+        if self._waiting[payer.consumer] >= terms.most_waiting:
+            raise self._exhausted(payer, f"{terms.most_waiting} of your calls wait already")
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(self._order.start(payer.consumer, weight), weight, granted)
+        self._flows.setdefault(payer, deque()).append(waiter)
+        self._waiting[payer.consumer] += 1
+        try:
+            async with asyncio.timeout(terms.seconds):
+                await granted
+        except TimeoutError:
+            if not _is_granted(granted):
+                waited = f"the call waited {terms.seconds:g} s"
+                error = self._exhausted(payer, waited)
+                self._withdraw(payer, waiter)
+                raise error from None
+        except BaseException:
+            # The caller goes away, or it is what ``fail`` says.
+            if _is_granted(granted):
+                self.give_back(payer, weight)
+            else:
+                self._withdraw(payer, waiter)
+            raise
+
+    def hold(self, payer: Payer) -> None:
+        """Take a place that the payer has in fact, whatever the shares are."""
+        self._hold(payer, 1)
+
+    def give_back(self, payer: Payer, weight: int = 1) -> None:
+        """Give places back; who is next gets them."""
+        self._used -= weight
+        _lower(self._consumers, payer.consumer, weight)
+        if payer.dataset is not None:
+            _lower(self._datasets, payer.dataset, weight)
+        if self._flows:
+            self._grant()
+
+    def fail(self, error: Exception) -> None:
+        """Let all that wait now raise ``error``: there is nothing to wait for."""
+        for flow in list(self._flows.values()):
+            for waiter in flow:
+                if not waiter.granted.done():
+                    waiter.granted.set_exception(error)
+                    waiter.granted.exception()  # a caller that has just gone does not ask for it
+
+    def _hold(self, payer: Payer, weight: int) -> None:
+        self._used += weight
+        self._consumers[payer.consumer] += weight
+        if payer.dataset is not None:
+            self._datasets[payer.dataset] += weight
+
+    def _permits(self, payer: Payer, weight: int, *, more: int = 0) -> bool:
+        """Whether the thresholds let the payer have ``weight`` places, holding ``more`` besides.
+
+        Whoever holds nothing may have something.
+        """
+        terms, left = self._terms, self.size - self._used - weight - more
+        held = self._consumers.get(payer.consumer, 0) + more
+        factor = terms.consumer_factor
+        if factor is not None and held and held + weight > factor * left:
+            return False
+        factor = terms.dataset_factor
+        if factor is not None and payer.dataset is not None:
+            held = self._datasets.get(payer.dataset, 0) + more
+            if held and held + weight > factor * left:
+                return False
+        return True
+
+    def _may_pass(self, payer: Payer) -> bool:
+        """Whether the payer may be served before those that wait: none of them is like it, and
+        none waits for room alone, which the payer would take."""
+        if payer in self._flows:
+            return False
+        return not any(self._permits(other, flow[0].weight) for other, flow in self._flows.items())
+
+    def _grant(self) -> None:
+        """Give what is free to those that wait, in the fair order, as far as it goes."""
+        while self._flows:
+            turn = None
+            for payer, flow in self._flows.items():
+                if (turn is None or flow[0].start < turn[1].start) and self._permits(
+                    payer, flow[0].weight
+                ):
+                    turn = (payer, flow[0])
+            if turn is None:
+                return
+            payer, waiter = turn
+            if self._used and self._used + waiter.weight > self.size:
+                return  # what it needs is kept for it
+            self._leave(payer, waiter)
+            self._order.serve(waiter.start)
+            if not waiter.granted.done():
+                self._hold(payer, waiter.weight)
+                waiter.granted.set_result(None)
+
+    def _withdraw(self, payer: Payer, waiter: _Waiter) -> None:
+        """Take a waiter out of the queue, if it is there still."""
+        flow = self._flows.get(payer)
+        if flow is not None and waiter in flow:
+            self._leave(payer, waiter)
+            self._grant()
+
+    def _leave(self, payer: Payer, waiter: _Waiter) -> None:
+        flow = self._flows[payer]
+        flow.remove(waiter)
+        if not flow:
+            del self._flows[payer]
+        _lower(self._waiting, payer.consumer, 1)
+        if not self._flows:
+            self._order = _Order()
+
+    def _exhausted(self, payer: Payer, why: str) -> ShareExhausted:
+        held, waiting = self._consumers[payer.consumer], self._waiting[payer.consumer]
+        message = (
+            f"{why} for one of the {self.size} {self._what} of a worker; your calls hold {held}, "
+            f"and {waiting} wait: make fewer at a time"
+        )
+        return ShareExhausted(message, metadata={"held": str(held), "waiting": str(waiting)})
+
+
+class _Order:
+    """Start-time fair queueing: each call starts, in virtual time, where the consumer's call before
+    it ends, or now; it takes what it weighs. The call that starts first is served first."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ends: dict[str, float] = {}
+
+    def start(self, consumer: str, weight: int) -> float:
+        """Where a new call of a consumer starts."""
+        start = max(self._now, self._ends.get(consumer, 0.0))
+        self._ends[consumer] = start + weight
+        return start
+
+    def serve(self, start: float) -> None:
+        """A call that starts there is served."""
+        self._now = max(self._now, start)
+
+
+def _is_granted(future: asyncio.Future[None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _lower(counter: Counter[str], key: str, by: int) -> None:
+    counter[key] -= by
+    if counter[key] <= 0:
+        del counter[key]

@@ -1,0 +1,147 @@
+"""How transactions end where the COMMIT itself does not: never as if all were well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import PATIENCE
+from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
+from penstockd.store.database import Database, Division
+from penstockd.store.shares import Payer, payer_var
+
+IN_COMMIT = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ILIKE 'COMMIT%'"
+)
+
+
+@pytest.fixture
+async def server(store_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A PostgreSQL of the test's own, with a table to write to."""
+    owner = await asyncpg.connect(store_url)
+    unique = "UNIQUE DEFERRABLE INITIALLY DEFERRED"
+    await owner.execute(f"CREATE TABLE t (k text PRIMARY KEY, u int {unique})")
+    yield owner
+    await owner.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, commit: float) -> AsyncIterator[Database]:
+    database = Database(url, division=Division(connections=16, commit=commit))
+    await database.open()
+    yield database
+    await database.close()
+
+
+@contextlib.asynccontextmanager
+async def standby_is_gone(server: Any) -> AsyncIterator[None]:
+    """Every COMMIT waits for a standby that is not there."""
+    name = "synchronous_standby_names"
+
+    async def say(value: str) -> None:
+        await server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        await server.execute("SELECT pg_reload_conf()")
+
+        async def heard() -> bool:
+            return bool(await server.fetchval(f"SELECT current_setting('{name}') = '{value}'"))
+
+        await until(heard)
+
+    await say("nobody")
+    try:
+        yield
+    finally:
+        await say("")
+
+
+async def until(check: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await check():  # noqa: ASYNC110 - what it waits for sets no event
+            await asyncio.sleep(0.01)
+
+
+async def write(database: Database, key: str) -> None:
+    payer_var.set(Payer(key))
+    async with database.transaction() as connection:
+        await connection.execute("INSERT INTO t VALUES ($1)", key)
+
+
+async def hanging(server: Any) -> int:
+    """The process of the session that hangs in its COMMIT."""
+    found: list[int] = []
+
+    async def seen() -> bool:
+        found[:] = [row[0] for row in await server.fetch(IN_COMMIT)]
+        return bool(found)
+
+    await until(seen)
+    return found[0]
+
+
+async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> None:
+    async with opened(store_url, 0.5) as database:
+        async with standby_is_gone(server):
+            with pytest.raises(OutcomeUnknown, match="request_id"):
+                await write(database, "a")
+            # It hangs in the database still, where nobody sees it, and keeps its place.
+            assert await server.fetchval("SELECT count(*) FROM t") == 0
+            assert len(database._hanging) == 1
+            with pytest.raises(OutcomeUnknown):
+                await write(database, "b")
+            # Of three places half are taken: nothing more begins that would hang as well.
+            with pytest.raises(DatabaseUnavailable, match="confirm"):
+                await write(database, "c")
+            assert len(await server.fetch(IN_COMMIT)) == 2
+
+        async def let_go() -> bool:
+            return not database._hanging
+
+        await until(let_go)
+        assert {row[0] for row in await server.fetch("SELECT k FROM t")} == {"a", "b"}
+        await write(database, "c")
+
+
+async def test_a_commit_that_somebody_cancels_is_not_known_to_last(
+    store_url: str, server: Any
+) -> None:
+    """The server then says that it is committed, and warns that it may be lost."""
+    async with opened(store_url, PATIENCE) as database, standby_is_gone(server):
+        writing = asyncio.create_task(write(database, "a"))
+        await server.execute("SELECT pg_cancel_backend($1)", await hanging(server))
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        # The negative control: who does not listen takes it for done.
+        plain = await asyncpg.connect(store_url)
+        committing = asyncio.create_task(plain.execute("BEGIN; INSERT INTO t VALUES ('b'); COMMIT"))
+        waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1"
+        await until(lambda: server.fetchval(waits, plain.get_server_pid()))
+        await server.execute("SELECT pg_cancel_backend($1)", plain.get_server_pid())
+        await committing
+        await plain.close()
+
+
+async def test_a_session_that_ends_in_its_commit(store_url: str, server: Any) -> None:
+    async with opened(store_url, PATIENCE) as database, standby_is_gone(server):
+        writing = asyncio.create_task(write(database, "a"))
+        await server.execute("SELECT pg_terminate_backend($1)", await hanging(server))
+        with pytest.raises(OutcomeUnknown):
+            await writing
+
+
+async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, server: Any) -> None:
+    async with opened(store_url, PATIENCE) as database:
+        with pytest.raises(Conflict):
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO t VALUES ('a', 1), ('b', 1)")
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction() as connection:
+                connection.terminate()  # before the COMMIT: nothing of it can have been done
+        async with database.transaction(dry=True) as connection:
+            await connection.execute("INSERT INTO t VALUES ('c')")
+        assert await server.fetchval("SELECT count(*) FROM t") == 0
+        assert not database._hanging

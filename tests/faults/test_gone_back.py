@@ -1,0 +1,278 @@
+"""R13: the database goes back in time, under a hub that runs on.
+
+A standby that had not received all takes over, a dump is restored into another cluster, a volume
+is put back as it was copied, a backup is recovered to a point. Each time some acknowledged writes
+are undone and their numbers given out again. Cursors of before the fork go on, exactly; those of
+what was undone are refused for ever, also when the log has passed their numbers; a stream that gave
+out what was undone ends, and its consumer is told to repair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import grpc
+import pytest
+
+from clusters import Cluster
+from faults.streams import Judge
+from faults.validator import FeedValidator, State, Write, read_table
+from feeds import CATALOG, Stream, failure, number, refused, watch
+from harness import RunningHub, eventually, folder, free_port, new_customer
+from penstock.hub.v1 import changes_pb2
+from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.store.cursor import Cursor
+
+LOST, NEW = 6, 10
+REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
+
+
+class World:
+    """A hub on a port behind which servers come and go; ``here`` is the one of now."""
+
+    def __init__(self, data: Path) -> None:
+        self.data, self.port, self._count = data, free_port(), 0
+        self.here = Cluster.create(self.fresh())
+        self.here.start(self.port)
+        self.here.create_database()
+        environment = {
+            "PENSTOCK_DATABASE_URL": self.here.url,
+            "PENSTOCK_WORKERS": "2",
+            "PENSTOCK_AUDIT_CHECKPOINT_SECONDS": "0.5",
+        }
+        self.hub = RunningHub(data / "hub", customers=20, environment=environment)
+
+    def fresh(self) -> Path:
+        """A folder that is not there yet."""
+        self._count += 1
+        return self.data / f"pg{self._count}"
+
+    def take_over(self, other: Cluster) -> None:
+        """Another server, which does not run, takes the place of the one of now."""
+        self.here.kill()
+        other.stop()
+        other.start(self.port)
+        self.here = other
+
+    def create(self) -> Write | None:
+        """A new customer as it was acknowledged, or None."""
+        mark = f"r13-{uuid.uuid4().hex[:10]}"
+        record = new_customer(sourceId=mark)
+        reply = self.hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
+        if reply.status != 200:
+            return None
+        return Write("customers", reply.json()["customerId"], mark)
+
+    def written(self, count: int) -> list[Write]:
+        """So many customers, each of a transaction of its own; tried until they are there."""
+        return [eventually(self.create) for _ in range(count)]
+
+    def table(self) -> State:
+        """All records as the database has them."""
+
+        async def read() -> State:
+            connection = await asyncpg.connect(self.here.url)
+            try:
+                return await read_table(connection, CATALOG)
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
+    def signed(self) -> None:
+        """Return when the file has a checkpoint that was signed after now."""
+        ((now,),) = self.here.sql("SELECT now()")
+        file = CheckpointFile(self.hub.data / "audit" / "checkpoints.jsonl")
+        eventually(lambda: (last := file.last()) is not None and last.time > now)
+
+    def verified(self) -> tuple[int, str]:
+        """What ``penstock audit verify`` says, and with what it ends."""
+        done = self.hub.command("audit", "verify", check=False)
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    def head(self) -> int:
+        """The number of the newest change."""
+        return self.hub.head()
+
+    def newest(self) -> str:
+        """The cursor of now, as a poll without one gives it."""
+        self.head()
+        return str(self.hub.get("/v1/changes").json()["nextCursor"])
+
+
+#: Secures the state of now; what it returns brings the database back to it.
+Kind = Callable[[World], Callable[[], None]]
+
+
+def failover(world: World) -> Callable[[], None]:
+    standby = world.here.standby(world.fresh())
+    standby.start(free_port())
+    eventually(lambda: standby.caught_up(world.here))
+    standby.stop()  # cut off: what is written from now on it does not receive
+
+    def back() -> None:
+        world.take_over(standby)
+        standby.promote()
+
+    return back
+
+
+def dump(world: World) -> Callable[[], None]:
+    file = world.fresh() / "hub.dump"
+    world.here.dump(file)
+
+    def back() -> None:
+        other = Cluster.create(world.fresh())
+        other.start(free_port())
+        other.create_database()
+        other.restore(file)
+        world.take_over(other)
+
+    return back
+
+
+def copy_in_place(world: World) -> Callable[[], None]:
+    kept = world.fresh()
+    world.here.stop()
+    world.here.copy(kept)
+    world.here.start(world.port)
+
+    def back() -> None:
+        world.here.kill()
+        world.here.put_back(kept)
+        world.here.start(world.port)
+
+    return back
+
+
+def point_in_time(world: World) -> Callable[[], None]:
+    backup = world.here.backup(world.fresh())
+    world.written(2)
+    world.hub.head()
+    point = f"point-{uuid.uuid4().hex[:8]}"
+    world.here.restore_point(point)
+    backup.recover_to(point)
+
+    def back() -> None:
+        world.here.restore_point(f"after-{point}")  # what the archive has goes further than that
+        world.take_over(backup)
+        eventually(lambda: backup.sql("SELECT pg_is_in_recovery()") == [(False,)])
+
+    return back
+
+
+KINDS = [failover, dump, copy_in_place, point_in_time]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with folder() as data:
+        made = World(data)
+        try:
+            made.hub.start()
+            yield made
+        finally:
+            made.hub.stop()
+            made.here.stop()
+
+
+def judged(world: World, stream: Stream, judge: Judge, place: int) -> None:
+    """Let the judge see all that a stream tells, to a number."""
+    while number(judge.cursor) < place:
+        judge.message(stream.read())
+
+
+def is_told_to_repair(hub: RunningHub, stream: Stream) -> bool:
+    """Whether the stream ends with REPAIR, or so does what goes on from where it broke off."""
+    code, reason = stream.failure()
+    if reason == "CURSOR_INVALID":
+        assert stream.end is not None and stream.end.reconcile == changes_pb2.REPAIR
+        return True
+    # It noticed that the database was away; its consumer comes back.
+    assert code is grpc.StatusCode.UNAVAILABLE, (code, reason)
+    return refused(hub, dataset="", cursor=stream.cursor) == REFUSED
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
+    hub = world.hub
+    before = world.newest()
+    kept = world.written(3)
+    world.head()
+    back = kind(world)
+    eventually(lambda: hub.get("/v1/customers", page_size=1).status == 200)
+    fork, state = world.newest(), world.table()
+    with watch(hub, "admin", "", cursor=fork, include_before=True) as stream:
+        lost = world.written(LOST)
+        world.signed()
+        lost_head = world.head()
+        told = [e.key for e in stream.to(lost_head)]
+        assert told == [w.key for w in lost]
+        undone = [cursor for cursor, _ in stream.marks]
+        assert number(undone[-1]) == lost_head
+        back()
+        new = world.written(1)
+        assert is_told_to_repair(hub, stream)
+    assert world.table().keys().isdisjoint(("customers", w.key) for w in lost)
+    # Before the log has passed the numbers that were undone, while it does, and for ever after.
+    aliased = []
+    while world.head() <= lost_head + 2:
+        for cursor in undone:
+            assert refused(hub, dataset="", cursor=cursor) == REFUSED
+        aliased += [c for c in undone if Cursor.parse(c).number <= world.head()]
+        new += world.written(2)
+    # Negative control: going by the number alone, every one of them would have been accepted.
+    assert set(aliased) == set(undone)
+    # From the fork, and from before it: exactly what followed, and images of nothing else.
+    head = world.head()
+    for start, at, writes in ((fork, state, new), (before, None, [])):
+        follow = Judge(FeedValidator(CATALOG, number(start), dict(at or {})), start)
+        with watch(hub, "admin", "", cursor=start, include_before=True) as again:
+            if at is not None:
+                judged(world, again, follow, head)
+                follow.validator.finish(world.table(), writes, writes)
+                follow.validator.check()
+            else:
+                keys = {e.key for e in again.to(head)}
+                assert keys >= {w.key for w in (*kept, *new)}
+                assert keys.isdisjoint(w.key for w in lost)
+    # Without a cursor: the records as they are.
+    with watch(hub, "admin", "customers", snapshot=True) as whole:
+        whole.until(lambda: whole.marks)
+        keys = {e.key for e in whole.events}
+    assert keys == {key for dataset, key in world.table() if dataset == "customers"}
+    audit_goes_on(world)
+
+
+def audit_goes_on(world: World) -> None:
+    """The audit has lost what the file of checkpoints has: it is declared, and goes on from there;
+    what was sealed before is not sealed again."""
+    status, said = world.verified()
+    assert status == 1 and "NOT INTACT" in said, said
+    done = world.hub.command("epoch", "new", "--because", "restore")
+    assert b"was undone" in done.stdout
+    world.written(1)
+    ((sealed, entries),) = world.here.sql(
+        "SELECT (SELECT sum(cardinality(entry_ids)) FROM hub.audit_seal),"
+        " (SELECT count(*) FROM hub.audit_entry)"
+    )
+    assert sealed <= entries
+    said = eventually(lambda: (done := world.verified())[0] == 0 and done[1])
+    assert "RESTORE declared" in said, said
+
+
+def test_refusals_say_what_to_do(world: World) -> None:
+    cursor = world.newest()
+    found = Cursor.parse(cursor)
+    forged = str(Cursor(found.epoch, found.number, mark=b"\0" * 8))
+    reply = world.hub.get("/v1/changes", cursor=forged)
+    assert (reply.status, reply.reason) == (400, "CURSOR_INVALID")
+    (info,) = [d for d in reply.json()["details"] if d["@type"].endswith("ErrorInfo")]
+    assert info["metadata"]["reconcile"] == "REPAIR"
+    with pytest.raises(grpc.RpcError) as raised, watch(world.hub, "admin", "", cursor=forged):
+        pass
+    assert failure(raised.value)[1] == "CURSOR_INVALID"

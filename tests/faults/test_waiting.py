@@ -1,0 +1,170 @@
+"""Calls that wait, in this process on a store of its own: of each line only the first looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness import PATIENCE, folder
+from penstockd import app
+from penstockd.audit.entry import Entry
+from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands.context import Call, Hub, Streams
+from penstockd.commands.list_changes import list_changes
+from penstockd.commands.subscriptions.acknowledge import acknowledge_changes
+from penstockd.commands.subscriptions.manage import create_subscription
+from penstockd.commands.subscriptions.pull import Pull, pull_changes
+from penstockd.commands.subscriptions.take import Taken, Taking
+from penstockd.commands.watching import Wanted
+from penstockd.commands.webhooks import pull_deliveries as pulling
+from penstockd.config import Settings
+from penstockd.errors import TooManyStreams
+from penstockd.feed.bells import ring_everywhere, webhook_line
+from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
+from penstockd.store.subscriptions import Terms
+from penstockd.up import prepare_store
+
+CALLS = 40
+
+
+@pytest.fixture
+async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
+    """The organs of a worker that hears the log."""
+    with folder() as data:
+        settings = Settings(data_dir=data, database_url=store_url)
+        await prepare_store(settings, store_url)
+        async with app.open_hub(settings) as hub:
+            masks = dict.fromkeys(FieldClass, Mask.CLEAR)
+            grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
+            async with hub.database.connection() as connection:
+                await connection.execute(
+                    "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
+                )
+            hub.policy._newest = replace(
+                hub.policy.newest,
+                grants={"all": (grant,)},
+                permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
+            )
+            following = asyncio.create_task(hub.feed.tail.follow())
+            await until(lambda: hub.feed.tail.newest is not None)
+            yield hub
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+def call(hub: Hub) -> Call:
+    entry = Entry("r", "/test", consumer_id="c")
+    return Call(entry, hub.policy.newest, Principal("c", "k", frozenset({"all"})))
+
+
+async def until(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not check():  # noqa: ASYNC110 - what it waits for sets no event
+            await asyncio.sleep(0.01)
+
+
+async def write(hub: Hub, key: str) -> None:
+    """One change of the log."""
+    dataset = hub.catalog["customers"]
+    guard = hub.policy.newest.view(
+        Principal("c", "k", frozenset({"all"})), "customers", Action.READ
+    ).guard
+    fields = [dataset.by_path["customer_id"], dataset.by_path["name"]]
+    async with hub.writer.transaction() as transaction:
+        await transaction.upsert(dataset, fields, [[key, "Test"]], guard)
+
+
+@contextlib.asynccontextmanager
+async def waiting(make: Callable[[], Awaitable[Any]]) -> AsyncIterator[set[asyncio.Task[Any]]]:
+    tasks = {asyncio.ensure_future(make()) for _ in range(CALLS)}
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_of_those_who_wait_for_a_subscription_one_looks(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Counter[str]()
+    look = Taking._look
+
+    async def counted(self: Taking) -> Any:
+        looks["all"] += 1
+        return await look(self)
+
+    monkeypatch.setattr(Taking, "_look", counted)
+    await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
+    async with waiting(lambda: pull_changes(hub, call(hub), "line", Pull(wait=30))) as pulls:
+        await until(lambda: hub.streams._held["c"] == CALLS and looks["all"])
+        for key in ("a", "b", "c"):
+            await write(hub, key)
+            await until(lambda: any(task.done() for task in pulls))
+            (done,) = [task for task in pulls if task.done()]
+            pulls.discard(done)
+            taken: Taken = done.result()[0]
+            assert taken.keys == {"customers": [key]}
+            # Whoever waits next hears of it, in whichever process it is said.
+            await acknowledge_changes(hub, call(hub), "line", taken.lease.lease_id, "")
+        print(f"{looks['all']} looks, {CALLS} calls that waited")
+        # Of each lease: before it, for it, behind it, and when it is acknowledged.
+        assert looks["all"] <= 4 * 3 + 2 < CALLS
+
+
+async def test_of_those_who_pull_from_a_webhook_one_looks(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Counter[str]()
+
+    async def nothing(*_: object) -> list[pulling.Pulled]:
+        looks["all"] += 1
+        return [given.pop()] if given else []
+
+    given: list[pulling.Pulled] = []
+    monkeypatch.setattr(pulling, "_pull", nothing)
+    monkeypatch.setattr(pulling, "_LOOK", PATIENCE)
+    wait = pulling.MAX_WAIT
+
+    def pull() -> Awaitable[list[pulling.Pulled]]:
+        return pulling.pull_deliveries(hub, call(hub), "hook", 1, wait)
+
+    async with waiting(pull) as pulls:
+        # Each has asked once whether there is something at once, and the first of the line again.
+        await until(lambda: hub.streams._held["c"] == CALLS and looks["all"] == CALLS + 1)
+        given.append(pulling.Pulled("d", "t", {}, b""))
+        async with hub.database.transaction() as connection:
+            await ring_everywhere(connection, webhook_line("hook"))
+        await until(lambda: any(task.done() for task in pulls))
+        assert [len(task.result()) for task in pulls if task.done()] == [1]
+        await until(lambda: looks["all"] == CALLS + 3)
+
+
+async def test_a_consumer_waits_with_so_many_calls_and_no_more(hub: Hub) -> None:
+    few = replace(hub, streams=Streams(most=3))
+    wanted = Wanted([hub.catalog["customers"]])
+    cursor = str(await hub.feed.head())
+    await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
+
+    def poll(wait: float) -> Awaitable[Any]:
+        return list_changes(few, call(few), wanted, cursor, wait)
+
+    tasks = [asyncio.ensure_future(poll(30)) for _ in range(3)]
+    await until(lambda: few.streams._held["c"] == 3)
+    with pytest.raises(TooManyStreams):
+        await poll(30)
+    with pytest.raises(TooManyStreams):
+        await pull_changes(few, call(few), "line", Pull(wait=30))
+    # Those that do not wait are no part of it.
+    assert (await poll(0)).changes == b""
+    await write(hub, "a")
+    pages = await asyncio.gather(*tasks)
+    assert all(page.changes for page in pages)
+    assert not few.streams._held

@@ -1,0 +1,204 @@
+"""Fair shares: thresholds leave room for whoever comes later, and the queue gives turns by cost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from chance import SEED
+from penstockd.errors import DatabaseUnavailable, ShareExhausted
+from penstockd.store.shares import Payer, Shares, Terms, for_the_hub, payer_var
+
+A, B, C = Payer("a", "orders"), Payer("b", "customers"), Payer("c", "orders")
+
+
+def held(shares: Shares, payer: Payer) -> int:
+    """Take what there is for a payer; how much that is."""
+    count = 0
+    while shares.try_take(payer):
+        count += 1
+    return count
+
+
+async def waiting(shares: Shares, payer: Payer, weight: int = 1) -> asyncio.Task[None]:
+    """A call that has come to wait."""
+    task = asyncio.create_task(shares.take(payer, weight))
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+def test_one_consumer_leaves_room_and_so_do_all_that_come_after_it() -> None:
+    shares = Shares(8, Terms(consumer_factor=1))
+    assert [held(shares, Payer(name)) for name in "abcd"] == [4, 2, 1, 1]
+    assert shares.free == 0 and not shares.try_take(Payer("e"))
+    wide = Shares(16, Terms(consumer_factor=3))
+    assert [held(wide, Payer(name)) for name in "abc"] == [12, 3, 1]
+    # The negative control: without a threshold the first takes all.
+    assert [held(Shares(8, Terms()), Payer(name)) for name in "a"] == [8]
+
+
+def test_one_dataset_leaves_room_whoever_asks_for_it() -> None:
+    shares = Shares(12, Terms(dataset_factor=2))
+    assert sum(held(shares, Payer(str(n), "orders")) for n in range(12)) == 8
+    assert shares.try_take(Payer("new", "customers")) and shares.try_take(Payer("0"))
+
+
+def test_what_is_spare_is_what_would_be_given() -> None:
+    shares = Shares(9, Terms(consumer_factor=2, dataset_factor=1))
+    for payer in (A, Payer("a"), B, C):
+        spare = shares.spare(payer)
+        assert spare == held(shares, payer)
+
+
+async def test_calls_of_a_burst_wait_for_each_other_and_for_nobody_else() -> None:
+    shares = Shares(4, Terms(consumer_factor=None))
+    assert held(shares, A) == 4
+    order: list[str] = []
+
+    async def call(payer: Payer) -> None:
+        await shares.take(payer)
+        order.append(payer.consumer)
+        shares.give_back(payer)
+
+    burst = [asyncio.create_task(call(A)) for _ in range(100)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(call(p)) for p in (B, C, B, C)]
+    await asyncio.sleep(0)
+    shares.give_back(A)
+    await asyncio.gather(*burst, *others)
+    # By turns, although all of the burst were there before.
+    assert [order.count(name) for name in "abc"] == [100, 2, 2]
+    assert max(i for i, name in enumerate(order) if name in "bc") < 8
+
+
+async def test_turns_are_weighed_by_what_calls_cost() -> None:
+    shares = Shares(4, Terms())
+    assert held(shares, C) == 4
+    order: list[str] = []
+
+    async def call(payer: Payer, weight: int) -> None:
+        await shares.take(payer, weight)
+        order.append(payer.consumer)
+        await asyncio.sleep(0)
+        shares.give_back(payer, weight)
+
+    heavy = [asyncio.create_task(call(A, 4)) for _ in range(20)]
+    light = [asyncio.create_task(call(B, 1)) for _ in range(80)]
+    await asyncio.sleep(0)
+    shares.give_back(C, 4)
+    await asyncio.gather(*heavy, *light)
+    # Whenever one of a's is done, about four of b's are.
+    for done in range(1, 20):
+        first = [i for i, name in enumerate(order) if name == "a"][done - 1]
+        assert abs(order[:first].count("b") - 4 * done) <= 8, order
+
+
+async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
+    shares = Shares(4, Terms(consumer_factor=3))
+    assert held(shares, B) == 3
+    heavy = await waiting(shares, A, 4)
+    # Room for one, but it is kept for the one that waits.
+    assert not shares.try_take(C)
+    light = await waiting(shares, C)
+    for _ in range(3):
+        shares.give_back(B)
+    await heavy
+    assert not light.done()
+    shares.give_back(A, 4)
+    await light
+
+
+async def test_who_is_over_its_share_is_passed() -> None:
+    shares = Shares(4, Terms(consumer_factor=1))
+    assert held(shares, A) == 2
+    mine = await waiting(shares, A)
+    assert shares.try_take(B)
+    shares.give_back(B)
+    assert not mine.done()
+    shares.give_back(A)
+    await mine
+
+
+async def test_a_locked_dataset_holds_up_no_other_call_of_its_consumer() -> None:
+    shares = Shares(6, Terms(consumer_factor=None, dataset_factor=1))
+    assert held(shares, Payer("a", "locked")) == 3
+    behind = await waiting(shares, Payer("a", "locked"))
+    assert shares.try_take(Payer("a", "free"))
+    behind.cancel()
+
+
+async def test_waiting_is_bounded_in_time_and_says_how_long() -> None:
+    shares = Shares(2, Terms(1, seconds=0.01), what="connections for exports")
+    assert held(shares, A) == 1
+    with pytest.raises(ShareExhausted, match=r"waited 0.01 s .* connections for exports") as caught:
+        await shares.take(A)
+    assert caught.value.metadata == {"held": "1", "waiting": "1"}
+    shares.give_back(A)
+    assert shares.try_take(A)
+
+
+async def test_waiting_is_bounded_in_number_by_consumer() -> None:
+    shares = Shares(1, Terms(most_waiting=3))
+    assert shares.try_take(A)
+    calls = [await waiting(shares, payer) for payer in (A, A._replace(dataset="x"), A)]
+    with pytest.raises(ShareExhausted, match="3 of your calls wait already"):
+        await shares.take(A)
+    calls.append(await waiting(shares, B))
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    shares.give_back(A)
+    assert shares.free == 1 and shares.try_take(B)
+
+
+async def test_what_ends_the_wait_for_all() -> None:
+    shares = Shares(1, Terms())
+    assert shares.try_take(A)
+    calls = [await waiting(shares, p) for p in (A, B, C)]
+    shares.fail(DatabaseUnavailable("gone"))
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(f) for f in found] == [DatabaseUnavailable] * 3
+    shares.give_back(A)
+    assert shares.free == 1
+
+
+async def test_nothing_is_lost_whenever_callers_go_away() -> None:
+    chance = random.Random(SEED)
+    print("seed", SEED)
+    shares = Shares(5, Terms(2, 2, seconds=5))
+    now: Counter[str] = Counter()
+
+    async def call(payer: Payer, weight: int) -> None:
+        await shares.take(payer, weight)
+        try:
+            now["all"] += weight
+            assert now["all"] <= 5
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            now["all"] -= weight
+            shares.give_back(payer, weight)
+
+    calls = []
+    for _ in range(2000):
+        payer = Payer(chance.choice("abcd"), chance.choice(["x", "y", None]))
+        calls.append(asyncio.create_task(call(payer, chance.choice([1, 1, 1, 2, 5]))))
+        if chance.random() < 0.3:
+            chance.choice(calls).cancel()
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    for done in await asyncio.gather(*calls, return_exceptions=True):
+        assert done is None or isinstance(done, asyncio.CancelledError), done
+    assert shares.free == 5 and shares.try_take(A, 5)
+
+
+def test_what_serves_many_is_the_hub_s() -> None:
+    token = payer_var.set(A)
+    with for_the_hub():
+        assert payer_var.get() == Payer()
+    assert payer_var.get() == A
+    payer_var.reset(token)
