@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
@@ -26,4 +27,4 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     if row is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
     call.disclose_one(call.rule(hub, view, fields))
-    return query.codec.message(tuple(row))
+    return await record_of(query.codec, tuple(row))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from penstockd.audit.given import given_records
+from penstockd.budget import breathe
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.comparison import Comparison, check_bounds, refused
 from penstockd.commands.digests.differences import Differences, runs
 from penstockd.commands.digests.ranges import Enough, Range
 from penstockd.commands.digests.state import held_state
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RequestTooLarge
 from penstockd.store.snapshots import Held
 
@@ -116,8 +118,9 @@ async def _records(
             for key, row in zip(batch, rows, strict=True):
                 if size >= RECORDS_BYTES:
                     return records, key
-                records.append(several.codec.message(tuple(row)))
+                records.append(await record_of(several.codec, tuple(row)))
                 size += records[-1].ByteSize()
+                await breathe()
     return records, next_key
 
 
