@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -95,10 +96,12 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def worker(hub: RunningHub, patch: pytest.MonkeyPatch) -> AsyncIterator[Worker]:
-    """A worker of the hub's own settings and database, on a socket of its own."""
+async def worker(
+    hub: RunningHub, patch: pytest.MonkeyPatch, **changes: Any
+) -> AsyncIterator[Worker]:
+    """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn)
+    settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
     with folder() as place:
         socket = f"unix:{Path(place) / 's9.sock'}"
         async with open_hub(settings) as organs:
@@ -342,6 +345,36 @@ async def test_a_call_that_uses_up_its_computing_time_writes_nothing(
     )
     found = await asyncio.to_thread(hub.sql, outcomes, IMPORT)
     assert found == [("CALL_TOO_COSTLY", 0)]
+
+
+async def test_an_import_that_comes_drop_by_drop_is_ended(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds a transaction; a client that sends a byte now and then would keep it for ever."""
+    route = _route(IMPORT)
+
+    async def drops() -> AsyncIterator[Message]:
+        first: Any = route.request(format="CSV")
+        first.file.data = b"customer_id\n"
+        yield first
+        for i in itertools.count():
+            await asyncio.sleep(0.05)
+            drop: Any = route.request()
+            drop.file.data = b"drop" if i % 2 else b"-"
+            yield drop
+
+    async with worker(hub, monkeypatch, import_stall_seconds=0.5) as served:
+        call: Any = served.channel.stream_unary(
+            IMPORT,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=lambda data: data,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(drops(), metadata=(("x-api-key", hub.api_key),), timeout=PATIENCE)
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "less than 1024 bytes/s for 0.5 s" in str(raised.value.details())
+    rows = "SELECT count(*) FROM data.customers WHERE customer_id LIKE '%drop%'"
+    assert await asyncio.to_thread(hub.sql, rows) == [(0,)]
 
 
 def _route(path: str) -> Route:
