@@ -127,10 +127,10 @@ class WrittenRecord:
         """Note in the call's audit entry what the reply shows. Raises DatabaseUnavailable."""
         readable = self._reply.readable
         if readable is not None:
-            await call.will_show(hub, readable)
+            await call.will_disclose(hub, readable)
             return
         paths = [f.path for f in self.given.fields]
-        await call.will_show(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
+        await call.will_disclose(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
 
     async def written(self, transaction: WriteTransaction) -> Message:
         """The record as the call has left it, as far as the caller may read it.
