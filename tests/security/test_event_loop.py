@@ -14,6 +14,7 @@ import gzip
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from google.protobuf.message import Message
 
 from fields import Place, all_routes, is_text, sized_places
 from harness import PATIENCE, RunningHub, folder
+from penstockd import formats
 from penstockd.app import open_hub, worker_organs
 from penstockd.budget import Budget
 from penstockd.catalog.rules import EXTENSION
@@ -102,6 +104,7 @@ async def worker(
     """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
+    formats.warm()
     with folder() as place:
         socket = f"unix:{Path(place) / 's9.sock'}"
         async with open_hub(settings) as organs:
@@ -257,7 +260,7 @@ async def test_no_field_of_any_method_holds_the_loop(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     floor = TIMES * reference()
-    slow, defects, tried, answered = [], [], 0, 0
+    slow, defects, tried = [], [], 0
     nearest: dict[str, float] = {}  # how near a method came to its bound
     async with worker(hub, monkeypatch) as served:
         stop = asyncio.Event()
@@ -280,27 +283,25 @@ async def test_no_field_of_any_method_holds_the_loop(
                     if min(taken) > bound:
                         slow.append((place.name, request.ByteSize(), min(taken), least, code.name))
         stop.set()
-        answered = await beside
-    print(
-        f"{tried} calls, {answered} of the neighbour; floor {floor * 1000:.0f} ms; nearest to it:"
-    )
+        ends = await beside
+    print(f"{tried} calls, neighbour {dict(ends)}; floor {floor * 1000:.0f} ms; nearest to it:")
     for name in sorted(nearest, key=nearest.__getitem__)[-5:]:
         print(f"{nearest[name]:.2f} {name}")
     assert not defects
     assert not slow, "\n".join(map(str, slow))
-    assert tried > 1000 and answered > 100
+    assert tried > 1000 and ends["OK"] > 100
+    # A database on a machine that stands still for seconds is told to be unavailable, to all alike.
+    assert set(ends) <= {"OK", "UNAVAILABLE"} and ends["UNAVAILABLE"] * 20 < ends["OK"], ends
 
 
-async def _neighbour(served: Worker, stop: asyncio.Event) -> int:
-    """Small calls of another kind, one after the other; how many were answered, which is all."""
-    route = _route(NEIGHBOUR)
-    count = 0
+async def _neighbour(served: Worker, stop: asyncio.Event) -> Counter[str]:
+    """Small calls of another kind, one after the other, and how they ended."""
+    route, ends = _route(NEIGHBOUR), Counter[str]()
     while not stop.is_set():
-        assert await served._code(route, route.request()) is grpc.StatusCode.OK
-        count += 1
+        ends[(await served._code(route, route.request())).name] += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.05)
-    return count
+    return ends
 
 
 def bomb(rows: int) -> Any:
