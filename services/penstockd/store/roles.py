@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-import asyncpg
-
 from penstockd.store.database import Connection, plain_dsn, translated
+from penstockd.store.sockets import open_session
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
 
 NONE = ""
@@ -89,7 +88,7 @@ async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
     """
     worker, keeper = await _login(worker_url), await _login(keeper_url)
     with translated():
-        owner = await asyncpg.connect(plain_dsn(owner_url))
+        owner = await open_session(plain_dsn(owner_url))
         try:
             async with owner.transaction():
                 await _check(owner, worker, keeper)
@@ -120,7 +119,7 @@ async def stated_tables(connection: Connection) -> Mapping[tuple[str, str], Gran
 async def _login(url: str) -> str:
     """The role that a URL logs in as."""
     with translated():
-        connection = await asyncpg.connect(plain_dsn(url))
+        connection = await open_session(plain_dsn(url))
         try:
             return str(await connection.fetchval("SELECT current_user"))
         finally:
