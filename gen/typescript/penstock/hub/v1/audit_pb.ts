@@ -667,7 +667,7 @@ export const VerifyEntriesResponseSchema: GenMessage<VerifyEntriesResponse> = /*
 export type Finding = Message<"penstock.hub.v1.Finding"> & {
   /**
    * CHANGED, DELETED, INSERTED, REORDERED, TRUNCATED, REBUILT, CHECKPOINT,
-   * WRONG_KEY, STALE, UNVERIFIABLE, SUPPRESSED or RULE_CHANGED.
+   * WRONG_KEY, STALE or RULE_CHANGED.
    *
    * @generated from field: string fault = 1;
    */
