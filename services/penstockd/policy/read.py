@@ -35,6 +35,11 @@ class EtagCodec:
         self._chosen = [self.fields.index(f) for f in selected]
         self._reply = Codec(view.dataset, selected)
 
+    def json_size(self, row: Sequence[Any]) -> int:
+        """As ``Codec.json_size``: twice, since a row is read for the etag and for the reply."""
+        told = self._record.json_size([row[i] for i in self._told])
+        return told + self._reply.json_size([row[i] for i in self._chosen])
+
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, its etag set."""
         record = self._record.message([row[i] for i in self._told])
@@ -43,7 +48,11 @@ class EtagCodec:
         return message  # type: ignore[no-any-return]  # a message of any dataset
 
 
-def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
+#: What makes messages of rows.
+Records = Codec | EtagCodec
+
+
+def _codec(view: View, selected: Sequence[Field]) -> Records:
     """What makes records of rows that are read by key or in pages."""
     if view.derives_etag and any(f.path == "etag" for f in selected):
         return EtagCodec(view, selected)
