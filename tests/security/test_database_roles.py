@@ -114,6 +114,7 @@ FORBIDDEN = [
     "CREATE TABLE hub.x ()",
     "CREATE FUNCTION hub.now() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "SELECT hub.prune_log(1)",
+    "SELECT hub.rebase_audit()",
     "SELECT hub.add_audit_partitions(400)",
     "SET ROLE owner",
     "SET ROLE keeper",

@@ -34,11 +34,7 @@ class EtagCodec:
         self._record = Codec(view.dataset, told)
         self._chosen = [self.fields.index(f) for f in selected]
         self._reply = Codec(view.dataset, selected)
-
-    def json_size(self, row: Sequence[Any]) -> int:
-        """As ``Codec.json_size``: twice, since a row is read for the etag and for the reply."""
-        told = self._record.json_size([row[i] for i in self._told])
-        return told + self._reply.json_size([row[i] for i in self._chosen])
+        self._json = [i for i, f in enumerate(self.fields) if f.repeated]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, its etag set."""
@@ -47,12 +43,12 @@ class EtagCodec:
         message.etag = self._view.etag_of(record.SerializeToString(deterministic=True))
         return message  # type: ignore[no-any-return]  # a message of any dataset
 
+    def json_size(self, row: Sequence[Any]) -> int:
+        """As ``Codec.json_size``, of all that the etag is made of."""
+        return sum(len(row[i]) for i in self._json if row[i] is not None)
 
-#: What makes messages of rows.
-Records = Codec | EtagCodec
 
-
-def _codec(view: View, selected: Sequence[Field]) -> Records:
+def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
     """What makes records of rows that are read by key or in pages."""
     if view.derives_etag and any(f.path == "etag" for f in selected):
         return EtagCodec(view, selected)

@@ -45,6 +45,7 @@ TABLES: Mapping[str, Granted] = {
     "audit_chain": Granted(READ, EXTEND),
     "audit_checkpoint": Granted(READ, APPEND),
     "audit_head": Granted(READ, REPLACE),
+    "epoch": Granted(READ, READ),
     "schema_version": Granted(READ, READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
@@ -63,7 +64,12 @@ TABLES: Mapping[str, Granted] = {
 #: The tables of datasets.
 DATASETS = Granted(ROWS, READ)
 #: Functions that act with the owner's rights, for the keeper alone.
-OWNERS_FUNCTIONS = ("add_change_partitions", "add_audit_partitions", "prune_log")
+OWNERS_FUNCTIONS = (
+    "add_change_partitions",
+    "add_audit_partitions",
+    "prune_log",
+    "rebase_audit",
+)
 
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
