@@ -157,7 +157,7 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
     try:
-        async with _store(settings, "hub.epoch") as database:
+        async with _store(settings, "hub.epoch", settings.database_keeper_url) as database:
             file = CheckpointFile(settings.checkpoint_file)
             return await open_epoch(
                 database, Sealer(database, checkpoint_key(settings), file), because
@@ -169,10 +169,15 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings, table: str) -> AsyncIterator[Database]:
-    """The database, opened, if it is of a version that has the table. Raises StartRefused."""
+async def _store(
+    settings: Settings, table: str, other_url: str | None = None
+) -> AsyncIterator[Database]:
+    """The database, opened, if it is of a version that has the table; as another role with its URL.
+
+    Raises StartRefused.
+    """
     async with _database_url(settings) as url:
-        database = Database(url, size=2)
+        database = Database(other_url or url, size=2)
         await database.open()
         try:
             async with database.connection() as connection:
