@@ -58,6 +58,7 @@ class Budget:
         """``name`` is the method, for the log; ``seconds`` None sets no limit."""
         self.name = name
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
+        self.began: float | None = None  #: when the step began that runs now, by the thread's clock
         self._used = 0.0
         self._most = seconds
 
@@ -97,8 +98,10 @@ class Budget:
 
 
 _current: ContextVar[Budget | None] = ContextVar("budget", default=None)
-#: When the step or the offloaded work that runs now began, by the clock of its thread.
-_began: ContextVar[float] = ContextVar("budget_began", default=0.0)
+#: When the offloaded work that runs in this thread began, by the thread's clock.
+_offloaded: ContextVar[float | None] = ContextVar("budget_offloaded", default=None)
+#: When work that nobody meters last gave way to others, by the clock of the event loop's thread.
+_gave_way = 0.0
 
 
 def current() -> Budget | None:
@@ -110,7 +113,8 @@ def check() -> None:
     """Raise CallTooCostly if the call that is served now has used up its budget."""
     budget = _current.get()
     if budget is not None:
-        budget.check(_clock() - _began.get())
+        began = _offloaded.get() or budget.began
+        budget.check(0.0 if began is None else _clock() - began)
 
 
 async def breathe() -> None:
@@ -119,11 +123,13 @@ async def breathe() -> None:
     To be called in every loop on the event loop whose length a caller decides. Raises
     CallTooCostly.
     """
-    if _clock() - _began.get() > SLICE:
+    global _gave_way
+    budget = _current.get()
+    began = None if budget is None else budget.began
+    if _clock() - (_gave_way if began is None else began) > SLICE:
         check()
         await asyncio.sleep(0)
-        if _current.get() is None:
-            _began.set(_clock())  # what is metered begins a step by itself
+        _gave_way = _clock()
 
 
 async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -149,7 +155,7 @@ async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs
 
 def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
     began = _clock()
-    _began.set(began)
+    _offloaded.set(began)
     try:
         return work()
     finally:
@@ -186,12 +192,13 @@ class _Steps:
         resume: Callable[[], Any] = functools.partial(next, self._work)
         while True:
             began, wall = _clock(), time.monotonic()
-            _began.set(began)
+            self._budget.began = began
             try:
                 waits = resume()
             except StopIteration as stop:
                 return stop.value
             finally:
+                self._budget.began = None
                 self._budget.step(_clock() - began, time.monotonic() - wall)
             try:
                 value = yield waits

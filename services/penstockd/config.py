@@ -377,6 +377,11 @@ SCOPES: Mapping[str, Scope] = {
     "audit_file": Scope.NODE,
     "audit_checkpoint_seconds": Scope.STAND_BY,
     "differing_settings": Scope.WARN,
+    "statement_seconds": Scope.WARN,
+    "lock_seconds": Scope.WARN,
+    "wait_seconds": Scope.WARN,
+    "commit_seconds": Scope.WARN,
+    "connections": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }

@@ -18,7 +18,7 @@ from penstockd.audit.entry import Entry
 from penstockd.audit.receipt import Receipt, State, find_receipt
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.commands import ranges
-from penstockd.commands.context import Call, ExportLimits, Hub
+from penstockd.commands.context import Call, ExportLimits, Hub, Permit
 from penstockd.commands.stream_export import Export, stream_export
 from penstockd.config import Settings
 from penstockd.errors import (
@@ -49,7 +49,7 @@ class Taken:
     async def begin(self, receipt_id: str, file_name: str) -> None:
         self.receipt_id = receipt_id
 
-    async def send(self, data: bytes, content_type: str) -> None:
+    async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
         if self.still_after is not None and len(self.data) >= self.still_after:
             await asyncio.Event().wait()
         self.data += data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -139,8 +138,3 @@ async def test_an_upload_may_not_come_drop_by_drop() -> None:
     quick, pace = drops(LEAST_RATE, lambda: 0.02), Pace(5)
     for _ in range(20):
         assert await pace.next(quick, LEAST_RATE) == b"x" * LEAST_RATE
-
-
-def test_the_bomb_of_the_experiment_is_one() -> None:
-    """10,000 equal rows are a file of 71 bytes."""
-    assert len(gzip.compress(b"customer_id\n" + b"x\n" * 10_000)) < 100

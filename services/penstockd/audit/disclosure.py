@@ -40,8 +40,12 @@ WHERE e.record_key = $2 AND hashtextextended(e.record_key, 0) = hashtextextended
 AND e.outcome = 'OK' AND e.row_count > 0 AND {_WHERE} {_LATEST}
 """
 _SEVERAL = f"""
-SELECT {_COLUMNS}, e.keys, e.keys IS NULL AND e.phase = 'CALL' AS endless
-FROM hub.audit_entry AS e
+SELECT {_COLUMNS}, e.keys, e.keys IS NULL AND e.phase = 'CALL' AS endless,
+    e.phase <> 'END' AND e.row_count IS NULL AS streamed,
+    ending.outcome AS end_outcome, ending.row_count AS end_count
+FROM hub.audit_entry AS e LEFT JOIN LATERAL (
+    SELECT x.outcome, x.row_count FROM hub.audit_entry AS x
+    WHERE x.phase = 'END' AND x.request_id = e.request_id LIMIT 1) AS ending ON true
 WHERE e.record_key IS NULL AND {_WHERE}
 AND (e.low_key IS NULL OR e.low_key <= $2 AND e.high_key >= $2)
 AND (e.keys IS NOT NULL
@@ -49,6 +53,10 @@ AND (e.keys IS NOT NULL
         SELECT FROM hub.audit_entry AS x WHERE x.phase = 'END' AND x.request_id = e.request_id))
 {_LATEST}
 """
+
+
+#: Columns that are no values of a disclosure.
+_APART = frozenset({"keys", "endless", "streamed", "end_outcome", "end_count"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,10 @@ def _disclosure(row: Any, question: Question, rule: Rule) -> Disclosure | None:
         certainty = Certainty.EXACT
     if certainty is None:
         return None
-    values = {name: row[name] for name in row.keys() if name != "keys"}  # noqa: SIM118  # a record
+    values = {name: row[name] for name in row.keys() if name not in _APART}  # noqa: SIM118
+    if row.get("streamed"):
+        # How a stream went on, and how many records it had, the entry of its end tells.
+        values["outcome"], values["row_count"] = row["end_outcome"] or "", row["end_count"]
     if values["phase"] == Phase.PART:
         certainty = Certainty.PROBABLE
     return Disclosure(values, certainty, rule, fields)

@@ -17,6 +17,7 @@ import asyncpg
 import orjson
 
 from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_json, bounded_text
+from penstockd.audit.given import Given
 from penstockd.store.database import Connection
 
 
@@ -93,14 +94,31 @@ class Entry:
             surface=self.surface,
         )
 
-    def part(self, keys: bytes | None) -> Entry:
-        """The entry of records that the call's stream gives out."""
-        return replace(self, phase=Phase.PART, keys=keys, row_count=None, byte_count=None)
-
-    def end(self, outcome: str, rows: int, size: int, keys: bytes | None = None) -> Entry:
-        """The entry of the end of the call's stream: rows, bytes and the records not told yet."""
+    def part(self, given: Given) -> Entry:
+        """The entry of records that the call's stream gives out next."""
         return replace(
-            self, phase=Phase.END, outcome=outcome, row_count=rows, byte_count=size, keys=keys
+            self,
+            phase=Phase.PART,
+            dataset=given.dataset,
+            shown=given.rule,
+            keys=given.keys,
+            low_key=given.low_key,
+            high_key=given.high_key,
+            row_count=None,
+            byte_count=None,
+        )
+
+    def end(self, outcome: str, rows: int, size: int) -> Entry:
+        """The entry of the end of the call's stream: rows and bytes, whose records are told."""
+        return replace(
+            self,
+            phase=Phase.END,
+            outcome=outcome,
+            row_count=rows,
+            byte_count=size,
+            keys=None,
+            low_key=None,
+            high_key=None,
         )
 
 

@@ -20,9 +20,9 @@ from penstockd import budget
 from penstockd.audit.bounds import query_text
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.given import Given
 from penstockd.audit.journal import Journal
-from penstockd.audit.keys import page_keys
-from penstockd.audit.shown import Shown
+from penstockd.audit.shown import Shown, insert_shown
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.tokens import Tokens
@@ -159,6 +159,24 @@ class Hub:
     turns: Turns = field(default_factory=Turns)
 
 
+class Permit:
+    """Says that the records in a frame are in the audit. Only a ``Call`` gives it."""
+
+    __slots__ = ()
+
+
+_PERMIT = Permit()
+
+
+async def write_parts(journal: Journal, entry: Entry, given: Sequence[Given]) -> None:
+    """Make durable, in entries of their own, which records a call's stream gives out."""
+    parts = [entry.part(g) for g in given if g.count]
+    if len(parts) == 1:
+        await journal.record(parts[0])
+    elif parts:
+        await asyncio.gather(*map(journal.record, parts))
+
+
 @dataclass(slots=True)
 class Call:
     """One call: who makes it, under which policy, and the audit entry that it leaves.
@@ -171,6 +189,8 @@ class Call:
     principal: Principal | None = None
     recorded: bool = False
     replayed: bool = False
+    #: Records that the reply shows so far; None while nothing was said of any.
+    disclosed: int | None = None
     _within: bool = False
 
     def view(self, dataset: Dataset, *actions: Action) -> View:
@@ -200,23 +220,59 @@ class Call:
             known = orjson.loads(self.entry.query) if self.entry.query else {}
             self.entry.query = query_text(known | given)
 
-    def shows(self, hub: Hub, view: View, fields: str = "") -> None:
-        """Note in the entry what the reply shows of each record, and by which rule."""
-        self.entry.shown = hub.journal.introduce(view.prepared(Shown, fields))
+    def rule(self, hub: Hub, view: View, fields: str = "") -> bytes:
+        """The digest of what a View shows of each record, and by which rule (see ``audit.shown``).
 
-    async def will_show(self, hub: Hub, view: View, fields: str = "") -> None:
-        """The same for an entry that a transaction of the call's own will hold.
-
-        Raises DatabaseUnavailable.
+        It is stored before the entry that names it.
         """
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
+        return hub.journal.introduce(view.prepared(Shown, fields))
 
-    def gives(self, keys: Sequence[str]) -> None:
-        """Note in the entry which records the reply holds."""
-        self.entry.row_count = len(keys)
-        if keys:
-            self.entry.low_key, self.entry.high_key = min(keys), max(keys)
-            self.entry.keys = page_keys(keys)
+    # --- disclosures: all that leaves passes here, so that it is in the audit before ----------
+
+    def disclose(self, given: Given) -> None:
+        """Note the records of a reply in the call's entry, which is durable before it leaves."""
+        self.entry.shown = given.rule
+        self.entry.row_count = given.count
+        self.entry.keys = given.keys
+        self.entry.low_key, self.entry.high_key = given.low_key, given.high_key
+        self._count(given.count)
+
+    def disclose_one(self, rule: bytes) -> None:
+        """Note that a reply shows the record whose key the call's entry has."""
+        self.entry.shown, self.entry.row_count = rule, 1
+        self._count(1)
+
+    async def will_disclose(self, hub: Hub, view: View, fields: str = "") -> None:
+        """Note that a reply shows the record that the call writes; its transaction will hold the
+        entry. Raises DatabaseUnavailable."""
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
+        self._count(1)
+
+    async def disclose_within(
+        self, connection: Connection, entries: Sequence[Entry], rules: Sequence[Shown]
+    ) -> None:
+        """Write entries of what a reply holds in a transaction that ends before it leaves."""
+        await insert_shown(connection, rules)
+        await insert_entries(connection, entries)
+        self._count(sum(entry.row_count or 0 for entry in entries))
+
+    async def disclose_part(self, hub: Hub, *given: Given) -> Permit:
+        """Make durable which records the next frames of a stream show; then they may be sent.
+
+        Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
+        frames must not leave, and without the permit they do not.
+        """
+        await write_parts(hub.journal, self.entry, given)
+        return self.permit(sum(g.count for g in given))
+
+    def permit(self, count: int) -> Permit:
+        """The permit to send records whose entries are durable (see ``disclose_part``)."""
+        self._count(count)
+        return _PERMIT
+
+    def _count(self, count: int) -> None:
+        """The one place that learns how many records leave."""
+        self.disclosed = (self.disclosed or 0) + count
 
     @asynccontextmanager
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from penstockd.audit.keys import page_keys
+from penstockd.audit.given import given_records
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.comparison import Comparison, check_bounds, refused
@@ -105,12 +105,10 @@ async def _step(connection: Connection, comparison: Comparison, asked: Asked) ->
 
 def _audit(hub: Hub, call: Call, comparison: Comparison, found: _Parts) -> None:
     """A digest shows no values, but the keys that it names."""
-    call.shows(hub, comparison.view, comparison.view.dataset.key.path)
+    view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
-    call.entry.keys = page_keys(keys)
-    if keys:
-        call.entry.low_key, call.entry.high_key = keys[0], keys[-1]
-    call.entry.row_count = sum(r.count for r in found.ranges)
+    given = given_records(view.dataset.name, call.rule(hub, view, view.dataset.key.path), keys)
+    call.disclose(replace(given, count=sum(r.count for r in found.ranges)))
 
 
 class _Parts:

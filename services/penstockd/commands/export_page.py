@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstockd.audit.keys import stream_keys
+from penstockd.audit.given import given_set
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.list_records import Query, page_size
@@ -60,7 +60,6 @@ async def export_page(
         ends = await connection.fetch(end.text, *end.arguments())
     parts += target.ending()
     token = hub.page_tokens.issue(bound, tuple(ends[0])) if len(ends) > 1 else ""
-    call.shows(hub, view, query.fields)
-    call.entry.row_count = target.rows
-    call.entry.keys = stream_keys(target.keys.encode())
+    rule = call.rule(hub, view, query.fields)
+    call.disclose(given_set(dataset.name, rule, target.rows, target.keys.encode()))
     return ExportedPage(b"".join(parts), target.content_type, target.file_name, token)

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
@@ -25,6 +26,5 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
         row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
     if row is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-    call.entry.row_count = 1
-    call.shows(hub, view, fields)
-    return query.codec.message(tuple(row))
+    call.disclose_one(call.rule(hub, view, fields))
+    return await record_of(query.codec, tuple(row))

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 
 from penstockd.commands.context import Call, Hub
-from penstockd.commands.watching import Disclosed, Standings, Wanted
+from penstockd.commands.disclosing import FeedDisclosure
+from penstockd.commands.watching import Standings, Wanted
 from penstockd.errors import (
     AccessChanged,
     AccessRevoked,
@@ -15,7 +16,7 @@ from penstockd.errors import (
     ViewChanged,
     Violation,
 )
-from penstockd.feed.source import Source
+from penstockd.feed.source import Block, Source
 from penstockd.store.cursor import Cursor
 
 #: How long a poll may wait for its first change, in seconds.
@@ -53,14 +54,14 @@ async def list_changes(
         problem = f"must be from 0 to {MAX_WAIT:g} s"
         raise ValueInvalid(f"wait {problem}", violations=[Violation("wait", problem)])
     call.asked(cursor=cursor)
-    disclosed = Disclosed(hub, call, source)
+    disclosure = FeedDisclosure(hub, call, source)
     if not cursor:
         head = await hub.feed.head()
         call.entry.row_count = 0
         return ChangePage(b"", str(head), source.view, False)
     standings = Standings(hub, call, wanted, source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
-        page = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds, disclosed)
+        page, blocks = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds)
     try:
         standings.check()
     except AccessRevoked:
@@ -69,16 +70,17 @@ async def list_changes(
         # While it waited, what the caller may see has become another: it is to ask anew.
         call.entry.row_count = 0
         return ChangePage(b"", cursor, source.view, True)
-    await disclosed.flush()
+    await disclosure.blocks(blocks)
     return page
 
 
 async def _read(
-    hub: Hub, call: Call, source: Source, cursor: Cursor, wait: float, disclosed: Disclosed
-) -> ChangePage:
+    hub: Hub, call: Call, source: Source, cursor: Cursor, wait: float
+) -> tuple[ChangePage, list[Block]]:
     feed, clock = hub.feed, asyncio.get_running_loop().time
     until, passing = clock() + wait, clock() + PASS_SECONDS
     changes: list[bytes] = []
+    blocks: list[Block] = []
     count = size = 0
     # The cursor is judged at once, whatever there is to wait for.
     await feed.read(source, cursor, cursor.number)
@@ -88,7 +90,7 @@ async def _read(
                 break  # there is more, but the caller waits
             block = await feed.next_stretch(source, cursor, source.batch_size - count)
             cursor = block.cursor
-            disclosed.add_block(block)
+            blocks.append(block)
             for frame in block.frames:
                 changes.append(frame.data)
                 count, size = count + frame.count, size + len(frame.data)
@@ -100,4 +102,4 @@ async def _read(
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     call.entry.row_count = count
     more = cursor.number < feed.tail.head
-    return ChangePage(b"".join(changes), str(cursor), source.view, more)
+    return ChangePage(b"".join(changes), str(cursor), source.view, more), blocks

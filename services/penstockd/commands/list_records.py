@@ -8,8 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.audit.given import given_records
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.rendering import records_of
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.read import Page
@@ -81,9 +83,9 @@ async def read_page(
             if at:
                 await hub.turns.give()
             some = rows[at : min(size, at + TURN_ROWS)]
-            records += [page.codec.message(row[: page.width]) for row in some]
-    call.shows(hub, view, query.fields)
-    call.gives([row[-1] for row in rows[:size]])  # every order ends with the key
+            records += await records_of(page.codec, [row[: page.width] for row in some])
+    keys = [row[-1] for row in rows[:size]]  # every order ends with the key
+    call.disclose(given_records(view.dataset.name, call.rule(hub, view, query.fields), keys))
     return records, end
 
 

@@ -11,6 +11,7 @@ from penstockd.catalog import Dataset, Field
 from penstockd.catalog.record import Codec
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.once import Form
+from penstockd.commands.rendering import record_of
 from penstockd.commands.report import Report
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
 from penstockd.policy.model import Action
@@ -77,9 +78,9 @@ class ReplyView:
         told = Counts(counts.created, counts.updated + counts.unchanged)
         return Report(told, report.refused, report.problems)
 
-    def own(self, given: Given, etag: str) -> Message:
+    async def own(self, given: Given, etag: str) -> Message:
         """The key, the etag, and what the call itself has set."""
-        record: Any = given.message([f for f in given.fields if f.key or self._may_show(f)])
+        record: Any = await given.message([f for f in given.fields if f.key or self._may_show(f)])
         if etag and self._gives("etag"):
             record.etag = etag
         message: Message = record
@@ -108,10 +109,10 @@ class Given:
         fields = [self.fields[i] for i in kept]
         return Given(self._dataset, fields, [self._row[i] for i in kept])
 
-    def message(self, fields: Sequence[Field]) -> Message:
+    async def message(self, fields: Sequence[Field]) -> Message:
         """A record of the values of some of the fields."""
         values = dict(zip(self.fields, self._row, strict=True))
-        return Codec(self._dataset, fields).message([values[f] for f in fields])
+        return await record_of(Codec(self._dataset, fields), [values[f] for f in fields])
 
 
 class WrittenRecord:
@@ -126,10 +127,10 @@ class WrittenRecord:
         """Note in the call's audit entry what the reply shows. Raises DatabaseUnavailable."""
         readable = self._reply.readable
         if readable is not None:
-            await call.will_show(hub, readable)
+            await call.will_disclose(hub, readable)
             return
         paths = [f.path for f in self.given.fields]
-        await call.will_show(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
+        await call.will_disclose(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
 
     async def written(self, transaction: WriteTransaction) -> Message:
         """The record as the call has left it, as far as the caller may read it.
@@ -140,7 +141,7 @@ class WrittenRecord:
         record = await self._reply.read(transaction, self._key)
         if record is None:
             etag = await self._reply.etag(transaction, self._key)
-            record = self._reply.own(self.given, etag)
+            record = await self._reply.own(self.given, etag)
         if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
             for name in _MOVING:
                 record.ClearField(name)
@@ -160,7 +161,7 @@ class WrittenRecord:
         if record is not None and etag and record.etag == etag:
             found: Message = record
             return found
-        return self._reply.own(self.given, etag)
+        return await self._reply.own(self.given, etag)
 
     def _etag_path(self) -> Sequence[str]:
         return ("etag",) if self._reply.view.field("etag") is not None else ()
@@ -196,4 +197,4 @@ async def _record(
     row = await transaction.connection.fetchrow(
         query.statement.text, *query.statement.arguments(key=key)
     )
-    return None if row is None else query.codec.message(tuple(row))
+    return None if row is None else await record_of(query.codec, tuple(row))

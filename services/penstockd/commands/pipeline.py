@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
+from penstockd.commands.context import Permit
 from penstockd.formats import Writer
 from penstockd.formats.kernel import Data
 from penstockd.formats.wire import CopyMessages
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 #: Pieces that wait for a slow client before the read from the database waits too.
 QUEUE_PIECES = 4
+#: The most pieces whose records are noted in the audit by one entry.
+BATCH_PIECES = 4
 #: Bytes of the database's stream that are encoded first, so that something goes out soon.
 FIRST_BYTES = 16 * 1024
 #: Bytes of it that are encoded at once after that.
@@ -35,10 +38,27 @@ Take = Callable[[bytes], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of the file, and how many whole rows there are up to its end."""
+    """Some bytes of the file, and how many whole rows there are up to its end.
+
+    ``keys`` is the encoded set of ``count`` records: all those that are in it and in no earlier
+    piece's set, and perhaps some that follow.
+    """
 
     data: bytes
     rows: int
+    keys: bytes = b""
+    count: int = 0
+
+
+class Gate(Protocol):
+    """The way out: what leaves is in the audit before."""
+
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        """Return when it is durable which records are in some pieces; called in their order,
+        while earlier ones are being sent."""
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        """Send a piece; returns when the client takes it."""
 
 
 class Encoder:
@@ -51,6 +71,8 @@ class Encoder:
         self.byte_count = 0
         self.skip = skip
         self._cut_rows = 0
+        self._keys: list[bytes] = []
+        self._known = self._named = 0
         self._digest = hashlib.sha256()
         self._ending: Iterator[bytes] | None = None
 
@@ -84,9 +106,21 @@ class Encoder:
         before, self._cut_rows = self._cut_rows, self.rows
         for at in range(0, len(data), PIECE_BYTES):
             end = at + PIECE_BYTES
-            yield Piece(data[at:end], before if end < len(data) else self.rows)
+            keys, count = self._unnamed()
+            yield Piece(data[at:end], before if end < len(data) else self.rows, keys, count)
+
+    def _unnamed(self) -> tuple[bytes, int]:
+        """The set of the keys of rows that were encoded and that no piece has named yet."""
+        found, self._keys = self._keys, []
+        before, self._named = self._named, self._known
+        return b"".join(found), self._named - before
 
     def _counted(self, data: bytes) -> bytes:
+        # Here, since this waits for the kernel, which is encoding elsewhere.
+        keys = self.writer.keys
+        keys.complete()
+        self._keys += keys.drain()
+        self._known = keys.count
         # Both work outside the interpreter's lock, and here outside the event loop's thread.
         self._digest.update(data)
         self.byte_count += len(data)
@@ -100,9 +134,9 @@ class Encoder:
 async def pump(
     read: Callable[[Take], Awaitable[None]],
     encoder: Encoder,
-    send: Callable[[Piece], Awaitable[None]],
+    gate: Gate,
 ) -> None:
-    """Give what ``read`` reads, encoded, to ``send``. Raises what any of the three raises.
+    """Give what ``read`` reads, encoded, to a gate. Raises what any of the three raises.
 
     The stream is cut at the same places at every run, however it arrives: a writer gives the same
     bytes again.
@@ -135,17 +169,15 @@ async def pump(
             for piece in encoder.cut(data):
                 await encoded.put(piece)
 
-    await _send_all(encoded, produce(), send, lambda: None)
+    await _send_all(encoded, produce(), gate, lambda: None)
 
 
-async def pump_beside(
-    copy: CopyOut, query: str, encoder: Encoder, send: Callable[[Piece], Awaitable[None]]
-) -> None:
+async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
     """As ``pump``, of one COPY that is read by a thread of its own and encoded by another: the
     event loop has nothing to do but to send."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
-    await _send_all(encoded, copy.run(query, threads.read), send, threads.taken)
+    await _send_all(encoded, copy.run(query, threads.read), gate, threads.taken)
 
 
 class _Threads:
@@ -155,11 +187,11 @@ class _Threads:
     def __init__(self, copy: CopyOut, encoder: Encoder, encoded: asyncio.Queue[Piece]) -> None:
         self._copy, self._encoder, self._encoded = copy, encoder, encoded
         self._loop = asyncio.get_running_loop()
-        self._room = threading.Semaphore(QUEUE_PIECES)
+        self._room = threading.Semaphore(QUEUE_PIECES + BATCH_PIECES)
         self._gathered: list[bytes] = []
 
     def taken(self) -> None:
-        """Told whenever a piece has been taken from the queue, which has no bound of its own."""
+        """Told whenever a piece is about to be sent: the queue has no bound of its own."""
         self._room.release()
 
     def read(self) -> None:
@@ -198,26 +230,62 @@ class _Threads:
             self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
 
 
+#: Pieces, and the task that makes durable which records are in them.
+_Batch: TypeAlias = tuple[asyncio.Task[Permit], Sequence[Piece]]
+
+
 async def _send_all(
     encoded: asyncio.Queue[Piece],
     produce: Coroutine[Any, Any, None],
-    send: Callable[[Piece], Awaitable[None]],
+    gate: Gate,
     taken: Callable[[], None],
 ) -> None:
-    """Send what comes into the queue until who fills it has ended."""
+    """Send what comes into the queue until who fills it has ended: some pieces are encoded while
+    the entry of others is on its way to the disk, and earlier ones to the client."""
     producing = asyncio.create_task(produce)
+    batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
+    disclosing = asyncio.create_task(_disclose_all(encoded, producing, gate, batches))
     try:
-        while not producing.done() or not encoded.empty():
+        while not disclosing.done() or not batches.empty():
             try:
-                piece = await next_item(encoded, producing)
+                disclosed, pieces = await next_item(batches, disclosing)
             except asyncio.QueueEmpty:
                 break
-            taken()
-            await send(piece)
-        producing.result()
+            permit = await disclosed
+            for piece in pieces:
+                taken()
+                await gate.send(piece, permit)
+        disclosing.result()
     finally:
         producing.cancel()
-        await asyncio.gather(producing, return_exceptions=True)
+        disclosing.cancel()
+        await asyncio.gather(producing, disclosing, return_exceptions=True)
+
+
+async def _disclose_all(
+    encoded: asyncio.Queue[Piece],
+    producing: asyncio.Task[None],
+    gate: Gate,
+    batches: asyncio.Queue[_Batch],
+) -> None:
+    """Disclose the pieces in the queue, as many at a time as there are."""
+    while not producing.done() or not encoded.empty():
+        try:
+            pieces = [await next_item(encoded, producing)]
+        except asyncio.QueueEmpty:
+            break
+        while len(pieces) < BATCH_PIECES and not encoded.empty():
+            pieces.append(encoded.get_nowait())
+        disclosed = asyncio.create_task(gate.disclose(pieces))
+        disclosed.add_done_callback(_hear)
+        await batches.put((disclosed, pieces))
+    producing.result()
+
+
+def _hear(task: asyncio.Task[Permit]) -> None:
+    """Nobody asks what became of the entry of pieces that are not sent any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from penstockd.audit.entry import Entry
-from penstockd.audit.keys import page_keys
+from penstockd.audit.given import given_records
+from penstockd.budget import breathe
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.comparison import Comparison, check_bounds, refused
 from penstockd.commands.digests.differences import Differences, runs
 from penstockd.commands.digests.ranges import Enough, Range
 from penstockd.commands.digests.state import held_state
+from penstockd.commands.rendering import record_of
 from penstockd.errors import RequestTooLarge
 from penstockd.store.snapshots import Held
 
@@ -70,9 +71,13 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
         cursor = str(held.cursor)
     deletes = [k for k in found.deletes if not next_key or k < next_key]
     differing = [r for r in found.differing if not next_key or r.start < next_key]
-    call.shows(hub, comparison.view, repair.fields)
-    call.gives(found.upserts[: len(records)])
-    await _audit_keys(hub, call, comparison, differing)
+    view, upserts = comparison.view, found.upserts[: len(records)]
+    rule = call.rule(hub, view, repair.fields)
+    call.disclose(given_records(view.dataset.name, rule, upserts))
+    # The keys at which ranges begin are shown, too; of their records nothing is.
+    rule = call.rule(hub, view, view.dataset.key.path)
+    starts = [r.start for r in differing if r.start]
+    await call.disclose_part(hub, given_records(view.dataset.name, rule, starts))
     return RepairReply(
         *(records, deletes, differing, next_key, found.rows, cursor, state, comparison.view_id)
     )
@@ -113,24 +118,10 @@ async def _records(
             for key, row in zip(batch, rows, strict=True):
                 if size >= RECORDS_BYTES:
                     return records, key
-                records.append(several.codec.message(tuple(row)))
+                records.append(await record_of(several.codec, tuple(row)))
                 size += records[-1].ByteSize()
+                await breathe()
     return records, next_key
-
-
-async def _audit_keys(
-    hub: Hub, call: Call, comparison: Comparison, differing: Sequence[Range]
-) -> None:
-    """Leave an entry of the keys at which ranges begin: they are shown, their records are not."""
-    keys = [r.start for r in differing if r.start]
-    if not keys:
-        return
-    part: Entry = call.entry.part(page_keys(keys))
-    part.low_key, part.high_key = keys[0], keys[-1]
-    shown = call.entry.shown
-    call.shows(hub, comparison.view, comparison.view.dataset.key.path)
-    part.shown, call.entry.shown = call.entry.shown, shown
-    await hub.journal.record(part)
 
 
 def _check(ranges: Sequence[Range]) -> None:

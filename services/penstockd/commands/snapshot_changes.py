@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 
 from penstockd.catalog import Dataset
@@ -23,7 +23,7 @@ FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 async def snapshot_frames(
     connection: Connection, source: Source, wanted: Wanted, held: Held
-) -> AsyncIterator[Frame]:
+) -> AsyncGenerator[Frame, None]:
     """All records that the source's Views show in the state that is held, dataset by dataset.
 
     They are read in the connection's transaction, which has read nothing yet. Raises

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from typing import Protocol
 import orjson
 import structlog
 
-from penstockd.audit.keys import stream_keys
+from penstockd.audit.given import given_set
 from penstockd.audit.receipt import (
     Receipt,
     State,
@@ -31,7 +31,7 @@ from penstockd.audit.receipt import (
     reopen_receipt,
 )
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
+from penstockd.commands.context import Call, Hub, Permit
 from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.commands.ranges import read_ranges
 from penstockd.commands.watch import Watch
@@ -59,8 +59,6 @@ from penstockd.store.sql import apply_settings
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
 #: kept so many seconds for a client that loses it. A smaller one is as quickly had anew.
 LARGE_BYTES, LINGER_SECONDS = 1 << 20, 20.0
-#: A set of the keys of so many records is stored before the export goes on.
-PART_KEYS = 1 << 20
 #: How long a failed export waits for its client to take the record that says so, in seconds.
 LAST_WORD_SECONDS = 2.0
 
@@ -89,7 +87,7 @@ class Reply(Protocol):
     async def begin(self, receipt_id: str, file_name: str) -> None:
         """Told once, just before the first data."""
 
-    async def send(self, data: bytes, content_type: str) -> None:
+    async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
         """Some bytes of the file, or of its in-band receipt; returns when the client takes them."""
 
     def end(self, receipt: Receipt) -> None:
@@ -107,7 +105,6 @@ async def stream_export(
     or narrowed meanwhile), DatabaseUnavailable.
     """
     plan = _Plan.of(call, dataset, export)
-    call.shows(hub, plan.view, export.fields)
     run = _Run(hub, call, plan, reply)
     if export.resume_receipt:
         await run.find(export.resume_receipt)
@@ -188,7 +185,9 @@ class _Run:
         self._receipt: Receipt | None = None
         self._durable: asyncio.Task[None] | None = None
         self._watch = Watch(self._standing.check, hub.exports.stall_seconds)
-        self._begun = False
+        self._rule = call.rule(hub, plan.view, plan.export.fields)
+        call.entry.shown = self._rule
+        self._begun = self._disclosing = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
 
     async def find(self, receipt_id: str) -> None:
@@ -282,7 +281,7 @@ class _Run:
         await self._begin()
         document = orjson.dumps(receipt.document())
         if not self._plan.export.omit_receipt:
-            await self._send_bytes(self._plan.target.receipt(document))
+            await self._send_bytes(self._plan.target.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
@@ -311,10 +310,9 @@ class _Run:
             snapshots.release(held)
 
     async def _audit_end(self, receipt: Receipt) -> None:
-        """Leave the entry of the end: what left the hub in all, and of which records."""
+        """Leave the entry of the end: what left the hub in all. Which records, others say."""
         outcome = "OK" if receipt.state is State.COMPLETE else receipt.reason or "CANCELLED"
-        keys = stream_keys(self._plan.target.keys.encode())
-        entry = self._call.entry.end(outcome, receipt.row_count, receipt.byte_count, keys)
+        entry = self._call.entry.end(outcome, receipt.row_count, receipt.byte_count)
         await self._hub.journal.record(entry)
 
     def _new_receipt(self, cursor: str) -> Receipt:
@@ -336,27 +334,36 @@ class _Run:
         if len(connections) > 1:
             assert held is not None
             ranges = functools.partial(read_ranges, connections, held, plan.read)
-            await pump(ranges, self._encoder, self._send)
+            await pump(ranges, self._encoder, self)
             return
         await apply_settings(first, plan.settings)
         if CopyOut.possible(first):
-            await pump_beside(CopyOut(first), plan.sql, self._encoder, self._send)
+            await pump_beside(CopyOut(first), plan.sql, self._encoder, self)
             return
 
         async def read(take: Take) -> None:
             await first.copy_from_query(plan.sql, output=take, format="binary")
 
-        await pump(read, self._encoder, self._send)
+        await pump(read, self._encoder, self)
 
-    async def _send(self, piece: Piece) -> None:
-        given = self._plan.target.keys
-        for keys in given.drain() if given.count >= PART_KEYS else ():
-            # Kept before the last of their records leave, and then let go.
-            await self._hub.journal.record(self._call.entry.part(stream_keys(keys)))
-        await self._send_bytes(piece.data)
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        """Make durable which records are in some pieces (see ``pipeline.Gate``)."""
+        keys, count = b"".join([p.keys for p in pieces]), sum(p.count for p in pieces)
+        given = given_set(self._plan.view.dataset.name, self._rule, count, keys)
+        if self._disclosing:
+            return await self._call.disclose_part(self._hub, given)
+        # The first are told by the entry of the call, which is durable before the first byte. How
+        # many there are in all is told by that of the end.
+        self._disclosing = True
+        self._call.entry.keys = given.keys
+        return self._call.permit(count)
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        """Send a piece (see ``pipeline.Gate``)."""
+        await self._send_bytes(piece.data, permit)
         self._sent_rows, self._sent_bytes = piece.rows, self._sent_bytes + len(piece.data)
 
-    async def _send_bytes(self, data: bytes) -> None:
+    async def _send_bytes(self, data: bytes, permit: Permit) -> None:
         """Send what the client is still to be shown. Raises AccessChanged and ClientStalled.
 
         Both are looked for while it takes nothing, too.
@@ -365,7 +372,8 @@ class _Run:
             return
         await self._begin()
         self._standing.check()
-        await self._watch.wait(self._reply.send(data, self._plan.target.content_type))
+        content_type = self._plan.target.content_type
+        await self._watch.wait(self._reply.send(data, content_type, permit))
 
     async def _begin(self) -> None:
         """Before the first byte: the receipt is durable, and the client told its id."""
@@ -384,7 +392,8 @@ class _Run:
         if not data:
             return
         try:
-            sending = self._reply.send(data, self._plan.target.content_type)
+            content_type = self._plan.target.content_type
+            sending = self._reply.send(data, content_type, self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the receipt's row and the status remain
             _log.info("receipt_not_sent", receipt=receipt.receipt_id, error=repr(exc))

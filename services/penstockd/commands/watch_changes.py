@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import structlog
 
 from penstockd.audit.receipt import Receipt, State, new_receipt_id, store_receipt
-from penstockd.commands.context import Call, Hub
+from penstockd.commands.context import Call, Hub, Permit
+from penstockd.commands.disclosing import FeedDisclosure
 from penstockd.commands.snapshot_changes import snapshot_frames
-from penstockd.commands.watching import Disclosed, Standings, Wanted, reconcile_of
+from penstockd.commands.watching import Standings, Wanted, reconcile_of
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
@@ -28,6 +29,7 @@ from penstockd.errors import (
     ValueInvalid,
     Violation,
 )
+from penstockd.feed.broadcast import Subscription
 from penstockd.feed.event import Reconcile
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.store.cursor import Cursor
@@ -40,8 +42,6 @@ USUAL_BATCH = 500
 LOOK = 2.0
 #: How often it says that it lives, unless the caller says when, and at the least, in seconds.
 USUAL_HEARTBEAT, MAX_HEARTBEAT = 10, 15
-#: How often the records that it gave out are noted in the audit, in seconds.
-NOTE_INTERVAL = 5.0
 #: How long the last record of a stream may take, in seconds.
 LAST_WORD_SECONDS = 2.0
 
@@ -85,9 +85,14 @@ class Reply(Protocol):
         """The first record. All return how many bytes they sent."""
 
     async def changes(
-        self, frame: Frame, ends: int | None, checkpoint: tuple[Cursor, datetime | None] | None
+        self,
+        frame: Frame,
+        ends: int | None,
+        checkpoint: tuple[Cursor, datetime | None] | None,
+        permit: Permit | None,
     ) -> int:
-        """Changes; ``ends``: how many changes there were of the transaction that ends here."""
+        """Changes, which are in the audit; ``ends``: how many changes there were of the transaction
+        that ends here. A frame without records needs no permit."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """Nothing has happened."""
@@ -131,7 +136,7 @@ class _Run:
         self._hub, self._call, self._wanted = hub, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
         self._standings = Standings(hub, call, wanted, source)
-        self._disclosed = Disclosed(hub, call, source)
+        self._disclosure = FeedDisclosure(hub, call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
         # The transaction whose changes were sent last, and how many, until its end is told.
@@ -141,7 +146,6 @@ class _Run:
         self._reading: Connection | None = None  # reads the snapshot
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
-        self._noted = self._clock()
         self._begun = self._stalled = False
         self._receipt = self._new_receipt()
 
@@ -188,7 +192,7 @@ class _Run:
                 left = silent - self._clock()
                 block = await subscription.take(max(0.0, min(left, LOOK)))
                 if block is not None:
-                    await self._send_block(block)
+                    await self._send_block(block, subscription)
                 elif self._hub.feed.stopping.is_set():
                     raise HubStopping("this worker ends; go on from the last checkpoint")
                 elif self._clock() >= silent:
@@ -197,7 +201,6 @@ class _Run:
                         self._cursor = subscription.cursor
                     self._bytes += await self._in_time(self._reply.heartbeat(self._cursor))
                 else:
-                    await self._note()
                     continue
                 silent = self._clock() + heartbeat
         finally:
@@ -228,7 +231,6 @@ class _Run:
                 await self._say_last(error)
 
     async def _finish(self) -> None:
-        await self._disclosed.flush()
         await store_receipt(self._hub.database, self._receipt)
         entry = self._call.entry.end(self._receipt.reason or "OK", self._rows, self._bytes)
         await self._hub.journal.record(entry)
@@ -243,45 +245,66 @@ class _Run:
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
     async def _send_snapshot(self, held: Held, connection: Connection) -> None:
+        frames = snapshot_frames(connection, self._source, self._wanted, held)
         with translated():
-            async for frame in snapshot_frames(connection, self._source, self._wanted, held):
-                self._standings.check()
-                self._disclosed.add(frame.keys)
-                await self._send(frame, None)
+            async with aclosing(self._disclosed(frames)) as disclosed:
+                async for frame, permit in disclosed:
+                    self._standings.check()
+                    await self._send(frame, None, permit)
         await self._stack.aclose()
         self._hub.snapshots.release(held)
         self._held = None
         nothing = Frame(b"", 0, b"", {})
-        await self._send(nothing, (self._cursor, None))
+        await self._send(nothing, (self._cursor, None), None)
 
-    async def _send_block(self, block: Block) -> None:
-        begun = 0
+    async def _disclosed(
+        self, frames: AsyncGenerator[Frame, None]
+    ) -> AsyncGenerator[tuple[Frame, Permit], None]:
+        """Frames with their permits: the next one is read, and its entry is on its way to the disk,
+        while one is being sent."""
+
+        async def following() -> tuple[Frame, Permit] | None:
+            frame = await anext(frames, None)
+            if frame is None:
+                return None
+            return frame, await self._disclosure.records(frame.keys)
+
+        coming = asyncio.create_task(following())
         try:
-            for i, frame in enumerate(block.frames):
-                self._standings.check()
-                last = i + 1 == len(block.frames)
-                checkpoint = None
-                if last and block.checkpoint:
-                    checkpoint = (block.cursor, block.commit_time)
-                begun = i + 1
-                await self._send(frame, checkpoint)
-        except BaseException:
-            for frame in block.frames[:begun]:
-                self._disclosed.add(frame.keys)
-            raise
-        self._disclosed.add_block(block)
+            while (found := await coming) is not None:
+                coming = asyncio.create_task(following())
+                yield found
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            await frames.aclose()
+
+    async def _send_block(self, block: Block, subscription: Subscription) -> None:
+        subscription.when_ahead(self._disclosure.begin)
+        permit = await self._disclosure.block(block)
+        for i, frame in enumerate(block.frames):
+            self._standings.check()
+            last = i + 1 == len(block.frames)
+            checkpoint = None
+            if last and block.checkpoint:
+                checkpoint = (block.cursor, block.commit_time)
+            await self._send(frame, checkpoint, permit)
         if block.checkpoint:
             self._cursor = block.cursor
-        await self._note()
 
-    async def _send(self, frame: Frame, checkpoint: tuple[Cursor, datetime | None] | None) -> None:
+    async def _send(
+        self,
+        frame: Frame,
+        checkpoint: tuple[Cursor, datetime | None] | None,
+        permit: Permit | None,
+    ) -> None:
         if self._source.transaction_boundaries:
             if frame.transaction != self._transaction:
                 await self._end_transaction()
             self._transaction = frame.transaction
             self._of_transaction += frame.count
         ends = self._of_transaction if frame.ends else None
-        self._bytes += await self._in_time(self._reply.changes(frame, ends, checkpoint))
+        self._bytes += await self._in_time(self._reply.changes(frame, ends, checkpoint, permit))
         if frame.ends:
             self._of_transaction = 0
         self._rows += frame.count
@@ -291,7 +314,7 @@ class _Run:
         """Tell the end of a transaction whose last changes were nothing for the caller."""
         if self._of_transaction:
             nothing = Frame(b"", 0, b"", {}, self._transaction)
-            sending = self._reply.changes(nothing, self._of_transaction, None)
+            sending = self._reply.changes(nothing, self._of_transaction, None, None)
             self._bytes += await self._in_time(sending)
             self._of_transaction = 0
 
@@ -304,12 +327,6 @@ class _Run:
         except TimeoutError:
             self._stalled = True
             raise ClientStalled(f"the client took no data for {seconds:g} s") from None
-
-    async def _note(self) -> None:
-        """Note in the audit what was given out, once in a while."""
-        if self._disclosed.full or self._clock() - self._noted >= NOTE_INTERVAL:
-            self._noted = self._clock()
-            await self._disclosed.flush()
 
     def _new_receipt(self) -> Receipt:
         entry = self._call.entry

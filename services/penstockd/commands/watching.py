@@ -1,14 +1,11 @@
-"""What streams and polls of changes have in common: whose View, and which records it gave out."""
+"""What streams and polls of changes have in common: what is asked for, and in whose View."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from penstockd.audit.keys import page_keys
-from penstockd.audit.shown import Shown
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
 from penstockd.errors import (
@@ -23,19 +20,13 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.feed.event import Operation, Reconcile
-from penstockd.feed.source import Block, Source
+from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.standing import Standing
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
-#: So many keys are noted in the audit at a time.
-PART_KEYS = 5000
-#: A block of so many is noted by itself.
-BLOCK_KEYS = 500
-#: Bytes of blocks that wait to be noted.
-HELD_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,89 +145,6 @@ class Standings:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
         self._looked = revision
         return revision
-
-
-@dataclass
-class Disclosed:
-    """The records that a reply gives out, for the audit: exact keys, by dataset."""
-
-    hub: Hub
-    call: Call
-    source: Source
-    _keys: dict[str, set[str]] = field(default_factory=dict)
-    _blocks: list[Block] = field(default_factory=list)
-    _count: int = 0
-    _bytes: int = 0
-    _shown: dict[str, bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, lens in self.source.lenses.items():
-            fields = ",".join(f.path for f in lens.fields)
-            self._shown[name] = self.hub.journal.introduce(lens.view.prepared(Shown, fields))
-        if len(self.source.lenses) == 1:
-            ((_, self.call.entry.shown),) = self._shown.items()
-
-    def add(self, keys: Mapping[str, Sequence[str]]) -> None:
-        """Records that are given out, by dataset."""
-        for dataset, more in keys.items():
-            self._count += len(more)
-            self._keys.setdefault(dataset, set()).update(more)
-
-    def add_block(self, block: Block) -> None:
-        """The same for all of a block; large ones are noted as they are, once for all readers."""
-        if block.count < BLOCK_KEYS:
-            for frame in block.frames:
-                self.add(frame.keys)
-        else:
-            self._count += block.count
-            self._bytes += block.size
-            self._blocks.append(block)
-
-    @property
-    def full(self) -> bool:
-        """Whether there are enough for an entry."""
-        return self._count >= PART_KEYS or self._bytes >= HELD_BYTES
-
-    async def flush(self) -> None:
-        """Make what has been given out durable in the audit. Raises DatabaseUnavailable."""
-        given, self._keys = self._keys, {}
-        blocks, self._blocks = self._blocks, []
-        self._count = self._bytes = 0
-        parts = [(dataset, _part(keys)) for dataset, keys in given.items()]
-        for block in blocks:
-            parts += _block_parts(block).items()
-        await asyncio.gather(*(self._note(dataset, part) for dataset, part in parts))
-
-    async def _note(self, dataset: str, part: _Part) -> None:
-        low, high, keys = part
-        entry = replace(
-            self.call.entry.part(keys),
-            dataset=dataset,
-            shown=self._shown[dataset],
-            low_key=low,
-            high_key=high,
-        )
-        await self.hub.journal.record(entry)
-
-
-#: The lowest and the highest of some keys, and all of them as the audit has them.
-_Part = tuple[str, str, bytes | None]
-
-
-def _part(keys: Collection[str]) -> _Part:
-    return min(keys), max(keys), page_keys(sorted(keys))
-
-
-def _block_parts(block: Block) -> Mapping[str, _Part]:
-    """The keys of a block by dataset, put together once."""
-    found: dict[str, _Part] | None = block.shared.get("keys")
-    if found is None:
-        keys: dict[str, set[str]] = {}
-        for frame in block.frames:
-            for dataset, more in frame.keys.items():
-                keys.setdefault(dataset, set()).update(more)
-        found = block.shared["keys"] = {d: _part(k) for d, k in keys.items()}
-    return found
 
 
 def _invalid(name: str, problem: str) -> ValueInvalid:

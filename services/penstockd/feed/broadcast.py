@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -144,10 +145,11 @@ class Broadcast:
                 if own:
                     raise  # else it was the share of whoever asked first
 
-    def prepare(self, source: Source, cursor: Cursor, most: int) -> None:
+    def prepare(self, source: Source, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
         """Begin to read what ``next_stretch`` will be asked for, while the last is being sent."""
         if most > 0 and not cursor.ahead:
-            self._task(source, cursor, self._end(cursor, most))
+            return self._task(source, cursor, self._end(cursor, most))[0]
+        return None
 
     def _end(self, cursor: Cursor, most: int) -> int:
         if cursor.told is not None:
@@ -251,6 +253,7 @@ class Subscription:
         self._feed, self._source = feed, source
         self._channel: _Channel | None = None
         self._next: int | None = None  # the channel's block to take next; None: still behind
+        self._ahead: asyncio.Task[Block] | None = None  # what is taken next, if it is behind
 
     async def take(self, seconds: float) -> Block | None:
         """The next block with something in it; None if there is none within the time.
@@ -268,6 +271,20 @@ class Subscription:
             if clock() >= deadline:
                 break
         return None
+
+    def when_ahead(self, work: Callable[[Block], object]) -> None:
+        """Do some work with the block that will be taken next, as soon as it has been read.
+
+        It need not be done: of what is new there is no next one yet.
+        """
+        ahead, self._ahead = self._ahead, None
+
+        def then(task: asyncio.Task[Block]) -> None:
+            if not task.cancelled() and task.exception() is None and task.result().frames:
+                work(task.result())
+
+        if ahead is not None:
+            ahead.add_done_callback(then)
 
     def close(self) -> None:
         """Give the place up."""
@@ -290,7 +307,7 @@ class Subscription:
             behind = max(1, position.number - number)
             block = await self._feed.next_stretch(self._source, self.cursor, behind)
             left = position.number - block.cursor.number
-            self._feed.prepare(self._source, block.cursor, left)
+            self._ahead = self._feed.prepare(self._source, block.cursor, left)
             return block
         # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
         # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.

@@ -13,6 +13,7 @@ from penstockd.audit.receipt import Receipt
 from penstockd.budget import offload_large
 from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
+from penstockd.commands.context import Permit
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
 from penstockd.commands.digest_records import digest_records
@@ -243,12 +244,12 @@ class _FileReply:
         headers = {"content-disposition": attachment(file_name), receipts.HEADER: receipt_id}
         await self._exchange.send_headers(headers)
 
-    async def send(self, data: bytes, content_type: str) -> None:
+    async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
         for at in range(0, len(data), FRAME_BYTES):
             piece = data[at : at + FRAME_BYTES] if len(data) > FRAME_BYTES else data
             frame = http_body(piece, content_type if self._first else "")
             self._first = False
-            await self._exchange.send(frame)
+            await self._exchange.send(frame, permit)
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.trailers(receipt))

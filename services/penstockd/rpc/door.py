@@ -13,6 +13,7 @@ from penstockd.budget import CALL_SECONDS, Budget, metered
 from penstockd.commands.context import Hub
 from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
+from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.interceptors import around
 from penstockd.rpc.reading import RequestReader
@@ -35,6 +36,8 @@ class Route:
     serialize: Serializer = None
     streams_request: bool = False
     streams_reply: bool = False
+    #: Whether replies whose form does not tell show no records: documents of the hub's own.
+    documents: bool = False
 
     @property
     def most_bytes(self) -> int:
@@ -73,6 +76,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
     # A stream ends when its client goes away or stalls, not by what it has taken.
     seconds = None if route.streams_reply else CALL_SECONDS
+    guard = _guard(hub, route)
 
     async def answer(exchange: Exchange) -> Any:
         sent = exchange.request
@@ -81,6 +85,8 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
             bindings.check(exchange.metadata, request)
         reply = await route.handler(request, exchange)
         if reply is not None:
+            if guard is not None and exchange.call.disclosed is None and guard.shows_records(reply):
+                raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
             exchange.call.entry.byte_count = size
         await exchange.record()
@@ -90,7 +96,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         hub.turns.begin()
-        exchange = Exchange(hub, route.method, context, request)
+        exchange = Exchange(hub, route.method, context, request, guard=guard)
         return await metered(Budget(route.method.path, seconds), call(exchange))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -104,6 +110,13 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     if route.streams_request:
         return grpc.stream_unary_rpc_method_handler(unary, **wire)
     return grpc.unary_unary_rpc_method_handler(unary, **wire)
+
+
+def _guard(hub: Hub, route: Route) -> ReplyGuard | None:
+    """What watches a route's replies; None if they cannot show records."""
+    method = hub.catalog.pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
+    guard = ReplyGuard(hub.catalog, method.output_type)
+    return None if guard.idle or route.documents else guard
 
 
 async def _each_read(reader: RequestReader, sent: AsyncIterator[bytes]) -> AsyncIterator[Message]:

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 
 from penstockd.audit.entry import Entry
-from penstockd.commands.context import Call, Hub
+from penstockd.commands.context import Call, Hub, Permit
+from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
 #: The request id of the call that the current task serves, for its log lines.
 request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
@@ -42,6 +43,7 @@ class Exchange:
     request: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
+    guard: ReplyGuard | None = None
     call: Call = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,8 +85,13 @@ class Exchange:
         self.trailers.update(trailers)
         self.context.set_trailing_metadata(tuple(self.trailers.items()))
 
-    async def send(self, frame: bytes) -> None:
-        """Send a frame of a streaming reply; the audit entry is durable before the first one."""
+    async def send(self, frame: bytes, permit: Permit | None = None) -> None:
+        """Send a frame of a streaming reply; the audit entry is durable before the first one.
+
+        A frame that shows records leaves only with a permit.
+        """
+        if permit is None and self.guard is not None and self.guard.shows_records(frame):
+            raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
         await self.context.write(frame)
 

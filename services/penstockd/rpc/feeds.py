@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from penstock.hub.v1 import changes_pb2
+from penstockd.commands.context import Permit
 from penstockd.commands.list_changes import ChangePage
 from penstockd.commands.watch_changes import Begin, End, Watch
 from penstockd.feed.source import Frame
@@ -59,7 +60,11 @@ class StreamReply:
         return await self._say(begin=said)
 
     async def changes(
-        self, frame: Frame, ends: int | None, checkpoint: tuple[Cursor, datetime | None] | None
+        self,
+        frame: Frame,
+        ends: int | None,
+        checkpoint: tuple[Cursor, datetime | None] | None,
+        permit: Permit | None,
     ) -> int:
         """Changes, with what stands behind them."""
         data = frame.data
@@ -74,7 +79,7 @@ class StreamReply:
                 if time is not None:
                     rest.checkpoint.commit_time.FromDatetime(time)
             data += rest.SerializeToString()
-        await self._exchange.send(data)
+        await self._exchange.send(data, permit)
         return len(data)
 
     async def heartbeat(self, cursor: Cursor) -> int:

@@ -152,11 +152,15 @@ class WriteTransaction:
         refused: Refusals,
     ) -> Counts:
         """Rows that would leave the View are found out once they are written: then all is undone,
-        and done again without them."""
+        and done again without them.
+
+        A row may leave because another one was left out, as often as a chain of references is
+        long. Raises Conflict after RACES times.
+        """
         logged = self.logged
         if len(pending) > SMALL_BATCH:
             await self.make_stage(plan.dataset)  # a savepoint that is gone back to takes it along
-        while True:
+        for _ in range(RACES):
             this_time = Refusals()
             savepoint = self.connection.transaction()
             await savepoint.start()
@@ -174,6 +178,7 @@ class WriteTransaction:
                 if row[plan.key_at] in leaving and i not in passed:
                     refused.add(i, "", LEAVES)
             pending = [(i, row) for i, row in pending if i not in refused.indexes]
+        raise Conflict("rows depend on each other for being visible; write fewer at once")
 
     async def delete(
         self, dataset: Dataset, key: str, guard: Guard, *, etag: str | None = None

@@ -5,10 +5,11 @@ Resident memory would tell of it too, and of much else on the machine: here it i
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -19,6 +20,7 @@ from harness import eventually
 from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.commands import pipeline
+from penstockd.commands.context import Permit
 from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.formats import columns, kernel, parquet
 from penstockd.formats.keys import KeySet, contains
@@ -95,6 +97,22 @@ def test_keys_outlive_their_writer(things: Dataset) -> None:
     assert contains(exported("CSV", things, ["c"], ["thing_id"]).encode(), "c")
 
 
+class Collecting:
+    """Takes what is sent, and sees that it was disclosed before."""
+
+    def __init__(self, found: list[Piece]) -> None:
+        self._found, self._disclosed = found, 0
+
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        await asyncio.sleep(0)
+        self._disclosed += len(pieces)
+        return Permit()
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        self._found.append(piece)
+        assert len(self._found) <= self._disclosed
+
+
 async def pieces(
     database: str, things: Dataset, name: str, *, beside: bool
 ) -> tuple[list[Piece], Encoder]:
@@ -103,15 +121,13 @@ async def pieces(
     fields = [things.key, things.by_path["title"]]
     encoder = Encoder(formats.writer(name, things, fields))
 
-    async def send(piece: Piece) -> None:
-        found.append(piece)
-
+    gate = Collecting(found)
     connection: Any = await asyncpg.connect(database)
     try:
         if beside:
-            await pump_beside(CopyOut(connection), QUERY, encoder, send)
+            await pump_beside(CopyOut(connection), QUERY, encoder, gate)
         else:
-            await pump(reading(connection), encoder, send)
+            await pump(reading(connection), encoder, gate)
     finally:
         connection.terminate()
     return found, encoder

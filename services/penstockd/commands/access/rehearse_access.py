@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.calls import read_calls
+from penstockd.budget import breathe
 from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.context import Call, Hub
@@ -32,8 +33,6 @@ MAX_DAYS = 90
 TIME_LIMIT = 20.0
 #: So many different queries are looked at.
 MAX_QUERIES = 50_000
-#: After so many of them other calls get their turn.
-TURN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,9 @@ async def _rehearse(
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
     if len(calls) > MAX_QUERIES:
         raise _too_long()
-    for i, some in enumerate(calls):
+    for some in calls:
         rehearsal.add(some)
-        if i % TURN == TURN - 1:
-            await asyncio.sleep(0)
+        await breathe()
     counted: dict[tuple[int, int], tuple[int, int, int]] = {}
     effects = rehearsal.effects
     for consumer in effects:
@@ -102,6 +100,7 @@ async def _rehearse(
             if key not in counted:
                 counted[key] = await _rows(connection, *views)
             dataset.rows = counted[key]
+            await breathe()
     call.entry.row_count = len(effects)
     return Outcome(before.revision, since, effects, differences(now, wanted))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.disclosing import FeedDisclosure
 from penstockd.commands.list_changes import MAX_WAIT, PAGE_BYTES
 from penstockd.commands.subscriptions.stretch import Bounds
 from penstockd.commands.subscriptions.take import Taken, Taking, ack_time, invalid
-from penstockd.commands.watching import MAX_CHANGES, Disclosed
+from penstockd.commands.watching import MAX_CHANGES
 from penstockd.errors import HubStopping
 
 #: Changes of a stretch, unless the caller says how many.
@@ -47,15 +48,14 @@ async def pull_changes(
     )
     call.asked(subscription=subscription_id[:63])
     await taking.open()
-    disclosed = Disclosed(hub, call, taking.source)
+    disclosure = FeedDisclosure(hub, call, taking.source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
         taken = await taking.take(pull.wait)
     call.entry.row_count = 0
     if taken is not None:
         call.entry.row_count = taken.lease.change_count
         call.asked(lease=taken.lease.lease_id)
-        disclosed.add(taken.keys)
-        await disclosed.flush()
+        await disclosure.records(taken.keys)
     elif hub.feed.stopping.is_set():
         raise HubStopping("this worker ends; pull again")
     return taken, taking.source.view

@@ -7,7 +7,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstockd.commands.context import Call, Hub
+from penstockd.commands.context import Call, Hub, Permit
+from penstockd.commands.disclosing import FeedDisclosure
 from penstockd.commands.subscriptions.pull import USUAL_CHANGES, changes_of
 from penstockd.commands.subscriptions.stretch import Bounds
 from penstockd.commands.subscriptions.take import (
@@ -18,7 +19,7 @@ from penstockd.commands.subscriptions.take import (
     invalid,
 )
 from penstockd.commands.watch_changes import MAX_HEARTBEAT, USUAL_HEARTBEAT
-from penstockd.commands.watching import Disclosed, Standings
+from penstockd.commands.watching import Standings
 from penstockd.errors import ClientStalled, DatabaseUnavailable, HubStopping, Refused
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.store.cursor import Cursor
@@ -43,8 +44,8 @@ class Reply(Protocol):
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
 
-    async def changes(self, taken: Taken) -> int:
-        """A lease."""
+    async def changes(self, taken: Taken, permit: Permit) -> int:
+        """A lease, whose changes are in the audit."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """Nothing has happened."""
@@ -99,7 +100,7 @@ class _Run:
         """Find the subscription. Nothing is sent yet."""
         self._cursor = await self._taking.open()
         self._standings = Standings(self._hub, self._call, self._taking.terms, self._taking.source)
-        self._disclosed = Disclosed(self._hub, self._call, self._taking.source)
+        self._disclosure = FeedDisclosure(self._hub, self._call, self._taking.source)
 
     async def send_all(self) -> None:
         """Leases for ever."""
@@ -151,9 +152,8 @@ class _Run:
 
     async def _give(self, taken: Taken) -> None:
         self._open[taken.lease.lease_id] = taken.lease.change_count
-        self._disclosed.add(taken.keys)
-        await self._disclosed.flush()
-        await self._send(self._reply.changes(taken))
+        permit = await self._disclosure.records(taken.keys)
+        await self._send(self._reply.changes(taken, permit))
         self._rows += taken.lease.change_count
         self._cursor = taken.lease.end
 

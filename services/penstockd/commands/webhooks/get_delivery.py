@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from penstockd.audit.entry import insert_entries
-from penstockd.audit.shown import insert_shown
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import found, reader, reads
 from penstockd.commands.webhooks.composing import composer
@@ -44,7 +42,6 @@ async def get_delivery(
             if isinstance(composed, Composed):
                 body = composed.message.body
                 told, shown = entries(endpoint, owners.sights(call.policy, webhook), [composed])
-                await insert_shown(connection, shown)
-                await insert_entries(connection, told)
+                await call.disclose_within(connection, told, shown)
     call.entry.row_count = 1
     return listed, attempts, body

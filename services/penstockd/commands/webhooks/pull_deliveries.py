@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from penstockd.audit.entry import insert_entries
-from penstockd.audit.shown import insert_shown
 from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.composing import composer
@@ -147,8 +145,7 @@ async def _pull(hub: Hub, call: Call, webhook_id: str, most: int) -> list[Pulled
             await settling.write(connection, dead, {webhook_id: endpoint})
         if composed:
             told, shown = entries(endpoint, owners.sights(policy, webhook), composed)
-            await insert_shown(connection, shown)
-            await insert_entries(connection, told)
+            await call.disclose_within(connection, told, shown)
     return [_pulled(endpoint, each) for each in composed]
 
 

@@ -257,6 +257,7 @@ class Kernel:
 
     def _complete_keys(self) -> None:
         with self._lock:
+            self._require(self._in)  # the keys' own room, if no row has come yet
             self._code_keys()
 
     def _code_keys(self) -> None:

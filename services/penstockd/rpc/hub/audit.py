@@ -48,6 +48,7 @@ def routes() -> Iterator[Route]:
         _export_entries,
         pb.ExportEntriesRequest,
         streams_reply=True,
+        documents=True,
     )
 
 

@@ -25,11 +25,11 @@ _UNSTORED = {"cache-control": "no-store"}
 def routes() -> Iterator[Route]:
     """Public all of them; static documents are not audited."""
     token = Method(_SERVICE, "IssueToken", public=True)
-    yield Route(token, _issue_token, HttpBody)
+    yield Route(token, _issue_token, HttpBody, documents=True)
     jwks = Method(_SERVICE, "GetJwks", public=True, audited=False)
-    yield Route(jwks, _get_jwks, GetJwksRequest)
+    yield Route(jwks, _get_jwks, GetJwksRequest, documents=True)
     metadata = Method(_SERVICE, "GetMetadata", public=True, audited=False)
-    yield Route(metadata, _get_metadata, GetMetadataRequest)
+    yield Route(metadata, _get_metadata, GetMetadataRequest, documents=True)
 
 
 async def _issue_token(request: Any, exchange: Exchange) -> bytes:

@@ -30,6 +30,7 @@ def routes() -> Iterator[Route]:
         Method(_SERVICE, "GetXmlSchema"),
         _get_xml_schema,
         datasets_pb2.GetXmlSchemaRequest,
+        documents=True,
     )
 
 

@@ -11,6 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1 import subscriptions_pb2 as api
+from penstockd.commands.context import Permit
 from penstockd.commands.subscriptions import acknowledge, manage
 from penstockd.commands.subscriptions.pull import Pull, pull_changes
 from penstockd.commands.subscriptions.take import Taken
@@ -166,11 +167,12 @@ class _StreamReply:
             begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
         )
 
-    async def changes(self, taken: Taken) -> int:
+    async def changes(self, taken: Taken, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes
-            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString()
+            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString(),
+            permit,
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
@@ -192,8 +194,8 @@ class _StreamReply:
     async def _say(self, **said: Any) -> int:
         return await self._send(api.WatchSubscriptionResponse(**said).SerializeToString())
 
-    async def _send(self, data: bytes) -> int:
-        await self._exchange.send(data)
+    async def _send(self, data: bytes, permit: Permit | None = None) -> int:
+        await self._exchange.send(data, permit)
         return len(data)
 
 

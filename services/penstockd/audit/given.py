@@ -1,0 +1,38 @@
+"""Records that leave the hub: of which dataset, shown by which rule, which ones and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from penstockd.audit.keys import page_keys, stream_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Some records of one dataset that are given out.
+
+    ``rule`` is the digest of what is shown of each (see ``shown``). ``keys`` says which they are
+    (see ``keys``), the first and the last in order between ``low_key`` and ``high_key``, which are
+    None if not known.
+    """
+
+    dataset: str
+    rule: bytes
+    count: int
+    keys: bytes | None
+    low_key: str | None = None
+    high_key: str | None = None
+
+
+def given_records(dataset: str, rule: bytes, keys: Collection[str]) -> Given:
+    """Records by their keys."""
+    if not keys:
+        return Given(dataset, rule, 0, None)
+    ordered = sorted(keys)
+    return Given(dataset, rule, len(keys), page_keys(ordered), ordered[0], ordered[-1])
+
+
+def given_set(dataset: str, rule: bytes, count: int, encoded: bytes) -> Given:
+    """Records of a stream, by the encoded set of their keys."""
+    return Given(dataset, rule, count, stream_keys(encoded))

@@ -1,0 +1,25 @@
+"""Rows as the records of replies, made without holding up other calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstockd.budget import breathe, offload_large
+from penstockd.catalog.record import Codec
+
+
+async def record_of(codec: Codec, row: Sequence[Any]) -> Message:
+    """The record of a row; one with long lists is made by a thread."""
+    return await offload_large(codec.json_size(row), codec.message, row)
+
+
+async def records_of(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Message]:
+    """The records of many rows."""
+    records = []
+    for row in rows:
+        records.append(await record_of(codec, row))
+        await breathe()
+    return records

@@ -1,0 +1,92 @@
+"""Lets no record leave that no entry of the audit tells of.
+
+Which replies can show records follows from their descriptors. Such a one leaves only if the call
+has disclosed what is in it (``Call.disclose``), a frame of a stream only with a permit. What was
+forgotten is a defect: the call fails, and nothing leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from penstockd.catalog import Catalog
+
+#: Texts and files: what is in them, no descriptor tells.
+_OPAQUE = frozenset({"google.protobuf.Any", "google.api.HttpBody"})
+#: What an endpoint answered is its own.
+_FOREIGN = frozenset({"penstock.hub.v1.Attempt.response_body"})
+
+
+class Undisclosed(AssertionError):
+    """A reply shows records that the audit knows nothing of."""
+
+
+class _Step(NamedTuple):
+    """A field by which a message leads to records: ``inner`` is None if it holds some itself."""
+
+    name: str
+    is_repeated: bool
+    inner: tuple[_Step, ...] | None
+
+
+class ReplyGuard:
+    """Whether replies of a method show records. ``opaque`` ones always do."""
+
+    def __init__(self, catalog: Catalog, output: Descriptor) -> None:
+        self._records = frozenset(d.message_type.full_name for d in catalog) | _OPAQUE
+        self._output = GetMessageClass(output)
+        self.opaque = output.full_name in self._records
+        self._steps = () if self.opaque else self._steps_of(output, ())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no reply can show any."""
+        return not self.opaque and not self._steps
+
+    def shows_records(self, reply: Message | bytes) -> bool:
+        """Whether a reply, or a frame of one, shows records."""
+        if self.opaque:
+            return True
+        if not self._steps:
+            return False
+        message = self._output.FromString(reply) if isinstance(reply, bytes) else reply
+        return _holds(message, self._steps)
+
+    def _steps_of(self, kind: Descriptor, above: tuple[str, ...]) -> tuple[_Step, ...]:
+        found = []
+        for field in kind.fields:
+            inner: tuple[_Step, ...] | None = ()
+            if field.type == FieldDescriptor.TYPE_BYTES and field.full_name not in _FOREIGN:
+                inner = None
+            elif field.message_type is not None:
+                name = field.message_type.full_name
+                if name in self._records:
+                    inner = None
+                elif name not in above:
+                    inner = self._steps_of(field.message_type, (*above, name))
+            if inner is None or inner:
+                found.append(_Step(field.name, field.is_repeated, inner))
+        return tuple(found)
+
+
+def _holds(message: Any, steps: tuple[_Step, ...]) -> bool:
+    for name, is_repeated, inner in steps:
+        value = getattr(message, name)
+        if is_repeated:
+            if len(value) and (inner is None or any(_holds(v, inner) for v in _values(value))):
+                return True
+        elif isinstance(value, bytes):
+            if value:
+                return True
+        elif message.HasField(name) and (inner is None or _holds(value, inner)):
+            return True
+    return False
+
+
+def _values(repeated: Any) -> Any:
+    """The elements of a repeated field, or the values of a map."""
+    return repeated.values() if hasattr(repeated, "values") else repeated

@@ -1,0 +1,368 @@
+"""S9: no call holds the event loop, however large a field of it is.
+
+A worker runs within the test, so that each step of each call on its event loop can be measured, by
+the processor's time that it takes: others on the machine do not count. Every repeated, map, string
+and bytes field of every method is sent as small as it is usual, as large as it may be, and ten
+times as large. A caller beside them is answered all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from fields import Place, all_routes, is_text, sized_places
+from harness import PATIENCE, RunningHub, folder
+from penstockd.app import open_hub, worker_organs
+from penstockd.budget import Budget
+from penstockd.catalog.rules import EXTENSION
+from penstockd.config import Settings
+from penstockd.organs import Organs
+from penstockd.rpc import bounds, door
+from penstockd.rpc.door import Route
+from penstockd.rpc.server import Server
+
+#: All datasets, and sizes up to those of the largest messages.
+ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))
+#: Datasets whose every field is tried; of the others those of the requests, which are alike.
+WHOLE = ("orders",)
+#: Datasets of whose records the lists and maps are tried.
+COUNTED = ("orders", "products")
+#: The largest text of a record, and the largest file, in bytes.
+MOST = (16 << 20) if ALL else (64 << 10)
+#: A field may hold the loop so many times as long as an ordinary one does.
+TIMES = 5
+#: How often a call that takes too long is tried: the least counts.
+TRIES = 3
+#: What texts are made of: nothing special, a list, brackets, an expression, not ASCII.
+TEXTS = ("x", "a,", "(", "name = 1 AND ", "Ω.")
+IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
+NEIGHBOUR = "/penstock.hub.v1.Changes/GetChangeLog"
+
+
+@dataclass
+class Worker:
+    """A worker within this process, and what its calls take."""
+
+    channel: grpc.aio.Channel
+    api_key: str
+    budgets: list[Budget] = field(default_factory=list)
+
+    async def call(self, route: Route, request: Message) -> tuple[grpc.StatusCode, float]:
+        """How a call ends, and the longest step that it kept the loop for, in seconds."""
+        self.budgets.clear()
+        code = await self._code(route, request)
+        own = [b.longest for b in self.budgets if b.name == route.method.path]
+        return code, max(own, default=0.0)
+
+    def used(self, route: Route) -> float:
+        """What the last call took of the processor, in seconds."""
+        return sum(b.used for b in self.budgets if b.name == route.method.path)
+
+    async def _code(self, route: Route, request: Message) -> grpc.StatusCode:
+        kind = f"{'stream' if route.streams_request else 'unary'}_" + (
+            "stream" if route.streams_reply else "unary"
+        )
+        method = getattr(self.channel, kind)(
+            route.method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=lambda data: data,
+        )
+        given = iter([request]) if route.streams_request else request
+        call = method(given, metadata=(("x-api-key", self.api_key),), timeout=PATIENCE)
+        try:
+            if not route.streams_reply:
+                await call
+            else:
+                await call.read()
+                call.cancel()
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        except asyncio.CancelledError:
+            assert call.cancelled()
+        return grpc.StatusCode.OK
+
+
+@contextlib.asynccontextmanager
+async def worker(hub: RunningHub, patch: pytest.MonkeyPatch) -> AsyncIterator[Worker]:
+    """A worker of the hub's own settings and database, on a socket of its own."""
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn)
+    with folder() as place:
+        socket = f"unix:{Path(place) / 's9.sock'}"
+        async with open_hub(settings) as organs:
+            channel = grpc.aio.insecure_channel(socket, options=options)
+            made = Worker(channel, hub.api_key)
+
+            class Recorded(Budget):
+                def __init__(self, *arguments: Any) -> None:
+                    super().__init__(*arguments)
+                    made.budgets.append(self)
+
+            patch.setattr(door, "Budget", Recorded)
+            server = Server(organs, socket)
+            await server.start()
+            running = asyncio.create_task(Organs(worker_organs(organs, server, "s9")).run())
+            try:
+                yield made
+            finally:
+                await channel.close()
+                organs.feed.stop()
+                await server.stop(1)
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+
+def reference() -> float:
+    """What some work takes of this machine's processor, in seconds: 10 ms on a usual one."""
+    least = 1.0
+    for _ in range(5):
+        began = time.thread_time()
+        sum(i * i for i in range(150_000))
+        least = min(least, time.thread_time() - began)
+    return least
+
+
+def routes() -> list[Route]:
+    """Every method, in an order in which none ends what the others need."""
+    return sorted(all_routes(), key=lambda r: r.method.path)
+
+
+def places(route: Route) -> Iterator[Place]:
+    """The fields of a method's requests that are tried."""
+    for place in sized_places(route):
+        if (
+            ALL
+            or not any(bounds.in_record(f) for f in place.path)
+            or route.method.dataset in (WHOLE if is_text(place.field) else COUNTED)
+        ):
+            yield place
+
+
+def base(route: Route, place: Place) -> dict[str, Any]:
+    """What stands in a request besides, so that the call comes as far as the field."""
+    found: dict[str, Any] = {}
+    kinds = route.request.DESCRIPTOR.fields_by_name
+    if "validate_only" in kinds:
+        found["validate_only"] = True
+    if (dataset := route.method.dataset) is not None:
+        for name, fd in kinds.items():
+            inner: Any = fd.message_type
+            if inner is not None and bounds.is_record(inner):
+                key = {_key(inner): "s9"}
+                found[name] = [key] if fd.is_repeated else key
+        if route.streams_request:
+            found |= {"format": "CSV", "partial": True}
+            found["file"] = {"data": f"{dataset[:-1]}_id\n".encode()}
+        if "ranges" in kinds:
+            found["ranges"] = [{"row_count": 0}]
+    if "webhook" in kinds:
+        found["webhook"] = {"url": "https://example.com/", "webhook_id": "wh_none"}
+    if "role" in kinds:
+        found["role"] = {"role_id": "s9"}
+    if "consumer" in kinds and kinds["consumer"].message_type is not None:
+        found["consumer"] = {"consumer_id": "s9"}
+    if "subscription" in kinds and kinds["subscription"].message_type is not None:
+        found["subscription"] = {"datasets": ["customers"]}
+    if "dataset" in kinds and kinds["dataset"].message_type is None:
+        found["dataset"] = "customers"
+    top = place.path[0].name
+    if len(place.path) == 1 and not place.field.is_repeated:
+        found.pop(top, None)
+    return found
+
+
+def _key(record: Any) -> str:
+    """The name of a record's key."""
+    return f"{record.name.lower()}_id"
+
+
+def limit(place: Place) -> int:
+    """The most that a field may hold; of what has no limit, as much as the test sends."""
+    fd = place.field
+    if bounds.in_record(fd):
+        return min(_declared(fd) or MOST, MOST) if is_text(fd) else bounds.limit_of(fd)
+    return min(bounds.limit_of(fd), MOST)
+
+
+def _declared(fd: Any) -> int | None:
+    """The longest text that the model allows."""
+    extension = fd.containing_type.file.pool.FindExtensionByName(f"{EXTENSION}.field")
+    for name, value in _options(fd, extension):
+        if name in ("max_len", "max_bytes"):
+            return int(value)
+    return None
+
+
+def _options(fd: Any, extension: Any) -> Iterator[tuple[str, int]]:
+    from google.protobuf import message_factory
+
+    pool = fd.containing_type.file.pool
+    kind = message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("google.protobuf.FieldOptions")
+    )
+    options: Any = kind.FromString(fd.GetOptions().SerializeToString())
+    rules = options.Extensions[extension].string
+    for found, value in rules.ListFields():
+        if isinstance(value, int):
+            yield found.name, value
+
+
+def usual_request(place: Place) -> Message:
+    """A request in which the field is as large as it mostly is."""
+    if not is_text(place.field):
+        return place.message(1, base(place.route, place))
+    usual: Any = b"x" if place.field.type == place.field.TYPE_BYTES else "x"
+    return place.message(usual, base(place.route, place))
+
+
+def large_requests(place: Place) -> Iterator[Message]:
+    """Requests in which the field is as large as it may be, and ten times as large."""
+    given, most = base(place.route, place), limit(place)
+    if not is_text(place.field):
+        yield place.message(most, given)
+        yield place.message(10 * most, given)
+        return
+    far = min(10 * most, MOST)
+    for pattern, size in [*((pattern, most) for pattern in TEXTS), (TEXTS[0], far)]:
+        if place.field.type == place.field.TYPE_BYTES:
+            yield place.message(given_file(given, pattern, size), given)
+        else:
+            text = pattern * (size // len(pattern.encode()))
+            yield place.message(text, given)
+
+
+def given_file(given: dict[str, Any], pattern: str, size: int) -> bytes:
+    """A file of equal rows, or in a place that is none so many bytes."""
+    head = given.get("file", {}).get("data", b"")
+    row = f"{pattern}\n".encode()
+    return bytes(head + row * (max(0, size - len(head)) // len(row)))
+
+
+async def test_no_field_of_any_method_holds_the_loop(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor = TIMES * reference()
+    slow, defects, tried, answered = [], [], 0, 0
+    nearest: dict[str, float] = {}  # how near a method came to its bound
+    async with worker(hub, monkeypatch) as served:
+        stop = asyncio.Event()
+        beside = asyncio.create_task(_neighbour(served, stop))
+        for route in routes():
+            for place in places(route):
+                usual, large = usual_request(place), large_requests(place)
+                _, least = await served.call(route, usual)
+                bound = max(TIMES * least, floor)
+                for request in large:
+                    tried += 1
+                    taken: list[float] = []
+                    while not taken or (min(taken) > bound and len(taken) < TRIES):
+                        code, longest = await served.call(route, request)
+                        taken.append(longest)
+                    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+                        defects.append((place.name, code.name))
+                    near = min(taken) / bound
+                    nearest[place.name] = max(near, nearest.get(place.name, 0))
+                    if min(taken) > bound:
+                        slow.append((place.name, request.ByteSize(), min(taken), least, code.name))
+        stop.set()
+        answered = await beside
+    print(
+        f"{tried} calls, {answered} of the neighbour; floor {floor * 1000:.0f} ms; nearest to it:"
+    )
+    for name in sorted(nearest, key=nearest.__getitem__)[-5:]:
+        print(f"{nearest[name]:.2f} {name}")
+    assert not defects
+    assert not slow, "\n".join(map(str, slow))
+    assert tried > 1000 and answered > 100
+
+
+async def _neighbour(served: Worker, stop: asyncio.Event) -> int:
+    """Small calls of another kind, one after the other; how many were answered, which is all."""
+    route = _route(NEIGHBOUR)
+    count = 0
+    while not stop.is_set():
+        assert await served._code(route, route.request()) is grpc.StatusCode.OK
+        count += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.05)
+    return count
+
+
+def bomb(rows: int) -> Any:
+    """An import of so many equal rows, partial, as a file of some bytes."""
+    request: Any = _route(IMPORT).request(format="CSV", partial=True, validate_only=True)
+    request.file.data = gzip.compress(b"customer_id\n" + b"x\n" * rows)
+    return request
+
+
+async def test_an_import_of_equal_rows_takes_time_in_proportion(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route, floor = _route(IMPORT), TIMES * reference()
+    assert bomb(10_000).ByteSize() < 120
+    async with worker(hub, monkeypatch) as served:
+        await served.call(route, bomb(100))
+        few, many, longest = list[float](), list[float](), list[float]()
+        for _ in range(TRIES):
+            for rows, taken in ((5_000, few), (40_000, many)):
+                code, step = await served.call(route, bomb(rows))
+                assert code is grpc.StatusCode.OK
+                taken.append(served.used(route))
+                longest.append(step)
+    # Eight times the rows: what is quadratic takes 64 times as long.
+    assert min(many) < 20 * min(few), (few, many)
+    assert min(longest[1::2]) < floor, longest
+
+
+async def test_a_call_that_uses_up_its_computing_time_writes_nothing(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "CALL_SECONDS", 0.2)
+    request = bomb(4_000_000)
+    request.ClearField("validate_only")
+    async with worker(hub, monkeypatch) as served:
+        code, _ = await served.call(_route(IMPORT), request)
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert served.used(_route(IMPORT)) < 20 * 0.2
+    outcomes = (
+        "SELECT outcome, (SELECT count(*) FROM data.customers WHERE customer_id = 'x')"
+        " FROM hub.audit_entry WHERE method = $1 ORDER BY entry_id DESC LIMIT 1"
+    )
+    found = await asyncio.to_thread(hub.sql, outcomes, IMPORT)
+    assert found == [("CALL_TOO_COSTLY", 0)]
+
+
+def _route(path: str) -> Route:
+    return next(r for r in all_routes() if r.method.path == path)
+
+
+async def test_a_handler_that_blocks_is_caught(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: what is measured tells a handler that works without a pause."""
+    route = _route(NEIGHBOUR)
+
+    async def blocks(request: Any, exchange: Any) -> Any:
+        end = time.thread_time() + 2 * TIMES * reference()
+        while time.thread_time() < end:
+            pass
+        raise ValueError("blocked long enough")
+
+    bad = replace(route, handler=blocks)
+    monkeypatch.setattr("penstockd.rpc.server.hub_routes", lambda: [bad])
+    async with worker(hub, monkeypatch) as served:
+        code, longest = await served.call(bad, bad.request())
+    assert code is grpc.StatusCode.INTERNAL
+    assert longest > TIMES * reference()
