@@ -145,6 +145,7 @@ class Rig:
         selections: Iterable[Selection] = (Selection("customers"),),
         scheme: Scheme = Scheme.HMAC,
         headers: Mapping[str, str] | None = None,
+        scopes: frozenset[str] | None = None,
         **options: Any,
     ) -> str:
         """A new endpoint; its secret is in ``keys``."""
@@ -157,6 +158,7 @@ class Rig:
             replace(Options(), **options),
             url=url,
             headers=headers or {},
+            scopes=scopes,
         )
         self.keys[name] = new_secret(scheme, self.clock())
         async with self.database.transaction() as connection:

@@ -157,7 +157,8 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
     try:
-        async with _store(settings, "hub.epoch", settings.database_keeper_url) as database:
+        owner = settings.database_owner_url  # what leaves revisions out
+        async with _store(settings, "hub.epoch", owner) as database:
             file = CheckpointFile(settings.checkpoint_file)
             return await open_epoch(
                 database, Sealer(database, checkpoint_key(settings), file), because
@@ -170,14 +171,12 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
 
 @contextlib.asynccontextmanager
 async def _store(
-    settings: Settings, table: str, other_url: str | None = None
+    settings: Settings, table: str, login: str | None = None
 ) -> AsyncIterator[Database]:
-    """The database, opened, if it is of a version that has the table; as another role with its URL.
-
-    Raises StartRefused.
-    """
+    """The database, opened, if it is of a version that has the table; by another URL if one is
+    given. Raises StartRefused."""
     async with _database_url(settings) as url:
-        database = Database(other_url or url, size=2)
+        database = Database(login or url, size=2)
         await database.open()
         try:
             async with database.connection() as connection:

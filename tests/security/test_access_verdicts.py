@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import random
 import uuid
@@ -18,7 +18,7 @@ from harness import RunningHub
 from penstockd.app import read_catalog
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass
 from penstockd.errors import PermissionDenied
-from penstockd.policy.decision import decide
+from penstockd.policy.decision import FieldDecision, decide
 from penstockd.policy.explain import explain
 from penstockd.policy.masks import fits
 from penstockd.policy.model import Action, Grant, Mask, Principal, Role
@@ -62,27 +62,32 @@ def draw_policy(rng: random.Random, catalog: Catalog, tables: Tables) -> PolicyS
     return PolicySnapshot(1, {}, {}, grants, {}, catalog, tables, KEY)
 
 
-def masked(value: Any, mask: Mask) -> Any:
+def masked(value: Any, verdict: FieldDecision) -> Any:
     """What a mask makes of a text, by the words of its description."""
-    if value is None or mask is Mask.NULL:
+    if value is None or verdict.mask is Mask.NULL:
         return None
-    if mask is Mask.HASH:
-        return hashlib.sha256(KEY + value.encode()).hexdigest()
-    if mask is Mask.PARTIAL:
-        at = value.find("@")
-        return value[:1] + "***" + (value[at:] if at >= 0 else "")
+    if verdict.mask is Mask.HASH:
+        domains = sorted({g.role for g, d in verdict.says if d.mask is Mask.HASH})
+        key = hmac.digest(KEY, b"hash domain\n" + "\n".join(domains).encode(), "sha256")
+        return hmac.digest(key, value.encode(), "sha256").hex()
+    if verdict.mask is Mask.PARTIAL:
+        first, at, domain = value.partition("@")
+        plain = first and domain and value.isascii() and not set(value) & set(" ,()")
+        return value[:1] + "***" + at + domain if plain else "***"
     return value
 
 
-def left_of(field: Field, whole: Any, verdicts: Mapping[Field, Mask]) -> list[dict[str, Any]]:
+def left_of(
+    field: Field, whole: Any, verdicts: Mapping[Field, FieldDecision]
+) -> list[dict[str, Any]]:
     """What is left of a list of messages by what is said of its members, none of which nests."""
     found = []
     for item in whole:
         left = {}
         for member in field.members:
-            name, mask = member.json_steps[-1], verdicts[member]
-            if name in item and mask not in (Mask.HIDE, Mask.NULL):
-                left[name] = masked(item[name], mask)
+            name, verdict = member.json_steps[-1], verdicts[member]
+            if name in item and verdict.mask not in (Mask.HIDE, Mask.NULL):
+                left[name] = masked(item[name], verdict)
         found.append(left)
     return found
 
@@ -178,7 +183,8 @@ async def _check(
 ) -> list[Mask]:
     """Compare all that an explanation says with what is read; returns the masks that it said."""
     answer = explained(policy, principal, dataset)
-    verdicts = {f.field: f.decision.mask for f in answer.fields}
+    verdicts = {f.field: f.decision for f in answer.fields}
+    masks = {f: v.mask for f, v in verdicts.items()}
     for action in Action:
         try:
             policy.view(principal, dataset.name, action)
@@ -194,16 +200,16 @@ async def _check(
     }
     assert {f.field for f in answer.fields if f.writable} & {*dataset.fields} == writable
     if answer.view is None:
-        assert set(verdicts.values()) == {Mask.HIDE} and not answer.rows
-        return list(verdicts.values())
+        assert set(masks.values()) == {Mask.HIDE} and not answer.rows
+        return list(masks.values())
     page = Page(answer.view, "", "", "")
     shown = await rows_of(connection, page)
-    assert list(page.fields) == [f for f in dataset.fields if verdicts[f] is not Mask.HIDE]
+    assert list(page.fields) == [f for f in dataset.fields if masks[f] is not Mask.HIDE]
     for key, row in shown.items():
         for field, value in zip(page.fields, row, strict=True):
-            assert fits(field, verdicts[field])
+            assert fits(field, masks[field])
             whole = everything[key][field.path]
-            if field.members and verdicts[field] is Mask.CLEAR:
+            if field.members and masks[field] is Mask.CLEAR:
                 assert orjson.loads(value) == left_of(field, orjson.loads(whole), verdicts)
             else:
                 assert value == masked(whole, verdicts[field]), field.path
@@ -212,7 +218,7 @@ async def _check(
         await _check_record(connection, answer, key, key in shown, key in everything)
     if answer.all_rows:
         assert shown.keys() == everything.keys()
-    return list(verdicts.values())
+    return list(masks.values())
 
 
 async def _check_record(

@@ -131,6 +131,7 @@ FORBIDDEN = [
     "CREATE TABLE hub.x ()",
     "CREATE FUNCTION hub.now() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "SELECT hub.prune_log(1)",
+    "SELECT hub.rebase_audit()",
     "SELECT hub.add_audit_partitions(400)",
     "SELECT hub.rebase_audit()",
     "SELECT setval('hub.audit_entry_id', 1)",

@@ -36,10 +36,15 @@ _RULE = {"customers": "status = ACTIVE", "products": ""}
 _READ = frozenset({Action.READ})
 _WRITE = frozenset(Action) - _READ
 
-#: Role -> masks of its classes, masks of its fields.
+#: Members of repeated messages that all roles hide, and what becomes of one that is shown.
+_MEMBERS = {"lines.unit_price": Mask.HIDE, "lines.discount": Mask.NULL}
+#: Role -> masks of its classes, masks of its fields and members.
 ROLES: Mapping[str, tuple[Mapping[FieldClass, Mask], Mapping[str, Mask]]] = {
     "hides": (_OPEN, {}),
-    "nulls": (_OPEN | {FieldClass.PII: Mask.NULL, FieldClass.SENSITIVE: Mask.NULL}, {}),
+    "nulls": (
+        _OPEN | {FieldClass.PII: Mask.NULL, FieldClass.SENSITIVE: Mask.NULL},
+        {"lines.unit_price": Mask.NULL, "lines.product_id": Mask.HASH},
+    ),
     "masks": (
         _OPEN | {FieldClass.PII: Mask.NULL},
         {"email": Mask.PARTIAL, "tax_id": Mask.NULL, "billing_address.line1": Mask.HIDE},
@@ -124,7 +129,11 @@ async def _prepare(world: World, catalog: Catalog) -> None:
                         d.name,
                         _READ,
                         classes,
-                        {p: m for p, m in fields.items() if p in d.by_path},
+                        {
+                            f.path: mask
+                            for f in d.every_field
+                            if (mask := {**_MEMBERS, **fields}.get(f.path)) is not None
+                        },
                         _rule_of(d),
                     )
                     for d in catalog
@@ -181,9 +190,12 @@ async def _change_dataset(
     hidden_fields = [f for f in dataset.fields if f.field_class in HIDDEN_CLASSES]
     for row in rows:
         if not row["hidden"]:
-            await _set(
-                connection, dataset, row[key], _other_values(dict(row), hidden_fields, chance)
-            )
+            values = _other_values(dict(row), hidden_fields, chance)
+            if hidden_fields:
+                values["etag"] = chance.randrange(10**6)  # it counts hidden changes
+            if "lines" in row:
+                values["lines"] = _other_members(row["lines"], chance)
+            await _set(connection, dataset, row[key], values)
             continue
         fate = chance.random()
         if fate < 0.3:
@@ -210,6 +222,17 @@ def _other_values(
     row: Mapping[str, Any], fields: Sequence[Field], chance: random.Random
 ) -> dict[str, Any]:
     return {f.path: _other_value(f, row[f.path], chance) for f in fields}
+
+
+def _other_members(lines: str, chance: random.Random) -> str:
+    """An order's lines with other values in the members that are hidden."""
+    items = json.loads(lines)
+    for item in items:
+        item["unitPrice"] = f"{chance.randrange(10**6)}.{chance.randrange(100):02}"
+        item.pop("discount", None)
+        if chance.random() < 0.5:
+            item["discount"] = f"0.{chance.randrange(1, 100):02}"
+    return json.dumps(items)
 
 
 def _other_value(field: Field, value: Any, chance: random.Random) -> Any:
@@ -443,8 +466,13 @@ class Asker:
         found = self.chance.choice(hidden or dataset.fields)
         if self.chance.random() < 0.6:
             found = self.chance.choice(dataset.fields)
+        if found.members and self.chance.random() < 0.8:
+            found = self.chance.choice(found.members)
         values = self._values[dataset.name].get(found.path) or ["x"]
         value = self.chance.choice(values)
+        if "lines." in found.path:
+            # Of what is repeated one can only ask whether it is there.
+            return f"{found.path}:{self.chance.choice(['*', json.dumps(value)])}"
         if self.chance.random() < 0.2:
             value = value[: self.chance.randint(0, len(value))] + "*"
         operator = self.chance.choice(["=", "!=", "<", ">=", ":"])
@@ -480,6 +508,10 @@ async def values_of(pair: Sequence[World], catalog: Catalog) -> dict[str, dict[s
                     for f in dataset.fields:
                         if row[f.path] is not None and not f.repeated:
                             columns.setdefault(f.path, set()).add(_text(row[f.path]))
+                        for member in f.members:
+                            held = (i.get(member.json_steps[-1]) for i in json.loads(row[f.path]))
+                            texts = {str(value) for value in held if value is not None}
+                            columns.setdefault(member.path, set()).update(texts)
         finally:
             await connection.close()
     return {d: {p: sorted(v) for p, v in c.items()} for d, c in found.items()}

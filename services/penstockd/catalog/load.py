@@ -21,10 +21,13 @@ from penstockd.catalog.model import (
     ModelError,
     Reference,
 )
+from penstockd.catalog.options import check_record, check_unreached
 
 MODEL_PREFIX = "penstock/model/v1/"
 
 _TIMESTAMP = "google.protobuf.Timestamp"
+#: Protos of others, who know nothing of the vocabulary.
+_FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
 _SCALARS = {
     FieldDescriptor.TYPE_STRING: Kind.STRING,
@@ -50,7 +53,8 @@ def load_catalog(descriptor_set: Path | bytes) -> Catalog:
     """The catalog of a ``FileDescriptorSet`` (with imports, and source info if docs are wanted).
 
     Raises ModelError, naming file and field, if a dataset breaks a rule: no or two keys, a
-    missing common field, an unsupported type, a reference to an unknown dataset.
+    missing common field, an unsupported type, a reference to an unknown dataset, an option that
+    has no effect where it stands.
     """
     data = descriptor_set if isinstance(descriptor_set, bytes) else descriptor_set.read_bytes()
     files = descriptor_pb2.FileDescriptorSet.FromString(data)
@@ -65,6 +69,10 @@ def load_catalog(descriptor_set: Path | bytes) -> Catalog:
         if proto.name.startswith(MODEL_PREFIX):
             dataset = _dataset(pool.FindFileByName(proto.name), comments)
             datasets[dataset.name] = dataset
+    reached = {name for d in datasets.values() for name in check_record(d.message_type)}
+    for proto in files.file:
+        if not proto.name.startswith(_FOREIGN):
+            check_unreached(proto, reached)
     for dataset in datasets.values():
         for field in dataset.references.values():
             assert field.reference is not None
@@ -243,9 +251,13 @@ def _limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str,
     if fd.enum_type is not None:
         return {"enum_values": {v.name: v.number for v in fd.enum_type.values}}
     if options.WhichOneof("encoding") == "decimal":
-        precision, scale = options.decimal.precision or 38, options.decimal.scale or 9
-        if not scale <= precision <= 38:
-            raise ModelError(f"{fd.full_name}: decimal needs scale <= precision <= 38")
+        limits = options.decimal
+        precision = limits.precision if limits.HasField("precision") else 38
+        scale = limits.scale if limits.HasField("scale") else min(9, precision)
+        if not 0 < precision <= 38 or scale > precision:
+            raise ModelError(
+                f"{fd.full_name}: decimal needs scale <= precision, and a precision of 1 to 38"
+            )
         return {"precision": precision, "scale": scale}
     return {}
 

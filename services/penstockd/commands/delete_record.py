@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstockd.catalog import Dataset
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.etags import ExpectedEtag
 from penstockd.commands.once import Form, Request, write_once
 from penstockd.commands.outgoing import ReplyView
 from penstockd.errors import EtagMismatch, RecordNotFound
@@ -32,10 +33,12 @@ async def delete_record(
     reply = ReplyView(call, dataset, Action.DELETE)
     call.entry.record_key = key
     call.asked(etag=etag, allow_missing=allow_missing)
+    shown = ExpectedEtag(call, reply, etag)
 
     async def work(transaction: WriteTransaction) -> tuple[None, int]:
         try:
-            await transaction.delete(dataset, key, reply.view.guard, etag=etag)
+            left = await shown.left(transaction, key)
+            await transaction.delete(dataset, key, reply.view.guard, etag=left)
         except EtagMismatch as exc:
             raise await reply.mismatch(transaction, key, exc) from None
         except RecordNotFound:

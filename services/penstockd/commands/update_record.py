@@ -10,6 +10,7 @@ from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.rules import Rules
 from penstockd.commands.context import Call, Hub
+from penstockd.commands.etags import ExpectedEtag
 from penstockd.commands.incoming import Incoming, check_fields, invalid, populated
 from penstockd.commands.once import Request, write_once
 from penstockd.commands.outgoing import (
@@ -64,8 +65,11 @@ async def update_record(
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(hub, call)
 
+    shown = ExpectedEtag(call, reply, expected)
+
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         try:
+            update.etag = await shown.left(transaction, key)
             await (update.or_create if allow_missing and not expected else update.run)(transaction)
         except EtagMismatch as exc:
             raise await reply.mismatch(transaction, key, exc) from None
@@ -82,7 +86,7 @@ class _Update:
 
     def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
         """Raise ValueInvalid."""
-        self._view, self._record, self._etag = view, record, etag
+        self._view, self._record, self.etag = view, record, etag
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
         #: What is set: of a record that is created, more than of one that is there.
@@ -91,7 +95,7 @@ class _Update:
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
         dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
-        rows, etag = [self._row], self._etag
+        rows, etag = [self._row], self.etag
         await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
 
     async def or_create(self, transaction: WriteTransaction) -> None:

@@ -21,7 +21,8 @@ _ROLE = """
 SELECT r.role_id, jsonb_build_object('description', r.description,
     'permissions', to_jsonb(r.permissions), 'grants',
     (SELECT coalesce(jsonb_object_agg(g.dataset, jsonb_build_object('actions', to_jsonb(g.actions),
-        'class_masks', g.class_masks, 'field_masks', g.field_masks, 'row_filter', g.row_filter)),
+        'class_masks', g.class_masks, 'field_masks', g.field_masks, 'row_filter', g.row_filter,
+        'hash_domain', g.hash_domain)),
         '{}') FROM hub.grant AS g WHERE g.role_id = r.role_id))
 FROM hub.role AS r
 """
@@ -52,6 +53,7 @@ def role_of(role_id: str, stored: Mapping[str, Any]) -> Role:
             {FieldClass[c]: Mask(m) for c, m in grant["class_masks"].items()},
             {path: Mask(m) for path, m in grant["field_masks"].items()},
             grant["row_filter"],
+            grant.get("hash_domain", ""),  # revisions of before there were domains lack it
         )
         for dataset, grant in sorted(stored["grants"].items())
     ]
@@ -112,8 +114,8 @@ async def put_role(connection: Connection, role: Role) -> None:
     )
     await connection.execute("DELETE FROM hub.grant WHERE role_id = $1", role.role_id)
     await connection.executemany(
-        "INSERT INTO hub.grant (role_id, dataset, actions, class_masks, field_masks, row_filter)"
-        " VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO hub.grant (role_id, dataset, actions, class_masks, field_masks, row_filter,"
+        " hash_domain) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [
             (
                 role.role_id,
@@ -122,6 +124,7 @@ async def put_role(connection: Connection, role: Role) -> None:
                 orjson.dumps({c.name: m.value for c, m in grant.class_masks.items()}).decode(),
                 orjson.dumps({f: m.value for f, m in grant.field_masks.items()}).decode(),
                 grant.row_filter,
+                grant.hash_domain,
             )
             for grant in role.grants
         ],

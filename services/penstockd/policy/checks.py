@@ -36,6 +36,7 @@ class GrantDraft:
     class_masks: Mapping[str, str] = field(default_factory=dict)
     field_masks: Mapping[str, str] = field(default_factory=dict)
     row_filter: str = ""
+    hash_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def draft_of(role: Role) -> RoleDraft:
             {c.name: m.value for c, m in g.class_masks.items()},
             {path: m.value for path, m in g.field_masks.items()},
             g.row_filter,
+            g.hash_domain,
         )
         for g in role.grants
     ]
@@ -194,7 +196,10 @@ def _grant(
         classes,
         fields,
         draft.row_filter,
+        draft.hash_domain,
     )
+    if draft.hash_domain:
+        check.identifier(at + "hash_domain", draft.hash_domain)
     try:
         check_grant(grant, catalog, tables)
     except Invalid as exc:

@@ -18,6 +18,7 @@ class Combination(enum.Enum):
     GENEROUS = "generous"  # all show the same rows: the most generous mask
     STRICT = "strict"  # they show different rows: the strictest mask
     MEMBERS = "members"  # a list or map of messages is shown as its members are
+    ETAG = "etag"  # an etag counts hidden changes, so it is null but where it is made anew
     UNFIT = "unfit"  # the mask does not fit the kind of the field, so the field is hidden
     NONE = "none"  # no grant
 
@@ -40,8 +41,15 @@ class FieldDecision:
         if self.combination is Combination.UNFIT:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
         if self.combination is Combination.MEMBERS:
-            return tuple(dict.fromkeys(g for m in self.members for g in m.deciding))
-        return tuple(g for g, d in self.says if d.mask is self.mask)
+            return tuple({g.role: g for m in self.members for g in m.deciding}.values())
+        mask = Mask.CLEAR if self.combination is Combination.ETAG else self.mask
+        return tuple(g for g, d in self.says if d.mask is mask)
+
+    @property
+    def hash_domain(self) -> str:
+        """What keys the hashes of a field that is shown hashed: the domain of the grants that
+        decided; of several, all of them together, so that neither is joined with."""
+        return "\n".join(sorted({g.domain for g in self.deciding}))
 
 
 def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:

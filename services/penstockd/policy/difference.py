@@ -68,6 +68,8 @@ def _grants(
         yield from _differs(
             subject, f"{dataset}.{path}", texts[0] or "as its class", texts[1] or "as its class"
         )
+    domains = [g.hash_domain or "of the role" for g in (old, new)]
+    yield from _differs(subject, f"{dataset} hash domain", *domains)
     if before is not None and after is not None:
         rows = [g.row_filter or "all" for g in (old, new)]
         yield from _differs(subject, f"{dataset} rows", *rows)

@@ -127,6 +127,8 @@ def _reason(field: Field, decision: FieldDecision) -> str:
     shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
     if decision.combination is Combination.NONE:
         return "hidden: no grant allows to read the dataset"
+    if decision.combination is Combination.ETAG:
+        return "made of what is shown by get and list, else null: some fields are hidden or masked"
     if decision.combination is Combination.MEMBERS:
         return _reason_of_members(decision)
     grant, said = next(

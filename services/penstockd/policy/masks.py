@@ -5,6 +5,8 @@ the same in Python, for records that come from the change log.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,12 @@ from penstockd.policy.model import Mask
 TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
 
 _AT: ColumnElement[str] = literal_column("'@'")
+_STARS: ColumnElement[str] = literal_column("'***'")
+_BLOCK = 64  # bytes, of SHA-256
+#: What counts as an e-mail address, in the words that PostgreSQL and Python share; of a text that
+#: does not, nobody can tell which part of it is safe to show.
+_ADDRESS = "[A-Za-z0-9.!#&*+/=?^_~-]+@[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*"
+_IS_ADDRESS = re.compile(_ADDRESS).fullmatch
 
 
 def fits(field: Field, mask: Mask) -> bool:
@@ -40,21 +48,23 @@ def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> 
     if mask is Mask.NULL:
         return cast(null(), column.type)
     if mask is Mask.HASH:
-        salted = literal(key, LargeBinary()).op("||")(func.convert_to(column, "UTF8"))
-        return func.encode(func.sha256(salted), "hex").collate("C")
+        inner, outer = (literal(pad, LargeBinary()) for pad in _pads(key))
+        within = func.sha256(inner.op("||")(func.convert_to(column, "UTF8")))
+        return func.encode(func.sha256(outer.op("||")(within)), "hex").collate("C")
     assert mask is Mask.PARTIAL, "a hidden field has no expression"
-    tail = case((func.strpos(column, _AT) > 0, func.substr(column, func.strpos(column, _AT))))
-    shown = func.left(column, literal_column("1")).op("||")(literal_column("'***'"))
-    return shown.op("||")(func.coalesce(tail, literal_column("''"))).collate("C")
+    domain = func.substr(column, func.strpos(column, _AT))
+    shown = func.left(column, literal_column("1")).op("||")(_STARS).op("||")(domain)
+    address = column.op("~", is_comparison=True)(literal_column(f"'^({_ADDRESS})$'"))
+    return case((address, shown), (column.is_not(None), _STARS)).collate("C")
 
 
 def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
     """What ``masked`` makes of a text that is not NULL, under one of TEXT_MASKS."""
     if mask is Mask.HASH:
-        salted = hashlib.sha256(key)
+        keyed = hmac.new(key, digestmod=hashlib.sha256)
 
         def digest(text: str) -> str:
-            one = salted.copy()
+            one = keyed.copy()
             one.update(text.encode())
             return one.hexdigest()
 
@@ -62,7 +72,16 @@ def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
     assert mask is Mask.PARTIAL, "other masks make no text of a text"
 
     def partial(text: str) -> str:
-        at = text.find("@")
-        return f"{text[:1]}***{text[at:] if at >= 0 else ''}"
+        if not _IS_ADDRESS(text):
+            return "***"
+        return f"{text[:1]}***{text[text.index('@') :]}"
 
     return partial
+
+
+def _pads(key: bytes) -> tuple[bytes, bytes]:
+    """What HMAC-SHA-256 puts before the text, and before the digest of that: for SQL, which knows
+    SHA-256 alone."""
+    assert len(key) <= _BLOCK, "a longer key would be hashed first"
+    padded = key.ljust(_BLOCK, b"\0")
+    return bytes(b ^ 0x36 for b in padded), bytes(b ^ 0x5C for b in padded)

@@ -40,9 +40,10 @@ class Permission(enum.StrEnum):
 class Mask(enum.StrEnum):
     """What a reader gets in place of a value, from most to least.
 
-    CLEAR the value; PARTIAL its first character and, of an e-mail address, the domain
-    (``a***@example.com``); HASH a keyed SHA-256, equal for equal values; NULL nothing, though the
-    field is there; HIDE no field at all.
+    CLEAR the value; PARTIAL of an e-mail address its first character and the domain
+    (``a***@example.com``), of any other text nothing (``***``); HASH an HMAC-SHA-256, equal for
+    equal values within a hash domain; NULL nothing, though the field is there; HIDE no field at
+    all.
     """
 
     CLEAR = "clear"
@@ -82,7 +83,8 @@ class Grant:
 
     A field's mask is the one of its path, else of the message path that holds it, else of its
     class; a class that is not listed is hidden. ``row_filter`` is AIP-160, over all fields and
-    through declared references; empty for all rows.
+    through declared references; empty for all rows. ``hash_domain`` keys the hashes that it shows;
+    empty for the role's id.
     """
 
     role: str
@@ -91,6 +93,12 @@ class Grant:
     class_masks: Mapping[FieldClass, Mask]
     field_masks: Mapping[str, Mask]
     row_filter: str = ""
+    hash_domain: str = ""
+
+    @property
+    def domain(self) -> str:
+        """The hash domain: who shares it can join by hashes, and nobody else can."""
+        return self.hash_domain or self.role
 
     def mask(self, field: Field) -> Mask:
         """What readers under this grant get of a field."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from google.protobuf.message import Message
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column, select
 
 from penstockd.catalog import Field
@@ -18,14 +19,44 @@ from penstockd.store.tables import row_size
 LOWER, UPPER = "penstock.lower", "penstock.upper"
 
 
+class EtagCodec:
+    """Builds messages whose etag is made of all that the View shows of the record, but of when it
+    was last changed, which moves with hidden fields too.
+
+    A row holds ``fields``: more than are ``selected``, since the etag is of them all.
+    """
+
+    def __init__(self, view: View, selected: Sequence[Field]) -> None:
+        self.fields = tuple(view.fields())
+        self._view = view
+        told = [f for f in self.fields if f.path not in ("update_time", "etag")]
+        self._told = [self.fields.index(f) for f in told]
+        self._record = Codec(view.dataset, told)
+        self._chosen = [self.fields.index(f) for f in selected]
+        self._reply = Codec(view.dataset, selected)
+
+    def message(self, row: Sequence[Any]) -> Message:
+        """The message of a row, its etag set."""
+        record = self._record.message([row[i] for i in self._told])
+        message: Any = self._reply.message([row[i] for i in self._chosen])
+        message.etag = self._view.etag_of(record.SerializeToString(deterministic=True))
+        return message  # type: ignore[no-any-return]  # a message of any dataset
+
+
+def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
+    """What makes records of rows that are read by key or in pages."""
+    if view.derives_etag and any(f.path == "etag" for f in selected):
+        return EtagCodec(view, selected)
+    return Codec(view.dataset, selected)
+
+
 class Get:
     """One record by its ``key``."""
 
     def __init__(self, view: View, fields: str) -> None:
-        selected = parse_fields(fields, view)
+        self.codec = _codec(view, parse_fields(fields, view))
         condition = view.key_column == bindparam("key", type_=Text())
-        self.statement = compile_statement(view.select(selected, condition))
-        self.codec = Codec(view.dataset, selected)
+        self.statement = compile_statement(view.select(self.codec.fields, condition))
 
 
 class Page:
@@ -35,9 +66,9 @@ class Page:
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
-        self.fields = parse_fields(fields, view)
+        self.codec = _codec(view, parse_fields(fields, view))
+        self.fields = self.codec.fields
         self.width = len(self.fields)
-        self.codec = Codec(view.dataset, self.fields)
         self._order = OrderBy.parse(order_by, view, view.dataset.key)
         condition = compile(parse(filter), view) if filter.strip() else None
         self._base = view.select(self.fields, condition)

@@ -205,7 +205,7 @@ SELECT credential_id, consumer_id, kind, digest, expire_time, revoked FROM hub.c
 _ISSUERS = "SELECT issuer_id, active FROM hub.issuer"
 _PERMISSIONS = "SELECT role_id, permissions FROM hub.role"
 _GRANTS = """
-SELECT role_id, dataset, actions, class_masks, field_masks, row_filter FROM hub.grant
+SELECT role_id, dataset, actions, class_masks, field_masks, row_filter, hash_domain FROM hub.grant
 """
 
 
@@ -229,7 +229,8 @@ async def load_policy(
         # No secret has an empty digest: nobody can prove itself with this one.
         credentials[name] = Credential(name, "", "issuer", b"", None, not active)
     grants: dict[str, tuple[Grant, ...]] = {}
-    for role, dataset, actions, classes, fields, row_filter in await connection.fetch(_GRANTS):
+    for row in await connection.fetch(_GRANTS):
+        role, dataset, actions, classes, fields, row_filter, hash_domain = row
         grant = Grant(
             role=role,
             dataset=dataset,
@@ -237,6 +238,7 @@ async def load_policy(
             class_masks={FieldClass[c]: Mask(m) for c, m in orjson.loads(classes).items()},
             field_masks={f: Mask(m) for f, m in orjson.loads(fields).items()},
             row_filter=row_filter,
+            hash_domain=hash_domain,
         )
         grants[role] = (*grants.get(role, ()), grant)
     permissions = {

@@ -79,8 +79,11 @@ class Standing:
 
     def _shows_all(self, view: View, caller: Principal) -> bool:
         """Whether a View shows all that the stream's does."""
-        every = (f for top in self._view.fields() for f in top.walk())
+        every = [f for top in self._view.fields() for f in top.walk()]
         if any(_strictness(view, f) > _strictness(self._view, f) for f in every):
+            return False
+        # Hashes of another domain are other values.
+        if any(self._view.hash_domain(f) not in ("", view.hash_domain(f)) for f in every):
             return False
         if view.predicate is None or _rows(view) == _rows(self._view):
             return True

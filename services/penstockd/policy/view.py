@@ -6,6 +6,7 @@ the View, so that a hidden field does not exist for the caller.
 
 from __future__ import annotations
 
+import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ from sqlalchemy import (
 )
 
 from penstockd.catalog import Catalog, Dataset, Field
-from penstockd.policy.decision import FieldDecision, decide_all
+from penstockd.policy.decision import Combination, FieldDecision, decide_all
 from penstockd.policy.masks import masked
 from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
@@ -92,6 +93,7 @@ class View:
         self._reads = OrderedDict() if reads is None else reads
         groups = [[g for g in grants if a in g.actions] for a in on] or [list(grants)]
         self._decisions = {f: d for top in dataset.fields for f, d in decide_all(top, groups)}
+        self._derives_etag = self._hide_etag()
         self._masks = {f: d.mask for f, d in self._decisions.items()}
         self._fields = tuple(f for f in dataset.fields if self._masks[f] is not Mask.HIDE)
         self._strippings = {f: Stripping(f, self._masks, self.hash_key) for f in self._stripped()}
@@ -112,8 +114,28 @@ class View:
         return self._masks[field]
 
     def hash_key(self, field: Field) -> bytes:
-        """What keys the hashes of a field that is shown hashed."""
-        return self._mask_key
+        """What keys the hashes of a field that is shown hashed: that of its hash domain."""
+        domain = self._decisions[field].hash_domain
+        return hmac.digest(self._mask_key, b"hash domain\n" + domain.encode(), "sha256")
+
+    def hash_domain(self, field: Field) -> str:
+        """Which hashes of a field can be joined; "" if it is not shown hashed."""
+        hashed = self._masks[field] is Mask.HASH
+        return self._decisions[field].hash_domain if hashed else ""
+
+    @property
+    def derives_etag(self) -> bool:
+        """Whether the View hides something, and the stored etag with it, which counts every change.
+
+        Then an etag is made of what is shown (see ``etag_of``) where a record is read by its key or
+        in a list; filters, orders, exports and feeds have none.
+        """
+        return self._derives_etag
+
+    def etag_of(self, shown: bytes) -> str:
+        """The etag of a record that is shown as these bytes, in a View that ``derives_etag``."""
+        text = b"etag\n" + self.dataset.name.encode() + b"\n" + shown
+        return hmac.digest(self._mask_key, text, "sha256")[:16].hex()
 
     def stripping(self, field: Field) -> Stripping | None:
         """What becomes of a list or map of messages that is shown without some of its members or
@@ -132,8 +154,9 @@ class View:
     def seen(self, field: Field) -> Any:
         """What the caller gets of a field as JSON-ready data, equal if it gets the same."""
         if field not in self._strippings:
-            return self._masks[field]
-        return {f.path: self._masks[f] for f in field.walk()}
+            domain = self.hash_domain(field)
+            return [self._masks[field], domain] if domain else self._masks[field]
+        return {f.path: [self._masks[f], self.hash_domain(f)] for f in field.walk()}
 
     def decision(self, field: Field) -> FieldDecision:
         """Why the caller gets what it gets of a field."""
@@ -205,6 +228,16 @@ class View:
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """Callers' filters do not follow references; only row rules do."""
         return None
+
+    def _hide_etag(self) -> bool:
+        """Decide that the stored etag is null where anything else is not shown whole."""
+        etag = self.dataset.by_path["etag"]
+        own = self._decisions[etag]
+        others = (d.mask for f, d in self._decisions.items() if f is not etag)
+        if own.mask is not Mask.CLEAR or all(mask is Mask.CLEAR for mask in others):
+            return False
+        self._decisions[etag] = FieldDecision(Mask.NULL, own.says, Combination.ETAG)
+        return True
 
     def _stripped(self) -> list[Field]:
         """The lists and maps of messages that are shown, but not whole."""

@@ -45,8 +45,8 @@ TABLES: Mapping[str, Granted] = {
     "audit_chain": Granted(READ, EXTEND),
     "audit_checkpoint": Granted(READ, APPEND),
     "audit_head": Granted(READ, REPLACE),
+    "epoch": Granted(READ, READ),
     "schema_version": Granted(READ, READ),
-    "epoch": Granted(READ, APPEND),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
@@ -64,7 +64,12 @@ TABLES: Mapping[str, Granted] = {
 #: The tables of datasets.
 DATASETS = Granted(ROWS, READ)
 #: Functions that act with the owner's rights, for the keeper alone.
-OWNERS_FUNCTIONS = ("add_change_partitions", "add_audit_partitions", "prune_log", "rebase_audit")
+OWNERS_FUNCTIONS = (
+    "add_change_partitions",
+    "add_audit_partitions",
+    "prune_log",
+    "rebase_audit",
+)
 
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -151,8 +156,7 @@ async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncItera
         for schema in (HUB_SCHEMA, DATA_SCHEMA):
             yield f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}"
             yield f"GRANT USAGE ON SCHEMA {schema} TO {role}"
-        counting = "USAGE, SELECT" if kind == "worker" else "USAGE, SELECT, UPDATE"
-        yield f"GRANT {counting} ON ALL SEQUENCES IN SCHEMA {HUB_SCHEMA} TO {role}"
+        yield f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {HUB_SCHEMA} TO {role}"
         for (schema, name), granted in tables.items():
             rights = getattr(granted, kind) if granted is not None else NONE
             if rights:

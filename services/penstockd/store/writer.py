@@ -196,6 +196,11 @@ class WriteTransaction:
         )
         self.logged += 1
 
+    async def lock(self, guard: Guard, key: str) -> bool:
+        """Lock a record until the transaction ends; whether it is there and the writer sees it."""
+        row = (await self._lock(guard, [key])).get(key)
+        return row is not None and bool(row["visible"])
+
     async def _stage(
         self,
         plan: Plan,

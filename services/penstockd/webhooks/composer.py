@@ -15,6 +15,7 @@ from penstockd.audit.entry import Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.errors import CursorExpired
+from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed
@@ -53,7 +54,10 @@ class Composer:
     ) -> Composed | Result:
         """The message of a delivery, or that it is dead since the owner may not have it."""
         webhook = endpoint.webhook
-        if owner_of(policy, webhook) is None:
+        owner = owner_of(policy, webhook)
+        # A notice tells of the owner's other webhooks, their URLs included.
+        notice = delivery.cause is Cause.NOTICE
+        if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
             return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._look(policy, webhook)
         previous = delivery.previous

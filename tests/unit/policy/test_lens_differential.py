@@ -243,7 +243,6 @@ def numbered(field: Field) -> Any:
         (members.Stripping, "apply", lambda self, value: None),
         (members.Stripping, "json", lambda self, value: value),
         (members, "masking", salted),
-        (members, "_always_there", lambda member: True),
     ],
 )
 def test_a_wrong_lens_is_caught(

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from certificates import Authority
-from penstockd.webhooks.model import DEFAULT_SCHEDULE, State
+from penstockd.webhooks.model import DEFAULT_SCHEDULE, Selection, State
 from penstockd.webhooks.queue import recover
 from penstockd.webhooks.schedule import next_time
 from penstockd.webhooks.sender import READ_BYTES, retry_after
@@ -206,6 +206,24 @@ async def test_410_disables_and_buries_what_waits(rig: Rig, receiver: Receiver) 
     kinds = {json.loads(r.body)["type"] for r in receiver.of("/told")}
     assert kinds == {"customer.created", "webhook.disabled"}
     assert await rig.states(told)
+
+
+async def test_scopes_decide_on_events_and_notices(rig: Rig, receiver: Receiver) -> None:
+    """What a webhook's scopes leave is told, whatever its owner's roles allow."""
+    receiver.answers["/in"] = status(410)
+    both = (Selection("customers"), Selection("orders"))
+    await rig.endpoint(receiver.url + "/in", concurrency=1)
+    for path, scopes in (("/some", "customers:read"), ("/none", "orders:read webhooks.read")):
+        narrow = frozenset(scopes.split())
+        await rig.endpoint(receiver.url + path, selections=both, scopes=narrow, notices=True)
+    await rig.log(("c1", None, customer("c1")))
+    await rig.deliver()
+
+    def told(path: str) -> set[str]:
+        return {json.loads(r.body)["type"] for r in receiver.of(path)}
+
+    assert told("/some") == {"customer.created"}
+    assert told("/none") == {"webhook.disabled"}
 
 
 async def test_retry_after_is_honoured(rig: Rig, receiver: Receiver) -> None:

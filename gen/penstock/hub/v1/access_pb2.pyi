@@ -99,7 +99,7 @@ class Role(_message.Message):
     def __init__(self, role_id: _Optional[str] = ..., description: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., permissions: _Optional[_Iterable[str]] = ..., policy_revision: _Optional[int] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("dataset", "actions", "class_masks", "field_masks", "row_filter")
+    __slots__ = ("dataset", "actions", "class_masks", "field_masks", "row_filter", "hash_domain")
     class ClassMasksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,12 +119,14 @@ class Grant(_message.Message):
     CLASS_MASKS_FIELD_NUMBER: _ClassVar[int]
     FIELD_MASKS_FIELD_NUMBER: _ClassVar[int]
     ROW_FILTER_FIELD_NUMBER: _ClassVar[int]
+    HASH_DOMAIN_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     actions: _containers.RepeatedScalarFieldContainer[str]
     class_masks: _containers.ScalarMap[str, str]
     field_masks: _containers.ScalarMap[str, str]
     row_filter: str
-    def __init__(self, dataset: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., class_masks: _Optional[_Mapping[str, str]] = ..., field_masks: _Optional[_Mapping[str, str]] = ..., row_filter: _Optional[str] = ...) -> None: ...
+    hash_domain: str
+    def __init__(self, dataset: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., class_masks: _Optional[_Mapping[str, str]] = ..., field_masks: _Optional[_Mapping[str, str]] = ..., row_filter: _Optional[str] = ..., hash_domain: _Optional[str] = ...) -> None: ...
 
 class ListConsumersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -114,6 +114,7 @@ def draft_of(message: Any) -> RoleDraft:
                 dict(g.class_masks),
                 dict(g.field_masks),
                 g.row_filter,
+                g.hash_domain,
             )
             for g in message.grants
         ],
@@ -133,6 +134,7 @@ def role_message(role: Role, revision: int = 0) -> access_pb2.Role:
                 class_masks={c.name: m.value for c, m in g.class_masks.items()},
                 field_masks={path: m.value for path, m in g.field_masks.items()},
                 row_filter=g.row_filter,
+                hash_domain=g.hash_domain,
             )
             for g in role.grants
         ],

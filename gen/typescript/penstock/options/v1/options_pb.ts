@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/options/v1/options.proto.
  */
 export const file_penstock_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZW5zdG9jay9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SE3BlbnN0b2NrLm9wdGlvbnMudjEiHwoORGF0YXNldE9wdGlvbnMSDQoFdGl0bGUYASABKAki4AEKDEZpZWxkT3B0aW9ucxIuCgVjbGFzcxgBIAEoDjIfLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRDbGFzcxILCgNrZXkYAiABKAgSEwoLb3V0cHV0X29ubHkYAyABKAgSLwoHZGVjaW1hbBgEIAEoCzIcLnBlbnN0b2NrLm9wdGlvbnMudjEuRGVjaW1hbEgAEg4KBGRhdGUYBSABKAhIABIxCglyZWZlcmVuY2UYBiABKAsyHi5wZW5zdG9jay5vcHRpb25zLnYxLlJlZmVyZW5jZUIKCghlbmNvZGluZyIrCgdEZWNpbWFsEhEKCXByZWNpc2lvbhgBIAEoDRINCgVzY2FsZRgCIAEoDSIoCglSZWZlcmVuY2USDwoHZGF0YXNldBgBIAEoCRIKCgJhcxgCIAEoCSpbCgpGaWVsZENsYXNzEhsKF0ZJRUxEX0NMQVNTX1VOU1BFQ0lGSUVEEAASCgoGUFVCTElDEAESDAoISU5URVJOQUwQAhIHCgNQSUkQAxINCglTRU5TSVRJVkUQBDpgCgdkYXRhc2V0Eh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGP2IAyABKAsyIy5wZW5zdG9jay5vcHRpb25zLnYxLkRhdGFzZXRPcHRpb25zUgdkYXRhc2V0OlgKBWZpZWxkEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxj9iAMgASgLMiEucGVuc3RvY2sub3B0aW9ucy52MS5GaWVsZE9wdGlvbnNSBWZpZWxkYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiFwZW5zdG9jay9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SE3BlbnN0b2NrLm9wdGlvbnMudjEiHwoORGF0YXNldE9wdGlvbnMSDQoFdGl0bGUYASABKAki4AEKDEZpZWxkT3B0aW9ucxIuCgVjbGFzcxgBIAEoDjIfLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRDbGFzcxILCgNrZXkYAiABKAgSEwoLb3V0cHV0X29ubHkYAyABKAgSLwoHZGVjaW1hbBgEIAEoCzIcLnBlbnN0b2NrLm9wdGlvbnMudjEuRGVjaW1hbEgAEg4KBGRhdGUYBSABKAhIABIxCglyZWZlcmVuY2UYBiABKAsyHi5wZW5zdG9jay5vcHRpb25zLnYxLlJlZmVyZW5jZUIKCghlbmNvZGluZyJNCgdEZWNpbWFsEhYKCXByZWNpc2lvbhgBIAEoDUgAiAEBEhIKBXNjYWxlGAIgASgNSAGIAQFCDAoKX3ByZWNpc2lvbkIICgZfc2NhbGUiKAoJUmVmZXJlbmNlEg8KB2RhdGFzZXQYASABKAkSCgoCYXMYAiABKAkqWwoKRmllbGRDbGFzcxIbChdGSUVMRF9DTEFTU19VTlNQRUNJRklFRBAAEgoKBlBVQkxJQxABEgwKCElOVEVSTkFMEAISBwoDUElJEAMSDQoJU0VOU0lUSVZFEAQ6YAoHZGF0YXNldBIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxj9iAMgASgLMiMucGVuc3RvY2sub3B0aW9ucy52MS5EYXRhc2V0T3B0aW9uc1IHZGF0YXNldDpYCgVmaWVsZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY/YgDIAEoCzIhLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRPcHRpb25zUgVmaWVsZGIGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * Options of a dataset's record message.
@@ -42,7 +42,8 @@ export const DatasetOptionsSchema: GenMessage<DatasetOptions> = /*@__PURE__*/
   messageDesc(file_penstock_options_v1_options, 0);
 
 /**
- * Options of one field.
+ * Options of one field. One that has no effect where it stands is refused when
+ * the model is generated.
  *
  * @generated from message penstock.options.v1.FieldOptions
  */
@@ -50,7 +51,9 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
   /**
    * Who may see the field, unless a grant names the field itself. A field
    * without a class inherits the class of the message field that holds it, and
-   * is INTERNAL if there is none: nothing is public by oversight.
+   * is INTERNAL if there is none: nothing is public by oversight. So do members of
+   * repeated messages and of a map's messages; the class of a map is that of its
+   * keys, too. The key of a dataset is always shown.
    *
    * @generated from field: penstock.options.v1.FieldClass class = 1;
    */
@@ -117,16 +120,17 @@ export type Decimal = Message<"penstock.options.v1.Decimal"> & {
   /**
    * Digits in all, 1 to 38; 38 if not set.
    *
-   * @generated from field: uint32 precision = 1;
+   * @generated from field: optional uint32 precision = 1;
    */
-  precision: number;
+  precision?: number | undefined;
 
   /**
-   * Digits after the point, at most; 9 if not set.
+   * Digits after the point, at most, 0 included; if not set 9, or the precision
+   * where that is less.
    *
-   * @generated from field: uint32 scale = 2;
+   * @generated from field: optional uint32 scale = 2;
    */
-  scale: number;
+  scale?: number | undefined;
 };
 
 /**

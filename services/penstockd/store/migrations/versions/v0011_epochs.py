@@ -172,6 +172,7 @@ BEGIN
         foreign_id = (SELECT coalesce(max(entry_id), 0) FROM hub.audit_entry),
         foreign_txid = (SELECT coalesce(max(txid), '0') FROM hub.audit_entry);
 END $$;
+REVOKE ALL ON FUNCTION hub.rebase_audit() FROM PUBLIC;
 
 -- Each time that somebody declared the database to have gone back in time.
 CREATE TABLE hub.epoch (

@@ -1,0 +1,170 @@
+"""Options of the vocabulary that have no effect where they stand, found and named.
+
+An option that is passed over in silence is worse than none: a class that hides nothing looks like
+one that does. So wherever an option means nothing, the model is refused.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog.model import ModelError
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+
+
+class _Place(enum.Enum):
+    """Where a message stands."""
+
+    RECORD = enum.auto()
+    NESTED = enum.auto()  # in the record, as part of it
+    ELEMENT = enum.auto()  # in a repeated field or map
+
+
+def check_record(record: Descriptor) -> set[str]:
+    """The messages that a dataset's record holds, itself among them, by their full names.
+
+    Raises ModelError for the first option in any of them that has no effect.
+    """
+    seen: set[tuple[str, _Place]] = set()
+    _walk(record, _Place.RECORD, seen)
+    aliases: dict[str, str] = {}
+    for fd, alias in _references(record):
+        if alias in aliases:
+            raise ModelError(
+                f"{fd.full_name}: '{aliases[alias]}' has the reference '{alias}' already; name "
+                "this one with `as`"
+            )
+        aliases[alias] = fd.name
+    return {name for name, _ in seen}
+
+
+def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str]) -> None:
+    """Raise ModelError for an option in a message that no dataset's record holds."""
+    for name, message in _messages(file.package, file.message_type):
+        if name in reached:
+            continue
+        if message.options.HasExtension(options_pb2.dataset):
+            raise ModelError(
+                f"{name}: the option 'dataset' has no effect here: it marks the one message at the "
+                "top of a file under penstock/model/v1"
+            )
+        for field in message.field:
+            if field.options.HasExtension(options_pb2.field):
+                raise ModelError(
+                    f"{name}.{field.name}: its options have no effect: no record of a dataset "
+                    "holds this message"
+                )
+
+
+def _walk(message: Descriptor, place: _Place, seen: set[tuple[str, _Place]]) -> None:
+    """Check a message and those in it, each once for every place where it stands."""
+    if (message.full_name, place) in seen:
+        return
+    seen.add((message.full_name, place))
+    for fd in message.fields:
+        for problem in _problems(fd, place):
+            raise ModelError(f"{fd.full_name}: {problem}")
+        inner = _message_of(fd)
+        if inner is not None:
+            within = _Place.NESTED if place is _Place.RECORD else place
+            _walk(inner, _Place.ELEMENT if fd.is_repeated else within, seen)
+
+
+def _problems(fd: FieldDescriptor, place: _Place) -> Iterator[str]:
+    options = _options(fd)
+    if options is None:
+        return
+    given = [option.name for option, _ in options.ListFields()]
+    encoding = options.WhichOneof("encoding")
+    if encoding and encoding not in given:
+        given.append(encoding)
+    for option in given:
+        problem = _problem(fd, place, option, options)
+        if problem:
+            yield f"the option '{option}' has no effect here: {problem}"
+
+
+def _problem(fd: FieldDescriptor, place: _Place, option: str, options: Any) -> str:
+    held, text = _message_of(fd), fd.type == FieldDescriptor.TYPE_STRING
+    match option:
+        case "class":
+            return _class_problem(fd, held, options)
+        case "key":
+            plain = place is _Place.RECORD and text and not fd.is_repeated
+            return "" if plain else "the key is a string at the top of the record"
+        case "output_only":
+            if options.key:
+                return "the writer chooses the key"
+            if place is _Place.ELEMENT:
+                return "a list or map is written whole; mark the field that holds it"
+            if held is not None and not fd.is_repeated:
+                return "mark the fields within the message"
+        case "decimal" | "date":
+            if held is not None:
+                return "mark the fields within the message"
+            if option == "date" and not options.date:
+                return "leave it out where the text is no date"
+        case "reference":
+            if place is _Place.ELEMENT or not text or fd.is_repeated:
+                return "a reference is one string of the record, outside lists and maps"
+            if options.WhichOneof("encoding"):
+                return "the key of another record is no number and no date"
+    return ""
+
+
+def _class_problem(fd: FieldDescriptor, held: Descriptor | None, options: Any) -> str:
+    if options.key and getattr(options, "class") != options_pb2.PUBLIC:
+        return "the key is the name of a record and always shown: it can only be PUBLIC"
+    is_map = fd.message_type is not None and fd.message_type.GetOptions().map_entry
+    if held is None or is_map or not held.fields:  # it is also the class of a map's keys
+        return ""
+    if any(_inherits(inner, {held.full_name}) for inner in held.fields):
+        return ""
+    return "every field in the message has a class of its own"
+
+
+def _inherits(fd: FieldDescriptor, seen: set[str]) -> bool:
+    """Whether a field, or one in it, has the class of what holds it."""
+    options, held = _options(fd), _message_of(fd)
+    if options is not None and getattr(options, "class"):
+        return False
+    if held is None or held.full_name in seen or not held.fields:
+        return True
+    return any(_inherits(inner, seen | {held.full_name}) for inner in held.fields)
+
+
+def _references(message: Descriptor) -> Iterator[tuple[FieldDescriptor, str]]:
+    for fd in message.fields:
+        options, held = _options(fd), _message_of(fd)
+        if options is not None and options.HasField("reference"):
+            yield fd, getattr(options.reference, "as") or fd.name.removesuffix("_id")
+        if held is not None and not fd.is_repeated:
+            yield from _references(held)
+
+
+def _message_of(fd: FieldDescriptor) -> Descriptor | None:
+    """The message that a field, each of its elements or each value of its map is."""
+    of = fd.message_type
+    if of is not None and of.GetOptions().map_entry:
+        of = of.fields_by_name["value"].message_type
+    return None if of is None or of.full_name == _TIMESTAMP else of
+
+
+def _options(fd: FieldDescriptor) -> Any:
+    options: Any = fd.GetOptions()
+    known = options_pb2.field
+    return options.Extensions[known] if options.HasExtension(known) else None
+
+
+def _messages(scope: str, messages: Any) -> Iterator[tuple[str, Any]]:
+    for message in messages:
+        name = f"{scope}.{message.name}"
+        yield name, message
+        yield from _messages(name, message.nested_type)

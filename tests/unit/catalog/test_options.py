@@ -1,0 +1,188 @@
+"""Every option of the vocabulary, wherever it can be written, has an effect or is refused by name.
+
+The options are those of ``options.proto``, read from its descriptor, and the places all kinds of
+fields at the top of a record, in a message of it and in a repeated message and a map.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_tools import protoc
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.catalog.model import ModelError
+from worlds import COMMON, HEAD, PROTOS
+
+#: A value of each option that says something.
+VALUES = {
+    "class": "class: SENSITIVE",
+    "key": "key: true",
+    "output_only": "output_only: true",
+    "decimal": "decimal: {precision: 5, scale: 2}",
+    "date": "date: true",
+    "reference": 'reference: {dataset: "probes", as: "other"}',
+}
+FIELDS = {
+    "key_field": "string {} = 1 [{}]",
+    "text": "string {} = 2 [{}]",
+    "optional_text": "optional string {} = 3 [{}]",
+    "number": "int64 {} = 4 [{}]",
+    "moment": "google.protobuf.Timestamp {} = 5 [{}]",
+    "texts": "repeated string {} = 6 [{}]",
+    "text_map": "map<string, string> {} = 7 [{}]",
+    "message": "{scope}Inner {} = 8 [{}]",
+    "messages": "repeated {scope}Inner {} = 9 [{}]",
+    "message_map": "map<string, {scope}Inner> {} = 10 [{}]",
+}
+SCOPES = ("Probe", "Nested", "Element", "Value", "Unused")
+
+
+def model(at: tuple[str, str] | None, option: str) -> str:
+    """The model, with one option at one place; without one, that which all are compared with."""
+    parts = []
+    for scope in SCOPES:
+        lines = []
+        for name, shape in FIELDS.items():
+            if name == "key_field" and scope != "Probe":
+                continue
+            given = [f"(penstock.options.v1.field) = {{{option}}}"] if at == (scope, name) else []
+            if name == "key_field":
+                known = "key: true" + (f", {option}" if given and "key" not in option else "")
+                given = [f"(penstock.options.v1.field) = {{{known}}}"]
+            shown = shape.replace("{scope}", scope).format(name, ", ".join(given))
+            lines.append("  " + shown.replace(" []", "") + ";")
+        marked = scope == "Probe"
+        head = f"message {scope} {{" + (
+            ' option (penstock.options.v1.dataset) = {title: "Probes"};' if marked else ""
+        )
+        more = (
+            "  Nested nested = 20; repeated Element elements = 21; map<string, Value> values = 22;"
+        )
+        end = COMMON if marked else "}"
+        parts += [f"message {scope}Inner {{ string inner_text = 1; }}", head, *lines]
+        parts += [more if marked else "", end]
+    return HEAD + "\n".join(parts)
+
+
+def compiled(folder: Path, text: str) -> Catalog:
+    source = folder / "penstock/model/v1/probes.proto"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(text)
+    target = folder / "set.binpb"
+    known = f"-I{resources.files('grpc_tools') / '_proto'}"
+    command = ["protoc", f"-I{folder}", f"-I{PROTOS}", known, "--include_imports"]
+    # In this process: there are hundreds of them.
+    assert protoc.main([*command, f"--descriptor_set_out={target}", str(source)]) == 0
+    return load_catalog(target)
+
+
+def told(catalog: Catalog) -> list[Any]:
+    """All that the hub knows of the fields."""
+    names = ("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale")
+    return [
+        (
+            *(getattr(f, n) for n in names),
+            f.element and f.element.kind,
+            f.element and f.element.field_class,
+            f.reference,
+        )
+        for f in catalog["probes"].every_field
+    ]
+
+
+def places() -> Iterator[tuple[str, str, str]]:
+    for option, scope, name in itertools.product(VALUES, SCOPES, FIELDS):
+        if name != "key_field" or scope == "Probe":
+            yield option, scope, name
+
+
+def test_the_values_are_of_all_options() -> None:
+    assert VALUES.keys() == {fd.name for fd in options_pb2.FieldOptions.DESCRIPTOR.fields}
+
+
+def test_every_option_has_an_effect_or_is_refused(tmp_path: Path) -> None:
+    plain = told(compiled(tmp_path, model(None, "")))
+    effective, refused = set(), set()
+    for option, scope, name in places():
+        if (option, name) == ("key", "key_field"):
+            continue  # it is there in all of them
+        try:
+            found = told(compiled(tmp_path, model((scope, name), VALUES[option])))
+        except ModelError as exc:
+            text = str(exc)
+            assert name in text or "exactly one string field" in text, (option, scope, name, text)
+            refused.add((option, scope, name))
+        else:
+            assert found != plain, f"{option} on {scope}.{name} has no effect"
+            effective.add((option, scope, name))
+    assert {o for o, _, _ in effective} == VALUES.keys() - {"key"}
+    assert {("class", s, n) for s in SCOPES[1:4] for n in ("text", "messages")} <= effective
+    assert {("class", "Probe", "key_field"), ("reference", "Element", "text")} <= refused
+    assert {("output_only", "Probe", "message"), ("class", "Unused", "text")} <= refused
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "reason"),
+    [
+        (
+            "  string text = 2;\n  optional string optional_text = 3;",
+            "  string text = 2 [(penstock.options.v1.field).reference = "
+            '{dataset: "probes", as: "o"}];\n  optional string optional_text = 3 '
+            '[(penstock.options.v1.field).reference = {dataset: "probes", as: "o"}];',
+            "has the reference 'o' already",
+        ),
+        (
+            "message ProbeInner { string inner_text = 1; }",
+            "message ProbeInner { string inner_text = 1 [(penstock.options.v1.field).class = PII]; "
+            "option (penstock.options.v1.dataset) = {}; }",
+            "2 do",
+        ),
+        (
+            "  string text = 2;",
+            "  string text = 2 [(penstock.options.v1.field).date = false];",
+            "leave it out",
+        ),
+        (
+            "  string text = 2;",
+            "  string text = 2 [(penstock.options.v1.field).decimal = {precision: 0}];",
+            "a precision of 1 to 38",
+        ),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    tmp_path: Path, wrong: str, right: str, reason: str
+) -> None:
+    text = model(None, "")
+    assert wrong in text
+    with pytest.raises(ModelError, match=reason):
+        compiled(tmp_path, text.replace(wrong, right, 1))
+
+
+def test_a_class_that_nothing_inherits_is_refused(tmp_path: Path) -> None:
+    own = "string inner_text = 1 [(penstock.options.v1.field).class = PII];"
+    for name, inherits in (("message", False), ("messages", False), ("message_map", True)):
+        text = model(("Probe", name), "class: PUBLIC")
+        text = text.replace("string inner_text = 1;", own, 1)
+        if inherits:
+            compiled(tmp_path, text)  # the keys of the map do
+            continue
+        with pytest.raises(ModelError, match="every field in the message has a class of its own"):
+            compiled(tmp_path, text)
+
+
+def test_a_scale_of_zero_is_none(tmp_path: Path) -> None:
+    for option, expected in (
+        ("decimal: {precision: 20, scale: 0}", (20, 0)),
+        ("decimal: {precision: 6}", (6, 6)),
+        ("decimal: {}", (38, 9)),
+    ):
+        field = compiled(tmp_path, model(("Probe", "text"), option))["probes"].by_path["text"]
+        assert (field.precision, field.scale) == expected
