@@ -9,14 +9,15 @@ from google.protobuf.message import Message
 
 from penstockd.budget import breathe, offload_large
 from penstockd.catalog.record import Codec
+from penstockd.policy.read import EtagCodec
 
 
-async def record_of(codec: Codec, row: Sequence[Any]) -> Message:
+async def record_of(codec: Codec | EtagCodec, row: Sequence[Any]) -> Message:
     """The record of a row; one with long lists is made by a thread."""
     return await offload_large(codec.json_size(row), codec.message, row)
 
 
-async def records_of(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Message]:
+async def records_of(codec: Codec | EtagCodec, rows: Sequence[Sequence[Any]]) -> list[Message]:
     """The records of many rows."""
     records = []
     for row in rows:
