@@ -133,7 +133,6 @@ FORBIDDEN = [
     "SELECT hub.prune_log(1)",
     "SELECT hub.rebase_audit()",
     "SELECT hub.add_audit_partitions(400)",
-    "SELECT hub.rebase_audit()",
     "SELECT setval('hub.audit_entry_id', 1)",
     "SET ROLE owner",
     "SET ROLE keeper",
