@@ -48,8 +48,11 @@ def _text(text: str) -> bytes:
 class Connection:
     """A connection whose replies are counted, not kept."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, acknowledging: bool
+    ) -> None:
         self.reader, self.writer = reader, writer
+        self._acknowledging = acknowledging
         self.answered: set[int] = set()
         """Streams whose headers have come."""
         self.reset: set[int] = set()
@@ -80,7 +83,7 @@ class Connection:
             self.received[stream] = self.received.get(stream, 0) + len(payload)
         elif kind == RESET:
             self.reset.add(stream)
-        elif kind in (SETTINGS, PING) and not flags & ACK:
+        elif kind in (SETTINGS, PING) and not flags & ACK and self._acknowledging:
             self.writer.write(frame(kind, ACK, 0, payload if kind == PING else b""))
 
     async def close(self) -> None:
@@ -90,12 +93,13 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int, **window: int) -> AsyncIterator[Connection]:
+async def connected(
+    port: int, *, window: int | None = None, acknowledging: bool = True
+) -> AsyncIterator[Connection]:
     """A connection to the loopback; ``window`` is the initial window of each stream."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    first = {INITIAL_WINDOW_SIZE: window["window"]} if window else {}
-    writer.write(PREFACE + settings(first))
-    connection = Connection(reader, writer)
+    writer.write(PREFACE + settings({} if window is None else {INITIAL_WINDOW_SIZE: window}))
+    connection = Connection(reader, writer, acknowledging=acknowledging)
     try:
         yield connection
     finally:

@@ -137,6 +137,14 @@ def test_wrapped_public_addresses_are_judged_by_what_is_within(address: str) -> 
     Guard().check(address_of(address), secure=True)
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
+async def test_a_scheme_is_the_same_in_any_case(
+    sender: Sender, dialled: list[str], scheme: str
+) -> None:
+    await sender.post(f"{scheme}://8.8.8.8/", {}, b"{}")
+    assert dialled == ["8.8.8.8"]
+
+
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The addresses that blocking connections were begun to; none of them gets through."""

@@ -114,7 +114,7 @@ class Sender:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Post once. Whatever goes wrong comes back as a Reply with a reason."""
         start = time.perf_counter()
-        session = self._sessions[url.startswith("https:")]
+        session = self._sessions[url[:6].lower() == "https:"]
         try:
             async with session.post(
                 URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
