@@ -6,12 +6,15 @@ import http.client
 import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmark.database import database_url, wait_until_quiet
 from benchmark.processes import usage
 from benchmark.table import Row
+from feeds import consumer_with, credentials, grant
 from harness import RunningHub
 from penstockd.node.postgres import psql
 
@@ -70,7 +73,42 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
             at_most=True,
             note=f"{masked.rows:,} rows",
         ),
+        *_without_members(hub, rows // 5, rounds),
         *_on_connections(hub, 2, rounds),
+    ]
+
+
+_ORDERS = """
+INSERT INTO data.orders (order_id, customer_id, lines, create_time, update_time)
+SELECT 'bench-' || n, 'c' || n, (
+    SELECT jsonb_agg(jsonb_build_object('productId', 'p' || n + i, 'quantity', i,
+        'unitPrice', n % 1000 || '.50', 'discount', '0.15')) FROM generate_series(1, 1 + n % 5) i
+), now(), now() FROM generate_series(1, {rows}) n ON CONFLICT DO NOTHING
+"""
+
+
+def _without_members(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
+    """Orders with their lines whole, with a member hidden in each, and with one hashed."""
+    hub.sql(_ORDERS.format(rows=rows))
+    hub.sql("ANALYZE data.orders")
+    masks: dict[str, dict[str, Any]] = {
+        "whole": {},
+        "hidden": {"lines.unit_price": "hide"},
+        "hashed": {"lines.product_id": "hash"},
+    }
+    figures = {name: _Figures() for name in masks}
+    for _ in range(rounds):
+        for name, fields in masks.items():
+            with consumer_with(hub, grant("orders", **fields)) as made:
+                _export(hub, made.key, "CSV", figures[name], "orders")
+    whole = figures["whole"].rate
+    title = "export CSV of orders, a member of each line"
+    note = f"{figures['whole'].rows:,} rows"
+    return [
+        Row(
+            f"{title} hidden: part of the rate", figures["hidden"].rate / whole, "", 0.5, note=note
+        ),
+        Row(f"{title} hashed: part of the rate", figures["hashed"].rate / whole, "", note=note),
     ]
 
 
@@ -106,27 +144,29 @@ def _reference(hub: RunningHub) -> float:
     return time.perf_counter() - start
 
 
-def _export(hub: RunningHub, consumer: str, name: str, found: _Figures) -> None:
+def _export(
+    hub: RunningHub, consumer: str, name: str, found: _Figures, dataset: str = "customers"
+) -> None:
+    headers = dict(credentials(hub, consumer))
     with usage(hub) as used:
-        receipt_id = _drain(hub, consumer, name, found)
-    receipt = hub.get(f"/v1/receipts/{receipt_id}", consumer).json()
+        receipt_id = _drain(hub, headers, f"/v1/{dataset}:export?format={name}", found)
+    receipt = hub.request("GET", f"/v1/receipts/{receipt_id}", headers=headers).json()
     assert receipt["state"] == "COMPLETE", receipt
     found.rows = int(receipt["rowCount"])
     found.gained.append(used.gained_mib)
     found.cpu = used.text()
 
 
-def _drain(hub: RunningHub, consumer: str, name: str, found: _Figures) -> str:
+def _drain(hub: RunningHub, headers: Mapping[str, str], path: str, found: _Figures) -> str:
     """Read an export and throw it away, as psql does with its copy; the id of its receipt.
 
     From the socket: a client written in Python would take more of the two cores than the hub's
     sidecar, and more than psql, which is written in C.
     """
     place = urlsplit(hub.url)
-    headers = {"authorization": f"Bearer {hub.token(consumer)}", "connection": "close"}
     start = time.perf_counter()
     connection = http.client.HTTPConnection(place.hostname or "", place.port)
-    connection.request("GET", f"/v1/customers:export?format={name}", headers=headers)
+    connection.request("GET", path, headers={**headers, "connection": "close"})
     reply = connection.getresponse()
     assert reply.status == 200, reply.read()
     reply.read(1)

@@ -116,9 +116,29 @@ def failover(world: World) -> Callable[[], None]:
 
     def back() -> None:
         world.take_over(standby)
+        a_standby_is_an_outage(world)
         standby.promote()
 
     return back
+
+
+def a_standby_is_an_outage(world: World) -> None:
+    """A server that takes no writes: health says so, calls are refused at once, and no log holds a
+    traceback for each."""
+    hub = world.hub
+
+    def tracebacks() -> int:
+        logs = (hub.data / "log").glob("*.log")
+        return sum(log.read_text(errors="replace").count("Traceback") for log in logs)
+
+    eventually(lambda: hub.request("GET", "/healthz").status == 503)
+    before = tracebacks()
+    for _ in range(10):
+        for path in ("/v1/customers?page_size=1", "/v1/changes"):
+            headers = {"x-api-key": hub.api_key}
+            assert hub.request("GET", path, headers=headers).status == 503
+        assert world.create() is None
+    assert tracebacks() == before
 
 
 def dump(world: World) -> Callable[[], None]:

@@ -44,6 +44,7 @@ def fair() -> Iterator[RunningHub]:
         "PENSTOCK_WAIT_SECONDS": str(WAIT),
         "PENSTOCK_LOCK_SECONDS": str(LOCK),
         "PENSTOCK_COMMIT_SECONDS": str(COMMIT),
+        "PENSTOCK_EXPORT_STALL_SECONDS": "600",
     }
     with folder() as data:
         hub = RunningHub(data / "hub", customers=300, environment=environment)

@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from harness import PATIENCE, folder
 from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands import list_changes as polling
 from penstockd.commands.context import Call, Hub, Streams
 from penstockd.commands.list_changes import list_changes
+from penstockd.commands.subscriptions import pull as pull_module
+from penstockd.commands.subscriptions import take as taking
 from penstockd.commands.subscriptions.acknowledge import acknowledge_changes
 from penstockd.commands.subscriptions.manage import create_subscription
 from penstockd.commands.subscriptions.pull import Pull, pull_changes
@@ -102,8 +106,11 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
         return await look(self)
 
     monkeypatch.setattr(Taking, "_look", counted)
+    # Nothing but what is announced makes them look.
+    monkeypatch.setattr(taking, "LOOK", PATIENCE)
+    monkeypatch.setattr(pull_module, "MAX_WAIT", PATIENCE)
     await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
-    async with waiting(lambda: pull_changes(hub, call(hub), "line", Pull(wait=30))) as pulls:
+    async with waiting(lambda: pull_changes(hub, call(hub), "line", Pull(wait=PATIENCE))) as pulls:
         await until(lambda: hub.streams._held["c"] == CALLS and looks["all"])
         for key in ("a", "b", "c"):
             await write(hub, key)
@@ -131,7 +138,8 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
     given: list[pulling.Pulled] = []
     monkeypatch.setattr(pulling, "_pull", nothing)
     monkeypatch.setattr(pulling, "_LOOK", PATIENCE)
-    wait = pulling.MAX_WAIT
+    wait = timedelta(seconds=PATIENCE)
+    monkeypatch.setattr(pulling, "MAX_WAIT", wait)
 
     def pull() -> Awaitable[list[pulling.Pulled]]:
         return pulling.pull_deliveries(hub, call(hub), "hook", 1, wait)
@@ -147,7 +155,10 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
         await until(lambda: looks["all"] == CALLS + 3)
 
 
-async def test_a_consumer_waits_with_so_many_calls_and_no_more(hub: Hub) -> None:
+async def test_a_consumer_waits_with_so_many_calls_and_no_more(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "MAX_WAIT", PATIENCE)
     few = replace(hub, streams=Streams(most=3))
     wanted = Wanted([hub.catalog["customers"]])
     cursor = str(await hub.feed.head())
@@ -156,10 +167,10 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(hub: Hub) -> None
     def poll(wait: float) -> Awaitable[Any]:
         return list_changes(few, call(few), wanted, cursor, wait)
 
-    tasks = [asyncio.ensure_future(poll(30)) for _ in range(3)]
+    tasks = [asyncio.ensure_future(poll(PATIENCE)) for _ in range(3)]
     await until(lambda: few.streams._held["c"] == 3)
     with pytest.raises(TooManyStreams):
-        await poll(30)
+        await poll(PATIENCE)
     with pytest.raises(TooManyStreams):
         await pull_changes(few, call(few), "line", Pull(wait=30))
     # Those that do not wait are no part of it.

@@ -17,7 +17,13 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.resources import descriptors
 from penstockd.store.migrate import migrate
-from penstockd.store.roles import TABLES, RolesUnusable, grant_roles, stated_tables
+from penstockd.store.roles import (
+    OWNERS_FUNCTIONS,
+    TABLES,
+    RolesUnusable,
+    grant_roles,
+    stated_tables,
+)
 from posted import receiving
 
 ROLES = ("owner", "worker", "keeper")
@@ -100,6 +106,17 @@ async def test_every_table_has_a_stated_grant_and_no_other_has(worker: Any) -> N
     assert AUDIT and "audit_entry" in AUDIT
 
 
+async def test_what_acts_as_the_owner_is_for_the_keeper_alone(worker: Any) -> None:
+    functions = await worker.fetch(
+        "SELECT oid::regprocedure::text, proname, has_function_privilege(oid, 'EXECUTE'),"
+        " has_function_privilege('keeper', oid, 'EXECUTE') FROM pg_proc"
+        " WHERE pronamespace = 'hub'::regnamespace AND prosecdef"
+    )
+    assert {name for _, name, _, _ in functions} == set(OWNERS_FUNCTIONS)
+    for signature, _, by_worker, by_keeper in functions:
+        assert (by_worker, by_keeper) == (False, True), signature
+
+
 FORBIDDEN = [
     *(f"UPDATE hub.{name} SET {column} = {column}" for name, column in (
         ("audit_entry", "outcome"), ("audit_shown", "content"), ("audit_seal", "hashes"),
@@ -116,6 +133,7 @@ FORBIDDEN = [
     "SELECT hub.prune_log(1)",
     "SELECT hub.rebase_audit()",
     "SELECT hub.add_audit_partitions(400)",
+    "SELECT setval('hub.audit_entry_id', 1)",
     "SET ROLE owner",
     "SET ROLE keeper",
 ]  # fmt: skip
@@ -224,6 +242,7 @@ def test_a_hub_with_three_roles_from_end_to_end(server: Server) -> None:
             posts.wait("/hook", 1)
             sealed = "SELECT count(*) FROM hub.audit_seal"
             eventually(lambda: hub.sql(sealed)[0][0] > 0)
+            hub.command("epoch", "new", "--because", "restore")
             eventually(lambda: b"intact;" in hub.command("audit", "verify", check=False).stdout)
             verified = hub.command("audit", "verify")
             assert b"WARNING: workers have a role" not in verified.stderr

@@ -20,6 +20,10 @@ from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_j
 from penstockd.audit.given import Given
 from penstockd.store.database import Connection
 
+#: The outcome of an entry that tells of another one, which the database was given and did not keep;
+#: and its method.
+SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
+
 
 class EntryNotKept(Exception):
     """The database took an entry and did not keep it: something there suppresses the audit."""
@@ -79,16 +83,25 @@ class Entry:
                 # What is cut has another place in the order of keys; none means any.
                 self.low_key = self.high_key = None
 
-    def reduced(self, problem: str) -> Entry:
-        """What is left of an entry that the store refuses: who called what, and that it failed."""
-        query = orjson.dumps({"reduced": problem[:200], "outcome": self.outcome}).decode()
+    def reduced(self, problem: str, *, suppressed: bool = False) -> Entry:
+        """What is left of an entry that the store refuses: who called what, and that it failed.
+
+        Of one that was ``suppressed`` nothing stays where it stood but the request id: what lets
+        entries vanish goes by what is in them. Its outcome is SUPPRESSED.
+        """
+        said = {"reduced": problem[:200], "outcome": self.outcome}
+        if suppressed:
+            said |= {"method": self.method, "consumer": self.consumer_id or ""}
+            return Entry(
+                self.request_id, AUDIT, query=orjson.dumps(said).decode(), outcome=SUPPRESSED
+            )
         return Entry(
             request_id=self.request_id,
             method=self.method,
             policy_revision=self.policy_revision,
             consumer_id=self.consumer_id,
             credential_id=self.credential_id,
-            query=query,
+            query=orjson.dumps(said).decode(),
             outcome="INTERNAL",
             phase=self.phase,
             surface=self.surface,

@@ -176,7 +176,9 @@ class Journal:
                 consumer=entry.consumer_id,
                 error=repr(exc),
             )
-            await self._write([entry.reduced(type(exc).__name__)], deadline, {})
+            suppressed = isinstance(exc, EntryNotKept)
+            reduced = entry.reduced(type(exc).__name__, suppressed=suppressed)
+            await self._write([reduced], deadline, {})
             raise
 
     async def _write(

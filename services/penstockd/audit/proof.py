@@ -10,9 +10,10 @@ from typing import Any
 
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
 from penstockd.audit.checkpoint import Checkpoint, Kind
+from penstockd.audit.entry import SUPPRESSED
 from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
-from penstockd.audit.verify import Fault, Finding, Report, Verification
+from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Report, Verification
 from penstockd.store.database import Connection
 
 #: How much older than the newest checkpoint an entry may be that is in no chain, in seconds: its
@@ -48,6 +49,9 @@ SELECT e.day, e.entry_id FROM hub.audit_entry AS e LEFT JOIN hub.audit_shown AS 
     ON s.digest = e.shown
 WHERE e.shown IS NOT NULL AND s.digest IS NULL ORDER BY e.entry_id LIMIT 100
 """
+_SUPPRESSED = """
+SELECT day, entry_id, request_id FROM hub.audit_entry WHERE outcome = $1 ORDER BY entry_id LIMIT $2
+"""
 
 
 async def verify_database(
@@ -76,6 +80,7 @@ async def verify_database(
     passed = max(passes) - dt.timedelta(seconds=UNSEALED_SECONDS) if passes else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
+    await _check_suppressed(connection, check)
     now = await connection.fetchval("SELECT now()")
     check.close(now if patience is not None else None, patience or 0.0)
     seconds = time.perf_counter() - started
@@ -142,6 +147,14 @@ async def _check_outside_chains(
             check.find(Finding(Fault.INSERTED, words, day, 0, entry_id))
     count = max(0, int(old + new - sealed))
     return count, await connection.fetchval(_OLDEST, passed) if count else None
+
+
+async def _check_suppressed(connection: Connection, check: Verification) -> None:
+    """Entries that tell of others which the database did not keep."""
+    rows = await connection.fetch(_SUPPRESSED, SUPPRESSED, MAX_FINDINGS)
+    for day, entry_id, request_id in rows:
+        words = f"an entry of the call {request_id} was not kept by the database"
+        check.find(Finding(Fault.SUPPRESSED, words, day, 0, entry_id))
 
 
 async def _check_rules(connection: Connection, check: Verification) -> None:

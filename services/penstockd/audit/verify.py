@@ -32,6 +32,7 @@ class Fault(enum.StrEnum):
     WRONG_KEY = "WRONG_KEY"  # a checkpoint is signed with a key that is not trusted
     STALE = "STALE"  # no checkpoint was made for too long: the newest may be gone
     UNVERIFIABLE = "UNVERIFIABLE"  # there is no checkpoint: anybody could have written all of it
+    SUPPRESSED = "SUPPRESSED"  # the database was given an entry and did not keep it
     RULE_CHANGED = "RULE_CHANGED"  # what callers were shown is not what was stored
 
 

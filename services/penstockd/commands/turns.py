@@ -11,7 +11,7 @@ import asyncio
 
 #: How long work waits for calls to be taken in, at a time and at the most, in seconds: however many
 #: there are, the work goes on.
-_REST, _MOST_RESTS = 0.001, 20
+_REST, _MOST_RESTS = 0.001, 50
 
 
 class Turns:

@@ -294,6 +294,7 @@ class Policy:
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
         self._announced = asyncio.Event()
+        self._known = False  # whether what was read is of the database that is connected to
 
     @property
     def newest(self) -> PolicySnapshot:
@@ -354,6 +355,8 @@ class Policy:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect()
             await self._connection.add_listener(CHANNEL, self._on_announcement)
+            # The database may have gone back in time meanwhile, and count to the same revision.
+            self._known = False
         return self._connection
 
     def _on_announcement(self, *_: object) -> None:
@@ -362,8 +365,12 @@ class Policy:
     async def _read(self, connection: Connection) -> None:
         row = await connection.fetchrow(_REVISIONS)
         assert row is not None, "the migrations have put one row into each"
-        policy_changed = self._newest is None or row[0] != self._newest.revision
-        trust_changed = self._companion is not None and row[1] != self._companion.revision
+        policy_changed = not self._known or (
+            self._newest is None or row[0] != self._newest.revision
+        )
+        trust_changed = self._companion is not None and (
+            not self._known or row[1] != self._companion.revision
+        )
         if not policy_changed and not trust_changed:
             return
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -375,3 +382,4 @@ class Policy:
                     connection, self._catalog, self._tables, self._mask_key
                 )
                 _log.info("policy_loaded", revision=self._newest.revision)
+        self._known = True

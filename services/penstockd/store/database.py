@@ -65,6 +65,12 @@ def place(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
+#: Whether the server is a standby, or read-only.
+_TAKES_NO_WRITES = """
+SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Division:
     """How the connections of a worker are divided between the kinds of work.
@@ -167,7 +173,8 @@ class Database:
                 lane.terminate()
 
     async def ping(self) -> None:
-        """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT.
+        """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT, and takes
+        writes: a standby does not, and without a write nothing is answered.
 
         It has a connection of its own: calls that hold all of the pool's are no outage.
         """
@@ -176,7 +183,8 @@ class Database:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     if self._pulse is None or self._pulse.is_closed():
                         self._pulse = await self.connect()
-                    await self._pulse.execute("SELECT 1")
+                    if await self._pulse.fetchval(_TAKES_NO_WRITES):
+                        raise DatabaseUnavailable("the database takes no writes: it is a standby")
         except BaseException:
             for lane in self._each_lane:
                 lane.doubt()

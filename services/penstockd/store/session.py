@@ -62,6 +62,8 @@ def as_ours(error: BaseException) -> Exception | None:
         return QueryTooLong("the query takes longer than a call of its kind may; ask for less")
     if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
         return StorageFull("the database has no room left; nothing was written")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return DatabaseUnavailable("the database takes no writes: it is a standby, or read-only")
     if isinstance(error, _UNAVAILABLE):
         return DatabaseUnavailable("the database cannot be reached")
     return None

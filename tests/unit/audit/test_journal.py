@@ -14,7 +14,9 @@ from penstockd.audit import journal as journals
 from penstockd.audit.bounds import MARK_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_text, query_text
 from penstockd.audit.entry import Entry, EntryNotKept, insert_entries
 from penstockd.audit.journal import Journal
+from penstockd.audit.proof import verify_database
 from penstockd.audit.shown import KnownDigests
+from penstockd.audit.verify import Fault
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
 
@@ -90,7 +92,7 @@ async def test_a_suppressed_entry_is_noticed(database: Database, journal: Journa
     async with database.connection() as connection:
         await connection.execute(
             "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN IF new.consumer_id = 'spy' AND new.outcome = 'OK' THEN RETURN null; END IF;"
+            " $$ BEGIN IF new.consumer_id = 'spy' THEN RETURN null; END IF;"
             " RETURN new; END $$;"
             "CREATE TRIGGER zz BEFORE INSERT ON hub.audit_entry"
             " FOR EACH ROW EXECUTE FUNCTION drop_it()"
@@ -100,8 +102,12 @@ async def test_a_suppressed_entry_is_noticed(database: Database, journal: Journa
     assert [type(o) for o in outcomes] == [type(None), EntryNotKept, type(None)]
     found = await kept(database)
     assert {name: said for name, (said, _) in found.items()} == {
-        "a": "OK", "spied": "INTERNAL", "c": "OK",
+        "a": "OK", "spied": "SUPPRESSED", "c": "OK",
     }  # fmt: skip
+    async with database.connection() as connection:
+        report = await verify_database(connection, [], patience=None)
+    (finding,) = [f for f in report.findings if f.fault is Fault.SUPPRESSED]
+    assert "spied" in finding.description and not report.intact
 
 
 async def test_whoever_waits_behind_a_slow_group_waits_no_longer(

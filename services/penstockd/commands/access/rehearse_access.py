@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.calls import read_calls
-from penstockd.budget import breathe
+from penstockd.budget import breathe, offload
 from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.context import Call, Hub
@@ -83,7 +83,8 @@ async def _rehearse(
     now = await policy_now(connection)
     wanted = await _wanted(hub, call, connection, now, draft, revision)
     before = with_document(hub.policy.current, now)
-    rehearsal = Rehearsal(before, with_document(hub.policy.current, wanted))
+    # It makes the Views of all consumers, under both policies.
+    rehearsal = await offload(Rehearsal, before, with_document(hub.policy.current, wanted))
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
     if len(calls) > MAX_QUERIES:
         raise _too_long()

@@ -135,6 +135,23 @@ BEGIN
 END $$;
 """
 
+# The id of the transaction that made the policy's revision may be another's in another cluster;
+# with the time at which it began it is not. Or a change there would be no revision.
+POLICY = """
+ALTER TABLE hub.policy ADD COLUMN transaction_time timestamptz;
+
+CREATE OR REPLACE FUNCTION hub.policy_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE hub.policy
+    SET revision = revision + 1, txid = pg_current_xact_id(), transaction_time = now()
+    WHERE (txid, transaction_time) IS DISTINCT FROM (pg_current_xact_id(), now());
+    IF FOUND THEN
+        PERFORM pg_notify('penstock_policy', '');
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+
 # What is outside the hub carries a cursor or a lease's name, too. An event keeps the mark at its
 # number, since its delivery may be made when the log has it no longer; a lease has a random token,
 # since the number of a lease is given out again by a database that has gone back.
@@ -187,5 +204,5 @@ CREATE TABLE hub.epoch (
 
 def upgrade() -> None:
     """Apply the scripts."""
-    for script in (REVISIONS, MARKS, HOLDERS, AUDIT):
+    for script in (REVISIONS, MARKS, POLICY, HOLDERS, AUDIT):
         run_script(op.get_bind(), script)

@@ -18,7 +18,7 @@ ALTER FUNCTION hub.add_audit_partitions(integer) SECURITY DEFINER
 ALTER FUNCTION hub.prune_log(bigint) SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp;
 REVOKE ALL ON FUNCTION hub.add_change_partitions(integer), hub.add_audit_partitions(integer),
-    hub.prune_log(bigint) FROM PUBLIC;
+    hub.prune_log(bigint), hub.rebase_audit() FROM PUBLIC;
 """
 
 
