@@ -36,10 +36,6 @@ class EtagCodec:
         self._reply = Codec(view.dataset, selected)
         self._json = [i for i, f in enumerate(self.fields) if f.repeated]
 
-    def json_size(self, row: Sequence[Any]) -> int:
-        """Characters of JSON in a row; see ``Codec.json_size``."""
-        return self._record.json_size([row[i] for i in self._told])
-
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, its etag set."""
         record = self._record.message([row[i] for i in self._told])
