@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf import message_factory
@@ -74,12 +75,25 @@ def hub() -> Iterator[RunningHub]:
 @contextlib.contextmanager
 def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
     """The database refuses entries during the block."""
-    hub.sql(_FUNCTION.format(condition=condition))
-    hub.sql(_TRIGGER)
+    run_script(hub, _FUNCTION.format(condition=condition))
+    run_script(hub, _TRIGGER)
     try:
         yield
     finally:
-        hub.sql(_NO_TRIGGER)
+        run_script(hub, _NO_TRIGGER)
+
+
+def run_script(hub: RunningHub, script: str) -> None:
+    """Run it again if it and what the hub does meanwhile wait for each other's locks."""
+
+    def done() -> bool:
+        try:
+            hub.sql(script)
+        except asyncpg.DeadlockDetectedError:
+            return False
+        return True
+
+    eventually(done)
 
 
 class Caller:

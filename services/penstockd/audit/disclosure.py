@@ -17,6 +17,7 @@ from penstockd.audit.entry import Phase
 from penstockd.audit.keys import Certainty, holds
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import Rule
+from penstockd.budget import breathe
 from penstockd.store.database import Connection
 
 #: Replies of several records that are looked into for one page of disclosures.
@@ -113,6 +114,7 @@ async def disclosures(
     rules = await read_rules(connection, [row["shown"] for row in known])
     found: list[Disclosure] = []
     for row in known:
+        await breathe()  # each row may have the keys of a whole reply to unpack
         made = _disclosure(row, question, rules[row["shown"]])
         if made is not None:
             found.append(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -292,9 +293,9 @@ async def test_a_standby_whose_session_ends_waits_again(nodes: Nodes) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    with pytest.raises(DatabaseUnavailable):
-        while True:
-            await two.leases.step()
+    # The driver may have noticed the end before: then this step connects anew by itself.
+    with contextlib.suppress(DatabaseUnavailable):
+        await two.leases.step()
     await one.run_out()
     assert await two.hold() is await waiting
 

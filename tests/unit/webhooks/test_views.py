@@ -14,8 +14,8 @@ from penstockd.catalog import Catalog
 from penstockd.webhooks.model import Body, Envelope, Selection
 from webhook_rig import Receiver, Rig, customer, receiving, rigged
 
-#: What is drawn by lot in a body.
-_ID = re.compile(rb"msg_[0-9a-f]+")
+#: What is drawn by lot in a body: ids, and cursors by the marks in them.
+_ID = re.compile(rb'msg_[0-9a-f]+|(?<="cursor":")[\w-]+|(?<=<cursor>)[\w-]+')
 FORMS: list[dict[str, Any]] = [
     {},
     {"body": Body.XML},
