@@ -78,7 +78,7 @@ class Organs:
                 self._failed(organ.name, first_error(exc))
             finally:
                 recovery.cancel()
-            # A group of tasks that fails as it is cancelled tells of its failure alone.
+            # A group of tasks that fails while it is cancelled raises its failure alone.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError

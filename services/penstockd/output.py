@@ -1,8 +1,8 @@
 """Where a process writes its log and what it tells the console: a place that may be full.
 
-A log line that cannot be written must not end what it tells of. Every process replaces its standard
-streams by these, and so whatever writes a line (the log, a library, ``print``, a traceback) is
-guarded by the one mechanism. Lines that were lost are counted, and told when there is room again.
+A log line that cannot be written must not end the process that writes it. Every process replaces
+its standard streams by these, so one mechanism guards whatever writes a line: the log, a library,
+``print``, a traceback. Lost lines are counted, and the count is logged when there is room again.
 """
 
 from __future__ import annotations

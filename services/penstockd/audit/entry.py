@@ -20,8 +20,7 @@ from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_j
 from penstockd.audit.given import Given
 from penstockd.store.database import Connection
 
-#: The outcome of an entry that tells of another one, which the database was given and did not keep;
-#: and its method.
+#: Outcome and method of an entry that reports another one, which the database did not keep.
 SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
 
 
@@ -86,8 +85,8 @@ class Entry:
     def reduced(self, problem: str, *, suppressed: bool = False) -> Entry:
         """What is left of an entry that the store refuses: who called what, and that it failed.
 
-        Of one that was ``suppressed`` nothing stays where it stood but the request id: what lets
-        entries vanish goes by what is in them. Its outcome is SUPPRESSED.
+        A ``suppressed`` entry keeps its request id alone in its place, since whatever makes entries
+        vanish chooses them by their content. Its outcome is SUPPRESSED.
         """
         said = {"reduced": problem[:200], "outcome": self.outcome}
         if suppressed:

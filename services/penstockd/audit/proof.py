@@ -150,7 +150,7 @@ async def _check_outside_chains(
 
 
 async def _check_suppressed(connection: Connection, check: Verification) -> None:
-    """Entries that tell of others which the database did not keep."""
+    """Entries that report others which the database did not keep."""
     rows = await connection.fetch(_SUPPRESSED, SUPPRESSED, MAX_FINDINGS)
     for day, entry_id, request_id in rows:
         words = f"an entry of the call {request_id} was not kept by the database"

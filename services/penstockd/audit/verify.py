@@ -62,7 +62,7 @@ class Report:
 
     ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
     entries that are not sealed yet, and ``waiting`` is the age of the oldest of them in seconds.
-    ``restores`` tells of gaps that were declared: of what was undone when the database went back.
+    ``restores`` lists the gaps that were declared after the database had gone back in time.
     """
 
     findings: list[Finding]

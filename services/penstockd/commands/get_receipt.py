@@ -11,8 +11,8 @@ from penstockd.policy.model import Action, Permission
 async def get_receipt(hub: Hub, call: Call, receipt_id: str) -> Receipt:
     """The receipt with the id, for who made the export and who may read the audit.
 
-    What it tells of the records (their number, the digest of the file) takes a token that may read
-    them. Raises ReceiptNotFound, in the same way for others as if there were none.
+    A token must be allowed to read the records, since a receipt shows their number and the digest
+    of the file. Raises ReceiptNotFound, in the same way for others as if there were none.
     """
     assert call.principal is not None, "the auth interceptor lets nobody in without one"
     call.entry.receipt_id = receipt_id[:80]

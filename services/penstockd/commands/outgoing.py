@@ -69,8 +69,8 @@ class ReplyView:
     def report(self, report: Report) -> Report:
         """A report as the caller gets it.
 
-        Whether a record was as wanted before tells what it held. Who may not read all that it
-        writes is told of such records that they were updated.
+        That a record was unchanged shows what it held. A caller that may not read all that it
+        writes sees unchanged records counted as updated.
         """
         counts = report.counts
         if not counts.unchanged or self.reads_in_clear(self.view.writable):

@@ -1,8 +1,8 @@
-"""What calls of this process wait for, besides the end of the log: rung when it may be there.
+"""Bells that wake the calls of this process that wait for leases or deliveries.
 
-Whatever one call can take and another then cannot has a line: of the calls that wait for it in this
-process the first looks and waits, and the others stand behind it. So it costs the database the
-same whether one call waits or a thousand do.
+Each thing that only one call can take has a line. The first waiting call of a line looks into the
+database and waits; the others stand behind it. So a thousand waiting calls cost the database no
+more than one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Lets no record leave that no entry of the audit tells of.
+"""Stops records that no audit entry covers from leaving the hub.
 
-Which replies can show records follows from their descriptors. Such a one leaves only if the call
-has disclosed what is in it (``Call.disclose``), a frame of a stream only with a permit. What was
-forgotten is a defect: the call fails, and nothing leaves.
+The descriptors say which replies can show records. Such a reply leaves only after the call has
+disclosed its content (``Call.disclose``); a frame of a stream leaves only with a permit. A handler
+that forgets this has a defect: its call fails, and nothing leaves.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ LOG = "epoch, last_number, mark, oldest_number, oldest_mark, marked_after"
 # its last change, of which the first two branches read no more than they need; within it, changes
 # are found by their ordinal. Datasets are compared so that no index of theirs seems to be of use:
 # it would be walked from end to end. octet_length knows the length of a large image without
-# fetching it, and those behind the bound are never fetched. Nothing is before the first row alone,
-# which tells of the log for all of them: that in every row would be felt.
+# fetching it, and those behind the bound are never fetched. Only the first row has nothing before
+# it, and it alone carries what holds for the whole log: in every row that would cost time.
 _STRETCH = f"""
 WITH h AS MATERIALIZED (
     SELECT last_number, ROW({LOG}) AS log, least($2, last_number) AS upto,
@@ -135,7 +135,7 @@ async def read_stretch(
     """The changes with a number greater than ``after``, to ``upto`` or as far as there are any.
 
     It ends before ``upto`` where the images have come to ``size`` bytes: it has less than that and
-    one change more, and never none if there is one. The mark is told of ``place``, by default
+    one change more, and never none if there is one. The mark is that of ``place``, by default
     ``after``.
     """
     names = None if datasets is None else list(datasets)

@@ -89,8 +89,8 @@ SELECT has_table_privilege($1, 'hub.audit_entry', 'UPDATE, DELETE, TRUNCATE, TRI
 async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
     """Give the roles that workers and the keeper log in as what they need, and no more.
 
-    To be called after each migration. Raises RolesUnusable if one of the roles has more by what it
-    is, and DatabaseUnavailable.
+    To be called after each migration. Raises RolesUnusable if one of the roles has more rights
+    by itself, and DatabaseUnavailable.
     """
     worker, keeper = await _login(worker_url), await _login(keeper_url)
     with translated():

@@ -55,7 +55,7 @@ class Composer:
         """The message of a delivery, or that it is dead since the owner may not have it."""
         webhook = endpoint.webhook
         owner = owner_of(policy, webhook)
-        # A notice tells of the owner's other webhooks, their URLs included.
+        # A notice describes the owner's other webhooks, their URLs included.
         notice = delivery.cause is Cause.NOTICE
         if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
             return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)

@@ -76,12 +76,12 @@ def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
 
 
 def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webhook: Webhook) -> str:
-    """The first dataset that a webhook tells of and that the caller may not read as the webhook
-    does; "" if there is none.
+    """The first dataset that a webhook shows and that the caller may not read as the webhook does;
+    "" if there is none.
 
-    Who touches a webhook can let it tell somebody else. So what counts is what the caller's token
-    leaves, not what the owner's roles allow at present, which may grow. Another consumer (who is
-    an administrator: see ``commands.webhooks``) could give itself any role, but no scope.
+    A caller that changes a webhook can point it at somebody else. So the caller's token decides,
+    not what the owner's roles allow at present, which may grow. Another consumer (an
+    administrator: see ``commands.webhooks``) could give itself any role, but no scope.
     """
     for selection in webhook.selections:
         name = selection.dataset

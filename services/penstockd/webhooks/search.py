@@ -55,7 +55,7 @@ class Listed:
         return str(self.values["delivery_id"])
 
     def withheld(self) -> Listed:
-        """The same without what it tells of a record."""
+        """The same without what it shows of a record."""
         return Listed({**self.values, "key": None})
 
 

@@ -32,8 +32,8 @@ class WebhooksStub:
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     def __init__(self, channel):
@@ -145,8 +145,8 @@ class WebhooksServicer:
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     def ListWebhooks(self, request, context):
@@ -404,8 +404,8 @@ class Webhooks:
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     @staticmethod

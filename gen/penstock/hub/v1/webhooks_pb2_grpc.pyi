@@ -33,8 +33,8 @@ class WebhooksStub:
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     @_typing.overload
@@ -104,8 +104,8 @@ class WebhooksAsyncStub(WebhooksStub):
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -171,8 +171,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
     owner may see when it is sent, signed by Standard Webhooks. Reading takes the
     permission webhooks.read and changing webhooks.write, for the caller's own
     webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes changes only what tells of datasets that it may read itself,
-    and of other deliveries it is shown neither keys nor what was sent.
+    narrowed by scopes can change only webhooks whose datasets it may read itself;
+    of other deliveries it sees neither keys nor what was sent.
     """
 
     @_abc_1.abstractmethod

@@ -1,6 +1,6 @@
-"""A token that is narrowed by scopes gives nobody, itself least of all, more than they leave.
+"""A token that scopes narrow gives nobody, not even itself, more than its scopes allow.
 
-Who may change access may give itself any role: roles do not bound it. Scopes do. So a token with
+A consumer that may change access can give itself any role, so only scopes bound it. A token with
 ``access.write`` among its scopes gives away what its other scopes name, and nothing else: not by a
 role, a consumer, a credential or an issuer, and not in a preview.
 """

@@ -67,7 +67,7 @@ def check_reach(hub: Hub, call: Call, webhook: Webhook) -> None:
     """Raise PermissionDenied unless ``reads``."""
     assert call.principal is not None, "the auth interceptor lets nobody in without one"
     if dataset := unread_by(call.policy, hub.catalog, call.principal, webhook):
-        raise PermissionDenied(f"the webhook tells of {dataset}, which your token may not read")
+        raise PermissionDenied(f"the webhook shows {dataset}, which your token may not read")
 
 
 async def changed(

@@ -1848,8 +1848,8 @@ export const PullOutcomeSchema: GenMessage<PullOutcome> = /*@__PURE__*/
  * owner may see when it is sent, signed by Standard Webhooks. Reading takes the
  * permission webhooks.read and changing webhooks.write, for the caller's own
  * webhooks; whoever has access.write may do it with everybody's. A token that is
- * narrowed by scopes changes only what tells of datasets that it may read itself,
- * and of other deliveries it is shown neither keys nor what was sent.
+ * narrowed by scopes can change only webhooks whose datasets it may read itself;
+ * of other deliveries it sees neither keys nor what was sent.
  *
  * @generated from service penstock.hub.v1.Webhooks
  */
