@@ -28,7 +28,7 @@ from penstockd.errors import (
     ReceiptNotFound,
     ValueInvalid,
 )
-from penstockd.formats.wire import CopyMessages
+from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
 from penstockd.up import prepare_store

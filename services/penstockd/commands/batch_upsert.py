@@ -17,7 +17,7 @@ from penstockd.commands.once import Request, write_once
 from penstockd.commands.outgoing import ReplyView
 from penstockd.commands.report import REPORT, Report, RowProblem
 from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
-from penstockd.formats.records import RecordReader
+from penstockd.native.records import RecordReader
 from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows

@@ -17,7 +17,7 @@ from penstockd.commands.digests.ranges import (
     key_at,
 )
 from penstockd.commands.digests.state import held_state
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Count
 from penstockd.store.database import Connection
 

@@ -19,7 +19,7 @@ from penstockd.commands import repair_records as command
 from penstockd.commands.digests import differences
 from penstockd.commands.digests.differences import Differences, runs
 from penstockd.commands.digests.ranges import Enough, Patience, Range
-from penstockd.formats.kernel.digest import DONE, Digested
+from penstockd.native.digest_kernel import DONE, Digested
 from penstockd.rpc.digests import repair_request
 
 Records = dict[str, str]

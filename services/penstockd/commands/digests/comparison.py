@@ -10,8 +10,8 @@ from penstockd.commands.context import Call, Hub
 from penstockd.commands.digests.rows import Rows
 from penstockd.commands.incoming import MAX_KEY_BYTES
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.formats.digest import Digester, digest_fields
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest import Digester, digest_fields
+from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
