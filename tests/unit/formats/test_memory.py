@@ -18,10 +18,10 @@ import pytest
 
 from harness import eventually
 from penstockd import formats
+from penstockd.calls import Permit
 from penstockd.catalog.model import Dataset
-from penstockd.commands import pipeline
-from penstockd.commands.context import Permit
-from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
+from penstockd.exports import pipeline
+from penstockd.exports.pipeline import Encoder, Piece, Take, pump, pump_beside
 from penstockd.formats import columns, parquet
 from penstockd.formats.parquet import ParquetWriter
 from penstockd.native import kernel
