@@ -41,6 +41,7 @@ from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database, Division
 from penstockd.store.nodes import STANDS_BY
+from penstockd.store.places import Places
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.singletons import Vacancies, read_singletons
 from penstockd.store.snapshots import Snapshots
@@ -115,7 +116,8 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     tokens, uses = _tokens(settings), CredentialUses(database)
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
-    trust = Trust(secret.derive("signing-key"), tokens, issuers)
+    places = Places(secret.derive, settings.log_retention_hours)
+    trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
     policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)
     try:
@@ -132,6 +134,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             credentials=Credentials(secret.derive("credentials")),
             uses=uses,
             page_tokens=PageTokens(secret.derive("page-tokens")),
+            places=places,
             snapshots=snapshots,
             states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),

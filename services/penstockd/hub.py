@@ -18,6 +18,7 @@ from penstockd.feed.limits import Streams
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.database import Database
+from penstockd.store.places import Places
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
@@ -41,6 +42,7 @@ class Hub:
     credentials: Credentials
     uses: CredentialUses
     page_tokens: PageTokens
+    places: Places
     snapshots: Snapshots
     states: States
     exports: ExportLimits

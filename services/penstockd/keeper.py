@@ -35,6 +35,7 @@ from penstockd.organs import Organ, Organs, end_tasks, singleton, stop_signal, w
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.nodes import Agreement
+from penstockd.store.places import Places, rotate_cursor_key
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import sweep_log
 from penstockd.store.singletons import FencedDatabase, Leases, Transactions
@@ -108,14 +109,17 @@ class Singletons:
         ).run()
 
     async def rotate_keys(self, fenced: Transactions) -> None:
-        """Replace signing keys that are too old."""
+        """Replace keys that are too old: those that sign, and those that seal cursors."""
         sealing_key = root_secret(self._settings).derive("signing-key")
         age = timedelta(days=self._settings.key_days)
         while True:
             async with fenced.transaction() as connection:
                 new = await rotate_by_age(connection, sealing_key, age)
+                sealing = await rotate_cursor_key(connection, age=age)
             if new is not None:
                 _log.info("signing_key_rotated", key_id=new)
+            if sealing is not None:
+                _log.info("cursor_key_rotated", number=sealing)
             await asyncio.sleep(ROTATION_INTERVAL)
 
     async def deliver_webhooks(self, fenced: FencedDatabase) -> None:
@@ -124,12 +128,15 @@ class Singletons:
         catalog, secret = read_catalog(), root_secret(settings)
         database = Database(self._database.dsn, size=webhooks.CONNECTIONS)
         mask, stale_after = secret.derive("mask"), settings.policy_stale_seconds
-        policy = Policy(database, catalog, Tables(catalog), mask, stale_after=stale_after)
+        places = Places(secret.derive, settings.log_retention_hours)
+        policy = Policy(
+            database, catalog, Tables(catalog), mask, companion=places, stale_after=stale_after
+        )
         own = fenced.by_way_of(database)
         terms = webhooks.Terms(settings.url, settings.webhook_allow)
         seal = Seal(secret.derive("webhooks"))
         work = webhooks.Webhooks(
-            database, own, catalog, policy, seal, terms, clock=self._leases.now
+            database, own, catalog, policy, seal, terms, places, clock=self._leases.now
         )
         try:
             await database.open()

@@ -47,6 +47,7 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
+from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 
 _log = structlog.get_logger(__name__)
@@ -167,6 +168,23 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def let_cursor_key_follow(settings: Settings) -> int:
+    """Let another key seal cursors, in a minute; returns its number.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with (
+            _store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
+            database.transaction() as connection,
+        ):
+            number = await rotate_cursor_key(connection)
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+    assert number is not None, "it was not asked by age"
+    return number
 
 
 @contextlib.asynccontextmanager

@@ -33,6 +33,7 @@ from feeds import (
 from harness import RunningHub, eventually
 from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.writer import Operation as Written
+from places import PLACES
 
 BIG = 5000
 
@@ -290,12 +291,12 @@ def test_cursors_that_were_never_given(hub: RunningHub) -> None:
     bad = ["x", "🐘", "A" * 5000, good + "A", good[:-1], good + "=", f" {good}", *corrupt(good)]
     for text in bad:
         assert refused(hub, cursor=text) == invalid, text
-    epoch, head = Cursor.parse(good).epoch, number(good)
-    assert refused(hub, cursor=str(Cursor("another", head))) == invalid
-    assert refused(hub, cursor=str(Cursor(epoch, head + 1000))) == invalid
-    assert refused(hub, cursor=str(Cursor(epoch, 2**70))) == invalid
+    epoch, head = PLACES.open(good).epoch, number(good)
+    assert refused(hub, cursor=PLACES.seal(Cursor("another", head))) == invalid
+    assert refused(hub, cursor=PLACES.seal(Cursor(epoch, head + 1000))) == invalid
+    assert refused(hub, cursor=PLACES.seal(Cursor(epoch, 2**70))) == invalid
     beyond = Cursor(epoch, 0, (Ahead(2**66, bytes(8)),), mark=bytes(8))
-    assert refused(hub, cursor=str(beyond)) == invalid
+    assert refused(hub, cursor=PLACES.seal(beyond)) == invalid
 
 
 @pytest.mark.parametrize(

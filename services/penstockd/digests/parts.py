@@ -89,7 +89,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
         except Enough as enough:
             next_key = enough.next_key
         found.close(next_key or asked.end_key)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     _audit(hub, call, comparison, found)
     return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
 

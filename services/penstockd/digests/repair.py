@@ -69,7 +69,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     async with held_state(hub, call, repair.state) as (held, state):
         next_key = await _compare(hub, comparison, held, repair.ranges, found)
         records, next_key = await _records(hub, comparison, held, found.upserts, next_key)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     deletes = [k for k in found.deletes if not next_key or k < next_key]
     differing = [r for r in found.differing if not next_key or r.start < next_key]
     view, upserts = comparison.view, found.upserts[: len(records)]

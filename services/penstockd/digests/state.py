@@ -29,7 +29,7 @@ async def held_state(hub: Hub, call: Call, token: str) -> AsyncIterator[tuple[He
     try:
         name = _read(hub, token, bound) if token else None
         async with hub.states.use(owner, name) as (held, named):
-            position = (named.origin, named.name, str(named.cursor))
+            position = (named.origin, named.name, named.cursor.stored)
             yield held, hub.page_tokens.issue(bound, position)
     except SnapshotGone as exc:
         raise StateGone("the state is no longer kept; start again without one") from exc

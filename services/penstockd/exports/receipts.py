@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database, Kind
+from penstockd.store.places import Places
 from penstockd.store.snapshots import Held
 
 #: The reason of a receipt whose worker has died.
@@ -42,7 +44,7 @@ class Receipt:
     format: str
     request_digest: bytes
     policy_revision: int
-    cursor: str
+    cursor: Cursor | None
     start_time: datetime
     state: State = State.RUNNING
     reason: str = ""
@@ -53,20 +55,28 @@ class Receipt:
     resume_count: int = 0
     snapshot: str | None = None
 
-    def document(self) -> dict[str, Any]:
+    def sealed(self, places: Places) -> str:
+        """The cursor's text for whoever reads; "" without one."""
+        return "" if self.cursor is None else places.seal(self.cursor)
+
+    def document(self, places: Places) -> dict[str, Any]:
         """What an in-band receipt says, as proto JSON has it."""
         document: dict[str, Any] = {
             "receiptId": self.receipt_id,
             "dataset": self.dataset,
             "state": self.state.value,
             "reason": self.reason,
-            "cursor": self.cursor,
+            "cursor": self.sealed(places),
             "rowCount": str(self.row_count),
             "byteCount": str(self.byte_count),
             "sha256": self.sha256.hex() if self.sha256 is not None else "",
             "policyRevision": str(self.policy_revision),
         }
         return {name: value for name, value in document.items() if value != ""}
+
+
+def _stored(cursor: Cursor | None) -> str:
+    return "" if cursor is None else cursor.stored
 
 
 def new_receipt_id() -> str:
@@ -90,7 +100,7 @@ async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None
             receipt.format,
             receipt.request_digest,
             receipt.policy_revision,
-            receipt.cursor,
+            _stored(receipt.cursor),
             receipt.start_time,
             held.name,
             held.session.pid,
@@ -113,7 +123,7 @@ async def store_receipt(database: Database, receipt: Receipt) -> None:
             receipt.format,
             receipt.request_digest,
             receipt.policy_revision,
-            receipt.cursor,
+            _stored(receipt.cursor),
             receipt.state.value,
             receipt.reason,
             receipt.row_count,
@@ -181,6 +191,7 @@ async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
         return None
     *values, held = row
     receipt = Receipt(*values)
+    receipt.cursor = Cursor.parse(row["cursor"]) if row["cursor"] else None
     receipt.state = State(receipt.state)
     if receipt.state is State.RUNNING and not held:
         receipt.state, receipt.reason = State.FAILED, LOST

@@ -208,14 +208,15 @@ class _Run:
         hub, call = self._hub, self._call
         if self._receipt is None:
             self._held = await hub.snapshots.take()
-            self._receipt = self._new_receipt(str(self._held.cursor))
+            self._receipt = self._new_receipt(self._held.cursor)
             writing = open_receipt(hub.database, self._receipt, self._held)
         else:
             earlier = self._receipt.snapshot
             try:
                 if earlier is None:
                     raise SnapshotGone("it was let go")
-                cursor = Cursor.parse(self._receipt.cursor)
+                cursor = self._receipt.cursor
+                assert cursor is not None, "an export has one"
                 self._held = await hub.snapshots.join(earlier, cursor)
             except SnapshotGone as exc:
                 raise ExportNotResumable(
@@ -280,7 +281,7 @@ class _Run:
         large = receipt.byte_count >= LARGE_BYTES
         await self._hub.tasks.run(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
-        document = orjson.dumps(receipt.document())
+        document = orjson.dumps(receipt.document(self._hub.places))
         if not self._plan.export.omit_receipt:
             await self._send_bytes(self._plan.target.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
@@ -316,7 +317,7 @@ class _Run:
         entry = self._call.entry.end(outcome, receipt.row_count, receipt.byte_count)
         await self._hub.journal.record(entry)
 
-    def _new_receipt(self, cursor: str) -> Receipt:
+    def _new_receipt(self, cursor: Cursor) -> Receipt:
         entry = self._call.entry
         return Receipt(
             receipt_id=new_receipt_id(),
@@ -389,7 +390,7 @@ class _Run:
         """The last record of a file that is none: it says that the export failed, and why."""
         if self._plan.export.omit_receipt:
             return
-        data = self._plan.target.receipt(orjson.dumps(receipt.document()))
+        data = self._plan.target.receipt(orjson.dumps(receipt.document(self._hub.places)))
         if not data:
             return
         try:

@@ -59,10 +59,10 @@ async def list_changes(
     if not cursor:
         head = await hub.feed.head()
         call.entry.row_count = 0
-        return ChangePage(b"", str(head), source.view, False)
+        return ChangePage(b"", hub.places.seal(head), source.view, False)
     standings = Standings(hub, call, wanted, source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
-        page, blocks = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds)
+        page, blocks = await _read(hub, call, source, hub.places.open(cursor), wait_seconds)
     try:
         standings.check()
     except AccessRevoked:
@@ -103,4 +103,4 @@ async def _read(
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     call.entry.row_count = count
     more = cursor.number < feed.tail.head
-    return ChangePage(b"".join(changes), str(cursor), source.view, more), blocks
+    return ChangePage(b"".join(changes), hub.places.seal(cursor), source.view, more), blocks

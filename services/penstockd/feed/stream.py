@@ -168,7 +168,7 @@ class _Run:
                 raise
             self._cursor = self._held.cursor
         elif self._watch.cursor:
-            self._cursor = Cursor.parse(self._watch.cursor)
+            self._cursor = self._hub.places.open(self._watch.cursor)
             await self._hub.feed.read(self._source, self._cursor, self._cursor.number)
         else:
             self._cursor = await self._hub.feed.head()
@@ -178,7 +178,7 @@ class _Run:
         begin = Begin(
             self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
         )
-        self._receipt.cursor = str(self._cursor)
+        self._receipt.cursor = self._cursor
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
@@ -217,7 +217,7 @@ class _Run:
             return
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._rows, self._bytes
-        receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
+        receipt.sha256, receipt.cursor = self._digest.digest(), self._cursor
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
@@ -339,7 +339,7 @@ class _Run:
             format="CHANGES",
             request_digest=b"",
             policy_revision=self._call.policy.revision,
-            cursor="",
+            cursor=None,
             start_time=datetime.now(UTC),
         )
 

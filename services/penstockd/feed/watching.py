@@ -66,6 +66,7 @@ class Wanted:
         }
         return Source(
             lenses,
+            hub.places.sequences,
             mixed=self.mixed,
             include_before=self.include_before,
             operations=frozenset(map(Operation, self.operations)),

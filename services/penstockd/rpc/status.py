@@ -6,7 +6,8 @@ RETRY_SECONDS too, and those that say "no more" in QUOTAS. ``problem`` has the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -116,11 +117,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def status_of(
-    error: BaseException, request_id: str, url: str = ""
+    error: BaseException,
+    request_id: str,
+    url: str = "",
+    seal: Callable[[Any], str] | None = None,
 ) -> tuple[grpc.StatusCode, status_pb2.Status]:
     """What the client gets for an error. The text of a defect never leaves the hub.
 
     ``url`` is where clients reach the hub; the link to the reason's description begins with it.
+    ``seal`` makes texts of the cursors in the metadata, which are left out without it.
     """
     reason = reason_of(error)
     code = STATUS[reason]
@@ -129,6 +134,8 @@ def status_of(
     details: list[Message] = []
     if isinstance(error, errors.Refused):
         message, metadata = error.message, error.metadata
+        if seal is not None:
+            metadata = {**metadata, **{name: seal(at) for name, at in error.places.items()}}
         if error.violations:
             details.append(_bad_request(error.violations))
     elif isinstance(error, errors.DatabaseUnavailable):

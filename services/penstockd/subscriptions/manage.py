@@ -169,7 +169,7 @@ async def _begin(hub: Hub, source: Source, start: str) -> Cursor:
     if start == OLDEST:
         async with hub.database.connection() as connection:
             return (await read_extent(connection)).oldest
-    cursor = Cursor.parse(start)
+    cursor = hub.places.open(start)
     await hub.feed.read(source, cursor, cursor.number)
     return cursor
 

@@ -135,7 +135,7 @@ class Intake:
                 made, reached = await self._take(connection, listeners, cursor, upto)
                 # What was read, on another connection, is so in this database, too.
                 await check_cursor(connection, reached)
-                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
+                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", reached.stored)
             if replaying:
                 told, replaying = await self._replay(connection, listeners, head)
                 made += told
@@ -293,7 +293,7 @@ class Intake:
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
             return cursor, head, replaying
         cursor = Cursor(epoch, head, mark=mark)
-        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
+        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
         return cursor, head, replaying
 
 

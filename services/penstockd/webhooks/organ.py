@@ -17,6 +17,7 @@ from penstockd.feed.tail import CHANNEL as LOG_CHANNEL
 from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database, gives_sign, translated
+from penstockd.store.places import Places
 from penstockd.store.singletons import FencedDatabase
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
@@ -56,12 +57,14 @@ class Webhooks:
         policy: Policy,
         seal: Seal,
         terms: Terms,
+        places: Places,
         *,
         clock: Clock = now,
         chance: Chance = random.random,
     ) -> None:
         self._database, self._fenced = database, fenced
         self._catalog, self._policy = catalog, policy
+        self._places = places
         self._seal, self._terms, self._clock, self._chance = seal, terms, clock, chance
         self._announced = asyncio.Event()
 
@@ -71,7 +74,7 @@ class Webhooks:
             epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
         log = FeedLog(self._database, self._catalog)
         look = Owners(self._catalog).sights
-        payloads = Payloads(self._catalog, self._terms.url, epoch)
+        payloads = Payloads(self._catalog, self._terms.url, epoch, self._places)
         intake = Intake(
             self._fenced, self._catalog, self._policy, self._seal, log, clock=self._clock
         )
@@ -102,7 +105,7 @@ class Webhooks:
                 except CursorExpired as exc:
                     # The keeper was away for longer than the log is kept: receivers see the gap.
                     _log.error("webhook_log_expired", error=exc.message)
-                    await self._skip_to(exc.metadata["oldest"])
+                    await self._skip_to(exc.places["oldest"])
                     continue
                 if made:
                     dispatcher.wake()
@@ -110,14 +113,13 @@ class Webhooks:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._announced.wait()
 
-    async def _skip_to(self, cursor: str) -> None:
-        Cursor.parse(cursor)
+    async def _skip_to(self, cursor: Cursor) -> None:
         async with self._fenced.transaction() as connection:
-            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor)
+            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
             await connection.execute(
                 "UPDATE hub.webhook SET replay_number = NULL, replay_end = NULL"
                 " WHERE replay_number < $1",
-                Cursor.parse(cursor).number,
+                cursor.number,
             )
 
     async def _listen(self, dispatcher: Dispatcher) -> None:

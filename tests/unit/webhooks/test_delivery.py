@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
-from penstockd.store.cursor import Cursor
 from penstockd.webhooks.model import Body, Envelope, Ordering, Scheme, Selection
+from places import PLACES
 from webhook_rig import START, URL, Receiver, Rig, customer, status
 
 
@@ -62,7 +62,7 @@ async def test_revisions_are_a_chain_and_the_cursor_goes_on_there(
     ]
     assert told[2]["data"]["changed"] == ["name"]
     assert "record" not in told[3]["data"]
-    assert [Cursor.parse(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
+    assert [PLACES.open(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
 
 
 async def test_filters_and_event_types_choose(rig: Rig, receiver: Receiver) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import CursorInvalid, LeaseUnknown, ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.store.leases import Lease
+from penstockd.store.leases import UNKNOWN, Lease
 from penstockd.subscriptions.manage import changing, found, owner
 from penstockd.subscriptions.take import ack_time
 
@@ -25,14 +25,15 @@ async def acknowledge_changes(
         problem = "either lease_id or cursor must be given"
         raise ValueInvalid(problem, violations=[Violation("lease_id", problem)])
     call.asked(lease=lease_id[:64], cursor=cursor[:200])
-    place = Cursor.parse(cursor) if cursor else None
+    place = hub.places.open(cursor) if cursor else None
+    lease = _named(hub, lease_id) if lease_id else ""
 
     async def work(connection: Connection) -> Cursor:
         await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)
-        return await held.acknowledge(lease_id)
+        return await held.acknowledge(lease)
 
     return await changing(hub, call, subscription_id, work)
 
@@ -55,10 +56,19 @@ async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: st
 
 async def _extend(hub: Hub, call: Call, subscription_id: str, lease_id: str, seconds: int) -> Lease:
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
+    lease = _named(hub, lease_id)
 
     async def work(connection: Connection) -> Lease:
         await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
-        return await held.extend(lease_id, seconds)
+        return await held.extend(lease, seconds)
 
     return await changing(hub, call, subscription_id, work)
+
+
+def _named(hub: Hub, lease_id: str) -> str:
+    """The lease that a caller names. Raises LeaseUnknown."""
+    try:
+        return hub.places.open_lease(lease_id)
+    except CursorInvalid:
+        raise LeaseUnknown(UNKNOWN) from None

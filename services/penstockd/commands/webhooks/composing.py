@@ -15,5 +15,5 @@ async def composer(hub: Hub, connection: Connection) -> tuple[Composer, Owners]:
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
     owners = Owners(hub.catalog)
     log = FeedLog(hub.database, hub.catalog)
-    payloads = Payloads(hub.catalog, hub.public_url, epoch)
+    payloads = Payloads(hub.catalog, hub.public_url, epoch, hub.places)
     return Composer(payloads, owners.sights, log.reread), owners

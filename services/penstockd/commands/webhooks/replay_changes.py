@@ -12,7 +12,7 @@ from penstockd.errors import (
     WebhookDisabled,
 )
 from penstockd.hub import Hub
-from penstockd.store.cursor import Cursor, check_cursor
+from penstockd.store.cursor import check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import State
 
@@ -26,8 +26,8 @@ async def replay_changes(
     CursorExpired, ValueInvalid if it ends before it begins.
     """
     writer(call)
-    start = Cursor.parse(cursor)
-    end = Cursor.parse(end_cursor) if end_cursor else None
+    start = hub.places.open(cursor)
+    end = hub.places.open(end_cursor) if end_cursor else None
 
     async def replay(connection: Connection) -> Stored:
         webhook = await touched(hub, call, connection, webhook_id, lock=True)

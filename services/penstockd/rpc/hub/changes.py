@@ -72,8 +72,8 @@ async def _log(
 ) -> changes_pb2.ChangeLog:
     extent = await get_change_log(exchange.hub, exchange.call)
     reply = changes_pb2.ChangeLog(
-        oldest_cursor=str(extent.oldest),
-        newest_cursor=str(extent.newest),
+        oldest_cursor=exchange.hub.places.seal(extent.oldest),
+        newest_cursor=exchange.hub.places.seal(extent.newest),
         retention_hours=exchange.hub.feed.hours,
     )
     if extent.since is not None:

@@ -26,4 +26,5 @@ def routes() -> Iterator[Route]:
 async def _get_receipt(
     request: receipts_pb2.GetReceiptRequest, exchange: Exchange
 ) -> receipts_pb2.Receipt:
-    return message(await get_receipt(exchange.hub, exchange.call, request.receipt_id))
+    receipt = await get_receipt(exchange.hub, exchange.call, request.receipt_id)
+    return message(receipt, exchange.hub.places)

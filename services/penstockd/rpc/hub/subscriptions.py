@@ -20,6 +20,7 @@ from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import wait_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
+from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions import manage
 from penstockd.subscriptions.pull import Pull, pull_changes
@@ -65,19 +66,23 @@ async def _create(request: Any, exchange: Exchange) -> Any:
     return _message(
         await manage.create_subscription(
             exchange.hub, exchange.call, asked.subscription_id, terms, request.start
-        )
+        ),
+        exchange.hub.places,
     )
 
 
 async def _get(request: Any, exchange: Exchange) -> Any:
     return _message(
-        await manage.get_subscription(exchange.hub, exchange.call, request.subscription_id)
+        await manage.get_subscription(exchange.hub, exchange.call, request.subscription_id),
+        exchange.hub.places,
     )
 
 
 async def _list(request: Any, exchange: Exchange) -> Any:
     found = await manage.list_subscriptions(exchange.hub, exchange.call)
-    return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
+    return api.ListSubscriptionsResponse(
+        subscriptions=[_message(s, exchange.hub.places) for s in found]
+    )
 
 
 async def _delete(request: Any, exchange: Exchange) -> Any:
@@ -89,7 +94,8 @@ async def _reset(request: Any, exchange: Exchange) -> Any:
     return _message(
         await manage.reset_subscription(
             exchange.hub, exchange.call, request.subscription_id, request.start
-        )
+        ),
+        exchange.hub.places,
     )
 
 
@@ -100,7 +106,7 @@ async def _pull(request: Any, exchange: Exchange) -> Any:
         return api.PullChangesResponse(view=view)
     reply = api.PullChangesResponse.FromString(taken.changes)
     reply.view = view
-    reply.lease.CopyFrom(_lease(taken.lease))
+    reply.lease.CopyFrom(_lease(taken.lease, exchange.hub.places))
     return reply
 
 
@@ -108,7 +114,7 @@ async def _acknowledge(request: Any, exchange: Exchange) -> Any:
     done = await acknowledge.acknowledge_changes(
         exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
     )
-    return api.AcknowledgeChangesResponse(cursor=str(done))
+    return api.AcknowledgeChangesResponse(cursor=exchange.hub.places.seal(done))
 
 
 async def _extend(request: Any, exchange: Exchange) -> Any:
@@ -119,7 +125,8 @@ async def _extend(request: Any, exchange: Exchange) -> Any:
             request.subscription_id,
             request.lease_id,
             request.ack_seconds,
-        )
+        ),
+        exchange.hub.places,
     )
 
 
@@ -160,25 +167,29 @@ class _StreamReply:
     """A stream of leases."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._exchange, self._places = exchange, exchange.hub.places
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
         return await self._say(
-            begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
+            begin=changes_pb2.StreamBegin(
+                cursor=self._places.seal(cursor), view=view, policy_revision=revision
+            )
         )
 
     async def changes(self, taken: Taken, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes
-            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString(),
+            + api.WatchSubscriptionResponse(
+                lease=_lease(taken.lease, self._places)
+            ).SerializeToString(),
             permit,
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """A sign of life."""
-        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
@@ -187,7 +198,7 @@ class _StreamReply:
         said = changes_pb2.StreamEnd(
             reason=error.reason,
             message=str(error),
-            cursor=str(cursor),
+            cursor=self._places.seal(cursor),
             reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )
         return await self._say(end=said)
@@ -200,7 +211,7 @@ class _StreamReply:
         return len(data)
 
 
-def _message(found: Subscription) -> Any:
+def _message(found: Subscription, places: Places) -> Any:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -209,7 +220,7 @@ def _message(found: Subscription) -> Any:
         fields=terms.fields,
         include_before=terms.include_before,
         ordered=terms.ordered,
-        cursor=str(found.acknowledged),
+        cursor=places.seal(found.acknowledged),
         lease_count=found.lease_count,
         outstanding_count=found.outstanding,
     )
@@ -219,10 +230,10 @@ def _message(found: Subscription) -> Any:
     return message
 
 
-def _lease(lease: Lease) -> Any:
+def _lease(lease: Lease, places: Places) -> Any:
     message = api.Lease(
-        lease_id=lease.lease_id,
-        cursor=str(lease.end),
+        lease_id=places.seal_lease(lease.lease_id),
+        cursor=places.seal(lease.end),
         change_count=lease.change_count,
         attempt=lease.attempt,
     )

@@ -238,7 +238,7 @@ async def _acknowledge(request: Any, exchange: Exchange) -> Any:
 
 def _message(exchange: Exchange, stored: Stored) -> pb.Webhook:
     found = problems(exchange.call.policy, exchange.hub.catalog, stored.webhook)
-    return webhook_message(stored, found)
+    return webhook_message(stored, found, exchange.hub.places)
 
 
 def _issued(exchange: Exchange, stored: Stored, secret: Secret) -> pb.IssuedSecret:

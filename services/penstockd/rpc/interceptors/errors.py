@@ -30,7 +30,9 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
             _log.warning(
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
-        code, status = status_of(exc, entry.request_id, exchange.hub.public_url)
+        code, status = status_of(
+            exc, entry.request_id, exchange.hub.public_url, exchange.hub.places.seal
+        )
         trailers: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", status.SerializeToString()),
             *exchange.trailers.items(),
