@@ -12,7 +12,7 @@ from penstockd.store.database import Database
 
 #: How often it is tried beside a keeper that seals as well.
 TRIES = 20
-#: So many revisions are left out, lest etags of what was undone are given out again.
+#: So many revisions are left out, lest those of what was undone are given out again.
 LEFT_OUT = 1 << 20
 _OPEN = """
 INSERT INTO hub.epoch (because, last_number, checkpoint)

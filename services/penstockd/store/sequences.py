@@ -22,11 +22,11 @@ from functools import lru_cache
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-#: Numbers below 2**40 have sequences below 2**53, which every JSON reader holds exactly. The next
-#: 2**40 follow behind these, and so on to 2**63.
-_DEPTH, _RANGE = 40, 53
+#: Each tree has 2**32 numbers and so much room that sequences of numbers below 2**40 are below
+#: 2**53, which every JSON reader holds exactly. Of numbers there are 2**50.
+_DEPTH, _RANGE = 32, 45
 #: The least room of a number: gaps do not close up, wherever the key puts them.
-_ROOM = 16
+_ROOM = 2
 #: So many numbers are looked up together: they are the leaves below one node.
 _CHUNK = 8
 _CHUNKS, _NODES = 1024, 4096

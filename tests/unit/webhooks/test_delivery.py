@@ -11,7 +11,7 @@ from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
 from penstockd.webhooks.model import Body, Envelope, Ordering, Scheme, Selection
-from places import PLACES
+from places import PLACES, log_number
 from webhook_rig import START, URL, Receiver, Rig, customer, status
 
 
@@ -52,14 +52,11 @@ async def test_revisions_are_a_chain_and_the_cursor_goes_on_there(
         "updated",
         "deleted",
     ]
-    chain = [(e["data"].get("previousRevision"), e["data"]["revision"]) for e in told]
-    first = int(chain[0][1])
-    assert chain == [
-        (None, str(first)),
-        (None, str(first + 1)),
-        (str(first), str(first + 2)),
-        (str(first + 2), str(first + 3)),
-    ]
+    revisions = [e["data"]["revision"] for e in told]
+    first, *others = [log_number(int(r)) for r in revisions]
+    assert others == [first + 1, first + 2, first + 3]
+    before = [e["data"].get("previousRevision") for e in told]
+    assert before == [None, None, revisions[0], revisions[2]]
     assert told[2]["data"]["changed"] == ["name"]
     assert "record" not in told[3]["data"]
     assert [PLACES.open(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
