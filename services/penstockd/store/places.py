@@ -122,7 +122,7 @@ class Places:
         cursor = Cursor.parse(text)
         first = self._keys.get(1)
         known = first is not None and self._opens(1) and cursor.end <= first.log_number
-        if not known or not cursor.mark:
+        if not known or not any(cursor.mark):  # nor one that all can guess
             raise CursorInvalid(UNSEALED, metadata=REPAIR)
         return replace(cursor, unsealed=True)
 
