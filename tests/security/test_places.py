@@ -110,7 +110,6 @@ def test_no_surface_shows_a_place_as_the_store_keeps_it(hub: RunningHub) -> None
         assert_sealed(text)
         sealed = [found for found in TEXT.findall(text) if found.startswith("BQ")]
         seen.append((name, len(sealed)))
-        assert f"{hub.head()}" not in re.findall(r"\d+", text) or hub.head() < 1000, name
     # They did show places, most of them; the negative control is one as it is kept.
     shown = {name for name, count in seen if count}
     wanted = {"log", "poll", "digest", "stream", "lease", "acknowledged", "receipt", "backwards"}
