@@ -66,7 +66,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
 
 def call(hub: Hub) -> Call:
     entry = Entry("r", "/test", consumer_id="c")
-    return Call(entry, hub.policy.newest, Principal("c", "k", frozenset({"all"})))
+    return Call(entry, hub.policy.newest, hub, Principal("c", "k", frozenset({"all"})))
 
 
 async def until(check: Callable[[], object]) -> None:

@@ -108,7 +108,7 @@ def _audit(hub: Hub, call: Call, comparison: Comparison, found: _Parts) -> None:
     """A digest shows no values, but the keys that it names."""
     view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
-    given = given_records(view.dataset.name, call.rule(hub, view, view.dataset.key.path), keys)
+    given = given_records(view.dataset.name, call.rule(view, view.dataset.key.path), keys)
     call.disclose(replace(given, count=sum(r.count for r in found.ranges)))
 
 

@@ -73,12 +73,12 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     deletes = [k for k in found.deletes if not next_key or k < next_key]
     differing = [r for r in found.differing if not next_key or r.start < next_key]
     view, upserts = comparison.view, found.upserts[: len(records)]
-    rule = call.rule(hub, view, repair.fields)
+    rule = call.rule(view, repair.fields)
     call.disclose(given_records(view.dataset.name, rule, upserts))
     # The keys at which ranges begin are shown, too; of their records nothing is.
-    rule = call.rule(hub, view, view.dataset.key.path)
+    rule = call.rule(view, view.dataset.key.path)
     starts = [r.start for r in differing if r.start]
-    await call.disclose_part(hub, given_records(view.dataset.name, rule, starts))
+    await call.disclose_part(given_records(view.dataset.name, rule, starts))
     return RepairReply(
         *(records, deletes, differing, next_key, found.rows, cursor, state, comparison.view_id)
     )

@@ -23,7 +23,7 @@ class FeedDisclosure:
         self._hub, self._call = hub, call
         self._clock = asyncio.get_running_loop().time
         self._rules = {
-            name: call.rule(hub, lens.view, ",".join(f.path for f in lens.fields))
+            name: call.rule(lens.view, ",".join(f.path for f in lens.fields))
             for name, lens in source.lenses.items()
         }
         if len(self._rules) == 1:
@@ -40,7 +40,7 @@ class FeedDisclosure:
 
         Raises DatabaseUnavailable.
         """
-        return await self._call.disclose_part(self._hub, *self._given(keys))
+        return await self._call.disclose_part(*self._given(keys))
 
     async def blocks(self, blocks: Sequence[Block]) -> Permit:
         """The same for the blocks of one reply."""
