@@ -52,15 +52,6 @@ class Permit:
 _PERMIT = Permit()
 
 
-async def write_parts(journal: Journal, entry: Entry, given: Sequence[Given]) -> None:
-    """Make durable, in entries of their own, which records a call's stream gives out."""
-    parts = [entry.part(g) for g in given if g.count]
-    if len(parts) == 1:
-        await journal.record(parts[0])
-    elif parts:
-        await asyncio.gather(*map(journal.record, parts))
-
-
 @dataclass(slots=True)
 class Call:
     """One call: who makes it, under which policy, and the audit entry that it leaves.
@@ -147,8 +138,20 @@ class Call:
         Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
         frames must not leave, and without the permit they do not.
         """
-        await write_parts(self.books.journal, self.entry, given)
+        await self.write_parts(given)
         return self.permit(sum(g.count for g in given))
+
+    async def write_parts(self, given: Sequence[Given]) -> None:
+        """Make durable, in entries of their own, which records the call's stream gives out."""
+        parts, record = [self.entry.part(g) for g in given if g.count], self.books.journal.record
+        if len(parts) == 1:
+            await record(parts[0])
+        elif parts:
+            await asyncio.gather(*map(record, parts))
+
+    async def record_end(self, outcome: str, rows: int, size: int) -> None:
+        """Write the entry of how a stream of the call ended: what left the hub in all."""
+        await self.books.journal.record(self.entry.end(outcome, rows, size))
 
     def permit(self, count: int) -> Permit:
         """The permit to send records whose entries are durable (see ``disclose_part``)."""

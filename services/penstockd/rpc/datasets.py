@@ -15,17 +15,17 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
+from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
 from penstockd.commands.import_records import import_records
+from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.repair_records import repair_records
 from penstockd.commands.update_record import update_record
-from penstockd.digests.parts import digest_records
-from penstockd.digests.repair import repair_records
+from penstockd.commands.watch_changes import watch_changes
 from penstockd.exports.receipts import Receipt
 from penstockd.exports.run import Export, stream_export
-from penstockd.feed.poll import list_changes
-from penstockd.feed.stream import watch_changes
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
 from penstockd.rpc import receipts
