@@ -29,8 +29,8 @@ from penstockd.exports import ranges
 from penstockd.exports.limits import ExportLimits
 from penstockd.exports.receipts import Receipt, State, find_receipt
 from penstockd.exports.run import Export, stream_export
-from penstockd.formats.wire import CopyMessages
 from penstockd.hub import Hub
+from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
 from penstockd.up import prepare_store

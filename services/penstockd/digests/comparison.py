@@ -9,8 +9,8 @@ from penstockd.calls import Call
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.digests.rows import Rows
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.formats.digest import Digester, digest_fields
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest import Digester, digest_fields
+from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action

@@ -13,7 +13,7 @@ from penstockd.digests.ranges import (
     key_at,
     rows_before,
 )
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest_kernel import Digested
 
 #: Rows in the smallest ranges that a differing one is cut into.
 LEAF_ROWS = 32

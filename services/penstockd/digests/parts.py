@@ -13,7 +13,7 @@ from penstockd.digests.ranges import (
     digest_at,
     key_at,
 )
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Count
 from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Held

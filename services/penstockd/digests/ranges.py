@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from penstockd.formats.digest import DIGEST_BYTES
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest import DIGEST_BYTES
+from penstockd.native.digest_kernel import Digested
 
 #: How long one call reads rows before it leaves the rest to another, in seconds.
 PATIENCE = 10.0

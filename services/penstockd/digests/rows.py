@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from penstockd.formats.digest import Digester
-from penstockd.formats.kernel.digest import Digested
+from penstockd.native.digest import Digester
+from penstockd.native.digest_kernel import Digested
 
 #: Bytes of the database's stream that are digested at once.
 CHUNK_BYTES = 512 * 1024

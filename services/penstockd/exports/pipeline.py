@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from penstockd.calls import Permit
 from penstockd.formats import Writer
-from penstockd.formats.kernel import Data
-from penstockd.formats.wire import CopyMessages
+from penstockd.native.copy_messages import CopyMessages
+from penstockd.native.kernel import Data
 from penstockd.store.copyout import TICK, CopyOut, step_back
 from penstockd.tasks import next_item
 

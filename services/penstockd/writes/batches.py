@@ -11,7 +11,7 @@ from penstockd import budget
 from penstockd.budget import offload
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.formats.records import RecordReader
+from penstockd.native.records import RecordReader
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load

@@ -19,7 +19,7 @@ from penstockd.digests import differences
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Patience, Range
 from penstockd.digests.repair import check_ranges
-from penstockd.formats.kernel.digest import DONE, Digested
+from penstockd.native.digest_kernel import DONE, Digested
 from penstockd.rpc.digests import repair_request
 
 Records = dict[str, str]

@@ -22,9 +22,10 @@ from penstockd.calls import Permit
 from penstockd.catalog.model import Dataset
 from penstockd.exports import pipeline
 from penstockd.exports.pipeline import Encoder, Piece, Take, pump, pump_beside
-from penstockd.formats import columns, kernel, parquet
-from penstockd.formats.keys import KeySet, contains
+from penstockd.formats import columns, parquet
 from penstockd.formats.parquet import ParquetWriter
+from penstockd.native import kernel
+from penstockd.native.keys import KeySet, contains
 from penstockd.store.copyout import CopyOut
 
 from .test_keys import HEAD, copy, exported

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 
-from penstockd.formats.errors import FormatError
-from penstockd.formats.keys import KeySet
+from penstockd.native.errors import FormatError
+from penstockd.native.keys import KeySet
 
 DONE, FULL, END, KEYS, MALFORMED = 0, 1, 2, 3, -1  # kernel.h
 LEFT, BLANK = 0, -1  # load.c: rows that are not for the kernel, lines that are no rows
@@ -85,7 +85,7 @@ class Loaded(NamedTuple):
 @functools.cache
 def _module() -> tuple[Engine, Module]:
     engine = Engine()
-    return engine, Module(engine, resources.files(__name__).joinpath("rows.wasm").read_bytes())
+    return engine, Module(engine, resources.files(__package__).joinpath("rows.wasm").read_bytes())
 
 
 def warm() -> None:

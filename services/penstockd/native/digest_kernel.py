@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from penstockd.formats.kernel import DONE, END, FULL, MALFORMED, Kernel
+from penstockd.native.kernel import DONE, END, FULL, MALFORMED, Kernel
 
 _MOST_ROWS = 8192  # digest.c: of one call
 _TEXT = 256 << 10  # bytes in which canonical forms are laid out
@@ -31,7 +31,7 @@ class Digested(NamedTuple):
 
 
 class DigestKernel(Kernel):
-    """A kernel whose plan is ``formats.digest.canonical_plan``'s."""
+    """A kernel whose plan is ``native.digest.canonical_plan``'s."""
 
     def digest(self, data: bytes) -> Iterator[Digested]:
         """Digests the whole rows of COPY BINARY at the start of ``data``; the last ``status`` says

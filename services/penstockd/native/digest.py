@@ -1,7 +1,7 @@
 """Digests of records: rows as PostgreSQL's COPY sends them -> SHA-256 of each canonical form.
 
 ``penstock/hub/v1/digests.proto`` says what the canonical form of a record is. The kernel makes it
-and hashes it (``kernel/digest.c``); it is never seen outside. ``penstock.client.digest`` makes the
+and hashes it (``src/digest.c``); it is never seen outside. ``penstock.client.digest`` makes the
 same of messages and of JSON.
 """
 
@@ -18,9 +18,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel.digest import END, MALFORMED, Digested, DigestKernel
-from penstockd.formats.writing import TYPES
+from penstockd.native.copy_types import COPY_TYPES
+from penstockd.native.digest_kernel import END, MALFORMED, Digested, DigestKernel
+from penstockd.native.errors import FormatError
 
 #: Bytes of one record's digest.
 DIGEST_BYTES = 32
@@ -76,7 +76,7 @@ class Digester:
     @staticmethod
     def sql(field: Field, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """What to SELECT for a field whose (masked) value is ``column``."""
-        return sa.cast(column, TYPES[field.kind][1])
+        return sa.cast(column, COPY_TYPES[field.kind][1])
 
     def feed(self, chunk: bytes) -> Iterator[Digested]:
         """The rows that the next bytes of the stream complete.
@@ -126,7 +126,7 @@ def canonical_plan(fields: Sequence[Field]) -> bytes:
 
 
 class _Plan:
-    """``Plan``, ``Op``, ``Member`` and shapes of ``kernel/digest.c``, laid out in one block.
+    """``Plan``, ``Op``, ``Member`` and shapes of ``src/digest.c``, laid out in one block.
 
     Words are int32; a bytes item takes two of them, offset and length of a literal, and a tuple
     holds the number of a shape, which becomes its offset.

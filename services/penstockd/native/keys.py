@@ -1,7 +1,7 @@
 """Which keys an export gave out: a set that takes under three bytes a key and forgets none.
 
 A key that was given out is always found in it. One that was not passes for one that was with a
-probability of 2^-20 for each segment of 1,048,576 keys. ``kernel/keys.c`` makes the segments while
+probability of 2^-20 for each segment of 1,048,576 keys. ``src/keys.c`` makes the segments while
 rows are encoded; this joins them and answers from them.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import DONE, END, MALFORMED, Kernel
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import DONE, END, MALFORMED, Kernel
 
 _HEAD = struct.Struct(">ci")
 _MOST = 64 << 10  # bytes of a message that is no CopyData

@@ -1,4 +1,4 @@
-"""Compiles the kernel: ``python -m penstockd.formats.kernel.build`` rewrites ``rows.wasm``.
+"""Compiles the kernel: ``python -m penstockd.native.build`` rewrites ``rows.wasm``.
 
 Needed only after a change of the C sources, and then the package ``ziglang``, a C compiler in a
 wheel. The result is the same bytes on every machine, and is committed, so that nobody who installs
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+PACKAGE = Path(__file__).parent
 SOURCES = (
     *("columns.c", "digest.c", "encode.c", "keys.c", "load.c", "records.c", "sha256.c", "sheet.c"),
     *("split.c", "wire.c"),
@@ -28,9 +28,9 @@ def build(target: Path) -> None:
             *("-o", str(target.absolute()), *SOURCES),
         ],
         check=True,
-        cwd=FOLDER,
+        cwd=PACKAGE / "src",
     )
 
 
 if __name__ == "__main__":
-    build(FOLDER / "rows.wasm")
+    build(PACKAGE / "rows.wasm")

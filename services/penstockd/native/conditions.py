@@ -1,4 +1,4 @@
-"""Rules of the model as the kernel checks them while it makes records: see ``kernel/load.c``.
+"""Rules of the model as the kernel checks them while it makes records: see ``src/load.c``.
 
 The kernel takes a value only if it certainly meets its rules. What it leaves is judged, and if it
 is bad told of, by ``catalog.checks``.

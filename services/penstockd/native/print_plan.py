@@ -1,6 +1,6 @@
 """What the kernel is told: how each column is printed, and the literals around it.
 
-A plan is a block of little-endian int32 (``Plan`` and ``Op`` of ``kernel/encode.c``) followed by
+A plan is a block of little-endian int32 (``Plan`` and ``Op`` of ``src/encode.c``) followed by
 the shapes of repeated fields and the literals, addressed by their offset in the block.
 
 The kernel keeps the keys of the rows (``keys``), so that the database always sends them: where the

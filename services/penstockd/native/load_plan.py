@@ -1,4 +1,4 @@
-"""What the kernel is told to make new records of CSV cells with: the plan of ``kernel/load.c``.
+"""What the kernel is told to make new records of CSV cells with: the plan of ``src/load.c``.
 
 A plan is a block of little-endian int32 (``Plan`` and ``Op`` there), the tables of enum names, and
 the literals, addressed by their offset in the block.
@@ -21,7 +21,7 @@ from penstockd.catalog.checks import FieldRules
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.wire import column_encoder, tag_of
-from penstockd.formats.conditions import KernelRule, kernel_rules
+from penstockd.native.conditions import KernelRule, kernel_rules
 from penstockd.store.fresh import ENTRY_COLUMNS
 from penstockd.store.rows import Defaults
 from penstockd.store.writer import Operation

@@ -1,6 +1,6 @@
 """Records that come as messages, made ready for the store by the kernel as rows of CSV are.
 
-The kernel lays them out as cells (``kernel/records.c``), and what it then makes records of needs no
+The kernel lays them out as cells (``src/records.c``), and what it then makes records of needs no
 further look. A record with a value that is spelled otherwise is left, as a row of a file is.
 """
 
@@ -19,8 +19,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.copying import load_plan
-from penstockd.formats.kernel import Kernel
+from penstockd.native.kernel import Kernel
+from penstockd.native.load_plan import load_plan
 from penstockd.store.fresh import Decode, FreshRows
 
 _CELL = "\x1f"  # split.c
