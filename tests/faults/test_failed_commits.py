@@ -216,7 +216,7 @@ class Requests:
             "ListRoles": dict,
             "GetRole": lambda: role,
             "CreateRole": lambda: {"role": {"role_id": new}},
-            "UpdateRole": lambda: {"role": {"role_id": new, "title": "other"}, **mask},
+            "UpdateRole": lambda: {"role": {"role_id": new, "description": "other"}},
             "DeleteRole": lambda: {"role_id": new},
             "ListConsumers": dict,
             "GetConsumer": lambda: consumer,
@@ -258,7 +258,7 @@ class Requests:
             "ListDatasets": dict,
             "GetXmlSchema": lambda: {"dataset": "customers"},
             "ListErrors": dict,
-            "GetError": lambda: {"reason": "CONFLICT"},
+            "GetError": lambda: {"error_reason": "CONFLICT"},
             "GetReceipt": lambda: {"receipt_id": self.receipt},
         }
 
@@ -301,9 +301,7 @@ class Trial:
 
     async def entries(self, request_id: str) -> list[tuple[str, str]]:
         """Phases and outcomes of a call's entries, in order."""
-        query = (
-            "SELECT phase, outcome FROM hub.audit_entry WHERE request_id = $1 ORDER BY entry_id"
-        )
+        query = "SELECT phase, outcome FROM hub.audit_entry WHERE request_id = $1 ORDER BY entry_id"
         found = await asyncio.to_thread(self._hub.sql, query, request_id)
         return [(str(phase), str(outcome)) for phase, outcome in found]
 
