@@ -25,12 +25,14 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.commands.context import ExportLimits, Hub, Outbound, Streams
 from penstockd.config import Settings
 from penstockd.egress import Guard
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.limits import Streams
 from penstockd.heartbeat import beat
+from penstockd.hub import Hub
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -45,6 +47,7 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
+from penstockd.webhooks.outbound import Outbound
 from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.

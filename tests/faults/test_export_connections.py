@@ -15,11 +15,8 @@ import pytest
 from harness import folder
 from penstockd import app
 from penstockd.audit.entry import Entry
-from penstockd.audit.receipt import Receipt, State, find_receipt
+from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands import ranges
-from penstockd.commands.context import Call, ExportLimits, Hub, Permit
-from penstockd.commands.stream_export import Export, stream_export
 from penstockd.config import Settings
 from penstockd.errors import (
     ClientStalled,
@@ -28,7 +25,12 @@ from penstockd.errors import (
     ReceiptNotFound,
     ValueInvalid,
 )
-from penstockd.formats.wire import CopyMessages
+from penstockd.exports import ranges
+from penstockd.exports.limits import ExportLimits
+from penstockd.exports.receipts import Receipt, State, find_receipt
+from penstockd.exports.run import Export, stream_export
+from penstockd.hub import Hub
+from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
 from penstockd.up import prepare_store
@@ -114,7 +116,7 @@ async def test_any_number_of_connections_gives_the_same_file(
         used.append(len(connections))
         await read_ranges(connections, *rest)
 
-    monkeypatch.setattr("penstockd.commands.stream_export.read_ranges", counted)
+    monkeypatch.setattr("penstockd.exports.run.read_ranges", counted)
     exports = [Export(f, omit_receipt=True) for f in FORMATS]
     exports += [
         Export("CSV", filter='name > "Ünï 15"', fields="name,email"),

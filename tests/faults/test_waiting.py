@@ -15,23 +15,25 @@ import pytest
 from harness import PATIENCE, folder
 from penstockd import app
 from penstockd.audit.entry import Entry
+from penstockd.calls import Call
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands import list_changes as polling
-from penstockd.commands.context import Call, Hub, Streams
-from penstockd.commands.list_changes import list_changes
-from penstockd.commands.subscriptions import pull as pull_module
-from penstockd.commands.subscriptions import take as taking
 from penstockd.commands.subscriptions.acknowledge import acknowledge_changes
-from penstockd.commands.subscriptions.manage import create_subscription
-from penstockd.commands.subscriptions.pull import Pull, pull_changes
-from penstockd.commands.subscriptions.take import Taken, Taking
-from penstockd.commands.watching import Wanted
 from penstockd.commands.webhooks import pull_deliveries as pulling
 from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
+from penstockd.feed import poll as polling
 from penstockd.feed.bells import ring_everywhere, webhook_line
+from penstockd.feed.limits import Streams
+from penstockd.feed.poll import list_changes
+from penstockd.feed.watching import Wanted
+from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
+from penstockd.subscriptions import pull as pull_module
+from penstockd.subscriptions import take as taking
+from penstockd.subscriptions.manage import create_subscription
+from penstockd.subscriptions.pull import Pull, pull_changes
+from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
 
 CALLS = 40

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from penstockd import budget
 from penstockd.budget import Budget, breathe, metered, offload
-from penstockd.commands.pace import LEAST_RATE, Pace
 from penstockd.errors import CallTooCostly, ClientStalled
+from penstockd.writes.pace import LEAST_RATE, Pace
 
 
 def burn(seconds: float) -> None:

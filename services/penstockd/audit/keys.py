@@ -1,7 +1,7 @@
 """Which records a reply held: the keys of a page exactly, those of a stream as a compact set.
 
 A page's keys are joined with NUL, which no key can hold, and compressed. A stream's are a
-``formats.keys`` set, which says of a key that was not given out, once in a million times, that it
+``native.keys`` set, which says of a key that was not given out, once in a million times, that it
 may have been.
 """
 
@@ -11,7 +11,7 @@ import enum
 import zlib
 from collections.abc import Sequence
 
-from penstockd.formats import keys as key_sets
+from penstockd.native import keys as key_sets
 
 _PAGE = b"P"
 _SET = b"S"

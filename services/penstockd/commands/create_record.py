@@ -5,13 +5,14 @@ from __future__ import annotations
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.incoming import Incoming, check_fields, populated
-from penstockd.commands.once import Request, write_once
-from penstockd.commands.outgoing import Given, ReplyView, WrittenRecord, record_form
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
+from penstockd.writes.idempotency import Request, write_once
+from penstockd.writes.incoming import Incoming, check_fields, populated
+from penstockd.writes.outgoing import Given, ReplyView, WrittenRecord, record_form
 
 
 async def create_record(

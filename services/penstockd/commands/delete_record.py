@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.etags import ExpectedEtag
-from penstockd.commands.once import Form, Request, write_once
-from penstockd.commands.outgoing import ReplyView
 from penstockd.errors import EtagMismatch, RecordNotFound
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
+from penstockd.writes.etags import ExpectedEtag
+from penstockd.writes.idempotency import Form, Request, write_once
+from penstockd.writes.outgoing import ReplyView
 
 _NOTHING: Form[None] = Form(lambda _: b"", lambda _: None)
 

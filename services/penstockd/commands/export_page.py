@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstockd.audit.given import given_set
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
 from penstockd.commands.list_records import Query, page_size
 from penstockd.formats import writer
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.read import Export
 from penstockd.query import parse_fields

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.watching import readable
+from penstockd.calls import Call
+from penstockd.feed.watching import readable
+from penstockd.hub import Hub
 from penstockd.store.cursor import Extent
 
 

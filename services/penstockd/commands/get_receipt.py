@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from penstockd.audit.receipt import Receipt, find_receipt
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.errors import ReceiptNotFound
+from penstockd.exports.receipts import Receipt, find_receipt
+from penstockd.hub import Hub
 from penstockd.policy.model import Action, Permission
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.rendering import record_of
 from penstockd.errors import RecordNotFound
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
+from penstockd.policy.rendering import record_of
 
 
 async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: str) -> Message:

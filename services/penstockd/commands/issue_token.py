@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 from penstockd.auth.credentials import CLIENT_SECRET
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
+from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 

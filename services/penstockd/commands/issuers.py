@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from penstockd.auth.issuers import Issuer
 from penstockd.auth.jwks import KNOWN_ALGORITHMS
 from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
+from penstockd.calls import Call
 from penstockd.commands.access.reach import check_gives, roles_of
-from penstockd.commands.context import Call, Hub
 from penstockd.egress import UrlRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.history import policy_now
 from penstockd.policy.model import Permission
 from penstockd.query.rules import CLAIM_NAME

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
+from penstockd.hub import Hub
 from penstockd.policy.view import View
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.audit.given import given_records
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.rendering import records_of
 from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.read import Page
+from penstockd.policy.rendering import records_of
 from penstockd.policy.view import View
 from penstockd.query import query_digest
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from penstockd.auth.keys import SigningKeys
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
 

@@ -7,24 +7,25 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
+from penstockd.calls import Call
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.rules import Rules
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.etags import ExpectedEtag
-from penstockd.commands.incoming import Incoming, check_fields, invalid, populated
-from penstockd.commands.once import Request, write_once
-from penstockd.commands.outgoing import (
+from penstockd.errors import EtagMismatch, RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.hub import Hub
+from penstockd.policy.model import Action
+from penstockd.policy.view import View
+from penstockd.query import parse_fields
+from penstockd.store.writer import Mode, WriteTransaction
+from penstockd.writes.etags import ExpectedEtag
+from penstockd.writes.idempotency import Request, write_once
+from penstockd.writes.incoming import Incoming, check_fields, invalid, populated
+from penstockd.writes.outgoing import (
     Given,
     ReplyView,
     WrittenRecord,
     known_record,
     record_form,
 )
-from penstockd.errors import EtagMismatch, RecordExists, RecordNotFound, ValueInvalid, Violation
-from penstockd.policy.model import Action
-from penstockd.policy.view import View
-from penstockd.query import parse_fields
-from penstockd.store.writer import Mode, WriteTransaction
 
 #: How often it is tried to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3

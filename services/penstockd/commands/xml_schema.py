@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
 from penstockd.formats.xsd import xml_schema as derive
+from penstockd.hub import Hub
 
 
 def xml_schema(hub: Hub, call: Call, dataset: str) -> bytes:

@@ -13,9 +13,7 @@ from penstockd.formats.columns import arrow as _arrow
 from penstockd.formats.compression import Unpacker, compressed
 from penstockd.formats.compression import compression as _compression
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.errors import FormatError
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
-from penstockd.formats.kernel import warm as _warm_kernel
 from penstockd.formats.parquet import ParquetWriter
 from penstockd.formats.reading import BadRow, Batch, Reader
 from penstockd.formats.writing import (
@@ -28,6 +26,8 @@ from penstockd.formats.writing import (
 )
 from penstockd.formats.xlsx import XlsxWriter
 from penstockd.formats.xml_reader import XmlReader
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import warm as _warm_kernel
 
 __all__ = [
     "READERS",

@@ -20,8 +20,8 @@ from typing import IO, ClassVar
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.errors import FormatError
 from penstockd.formats.reading import Batch
+from penstockd.native.errors import FormatError
 
 #: Bytes of one file, which lie in the system's folder for temporary files while they are read.
 FILE_LIMIT = 8 << 30

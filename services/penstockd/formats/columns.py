@@ -1,6 +1,6 @@
 """Columnar exports: the rows of a COPY stream -> Arrow record batches.
 
-The kernel lays the columns out (``kernel/columns.c``) and Arrow reads them where they are, so that
+The kernel lays the columns out (``columns.c``) and Arrow reads them where they are, so that
 no value passes through the interpreter. Arrow is loaded with the first use of it, which takes half
 a second: ``formats.warm`` sees to that.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -17,32 +16,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.kernel import END, MALFORMED, Data, Filled
-from penstockd.formats.plan import lacks_key
-from penstockd.formats.writing import TYPES, Writer
+from penstockd.formats.writing import Writer
+from penstockd.native.column_plan import column_plan
+from penstockd.native.copy_types import COPY_TYPES
+from penstockd.native.kernel import END, MALFORMED, Data, Filled
 
 #: Bytes of the COPY stream that become one batch, once the first has been given out.
 BATCH_BYTES = 2 << 20
 _FIRST_BYTES = 256 << 10
-_PASSED = (12, -1)
-#: The kernel's code of a kind, and the bytes of a value: 0 for any number, -1 for one bit.
-_CODES: Mapping[Kind, tuple[int, int]] = {
-    Kind.STRING: (0, 0),
-    Kind.ENUM: (0, 0),
-    Kind.BYTES: (0, 0),
-    Kind.BOOL: (1, -1),
-    Kind.INT32: (2, 4),
-    Kind.INT64: (3, 8),
-    Kind.UINT32: (4, 4),
-    Kind.UINT64: (5, 8),
-    Kind.FLOAT: (6, 4),
-    Kind.DOUBLE: (7, 8),
-    Kind.LIST: (8, 0),
-    Kind.MAP: (8, 0),
-    Kind.DECIMAL: (9, 16),
-    Kind.DATE: (10, 4),
-    Kind.TIMESTAMP: (11, 8),
-}
 
 
 @functools.cache
@@ -57,17 +38,6 @@ def arrow() -> Any:
     import pyarrow.parquet
 
     return pyarrow
-
-
-def column_plan(fields: Sequence[Field]) -> bytes:
-    """What the kernel is told: a column for each field, after the key if they lack it."""
-    words = []
-    if lacks_key(fields):
-        words += [*_PASSED, 0, 0]
-    key = next((i for i, f in enumerate(fields) if f.key), 0)
-    for f in fields:
-        words += [*_CODES[f.kind], f.precision or 38, f.scale]
-    return struct.pack(f"<{len(words) + 2}i", len(words) // 4, key, *words)
 
 
 def arrow_type(field: Field) -> Any:
@@ -139,7 +109,7 @@ class ColumnarWriter(Writer):
     """
 
     types: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
-        **TYPES,
+        **COPY_TYPES,
         Kind.FLOAT: ("real", sa.REAL()),
         Kind.DOUBLE: ("double precision", sa.Double()),
     }

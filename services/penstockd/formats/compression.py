@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from penstockd.catalog.model import Field
 from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
-from penstockd.formats.errors import FormatError
 from penstockd.formats.writing import Writer
+from penstockd.native.errors import FormatError
 
 if sys.version_info >= (3, 14):
     from compression import zstd

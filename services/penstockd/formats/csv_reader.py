@@ -17,10 +17,10 @@ from penstockd.catalog.values import (
     implicit_defaults,
     text_parser,
 )
-from penstockd.formats.copying import load_plan
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import BLANK, DONE, LEFT, MALFORMED, Kernel
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Batch, Reader
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import BLANK, DONE, LEFT, MALFORMED, Kernel
+from penstockd.native.load_plan import load_plan
 from penstockd.store.fresh import FreshRows
 
 _NULL, _ROW, _CELL = b"\x1d", b"\x1e", b"\x1f"  # split.c

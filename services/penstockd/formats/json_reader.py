@@ -15,9 +15,9 @@ from penstockd.catalog.values import (
     json_parser,
     load_json,
 )
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import MALFORMED
 from penstockd.formats.reading import BadRow, Batch, Reader, check_receipt
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import MALFORMED
 
 _REASONS = {
     1: "the file must hold one JSON array",

@@ -12,8 +12,8 @@ import orjson
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.formats.compression import Unpacker
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import Kernel
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import Kernel
 from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file

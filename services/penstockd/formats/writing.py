@@ -12,38 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
-from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.errors import FormatError
-from penstockd.formats.kernel import END, MALFORMED, Data, Kernel
-from penstockd.formats.keys import KeySet
-from penstockd.formats.plan import csv_plan, json_plan, lacks_key, xml_plan
+from penstockd.catalog.model import Dataset, Field
+from penstockd.native.copy_types import COPY_TYPES
+from penstockd.native.errors import FormatError
+from penstockd.native.kernel import END, MALFORMED, Data, Kernel
+from penstockd.native.keys import KeySet
+from penstockd.native.print_plan import csv_plan, json_plan, lacks_key, xml_plan
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8  # flags, length of an extension
 _PIECE = 256 << 10  # bytes given to the kernel at once
 _MOST = 16 << 20  # bytes of one row
-
-#: The type in which a kind is read. Floats are printed by PostgreSQL, whose text is the shortest
-#: that reads back as the same number.
-TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
-    Kind.STRING: ("text", sa.Text()),
-    Kind.ENUM: ("text", sa.Text()),
-    Kind.BOOL: ("boolean", sa.Boolean()),
-    Kind.INT32: ("integer", sa.Integer()),
-    Kind.INT64: ("bigint", sa.BigInteger()),
-    Kind.UINT32: ("bigint", sa.BigInteger()),
-    Kind.UINT64: ("numeric", sa.Numeric()),
-    Kind.FLOAT: ("text", sa.Text()),
-    Kind.DOUBLE: ("text", sa.Text()),
-    Kind.BYTES: ("bytea", postgresql.BYTEA()),
-    Kind.DECIMAL: ("numeric", sa.Numeric()),
-    Kind.DATE: ("date", sa.Date()),
-    Kind.TIMESTAMP: ("timestamptz", sa.DateTime(timezone=True)),
-    Kind.LIST: ("jsonb", postgresql.JSONB()),
-    Kind.MAP: ("jsonb", postgresql.JSONB()),
-}
 
 
 class Writer:
@@ -60,7 +40,7 @@ class Writer:
     #: How the names of its files end.
     suffix: str
     #: By kind, the type in which its columns are read: as SQL and as SQLAlchemy has it.
-    types = TYPES
+    types = COPY_TYPES
     #: Keyword arguments of asyncpg's ``copy_from_query``.
     copy_options: Mapping[str, str] = {"format": "binary"}
 

@@ -15,9 +15,9 @@ from xml.sax.saxutils import escape
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
-from penstockd.formats.errors import FormatError
-from penstockd.formats.plan import sheet_plan
 from penstockd.formats.writing import Writer
+from penstockd.native.errors import FormatError
+from penstockd.native.print_plan import sheet_plan
 
 #: Rows of a sheet, without the one that names the columns.
 ROW_LIMIT = 1_048_575

@@ -20,9 +20,9 @@ from penstockd.catalog.values import (
     text_parser,
     to_text,
 )
-from penstockd.formats.errors import FormatError
 from penstockd.formats.reading import ROW_LIMIT, BadRow, Batch, Reader, check_receipt
 from penstockd.formats.xml_tree import Node, Tree, node_of
+from penstockd.native.errors import FormatError
 
 #: Elements within each other, the root included.
 DEPTH_LIMIT = 100

@@ -9,24 +9,22 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 
-from penstockd.audit.receipt import Receipt
 from penstockd.budget import offload_large
+from penstockd.calls import Permit
 from penstockd.catalog import Catalog, Dataset
-from penstockd.commands.batch_upsert import batch_upsert
-from penstockd.commands.context import Permit
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
-from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
-from penstockd.commands.import_records import import_records
-from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
-from penstockd.commands.repair_records import repair_records
-from penstockd.commands.stream_export import Export, stream_export
 from penstockd.commands.update_record import update_record
-from penstockd.commands.watch_changes import watch_changes
-from penstockd.commands.watching import Wanted
+from penstockd.digests.parts import digest_records
+from penstockd.digests.repair import repair_records
+from penstockd.exports.receipts import Receipt
+from penstockd.exports.run import Export, stream_export
+from penstockd.feed.poll import list_changes
+from penstockd.feed.stream import watch_changes
+from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
@@ -35,6 +33,8 @@ from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
 from penstockd.rpc.writes import Upload, replied, reported, write_request
+from penstockd.writes.batches import batch_upsert
+from penstockd.writes.imports import import_records
 
 PACKAGE = "penstock.api.v1"
 

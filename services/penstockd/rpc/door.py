@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from penstockd.budget import CALL_SECONDS, Budget, metered
-from penstockd.commands.context import Hub
+from penstockd.hub import Hub
 from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 
 from penstockd.audit.entry import Entry
-from penstockd.commands.context import Call, Hub, Permit
+from penstockd.calls import Call, Permit
+from penstockd.hub import Hub
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
 #: The request id of the call that the current task serves, for its log lines.

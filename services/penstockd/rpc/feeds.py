@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from penstock.hub.v1 import changes_pb2
-from penstockd.commands.context import Permit
-from penstockd.commands.list_changes import ChangePage
-from penstockd.commands.watch_changes import Begin, End, Watch
+from penstockd.calls import Permit
+from penstockd.feed.poll import ChangePage
 from penstockd.feed.source import Frame
+from penstockd.feed.stream import Begin, End, Watch
 from penstockd.rpc import receipts
 from penstockd.rpc.exchange import Exchange
 from penstockd.store.cursor import Cursor

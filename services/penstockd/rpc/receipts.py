@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from penstock.hub.v1 import receipts_pb2
-from penstockd.audit.receipt import Receipt
+from penstockd.exports.receipts import Receipt
 
 #: The header that names the receipt when a stream begins.
 HEADER = "penstock-receipt"

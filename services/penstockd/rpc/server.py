@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from penstockd.commands.context import Hub
+from penstockd.hub import Hub
 from penstockd.rpc import datasets
 from penstockd.rpc.door import install
 from penstockd.rpc.hub import routes as hub_routes

@@ -8,10 +8,10 @@ from typing import Any
 
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.budget import offload_large
-from penstockd.commands.once import Request, chosen_request_id
-from penstockd.commands.report import Report
 from penstockd.errors import ImportTruncated
 from penstockd.rpc.exchange import Exchange
+from penstockd.writes.idempotency import Request, chosen_request_id
+from penstockd.writes.report import Report
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "penstock-replayed"

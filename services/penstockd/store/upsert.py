@@ -220,7 +220,7 @@ class Plan:
 def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
     """Raise EtagMismatch if an etag is wanted and the record has another one.
 
-    The error does not tell which: that is for ``commands.outgoing``, which knows who may read it.
+    The error does not tell which: that is for ``writes.outgoing``, which knows who may read it.
     """
     if wanted and wanted != str(current):
         raise EtagMismatch(

@@ -25,7 +25,7 @@ from penstockd.catalog.record import Codec
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.demo import DATASETS, generate
 from penstockd.formats import reader
-from penstockd.formats.records import RecordReader
+from penstockd.native.records import RecordReader
 from penstockd.resources import descriptors
 from penstockd.store.rows import stored_row
 

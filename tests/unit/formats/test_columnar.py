@@ -19,6 +19,7 @@ from penstockd import formats
 from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats import columns, parquet
+from penstockd.native import column_plan
 
 from .conftest import Shelf, read, writable
 from .test_keys import HEAD, copy
@@ -122,7 +123,7 @@ def test_the_types_of_every_kind(things: Dataset) -> None:
     }.items() <= found.items()  # fmt: skip
     assert [f.name for f in schema if not f.nullable] == ["thing_id"]
     # The kernel and Arrow know every kind there is.
-    assert set(columns._CODES) == set(Kind)
+    assert set(column_plan.COLUMN_CODES) == set(Kind)
 
 
 @pytest.mark.parametrize("name", FORMATS)

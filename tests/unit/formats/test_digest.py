@@ -17,7 +17,7 @@ from penstock.client.canonical import canonical, canonical_json
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.record import Codec
 from penstockd.formats import FormatError
-from penstockd.formats.digest import Digester, digest_fields
+from penstockd.native.digest import Digester, digest_fields
 from penstockd.store.rows import stored_row
 
 from .conftest import Shelf, writable

@@ -19,10 +19,11 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
 from penstockd.demo import DATASETS, generate
-from penstockd.formats import BadRow, FormatError, kernel, reader
-from penstockd.formats.copying import load_plan
+from penstockd.formats import BadRow, FormatError, reader
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.kernel import Kernel
+from penstockd.native import kernel
+from penstockd.native.kernel import Kernel
+from penstockd.native.load_plan import load_plan
 from penstockd.resources import descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row

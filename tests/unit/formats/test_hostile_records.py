@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError, Message
 from chance import SEED
 from penstockd.catalog import Dataset
 from penstockd.catalog.wire import varint
-from penstockd.formats.kernel import Kernel
-from penstockd.formats.records import message_plan
+from penstockd.native.kernel import Kernel
+from penstockd.native.records import message_plan
 
 from .test_records import written
 

@@ -10,8 +10,8 @@ import pytest
 
 from penstockd import formats
 from penstockd.catalog.model import Dataset, Field
-from penstockd.formats import kernel
-from penstockd.formats.keys import KeySet, contains, count
+from penstockd.native import kernel
+from penstockd.native.keys import KeySet, contains, count
 
 HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 SEGMENT = 1 << 20

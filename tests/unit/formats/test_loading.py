@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
-from penstockd.commands import import_records
-from penstockd.commands.import_records import Import
 from penstockd.errors import ImportRowInvalid, RecordNotFound, Refused, StorageFull
 from penstockd.formats import FormatError, reader
 from penstockd.formats.csv_reader import CsvReader
@@ -27,6 +25,8 @@ from penstockd.store.migrate import migrate
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer, WriteTransaction
+from penstockd.writes import imports as import_records
+from penstockd.writes.imports import Import
 
 from .files import REVISION, TIME, files
 

@@ -18,13 +18,14 @@ import pytest
 
 from harness import eventually
 from penstockd import formats
+from penstockd.calls import Permit
 from penstockd.catalog.model import Dataset
-from penstockd.commands import pipeline
-from penstockd.commands.context import Permit
-from penstockd.commands.pipeline import Encoder, Piece, Take, pump, pump_beside
-from penstockd.formats import columns, kernel, parquet
-from penstockd.formats.keys import KeySet, contains
+from penstockd.exports import pipeline
+from penstockd.exports.pipeline import Encoder, Piece, Take, pump, pump_beside
+from penstockd.formats import columns, parquet
 from penstockd.formats.parquet import ParquetWriter
+from penstockd.native import kernel
+from penstockd.native.keys import KeySet, contains
 from penstockd.store.copyout import CopyOut
 
 from .test_keys import HEAD, copy, exported

@@ -16,8 +16,8 @@ from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.record import Codec
 from penstockd.demo import DATASETS, generate
 from penstockd.formats import reader
-from penstockd.formats.kernel import Kernel
-from penstockd.formats.records import RecordReader, message_plan
+from penstockd.native.kernel import Kernel
+from penstockd.native.records import RecordReader, message_plan
 from penstockd.resources import descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row

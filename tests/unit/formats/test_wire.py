@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstockd.formats import FormatError
-from penstockd.formats.wire import CopyMessages
+from penstockd.native.copy_messages import CopyMessages
 
 KINDS = st.sampled_from([b"H", b"N", b"S"])
 MESSAGES = st.lists(st.tuples(st.one_of(st.just(b"d"), KINDS), st.binary(max_size=300)))

@@ -13,8 +13,8 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstock.hub.v1 import access_pb2, changes_pb2, webhooks_pb2
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.audit.entry import Entry
+from penstockd.calls import Call, Permit
 from penstockd.catalog.load import load_catalog
-from penstockd.commands.context import Call, Permit
 from penstockd.resources import descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
@@ -142,4 +142,4 @@ def test_only_a_call_makes_permits() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == Permit.__name__:
                 places.append(path.relative_to(root).as_posix())
-    assert places == ["commands/context.py"]
+    assert places == ["calls.py"]

@@ -13,12 +13,12 @@ import pytest
 from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands.snapshot_changes import snapshot_frames
-from penstockd.commands.watching import Wanted
 from penstockd.feed import dependents
 from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.reader import read_events
+from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Source
+from penstockd.feed.watching import Wanted
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from penstockd.calls import Call
 from penstockd.commands.access.reach import check_change
-from penstockd.commands.context import Call, Hub
+from penstockd.hub import Hub
 from penstockd.policy.checks import check_comment
 from penstockd.policy.difference import differences
 from penstockd.policy.history import Author, Change, PolicyDocument, change, policy_now

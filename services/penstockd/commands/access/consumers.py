@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from penstockd.calls import Call
 from penstockd.commands.access.change import (
     Terms,
     administrator,
@@ -14,8 +15,8 @@ from penstockd.commands.access.change import (
     tell,
 )
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import RecordExists, RecordNotFound
+from penstockd.hub import Hub
 from penstockd.policy.admin import (
     StoredConsumer,
     put_consumer,

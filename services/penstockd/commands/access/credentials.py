@@ -11,12 +11,13 @@ from penstockd.auth.credentials import (
     read_credential,
     read_credentials,
 )
+from penstockd.calls import Call
 from penstockd.commands.access.change import Terms, administrator, changed, reader
 from penstockd.commands.access.consumers import found_consumer
 from penstockd.commands.access.pages import Paging
 from penstockd.commands.access.reach import check_gives, roles_of
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import CredentialEnded, RecordNotFound, ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.history import Change, policy_now
 from penstockd.store.database import Connection
 

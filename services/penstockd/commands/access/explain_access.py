@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from penstockd.calls import Call
 from penstockd.commands.access.change import administrator, reader
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
-from penstockd.commands.context import Call, Hub
+from penstockd.hub import Hub
 from penstockd.policy.explain import Explanation, explain, record_reason
 from penstockd.policy.model import Permission, Principal
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.list_records import page_size
+from penstockd.hub import Hub
 from penstockd.query import query_digest
 
 T = TypeVar("T")

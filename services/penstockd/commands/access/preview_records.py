@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
+from penstockd.calls import Call
 from penstockd.catalog import Field
 from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
-from penstockd.commands.context import Call, Hub
 from penstockd.commands.list_records import Query, page_size, read_page
+from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.query import parse_fields
 

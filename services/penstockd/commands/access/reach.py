@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from penstockd.commands.context import Call
+from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
 from penstockd.policy.history import PolicyDocument
 from penstockd.policy.model import Action, Consumer, Role

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.calls import read_calls
 from penstockd.budget import breathe, offload
+from penstockd.calls import Call
 from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import RehearsalTooLong, ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.checks import RoleDraft, checked_role
 from penstockd.policy.difference import Difference, differences
 from penstockd.policy.history import (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from penstockd.calls import Call
 from penstockd.commands.access.change import Terms, changed, reader, tell
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.context import Call, Hub
+from penstockd.hub import Hub
 from penstockd.policy.difference import Difference, differences
 from penstockd.policy.history import (
     Change,

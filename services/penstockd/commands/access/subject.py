@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import RecordNotFound, ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.checks import check_claims
 from penstockd.policy.model import Principal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from penstockd.commands.context import Call
+from penstockd.calls import Call
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.model import Permission
 

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from penstockd.audit.copy import Written, write_copy
+from penstockd.calls import Call
 from penstockd.commands.audit.asking import admit
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from penstockd.audit.disclosure import Disclosure, Question, disclosures
+from penstockd.calls import Call
 from penstockd.commands.audit.asking import admit, page_size
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.query import query_digest
 

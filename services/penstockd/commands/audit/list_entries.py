@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from penstockd.audit.search import Found, Search, find
+from penstockd.calls import Call
 from penstockd.commands.audit.asking import Span, admit, page_size
-from penstockd.commands.context import Call, Hub
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.query import query_digest
 

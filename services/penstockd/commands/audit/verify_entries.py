@@ -10,9 +10,10 @@ from penstockd.audit.checkpoint import Checkpoint
 from penstockd.audit.proof import verify_database
 from penstockd.audit.sealer import read_checkpoint
 from penstockd.audit.verify import Report
+from penstockd.calls import Call
 from penstockd.commands.audit.asking import admit
-from penstockd.commands.context import Call, Hub
 from penstockd.errors import DatabaseUnavailable
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
 _log = structlog.get_logger(__name__)

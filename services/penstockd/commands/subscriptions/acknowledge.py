@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
-from penstockd.commands.subscriptions.manage import changing, found, owner
-from penstockd.commands.subscriptions.take import ack_time
+from penstockd.calls import Call
 from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
 from penstockd.store.leases import Lease
+from penstockd.subscriptions.manage import changing, found, owner
+from penstockd.subscriptions.take import ack_time
 
 
 async def acknowledge_changes(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.errors import PermissionDenied, WebhookNotFound
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission, Principal
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import read_webhook

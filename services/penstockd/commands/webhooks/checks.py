@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.egress import UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.webhooks.model import MAX_BATCH, Envelope, Kind, Webhook
 from penstockd.webhooks.owners import lens_of, owner_of

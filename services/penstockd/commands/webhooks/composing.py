@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Hub
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.log import FeedLog

@@ -6,11 +6,12 @@ import secrets
 from dataclasses import replace
 from datetime import timedelta
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import administers, changed, touched, writer
 from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import PermissionDenied, TooManyWebhooks
+from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import place_of

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 
 

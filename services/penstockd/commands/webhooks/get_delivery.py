@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import found, reader, reads
 from penstockd.commands.webhooks.composing import composer
 from penstockd.errors import DeliveryNotFound
+from penstockd.hub import Hub
 from penstockd.webhooks.composer import entries
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import found, reader
+from penstockd.hub import Hub
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Figures, figures
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import check_reach, found, reader, reads
+from penstockd.hub import Hub
 from penstockd.webhooks.endpoints import read_webhooks
 from penstockd.webhooks.model import Webhook
 from penstockd.webhooks.search import Filter, Listed

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import reader
+from penstockd.hub import Hub
 from penstockd.webhooks.search import list_notices as search
 
 

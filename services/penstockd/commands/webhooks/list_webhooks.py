@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.context import Call, Hub
 from penstockd.commands.webhooks.asking import found, reader
 from penstockd.errors import CursorExpired
+from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import WebhookDisabled
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import set_state
 from penstockd.webhooks.model import State

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.composing import composer
 from penstockd.commands.webhooks.create_webhook import LISTEN_SECONDS
 from penstockd.errors import PermissionDenied, WebhookKindUnfit
 from penstockd.feed.bells import ring_everywhere, webhook_line
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import entries
 from penstockd.webhooks.endpoints import Endpoint, read_secrets

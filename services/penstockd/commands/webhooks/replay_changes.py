@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import (
@@ -11,6 +11,7 @@ from penstockd.errors import (
     Violation,
     WebhookDisabled,
 )
+from penstockd.hub import Hub
 from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import State

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.errors import DeliveryNotFound, ValueInvalid, Violation, WebhookDisabled
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
 from penstockd.webhooks.model import State, Webhook

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched, writer
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secrets
 from penstockd.webhooks.model import Scheme

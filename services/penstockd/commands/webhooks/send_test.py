@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.errors import DeliveryNotFound, WebhookDisabled
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import announce
 from penstockd.webhooks.model import Cause, State

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from penstockd.commands.context import Call, Hub
+from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, check_reach, touched
 from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
+from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import drop_secrets, put_secret, put_webhook, read_secrets

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from penstock.hub.v1 import changes_pb2
 from penstockd.commands.get_change_log import get_change_log
-from penstockd.commands.list_changes import list_changes
-from penstockd.commands.watch_changes import watch_changes
-from penstockd.commands.watching import Wanted, readable
+from penstockd.feed.poll import list_changes
+from penstockd.feed.stream import watch_changes
+from penstockd.feed.watching import Wanted, readable
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of

@@ -11,19 +11,20 @@ from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1 import subscriptions_pb2 as api
-from penstockd.commands.context import Permit
-from penstockd.commands.subscriptions import acknowledge, manage
-from penstockd.commands.subscriptions.pull import Pull, pull_changes
-from penstockd.commands.subscriptions.take import Taken
-from penstockd.commands.subscriptions.watch import Flow, watch_subscription
-from penstockd.commands.watching import readable, reconcile_of
+from penstockd.calls import Permit
+from penstockd.commands.subscriptions import acknowledge
 from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.feed.watching import readable, reconcile_of
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import wait_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
 from penstockd.store.subscriptions import Subscription, Terms
+from penstockd.subscriptions import manage
+from penstockd.subscriptions.pull import Pull, pull_changes
+from penstockd.subscriptions.stream import Flow, watch_subscription
+from penstockd.subscriptions.take import Taken
 
 _SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
 

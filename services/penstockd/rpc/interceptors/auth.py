@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from penstockd.auth.credentials import API_KEY, principal_of
-from penstockd.commands.context import Hub
 from penstockd.errors import Unauthenticated
+from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed

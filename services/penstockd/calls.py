@@ -1,0 +1,179 @@
+"""The call that a command serves: who makes it, under which policy, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from penstockd.audit.bounds import query_text
+from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.given import Given
+from penstockd.audit.journal import Journal
+from penstockd.audit.shown import Shown, insert_shown
+from penstockd.catalog import Dataset
+from penstockd.policy.model import Action, Principal
+from penstockd.policy.scopes import leaves
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.view import View
+from penstockd.store.database import Connection
+from penstockd.store.writer import Writer, WriteTransaction
+
+T = TypeVar("T")
+
+
+class Books(Protocol):
+    """The organs by which a call writes and leaves its entry."""
+
+    @property
+    def journal(self) -> Journal:
+        """Makes entries durable that are in no transaction of the call's own."""
+
+    @property
+    def writer(self) -> Writer:
+        """Opens transactions that write records."""
+
+
+class Permit:
+    """Says that the records in a frame are in the audit. Only a ``Call`` gives it."""
+
+    __slots__ = ()
+
+
+_PERMIT = Permit()
+
+
+async def write_parts(journal: Journal, entry: Entry, given: Sequence[Given]) -> None:
+    """Make durable, in entries of their own, which records a call's stream gives out."""
+    parts = [entry.part(g) for g in given if g.count]
+    if len(parts) == 1:
+        await journal.record(parts[0])
+    elif parts:
+        await asyncio.gather(*map(journal.record, parts))
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: who makes it, under which policy, and the audit entry that it leaves.
+
+    It is ``replayed`` if it did nothing, since an earlier one with its request id has done it.
+    """
+
+    entry: Entry
+    policy: PolicySnapshot
+    principal: Principal | None = None
+    recorded: bool = False
+    replayed: bool = False
+    #: Records that the reply shows so far; None while nothing was said of any.
+    disclosed: int | None = None
+    _within: bool = False
+
+    def view(self, dataset: Dataset, *actions: Action) -> View:
+        """The caller's View of a dataset for actions. Raises PermissionDenied.
+
+        What does two things to records (an upsert) asks for one View that allows both.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.view(self.principal, dataset.name, *actions)
+
+    def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
+        """What the reply to a write may show at most; None if the caller may not read.
+
+        Only ``writes.outgoing`` asks for it: all replies to writes are made there.
+        """
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        return self.policy.reply_view(self.principal, dataset.name, *actions)
+
+    def reaches(self, dataset: str, action: Action) -> bool:
+        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
+
+    def asked(self, **query: Any) -> None:
+        """Note in the audit entry what the caller asked for, leaving out what it did not say."""
+        given = {k: v for k, v in query.items() if v}
+        if given:
+            known = orjson.loads(self.entry.query) if self.entry.query else {}
+            self.entry.query = query_text(known | given)
+
+    def rule(self, hub: Books, view: View, fields: str = "") -> bytes:
+        """The digest of what a View shows of each record, and by which rule (see ``audit.shown``).
+
+        It is stored before the entry that names it.
+        """
+        return hub.journal.introduce(view.prepared(Shown, fields))
+
+    # --- disclosures: all that leaves passes here, so that it is in the audit before ----------
+
+    def disclose(self, given: Given) -> None:
+        """Note the records of a reply in the call's entry, which is durable before it leaves."""
+        self.entry.shown = given.rule
+        self.entry.row_count = given.count
+        self.entry.keys = given.keys
+        self.entry.low_key, self.entry.high_key = given.low_key, given.high_key
+        self._count(given.count)
+
+    def disclose_one(self, rule: bytes) -> None:
+        """Note that a reply shows the record whose key the call's entry has."""
+        self.entry.shown, self.entry.row_count = rule, 1
+        self._count(1)
+
+    async def will_disclose(self, hub: Books, view: View, fields: str = "") -> None:
+        """Note that a reply shows the record that the call writes; its transaction will hold the
+        entry. Raises DatabaseUnavailable."""
+        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
+        self._count(1)
+
+    async def disclose_within(
+        self, connection: Connection, entries: Sequence[Entry], rules: Sequence[Shown]
+    ) -> None:
+        """Write entries of what a reply holds in a transaction that ends before it leaves."""
+        await insert_shown(connection, rules)
+        await insert_entries(connection, entries)
+        self._count(sum(entry.row_count or 0 for entry in entries))
+
+    async def disclose_part(self, hub: Books, *given: Given) -> Permit:
+        """Make durable which records the next frames of a stream show; then they may be sent.
+
+        Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
+        frames must not leave, and without the permit they do not.
+        """
+        await write_parts(hub.journal, self.entry, given)
+        return self.permit(sum(g.count for g in given))
+
+    def permit(self, count: int) -> Permit:
+        """The permit to send records whose entries are durable (see ``disclose_part``)."""
+        self._count(count)
+        return _PERMIT
+
+    def _count(self, count: int) -> None:
+        """The one place that learns how many records leave."""
+        self.disclosed = (self.disclosed or 0) + count
+
+    @asynccontextmanager
+    async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+        """A transaction of the call's own writes: no call opens one in another way.
+
+        It holds the call's entry, too, unless the call is a stream or takes something that it
+        gives out, which have entries of their own. The entry counts as recorded once the
+        transaction is committed, no sooner: if it fails, even in COMMIT, another one says so.
+        """
+        self._within = False
+        async with transaction as opened:
+            yield opened
+        self.recorded |= self._within
+
+    def transaction(
+        self, hub: Books, *, dry: bool = False, bulk: bool = False
+    ) -> AbstractAsyncContextManager[WriteTransaction]:
+        """``writing`` of records."""
+        return self.writing(hub.writer.transaction(dry=dry, bulk=bulk))
+
+    async def audit_within(self, connection: Connection, rows: int) -> None:
+        """Write the entry in the transaction of the call's own writes (see ``writing``)."""
+        self.entry.row_count = rows
+        await insert_entries(connection, [self.entry])
+        self._within = True

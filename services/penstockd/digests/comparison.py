@@ -1,0 +1,84 @@
+"""What is compared: the records of a View that match, some of their fields, in ranges of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset, Field
+from penstockd.digests.rows import Rows
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
+from penstockd.native.digest import Digester, digest_fields
+from penstockd.native.digest_kernel import Digested
+from penstockd.policy.digest import Several
+from penstockd.policy.lens import Lens
+from penstockd.policy.model import Action
+from penstockd.policy.read import LOWER, UPPER, Export
+from penstockd.policy.view import View
+from penstockd.query import parse_fields
+from penstockd.store.database import Connection
+from penstockd.store.sql import apply_settings
+from penstockd.writes.incoming import MAX_KEY_BYTES
+
+#: Takes the digests of the next rows; called in another thread.
+Take = Callable[[Digested], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A caller's comparison, checked. ``view_id`` changes with what it may see and asks for;
+    the feed of the same view has the same one."""
+
+    view: View
+    filter: str
+    shown: tuple[Field, ...]
+    fields: tuple[Field, ...]
+    read: Export
+    view_id: str
+
+    @classmethod
+    def of(cls, hub: Hub, call: Call, dataset: Dataset, filter: str, fields: str) -> Comparison:
+        """Raises PermissionDenied, FieldUnknown, FilterInvalid."""
+        view = call.view(dataset, Action.READ)
+        wanted = {*parse_fields(fields, view), dataset.key}
+        shown = tuple(f for f in view.fields() if f in wanted)
+        compared = digest_fields(dataset, shown)
+        columns = [Digester.sql(f, view.column(f)) for f in compared]
+        read = Export(view, compared, columns, filter=filter, order_by="")
+        lens = Lens(view, hub.catalog, fields=fields, filter=filter)
+        return cls(view, filter, shown, compared, read, lens.view_id)
+
+    async def digest(self, connection: Connection, start: str, end: str, take: Take) -> None:
+        """Give ``take`` the digests of the range's rows, in order of key; raises what it raises.
+
+        The connection is in a transaction; it is of no use any more if this raises.
+        """
+        bounds = {LOWER: start, UPPER: end} if end else {LOWER: start}
+        sql, settings = self.read.copy_range(last=not end)
+        rows = Rows(Digester(self.fields), take)
+        await apply_settings(connection, {**settings, **bounds})
+        try:
+            await connection.copy_from_query(sql, output=rows.take, format="binary")
+            await rows.finish()
+        finally:
+            await rows.stop()
+
+    def several(self) -> Several:
+        """The read of some records, all that the caller asked for of each."""
+        return Several(self.view, self.shown)
+
+
+def check_bounds(start: str, end: str, where: str = "") -> None:
+    """Raise ValueInvalid for bounds that no range has; ``where`` leads to their fields."""
+    for name, key in (("start_key", start), ("end_key", end)):
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise refused(where + name, f"is longer than the {MAX_KEY_BYTES} bytes of a key")
+    if end and end <= start:
+        raise refused(f"{where}end_key", "is not behind start_key")
+
+
+def refused(field: str, reason: str) -> ValueInvalid:
+    """The error of a request's field; ``reason`` completes the sentence "the field …"."""
+    return ValueInvalid(f"{field} {reason}", violations=[Violation(field, reason)])

@@ -1,0 +1,172 @@
+"""A caller's ranges beside the rows that there are: what it is to write, to delete, to ask next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from penstockd.digests.ranges import (
+    Enough,
+    Patience,
+    Range,
+    Tally,
+    digest_at,
+    key_at,
+    rows_before,
+)
+from penstockd.native.digest_kernel import Digested
+
+#: Rows in the smallest ranges that a differing one is cut into.
+LEAF_ROWS = 32
+#: After so many of them the next ones are twice as large, and so on: few for a range of any size.
+LEAVES = 256
+#: Records to write that one reply names, and bytes of the smaller ranges that it tells.
+MOST_UPSERTS, MOST_DIFFERING_BYTES = 4096, 1 << 20
+#: Bytes that a range takes in a reply, about, beside its keys.
+_RANGE_BYTES = 96
+
+
+class Differences:
+    """What is found, all of it in order of key. Rows are taken run by run (see ``runs``)."""
+
+    def __init__(self) -> None:
+        self.upserts: list[str] = []
+        self.deletes: list[str] = []
+        self.differing: list[Range] = []
+        self.rows = 0
+        self._patience = Patience()
+        self._size = 0
+        self._waiting: list[Range] = []
+        self._open: _Told | _Untold | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the reply is to end before the next row or range."""
+        return (
+            self._patience.over
+            or len(self.upserts) >= MOST_UPSERTS
+            or self._size >= MOST_DIFFERING_BYTES
+        )
+
+    def begin(self, run: Sequence[Range]) -> None:
+        """The rows of these ranges come next."""
+        self._waiting = list(reversed(run))
+        self._next()
+
+    def take(self, done: Digested) -> None:
+        """The next rows. Raises Enough when the reply is full."""
+        at = 0
+        while at < done.rows:
+            assert self._open is not None, "no row lies outside the run"
+            last = rows_before(done, self._open.range.end, at)
+            if last == at:
+                self._close()
+                continue
+            if self.full and self.rows:
+                raise Enough(key_at(done, at).decode())
+            # A bounded number at once, lest the reply become much more than full.
+            last = min(last, at + self._open.at_once)
+            self._open.add(done, at, last)
+            self.rows += last - at
+            at = last
+
+    def end(self) -> None:
+        """The rows of the run have been taken."""
+        while self._open is not None:
+            self._close()
+
+    def cut(self, key: str) -> None:
+        """What is told ends before this key, which is that of Enough."""
+        if self._open is not None and self._open.range.start < key:
+            self._gather(self._open.cut(key))
+        self._open = None
+
+    def _close(self) -> None:
+        assert self._open is not None
+        self._gather(self._open.end())
+        self._next()
+
+    def _gather(self, found: tuple[Iterable[str], Iterable[str], Iterable[Range]]) -> None:
+        upserts, deletes, differing = found
+        self.upserts += upserts
+        self.deletes += deletes
+        for range in differing:
+            self.differing.append(range)
+            self._size += _RANGE_BYTES + len(range.start.encode()) + len(range.end.encode())
+
+    def _next(self) -> None:
+        if not self._waiting:
+            self._open = None
+            return
+        range = self._waiting.pop()
+        self._open = _Untold(range) if range.records is None else _Told(range, self.upserts)
+
+
+def runs(ranges: Sequence[Range]) -> list[list[Range]]:
+    """Ranges that are next to each other, together: one read is for all of them."""
+    found: list[list[Range]] = []
+    for range in ranges:
+        if found and found[-1][-1].end == range.start:
+            found[-1].append(range)
+        else:
+            found.append([range])
+    return found
+
+
+class _Told:
+    """A range of which the caller has told each record."""
+
+    at_once = 1024
+
+    def __init__(self, range: Range, upserts: list[str]) -> None:
+        assert range.records is not None
+        self.range = range
+        self._left = dict(range.records)
+        self._upserts = upserts
+
+    def add(self, done: Digested, first: int, last: int) -> None:
+        for i in range(first, last):
+            key = key_at(done, i).decode()
+            if self._left.pop(key, None) != digest_at(done, i):
+                self._upserts.append(key)
+
+    def end(self) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        return (), self._left, ()
+
+    def cut(self, key: str) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        return (), [k for k in self._left if k < key], ()
+
+
+class _Untold:
+    """A range of which the caller has told the digest alone."""
+
+    at_once = 1 << 20
+
+    def __init__(self, range: Range) -> None:
+        self.range = range
+        self._whole = Tally(range.start)
+        self._leaf = Tally(range.start)
+        self._leaves: list[Range] = []
+        self._size = LEAF_ROWS
+
+    def add(self, done: Digested, first: int, last: int) -> None:
+        self._whole.add(done, first, last)
+        while first < last:
+            if self._leaf.count == self._size:
+                key = key_at(done, first).decode()
+                self._leaves.append(self._leaf.range(key))
+                self._leaf = Tally(key)
+                if not len(self._leaves) % LEAVES:
+                    self._size *= 2
+            next_ = min(last, first + self._size - self._leaf.count)
+            self._leaf.add(done, first, next_)
+            first = next_
+
+    def end(self) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        found = self._whole.range(self.range.end)
+        if found.sha256 == self.range.sha256:
+            return (), (), ()
+        return (), (), [*self._leaves, self._leaf.range(self.range.end)]
+
+    def cut(self, key: str) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        # Whether the whole differs is not known: the caller compares the parts.
+        return (), (), [*self._leaves, self._leaf.range(key)]

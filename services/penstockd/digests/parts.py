@@ -1,0 +1,152 @@
+"""Digest: what a dataset holds, in digests of ranges of keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from penstockd.audit.given import given_records
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.digests.comparison import Comparison, check_bounds, refused
+from penstockd.digests.ranges import (
+    Enough,
+    Patience,
+    Range,
+    Tally,
+    digest_at,
+    key_at,
+)
+from penstockd.digests.state import held_state
+from penstockd.hub import Hub
+from penstockd.native.digest_kernel import Digested
+from penstockd.policy.digest import Count
+from penstockd.store.database import Connection
+
+DEFAULT_PARTS, MAX_PARTS = 256, 4096
+#: Records of which one reply tells the digest of each.
+MAX_RECORDS = 10_000
+#: Records that one reply is of: as many as can be read in good time.
+MAX_ROWS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a caller asks of a digest, as it wrote it."""
+
+    filter: str = ""
+    fields: str = ""
+    start_key: str = ""
+    end_key: str = ""
+    parts: int = 0
+    keys: bool = False
+    state: str = ""
+
+    @property
+    def most_parts(self) -> int:
+        """Ranges in one reply."""
+        return 1 if self.keys else min(self.parts or DEFAULT_PARTS, MAX_PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class DigestReply:
+    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
+
+    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
+    """
+
+    ranges: list[Range]
+    next_key: str
+    cursor: str
+    state: str
+    view: str
+
+
+async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
+    """The digests of the ranges that a range of keys is cut into, all of one state.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
+    """
+    comparison = Comparison.of(hub, call, dataset, asked.filter, asked.fields)
+    call.asked(
+        filter=asked.filter,
+        fields=asked.fields,
+        start_key=asked.start_key,
+        end_key=asked.end_key,
+        parts=asked.parts,
+        keys=asked.keys,
+    )
+    check_bounds(asked.start_key, asked.end_key)
+    if asked.parts < 0:
+        raise refused("parts", "is negative")
+    next_key = ""
+    async with held_state(hub, call, asked.state) as (held, state):
+        found = _Parts(asked)
+        try:
+            async with hub.database.snapshot() as connection:
+                await held.share(connection)
+                found.step = await _step(connection, comparison, asked)
+                await comparison.digest(connection, asked.start_key, asked.end_key, found.take)
+        except Enough as enough:
+            next_key = enough.next_key
+        found.close(next_key or asked.end_key)
+        cursor = str(held.cursor)
+    _audit(hub, call, comparison, found)
+    return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
+
+
+async def _step(connection: Connection, comparison: Comparison, asked: Asked) -> int:
+    """How many rows make a range, so that there are as many ranges as are asked for."""
+    if asked.keys:
+        return MAX_RECORDS
+    count = Count(comparison.view, asked.filter, MAX_ROWS).statement(bounded=bool(asked.end_key))
+    bounds = {"lower": asked.start_key, "upper": asked.end_key}
+    rows: int = await connection.fetchval(count.text, *count.arguments(**bounds))
+    return max(1, -(-min(rows, MAX_ROWS) // asked.most_parts))
+
+
+def _audit(hub: Hub, call: Call, comparison: Comparison, found: _Parts) -> None:
+    """A digest shows no values, but the keys that it names."""
+    view = comparison.view
+    keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
+    given = given_records(view.dataset.name, call.rule(hub, view, view.dataset.key.path), keys)
+    call.disclose(replace(given, count=sum(r.count for r in found.ranges)))
+
+
+class _Parts:
+    """Cuts rows into ranges of ``step`` each."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.step = 1
+        self.ranges: list[Range] = []
+        self.keys: list[str] = []
+        self._told, self._most = asked.keys, asked.most_parts
+        self._records: dict[str, bytes] = {}
+        self._patience = Patience()
+        self._tally = Tally(asked.start_key)
+
+    def take(self, done: Digested) -> None:
+        """The next rows. Raises Enough when there are enough of them for one reply."""
+        at = 0
+        while at < done.rows:
+            over = self._tally.count > 0 and self._patience.over
+            if self._tally.count == self.step or over:
+                key = key_at(done, at).decode()
+                if over or len(self.ranges) + 1 == self._most:
+                    raise Enough(key)
+                self.close(key)
+                self._tally = Tally(key)
+            last = min(done.rows, at + self.step - self._tally.count)
+            self._tally.add(done, at, last)
+            if self._told:
+                self._records |= {
+                    key_at(done, i).decode(): digest_at(done, i) for i in range(at, last)
+                }
+            at = last
+
+    def close(self, end: str) -> None:
+        """The range under way ends before a key."""
+        found = self._tally.range(end)
+        if self._told:
+            self.keys = list(self._records)
+            found = Range(found.start, end, found.count, found.sha256, self._records)
+        self.ranges.append(found)

@@ -1,0 +1,332 @@
+"""COPY -> encoder -> client: each works while the others do, and none gets far ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from penstockd.calls import Permit
+from penstockd.formats import Writer
+from penstockd.native.copy_messages import CopyMessages
+from penstockd.native.kernel import Data
+from penstockd.store.copyout import TICK, CopyOut, step_back
+
+T = TypeVar("T")
+
+#: Pieces that wait for a slow client before the read from the database waits too.
+QUEUE_PIECES = 4
+#: The most pieces whose records are noted in the audit by one entry. Each entry costs a commit.
+BATCH_PIECES = 12
+#: How long pieces that could go wait for others to share their entry, in seconds.
+GATHER_SECONDS = 0.02
+#: Bytes of the database's stream that are encoded first, so that something goes out soon.
+FIRST_BYTES = 16 * 1024
+#: Bytes of it that are encoded at once after that.
+ENCODE_BYTES = 256 * 1024
+
+#: Bytes of the file that are sent at once, at least: what each sending costs, it costs the loop.
+GIVE_BYTES = 192 * 1024
+#: And at most: a group of Parquet's rows is some megabytes, and QUEUE_PIECES such ones are many.
+PIECE_BYTES = 512 * 1024
+
+#: Takes the next bytes of the database's stream.
+Take = Callable[[bytes], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of the file, and how many whole rows there are up to its end.
+
+    ``keys`` is the encoded set of ``count`` records: all those that are in it and in no earlier
+    piece's set, and perhaps some that follow.
+    """
+
+    data: bytes
+    rows: int
+    keys: bytes = b""
+    count: int = 0
+
+
+class Gate(Protocol):
+    """The way out: what leaves is in the audit before."""
+
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        """Return when it is durable which records are in some pieces; called in their order,
+        while earlier ones are being sent."""
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        """Send a piece; returns when the client takes it."""
+
+
+class Encoder:
+    """A writer whose output is counted and hashed, and of which the first ``skip`` bytes are kept
+    back: who resumes an export has them. Used by one thread at a time.
+    """
+
+    def __init__(self, writer: Writer, skip: int = 0) -> None:
+        self.writer = writer
+        self.byte_count = 0
+        self.skip = skip
+        self._cut_rows = 0
+        self._keys: list[bytes] = []
+        self._known = self._named = 0
+        self._digest = hashlib.sha256()
+        self._ending: Iterator[bytes] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return self.writer.rows
+
+    @property
+    def sha256(self) -> bytes:
+        """The digest of all bytes so far, of those kept back too."""
+        return self._digest.digest()
+
+    def start(self, chunk: Data) -> bytes:
+        """The head of the file and the rows of the first bytes of the stream."""
+        return self._counted(self.writer.head() + self.writer.feed(chunk))
+
+    def feed(self, chunk: Data) -> bytes:
+        """The rows of the next bytes of the stream. Raises FormatError."""
+        return self._counted(self.writer.feed(chunk))
+
+    def end(self) -> bytes | None:
+        """The next piece of the file's end, None behind the last. Raises FormatError."""
+        if self._ending is None:
+            self._ending = iter(self.writer.ending())
+        data = next(self._ending, None)
+        return None if data is None else self._counted(data)
+
+    def cut(self, data: bytes) -> Iterator[Piece]:
+        """The pieces of what was encoded since the last call, none above PIECE_BYTES."""
+        before, self._cut_rows = self._cut_rows, self.rows
+        for at in range(0, len(data), PIECE_BYTES):
+            end = at + PIECE_BYTES
+            keys, count = self._unnamed()
+            yield Piece(data[at:end], before if end < len(data) else self.rows, keys, count)
+
+    def _unnamed(self) -> tuple[bytes, int]:
+        """The set of the keys of rows that were encoded and that no piece has named yet."""
+        found, self._keys = self._keys, []
+        before, self._named = self._named, self._known
+        return b"".join(found), self._named - before
+
+    def _counted(self, data: bytes) -> bytes:
+        # Here, since this waits for the kernel, which is encoding elsewhere.
+        keys = self.writer.keys
+        keys.complete()
+        self._keys += keys.drain()
+        self._known = keys.count
+        # Both work outside the interpreter's lock, and here outside the event loop's thread.
+        self._digest.update(data)
+        self.byte_count += len(data)
+        if not self.skip:
+            return data
+        kept = min(self.skip, len(data))
+        self.skip -= kept
+        return data[kept:]
+
+
+async def pump(
+    read: Callable[[Take], Awaitable[None]],
+    encoder: Encoder,
+    gate: Gate,
+) -> None:
+    """Give what ``read`` reads, encoded, to a gate. Raises what any of the three raises.
+
+    The stream is cut at the same places at every run, however it arrives: a writer gives the same
+    bytes again.
+    """
+    encoded: asyncio.Queue[Piece] = asyncio.Queue(QUEUE_PIECES)
+
+    async def produce() -> None:
+        gathered, enough, encode = bytearray(), FIRST_BYTES, encoder.start
+
+        async def give(work: Callable[[bytes], bytes], start: int, end: int) -> None:
+            with memoryview(gathered) as view:
+                chunk = bytes(view[start:end])
+            for piece in encoder.cut(await asyncio.to_thread(work, chunk)):
+                await encoded.put(piece)
+
+        async def take(chunk: bytes) -> None:
+            nonlocal enough, encode
+            gathered.extend(chunk)
+            given = 0
+            while len(gathered) - given >= enough:
+                await give(encode, given, given + enough)
+                given += enough
+                enough, encode = ENCODE_BYTES, encoder.feed
+            if given:
+                del gathered[:given]
+
+        await read(take)
+        await give(encode, 0, len(gathered))
+        while (data := await asyncio.to_thread(encoder.end)) is not None:
+            for piece in encoder.cut(data):
+                await encoded.put(piece)
+
+    await _send_all(encoded, produce(), gate, lambda: None)
+
+
+async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
+    """As ``pump``, of one COPY that is read by a thread of its own and encoded by another: the
+    event loop has nothing to do but to send."""
+    encoded: asyncio.Queue[Piece] = asyncio.Queue()
+    threads = _Threads(copy, encoder, encoded)
+    await _send_all(encoded, copy.run(query, threads.read), gate, threads.taken)
+
+
+class _Threads:
+    """Reads a COPY and has it encoded: of two pieces that follow each other, one is read while the
+    other is encoded."""
+
+    def __init__(self, copy: CopyOut, encoder: Encoder, encoded: asyncio.Queue[Piece]) -> None:
+        self._copy, self._encoder, self._encoded = copy, encoder, encoded
+        self._loop = asyncio.get_running_loop()
+        self._room = threading.Semaphore(QUEUE_PIECES + BATCH_PIECES)
+        self._gathered: list[bytes] = []
+
+    def taken(self) -> None:
+        """Told whenever a piece is about to be sent: the queue has no bound of its own."""
+        self._room.release()
+
+    def read(self) -> None:
+        """Read, encode and queue everything; the work of the reading thread."""
+        copy, encoder = self._copy, self._encoder
+        messages = CopyMessages(copy.message, FIRST_BYTES)
+        encode: Callable[[Data], bytes] = encoder.start
+        with ThreadPoolExecutor(1, "encoder", step_back) as threads:
+            job: Future[bytes] | None = None
+            while not copy.done:
+                for piece in messages.feed(copy.receive(messages.space())):
+                    if job is not None:
+                        self._give(job.result(), GIVE_BYTES)
+                    job = threads.submit(encode, bytes(piece))
+                    if messages.size == FIRST_BYTES:
+                        # Not to wait for the next one, which may take its time.
+                        self._give(job.result(), 1)
+                        job = None
+                    messages.size, encode = ENCODE_BYTES, encoder.feed
+            if job is not None:
+                self._give(job.result(), GIVE_BYTES)
+        self._give(encode(messages.rest()), GIVE_BYTES)
+        while (data := encoder.end()) is not None:
+            self._give(data, GIVE_BYTES)
+        self._give(b"", 1)
+
+    def _give(self, data: bytes, enough: int) -> None:
+        """Queue what was encoded, once there is ``enough`` of it. Raises as ``CopyOut.check``."""
+        self._gathered.append(data)
+        if sum(map(len, self._gathered)) < enough:
+            return
+        gathered, self._gathered = b"".join(self._gathered), []
+        for piece in self._encoder.cut(gathered):
+            while not self._room.acquire(timeout=TICK):
+                self._copy.check()
+            self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
+
+
+#: Pieces, and the task that makes durable which records are in them.
+_Batch: TypeAlias = tuple[asyncio.Task[Permit], Sequence[Piece]]
+
+
+async def _send_all(
+    encoded: asyncio.Queue[Piece],
+    produce: Coroutine[Any, Any, None],
+    gate: Gate,
+    taken: Callable[[], None],
+) -> None:
+    """Send what comes into the queue until who fills it has ended: some pieces are encoded while
+    the entry of others is on its way to the disk, and earlier ones to the client."""
+    producing = asyncio.create_task(produce)
+    batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
+    disclosing = asyncio.create_task(_disclose_all(encoded, producing, gate, batches))
+    try:
+        while not disclosing.done() or not batches.empty():
+            try:
+                disclosed, pieces = await next_item(batches, disclosing)
+            except asyncio.QueueEmpty:
+                break
+            permit = await disclosed
+            for piece in pieces:
+                taken()
+                await gate.send(piece, permit)
+        disclosing.result()
+    finally:
+        producing.cancel()
+        disclosing.cancel()
+        await asyncio.gather(producing, disclosing, return_exceptions=True)
+
+
+async def _disclose_all(
+    encoded: asyncio.Queue[Piece],
+    producing: asyncio.Task[None],
+    gate: Gate,
+    batches: asyncio.Queue[_Batch],
+) -> None:
+    """Disclose the pieces in the queue, some at a time; the first ones wait for no others."""
+    seconds = 0.0
+    while not producing.done() or not encoded.empty():
+        try:
+            pieces = await _gather(encoded, producing, seconds)
+        except asyncio.QueueEmpty:
+            break
+        seconds = GATHER_SECONDS
+        disclosed = asyncio.create_task(gate.disclose(pieces))
+        disclosed.add_done_callback(_hear)
+        await batches.put((disclosed, pieces))
+    producing.result()
+
+
+async def _gather(
+    encoded: asyncio.Queue[Piece], producing: asyncio.Task[None], seconds: float
+) -> list[Piece]:
+    """The next piece, and those that come within some seconds of it, BATCH_PIECES at most.
+
+    Raises QueueEmpty, and what the producer raised, if nothing more will come.
+    """
+    pieces = [await next_item(encoded, producing)]
+    deadline = asyncio.get_running_loop().time() + seconds
+    while len(pieces) < BATCH_PIECES:
+        if not encoded.empty():
+            pieces.append(encoded.get_nowait())
+            continue
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0 or producing.done():
+            break
+        # Not by a timeout around get(): a piece that came at that moment would be lost.
+        getting = asyncio.ensure_future(encoded.get())
+        waited = {getting, producing}
+        await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            pieces.append(getting.result())
+        else:
+            getting.cancel()
+    return pieces
+
+
+def _hear(task: asyncio.Task[Permit]) -> None:
+    """Nobody asks what became of the entry of pieces that are not sent any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:
+    """The next item of the queue; raises what the producer raised if nothing more will come."""
+    if not queue.empty():
+        return queue.get_nowait()
+    getting = asyncio.ensure_future(queue.get())
+    try:
+        await asyncio.wait({getting, producer}, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+    finally:
+        getting.cancel()
+    producer.result()
+    return queue.get_nowait()

@@ -1,0 +1,96 @@
+"""Puts into the audit which records a feed gives out, before it gives them out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from penstockd.audit.given import Given, given_records
+from penstockd.calls import Call, Permit, write_parts
+from penstockd.feed.source import Block, Source
+from penstockd.hub import Hub
+
+#: Streams of one consumer that see the same share the entry of a block that is given out to them
+#: within so many seconds; it names the one that came first. Later its time would not be theirs.
+SHARED_SECONDS = 5.0
+
+
+class FeedDisclosure:
+    """The records that one stream or poll of changes gives out: exact keys, by dataset."""
+
+    def __init__(self, hub: Hub, call: Call, source: Source) -> None:
+        self._hub, self._call = hub, call
+        self._clock = asyncio.get_running_loop().time
+        self._rules = {
+            name: call.rule(hub, lens.view, ",".join(f.path for f in lens.fields))
+            for name, lens in source.lenses.items()
+        }
+        if len(self._rules) == 1:
+            (call.entry.shown,) = self._rules.values()
+        entry = call.entry
+        # What entries of the same block must have in common to be one.
+        self._shares = (
+            *(entry.consumer_id, entry.credential_id, entry.method, entry.policy_revision),
+            *sorted(self._rules.items()),
+        )
+
+    async def records(self, keys: Mapping[str, Sequence[str]]) -> Permit:
+        """Return when it is durable that these records are given out; by dataset.
+
+        Raises DatabaseUnavailable.
+        """
+        return await self._call.disclose_part(self._hub, *self._given(keys))
+
+    async def blocks(self, blocks: Sequence[Block]) -> Permit:
+        """The same for the blocks of one reply."""
+        return await self.records(_joined([frame.keys for b in blocks for frame in b.frames]))
+
+    async def block(self, block: Block) -> Permit:
+        """The same for a block that other streams are given, too (see ``SHARED_SECONDS``)."""
+        await asyncio.shield(self.begin(block))
+        return self._call.permit(block.count)
+
+    def begin(self, block: Block) -> asyncio.Task[None]:
+        """Begin to make a block durable that will be asked for next: it may wait for the disk
+        while the one before it is being sent."""
+        shared: dict[object, _Shared] = block.shared.setdefault("disclosed", {})
+        known = shared.get(self._shares)
+        if known is None or known.outdated(self._clock()):
+            keys = _joined([frame.keys for frame in block.frames])
+            writing = write_parts(self._hub.journal, self._call.entry, self._given(keys))
+            known = _Shared(self._clock(), asyncio.create_task(writing))
+            known.task.add_done_callback(_hear)
+            shared[self._shares] = known
+        return known.task
+
+    def _given(self, keys: Mapping[str, Sequence[str]]) -> list[Given]:
+        return [given_records(name, self._rules[name], found) for name, found in keys.items()]
+
+
+class _Shared(NamedTuple):
+    """When the entries of a block were written, or are still being so."""
+
+    time: float
+    task: asyncio.Task[None]
+
+    def outdated(self, now: float) -> bool:
+        if not self.task.done():
+            return False
+        failed = self.task.cancelled() or self.task.exception() is not None
+        return failed or now - self.time > SHARED_SECONDS
+
+
+def _joined(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """The keys of several frames by dataset, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for keys in frames:
+        for dataset, more in keys.items():
+            found.setdefault(dataset, {}).update(dict.fromkeys(more))
+    return {dataset: list(keys) for dataset, keys in found.items()}
+
+
+def _hear(task: asyncio.Task[None]) -> None:
+    """Those who wait for the task have its error; without one nobody misses it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,42 @@
+"""How many streams of changes one process holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from penstockd.errors import TooManyStreams
+
+
+class Streams:
+    """The streams of changes, and calls that wait for some, that one process holds, counted by
+    consumer.
+
+    A stream whose client takes nothing for ``stall_seconds`` is ended.
+    """
+
+    def __init__(self, *, most: int = 2000, stall_seconds: float = 20.0) -> None:
+        """``most`` is how many one consumer may hold at one time."""
+        self.stall_seconds = stall_seconds
+        self._most = most
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
+        """A stream for the length of a block; nothing for a call that ``waits`` not.
+
+        Raises TooManyStreams.
+        """
+        if not waits:
+            yield
+            return
+        if self._held[consumer_id] >= self._most:
+            raise TooManyStreams(f"you hold {self._most} streams already; close some")
+        self._held[consumer_id] += 1
+        try:
+            yield
+        finally:
+            self._held[consumer_id] -= 1
+            if not self._held[consumer_id]:
+                del self._held[consumer_id]

@@ -1,0 +1,81 @@
+"""The records as they are when a stream begins, as changes of their own kind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+
+from penstockd.catalog import Dataset
+from penstockd.catalog.wire import WireCodec
+from penstockd.feed.event import Event, Operation
+from penstockd.feed.source import Frame, Source
+from penstockd.feed.watching import Wanted
+from penstockd.policy.read import Scan
+from penstockd.store.database import Connection, Rows
+from penstockd.store.snapshots import Held
+from penstockd.store.sql import Statement
+
+#: Rows that are read at a time, at first and at the most, and their bytes: less than that, and one
+#: row more.
+FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
+
+
+async def snapshot_frames(
+    connection: Connection, source: Source, wanted: Wanted, held: Held
+) -> AsyncGenerator[Frame, None]:
+    """All records that the source's Views show in the state that is held, dataset by dataset.
+
+    They are read in the connection's transaction, which has read nothing yet. Raises
+    DatabaseUnavailable.
+    """
+    if source.operations and Operation.SNAPSHOT not in source.operations:
+        return
+    await held.share(connection)
+    time = await connection.fetchval("SELECT now()")
+    for name in sorted(source.lenses):
+        lens = source.lenses[name]
+        codec = WireCodec(lens.dataset, lens.fields)
+        scan = Scan(lens.view, lens.fields, wanted.filter)
+        rows = await _cursor(connection, scan.statement)
+        ahead = _Ahead(await _cursor(connection, scan.sizes))
+        most = FIRST_ROWS
+        while step := await ahead.fitting(most):
+            found = await rows.fetch(step)
+            columns = [list(c) for c in zip(*found, strict=True)]
+            images = codec.images(columns[1:])
+            most = min(10 * most, ROWS)
+            for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
+                yield frame
+
+
+class _Ahead:
+    """Knows how large the next rows are before they are read, by a cursor over their sizes."""
+
+    def __init__(self, cursor: Rows) -> None:
+        self._cursor = cursor
+        self._sizes: deque[int] = deque()
+
+    async def fitting(self, most: int) -> int:
+        """How many rows to read next; 0 behind the last."""
+        if len(self._sizes) < most:
+            self._sizes += [row[0] for row in await self._cursor.fetch(ROWS)]
+        count = size = 0
+        while self._sizes and count < most and size < ROWS_BYTES:
+            size += self._sizes.popleft()
+            count += 1
+        return count
+
+
+async def _cursor(connection: Connection, statement: Statement) -> Rows:
+    return await connection.cursor(statement.text, *statement.arguments())
+
+
+def _events(
+    held: Held, dataset: Dataset, keys: Sequence[str], images: Sequence[bytes], time: datetime
+) -> Sequence[Event]:
+    number = held.cursor.number
+    return [
+        Event(number, number, dataset.name, key, Operation.SNAPSHOT, None, image, (), time)
+        for key, image in zip(keys, images, strict=True)
+    ]

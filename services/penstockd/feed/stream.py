@@ -1,0 +1,350 @@
+"""Watch: changes as they are committed, after a cursor or after all records as they are.
+
+The stream ends only when the caller goes away, or when it may no longer go on as it began; then its
+last record says why, and how to go on. What is sent is checked against the policy of now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from penstockd.calls import Call, Permit
+from penstockd.errors import (
+    ClientStalled,
+    DatabaseUnavailable,
+    HubStopping,
+    Refused,
+    ValueInvalid,
+    Violation,
+)
+from penstockd.exports.receipts import Receipt, State, new_receipt_id, store_receipt
+from penstockd.feed.broadcast import Subscription
+from penstockd.feed.disclosing import FeedDisclosure
+from penstockd.feed.event import Reconcile
+from penstockd.feed.snapshot_changes import snapshot_frames
+from penstockd.feed.source import Block, Frame, Source
+from penstockd.feed.watching import Standings, Wanted, reconcile_of
+from penstockd.hub import Hub
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, translated
+from penstockd.store.snapshots import Held
+
+#: Changes of a message, unless the caller says how many.
+USUAL_BATCH = 500
+#: How often a stream with nothing to send looks whether it may go on, in seconds.
+LOOK = 2.0
+#: How often it says that it lives, unless the caller says when, and at the least, in seconds.
+USUAL_HEARTBEAT, MAX_HEARTBEAT = 10, 15
+#: How long the last record of a stream may take, in seconds.
+LAST_WORD_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Where a stream begins and how it goes on, as the caller wrote it."""
+
+    cursor: str = ""
+    snapshot: bool = False
+    heartbeat_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """What a stream says first."""
+
+    cursor: Cursor
+    view: str
+    policy_revision: int
+    receipt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a stream says last."""
+
+    reason: str
+    message: str
+    cursor: Cursor
+    reconcile: Reconcile
+    receipt: Receipt
+
+
+class Reply(Protocol):
+    """Where a stream goes. Each method returns when the client takes what it is given."""
+
+    async def begin(self, begin: Begin) -> int:
+        """The first record. All return how many bytes they sent."""
+
+    async def changes(
+        self,
+        frame: Frame,
+        ends: int | None,
+        checkpoint: tuple[Cursor, datetime | None] | None,
+        permit: Permit | None,
+    ) -> int:
+        """Changes, which are in the audit; ``ends``: how many changes there were of the transaction
+        that ends here. A frame without records needs no permit."""
+
+    async def heartbeat(self, cursor: Cursor) -> int:
+        """Nothing has happened."""
+
+    async def end(self, end: End) -> int:
+        """The last record."""
+
+
+async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, reply: Reply) -> None:
+    """Send changes to ``reply`` until the caller goes away.
+
+    Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
+    CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that stands in the
+    stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
+    CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
+    DatabaseUnavailable.
+    """
+    source = wanted.source(hub, call, USUAL_BATCH)
+    if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
+        problem = f"must be from 1 to {MAX_HEARTBEAT}"
+        raise ValueInvalid(
+            f"heartbeat_seconds {problem}", violations=[Violation("heartbeat_seconds", problem)]
+        )
+    call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
+    with hub.streams.one_more(call.entry.consumer_id or ""):
+        run = _Run(hub, call, wanted, source, watch, reply)
+        await run.open()
+        try:
+            await run.send_all()
+        except BaseException as exc:
+            await run.fail(exc)
+            raise
+
+
+class _Run:
+    """One stream under way."""
+
+    def __init__(
+        self, hub: Hub, call: Call, wanted: Wanted, source: Source, watch: Watch, reply: Reply
+    ) -> None:
+        self._hub, self._call, self._wanted = hub, call, wanted
+        self._source, self._watch, self._reply = source, watch, reply
+        self._standings = Standings(hub, call, wanted, source)
+        self._disclosure = FeedDisclosure(hub, call, source)
+        self._digest = hashlib.sha256()
+        self._rows = self._bytes = 0
+        # The transaction whose changes were sent last, and how many, until its end is told.
+        self._transaction = self._of_transaction = 0
+        self._held: Held | None = None
+        self._stack = AsyncExitStack()
+        self._reading: Connection | None = None  # reads the snapshot
+        self._cursor = Cursor("", 0)  # the last checkpoint
+        self._clock = asyncio.get_running_loop().time
+        self._begun = self._stalled = False
+        self._receipt = self._new_receipt()
+
+    async def open(self) -> None:
+        """Find the place where the stream begins. Nothing is sent yet."""
+        if self._watch.snapshot:
+            if self._watch.cursor:
+                raise ValueInvalid(
+                    "a snapshot begins where it is taken",
+                    violations=[Violation("cursor", "cannot be given together with snapshot")],
+                )
+            # What reads it first: a consumer holds no more states than it may read.
+            snapshot = self._hub.database.snapshot()
+            self._reading = await self._stack.enter_async_context(snapshot)
+            try:
+                self._held = await self._hub.snapshots.take()
+            except BaseException:
+                await self._stack.aclose()
+                raise
+            self._cursor = self._held.cursor
+        elif self._watch.cursor:
+            self._cursor = Cursor.parse(self._watch.cursor)
+            await self._hub.feed.read(self._source, self._cursor, self._cursor.number)
+        else:
+            self._cursor = await self._hub.feed.head()
+
+    async def send_all(self) -> None:
+        """The snapshot, if it is wanted, and then changes for ever."""
+        begin = Begin(
+            self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
+        )
+        self._receipt.cursor = str(self._cursor)
+        self._call.entry.receipt_id = self._receipt.receipt_id
+        self._bytes += await self._in_time(self._reply.begin(begin))
+        self._begun = True
+        if self._held is not None and self._reading is not None:
+            await self._send_snapshot(self._held, self._reading)
+        subscription = self._hub.feed.subscribe(self._source, self._cursor)
+        try:
+            heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
+            silent = self._clock() + heartbeat
+            while True:
+                self._standings.check()
+                left = silent - self._clock()
+                block = await subscription.take(max(0.0, min(left, LOOK)))
+                if block is not None:
+                    await self._send_block(block, subscription)
+                elif self._hub.feed.stopping.is_set():
+                    raise HubStopping("this worker ends; go on from the last checkpoint")
+                elif self._clock() >= silent:
+                    if subscription.whole:
+                        await self._end_transaction()
+                        self._cursor = subscription.cursor
+                    self._bytes += await self._in_time(self._reply.heartbeat(self._cursor))
+                else:
+                    continue
+                silent = self._clock() + heartbeat
+        finally:
+            subscription.close()
+
+    async def fail(self, error: BaseException) -> None:
+        """Write down how far the stream came, and tell the client if it still listens."""
+        await self._stack.__aexit__(type(error), error, error.__traceback__)
+        if self._held is not None:
+            self._hub.snapshots.release(self._held)
+            self._held = None
+        if not self._begun:
+            return
+        receipt = self._receipt
+        receipt.row_count, receipt.byte_count = self._rows, self._bytes
+        receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
+        receipt.finish_time = datetime.now(UTC)
+        left = isinstance(error, asyncio.CancelledError)
+        receipt.reason = _reason(error)
+        # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
+        receipt.state = State.CANCELLED if left else State.FAILED
+        if isinstance(error, Refused | DatabaseUnavailable) and not self._stalled:
+            receipt.state = State.COMPLETE
+        try:
+            await self._hub.tasks.run(self._finish())
+        finally:
+            if not left and not self._stalled:
+                await self._say_last(error)
+
+    async def _finish(self) -> None:
+        await store_receipt(self._hub.database, self._receipt)
+        entry = self._call.entry.end(self._receipt.reason or "OK", self._rows, self._bytes)
+        await self._hub.journal.record(entry)
+
+    async def _say_last(self, error: BaseException) -> None:
+        known = isinstance(error, Refused | DatabaseUnavailable)
+        message = str(error) if known else "internal error; the request id finds its cause"
+        end = End(_reason(error), message, self._cursor, reconcile_of(error), self._receipt)
+        try:
+            await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
+        except Exception as exc:  # the client has gone: the status and the receipt remain
+            _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
+
+    async def _send_snapshot(self, held: Held, connection: Connection) -> None:
+        frames = snapshot_frames(connection, self._source, self._wanted, held)
+        with translated():
+            async with aclosing(self._disclosed(frames)) as disclosed:
+                async for frame, permit in disclosed:
+                    self._standings.check()
+                    await self._send(frame, None, permit)
+        await self._stack.aclose()
+        self._hub.snapshots.release(held)
+        self._held = None
+        nothing = Frame(b"", 0, b"", {})
+        await self._send(nothing, (self._cursor, None), None)
+
+    async def _disclosed(
+        self, frames: AsyncGenerator[Frame, None]
+    ) -> AsyncGenerator[tuple[Frame, Permit], None]:
+        """Frames with their permits: the next one is read, and its entry is on its way to the disk,
+        while one is being sent."""
+
+        async def following() -> tuple[Frame, Permit] | None:
+            frame = await anext(frames, None)
+            if frame is None:
+                return None
+            return frame, await self._disclosure.records(frame.keys)
+
+        coming = asyncio.create_task(following())
+        try:
+            while (found := await coming) is not None:
+                coming = asyncio.create_task(following())
+                yield found
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            await frames.aclose()
+
+    async def _send_block(self, block: Block, subscription: Subscription) -> None:
+        subscription.when_ahead(self._disclosure.begin)
+        permit = await self._disclosure.block(block)
+        for i, frame in enumerate(block.frames):
+            self._standings.check()
+            last = i + 1 == len(block.frames)
+            checkpoint = None
+            if last and block.checkpoint:
+                checkpoint = (block.cursor, block.commit_time)
+            await self._send(frame, checkpoint, permit)
+        if block.checkpoint:
+            self._cursor = block.cursor
+
+    async def _send(
+        self,
+        frame: Frame,
+        checkpoint: tuple[Cursor, datetime | None] | None,
+        permit: Permit | None,
+    ) -> None:
+        if self._source.transaction_boundaries:
+            if frame.transaction != self._transaction:
+                await self._end_transaction()
+            self._transaction = frame.transaction
+            self._of_transaction += frame.count
+        ends = self._of_transaction if frame.ends else None
+        self._bytes += await self._in_time(self._reply.changes(frame, ends, checkpoint, permit))
+        if frame.ends:
+            self._of_transaction = 0
+        self._rows += frame.count
+        self._digest.update(frame.lines)
+
+    async def _end_transaction(self) -> None:
+        """Tell the end of a transaction whose last changes were nothing for the caller."""
+        if self._of_transaction:
+            nothing = Frame(b"", 0, b"", {}, self._transaction)
+            sending = self._reply.changes(nothing, self._of_transaction, None, None)
+            self._bytes += await self._in_time(sending)
+            self._of_transaction = 0
+
+    async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
+        """Raises ClientStalled if the client takes nothing for too long."""
+        seconds = self._hub.streams.stall_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await sending
+        except TimeoutError:
+            self._stalled = True
+            raise ClientStalled(f"the client took no data for {seconds:g} s") from None
+
+    def _new_receipt(self) -> Receipt:
+        entry = self._call.entry
+        return Receipt(
+            receipt_id=new_receipt_id(),
+            request_id=entry.request_id,
+            consumer_id=entry.consumer_id or "",
+            dataset=",".join(sorted(self._source.lenses)),
+            format="CHANGES",
+            request_digest=b"",
+            policy_revision=self._call.policy.revision,
+            cursor="",
+            start_time=datetime.now(UTC),
+        )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Refused | DatabaseUnavailable):
+        return error.reason
+    return "" if isinstance(error, asyncio.CancelledError) else "INTERNAL"

@@ -1,0 +1,152 @@
+"""What streams and polls of changes have in common: what is asked for, and in whose View."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.errors import (
+    AccessChanged,
+    AccessRevoked,
+    CursorExpired,
+    CursorInvalid,
+    PermissionDenied,
+    SubscriptionNotFound,
+    ValueInvalid,
+    ViewChanged,
+    Violation,
+)
+from penstockd.feed.event import Operation, Reconcile
+from penstockd.feed.source import Source
+from penstockd.hub import Hub
+from penstockd.policy.lens import Lens
+from penstockd.policy.model import Action
+from penstockd.policy.standing import Standing
+
+#: The most changes in one message or page.
+MAX_CHANGES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which changes a caller asks for. ``batch_size`` 0 means ``usual``."""
+
+    datasets: Sequence[Dataset]
+    mixed: bool = False
+    filter: str = ""
+    fields: str = ""
+    operations: Sequence[int] = ()
+    batch_size: int = 0
+    include_before: bool = False
+    transaction_boundaries: bool = False
+
+    def source(self, hub: Hub, call: Call, usual: int) -> Source:
+        """The source of these changes in the caller's Views.
+
+        Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
+        """
+        if not 0 <= self.batch_size <= MAX_CHANGES:
+            raise _invalid("batch_size", f"must be from 1 to {MAX_CHANGES}")
+        known = {int(o) for o in Operation}
+        if not set(self.operations) <= known:
+            raise _invalid("operations", "is not an operation")
+        call.asked(
+            filter=self.filter,
+            fields=self.fields,
+            datasets=[d.name for d in self.datasets] if self.mixed else [],
+        )
+        lenses = {
+            d.name: Lens(
+                call.view(d, Action.READ), hub.catalog, fields=self.fields, filter=self.filter
+            )
+            for d in self.datasets
+        }
+        return Source(
+            lenses,
+            mixed=self.mixed,
+            include_before=self.include_before,
+            operations=frozenset(map(Operation, self.operations)),
+            batch_size=self.batch_size or usual,
+            transaction_boundaries=self.transaction_boundaries,
+        )
+
+
+def reconcile_of(error: BaseException) -> Reconcile:
+    """What a client is to do when its stream ends with an error."""
+    if isinstance(error, AccessRevoked | SubscriptionNotFound):
+        return Reconcile.STOP
+    if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid):
+        return Reconcile.REPAIR
+    return Reconcile.RESUME
+
+
+def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
+    """The datasets of these names, or all that the caller may read. Raises PermissionDenied."""
+    assert call.principal is not None, "the auth interceptor lets nobody in without one"
+    if not names:
+        found = []
+        for dataset in hub.catalog:
+            view = call.policy.visible(call.principal, dataset.name)
+            if view is not None and view.allows(Action.READ):
+                found.append(dataset)
+        if not found:
+            raise PermissionDenied("you may not read any dataset")
+        return found
+    for name in names:
+        # The same whether the dataset exists or not.
+        call.policy.view(call.principal, name, Action.READ)
+    return [hub.catalog[name] for name in dict.fromkeys(names)]
+
+
+class Narrowing(Protocol):
+    """How a caller narrows its View of a dataset, as it wrote it."""
+
+    @property
+    def filter(self) -> str:
+        """Which records (AIP-160)."""
+
+    @property
+    def fields(self) -> str:
+        """Which fields."""
+
+
+class Standings:
+    """Whether what a stream or a poll began with still holds, in all its datasets."""
+
+    def __init__(self, hub: Hub, call: Call, narrowed: Narrowing, source: Source) -> None:
+        assert call.principal is not None, "the auth interceptor lets nobody in without one"
+        self._hub, self._narrowed = hub, narrowed
+        self._standings = [
+            (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
+            for lens in source.lenses.values()
+        ]
+        self._looked = call.policy.revision
+
+    def check(self) -> int:
+        """The revision of the policy, by which all is as it was.
+
+        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
+        """
+        revision = self._hub.policy.current.revision
+        if revision == self._looked:
+            return revision
+        for standing, lens in self._standings:
+            standing.check()
+            if standing.view is not lens.view:
+                now = Lens(
+                    standing.view,
+                    self._hub.catalog,
+                    fields=self._narrowed.fields,
+                    filter=self._narrowed.filter,
+                )
+                if now.view_id != lens.view_id:
+                    raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
+        self._looked = revision
+        return revision
+
+
+def _invalid(name: str, problem: str) -> ValueInvalid:
+    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])

@@ -1,0 +1,55 @@
+"""The organs of one process, from which commands take what they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.journal import Journal
+from penstockd.auth.credentials import Credentials
+from penstockd.auth.issuers import Issuers
+from penstockd.auth.tokens import Tokens
+from penstockd.auth.trust import Trust
+from penstockd.auth.uses import CredentialUses
+from penstockd.catalog import Catalog
+from penstockd.exports.limits import ExportLimits
+from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.limits import Streams
+from penstockd.policy.snapshot import Policy
+from penstockd.query import PageTokens
+from penstockd.store.database import Database
+from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
+from penstockd.store.writer import Writer
+from penstockd.tasks import Tasks
+from penstockd.turns import Turns
+from penstockd.webhooks.outbound import Outbound
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The organs of one process, made in ``app``."""
+
+    catalog: Catalog
+    database: Database
+    policy: Policy
+    writer: Writer
+    journal: Journal
+    tokens: Tokens
+    issuers: Issuers
+    trust: Trust
+    credentials: Credentials
+    uses: CredentialUses
+    page_tokens: PageTokens
+    snapshots: Snapshots
+    states: States
+    exports: ExportLimits
+    import_stall_seconds: float
+    feed: Broadcast
+    streams: Streams
+    webhooks: Outbound
+    audit_key: bytes
+    audit_file: CheckpointFile
+    public_url: str
+    tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)

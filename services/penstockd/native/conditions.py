@@ -1,0 +1,153 @@
+"""Rules of the model as the kernel checks them while it makes records: see ``src/load.c``.
+
+The kernel takes a value only if it certainly meets its rules. What it leaves is judged, and if it
+is bad told of, by ``catalog.checks``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from penstockd.catalog.checks import Check, FieldRules
+from penstockd.catalog.model import Field, Kind
+from penstockd.catalog.patterns import Pattern
+
+_ZERO_PASSES, _CHARACTERS, _BYTES, _EMAIL, _PATTERN, _NO_PREFIX, _RANGE = range(7)
+_ITEMS, _ITEM_CHARACTERS = 7, 8
+_MOST = 2**63 - 1
+_TEXT = (Kind.STRING, Kind.DECIMAL, Kind.DATE)
+_WHOLE = (Kind.INT32, Kind.INT64, Kind.UINT32)
+_ASCII = 0x7F
+
+
+class _NotForTheKernel(Exception):
+    """A rule that the kernel cannot check."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRule:
+    """One ``Rule`` of ``load.c``; ``parts`` are what its argument leads to, if there are any."""
+
+    kind: int
+    low: int | float = 0
+    high: int | float = 0
+    arg: int = 0
+    parts: bytes = b""
+
+    def packed(self, parts_at: int) -> bytes:
+        """Its bytes in the plan, where its parts are at ``parts_at``."""
+        limits = "<iidd" if isinstance(self.low, float) else "<iiqq"
+        return struct.pack(
+            limits, self.kind, parts_at if self.parts else self.arg, self.low, self.high
+        )
+
+
+def kernel_rules(field: Field, rules: FieldRules) -> list[KernelRule] | None:
+    """The rules of a column that is no enum; None if the kernel is not to read it."""
+    try:
+        return list(_rules(field, rules))
+    except _NotForTheKernel:
+        return None
+
+
+def _rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
+    if rules.skip_zero:
+        yield KernelRule(_ZERO_PASSES)
+    if field.kind in _TEXT:
+        if rules.required and not rules.presence:
+            yield KernelRule(_BYTES, 1, _MOST)
+        for check in rules.checks:
+            yield _text(check)
+    elif field.kind in (Kind.LIST, Kind.MAP):
+        yield from _repeated(field, rules)
+    elif rules.required and not rules.presence:
+        raise _NotForTheKernel
+    elif field.kind in _WHOLE:
+        for check in rules.checks:
+            yield _range(check, 1, -(2**63), _MOST)
+    elif field.kind in (Kind.FLOAT, Kind.DOUBLE) and not rules.skip_zero:
+        for check in rules.checks:
+            if check.name != "finite":  # what the kernel reads is
+                yield _range(check, 0, -math.inf, math.inf)
+    elif rules.checks:
+        raise _NotForTheKernel
+
+
+def _text(check: Check) -> KernelRule:
+    limit = check.limit
+    match check.name:
+        case "len":
+            return KernelRule(_CHARACTERS, limit, limit)
+        case "min_len":
+            return KernelRule(_CHARACTERS, limit, _MOST)
+        case "max_len":
+            return KernelRule(_CHARACTERS, 0, limit)
+        case "len_bytes":
+            return KernelRule(_BYTES, limit, limit)
+        case "min_bytes":
+            return KernelRule(_BYTES, limit, _MOST)
+        case "max_bytes":
+            return KernelRule(_BYTES, 0, limit)
+        case "email" | "email_empty":
+            return KernelRule(_EMAIL)
+        case "pattern":
+            return _pattern(limit)
+        case "no_prefix" if len(limit) == 1 and limit.isascii():
+            return KernelRule(_NO_PREFIX, arg=ord(limit))
+    raise _NotForTheKernel
+
+
+def _pattern(text: str) -> KernelRule:
+    parts = Pattern(text).parts
+    packed = b""
+    for part in parts:
+        letters = 0
+        for low, high in part.ranges:
+            if high > _ASCII:
+                raise _NotForTheKernel
+            for code in range(low, high + 1):
+                letters |= 1 << code
+        words = [letters >> 32 * i & 0xFFFFFFFF for i in range(4)]
+        packed += struct.pack("<4I2i", *words, part.least, part.most)
+    return KernelRule(_PATTERN, len(parts), parts=packed)
+
+
+def _range(check: Check, step: int, least: int | float, most: int | float) -> KernelRule:
+    """Bounds that are in the range; whole numbers next to a bound are, where it itself is not."""
+    if check.name != "range":
+        raise _NotForTheKernel
+    over, low, under, high = check.limit
+    if (over == "gt" or under == "lt") and not step:
+        raise _NotForTheKernel
+    first = least if over is None else low + (step if over == "gt" else 0)
+    last = most if under is None else high - (step if under == "lt" else 0)
+    if isinstance(least, int) and not (least <= first and last <= most):
+        raise _NotForTheKernel
+    return KernelRule(_RANGE, first, last)
+
+
+def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
+    """The kernel reads lists of strings, and of others those that are empty."""
+    low, high = 0, _MOST
+    for check in rules.checks:
+        if check.name in ("min_items", "min_pairs"):
+            low = check.limit
+        elif check.name in ("max_items", "max_pairs"):
+            high = check.limit
+        else:
+            raise _NotForTheKernel
+    if rules.required:
+        low = max(low, 1)
+    yield KernelRule(_ITEMS, low, high)
+    strings = field.element is not None and field.element.kind is Kind.STRING
+    if rules.items is None or field.kind is Kind.MAP or not strings:
+        return
+    if rules.items.skip_zero or rules.items.required:
+        raise _NotForTheKernel
+    for check in rules.items.checks:
+        if check.name != "max_len":
+            raise _NotForTheKernel
+        yield KernelRule(_ITEM_CHARACTERS, 0, check.limit)

@@ -1,0 +1,318 @@
+"""The native half of the formats: a small WebAssembly module, and how to call it.
+
+Encoding a row in Python costs more than reading it from the database, and holds the interpreter's
+lock while unary calls wait. The kernel does it in C compiled to WebAssembly: one artifact for every
+platform, confined to its own memory, called outside the lock. ``plan`` says what it encodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import weakref
+from array import array
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any, NamedTuple, TypeAlias
+
+from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
+
+from penstockd.native.errors import FormatError
+from penstockd.native.keys import KeySet
+
+DONE, FULL, END, KEYS, MALFORMED = 0, 1, 2, 3, -1  # kernel.h
+LEFT, BLANK = 0, -1  # load.c: rows that are not for the kernel, lines that are no rows
+
+_PAGE = 65536
+_SLACK = 64  # bytes after a buffer that the kernel may touch
+_ROOM = 1 << 20  # bytes of output that one call is given
+_MOST = 512 << 20  # bytes of memory that one kernel may take
+_KEYS = 16 << 20  # bytes in which a kernel that encodes keeps keys; see keys.c
+
+#: Bytes of messages that ``unframe`` is given at once.
+SPACE = 256 << 10
+#: What the kernel copies from; what cannot be written to and is no bytes is copied twice.
+Data: TypeAlias = bytes | bytearray | memoryview
+
+
+class Taken(NamedTuple):
+    """What a call did: bytes consumed, its output, rows, the kernel's detail, its status."""
+
+    consumed: int
+    output: bytes
+    rows: int
+    detail: int
+    status: int
+
+
+class Filled(NamedTuple):
+    """Columns of ``rows`` rows: for each of the input's where its bits of validity, its ends of
+    values and its data stand, the data's size in bytes, and how many are NULL; see ``columns.c``.
+
+    The places are the process's own addresses, and good until the kernel's next call.
+    """
+
+    consumed: int
+    rows: int
+    detail: int
+    status: int
+    columns: list[tuple[int, int, int, int, int]]
+
+
+class Unframed(NamedTuple):
+    """What ``unframe`` did: bytes consumed and produced, its status, and ``left`` for the next."""
+
+    consumed: int
+    produced: int
+    left: int
+    status: int
+
+
+class Loaded(NamedTuple):
+    """New records: their keys, each followed by CELL, their rows, their entries of the change log.
+
+    ``sizes`` has two int32 for each row of the input: the sizes of its row and of its entry; or
+    LEFT and 0, or BLANK and 0.
+    """
+
+    keys: bytes
+    rows: bytes
+    entries: bytes
+    sizes: bytes
+
+
+@functools.cache
+def _module() -> tuple[Engine, Module]:
+    engine = Engine()
+    return engine, Module(engine, resources.files(__package__).joinpath("rows.wasm").read_bytes())
+
+
+def warm() -> None:
+    """Compiles the kernel now, so that the first export or import need not wait for it."""
+    _module()
+
+
+class Kernel:
+    """One instance of the module with memory of its own; used by one thread at a time.
+
+    Its memory holds the plan, then the input of a call, then its output. One that is given a set of
+    keys puts those of the rows it encodes there, and keeps the latest between plan and input.
+    FormatError if a row needs more memory than a kernel may take.
+    """
+
+    def __init__(self, plan: bytes = b"", keys: KeySet | None = None) -> None:
+        engine, module = _module()
+        self._store = Store(engine)
+        self._exports = Instance(self._store, module, []).exports(self._store)
+        memory, heap = self._exports["memory"], self._exports["__heap_base"]
+        assert isinstance(memory, Memory) and isinstance(heap, Global)
+        self._memory = memory
+        self._results: int = self._function("results")(self._store)
+        self._plan = _align(heap.value(self._store))
+        self._in = _align(self._plan + len(plan) + _SLACK)
+        self._write(self._plan, plan)
+        # They hold this kernel: a circle would keep its megabytes until the collector comes by.
+        self._keys = weakref.ref(keys) if keys is not None else None
+        self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
+        if keys is not None:
+            self._function("start_keys")(self._store, self._in)
+            self._in += _KEYS
+            keys.complete = self._complete_keys
+
+    def encode(self, *data: Data) -> list[Taken]:
+        """Encodes the whole rows of COPY BINARY at the start of ``data``, end to end; the last
+        ``status`` says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED).
+        """
+        with self._lock:
+            return self._encode(data)
+
+    def _encode(self, data: Sequence[Data]) -> list[Taken]:
+        size = sum(map(len, data))
+        out, room = self._write(self._in, *data), _ROOM
+        taken: list[Taken] = []
+        start = self._in
+        while True:
+            self._require(out + room + _SLACK)
+            step = self._call("encode", out, self._plan, start, size, out, room)
+            taken.append(step)
+            if step.status in (END, KEYS):
+                self._code_keys()
+            if step.status not in (FULL, KEYS):
+                return taken
+            start, size = start + step.consumed, size - step.consumed
+            if step.status == FULL and not step.rows:
+                room = max(step.detail, 0) or _MOST
+
+    def space(self) -> memoryview:
+        """SPACE bytes of the memory for ``unframe`` to read, good until the kernel's next call."""
+        self._require(self._in + 2 * (SPACE + _SLACK))
+        return self._view(self._in, SPACE)
+
+    def unframe(self, start: int, size: int, have: int, left: int) -> Unframed:
+        """Appends the COPY stream in ``size`` bytes of ``space``, from ``start``, to the ``have``
+        bytes of ``unframed``; see ``wire.c``."""
+        unframe, out = self._function("unframe"), self._in + SPACE + _SLACK + have
+        self._require(out + size + _SLACK)
+        status: int = unframe(self._store, self._in + start, size, out, left)
+        base = self._address()
+        consumed, produced, _, left = (ctypes.c_int32 * 4).from_address(base + self._results)
+        return Unframed(consumed, produced, left, status)
+
+    def unframed(self, start: int, size: int) -> memoryview:
+        """Some of the bytes that ``unframe`` gathered, good until its next call."""
+        return self._view(self._in + SPACE + _SLACK + start, size)
+
+    def columns(self, data: Sequence[Data], width: int) -> Iterator[Filled]:
+        """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``,
+        whose parts are taken end to end.
+
+        The last ``status`` is as in ``encode``. The plan is ``columns.column_plan``'s.
+        """
+        size = sum(map(len, data))
+        out = -(-self._write(self._in, *data) // 64) * 64
+        self._require(out + 5 * size + 512 * width + _SLACK)
+        columns, start = self._function("columns"), self._in
+        while True:
+            with self._lock:
+                status: int = columns(self._store, self._plan, start, size, out)
+                base = self._address()
+                results = (ctypes.c_int32 * 4).from_address(base + self._results)
+                consumed, _, rows, detail = results
+                if status in (END, KEYS):
+                    self._code_keys()
+            found = memoryview(ctypes.string_at(base + out, 20 * width)).cast("i")
+            yield Filled(
+                *(consumed, rows, detail, status),
+                [
+                    (base + valid, base + ends, base + values, size, nulls)
+                    for valid, ends, values, size, nulls in zip(*[iter(found)] * 5, strict=True)
+                ],
+            )
+            if status != KEYS:
+                return
+            start, size = start + consumed, size - consumed
+
+    def split_csv(self, data: bytes, final: bool, width: int) -> Taken:
+        """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
+        out = self._write(self._in, data)
+        self._require(out + 2 * len(data) + _SLACK)
+        return self._call("split_csv", out, self._in, len(data), out, int(final), width)
+
+    def split_json(self, data: bytes, final: bool, state: int) -> Taken:
+        """Cuts the array in ``data`` into elements, one a line; see ``split.c``."""
+        out = self._write(self._in, data)
+        self._require(out + 2 * len(data) + _SLACK)
+        return self._call("split_json", out, self._in, len(data), out, int(final), state)
+
+    def messages(self, records: Sequence[bytes]) -> bytes | None:
+        """Serialised records as cells, as ``split_csv`` leaves rows; None if one is malformed.
+
+        The plan is ``records.message_plan``'s; see ``records.c``.
+        """
+        sizes = array("i", map(len, records))
+        index = self._write(self._in, b"".join(records))
+        scratch = self._write(index, sizes.tobytes())
+        out = _align(scratch + 3 * max(sizes, default=0) + _SLACK)
+        room = 2 * sum(sizes) + _ROOM
+        while True:
+            self._require(out + room + _SLACK)
+            arguments = (self._plan, self._in, index, len(records), scratch, out, room)
+            taken = self._call("messages", out, *arguments)
+            if taken.status != FULL:
+                return taken.output if taken.status == DONE else None
+            room *= 2
+
+    def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
+        """Makes records of the ``count`` rows that ``split_csv`` gave; see ``load.c``.
+
+        ``ordinal`` is that of the first entry of the log. The plan is ``copying.load_plan``'s.
+        """
+        index = self._write(self._in, cells)
+        keys = _align(index + 4 * (3 + 2 * count))
+        rows = _align(keys + len(cells) + _SLACK)
+        room = 4 * len(cells) + _ROOM
+        entries = rows + room + _SLACK
+        self._require(entries + room + _SLACK)
+        load, start, size = self._function("load"), self._in, len(cells)
+        while size:
+            status: int = load(
+                *(self._store, self._plan, start, size, index, keys, rows, entries, room, ordinal)
+            )
+            base = self._address()
+            consumed, _, taken, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
+            if status not in (DONE, FULL) or not taken:
+                raise AssertionError("the kernel was given no whole row")  # split_csv gives these
+            ends = (ctypes.c_int32 * 3).from_address(base + index)
+            pairs = ctypes.string_at(base + index + 12, 8 * taken)
+            yield Loaded(
+                ctypes.string_at(base + keys, ends[2]),
+                ctypes.string_at(base + rows, ends[0]),
+                ctypes.string_at(base + entries, ends[1]),
+                pairs,
+            )
+            start, size = start + consumed, size - consumed
+            if size:
+                ordinal += sum(n > 0 for n in memoryview(pairs).cast("i")[::2])
+
+    def _complete_keys(self) -> None:
+        with self._lock:
+            self._require(self._in)  # the keys' own room, if no row has come yet
+            self._code_keys()
+
+    def _code_keys(self) -> None:
+        if self._keys is not None and (keys := self._keys()) is not None:
+            start: int = self._function("code_keys")(self._store)
+            base = self._address()
+            _, size, count, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
+            keys.add(ctypes.string_at(base + start, size), count)
+
+    def _call(self, name: str, out: int, *args: int) -> Taken:
+        status: int = self._function(name)(self._store, *args)
+        base = self._address()
+        consumed, produced, rows, detail = (ctypes.c_int32 * 4).from_address(base + self._results)
+        return Taken(consumed, ctypes.string_at(base + out, produced), rows, detail, status)
+
+    def _function(self, name: str) -> Func:
+        function = self._exports[name]
+        assert isinstance(function, Func)
+        return function
+
+    def _write(self, at: int, *data: Data) -> int:
+        """Puts ``data`` at an offset of the memory; returns the first free offset after it."""
+        after = _align(at + sum(map(len, data)) + _SLACK)
+        self._require(after)
+        address = self._address() + at
+        for part in data:
+            ctypes.memmove(address, _source(part), len(part))
+            address += len(part)
+        return after
+
+    def _view(self, at: int, size: int) -> memoryview:
+        return memoryview(_Window.from_address(self._address())).cast("B")[at : at + size]
+
+    def _address(self) -> int:
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
+
+    def _require(self, size: int) -> None:
+        if size > _MOST:
+            raise FormatError("a row is too large")
+        have = self._memory.data_len(self._store)
+        if size > have:
+            self._memory.grow(self._store, -(-(size - have) // _PAGE))
+
+
+#: A kernel's memory at its largest: one type, since to make one costs more than to copy a piece.
+_Window = ctypes.c_char * _MOST
+
+
+def _source(data: Data) -> Any:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, memoryview) and data.readonly:
+        return bytes(data)
+    return ctypes.byref(ctypes.c_char.from_buffer(data)) if data else b""
+
+
+def _align(offset: int) -> int:
+    return (offset + 15) // 16 * 16

@@ -1,0 +1,268 @@
+"""What the kernel is told to make new records of CSV cells with: the plan of ``src/load.c``.
+
+A plan is a block of little-endian int32 (``Plan`` and ``Op`` there), the tables of enum names, and
+the literals, addressed by their offset in the block.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as member
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from penstockd.catalog.checks import FieldRules
+from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.rules import Rules
+from penstockd.catalog.wire import column_encoder, tag_of
+from penstockd.native.conditions import KernelRule, kernel_rules
+from penstockd.store.fresh import ENTRY_COLUMNS
+from penstockd.store.rows import Defaults
+from penstockd.store.writer import Operation
+
+_GROUP, _CLOSE, _TEXT, _ENUM, _OTHER = 0, 1, 2, 3, 15
+_STRINGS = 14
+_CODES = {
+    Kind.STRING: _TEXT,
+    Kind.ENUM: _ENUM,
+    Kind.BOOL: 4,
+    Kind.INT32: 5,
+    Kind.INT64: 6,
+    Kind.UINT32: 7,
+    Kind.UINT64: 8,
+    Kind.FLOAT: 9,
+    Kind.DOUBLE: 10,
+    Kind.DECIMAL: 11,
+    Kind.DATE: 12,
+    Kind.TIMESTAMP: 13,
+}
+_VARINT, _ZIGZAG, _FIXED32, _FIXED64 = range(4)
+_NUMBERS = {
+    FieldDescriptor.TYPE_SINT32: _ZIGZAG,
+    FieldDescriptor.TYPE_SINT64: _ZIGZAG,
+    FieldDescriptor.TYPE_FIXED32: _FIXED32,
+    FieldDescriptor.TYPE_SFIXED32: _FIXED32,
+    FieldDescriptor.TYPE_FIXED64: _FIXED64,
+    FieldDescriptor.TYPE_SFIXED64: _FIXED64,
+}
+_MOST_COLUMNS, _MOST_DEPTH = 10_000, 16  # load.c
+#: More than any cell's bytes in a row or an image, beyond four times its bytes in the file.
+_PER_OP = 64
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_NULL = struct.pack(">i", -1)
+#: When a column must not be NULL: unless its nested message is present; if it is; whichever.
+_ABSENT, _WITHIN, _ALWAYS = 1, 2, 3
+
+
+@dataclass
+class _Op:
+    code: int
+    column: int = -1
+    arg: int = 0
+    extra: int = 0
+    required: int = 0
+    presence: bool = False
+    rules: Sequence[KernelRule] = ()
+    literals: list[bytes] = member(default_factory=lambda: [b""] * 5)
+    names: list[tuple[bytes, bytes]] = member(default_factory=list)
+
+
+class _NoPlan(Exception):
+    """The kernel cannot make such records."""
+
+
+def load_plan(
+    dataset: Dataset, header: Sequence[Field], time: datetime, revision: int
+) -> bytes | None:
+    """The plan of rows whose cells are those of ``header``, written at ``time`` as ``revision``.
+
+    Cells of output-only fields are passed over. What comes out meets the rules of the model. None
+    if these are not for the kernel, or if the dataset has fields that no writer sets and the hub
+    does not know either: then the database says what is wrong.
+    """
+    stamps = {"create_time": time, "update_time": time, "etag": revision}
+    columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
+    if len(header) > _MOST_COLUMNS or Rules.of(dataset).slow:
+        return None
+    try:
+        ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
+    except _NoPlan:
+        return None
+    return _pack(dataset, len(header), columns[dataset.key.path], ops)
+
+
+class _Planner:
+    def __init__(
+        self, dataset: Dataset, columns: Mapping[str, int], stamps: Mapping[str, Any]
+    ) -> None:
+        self._columns, self._stamps = columns, stamps
+        self._defaults = Defaults.of(dataset)
+        self._place = {f.path: i for i, f in enumerate(dataset.fields)}
+        self._rules = Rules.of(dataset)
+        self._count = 0
+
+    def ops(self, message: Descriptor, fields: Sequence[Field], depth: int) -> Iterator[_Op]:
+        """The operations of some fields of a message, in the order of ``WireCodec``'s images."""
+        if depth >= _MOST_DEPTH:
+            raise _NoPlan
+        for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
+            members, fd = list(run), message.fields_by_name[name]
+            if len(members[0].steps) == depth + 1:
+                self._count += 1
+                yield self._leaf(fd, members[0])
+                continue
+            assert fd.message_type is not None, "a path goes through messages only"
+            group = _Op(_GROUP, extra=int(any(self._within(f) is not None for f in members)))
+            group.literals[0] = tag_of(fd)
+            self._count += 1
+            yield group
+            yield from self.ops(fd.message_type, members, depth + 1)
+            # The operations up to this one have been drawn, so that their number is known.
+            group.arg = self._count
+            self._count += 1
+            yield _Op(_CLOSE)
+
+    def _within(self, field: Field) -> Any:
+        return self._defaults.within(self._place[field.path])
+
+    def _leaf(self, fd: FieldDescriptor, field: Field) -> _Op:
+        encode = column_encoder(fd, field)
+
+        def image(value: Any) -> bytes:
+            return encode([value])[0]
+
+        if field.path in self._stamps:
+            value = within = self._stamps[field.path]
+        else:
+            value, within = self._defaults.value(self._place[field.path]), self._within(field)
+        op = _Op(_OTHER, self._columns.get(field.path, -1), presence=field.presence)
+        if value is None and not field.nullable:
+            if op.column < 0:
+                raise _NoPlan
+            op.required = _ALWAYS
+        if field.key:
+            op.required = _ALWAYS
+        literals = [_column(field, value), image(value), _column(field, within), image(within)]
+        op.literals = [tag_of(fd), *literals]
+        if op.column >= 0:
+            _reading(op, fd, field, image)
+        if rules := self._rules.by_path.get(field.path):
+            _judging(op, field, rules, value, within)
+        return op
+
+
+def _reading(op: _Op, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]) -> None:
+    """How the cells of a column are read, as far as the kernel reads such."""
+    op.code = _CODES.get(field.kind, _OTHER)
+    match field.kind:
+        case Kind.ENUM:
+            op.names = [(name.encode(), image(name)) for name in field.enum_values or ()]
+            op.extra = len(op.names)
+        case Kind.DECIMAL:
+            op.arg, op.extra = field.precision or 38, field.scale
+        case Kind.INT32 | Kind.INT64 | Kind.UINT32 | Kind.UINT64:
+            op.arg = _NUMBERS.get(fd.type, _VARINT)
+        case Kind.LIST if field.element is not None and field.element.kind is Kind.STRING:
+            op.code = _STRINGS
+        case Kind.LIST | Kind.MAP:
+            op.arg = int.from_bytes(b"[]" if field.kind is Kind.LIST else b"{}", "little")
+
+
+def _judging(op: _Op, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
+    """What the model asks of the cells of a column, and of what is in the place of no cell."""
+    nested = len(field.steps) > 1
+    default = within if nested else value
+    if field.repeated and default is not None:
+        default = orjson.loads(default)
+    if any(rules.problems(default, "")):
+        op.required |= _WITHIN if nested else _ABSENT
+    if op.column < 0:
+        return
+    if op.code == _ENUM:
+        op.names = [n for n in op.names if not any(rules.problems(n[0].decode(), ""))]
+        op.extra = len(op.names)
+        return
+    found = kernel_rules(field, rules)
+    if found is None:
+        op.code, op.arg = _OTHER, 0  # no cell of it is for the kernel
+    else:
+        op.rules = found
+
+
+def _column(field: Field, value: Any) -> bytes:
+    """A column of COPY BINARY that holds one of the values that the hub itself sets."""
+    if value is None:
+        return _NULL
+    if field.path == "etag":
+        return _sized(struct.pack(">q", value))
+    match field.kind:
+        case Kind.STRING | Kind.ENUM:
+            return _sized(value.encode())
+        case Kind.BOOL:
+            return _sized(struct.pack(">?", value))
+        case Kind.INT32:
+            return _sized(struct.pack(">i", value))
+        case Kind.INT64 | Kind.UINT32:
+            return _sized(struct.pack(">q", value))
+        case Kind.UINT64 | Kind.DECIMAL if not value:
+            return _sized(bytes(8))
+        case Kind.FLOAT:
+            return _sized(struct.pack(">f", value))
+        case Kind.DOUBLE:
+            return _sized(struct.pack(">d", value))
+        case Kind.BYTES:
+            return _sized(value)
+        case Kind.TIMESTAMP:
+            return _sized(struct.pack(">q", (value - _EPOCH) // timedelta(microseconds=1)))
+        case Kind.LIST | Kind.MAP:
+            return _sized(b"\x01" + value.encode())
+    raise _NoPlan
+
+
+def _sized(data: bytes) -> bytes:
+    return struct.pack(">i", len(data)) + data
+
+
+def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_Op]) -> bytes:
+    words: list[int] = []
+    names: list[int] = []
+    text = bytearray()
+    head = 4 + 2 * 4 + 18 * len(ops)
+    origin = 4 * (head + sum(4 * len(op.names) for op in ops))
+
+    def put(literal: bytes) -> tuple[int, int]:
+        at = origin + len(text)
+        text.extend(literal)
+        return at, len(literal)
+
+    def put_words(words: bytes) -> tuple[int, int]:
+        text.extend(bytes(-(origin + len(text)) % 4))
+        return put(words)
+
+    opening = [
+        struct.pack(">h", len(dataset.fields)),
+        struct.pack(">hi", len(ENTRY_COLUMNS), 8),
+        _sized(dataset.name.encode()),
+        _sized(struct.pack(">h", Operation.CREATED)),
+    ]
+    for literal in opening:
+        words += put(literal)
+    for op in ops:
+        arg = op.arg
+        if op.names:
+            arg = 4 * (head + len(names))
+            names += itertools.chain.from_iterable((*put(n), *put(i)) for n, i in op.names)
+        packed = [rule.packed(put_words(rule.parts)[0]) for rule in op.rules]
+        rules_at, _ = put_words(b"".join(packed))
+        words += [op.code, op.column, arg, op.extra, op.required, op.presence]
+        words += [rules_at, len(op.rules)]
+        words += itertools.chain.from_iterable(map(put, op.literals))
+    fixed = len(text) + _PER_OP * (len(ops) + 1)
+    words = [width, len(ops), key, fixed, *words, *names]
+    return struct.pack(f"<{len(words)}i", *words) + bytes(text)

@@ -1,0 +1,1 @@
+"""Named subscriptions: leases of stretches of the change log, to several workers."""

@@ -1,0 +1,62 @@
+"""PullChanges: the next stretch of changes, leased to the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstockd.calls import Call
+from penstockd.errors import HubStopping
+from penstockd.feed.disclosing import FeedDisclosure
+from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
+from penstockd.feed.watching import MAX_CHANGES
+from penstockd.hub import Hub
+from penstockd.subscriptions.stretch import Bounds
+from penstockd.subscriptions.take import Taken, Taking, ack_time, invalid
+
+#: Changes of a stretch, unless the caller says how many.
+USUAL_CHANGES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What a worker asks for; 0 stands for what is usual. ``wait`` is in seconds."""
+
+    max_changes: int = 0
+    ack_seconds: int = 0
+    wait: float = 0.0
+
+
+def changes_of(name: str, wanted: int, usual: int) -> int:
+    """A number of changes that a caller asks for. Raises ValueInvalid."""
+    if not 0 <= wanted <= MAX_CHANGES:
+        raise invalid(name, f"must be from 1 to {MAX_CHANGES}")
+    return wanted or usual
+
+
+async def pull_changes(
+    hub: Hub, call: Call, subscription_id: str, pull: Pull
+) -> tuple[Taken | None, str]:
+    """The next stretch, None if there is none within the time to wait; and the View's name.
+
+    Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,
+    CursorInvalid, CursorExpired, TooManyStreams, HubStopping and DatabaseUnavailable.
+    """
+    most = changes_of("max_changes", pull.max_changes, USUAL_CHANGES)
+    if not 0 <= pull.wait <= MAX_WAIT:
+        raise invalid("wait", f"must be from 0 to {MAX_WAIT:g} s")
+    taking = Taking(
+        hub, call, subscription_id, Bounds(most, PAGE_BYTES), ack_time(pull.ack_seconds)
+    )
+    call.asked(subscription=subscription_id[:63])
+    await taking.open()
+    disclosure = FeedDisclosure(hub, call, taking.source)
+    with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
+        taken = await taking.take(pull.wait)
+    call.entry.row_count = 0
+    if taken is not None:
+        call.entry.row_count = taken.lease.change_count
+        call.asked(lease=taken.lease.lease_id)
+        await disclosure.records(taken.keys)
+    elif hub.feed.stopping.is_set():
+        raise HubStopping("this worker ends; pull again")
+    return taken, taking.source.view

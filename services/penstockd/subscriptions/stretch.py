@@ -1,0 +1,98 @@
+"""Stretches of the log: as many changes as one lease is to hold, and where they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from penstockd.feed.broadcast import STRIDE
+from penstockd.feed.event import Event
+from penstockd.feed.source import Source
+from penstockd.hub import Hub
+from penstockd.store.cursor import Cursor, cursor_at, numbered, still_ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most changes of a stretch, and bytes. One change and what followed from it is split only
+    where it is too much to read at a time (see ``read_events``)."""
+
+    changes: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Changes in order, and the cursor behind them."""
+
+    events: Sequence[Event]
+    end: Cursor
+
+
+async def read_stretch(
+    hub: Hub, source: Source, start: Cursor, upto: Cursor, bounds: Bounds
+) -> Stretch:
+    """The changes after a cursor, to another at the most, as far as they keep within bounds.
+
+    It ends with a whole transaction, unless the first one alone is too large. There may be more
+    behind it; it is empty only if there is nothing up to ``upto``. Raises CursorInvalid,
+    CursorExpired and DatabaseUnavailable.
+    """
+    events: list[Event] = []
+    reached, whole, step, size = start, True, bounds.changes, 0
+    while reached.place < upto.place and _has_room(events, size, bounds):
+        further = reached.number + step
+        batch = await hub.feed.read(source, reached, upto if upto.end <= further else further)
+        found = [event for event in batch.events if source.wants(event)]
+        step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
+        step = min(step, STRIDE)
+        events += found
+        size += sum(event.size for event in found)
+        reached, whole = batch.cursor, batch.whole
+    number = fitting(events, bounds, reached.end, whole=whole)
+    if number == reached.end:
+        return Stretch(events, reached)
+    end = await _cursor_at(hub, start, number)
+    return Stretch([event for event in events if event.number <= number], end)
+
+
+def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:
+    """Whether another read is worth its while."""
+    return len(events) <= bounds.changes // 2 and size <= bounds.size // 2
+
+
+def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
+    """The number up to which events keep within bounds; they were read up to ``reached``, and if
+    that is ``whole`` to the end of a transaction and all that follows from it."""
+    count = _count(events, bounds)
+    if count == len(events):
+        if whole or not events or events[-1].transaction < reached:
+            return reached
+        broken = events[-1].transaction
+    else:
+        broken = events[count].transaction
+    before = [event for event in events[:count] if event.transaction < broken]
+    if before:
+        return before[-1].transaction
+    if count == len(events):
+        return reached
+    over = events[count].number
+    return over if events[0].number == over else over - 1
+
+
+def _count(events: Sequence[Event], bounds: Bounds) -> int:
+    """How many of the first events are within bounds."""
+    size = 0
+    for i, event in enumerate(events):
+        size += event.size
+        if i == bounds.changes or (i and size > bounds.size):
+            return i
+    return len(events)
+
+
+async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
+    """The cursor at a number behind ``start``."""
+    async with hub.database.connection() as connection:
+        places = await numbered(connection, start)
+        place = await cursor_at(connection, number)
+    return replace(place, ahead=still_ahead(start, places, number))

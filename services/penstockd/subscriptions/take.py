@@ -1,0 +1,216 @@
+"""Takes leases: finds where the next stretch begins, reads it, and claims it if it is free still.
+
+The log is read before anything is locked. Of workers who read the same stretch at a time one gets
+it, and the others look again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from penstockd.calls import Call
+from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
+from penstockd.feed.bells import subscription_line
+from penstockd.hub import Hub
+from penstockd.store import leases
+from penstockd.store import subscriptions as store
+from penstockd.store.cursor import Cursor
+from penstockd.store.leases import Lease, Place
+from penstockd.store.log import last_number
+from penstockd.subscriptions.manage import known, owner, source_of
+from penstockd.subscriptions.stretch import Bounds, Stretch, read_stretch
+
+#: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
+USUAL_ACK, MAX_ACK = 60, 3600
+#: A call that waits looks when its line is rung, and as often as this even if it is not: leases of
+#: others expire without a word, and an announcement can be missed. In seconds.
+LOOK = 5.0
+#: How long it rests at least between two looks, at first and after many in vain, in seconds.
+FIRST_LOOK, MAX_PAUSE = 0.01, 0.5
+
+_RESET = "the changes after the subscription's cursor are kept no longer: reset it"
+
+
+def ack_time(seconds: int) -> int:
+    """How long a worker has to acknowledge. Raises ValueInvalid."""
+    if not 0 <= seconds <= MAX_ACK:
+        raise invalid("ack_seconds", f"must be from 1 to {MAX_ACK}")
+    return seconds or USUAL_ACK
+
+
+def invalid(name: str, problem: str) -> ValueInvalid:
+    """One value of a request is wrong."""
+    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lease and its changes: their encoded list, and the records by dataset."""
+
+    lease: Lease
+    changes: bytes
+    keys: Mapping[str, Sequence[str]]
+
+
+class Taking:
+    """One caller's way to the leases of a subscription."""
+
+    def __init__(self, hub: Hub, call: Call, subscription_id: str, bounds: Bounds, ack: int):
+        self._hub, self._call = hub, call
+        self._key = (owner(call), known(subscription_id))
+        self._bounds, self._ack = bounds, ack
+        self.line = hub.feed.tail.bells.line(subscription_line(*self._key))
+        # The count at which the last look was in vain, when to look again even so, and how long
+        # to rest since the last look.
+        self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
+        #: It waits for the log to go beyond this number; None: for leases of others to end.
+        self._after: int | None = None
+        self._clock = asyncio.get_running_loop().time
+        #: The revision of the policy that the caller's View was last judged by.
+        self.judged = call.policy.revision
+        # How far behind a place there is nothing for the caller; told to the database when it
+        # has waited in vain.
+        self._empty: tuple[Place, Cursor] | None = None
+
+    async def open(self) -> Cursor:
+        """Find the subscription, and judge its View; returns how far it is acknowledged.
+
+        Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid
+        and CursorExpired.
+        """
+        async with self._hub.database.connection() as connection:
+            found = await store.find(connection, *self._key)
+        self.terms = found.terms
+        self.source = source_of(self._hub, self._call, found.terms, self._bounds.changes)
+        try:
+            await self._hub.feed.read(self.source, found.position, found.position.number)
+        except CursorExpired as exc:
+            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+        return found.acknowledged
+
+    async def take(self, seconds: float) -> Taken | None:
+        """The next stretch, leased; None if there is none within the time, or if the policy has
+        changed since the caller's View was judged: then it has to be judged anew.
+
+        Of the calls of this process that wait for the same subscription only the first looks.
+
+        Raises SubscriptionNotFound, CursorExpired, PolicyStale and DatabaseUnavailable.
+        """
+        taken = await self._take_at_once() if seconds <= 0 else await self._take_in_line(seconds)
+        if taken is None and not self.outdated:
+            await self._pass()
+        return taken
+
+    async def _take_in_line(self, seconds: float) -> Taken | None:
+        deadline = self._clock() + seconds
+        async with self.line.turn(seconds) as first:
+            while first and not self._hub.feed.stopping.is_set():
+                rung = self.line.rung
+                if rung != self._vain or self._clock() >= self._again:
+                    taken = await self._take_at_once()
+                    if taken is not None or self.outdated:
+                        return taken
+                    self._vain = rung
+                left = deadline - self._clock()
+                if left <= 0:
+                    break
+                self.line.after = self._after
+                if self._after is not None and self._hub.feed.tail.head > self._after:
+                    self.line.ring()  # the log has moved while it was read
+                await self.line.wait(rung, min(left, self._again - self._clock()))
+                # Where much happens that is nothing for the caller, it looks less often.
+                rest = min(self._rested + self._pause, deadline) - self._clock()
+                await asyncio.sleep(max(0.0, rest))
+        return None
+
+    async def _take_at_once(self) -> Taken | None:
+        """The next stretch, if there is one now; else what is to be waited for."""
+        self._rested = self._clock()
+        while not self._hub.feed.stopping.is_set():
+            place, busy, head = await self._look()
+            if place is None:
+                self._after, self._pause = None, FIRST_LOOK
+                self._again = self._clock() + min(max(busy, FIRST_LOOK), LOOK)
+                return None
+            stretch = await self._read(place, head)
+            if self.outdated:
+                return None
+            if not stretch.events and place.end is None:
+                self._empty = (place, stretch.end)
+                self._after, self._again = stretch.end.number, self._clock() + LOOK
+                self._pause = min(2 * self._pause, MAX_PAUSE)
+                return None
+            taken = await self._claim(place, stretch)
+            if taken is not None:
+                self._pause = FIRST_LOOK
+                return taken
+        return None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the policy has changed since the View was judged. Raises PolicyStale."""
+        return self._hub.policy.current.revision != self.judged
+
+    async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        """Those of some leases that are neither acknowledged nor expired."""
+        async with self._hub.database.connection() as connection:
+            return await leases.outstanding(connection, *self._key, lease_ids)
+
+    async def _look(self) -> tuple[Place | None, float, int]:
+        """See ``leases.next_place``; and the newest number of the log, as the database has it: what
+        was written before a call must not be missing in it."""
+        async with self._hub.database.connection() as connection:
+            found = await store.find(connection, *self._key)
+            place, busy = await leases.next_place(connection, found)
+            return place, busy, await last_number(connection)
+
+    async def _read(self, place: Place, head: int) -> Stretch:
+        start = place.start
+        if self._empty is not None and self._empty[0] == place:
+            start = self._empty[1]
+        upto = Cursor(start.epoch, head) if place.end is None else place.end
+        try:
+            return await read_stretch(self._hub, self.source, start, upto, self._bounds)
+        except CursorExpired as exc:
+            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+        except CursorInvalid:
+            if start == place.start:
+                raise
+            # What was found empty behind the place was undone: begin at the place again.
+            self._empty = None
+            return await self._read(place, head)
+
+    async def _claim(self, place: Place, stretch: Stretch) -> Taken | None:
+        """Lease what was read, in a transaction that is brought to its end, whoever goes away."""
+        frames = self.source.frames(stretch.events)
+
+        async def claim() -> Lease | None:
+            writing = self._call.writing(self._hub.database.transaction())
+            async with writing as connection:
+                held = await leases.hold(connection, *self._key)
+                try:
+                    return await held.claim(place, stretch.end, len(stretch.events), self._ack)
+                except CursorInvalid:
+                    return None  # it was undone meanwhile, by a failover or a restore: look again
+
+        lease = await self._hub.tasks.run(claim())
+        if lease is None:
+            return None
+        keys: dict[str, list[str]] = {}
+        for event in stretch.events:
+            keys.setdefault(event.dataset, []).append(event.key)
+        return Taken(lease, b"".join(frame.data for frame in frames), keys)
+
+    async def _pass(self) -> None:
+        """Let the subscription move on over what holds nothing for it, lest its place expires."""
+        if self._empty is None or self._empty[1].place == self._empty[0].start.place:
+            return
+        place, end = self._empty
+        self._empty = None
+        async with self._call.writing(self._hub.database.transaction()) as connection:
+            held = await leases.hold(connection, *self._key)
+            with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
+                await held.claim(place, end, 0, self._ack)

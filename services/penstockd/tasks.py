@@ -1,0 +1,46 @@
+"""Work that outlives the call that began it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from penstockd import budget
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """Work that must end even if its caller goes away: it is waited for when the hub stops."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` to its end, whoever goes away.
+
+        A caller that is cancelled is so when the work has ended, not before: then it is known what
+        became of it. What the work raises is raised in place of the cancellation.
+        """
+        task = budget.task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+            task.result()
+            raise
+
+    async def drain(self) -> None:
+        """Wait for all work under way."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller, if still there, has it; nobody else needs a warning

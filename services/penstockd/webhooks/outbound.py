@@ -1,0 +1,16 @@
+"""What webhooks need of a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstockd.egress import Guard
+from penstockd.webhooks.signing import Seal
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What webhooks need of a worker: the seal of their secrets, and where they may lead."""
+
+    seal: Seal
+    guard: Guard

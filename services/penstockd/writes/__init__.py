@@ -1,0 +1,1 @@
+"""Writes: what callers send, checked; done once; told as far as they may read."""

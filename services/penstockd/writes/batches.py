@@ -1,0 +1,148 @@
+"""BatchUpsert: many records at once, all of them or, if asked for, those that are good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstockd import budget
+from penstockd.budget import offload
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.catalog.rules import RowRules
+from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
+from penstockd.hub import Hub
+from penstockd.native.records import RecordReader
+from penstockd.policy.model import Action
+from penstockd.policy.view import View
+from penstockd.store.fresh import FreshRows
+from penstockd.store.loading import Load
+from penstockd.store.rows import stored_row
+from penstockd.store.writer import Counts, DuplicateKey, Refusals, WriteTransaction
+from penstockd.writes.idempotency import Request, write_once
+from penstockd.writes.incoming import Incoming, check_settable, invalid, lacking
+from penstockd.writes.outgoing import ReplyView
+from penstockd.writes.report import REPORT, Report, RowProblem
+
+MAX_RECORDS = 10_000
+#: Fewer records are not worth the kernel's plan.
+SMALL_BATCH = 100
+
+
+async def batch_upsert(
+    hub: Hub,
+    call: Call,
+    dataset: Dataset,
+    records: Sequence[Message],
+    request: Request,
+    *,
+    partial: bool = False,
+) -> Report:
+    """Create the records whose keys are new and update the others where they differ.
+
+    A record replaces all fields that the caller may write; others keep their values. Raises
+    PermissionDenied (the caller must be allowed to create and to update), RequestTooLarge,
+    FieldUnknown, ValueInvalid, RecordNotFound (out of the caller's sight) and what ``write_once``
+    raises. With ``partial`` the last three are said of rows in the report, and the others are
+    written; of two records with one key the first is.
+    """
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    view = reply.view
+    if len(records) > MAX_RECORDS:
+        raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
+    call.asked(partial=partial)
+    check_settable(view, records)
+    batch = _Batch(view, records, partial=partial)
+
+    async def work(transaction: WriteTransaction) -> tuple[Report, int]:
+        report = await batch.write(transaction)
+        return report, report.counts.total
+
+    return reply.report(await write_once(hub, call, request, REPORT, work))
+
+
+class _Batch:
+    """The records of one call, on their way into the store."""
+
+    def __init__(self, view: View, records: Sequence[Message], *, partial: bool) -> None:
+        self._view, self._records, self._partial = view, records, partial
+        self._incoming = Incoming(view, view.writable)
+        self._bad: dict[int, list[Violation]] = {}
+
+    async def write(self, transaction: WriteTransaction) -> Report:
+        """Write them. Raises what ``batch_upsert`` raises."""
+        fresh, left = FreshRows(), list(range(len(self._records)))
+        if len(left) > SMALL_BATCH:
+            fresh, left = await offload(self._made_natively, transaction)
+        numbers, rows = await offload(self._made, left)
+        if self._bad and not self._partial:
+            raise invalid([v for i in sorted(self._bad) for v in self._placed(i)])
+        refused = Refusals() if self._partial else None
+        load = Load(
+            transaction,
+            self._view.dataset,
+            self._incoming.fields,
+            self._view.guard,
+            lacking=lacking(self._view, self._incoming.fields),
+            refused=refused,
+        )
+        try:
+            counts = await load.run(fresh, numbers, rows)
+        except DuplicateKey as exc:
+            twice = Violation(f"{self._place(exc.row)}.{self._key}", "occurs twice")
+            raise ValueInvalid(str(exc), violations=[twice]) from exc
+        for index, path, description in refused.found if refused else ():
+            self._bad.setdefault(index, []).append(Violation(path, description))
+        return self._report(counts)
+
+    @property
+    def _key(self) -> str:
+        return self._view.dataset.key.path
+
+    def _made_natively(self, transaction: WriteTransaction) -> tuple[FreshRows, list[int]]:
+        reader = RecordReader(self._view.dataset, self._incoming.fields)
+        return reader.read(
+            self._records,
+            transaction.time,
+            transaction.revision,
+            lambda places: [self._incoming.values(self._records[i])[0] for i in places],
+        )
+
+    def _made(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
+        """The good ones of some records as rows, with their indexes."""
+        numbers, rows = [], []
+        for index in indexes:
+            budget.check()
+            row, violations = self._incoming.values(self._records[index])
+            if violations:
+                self._bad[index] = violations
+            else:
+                numbers.append(index)
+                rows.append(row)
+        problems = RowRules(self._view.dataset, self._incoming.fields).problems(rows)
+        for at, found in problems.items():
+            self._bad[numbers[at]] = [Violation(*p) for p in found]
+        if problems:
+            numbers = [n for i, n in enumerate(numbers) if i not in problems]
+            rows = [row for i, row in enumerate(rows) if i not in problems]
+        return numbers, [stored_row(self._incoming.fields, row) for row in rows]
+
+    def _place(self, index: int) -> str:
+        return f"{self._view.dataset.name}[{index}]"
+
+    def _placed(self, index: int) -> list[Violation]:
+        place = self._place(index)
+        return [
+            Violation(f"{place}.{v.field}" if v.field else place, v.description)
+            for v in self._bad[index]
+        ]
+
+    def _report(self, counts: Counts) -> Report:
+        report = Report(counts, refused=len(self._bad))
+        for index in sorted(self._bad):
+            key = getattr(self._records[index], self._key)
+            for v in self._bad[index]:
+                report.add(RowProblem(index + 1, key, v.field, v.description))
+        return report

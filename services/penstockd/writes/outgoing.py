@@ -1,0 +1,201 @@
+"""What a writer gets back: of a record, no more than its caller may read now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset, Field
+from penstockd.catalog.record import Codec
+from penstockd.errors import EtagMismatch, RecordNotFound, Violation
+from penstockd.hub import Hub
+from penstockd.policy.model import Action
+from penstockd.policy.read import Get
+from penstockd.policy.rendering import record_of
+from penstockd.policy.view import View
+from penstockd.store.writer import Counts, WriteTransaction
+from penstockd.writes.idempotency import Form
+from penstockd.writes.report import Report
+
+#: Fields that every write moves. They tell whether a value differs from the one that was there.
+_MOVING = ("update_time", "etag")
+
+
+class ReplyView:
+    """What a reply to a write may show of a dataset.
+
+    ``view`` is the View of the write. ``readable`` is its intersection with the caller's View for
+    reading, as the policy stands now; None if the caller may not read. All that a write answers
+    with comes from here: records, etags, counts.
+    """
+
+    def __init__(self, call: Call, dataset: Dataset, *actions: Action) -> None:
+        """Raise PermissionDenied unless the caller may do what it does."""
+        self.view = call.view(dataset, *actions)
+        self.readable = call.reply_view(dataset, *actions)
+
+    def reads_in_clear(self, fields: Sequence[Field]) -> bool:
+        """Whether the caller may read these fields of every record that it may write."""
+        readable = self.readable
+        if readable is None or not self.view.reads_all_rows:
+            return False
+        return all(f.output_only or readable.is_whole(f) for f in fields)
+
+    async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
+        """The record as the caller may read it; None if it may not."""
+        return None if self.readable is None else await _record(transaction, self.readable, key)
+
+    async def etag(self, transaction: WriteTransaction, key: str) -> str:
+        """The record's etag, for a caller who may not read the record; "" if it is hidden."""
+        if not self._gives("etag"):
+            return ""
+        record: Any = await _record(transaction, self.view, key, "etag")
+        return "" if record is None else str(record.etag)
+
+    async def mismatch(
+        self, transaction: WriteTransaction, key: str, error: EtagMismatch
+    ) -> EtagMismatch:
+        """The error as the caller gets it: with the record's etag, if it may read that."""
+        record: Any = await self.read(transaction, key)
+        if record is None or not record.etag:
+            return error
+        return EtagMismatch(
+            f"{error.message}: its etag is now '{record.etag}'",
+            violations=[Violation("etag", f"is '{record.etag}' now")],
+        )
+
+    def report(self, report: Report) -> Report:
+        """A report as the caller gets it.
+
+        That a record was unchanged shows what it held. A caller that may not read all that it
+        writes sees unchanged records counted as updated.
+        """
+        counts = report.counts
+        if not counts.unchanged or self.reads_in_clear(self.view.writable):
+            return report
+        told = Counts(counts.created, counts.updated + counts.unchanged)
+        return Report(told, report.refused, report.problems)
+
+    async def own(self, given: Given, etag: str) -> Message:
+        """The key, the etag, and what the call itself has set."""
+        record: Any = await given.message([f for f in given.fields if f.key or self._may_show(f)])
+        if etag and self._gives("etag"):
+            record.etag = etag
+        message: Message = record
+        return message
+
+    def _may_show(self, field: Field) -> bool:
+        """Whether a value of the caller's own is shown to it: no mask for reading is undone."""
+        return self.readable is None or self.readable.is_whole(field)
+
+    def _gives(self, path: str) -> bool:
+        shown = (self.view, self.readable) if self.readable is not None else (self.view,)
+        return all(view.field(path) is not None for view in shown)
+
+
+class Given:
+    """The values that a call sets in a record."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]) -> None:
+        """``row`` holds the values of ``fields`` as the store takes them, the key among them."""
+        self.fields = tuple(fields)
+        self._dataset, self._row = dataset, tuple(row)
+
+    def only(self, paths: Sequence[str]) -> Given:
+        """The key and those of the fields that are among ``paths``."""
+        kept = [i for i, f in enumerate(self.fields) if f.key or f.path in paths]
+        fields = [self.fields[i] for i in kept]
+        return Given(self._dataset, fields, [self._row[i] for i in kept])
+
+    async def message(self, fields: Sequence[Field]) -> Message:
+        """A record of the values of some of the fields."""
+        values = dict(zip(self.fields, self._row, strict=True))
+        return await record_of(Codec(self._dataset, fields), [values[f] for f in fields])
+
+
+class WrittenRecord:
+    """One record that a call writes, as the reply to the call has it."""
+
+    def __init__(self, reply: ReplyView, key: str, given: Given, *, dry: bool = False) -> None:
+        """``dry``: the call only checks whether it could write."""
+        self.given = given
+        self._reply, self._key, self._dry = reply, key, dry
+
+    async def introduce(self, hub: Hub, call: Call) -> None:
+        """Note in the call's audit entry what the reply shows. Raises DatabaseUnavailable."""
+        readable = self._reply.readable
+        if readable is not None:
+            await call.will_disclose(hub, readable)
+            return
+        paths = [f.path for f in self.given.fields]
+        await call.will_disclose(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
+
+    async def written(self, transaction: WriteTransaction) -> Message:
+        """The record as the call has left it, as far as the caller may read it.
+
+        What the call has only checked does not tell by its etag or time whether it changes values,
+        where the caller may not read all of them.
+        """
+        record = await self._reply.read(transaction, self._key)
+        if record is None:
+            etag = await self._reply.etag(transaction, self._key)
+            record = await self._reply.own(self.given, etag)
+        if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
+            for name in _MOVING:
+                record.ClearField(name)
+        return record
+
+    async def again(self, transaction: WriteTransaction, stored: Message) -> Message:
+        """The reply of a call that was made before, under what the caller may see now.
+
+        ``stored`` is what it was told then. The record is shown as long as it is as the call left
+        it; of one that others have written since, only what the call itself told. Raises
+        RecordNotFound if the caller may not touch the record any more.
+        """
+        view, etag = self._reply.view, getattr(stored, "etag")  # noqa: B009  # of any dataset
+        if await _record(transaction, view, self._key, view.dataset.key.path) is None:
+            raise RecordNotFound(f"{view.dataset.singular} '{self._key}' does not exist")
+        record: Any = await self._reply.read(transaction, self._key)
+        if record is not None and etag and record.etag == etag:
+            found: Message = record
+            return found
+        return await self._reply.own(self.given, etag)
+
+    def _etag_path(self) -> Sequence[str]:
+        return ("etag",) if self._reply.view.field("etag") is not None else ()
+
+
+def record_form(dataset: Dataset, written: WrittenRecord) -> Form[Message]:
+    """The form of a reply that is a record."""
+
+    def brief(message: Any) -> Message:
+        return dataset.message_class(etag=message.etag)
+
+    return Form(
+        lambda message: message.SerializeToString(),
+        dataset.message_class.FromString,
+        written.again,
+        brief,
+    )
+
+
+async def known_record(
+    transaction: WriteTransaction, view: View, key: str, fields: Sequence[Field]
+) -> Message:
+    """Some fields of a record that the call has written, for rules to judge; never for a reply."""
+    record = await _record(transaction, view, key, ",".join(f.path for f in fields))
+    assert record is not None, "a written record is visible to its writer: the guard saw to it"
+    return record
+
+
+async def _record(
+    transaction: WriteTransaction, view: View, key: str, fields: str = ""
+) -> Message | None:
+    query = view.prepared(Get, fields)
+    row = await transaction.connection.fetchrow(
+        query.statement.text, *query.statement.arguments(key=key)
+    )
+    return None if row is None else await record_of(query.codec, tuple(row))

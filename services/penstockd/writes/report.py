@@ -1,0 +1,65 @@
+"""What became of the rows of a batch or an import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from penstockd.store.writer import Counts
+from penstockd.writes.idempotency import Form
+
+#: Things wrong with rows that are told; the rows are counted whatever their number.
+TOLD = 1000
+_MOST_TEXT = 300  # characters of a description, which may quote a value
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """One thing wrong with one row, which is counted from 1; ``field`` is "" for all of it."""
+
+    row: int
+    key: str
+    field: str
+    description: str
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of the rows that were written, and what was wrong with those that were refused."""
+
+    counts: Counts = field(default_factory=Counts)
+    refused: int = 0
+    problems: list[RowProblem] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """All rows that were given."""
+        return self.counts.total + self.refused
+
+    def add(self, problem: RowProblem) -> None:
+        """Tell of a problem, unless enough have been told; its row is to be counted apart."""
+        if len(self.problems) < TOLD:
+            text = problem.description
+            if len(text) > _MOST_TEXT:
+                text = text[:_MOST_TEXT] + "…"
+            told = RowProblem(problem.row, problem.key[:512], problem.field[:200], text)
+            self.problems.append(told)
+
+    def in_order(self) -> Report:
+        """The same, its problems in the order of the rows."""
+        problems = sorted(self.problems, key=lambda p: p.row)
+        return Report(self.counts, self.refused, problems)
+
+
+def _decode(data: bytes) -> Report:
+    document = orjson.loads(data)
+    return Report(
+        Counts(**document["counts"]),
+        document["refused"],
+        [RowProblem(**p) for p in document["problems"]],
+    )
+
+
+#: How a report is kept.
+REPORT: Form[Report] = Form(orjson.dumps, _decode)

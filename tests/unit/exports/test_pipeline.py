@@ -1,0 +1,134 @@
+"""No piece of an export leaves before it is durable which records are in it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from chance import SEED
+from penstockd.calls import Permit
+from penstockd.exports.pipeline import Piece, _send_all
+
+PIECES = 60
+
+
+class Refused(Exception):
+    """The audit refuses an entry."""
+
+
+class Ledger:
+    """An audit whose entries fail now and then, and a client."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self.durable: set[bytes] = set()
+        self.received: list[bytes] = []
+        self.first = asyncio.Event()
+
+    async def record(self, keys: Sequence[bytes]) -> None:
+        await asyncio.sleep(0)
+        if self._chance.random() < 0.1:
+            raise Refused
+        self.durable.update(keys)
+
+    async def take(self, piece: Piece) -> None:
+        await asyncio.sleep(0)
+        self.received.append(piece.keys)
+        self.first.set()
+
+    @property
+    def lost(self) -> set[bytes]:
+        """What left, and the audit does not know."""
+        return set(self.received) - self.durable
+
+
+class Gate(Ledger):
+    """As an export does it."""
+
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        await self.record([piece.keys for piece in pieces])
+        return Permit()
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        assert piece.keys in self.durable
+        await self.take(piece)
+
+
+class AfterwardsGate(Ledger):
+    """As it was done before: what has been sent is let go, and then noted."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._held: list[bytes] = []
+
+    async def disclose(self, pieces: Sequence[Piece]) -> Permit:
+        return Permit()
+
+    async def send(self, piece: Piece, permit: Permit) -> None:
+        await self.take(piece)
+        self._held.append(piece.keys)
+        if len(self._held) == 5:
+            held, self._held = self._held, []
+            await self.record(held)
+
+
+async def run(gate: Any, seed: int) -> bool:
+    """Send some pieces; whether all were sent."""
+    encoded: asyncio.Queue[Piece] = asyncio.Queue(4)
+    chance = random.Random(seed)
+
+    async def produce() -> None:
+        for i in range(PIECES):
+            if chance.random() < 0.3:
+                await asyncio.sleep(0)
+            await encoded.put(Piece(b"x", i, b"%d" % i, 1))
+
+    producing: Coroutine[Any, Any, None] = produce()
+    try:
+        await _send_all(encoded, producing, gate, lambda: None)
+    except Refused:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", [SEED + i for i in range(30)])
+async def test_what_left_is_known(seed: int) -> None:
+    gate = Gate(seed)
+    whole = await run(gate, seed)
+    assert not gate.lost, seed
+    in_order = [b"%d" % i for i in range(len(gate.received))]
+    assert gate.received == in_order
+    assert whole == (len(in_order) == PIECES), seed
+
+
+async def test_the_old_order_loses_some() -> None:
+    """The negative control."""
+    lost = []
+    for seed in range(30):
+        gate = AfterwardsGate(seed)
+        await run(gate, seed)
+        lost.append(len(gate.lost))
+    assert sum(lost) > 0
+
+
+async def test_a_piece_waits_for_its_entry_and_not_for_the_next_one() -> None:
+    """What is there leaves, even if nothing more is encoded for a long time."""
+    gate = Gate(0)
+    gate._chance.random = lambda: 1.0  # type: ignore[method-assign]  # nothing fails
+    encoded: asyncio.Queue[Piece] = asyncio.Queue()
+    await encoded.put(Piece(b"x", 1, b"first", 1))
+    stopped = asyncio.Event()
+
+    async def produce() -> None:
+        await stopped.wait()
+
+    sending = asyncio.create_task(_send_all(encoded, produce(), gate, lambda: None))
+    async with asyncio.timeout(60):
+        await gate.first.wait()
+    assert gate.received == [b"first"]
+    stopped.set()
+    await sending
