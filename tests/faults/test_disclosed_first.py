@@ -35,7 +35,10 @@ FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION hub.refuse_entry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF {condition} THEN PERFORM nextval('hub.refused_entry'); RAISE EXCEPTION 'this entry is refused'; END IF;
+    IF {condition} THEN
+        PERFORM nextval('hub.refused_entry');
+        RAISE EXCEPTION 'this entry is refused';
+    END IF;
     RETURN new;
 END $$
 """
