@@ -21,7 +21,7 @@ import pytest
 from harness import RunningHub, eventually
 from own_worker import Worker, worker
 from penstockd import budget
-from penstockd.commands.context import Call
+from penstockd.calls import Call
 from penstockd.rpc.door import Route
 from penstockd.store import commit
 from security.calls import every_route
