@@ -17,6 +17,7 @@ from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands.stream_export import stream_export
 from penstockd.config import Settings
 from penstockd.errors import (
     ClientStalled,
@@ -27,8 +28,8 @@ from penstockd.errors import (
 )
 from penstockd.exports import ranges
 from penstockd.exports.limits import ExportLimits
+from penstockd.exports.plan import Export
 from penstockd.exports.receipts import Receipt, State, find_receipt
-from penstockd.exports.run import Export, stream_export
 from penstockd.hub import Hub
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
@@ -116,7 +117,7 @@ async def test_any_number_of_connections_gives_the_same_file(
         used.append(len(connections))
         await read_ranges(connections, *rest)
 
-    monkeypatch.setattr("penstockd.exports.run.read_ranges", counted)
+    monkeypatch.setattr("penstockd.exports.source.read_ranges", counted)
     exports = [Export(f, omit_receipt=True) for f in FORMATS]
     exports += [
         Export("CSV", filter='name > "Ünï 15"', fields="name,email"),

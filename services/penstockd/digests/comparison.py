@@ -19,7 +19,7 @@ from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.sql import apply_settings
-from penstockd.writes.incoming import MAX_KEY_BYTES
+from penstockd.catalog.model import MAX_KEY_BYTES
 
 #: Takes the digests of the next rows; called in another thread.
 Take = Callable[[Digested], None]
