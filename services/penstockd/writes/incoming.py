@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field
-from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.catalog.elements import repeated_parser
+from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.catalog.record import Codec, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused, checker
