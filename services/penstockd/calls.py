@@ -155,15 +155,16 @@ class Call:
 
     @asynccontextmanager
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-        """A transaction of the call's own writes, which holds the call's entry, too.
+        """A transaction of the call's own writes: no call opens one in another way.
 
-        The entry counts as recorded once the transaction is committed, no sooner: if it fails,
-        even in COMMIT, another one says so.
+        It holds the call's entry, too, unless the call is a stream or takes something that it
+        gives out, which have entries of their own. The entry counts as recorded once the
+        transaction is committed, no sooner: if it fails, even in COMMIT, another one says so.
         """
         self._within = False
         async with transaction as opened:
             yield opened
-        self.recorded = self._within
+        self.recorded |= self._within
 
     def transaction(
         self, hub: Books, *, dry: bool = False, bulk: bool = False

@@ -96,7 +96,9 @@ class Division:
         count, short = self.connections, Limits(self.lock, self.statement, self.commit)
         sizes = {Kind.READ: count * 7 // 16, Kind.WRITE: count * 3 // 16, Kind.BULK: count // 4}
         terms = {
-            Kind.READ: LaneTerms(sizes[Kind.READ], short, Terms(3, 2, self.wait), ready=1),
+            Kind.READ: LaneTerms(
+                sizes[Kind.READ], short, Terms(3, 2, self.wait), ready=1, read_only=True
+            ),
             Kind.WRITE: LaneTerms(sizes[Kind.WRITE], short, Terms(1, 2, self.wait)),
             Kind.BULK: LaneTerms(
                 sizes[Kind.BULK], Limits(self.lock, commit=self.commit), Terms(1, 2, self.wait)

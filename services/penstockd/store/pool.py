@@ -63,12 +63,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LaneTerms:
-    """``size`` connections at the most, of which ``ready`` are there from the start."""
+    """``size`` connections at the most, of which ``ready`` are there from the start.
+
+    Those that are ``read_only`` refuse to write: what a call writes goes by a transaction.
+    """
 
     size: int
     limits: Limits = field(default_factory=Limits)
     shared: Terms = field(default_factory=Terms)
     ready: int = 0
+    read_only: bool = False
 
 
 class Lane:
@@ -108,6 +112,7 @@ class Lane:
                 "extra_float_digits": "1",
                 "bytea_output": "hex",
                 "jit": "off",
+                **({"default_transaction_read_only": "on"} if self._terms.read_only else {}),
                 "idle_in_transaction_session_timeout": "60000",
                 "lock_timeout": str(int(limits.lock * 1000)),
                 "statement_timeout": str(int(limits.statement * 1000)),

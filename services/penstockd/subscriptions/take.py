@@ -190,7 +190,8 @@ class Taking:
         frames = self.source.frames(stretch.events)
 
         async def claim() -> Lease | None:
-            async with self._hub.database.transaction() as connection:
+            writing = self._call.writing(self._hub.database.transaction())
+            async with writing as connection:
                 held = await leases.hold(connection, *self._key)
                 try:
                     return await held.claim(place, stretch.end, len(stretch.events), self._ack)
@@ -211,7 +212,7 @@ class Taking:
             return
         place, end = self._empty
         self._empty = None
-        async with self._hub.database.transaction() as connection:
+        async with self._call.writing(self._hub.database.transaction()) as connection:
             held = await leases.hold(connection, *self._key)
             with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
                 await held.claim(place, end, 0, self._ack)
