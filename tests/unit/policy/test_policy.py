@@ -144,7 +144,8 @@ def test_nothing_else_takes_equal_numbers_for_equal_policies() -> None:
         if isinstance(node, ast.Compare)
         and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops)
         and any(
-            isinstance(side, ast.Attribute) and side.attr in names
+            isinstance(side, ast.Attribute)
+            and side.attr in names
             # what a writer gave its own rows is no number of a policy
             and not (isinstance(side.value, ast.Name) and path.parent.name == "store")
             for side in (node.left, *node.comparators)
