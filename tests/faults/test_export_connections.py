@@ -90,7 +90,7 @@ def grant(role: str, email: Mask, rows: str) -> Grant:
 
 def call(hub: Hub, role: str = "all", consumer: str = "c") -> Call:
     entry = Entry("r", "/test", consumer_id=consumer)
-    return Call(entry, hub.policy.newest, Principal(consumer, "k", frozenset({role})))
+    return Call(entry, hub.policy.newest, hub, Principal(consumer, "k", frozenset({role})))
 
 
 async def run(hub: Hub, export: Export, role: str = "all") -> Taken:

@@ -186,7 +186,7 @@ class _Run:
         self._receipt: Receipt | None = None
         self._durable: asyncio.Task[None] | None = None
         self._watch = Watch(self._standing.check, hub.exports.stall_seconds)
-        self._rule = call.rule(hub, plan.view, plan.export.fields)
+        self._rule = call.rule(plan.view, plan.export.fields)
         call.entry.shown = self._rule
         self._begun = self._disclosing = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
@@ -352,7 +352,7 @@ class _Run:
         keys, count = b"".join([p.keys for p in pieces]), sum(p.count for p in pieces)
         given = given_set(self._plan.view.dataset.name, self._rule, count, keys)
         if self._disclosing:
-            return await self._call.disclose_part(self._hub, given)
+            return await self._call.disclose_part(given)
         # The first are told by the entry of the call, which is durable before the first byte. How
         # many there are in all is told by that of the end.
         self._disclosing = True
