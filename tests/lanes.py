@@ -19,6 +19,7 @@ SHARED = {
         "faults/test_acked_writes",
         "faults/test_effects",
         "faults/test_extreme_dates",
+        "faults/test_failed_commits",
         "faults/test_feed_equation",
         "faults/test_feed_kills",
         "faults/test_kills",

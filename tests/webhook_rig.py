@@ -263,7 +263,7 @@ def make(
     log, look = FeedLog(database, catalog), Owners(catalog).sights
     sender = Sender(Guard(allowed), **sending)
     composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), look, log.reread)
-    intake = Intake(database, catalog, policy, seal, log, clock=clock)
+    intake = Intake(database, catalog, policy, seal, log, PLACES, clock=clock)
     dispatcher = Dispatcher(
         database, policy, seal, sender, composer, look, clock=clock, chance=chance
     )

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+import structlog
 from aiohttp import abc
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -28,6 +29,9 @@ LOOPBACK: Sequence[Network] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
 )
+#: What is said of a name that does not exist and of one whose addresses are refused: which names
+#: the network has that the hub is in is not the caller's to learn.
+NOWHERE = "the name has no address that the hub may go to"
 #: Look-ups of names at one time: one that hangs must not keep the others waiting.
 _LOOKUPS = 64
 
@@ -47,6 +51,9 @@ _EXTRA: Sequence[Network] = [
         "64:ff9b:1::/48",
     )
 ]  # fmt: skip
+
+
+_log = structlog.get_logger(__name__)
 
 
 class AddressRefused(OSError):
@@ -145,17 +152,20 @@ class Resolver(abc.AbstractResolver):
     ) -> list[abc.ResolveResult]:
         """The addresses of a name that may be dialled.
 
-        Raises AddressRefused if there are only others, ``socket.gaierror`` if there are none.
+        Raises AddressRefused, which says the same of every name that has none: see NOWHERE.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._pool, self._look_up, host, port, family)
-        refused: AddressRefused | None = None
+        try:
+            found = await loop.run_in_executor(self._pool, self._look_up, host, port, family)
+        except (socket.gaierror, UnicodeError) as exc:
+            _log.info("name_not_resolved", host=host, error=str(exc))
+            raise AddressRefused(NOWHERE) from None
         usable: list[abc.ResolveResult] = []
         for kind, _, _, _, place in found:
             try:
                 self._guard.check(address_of(str(place[0])), secure=self._secure)
             except AddressRefused as exc:
-                refused = exc
+                _log.info("address_refused", host=host, why=str(exc))
                 continue
             usable.append(
                 abc.ResolveResult(
@@ -167,8 +177,8 @@ class Resolver(abc.AbstractResolver):
                     flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
                 )
             )
-        if not usable and refused is not None:
-            raise refused
+        if not usable:
+            raise AddressRefused(NOWHERE)
         return usable
 
     def _look_up(self, host: str, port: int, family: int) -> Sequence[Any]:

@@ -85,9 +85,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         _make_folder(settings.data_dir)
         demo = None
         if demo_customers is not None:
-            if "webhook_allow" not in settings.model_fields_set:
-                # What a demo is tried with runs on the same machine.
-                settings = settings.model_copy(update={"webhook_allow": LOOPBACK})
+            settings = demo_settings(settings)
             demo = _demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:
@@ -270,6 +268,16 @@ def _demo(settings: Settings, customers: int) -> Demo:
     if settings.tls_dir is not None or settings.public_url is not None:
         door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
     return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials, door)
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """The settings of a demo: webhooks may lead to this machine, where what it is tried with runs.
+
+    A list of the operator's stays as it is, an empty one too.
+    """
+    if "webhook_allow" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"webhook_allow": LOOPBACK})
 
 
 def _node(settings: Settings) -> Node:

@@ -25,6 +25,7 @@ from penstockd.audit.keys import holds
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
 from penstockd.rpc.door import Route, _guard
+from posted import receiving
 from security.calls import every_route, method_of
 
 MARK = f"zqmark{uuid.uuid4().hex[:8]}"
@@ -34,10 +35,16 @@ FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION hub.refuse_entry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF {condition} THEN RAISE EXCEPTION 'this entry is refused'; END IF;
+    IF {condition} THEN
+        PERFORM nextval('hub.refused_entry');
+        RAISE EXCEPTION 'this entry is refused';
+    END IF;
     RETURN new;
 END $$
 """
+#: Counts what was refused: a number that is drawn stays drawn when the transaction fails.
+_SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS hub.refused_entry"
+_FROM_ONE = "ALTER SEQUENCE hub.refused_entry RESTART"
 _TRIGGER = """
 CREATE OR REPLACE TRIGGER refuse_entry BEFORE INSERT ON hub.audit_entry
     FOR EACH ROW EXECUTE FUNCTION hub.refuse_entry()
@@ -45,6 +52,8 @@ CREATE OR REPLACE TRIGGER refuse_entry BEFORE INSERT ON hub.audit_entry
 _NO_TRIGGER = "DROP TRIGGER IF EXISTS refuse_entry ON hub.audit_entry"
 #: Entries that tell of records.
 DISCLOSING = "new.shown IS NOT NULL OR new.keys IS NOT NULL"
+#: The same of messages to endpoints.
+DISCLOSING_KEYS = "new.record_key IS NOT NULL OR new.keys IS NOT NULL"
 #: A third of the entries of a stream's records; one that is written again is refused again.
 SOME_PARTS = "new.phase = 'PART' AND hashtext(new.request_id || md5(new.keys)) % 3 = 0"
 #: So many streams at the most until one of them has been cut.
@@ -75,6 +84,8 @@ def hub() -> Iterator[RunningHub]:
 @contextlib.contextmanager
 def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
     """The database refuses entries during the block."""
+    run_script(hub, _SEQUENCE)
+    run_script(hub, _FROM_ONE)
     run_script(hub, _FUNCTION.format(condition=condition))
     run_script(hub, _TRIGGER)
     try:
@@ -222,6 +233,37 @@ def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller
     for name, route in routes.items():
         found, code = caller.call(route, requests[name]())  # a lease that was refused runs still
         assert MARK.encode() in found, (name, code)
+
+
+def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
+    """The dispatcher of webhooks, which no route leads to; one of every form of a body."""
+    envelopes = ("STANDARD", "CLOUDEVENTS_STRUCTURED", "CLOUDEVENTS_BINARY")
+    with receiving() as posts:
+        for name in envelopes:
+            body = {
+                "url": f"{posts.url}/{name}",
+                "selections": [{"dataset": "customers"}],
+                "options": {"envelope": name},
+            }
+            made = hub.request("POST", "/v1/webhooks", consumer="admin", json_body=body)
+            assert made.status == 200, made.text
+        with refusing(hub, f"new.surface = 'WEBHOOK' AND ({DISCLOSING_KEYS})"):
+            path, change = f"/v1/customers/{MARK}", {"notes": f"{MARK} again"}
+            done = hub.request("PATCH", path, consumer="admin", json_body=change)
+            assert done.status == 200, done.text
+            # Refused once and tried anew, at the least: by then the first would have left.
+            drawn = "SELECT last_value > 2 FROM hub.refused_entry"
+            eventually(lambda: hub.sql(drawn) == [(True,)])
+            assert not posts.taken
+        for name in envelopes:
+            (post, *_) = posts.wait(f"/{name}", 1)
+            assert MARK.encode() in post.body, "the control: it leaves when it may"
+            rows = hub.sql(
+                "SELECT count(*) FROM hub.audit_entry WHERE surface = 'WEBHOOK'"
+                " AND record_key = $1 AND query ->> 'webhook' IS NOT NULL",
+                MARK,
+            )
+            assert rows[0][0] >= len(envelopes)
 
 
 @pytest.mark.parametrize("name", FORMATS)

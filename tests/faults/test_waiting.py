@@ -17,22 +17,22 @@ from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands.subscriptions.acknowledge import acknowledge_changes
+from penstockd.commands import list_changes as polling
+from penstockd.commands.list_changes import list_changes
+from penstockd.commands.subscriptions import pull_changes as pull_module
+from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
+from penstockd.commands.subscriptions.create_subscription import create_subscription
+from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
 from penstockd.commands.webhooks import pull_deliveries as pulling
 from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
-from penstockd.feed import poll as polling
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.feed.limits import Streams
-from penstockd.feed.poll import list_changes
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
-from penstockd.subscriptions import pull as pull_module
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.manage import create_subscription
-from penstockd.subscriptions.pull import Pull, pull_changes
 from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
 
@@ -48,7 +48,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
         async with app.open_hub(settings) as hub:
             masks = dict.fromkeys(FieldClass, Mask.CLEAR)
             grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
-            async with hub.database.connection() as connection:
+            async with hub.database.transaction() as connection:
                 await connection.execute(
                     "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
                 )
@@ -66,7 +66,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
 
 def call(hub: Hub) -> Call:
     entry = Entry("r", "/test", consumer_id="c")
-    return Call(entry, hub.policy.newest, Principal("c", "k", frozenset({"all"})))
+    return Call(entry, hub.policy.newest, hub, Principal("c", "k", frozenset({"all"})))
 
 
 async def until(check: Callable[[], object]) -> None:

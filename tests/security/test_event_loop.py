@@ -16,8 +16,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -25,16 +24,11 @@ import pytest
 from google.protobuf.message import Message
 
 from fields import Place, all_routes, is_text, sized_places
-from harness import PATIENCE, RunningHub, folder
-from penstockd import formats
-from penstockd.app import open_hub, worker_organs
-from penstockd.budget import Budget
+from harness import PATIENCE, RunningHub
+from own_worker import Worker, worker
 from penstockd.catalog.rules import EXTENSION
-from penstockd.config import Settings
-from penstockd.organs import Organs
 from penstockd.rpc import bounds, door
 from penstockd.rpc.door import Route
-from penstockd.rpc.server import Server
 
 #: All datasets, and sizes up to those of the largest messages.
 ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))
@@ -52,82 +46,6 @@ TRIES = 3
 TEXTS = ("x", "a,", "(", "name = 1 AND ", "Ω.")
 IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
 NEIGHBOUR = "/penstock.hub.v1.Changes/GetChangeLog"
-
-
-@dataclass
-class Worker:
-    """A worker within this process, and what its calls take."""
-
-    channel: grpc.aio.Channel
-    api_key: str
-    budgets: list[Budget] = field(default_factory=list)
-
-    async def call(self, route: Route, request: Message) -> tuple[grpc.StatusCode, float]:
-        """How a call ends, and the longest step that it kept the loop for, in seconds."""
-        self.budgets.clear()
-        code = await self._code(route, request)
-        own = [b.longest for b in self.budgets if b.name == route.method.path]
-        return code, max(own, default=0.0)
-
-    def used(self, route: Route) -> float:
-        """What the last call took of the processor, in seconds."""
-        return sum(b.used for b in self.budgets if b.name == route.method.path)
-
-    async def _code(self, route: Route, request: Message) -> grpc.StatusCode:
-        kind = f"{'stream' if route.streams_request else 'unary'}_" + (
-            "stream" if route.streams_reply else "unary"
-        )
-        method = getattr(self.channel, kind)(
-            route.method.path,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=lambda data: data,
-        )
-        given = iter([request]) if route.streams_request else request
-        call = method(given, metadata=(("x-api-key", self.api_key),), timeout=PATIENCE)
-        try:
-            if not route.streams_reply:
-                await call
-            else:
-                await call.read()
-                call.cancel()
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-        except asyncio.CancelledError:
-            assert call.cancelled()
-        return grpc.StatusCode.OK
-
-
-@contextlib.asynccontextmanager
-async def worker(
-    hub: RunningHub, patch: pytest.MonkeyPatch, **changes: Any
-) -> AsyncIterator[Worker]:
-    """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
-    formats.warm()
-    with folder() as place:
-        socket = f"unix:{Path(place) / 's9.sock'}"
-        async with open_hub(settings) as organs:
-            channel = grpc.aio.insecure_channel(socket, options=options)
-            made = Worker(channel, hub.api_key)
-
-            class Recorded(Budget):
-                def __init__(self, *arguments: Any) -> None:
-                    super().__init__(*arguments)
-                    made.budgets.append(self)
-
-            patch.setattr(door, "Budget", Recorded)
-            server = Server(organs, socket)
-            await server.start()
-            running = asyncio.create_task(Organs(worker_organs(organs, server, "s9")).run())
-            try:
-                yield made
-            finally:
-                await channel.close()
-                organs.feed.stop()
-                await server.stop(1)
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
 
 
 def reference() -> float:
@@ -298,7 +216,7 @@ async def _neighbour(served: Worker, stop: asyncio.Event) -> Counter[str]:
     """Small calls of another kind, one after the other, and how they ended."""
     route, ends = _route(NEIGHBOUR), Counter[str]()
     while not stop.is_set():
-        ends[(await served._code(route, route.request())).name] += 1
+        ends[(await served.answer(route, route.request())).name] += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.05)
     return ends

@@ -187,10 +187,33 @@ async def test_which_address_was_refused_is_not_told(
     monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     reply = await sender.post("https://intranet.example.com/", {}, b"{}")
     assert (reply.reason, dialled) == ("ADDRESS_REFUSED", [])
-    assert reply.head == "it is not a public address" and place not in repr(reply)
+    assert place not in repr(reply)
+    assert reply == await sender.post("https://not-there.invalid/", {}, b"{}"), "nor that it exists"
     with pytest.raises(AddressRefused) as refused:
         Guard().check(address_of(place), secure=False)
     assert place not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [socket.gaierror(socket.EAI_NONAME, "no name"), socket.gaierror(socket.EAI_AGAIN, "")],
+)
+async def test_a_name_that_cannot_be_resolved_is_like_an_internal_one(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, problem: OSError
+) -> None:
+    """Else the reasons of deliveries would tell which names there are in the hub's network."""
+
+    def absent(*_: object) -> list[Any]:
+        raise problem
+
+    replies = []
+    for scheme in ("https", "http"):
+        for names in (absent, Rebinding("10.1.2.3"), Rebinding("127.0.0.1")):
+            monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
+            replies.append(await sender.post(f"{scheme}://name.example.com/", {}, b"{}"))
+    assert len(set(map(repr, replies))) == 1, replies
+    monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", Rebinding("93.184.216.34"))
+    assert repr(await sender.post("https://name.example.com/", {}, b"{}")) != repr(replies[0])
 
 
 class Rebinding:

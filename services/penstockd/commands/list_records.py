@@ -86,7 +86,7 @@ async def read_page(
             some = rows[at : min(size, at + TURN_ROWS)]
             records += await records_of(page.codec, [row[: page.width] for row in some])
     keys = [row[-1] for row in rows[:size]]  # every order ends with the key
-    call.disclose(given_records(view.dataset.name, call.rule(hub, view, query.fields), keys))
+    call.disclose(given_records(view.dataset.name, call.rule(view, query.fields), keys))
     return records, end
 
 

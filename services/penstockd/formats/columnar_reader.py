@@ -21,6 +21,7 @@ from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.reading import Batch
+from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
 
 #: Bytes of one file, which lie in the system's folder for temporary files while they are read.
@@ -40,7 +41,7 @@ _ENVIRONMENT = {
 _HEAD = struct.Struct(">cI")
 # unpack.py, which this process does not load: Arrow is heavy
 _HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
-_ROW = b"\x1e"
+_ROW = bytes([ROW])
 
 
 class ColumnarReader(CsvReader):

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.writing import Writer
+from penstockd.native.abi import Status
 from penstockd.native.column_plan import column_plan
 from penstockd.native.copy_types import COPY_TYPES
-from penstockd.native.kernel import END, MALFORMED, Data, Filled
+from penstockd.native.kernel import Data, Filled
 
 #: Bytes of the COPY stream that become one batch, once the first has been given out.
 BATCH_BYTES = 2 << 20
@@ -170,14 +171,14 @@ class ColumnarWriter(Writer):
             return b"", 0
         ready, rows, taken = [], 0, 0
         for filled in self._kernel.columns(data, len(self.selected)):
-            if filled.status == MALFORMED:
+            if filled.status == Status.MALFORMED:
                 raise self._malformed(filled.detail, self._seen - self.rows + filled.rows)
             if filled.rows:
                 output, more = self._write(self._batch(filled))
                 ready.append(output)
                 rows += more
             self._seen += filled.rows
-            self._ended = self._ended or filled.status == END
+            self._ended = self._ended or filled.status == Status.END
             taken += filled.consumed
         self._rest = b"" if self._ended else _last(data, sum(map(len, data)) - taken)
         self._check_size(len(self._rest))

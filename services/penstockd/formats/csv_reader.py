@@ -18,22 +18,22 @@ from penstockd.catalog.values import (
     text_parser,
 )
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Batch, Reader
+from penstockd.native.abi import CELL, LOAD_BLANK, LOAD_LEFT, NULL_CELL, ROW, CsvFault, Status
 from penstockd.native.errors import FormatError
-from penstockd.native.kernel import BLANK, DONE, LEFT, MALFORMED, Kernel
+from penstockd.native.kernel import Kernel
 from penstockd.native.load_plan import load_plan
 from penstockd.store.fresh import FreshRows
 
-_NULL, _ROW, _CELL = b"\x1d", b"\x1e", b"\x1f"  # split.c
+_NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
 _ENOUGH = 100  # rows that say how a file is spelled
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # no control characters, yet refused
 _REASONS = {
-    1: "has text after a cell's closing quote",
-    2: "has a quote inside an unquoted cell",
-    3: "has a carriage return without a line feed outside quotes",
-    4: "the file ends inside a quoted cell that begins here",
+    CsvFault.AFTER_QUOTE: "has text after a cell's closing quote",
+    CsvFault.QUOTE_INSIDE: "has a quote inside an unquoted cell",
+    CsvFault.BARE_RETURN: "has a carriage return without a line feed outside quotes",
+    CsvFault.OPEN_QUOTE: "the file ends inside a quoted cell that begins here",
 }
-_OPEN = 4
 
 
 class CsvReader(Reader):
@@ -52,15 +52,23 @@ class CsvReader(Reader):
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         taken = self._kernel.split_csv(data, final, self._width)
-        output, rows, suspect = taken.output, taken.rows, taken.status != DONE or taken.detail != 0
+        output, rows, suspect = (
+            taken.output,
+            taken.rows,
+            taken.status != Status.DONE or taken.detail != 0,
+        )
         if rows and not self._width:
             header, _, output = output.partition(_ROW)
             self._header(header)
             rows, suspect = rows - 1, True
         batch = self._batch(output, rows, suspect)
-        if taken.status == MALFORMED:
+        if taken.status == Status.MALFORMED:
             row = self.rows + 1 if self._width else 0
-            raise FormatError(_REASONS[taken.detail], row=row, truncated=taken.detail == _OPEN)
+            raise FormatError(
+                _REASONS[CsvFault(taken.detail)],
+                row=row,
+                truncated=taken.detail == CsvFault.OPEN_QUOTE,
+            )
         if final and not self._width:
             raise FormatError("the file is empty: its first line must name the columns")
         return taken.consumed, batch
@@ -121,9 +129,9 @@ class CsvReader(Reader):
             self._loader = None  # the file is not spelled as the kernel has it
         taken, left = _Lines(), _Lines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
-            if size != BLANK:
+            if size != LOAD_BLANK:
                 self.rows += 1
-                (left if size == LEFT else taken).add(line, self.rows)
+                (left if size == LOAD_LEFT else taken).add(line, self.rows)
         sizes = array("i", [n for n in sizes if n > 0])
         fresh.source(taken.numbers, sizes, partial(self._decode, taken.output()))
         if suspect:

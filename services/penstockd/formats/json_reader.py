@@ -16,17 +16,16 @@ from penstockd.catalog.values import (
     load_json,
 )
 from penstockd.formats.reading import BadRow, Batch, Reader, check_receipt
+from penstockd.native.abi import JsonFault, Status
 from penstockd.native.errors import FormatError
-from penstockd.native.kernel import MALFORMED
 
 _REASONS = {
-    1: "the file must hold one JSON array",
-    2: "an element of the array is missing",
-    3: "the array's elements must be parted by commas",
-    4: "something follows the end of the array",
-    5: "the file ends before the end of the array",
+    JsonFault.NOT_AN_ARRAY: "the file must hold one JSON array",
+    JsonFault.NO_ELEMENT: "an element of the array is missing",
+    JsonFault.UNBALANCED: "the array's elements must be parted by commas",
+    JsonFault.AFTER_ARRAY: "something follows the end of the array",
+    JsonFault.UNFINISHED: "the file ends before the end of the array",
 }
-_UNFINISHED = 5
 
 
 class _Refused(Exception):
@@ -88,10 +87,10 @@ class JsonReader(NdjsonReader):
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         taken = self._kernel.split_json(data, final, self._state)
-        if taken.status == MALFORMED:
+        if taken.status == Status.MALFORMED:
             row = self.rows + taken.rows + 1
-            truncated = taken.detail == _UNFINISHED
-            raise FormatError(_REASONS[taken.detail], row=row, truncated=truncated)
+            truncated = taken.detail == JsonFault.UNFINISHED
+            raise FormatError(_REASONS[JsonFault(taken.detail)], row=row, truncated=truncated)
         self._state = taken.detail
         return taken.consumed, self._batch(taken.output.split(b"\n"))
 

@@ -26,9 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
+
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
-_NULL, _ROW, _CELL = b"\x1d", b"\x1e", b"\x1f"  # split.c
-_REFUSED = bytes.maketrans(b"\x1d\x1e\x1f", b"\x1c\x1c\x1c")  # as unwelcome, and part no cells
+_NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
+_REFUSED = bytes.maketrans(
+    _NULL + _ROW + _CELL, bytes([REFUSED]) * 3
+)  # as unwelcome, and part no cells
 _ALLOWED = bytes({*range(0x20, 256), *b"\t\n\r"})
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 

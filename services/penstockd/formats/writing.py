@@ -14,9 +14,10 @@ from typing import Any, overload
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field
+from penstockd.native.abi import Status
 from penstockd.native.copy_types import COPY_TYPES
 from penstockd.native.errors import FormatError
-from penstockd.native.kernel import END, MALFORMED, Data, Kernel
+from penstockd.native.kernel import Data, Kernel
 from penstockd.native.keys import KeySet
 from penstockd.native.print_plan import csv_plan, json_plan, lacks_key, xml_plan
 
@@ -124,9 +125,9 @@ class Writer:
         steps = self._kernel.encode(self._rest, piece)
         self.rows += sum(step.rows for step in steps)
         last = steps[-1]
-        if last.status == MALFORMED:
+        if last.status == Status.MALFORMED:
             raise self._malformed(last.detail)
-        self._ended = self._ended or last.status == END
+        self._ended = self._ended or last.status == Status.END
         left = len(self._rest) + len(piece) - sum(step.consumed for step in steps)
         if self._ended or not left:
             self._rest = b""

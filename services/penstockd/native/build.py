@@ -13,8 +13,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 SOURCES = (
-    *("columns.c", "digest.c", "encode.c", "keys.c", "load.c", "records.c", "sha256.c", "sheet.c"),
-    *("split.c", "wire.c"),
+    *("columns.c", "digest.c", "encode.c", "keys.c", "load.c", "print.c", "records.c", "sha256.c"),
+    *("sheet.c", "split.c", "wire.c"),
 )
 
 

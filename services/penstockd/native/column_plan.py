@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 
 from penstockd.catalog.model import Field, Kind
+from penstockd.native.abi import (
+    COLUMN_ANY_WIDTH,
+    COLUMN_ONE_BIT,
+    ColumnCode,
+    ColumnKind,
+    ColumnPlan,
+)
 from penstockd.native.print_plan import lacks_key
+from penstockd.native.words import flatten_words, pack_words
 
-_PASSED = (12, -1)
-#: The kernel's code of a kind, and the bytes of a value: 0 for any number, -1 for one bit.
-COLUMN_CODES: Mapping[Kind, tuple[int, int]] = {
-    Kind.STRING: (0, 0),
-    Kind.ENUM: (0, 0),
-    Kind.BYTES: (0, 0),
-    Kind.BOOL: (1, -1),
-    Kind.INT32: (2, 4),
-    Kind.INT64: (3, 8),
-    Kind.UINT32: (4, 4),
-    Kind.UINT64: (5, 8),
-    Kind.FLOAT: (6, 4),
-    Kind.DOUBLE: (7, 8),
-    Kind.LIST: (8, 0),
-    Kind.MAP: (8, 0),
-    Kind.DECIMAL: (9, 16),
-    Kind.DATE: (10, 4),
-    Kind.TIMESTAMP: (11, 8),
+#: How the kernel lays out the values of a kind: their code and their width.
+COLUMN_CODES: Mapping[Kind, tuple[ColumnCode, int]] = {
+    Kind.STRING: (ColumnCode.TEXT, COLUMN_ANY_WIDTH),
+    Kind.ENUM: (ColumnCode.TEXT, COLUMN_ANY_WIDTH),
+    Kind.BYTES: (ColumnCode.TEXT, COLUMN_ANY_WIDTH),
+    Kind.BOOL: (ColumnCode.BOOL, COLUMN_ONE_BIT),
+    Kind.INT32: (ColumnCode.INT4, 4),
+    Kind.INT64: (ColumnCode.INT8, 8),
+    Kind.UINT32: (ColumnCode.UINT4, 4),
+    Kind.UINT64: (ColumnCode.UINT8, 8),
+    Kind.FLOAT: (ColumnCode.FLOAT4, 4),
+    Kind.DOUBLE: (ColumnCode.FLOAT8, 8),
+    Kind.LIST: (ColumnCode.JSONB, COLUMN_ANY_WIDTH),
+    Kind.MAP: (ColumnCode.JSONB, COLUMN_ANY_WIDTH),
+    Kind.DECIMAL: (ColumnCode.DECIMAL, 16),
+    Kind.DATE: (ColumnCode.DATE, 4),
+    Kind.TIMESTAMP: (ColumnCode.TIME, 8),
 }
 
 
 def column_plan(fields: Sequence[Field]) -> bytes:
-    """What the kernel is told: a column for each field, after the key if they lack it."""
-    words = []
+    """The plan of a column for each field, after the key if they lack it."""
+    kinds = [ColumnKind(*COLUMN_CODES[f.kind], f.precision or 38, f.scale) for f in fields]
     if lacks_key(fields):
-        words += [*_PASSED, 0, 0]
+        kinds.insert(0, ColumnKind(ColumnCode.PASSED, COLUMN_ONE_BIT, 0, 0))
     key = next((i for i, f in enumerate(fields) if f.key), 0)
-    for f in fields:
-        words += [*COLUMN_CODES[f.kind], f.precision or 38, f.scale]
-    return struct.pack(f"<{len(words) + 2}i", len(words) // 4, key, *words)
+    return pack_words(flatten_words(ColumnPlan(len(kinds), key), *kinds))

@@ -7,16 +7,20 @@ is bad told of, by ``catalog.checks``.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstockd.catalog.checks import Check, FieldRules
 from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.patterns import Pattern
+from penstockd.native.abi import (
+    LOAD_PART,
+    LOAD_RULE_NUMBER,
+    LOAD_RULE_WHOLE,
+    LoadCheck,
+    LoadRule,
+)
 
-_ZERO_PASSES, _CHARACTERS, _BYTES, _EMAIL, _PATTERN, _NO_PREFIX, _RANGE = range(7)
-_ITEMS, _ITEM_CHARACTERS = 7, 8
 _MOST = 2**63 - 1
 _TEXT = (Kind.STRING, Kind.DECIMAL, Kind.DATE)
 _WHOLE = (Kind.INT32, Kind.INT64, Kind.UINT32)
@@ -31,7 +35,7 @@ class _NotForTheKernel(Exception):
 class KernelRule:
     """One ``Rule`` of ``load.c``; ``parts`` are what its argument leads to, if there are any."""
 
-    kind: int
+    kind: LoadCheck
     low: int | float = 0
     high: int | float = 0
     arg: int = 0
@@ -39,10 +43,9 @@ class KernelRule:
 
     def packed(self, parts_at: int) -> bytes:
         """Its bytes in the plan, where its parts are at ``parts_at``."""
-        limits = "<iidd" if isinstance(self.low, float) else "<iiqq"
-        return struct.pack(
-            limits, self.kind, parts_at if self.parts else self.arg, self.low, self.high
-        )
+        layout = LOAD_RULE_NUMBER if isinstance(self.low, float) else LOAD_RULE_WHOLE
+        arg = parts_at if self.parts else self.arg
+        return layout.pack(*LoadRule(self.kind, arg, self.low, self.high))
 
 
 def kernel_rules(field: Field, rules: FieldRules) -> list[KernelRule] | None:
@@ -55,10 +58,10 @@ def kernel_rules(field: Field, rules: FieldRules) -> list[KernelRule] | None:
 
 def _rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
     if rules.skip_zero:
-        yield KernelRule(_ZERO_PASSES)
+        yield KernelRule(LoadCheck.ZERO_PASSES)
     if field.kind in _TEXT:
         if rules.required and not rules.presence:
-            yield KernelRule(_BYTES, 1, _MOST)
+            yield KernelRule(LoadCheck.BYTES, 1, _MOST)
         for check in rules.checks:
             yield _text(check)
     elif field.kind in (Kind.LIST, Kind.MAP):
@@ -80,23 +83,23 @@ def _text(check: Check) -> KernelRule:
     limit = check.limit
     match check.name:
         case "len":
-            return KernelRule(_CHARACTERS, limit, limit)
+            return KernelRule(LoadCheck.CHARACTERS, limit, limit)
         case "min_len":
-            return KernelRule(_CHARACTERS, limit, _MOST)
+            return KernelRule(LoadCheck.CHARACTERS, limit, _MOST)
         case "max_len":
-            return KernelRule(_CHARACTERS, 0, limit)
+            return KernelRule(LoadCheck.CHARACTERS, 0, limit)
         case "len_bytes":
-            return KernelRule(_BYTES, limit, limit)
+            return KernelRule(LoadCheck.BYTES, limit, limit)
         case "min_bytes":
-            return KernelRule(_BYTES, limit, _MOST)
+            return KernelRule(LoadCheck.BYTES, limit, _MOST)
         case "max_bytes":
-            return KernelRule(_BYTES, 0, limit)
+            return KernelRule(LoadCheck.BYTES, 0, limit)
         case "email" | "email_empty":
-            return KernelRule(_EMAIL)
+            return KernelRule(LoadCheck.EMAIL)
         case "pattern":
             return _pattern(limit)
         case "no_prefix" if len(limit) == 1 and limit.isascii():
-            return KernelRule(_NO_PREFIX, arg=ord(limit))
+            return KernelRule(LoadCheck.NO_PREFIX, arg=ord(limit))
     raise _NotForTheKernel
 
 
@@ -111,8 +114,8 @@ def _pattern(text: str) -> KernelRule:
             for code in range(low, high + 1):
                 letters |= 1 << code
         words = [letters >> 32 * i & 0xFFFFFFFF for i in range(4)]
-        packed += struct.pack("<4I2i", *words, part.least, part.most)
-    return KernelRule(_PATTERN, len(parts), parts=packed)
+        packed += LOAD_PART.pack(*words, part.least, part.most)
+    return KernelRule(LoadCheck.PATTERN, len(parts), parts=packed)
 
 
 def _range(check: Check, step: int, least: int | float, most: int | float) -> KernelRule:
@@ -126,7 +129,7 @@ def _range(check: Check, step: int, least: int | float, most: int | float) -> Ke
     last = most if under is None else high - (step if under == "lt" else 0)
     if isinstance(least, int) and not (least <= first and last <= most):
         raise _NotForTheKernel
-    return KernelRule(_RANGE, first, last)
+    return KernelRule(LoadCheck.RANGE, first, last)
 
 
 def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
@@ -141,7 +144,7 @@ def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
             raise _NotForTheKernel
     if rules.required:
         low = max(low, 1)
-    yield KernelRule(_ITEMS, low, high)
+    yield KernelRule(LoadCheck.ITEMS, low, high)
     strings = field.element is not None and field.element.kind is Kind.STRING
     if rules.items is None or field.kind is Kind.MAP or not strings:
         return
@@ -150,4 +153,4 @@ def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
     for check in rules.items.checks:
         if check.name != "max_len":
             raise _NotForTheKernel
-        yield KernelRule(_ITEM_CHARACTERS, 0, check.limit)
+        yield KernelRule(LoadCheck.ITEM_CHARACTERS, 0, check.limit)

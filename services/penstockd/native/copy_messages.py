@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
+from penstockd.native.abi import Status
 from penstockd.native.errors import FormatError
-from penstockd.native.kernel import DONE, END, MALFORMED, Kernel
+from penstockd.native.kernel import Kernel
 
 _HEAD = struct.Struct(">ci")
 _MOST = 64 << 10  # bytes of a message that is no CopyData
@@ -32,16 +33,16 @@ class CopyMessages:
     def feed(self, count: int) -> Iterator[memoryview]:
         """The pieces that ``count`` bytes in ``space`` complete, each good until the next is asked
         for. Raises FormatError if they are no messages, and what ``told`` does."""
-        at, end, status = 0, self._kept + count, END
-        while status == END:
+        at, end, status = 0, self._kept + count, int(Status.END)
+        while status == Status.END:
             step = self._kernel.unframe(at, end - at, self._have, self._left)
             at, self._have, self._left = at + step.consumed, self._have + step.produced, step.left
             status = step.status
-            if status == MALFORMED:
+            if status == Status.MALFORMED:
                 raise FormatError("the database did not send messages")
-            if status == END:
+            if status == Status.END:
                 size = self._message(at, end)
-                at, status = at + size, END if size else DONE
+                at, status = at + size, Status.END if size else Status.DONE
         self._kept = end - at
         if self._kept:
             space = self._kernel.space()

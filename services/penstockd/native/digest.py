@@ -18,9 +18,18 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.native.abi import (
+    DIGEST_OP_WORDS,
+    DIGEST_PLAN_WORDS,
+    DigestCode,
+    DigestPlan,
+    DigestShape,
+    Status,
+)
 from penstockd.native.copy_types import COPY_TYPES
-from penstockd.native.digest_kernel import END, MALFORMED, Digested, DigestKernel
+from penstockd.native.digest_kernel import Digested, DigestKernel
 from penstockd.native.errors import FormatError
+from penstockd.native.words import pack_words
 
 #: Bytes of one record's digest.
 DIGEST_BYTES = 32
@@ -31,25 +40,23 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8
 _PIECE = 256 << 10  # bytes given to the kernel at once
 _MOST = 16 << 20  # bytes of one row
-_GROUP = 0
 _CODES = {
-    Kind.STRING: 2,
-    Kind.ENUM: 3,
-    Kind.BOOL: 4,
-    Kind.INT32: 5,
-    Kind.INT64: 6,
-    Kind.UINT32: 7,
-    Kind.UINT64: 8,
-    Kind.DECIMAL: 9,
-    Kind.FLOAT: 15,
-    Kind.DOUBLE: 10,
-    Kind.BYTES: 11,
-    Kind.DATE: 12,
-    Kind.TIMESTAMP: 13,
-    Kind.LIST: 14,
-    Kind.MAP: 14,
+    Kind.STRING: DigestCode.STRING,
+    Kind.ENUM: DigestCode.ENUM,
+    Kind.BOOL: DigestCode.BOOL,
+    Kind.INT32: DigestCode.INT4,
+    Kind.INT64: DigestCode.INT8,
+    Kind.UINT32: DigestCode.INT8_BARE,
+    Kind.UINT64: DigestCode.NUMERIC,
+    Kind.DECIMAL: DigestCode.DECIMAL,
+    Kind.FLOAT: DigestCode.SINGLE,
+    Kind.DOUBLE: DigestCode.FLOAT,
+    Kind.BYTES: DigestCode.BYTEA,
+    Kind.DATE: DigestCode.DATE,
+    Kind.TIMESTAMP: DigestCode.TIME,
+    Kind.LIST: DigestCode.JSONB,
+    Kind.MAP: DigestCode.JSONB,
 }
-_LIST, _MAP, _MESSAGE, _STRING, _ENUM, _BOOL, _NUMBER, _WHOLE, _DECIMAL = range(9)  # shapes
 _TIMESTAMP = "google.protobuf.Timestamp"
 
 
@@ -96,11 +103,11 @@ class Digester:
             piece = self._rest + piece if self._rest else piece
             consumed = 0
             for done in self._kernel.digest(piece):
-                if done.status == MALFORMED:
+                if done.status == Status.MALFORMED:
                     raise self._malformed(done)
                 consumed += done.consumed
                 self._rows += done.rows
-                self.ended = self.ended or done.status == END
+                self.ended = self.ended or done.status == Status.END
                 yield done
             self._rest = b"" if self.ended else piece[consumed:]
             if len(self._rest) > _MOST:
@@ -138,13 +145,13 @@ class _Plan:
         self._columns = 0
         self._key = next(i for i, f in enumerate(fields) if f.key)
         self._ops: list[list[int | bytes | tuple[int]]] = []
-        self._shape([_STRING])
+        self._shape([DigestShape.STRING])
         self._members(fields, 0)
 
     def pack(self) -> bytes:
         """The block."""
         items = [*itertools.chain.from_iterable(self._ops)]
-        head = 4 + sum(_width(i) for i in items)
+        head = DIGEST_PLAN_WORDS + DIGEST_OP_WORDS * len(self._ops)
         sizes = [sum(_width(i) for i in shape) for shape in self._shapes]
         places = [4 * (head + n) for n in itertools.accumulate(sizes, initial=0)]
         items += itertools.chain.from_iterable(self._shapes)
@@ -155,14 +162,14 @@ class _Plan:
                 text += item
             else:
                 words.append(places[item[0]] if isinstance(item, tuple) else item)
-        head_words = (self._columns, self._key, len(text), len(self._ops))
-        return struct.pack(f"<{4 + len(words)}i", *head_words, *words) + bytes(text)
+        plan = DigestPlan(self._columns, self._key, len(text), len(self._ops))
+        return pack_words([*plan, *words]) + bytes(text)
 
     def _members(self, fields: Sequence[Field], depth: int) -> None:
         for name, found in itertools.groupby(fields, lambda f: f.json_steps[depth]):
             members = list(found)
             if members[0].json_steps[depth + 1 :]:
-                op = self._op(_GROUP, name)
+                op = self._op(DigestCode.GROUP, name)
                 first, before = self._columns, len(self._ops)
                 self._members(members, depth + 1)
                 op[2:4] = [self._columns - first, len(self._ops) - before]
@@ -193,26 +200,26 @@ class _Plan:
         else:
             assert field.element is not None, "a repeated field has elements"
             of = self._scalar(field.element.kind, field.element.enum_values or {})
-        return self._shape([_MAP if field.kind is Kind.MAP else _LIST, (of,)])
+        return self._shape([DigestShape.MAP if field.kind is Kind.MAP else DigestShape.LIST, (of,)])
 
     def _scalar(self, kind: Kind, names: Any) -> int:
         if kind is Kind.ENUM:
-            return self._shape([_ENUM, _none_of(names)])
+            return self._shape([DigestShape.ENUM, _none_of(names)])
         shapes = {
-            Kind.BOOL: _BOOL,
-            Kind.INT32: _NUMBER,
-            Kind.UINT32: _NUMBER,
-            Kind.FLOAT: _NUMBER,
-            Kind.DOUBLE: _NUMBER,
-            Kind.INT64: _WHOLE,
-            Kind.UINT64: _WHOLE,
-            Kind.DECIMAL: _DECIMAL,
+            Kind.BOOL: DigestShape.BOOL,
+            Kind.INT32: DigestShape.NUMBER,
+            Kind.UINT32: DigestShape.NUMBER,
+            Kind.FLOAT: DigestShape.NUMBER,
+            Kind.DOUBLE: DigestShape.NUMBER,
+            Kind.INT64: DigestShape.WHOLE,
+            Kind.UINT64: DigestShape.WHOLE,
+            Kind.DECIMAL: DigestShape.DECIMAL,
         }
-        return self._shape([shapes.get(kind, _STRING)])
+        return self._shape([shapes.get(kind, DigestShape.STRING)])
 
     def _message(self, message: Descriptor) -> int:
         if message.full_name not in self._known:
-            shape: list[int | bytes | tuple[int]] = [_MESSAGE, len(message.fields)]
+            shape: list[int | bytes | tuple[int]] = [DigestShape.MESSAGE, len(message.fields)]
             self._known[message.full_name] = self._shape(shape)
             for fd in sorted(message.fields, key=lambda fd: fd.json_name):
                 presence = int(fd.has_presence)
@@ -225,17 +232,25 @@ class _Plan:
         if of is not None and of.GetOptions().map_entry:
             one, is_map = of.fields_by_name["value"], True
         node = self._value(one, fd)
-        return self._shape([_MAP if is_map else _LIST, (node,)]) if fd.is_repeated else node
+        return (
+            self._shape([DigestShape.MAP if is_map else DigestShape.LIST, (node,)])
+            if fd.is_repeated
+            else node
+        )
 
     def _value(self, fd: FieldDescriptor, field: FieldDescriptor) -> int:
         of = fd.message_type
         if of is not None:
-            return self._shape([_STRING]) if of.full_name == _TIMESTAMP else self._message(of)
+            return (
+                self._shape([DigestShape.STRING])
+                if of.full_name == _TIMESTAMP
+                else self._message(of)
+            )
         if fd.enum_type is not None:
             return self._scalar(Kind.ENUM, {v.name: v.number for v in fd.enum_type.values})
         every: Any = field.GetOptions()
         if every.Extensions[options_pb2.field].WhichOneof("encoding") == "decimal":
-            return self._shape([_DECIMAL])
+            return self._shape([DigestShape.DECIMAL])
         return self._scalar(_KINDS.get(fd.cpp_type, Kind.STRING), {})
 
 

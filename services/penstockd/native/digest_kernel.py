@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from penstockd.native.kernel import DONE, END, FULL, MALFORMED, Kernel
+from penstockd.native.abi import DIGEST_MOST_ROWS, DigestTarget, Status
+from penstockd.native.kernel import Kernel
+from penstockd.native.words import pack_words
 
-_MOST_ROWS = 8192  # digest.c: of one call
 _TEXT = 256 << 10  # bytes in which canonical forms are laid out
 _SLACK = 128
 _SCRATCH = 64 << 10
-
-__all__ = ["DONE", "END", "MALFORMED", "DigestKernel", "Digested"]
 
 
 class Digested(NamedTuple):
@@ -31,14 +29,14 @@ class Digested(NamedTuple):
 
 
 class DigestKernel(Kernel):
-    """A kernel whose plan is ``native.digest.canonical_plan``'s."""
+    """A kernel whose plan is ``digest.canonical_plan``'s."""
 
     def digest(self, data: bytes) -> Iterator[Digested]:
         """Digests the whole rows of COPY BINARY at the start of ``data``; the last ``status`` says
         whether more is needed (DONE), the stream ended (END) or broke (MALFORMED)."""
         digests = self._write(self._in, data)
-        ends = digests + 32 * _MOST_ROWS + _SLACK
-        keys = ends + 4 * _MOST_ROWS + _SLACK
+        ends = digests + 32 * DIGEST_MOST_ROWS + _SLACK
+        keys = ends + 4 * DIGEST_MOST_ROWS + _SLACK
         scratch = _aligned(keys + len(data) + _SLACK)
         scratch_room = 2 * len(data) + _SCRATCH
         target = _aligned(scratch + scratch_room + _SLACK)
@@ -46,12 +44,13 @@ class DigestKernel(Kernel):
         room, start, size = _TEXT, self._in, len(data)
         while True:
             self._require(text + room + 2 * _SLACK)
-            words = (digests, ends, keys, text, room, scratch, scratch_room)
-            ctypes.memmove(self._address() + target, struct.pack("<7i", *words), 28)
+            places = DigestTarget(digests, ends, keys, text, room, scratch, scratch_room)
+            laid = pack_words(places)
+            ctypes.memmove(self._address() + target, laid, len(laid))
             done = self._digest(start, size, target, digests, ends, keys)
-            if done.rows or done.status != FULL:
+            if done.rows or done.status != Status.FULL:
                 yield done
-            if done.status != FULL:
+            if done.status != Status.FULL:
                 return
             start, size = start + done.consumed, size - done.consumed
             if not done.rows:
@@ -62,17 +61,14 @@ class DigestKernel(Kernel):
     ) -> Digested:
         with self._lock:
             status: int = self._function("digest")(self._store, self._plan, start, size, target)
-            base = self._address()
-            consumed, produced, rows, detail = (ctypes.c_int32 * 4).from_address(
-                base + self._results
-            )
+            base, done = self._address(), self._result()
             return Digested(
-                consumed,
-                rows,
-                ctypes.string_at(base + digests, 32 * rows),
-                memoryview(ctypes.string_at(base + ends, 4 * rows)).cast("i"),
-                ctypes.string_at(base + keys, produced),
-                detail,
+                done.consumed,
+                done.rows,
+                ctypes.string_at(base + digests, 32 * done.rows),
+                memoryview(ctypes.string_at(base + ends, 4 * done.rows)).cast("i"),
+                ctypes.string_at(base + keys, done.produced),
+                done.detail,
                 status,
             )
 

@@ -1,8 +1,8 @@
-"""The native half of the formats: a small WebAssembly module, and how to call it.
+"""How the kernel is called: a small WebAssembly module, the native half of the formats.
 
 Encoding a row in Python costs more than reading it from the database, and holds the interpreter's
 lock while unary calls wait. The kernel does it in C compiled to WebAssembly: one artifact for every
-platform, confined to its own memory, called outside the lock. ``plan`` says what it encodes.
+platform, confined to its own memory, called outside the lock. ``print_plan`` says what it encodes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 from wasmtime import Engine, Func, Global, Instance, Memory, Module, Store
 
+from penstockd.native.abi import (
+    COLUMN_FILLED_WORDS,
+    LOAD_INDEX_WORDS,
+    RESULT_WORDS,
+    ColumnFilled,
+    LoadIndex,
+    Result,
+    Status,
+)
 from penstockd.native.errors import FormatError
 from penstockd.native.keys import KeySet
-
-DONE, FULL, END, KEYS, MALFORMED = 0, 1, 2, 3, -1  # kernel.h
-LEFT, BLANK = 0, -1  # load.c: rows that are not for the kernel, lines that are no rows
 
 _PAGE = 65536
 _SLACK = 64  # bytes after a buffer that the kernel may touch
@@ -73,7 +79,7 @@ class Loaded(NamedTuple):
     """New records: their keys, each followed by CELL, their rows, their entries of the change log.
 
     ``sizes`` has two int32 for each row of the input: the sizes of its row and of its entry; or
-    LEFT and 0, or BLANK and 0.
+    LOAD_LEFT and 0, or LOAD_BLANK and 0.
     """
 
     keys: bytes
@@ -136,12 +142,12 @@ class Kernel:
             self._require(out + room + _SLACK)
             step = self._call("encode", out, self._plan, start, size, out, room)
             taken.append(step)
-            if step.status in (END, KEYS):
+            if step.status in (Status.END, Status.KEYS):
                 self._code_keys()
-            if step.status not in (FULL, KEYS):
+            if step.status not in (Status.FULL, Status.KEYS):
                 return taken
             start, size = start + step.consumed, size - step.consumed
-            if step.status == FULL and not step.rows:
+            if step.status == Status.FULL and not step.rows:
                 room = max(step.detail, 0) or _MOST
 
     def space(self) -> memoryview:
@@ -155,9 +161,8 @@ class Kernel:
         unframe, out = self._function("unframe"), self._in + SPACE + _SLACK + have
         self._require(out + size + _SLACK)
         status: int = unframe(self._store, self._in + start, size, out, left)
-        base = self._address()
-        consumed, produced, _, left = (ctypes.c_int32 * 4).from_address(base + self._results)
-        return Unframed(consumed, produced, left, status)
+        done = self._result()
+        return Unframed(done.consumed, done.produced, done.detail, status)
 
     def unframed(self, start: int, size: int) -> memoryview:
         """Some of the bytes that ``unframe`` gathered, good until its next call."""
@@ -167,7 +172,7 @@ class Kernel:
         """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``,
         whose parts are taken end to end.
 
-        The last ``status`` is as in ``encode``. The plan is ``columns.column_plan``'s.
+        The last ``status`` is as in ``encode``. The plan is ``column_plan.column_plan``'s.
         """
         size = sum(map(len, data))
         out = -(-self._write(self._in, *data) // 64) * 64
@@ -176,22 +181,19 @@ class Kernel:
         while True:
             with self._lock:
                 status: int = columns(self._store, self._plan, start, size, out)
-                base = self._address()
-                results = (ctypes.c_int32 * 4).from_address(base + self._results)
-                consumed, _, rows, detail = results
-                if status in (END, KEYS):
+                base, done = self._address(), self._result()
+                if status in (Status.END, Status.KEYS):
                     self._code_keys()
-            found = memoryview(ctypes.string_at(base + out, 20 * width)).cast("i")
+            laid = memoryview(ctypes.string_at(base + out, 4 * COLUMN_FILLED_WORDS * width))
+            words = iter(laid.cast("i"))
+            places = map(ColumnFilled, *[words] * COLUMN_FILLED_WORDS)
             yield Filled(
-                *(consumed, rows, detail, status),
-                [
-                    (base + valid, base + ends, base + values, size, nulls)
-                    for valid, ends, values, size, nulls in zip(*[iter(found)] * 5, strict=True)
-                ],
+                *(done.consumed, done.rows, done.detail, status),
+                [(base + c.valid, base + c.ends, base + c.data, c.size, c.nulls) for c in places],
             )
-            if status != KEYS:
+            if status != Status.KEYS:
                 return
-            start, size = start + consumed, size - consumed
+            start, size = start + done.consumed, size - done.consumed
 
     def split_csv(self, data: bytes, final: bool, width: int) -> Taken:
         """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
@@ -219,17 +221,17 @@ class Kernel:
             self._require(out + room + _SLACK)
             arguments = (self._plan, self._in, index, len(records), scratch, out, room)
             taken = self._call("messages", out, *arguments)
-            if taken.status != FULL:
-                return taken.output if taken.status == DONE else None
+            if taken.status != Status.FULL:
+                return taken.output if taken.status == Status.DONE else None
             room *= 2
 
     def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
         """Makes records of the ``count`` rows that ``split_csv`` gave; see ``load.c``.
 
-        ``ordinal`` is that of the first entry of the log. The plan is ``copying.load_plan``'s.
+        ``ordinal`` is that of the first entry of the log. The plan is ``load_plan.load_plan``'s.
         """
         index = self._write(self._in, cells)
-        keys = _align(index + 4 * (3 + 2 * count))
+        keys = _align(index + 4 * (LOAD_INDEX_WORDS + 2 * count))
         rows = _align(keys + len(cells) + _SLACK)
         room = 4 * len(cells) + _ROOM
         entries = rows + room + _SLACK
@@ -239,19 +241,18 @@ class Kernel:
             status: int = load(
                 *(self._store, self._plan, start, size, index, keys, rows, entries, room, ordinal)
             )
-            base = self._address()
-            consumed, _, taken, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
-            if status not in (DONE, FULL) or not taken:
+            base, done = self._address(), self._result()
+            if status not in (Status.DONE, Status.FULL) or not done.rows:
                 raise AssertionError("the kernel was given no whole row")  # split_csv gives these
-            ends = (ctypes.c_int32 * 3).from_address(base + index)
-            pairs = ctypes.string_at(base + index + 12, 8 * taken)
+            ends = LoadIndex(*_words(base + index, LOAD_INDEX_WORDS))
+            pairs = ctypes.string_at(base + index + 4 * LOAD_INDEX_WORDS, 8 * done.rows)
             yield Loaded(
-                ctypes.string_at(base + keys, ends[2]),
-                ctypes.string_at(base + rows, ends[0]),
-                ctypes.string_at(base + entries, ends[1]),
+                ctypes.string_at(base + keys, ends.keys),
+                ctypes.string_at(base + rows, ends.rows),
+                ctypes.string_at(base + entries, ends.entries),
                 pairs,
             )
-            start, size = start + consumed, size - consumed
+            start, size = start + done.consumed, size - done.consumed
             if size:
                 ordinal += sum(n > 0 for n in memoryview(pairs).cast("i")[::2])
 
@@ -263,15 +264,17 @@ class Kernel:
     def _code_keys(self) -> None:
         if self._keys is not None and (keys := self._keys()) is not None:
             start: int = self._function("code_keys")(self._store)
-            base = self._address()
-            _, size, count, _ = (ctypes.c_int32 * 4).from_address(base + self._results)
-            keys.add(ctypes.string_at(base + start, size), count)
+            done = self._result()
+            keys.add(ctypes.string_at(self._address() + start, done.produced), done.rows)
 
     def _call(self, name: str, out: int, *args: int) -> Taken:
         status: int = self._function(name)(self._store, *args)
-        base = self._address()
-        consumed, produced, rows, detail = (ctypes.c_int32 * 4).from_address(base + self._results)
-        return Taken(consumed, ctypes.string_at(base + out, produced), rows, detail, status)
+        done = self._result()
+        output = ctypes.string_at(self._address() + out, done.produced)
+        return Taken(done.consumed, output, done.rows, done.detail, status)
+
+    def _result(self) -> Result:
+        return Result(*_words(self._address() + self._results, RESULT_WORDS))
 
     def _function(self, name: str) -> Func:
         function = self._exports[name]
@@ -312,6 +315,10 @@ def _source(data: Data) -> Any:
     if isinstance(data, memoryview) and data.readonly:
         return bytes(data)
     return ctypes.byref(ctypes.c_char.from_buffer(data)) if data else b""
+
+
+def _words(address: int, count: int) -> Iterator[int]:
+    return iter((ctypes.c_int32 * count).from_address(address))
 
 
 def _align(offset: int) -> int:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-_RATE, _BUCKET = 20, 8  # keys.c
+from penstockd.native.abi import KEYS_BUCKET, KEYS_RATE
+
+_RATE, _BUCKET = KEYS_RATE, KEYS_BUCKET
 _LOW = (1 << _RATE) - 1
 _ALL = (1 << 64) - 1
 _HEAD = struct.Struct("<II")

@@ -21,48 +21,57 @@ from penstockd.catalog.checks import FieldRules
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.wire import column_encoder, tag_of
+from penstockd.native.abi import (
+    LOAD_MOST_COLUMNS,
+    LOAD_MOST_DEPTH,
+    LOAD_NAME_WORDS,
+    LOAD_OP_WORDS,
+    LOAD_PLAN_WORDS,
+    LoadCode,
+    LoadName,
+    LoadNumber,
+    LoadOp,
+    LoadPlan,
+    LoadRequired,
+    Text,
+)
 from penstockd.native.conditions import KernelRule, kernel_rules
+from penstockd.native.words import flatten_words, pack_words
 from penstockd.store.fresh import ENTRY_COLUMNS
 from penstockd.store.rows import Defaults
 from penstockd.store.writer import Operation
 
-_GROUP, _CLOSE, _TEXT, _ENUM, _OTHER = 0, 1, 2, 3, 15
-_STRINGS = 14
 _CODES = {
-    Kind.STRING: _TEXT,
-    Kind.ENUM: _ENUM,
-    Kind.BOOL: 4,
-    Kind.INT32: 5,
-    Kind.INT64: 6,
-    Kind.UINT32: 7,
-    Kind.UINT64: 8,
-    Kind.FLOAT: 9,
-    Kind.DOUBLE: 10,
-    Kind.DECIMAL: 11,
-    Kind.DATE: 12,
-    Kind.TIMESTAMP: 13,
+    Kind.STRING: LoadCode.TEXT,
+    Kind.ENUM: LoadCode.ENUM,
+    Kind.BOOL: LoadCode.BOOL,
+    Kind.INT32: LoadCode.INT32,
+    Kind.INT64: LoadCode.INT64,
+    Kind.UINT32: LoadCode.UINT32,
+    Kind.UINT64: LoadCode.UINT64,
+    Kind.FLOAT: LoadCode.FLOAT,
+    Kind.DOUBLE: LoadCode.DOUBLE,
+    Kind.DECIMAL: LoadCode.DECIMAL,
+    Kind.DATE: LoadCode.DATE,
+    Kind.TIMESTAMP: LoadCode.TIME,
 }
-_VARINT, _ZIGZAG, _FIXED32, _FIXED64 = range(4)
 _NUMBERS = {
-    FieldDescriptor.TYPE_SINT32: _ZIGZAG,
-    FieldDescriptor.TYPE_SINT64: _ZIGZAG,
-    FieldDescriptor.TYPE_FIXED32: _FIXED32,
-    FieldDescriptor.TYPE_SFIXED32: _FIXED32,
-    FieldDescriptor.TYPE_FIXED64: _FIXED64,
-    FieldDescriptor.TYPE_SFIXED64: _FIXED64,
+    FieldDescriptor.TYPE_SINT32: LoadNumber.ZIGZAG,
+    FieldDescriptor.TYPE_SINT64: LoadNumber.ZIGZAG,
+    FieldDescriptor.TYPE_FIXED32: LoadNumber.FIXED32,
+    FieldDescriptor.TYPE_SFIXED32: LoadNumber.FIXED32,
+    FieldDescriptor.TYPE_FIXED64: LoadNumber.FIXED64,
+    FieldDescriptor.TYPE_SFIXED64: LoadNumber.FIXED64,
 }
-_MOST_COLUMNS, _MOST_DEPTH = 10_000, 16  # load.c
 #: More than any cell's bytes in a row or an image, beyond four times its bytes in the file.
 _PER_OP = 64
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = struct.pack(">i", -1)
-#: When a column must not be NULL: unless its nested message is present; if it is; whichever.
-_ABSENT, _WITHIN, _ALWAYS = 1, 2, 3
 
 
 @dataclass
 class _Op:
-    code: int
+    code: LoadCode
     column: int = -1
     arg: int = 0
     extra: int = 0
@@ -86,7 +95,7 @@ def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: i
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
-    if len(header) > _MOST_COLUMNS or Rules.of(dataset).slow:
+    if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow:
         return None
     try:
         ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
@@ -107,7 +116,7 @@ class _Planner:
 
     def ops(self, message: Descriptor, fields: Sequence[Field], depth: int) -> Iterator[_Op]:
         """The operations of some fields of a message, in the order of ``WireCodec``'s images."""
-        if depth >= _MOST_DEPTH:
+        if depth >= LOAD_MOST_DEPTH:
             raise _NoPlan
         for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
             members, fd = list(run), message.fields_by_name[name]
@@ -116,7 +125,9 @@ class _Planner:
                 yield self._leaf(fd, members[0])
                 continue
             assert fd.message_type is not None, "a path goes through messages only"
-            group = _Op(_GROUP, extra=int(any(self._within(f) is not None for f in members)))
+            group = _Op(
+                LoadCode.GROUP, extra=int(any(self._within(f) is not None for f in members))
+            )
             group.literals[0] = tag_of(fd)
             self._count += 1
             yield group
@@ -124,7 +135,7 @@ class _Planner:
             # The operations up to this one have been drawn, so that their number is known.
             group.arg = self._count
             self._count += 1
-            yield _Op(_CLOSE)
+            yield _Op(LoadCode.CLOSE)
 
     def _within(self, field: Field) -> Any:
         return self._defaults.within(self._place[field.path])
@@ -139,13 +150,13 @@ class _Planner:
             value = within = self._stamps[field.path]
         else:
             value, within = self._defaults.value(self._place[field.path]), self._within(field)
-        op = _Op(_OTHER, self._columns.get(field.path, -1), presence=field.presence)
+        op = _Op(LoadCode.OTHER, self._columns.get(field.path, -1), presence=field.presence)
         if value is None and not field.nullable:
             if op.column < 0:
                 raise _NoPlan
-            op.required = _ALWAYS
+            op.required = LoadRequired.ALWAYS
         if field.key:
-            op.required = _ALWAYS
+            op.required = LoadRequired.ALWAYS
         literals = [_column(field, value), image(value), _column(field, within), image(within)]
         op.literals = [tag_of(fd), *literals]
         if op.column >= 0:
@@ -157,7 +168,7 @@ class _Planner:
 
 def _reading(op: _Op, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]) -> None:
     """How the cells of a column are read, as far as the kernel reads such."""
-    op.code = _CODES.get(field.kind, _OTHER)
+    op.code = _CODES.get(field.kind, LoadCode.OTHER)
     match field.kind:
         case Kind.ENUM:
             op.names = [(name.encode(), image(name)) for name in field.enum_values or ()]
@@ -165,9 +176,9 @@ def _reading(op: _Op, fd: FieldDescriptor, field: Field, image: Callable[[Any], 
         case Kind.DECIMAL:
             op.arg, op.extra = field.precision or 38, field.scale
         case Kind.INT32 | Kind.INT64 | Kind.UINT32 | Kind.UINT64:
-            op.arg = _NUMBERS.get(fd.type, _VARINT)
+            op.arg = _NUMBERS.get(fd.type, LoadNumber.VARINT)
         case Kind.LIST if field.element is not None and field.element.kind is Kind.STRING:
-            op.code = _STRINGS
+            op.code = LoadCode.STRINGS
         case Kind.LIST | Kind.MAP:
             op.arg = int.from_bytes(b"[]" if field.kind is Kind.LIST else b"{}", "little")
 
@@ -179,16 +190,16 @@ def _judging(op: _Op, field: Field, rules: FieldRules, value: Any, within: Any) 
     if field.repeated and default is not None:
         default = orjson.loads(default)
     if any(rules.problems(default, "")):
-        op.required |= _WITHIN if nested else _ABSENT
+        op.required |= LoadRequired.WITHIN if nested else LoadRequired.ABSENT
     if op.column < 0:
         return
-    if op.code == _ENUM:
+    if op.code == LoadCode.ENUM:
         op.names = [n for n in op.names if not any(rules.problems(n[0].decode(), ""))]
         op.extra = len(op.names)
         return
     found = kernel_rules(field, rules)
     if found is None:
-        op.code, op.arg = _OTHER, 0  # no cell of it is for the kernel
+        op.code, op.arg = LoadCode.OTHER, 0  # no cell of it is for the kernel
     else:
         op.rules = found
 
@@ -228,20 +239,18 @@ def _sized(data: bytes) -> bytes:
 
 
 def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_Op]) -> bytes:
-    words: list[int] = []
-    names: list[int] = []
     text = bytearray()
-    head = 4 + 2 * 4 + 18 * len(ops)
-    origin = 4 * (head + sum(4 * len(op.names) for op in ops))
+    names: list[LoadName] = []
+    names_at = LOAD_PLAN_WORDS + LOAD_OP_WORDS * len(ops)
+    text_at = 4 * (names_at + LOAD_NAME_WORDS * sum(len(op.names) for op in ops))
 
-    def put(literal: bytes) -> tuple[int, int]:
-        at = origin + len(text)
+    def put(literal: bytes) -> Text:
         text.extend(literal)
-        return at, len(literal)
+        return Text(text_at + len(text) - len(literal), len(literal))
 
-    def put_words(words: bytes) -> tuple[int, int]:
-        text.extend(bytes(-(origin + len(text)) % 4))
-        return put(words)
+    def put_words(words: bytes) -> int:
+        text.extend(bytes(-(text_at + len(text)) % 4))
+        return put(words).at
 
     opening = [
         struct.pack(">h", len(dataset.fields)),
@@ -249,18 +258,16 @@ def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_Op]) -> bytes:
         _sized(dataset.name.encode()),
         _sized(struct.pack(">h", Operation.CREATED)),
     ]
-    for literal in opening:
-        words += put(literal)
+    heads = [put(literal) for literal in opening]
+    rows = []
     for op in ops:
         arg = op.arg
         if op.names:
-            arg = 4 * (head + len(names))
-            names += itertools.chain.from_iterable((*put(n), *put(i)) for n, i in op.names)
-        packed = [rule.packed(put_words(rule.parts)[0]) for rule in op.rules]
-        rules_at, _ = put_words(b"".join(packed))
-        words += [op.code, op.column, arg, op.extra, op.required, op.presence]
-        words += [rules_at, len(op.rules)]
-        words += itertools.chain.from_iterable(map(put, op.literals))
-    fixed = len(text) + _PER_OP * (len(ops) + 1)
-    words = [width, len(ops), key, fixed, *words, *names]
-    return struct.pack(f"<{len(words)}i", *words) + bytes(text)
+            arg = 4 * (names_at + LOAD_NAME_WORDS * len(names))
+            names += (LoadName(put(n), put(i)) for n, i in op.names)
+        rules_at = put_words(b"".join([r.packed(put_words(r.parts)) for r in op.rules]))
+        fixed = (op.code, op.column, arg, op.extra, op.required, op.presence)
+        rows.append(LoadOp(*fixed, rules_at, len(op.rules), *map(put, op.literals)))
+    beside = len(text) + _PER_OP * (len(ops) + 1)
+    plan = LoadPlan(width, len(ops), key, beside, *heads)
+    return pack_words(flatten_words(plan, *rows, *names)) + bytes(text)

@@ -11,42 +11,48 @@ from __future__ import annotations
 
 import itertools
 import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.native.abi import (
+    PRINT_OP_WORDS,
+    PRINT_PLAN_WORDS,
+    PrintCode,
+    PrintFormat,
+    PrintOp,
+    PrintPlan,
+    PrintShape,
+    Text,
+)
+from penstockd.native.words import flatten_words, pack_words
 
-CSV, JSON, XML, SAFE_CSV, SHEET = range(5)
-_GROUP, _LITERAL = 0, 1
 _CODES = {
-    Kind.STRING: 2,
-    Kind.ENUM: 2,
-    Kind.BOOL: 3,
-    Kind.INT32: 4,
-    Kind.INT64: 5,
-    Kind.UINT32: 5,
-    Kind.UINT64: 6,
-    Kind.DECIMAL: 6,
-    Kind.FLOAT: 7,
-    Kind.DOUBLE: 7,
-    Kind.BYTES: 8,
-    Kind.DATE: 9,
-    Kind.TIMESTAMP: 10,
-    Kind.LIST: 11,
-    Kind.MAP: 11,
+    Kind.STRING: PrintCode.TEXT,
+    Kind.ENUM: PrintCode.TEXT,
+    Kind.BOOL: PrintCode.BOOL,
+    Kind.INT32: PrintCode.INT4,
+    Kind.INT64: PrintCode.INT8,
+    Kind.UINT32: PrintCode.INT8,
+    Kind.UINT64: PrintCode.NUMERIC,
+    Kind.DECIMAL: PrintCode.NUMERIC,
+    Kind.FLOAT: PrintCode.FLOAT,
+    Kind.DOUBLE: PrintCode.FLOAT,
+    Kind.BYTES: PrintCode.BYTEA,
+    Kind.DATE: PrintCode.DATE,
+    Kind.TIMESTAMP: PrintCode.TIME,
+    Kind.LIST: PrintCode.JSONB,
+    Kind.MAP: PrintCode.JSONB,
 }
-_PASSED = 12
 _BARE = {Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP}
-_SCALAR, _LIST, _MAP, _MESSAGE = range(4)  # shapes
 _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass
 class _Op:
-    code: int
+    code: PrintCode
     before: bytes = b""
     after: bytes = b""
     null: bytes = b""
@@ -58,7 +64,7 @@ class _Op:
 class _Builder:
     """Collects operations, shapes and literals; ``pack`` lays them out."""
 
-    format: int
+    format: PrintFormat
     columns: int = 0
     key: int = 0
     ops: list[_Op] = field(default_factory=list)
@@ -66,38 +72,38 @@ class _Builder:
     known: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, format: int, fields: Sequence[Field]) -> _Builder:
+    def of(cls, format: PrintFormat, fields: Sequence[Field]) -> _Builder:
         """A plan that has no operation yet but to pass over the key, if ``fields`` lack it."""
         found = cls(format)
         if lacks_key(fields):
-            found.ops.append(_Op(_PASSED))
+            found.ops.append(_Op(PrintCode.PASSED))
             found.columns = 1
         return found
 
     def leaf(self, column: Field, before: bytes, after: bytes, null: bytes) -> None:
-        shape = self.shape_of(column) if self.format == XML and column.repeated else 0
+        shape = self.shape_of(column) if self.format == PrintFormat.XML and column.repeated else 0
         self.ops.append(_Op(_CODES[column.kind], before, after, null, self.columns, shape))
         if column.key:
             self.key = self.columns
         self.columns += 1
 
     def group(self, before: bytes, null: bytes) -> _Op:
-        op = _Op(_GROUP, before, null=null, arg=self.columns, shape=len(self.ops))
+        op = _Op(PrintCode.GROUP, before, null=null, arg=self.columns, shape=len(self.ops))
         self.ops.append(op)
         return op
 
     def close(self, group: _Op, literal: bytes) -> None:
-        self.ops.append(_Op(_LITERAL, literal))
+        self.ops.append(_Op(PrintCode.LITERAL, literal))
         group.arg = self.columns - group.arg
         group.shape = len(self.ops) - 1 - group.shape
 
     def shape_of(self, column: Field) -> int:
         of = self.message(column.element_message) if column.element_message else self.scalar()
-        return self.add([_MAP if column.kind is Kind.MAP else _LIST, (of,)])
+        return self.add([PrintShape.MAP if column.kind is Kind.MAP else PrintShape.LIST, (of,)])
 
     def scalar(self) -> int:
         if "" not in self.known:
-            self.known[""] = self.add([_SCALAR])
+            self.known[""] = self.add([PrintShape.SCALAR])
         return self.known[""]
 
     def add(self, shape: list[int | bytes | tuple[int]]) -> int:
@@ -106,7 +112,7 @@ class _Builder:
 
     def message(self, message: Descriptor) -> int:
         if message.full_name not in self.known:
-            shape: list[int | bytes | tuple[int]] = [_MESSAGE, len(message.fields)]
+            shape: list[int | bytes | tuple[int]] = [PrintShape.MESSAGE, len(message.fields)]
             self.known[message.full_name] = self.add(shape)
             for fd in message.fields:
                 shape += [fd.json_name.encode(), fd.name.encode(), (self.member(fd),)]
@@ -118,34 +124,39 @@ class _Builder:
             of, is_map = of.fields_by_name["value"].message_type, True
         plain = of is None or of.full_name == _TIMESTAMP
         node = self.scalar() if of is None or plain else self.message(of)
-        return self.add([_MAP if is_map else _LIST, (node,)]) if fd.is_repeated else node
+        return (
+            self.add([PrintShape.MAP if is_map else PrintShape.LIST, (node,)])
+            if fd.is_repeated
+            else node
+        )
 
     def pack(self, opening: bytes, closing: bytes) -> bytes:
-        head = 9 + 9 * len(self.ops)
+        head = PRINT_PLAN_WORDS + PRINT_OP_WORDS * len(self.ops)
         # a bytes item of a shape takes two words: offset and length
         sizes = [sum(2 if isinstance(i, bytes) else 1 for i in s) for s in self.shapes]
         places = [4 * (head + n) for n in itertools.accumulate(sizes, initial=0)]
         text = bytearray()
-        origin = places[-1]
 
-        def put(literal: bytes) -> tuple[int, int]:
-            at = origin + len(text)
+        def put(literal: bytes) -> Text:
             text.extend(literal)
-            return at, len(literal)
+            return Text(places[-1] + len(text) - len(literal), len(literal))
 
-        words = [*put(opening), *put(closing)]
+        ends = put(opening), put(closing)
         total = len(opening) + len(closing)
+        ops = []
         for op in self.ops:
-            shape = op.shape if op.code == _GROUP else places[op.shape]
-            words += [op.code, op.arg, shape, *put(op.before), *put(op.after), *put(op.null)]
+            shape = op.shape if op.code == PrintCode.GROUP else places[op.shape]
+            literals = put(op.before), put(op.after), put(op.null)
+            ops.append(PrintOp(op.code, op.arg, shape, *literals))
             total += max(len(op.before) + len(op.after), len(op.null))
+        words: list[int] = []
         for item in itertools.chain.from_iterable(self.shapes):
             if isinstance(item, bytes):
                 words += put(item)
             else:
                 words.append(places[item[0]] if isinstance(item, tuple) else item)
-        words = [self.format, len(self.ops), self.columns, total, self.key, *words]
-        return struct.pack(f"<{len(words)}i", *words) + bytes(text)
+        plan = PrintPlan(self.format, len(self.ops), self.columns, total, self.key, *ends)
+        return pack_words([*flatten_words(plan, *ops), *words]) + bytes(text)
 
 
 def lacks_key(fields: Sequence[Field]) -> bool:
@@ -158,7 +169,7 @@ def csv_plan(fields: Sequence[Field], *, safe: bool = False) -> bytes:
 
     ``safe``: cells of text that a spreadsheet would run are disarmed by an apostrophe.
     """
-    plan = _Builder.of(SAFE_CSV if safe else CSV, fields)
+    plan = _Builder.of(PrintFormat.SAFE_CSV if safe else PrintFormat.CSV, fields)
     for i, column in enumerate(fields):
         comma = b"," if i else b""
         plan.leaf(column, comma, b"", comma)
@@ -167,7 +178,7 @@ def csv_plan(fields: Sequence[Field], *, safe: bool = False) -> bytes:
 
 def sheet_plan(fields: Sequence[Field]) -> bytes:
     """The plan of rows of an XLSX sheet; the kernel prints whole cells, a NULL is an empty one."""
-    plan = _Builder.of(SHEET, fields)
+    plan = _Builder.of(PrintFormat.SHEET, fields)
     for column in fields:
         plan.leaf(column, b"", b"", b"<c/>")
     return plan.pack(b"<row>", b"</row>")
@@ -175,14 +186,14 @@ def sheet_plan(fields: Sequence[Field]) -> bytes:
 
 def json_plan(fields: Sequence[Field], opening: bytes, closing: bytes) -> bytes:
     """The plan of one proto JSON object a row, between ``opening`` and ``closing``."""
-    plan = _Builder.of(JSON, fields)
+    plan = _Builder.of(PrintFormat.JSON, fields)
     _json_members(plan, fields, 0)
     return plan.pack(opening + b"{", b"}" + closing)
 
 
 def xml_plan(dataset: Dataset, fields: Sequence[Field]) -> bytes:
     """The plan of one element a row, named for the dataset's record."""
-    plan = _Builder.of(XML, fields)
+    plan = _Builder.of(PrintFormat.XML, fields)
     _xml_members(plan, fields, 0)
     name = dataset.singular.encode()
     return plan.pack(b"<%s>" % name, b"</%s>\n" % name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,32 +18,44 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.native.abi import (
+    CELL,
+    MESSAGE_LEAF_WORDS,
+    MESSAGE_MOST_COLUMNS,
+    MESSAGE_MOST_NAME,
+    MESSAGE_MOST_SHAPES,
+    MESSAGE_NAME_WORDS,
+    MESSAGE_PLAN_WORDS,
+    MESSAGE_SHAPE_WORDS,
+    MessageKind,
+    MessageLeaf,
+    MessageName,
+    MessagePlan,
+    MessageShape,
+    Text,
+)
 from penstockd.native.kernel import Kernel
 from penstockd.native.load_plan import load_plan
+from penstockd.native.words import flatten_words, pack_words
 from penstockd.store.fresh import Decode, FreshRows
 
-_CELL = "\x1f"  # split.c
-_MOST_COLUMNS, _MOST_SHAPES = 1000, 64  # records.c
-#: The longest name of an enum value, in bytes: records.c has room for 64 in a cell.
-_MOST_NAME = 56
-_GROUP, _STRING, _SCARCE, _BOOL, _ENUM, _VARINT, _ZIGZAG, _FIXED32, _FIXED64, _SFIXED32 = range(10)
-_INT32, _UNSIGNED, _FLOAT, _DOUBLE, _BYTES, _TIME, _STRINGS, _LIST, _MAP = range(10, 19)
+_CELL = chr(CELL)
 _KINDS = {
-    FieldDescriptor.TYPE_INT32: _INT32,
-    FieldDescriptor.TYPE_SINT32: _ZIGZAG,
-    FieldDescriptor.TYPE_SFIXED32: _SFIXED32,
-    FieldDescriptor.TYPE_INT64: _VARINT,
-    FieldDescriptor.TYPE_SINT64: _ZIGZAG,
-    FieldDescriptor.TYPE_SFIXED64: _FIXED64,
-    FieldDescriptor.TYPE_UINT32: _UNSIGNED,
-    FieldDescriptor.TYPE_UINT64: _UNSIGNED,
-    FieldDescriptor.TYPE_FIXED32: _FIXED32,
-    FieldDescriptor.TYPE_FIXED64: _UNSIGNED,
-    FieldDescriptor.TYPE_FLOAT: _FLOAT,
-    FieldDescriptor.TYPE_DOUBLE: _DOUBLE,
-    FieldDescriptor.TYPE_BOOL: _BOOL,
-    FieldDescriptor.TYPE_BYTES: _BYTES,
-    FieldDescriptor.TYPE_ENUM: _ENUM,
+    FieldDescriptor.TYPE_INT32: MessageKind.INT32,
+    FieldDescriptor.TYPE_SINT32: MessageKind.ZIGZAG,
+    FieldDescriptor.TYPE_SFIXED32: MessageKind.SFIXED32,
+    FieldDescriptor.TYPE_INT64: MessageKind.VARINT,
+    FieldDescriptor.TYPE_SINT64: MessageKind.ZIGZAG,
+    FieldDescriptor.TYPE_SFIXED64: MessageKind.FIXED64,
+    FieldDescriptor.TYPE_UINT32: MessageKind.UNSIGNED,
+    FieldDescriptor.TYPE_UINT64: MessageKind.UNSIGNED,
+    FieldDescriptor.TYPE_FIXED32: MessageKind.FIXED32,
+    FieldDescriptor.TYPE_FIXED64: MessageKind.UNSIGNED,
+    FieldDescriptor.TYPE_FLOAT: MessageKind.FLOAT,
+    FieldDescriptor.TYPE_DOUBLE: MessageKind.DOUBLE,
+    FieldDescriptor.TYPE_BOOL: MessageKind.BOOL,
+    FieldDescriptor.TYPE_BYTES: MessageKind.BYTES,
+    FieldDescriptor.TYPE_ENUM: MessageKind.ENUM,
 }
 
 
@@ -123,28 +134,28 @@ def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
     shapes: list[_Shape] = [_Shape()]
     columns = {f.path: i for i, f in enumerate(fields)}
     _add(shapes, 0, dataset.message_type, fields, columns, 0)
-    if len(shapes) > _MOST_SHAPES or len(columns) > _MOST_COLUMNS:
+    if len(shapes) > MESSAGE_MOST_SHAPES or len(columns) > MESSAGE_MOST_COLUMNS:
         return None
     leaves = [leaf for shape in shapes for leaf in shape.leaves]
-    if any(len(name) > _MOST_NAME for leaf in leaves for _, name in leaf.names):
+    if any(len(name) > MESSAGE_MOST_NAME for leaf in leaves for _, name in leaf.names):
         return None
-    head = 2 + 2 * len(shapes) + 8 * len(leaves)
-    words = [len(columns), len(shapes)]
-    at = 0
-    for shape in shapes:
-        words += [at, len(shape.leaves)]
-        at += len(shape.leaves)
-    names: list[int] = []
+    firsts = itertools.accumulate((len(shape.leaves) for shape in shapes), initial=0)
+    parts = [MessageShape(at, len(shape.leaves)) for at, shape in zip(firsts, shapes, strict=False)]
+    names_at = MESSAGE_PLAN_WORDS + MESSAGE_SHAPE_WORDS * len(shapes)
+    names_at += MESSAGE_LEAF_WORDS * len(leaves)
+    text_at = names_at + MESSAGE_NAME_WORDS * sum(len(leaf.names) for leaf in leaves)
+    names: list[MessageName] = []
+    rows: list[MessageLeaf] = []
     text = bytearray()
-    origin = 4 * (head + 3 * sum(len(leaf.names) for leaf in leaves))
     for leaf in leaves:
-        words += [leaf.number, leaf.wires, leaf.kind, leaf.presence, leaf.message, leaf.column]
-        words += [4 * (head + len(names)), len(leaf.names)]
+        places = (4 * (names_at + MESSAGE_NAME_WORDS * len(names)), len(leaf.names))
+        fixed = (leaf.number, leaf.wires, leaf.kind, leaf.presence, leaf.message, leaf.column)
+        rows.append(MessageLeaf(*fixed, *places))
         for value, name in leaf.names:
-            names += [value, origin + len(text), len(name)]
+            names.append(MessageName(value, Text(4 * text_at + len(text), len(name))))
             text += name
-    words += names
-    return struct.pack(f"<{len(words)}i", *words) + bytes(text)
+    plan = MessagePlan(len(columns), len(shapes))
+    return pack_words(flatten_words(plan, *parts, *rows, *names)) + bytes(text)
 
 
 def _add(
@@ -163,12 +174,14 @@ def _add(
             column = columns[members[0].path]
             kind = _kind(fd, members[0])
             leaf = _Leaf(fd.number, _wires(fd), kind, members[0].presence, index, column)
-            leaf.names = list(_names(members[0])) if kind == _ENUM else ()
+            leaf.names = list(_names(members[0])) if kind == MessageKind.ENUM else ()
             leaves.append(leaf)
             continue
         assert fd.message_type is not None, "a path goes through messages only"
         shapes.append(_Shape())
-        leaves.append(_Leaf(fd.number, _SIZED_WIRE, _GROUP, True, index, len(shapes) - 1))
+        leaves.append(
+            _Leaf(fd.number, _SIZED_WIRE, MessageKind.GROUP, True, index, len(shapes) - 1)
+        )
         _add(shapes, len(shapes) - 1, fd.message_type, members, columns, depth + 1)
     leaves.sort(key=lambda leaf: leaf.number)
 
@@ -176,16 +189,16 @@ def _add(
 def _kind(fd: FieldDescriptor, field: Field) -> int:
     match field.kind:
         case Kind.MAP:
-            return _MAP
+            return MessageKind.MAP
         case Kind.LIST:
             strings = field.element is not None and field.element.kind is Kind.STRING
-            return _STRINGS if strings else _LIST
+            return MessageKind.STRINGS if strings else MessageKind.LIST
         case Kind.TIMESTAMP:
-            return _TIME
+            return MessageKind.TIME
         case Kind.STRING:
-            return _STRING
+            return MessageKind.STRING
         case Kind.DECIMAL | Kind.DATE:
-            return _SCARCE
+            return MessageKind.SCARCE
     return _KINDS[fd.type]
 
 

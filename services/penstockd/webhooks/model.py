@@ -57,8 +57,9 @@ class Reason(enum.StrEnum):
 
     NOT_SENT: the hub itself failed to send it, and its log says why. NOT_VISIBLE: the owner's View
     shows nothing of it any more. ACCESS_LOST: the owner may not read the dataset, or have webhooks,
-    any more. EVENT_EXPIRED: the event is gone, or the View has changed since and the log that would
-    say what it shows is gone.
+    any more. ADDRESS_REFUSED: there is no address that the hub may go to, also since the name does
+    not exist. EVENT_EXPIRED: the event is gone, or the View has changed since and the log that
+    would say what it shows is gone.
     """
 
     STATUS = "STATUS"
@@ -67,7 +68,6 @@ class Reason(enum.StrEnum):
     TIMEOUT = "TIMEOUT"
     CONNECT_TIMEOUT = "CONNECT_TIMEOUT"
     CONNECTION_FAILED = "CONNECTION_FAILED"
-    NAME_UNKNOWN = "NAME_UNKNOWN"
     TLS_FAILED = "TLS_FAILED"
     ADDRESS_REFUSED = "ADDRESS_REFUSED"
     REPLY_BROKEN = "REPLY_BROKEN"

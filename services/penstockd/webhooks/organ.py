@@ -76,7 +76,13 @@ class Webhooks:
         look = Owners(self._catalog).sights
         payloads = Payloads(self._catalog, self._terms.url, epoch, self._places)
         intake = Intake(
-            self._fenced, self._catalog, self._policy, self._seal, log, clock=self._clock
+            self._fenced,
+            self._catalog,
+            self._policy,
+            self._seal,
+            log,
+            self._places,
+            clock=self._clock,
         )
         async with Sender(Guard(self._terms.allowed)) as sender:
             dispatcher = Dispatcher(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -124,7 +123,10 @@ class Sender:
                 return _reply(response, kept, time.perf_counter() - start)
         except Exception as exc:  # a receiver may do anything: none of it may end the dispatcher
             reason, text = _why(exc)
-            return Reply(time.perf_counter() - start, reason=reason.value, head=text)
+            # How long a look-up took tells whether some resolver near the hub knows the name.
+            refused = reason is Reason.ADDRESS_REFUSED
+            latency = 0.0 if refused else time.perf_counter() - start
+            return Reply(latency, reason=reason.value, head=text)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -206,8 +208,6 @@ def _why(error: BaseException) -> tuple[Reason, str]:
             return Reason.CONNECT_TIMEOUT, "no connection within the time"
         case TimeoutError() | asyncio.TimeoutError():
             return Reason.TIMEOUT, "no whole reply within the time"
-        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
-            return Reason.NAME_UNKNOWN, "the name cannot be resolved"
         case aiohttp.ClientSSLError() | ssl.SSLError() | aiohttp.ServerFingerprintMismatch():
             return Reason.TLS_FAILED, str(error)[:300]
         case aiohttp.ClientConnectorError():
@@ -215,5 +215,5 @@ def _why(error: BaseException) -> tuple[Reason, str]:
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
             return Reason.REPLY_BROKEN, str(error)[:300]
         case aiohttp.InvalidURL() | UnicodeError() | ValueError():
-            return Reason.NAME_UNKNOWN, "the URL cannot be posted to"
+            return Reason.ADDRESS_REFUSED, "the URL cannot be posted to"
     return Reason.CONNECTION_FAILED, (str(error) or type(error).__name__)[:300]

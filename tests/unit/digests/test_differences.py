@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from penstock.client import digest as sdk
 from penstock.hub.v1.digests_pb2 import RangeDigest
 from penstockd.digests import differences
-from penstockd.digests import repair as command
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Patience, Range
-from penstockd.native.digest_kernel import DONE, Digested
+from penstockd.digests.repair import check_ranges
+from penstockd.native.abi import Status
+from penstockd.native.digest_kernel import Digested
 from penstockd.rpc.digests import repair_request
 
 Records = dict[str, str]
@@ -38,7 +39,7 @@ def digested(records: Sequence[tuple[str, str]]) -> Digested:
     for key in keys:
         ends.append(len(key) + (ends[-1] if ends else 0))
     digests = b"".join(digest_of(key, value) for key, value in records)
-    return Digested(0, len(keys), digests, memoryview(ends), b"".join(keys), 0, DONE)
+    return Digested(0, len(keys), digests, memoryview(ends), b"".join(keys), 0, Status.DONE)
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Hub:
     def __call__(self, ranges: Sequence[RangeDigest], state: str) -> Any:
         request = SimpleNamespace(ranges=ranges, filter="", fields="", state=state)
         asked = repair_request(request).ranges
-        command._check(asked)
+        check_ranges(asked)
         self.calls.append(list(asked))
         found, next_key = Differences(), ""
         for i, run in enumerate(runs(asked)):

@@ -187,7 +187,7 @@ async def test_nobody_there(rig: Rig) -> None:
     await rig.log(("c1", None, customer("c1")))
     await rig.deliver()
     assert await rig.states(name) == [("PENDING", "CONNECTION_FAILED")]
-    assert await rig.states(other) == [("PENDING", "NAME_UNKNOWN")]
+    assert await rig.states(other) == [("PENDING", "ADDRESS_REFUSED")]
 
 
 async def test_410_disables_and_buries_what_waits(rig: Rig, receiver: Receiver) -> None:

@@ -25,7 +25,7 @@ async def get_delivery(
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound.
     """
     principal = reader(call)
-    async with hub.database.transaction() as connection:
+    async with call.writing(hub.database.transaction()) as connection:
         webhook = await found(hub, call, connection, webhook_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
         if listed is None:

@@ -115,7 +115,7 @@ async def _until_due(hub: Hub, webhook_id: str) -> float:
 
 async def _pull(hub: Hub, call: Call, webhook_id: str, most: int) -> list[Pulled]:
     policy = hub.policy.current
-    async with hub.database.transaction() as connection:
+    async with call.writing(hub.database.transaction()) as connection:
         webhook = await touched(hub, call, connection, webhook_id)
         if webhook.consumer_id != call.entry.consumer_id:
             raise PermissionDenied("only the owner pulls: messages are made through its View")

@@ -1,38 +1,13 @@
-// COPY BINARY rows -> columns as Arrow lays them out, steered by a plan that columns.py lays out.
+// COPY BINARY rows -> columns as Arrow lays them out, steered by a plan that column_plan.py lays out.
 //
 // The rows of a call are walked twice: once to learn how large each column becomes, once to fill it.
-#include "kernel.h"
+#include "abi/columns.h"
+#include "read.h"
 
-typedef struct {
-  int32_t code, width, precision, scale; // width: bytes of a value, 0: any, -1: one bit
-} Kind;
-
-typedef struct {
-  int32_t columns, key; // the key's column
-  Kind kind[];
-} Plan;
-
-enum { TEXT, BOOL, INT4, INT8, UINT4, UINT8, FLOAT4, FLOAT8, JSONB, DECIMAL, DATE, TIME, PASSED };
-
-typedef struct {
-  u8 *valid;     // a bit for each row, 0 where it is NULL; none if no row is
-  int32_t *ends; // of the values in `data`, after a 0; none of values of one width
-  u8 *data;
-  int32_t size, nulls;
-} Column;
-
-// The first and last day that we know, since 2000-01-01. asyncpg writes them as the infinities.
-static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921939;
 static const int32_t EPOCH = 10957; // days from 1970-01-01 to 2000-01-01
 static const int64_t DAY = 86400000000;
 
 static int32_t broken; // a value does not fit its column
-
-static inline int32_t be16(const u8 *p) { return (int16_t)(p[0] << 8 | p[1]); }
-static inline int32_t be32(const u8 *p) {
-  return (int32_t)__builtin_bswap32(*(const uint32_t *)p);
-}
-static inline uint64_t be64(const u8 *p) { return __builtin_bswap64(*(const uint64_t *)p); }
 
 typedef struct {
   uint64_t low, high;
@@ -94,7 +69,7 @@ static inline void fixed(const Kind *kind, const u8 *p, int32_t n, u8 *data, int
   switch (kind->code) {
   case BOOL: data[row >> 3] |= (u8)((*p & 1) << (row & 7)); break;
   case INT4: case FLOAT4: ((int32_t *)data)[row] = be32(p); break;
-  case INT8: case FLOAT8: ((uint64_t *)data)[row] = be64(p); break;
+  case INT8: case FLOAT8: ((int64_t *)data)[row] = be64(p); break;
   case UINT4: ((uint32_t *)data)[row] = (uint32_t)be64(p); break;
   case UINT8: {
     Wide v = numeric(p, n, 20, 0);
@@ -104,13 +79,13 @@ static inline void fixed(const Kind *kind, const u8 *p, int32_t n, u8 *data, int
   }
   case DECIMAL: ((Wide *)data)[row] = numeric(p, n, kind->precision, kind->scale); break;
   case DATE: ((int32_t *)data)[row] = days(be32(p)); break;
-  case TIME: ((int64_t *)data)[row] = micros((int64_t)be64(p)); break;
+  case TIME: ((int64_t *)data)[row] = micros(be64(p)); break;
   default: broken = 1;
   }
 }
 
 // Adds the row at `p`, of which measure() has seen that it is whole.
-static inline const u8 *add(const Plan *plan, Column *c, const u8 *p, int32_t row) {
+static inline const u8 *add(const Plan *plan, Filled *c, const u8 *p, int32_t row) {
   const Kind *kind = plan->kind;
   p += 2;
   for (int32_t i = 0; i < plan->columns; i++, kind++, c++) {
@@ -137,7 +112,7 @@ static inline const u8 *add(const Plan *plan, Column *c, const u8 *p, int32_t ro
 
 // Looks at the row at `p`: adds up what it will take, returns its size; 0 if `end` comes first, -1 if
 // it is no such row.
-static int32_t measure(const Plan *plan, Column *columns, const u8 *p, const u8 *end) {
+static int32_t measure(const Plan *plan, Filled *columns, const u8 *p, const u8 *end) {
   const u8 *start = p;
   if (end - p < 2) return 0;
   if (be16(p) != plan->columns) return -1;
@@ -165,8 +140,8 @@ static u8 *clear(u8 *o, int32_t n) { // up to the next multiple of 64
 // it needs 5 bytes for each of the input and 512 for each column.
 EXPORT(columns) int32_t columns(const Plan *plan, const u8 *in, int32_t size, u8 *out) {
   const u8 *p = in, *end = in + size;
-  Column *c = (Column *)out;
-  u8 *o = clear(out, plan->columns * (int32_t)sizeof(Column));
+  Filled *c = (Filled *)out;
+  u8 *o = clear(out, plan->columns * (int32_t)sizeof(Filled));
   int32_t status = DONE, rows = 0, room = keys_room();
   broken = 0;
   result = (Result){0};

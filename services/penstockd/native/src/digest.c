@@ -1,48 +1,19 @@
 // COPY BINARY rows -> the SHA-256 of each record's canonical form, steered by a plan that
-// formats/digest.py lays out. penstock/hub/v1/digests.proto says what the form is.
+// digest.py lays out. penstock/hub/v1/digests.proto says what the form is.
+#include "abi/digest.h"
 #include "print.h"
+#include "read.h"
 #include "sha256.h"
 
-typedef struct {
-  int32_t at, size;
-} Text; // a literal: offset from the plan's start, length
-
-typedef struct {
-  int32_t code, presence;
-  int32_t columns, ops; // of a GROUP: how many it takes
-  int32_t shape;
-  Text name;   // with quotes and colon
-  Text absent; // of an ENUM: the value that stands for none
-} Op;
-
-typedef struct {
-  int32_t columns, key, literals, ops;
-  Op op[];
-} Plan;
-
-enum { GROUP, PASSED, STRING, ENUM, BOOL, INT4, INT8, INT8_BARE, NUMERIC, DECIMAL, FLOAT, BYTEA, DATE,
-       TIME, JSONB, SINGLE };
-// Shapes of what is in a jsonb.
-enum { S_LIST, S_MAP, S_MESSAGE, S_STRING, S_ENUM, S_BOOL, S_NUMBER, S_WHOLE, S_DECIMAL };
-
-enum { MOST_ROWS = 8192, MOST_JOBS = 256, DEPTH = 64 };
+enum { MOST_JOBS = 256, DEPTH = 64 };
 static const int32_t PER_BYTE = 8;     // a byte of a row becomes at most so many
 static const int32_t PER_COLUMN = 256; // and a column at most so many more
 
-static const u8 *base;                   // the plan
-extern int32_t broken;                   // encode.c: a value cannot be printed
-static int32_t empty;                    // the value printed last is what stands for none
+static const u8 *base;       // the plan
+static int32_t empty;        // the value printed last is what stands for none
 static u8 *scratch, *scratch_end;
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
-static inline int32_t be16(const u8 *p) { return (int16_t)(p[0] << 8 | p[1]); }
-static inline int32_t be32(const u8 *p) {
-  return (int32_t)__builtin_bswap32(*(const uint32_t *)p);
-}
-static inline int64_t be64(const u8 *p) {
-  return (int64_t)__builtin_bswap64(*(const uint64_t *)p);
-}
-
 static int32_t same(const u8 *s, int32_t n, const u8 *t, int32_t size) {
   if (n != size) return 0;
   for (int32_t i = 0; i < n; i++)
@@ -307,11 +278,6 @@ static u8 *map(u8 *o, Source *in, const int32_t *value, int32_t depth) {
   return o;
 }
 
-typedef struct {
-  Text bare, name; // `name` with quotes and colon
-  int32_t presence, shape;
-} Member;
-
 static u8 *message(u8 *o, Source *in, const int32_t *shape, int32_t depth) {
   u8 *kept = scratch;
   int32_t count = shape[1];
@@ -486,35 +452,6 @@ static u8 *object(u8 *o, const Op *op, int32_t count) {
   return o;
 }
 
-// The size of the row that starts at `p`, 0 if `end` comes first, -1 if it is no such row. Its key
-// is left in `key`.
-static const u8 *key;
-static int32_t measure(const Plan *plan, const u8 *p, const u8 *end) {
-  const u8 *start = p;
-  if (end - p < 2) return 0;
-  if (be16(p) != plan->columns) return -1;
-  p += 2;
-  for (int32_t i = 0; i < plan->columns; i++) {
-    if (end - p < 4) return 0;
-    int32_t n = be32(p);
-    if (i == plan->key) key = p;
-    p += 4;
-    if (n > end - p) return 0;
-    if (n > 0) p += n;
-  }
-  return (int32_t)(p - start);
-}
-
-typedef struct {
-  u8 *digests;   // 32 bytes a row
-  int32_t *ends; // of the keys
-  u8 *keys;
-  u8 *text; // where canonical forms are laid out
-  int32_t room;
-  u8 *scratch;
-  int32_t scratch_room;
-} Target;
-
 static Job jobs[MOST_JOBS];
 
 EXPORT(digest) int32_t digest(const Plan *plan, const u8 *in, int32_t size, const Target *target) {
@@ -530,7 +467,8 @@ EXPORT(digest) int32_t digest(const Plan *plan, const u8 *in, int32_t size, cons
       status = END;
       break;
     }
-    int32_t n = measure(plan, p, end);
+    const u8 *key = 0;
+    int32_t n = row_size(plan->columns, plan->key, p, end, &key);
     if (n <= 0) {
       status = n < 0 ? MALFORMED : DONE;
       result.detail = n; // of MALFORMED: no column, the row itself

@@ -10,19 +10,9 @@ typedef uint8_t u8;
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-// What a call did. `detail` is the column (from 0) or what the status says.
-typedef struct {
-  int32_t consumed, produced, rows, detail;
-} Result;
-extern Result result;
+#include "abi/kernel.h"
 
-enum {
-  DONE = 0,      // all whole rows were taken; more input is needed
-  FULL = 1,      // the output has no room for the next row
-  END = 2,       // the input said that it ends here
-  KEYS = 3,      // a segment of keys is full; code_keys must take it first
-  MALFORMED = -1 // the input breaks its format
-};
+extern Result result; // of the latest call
 
 // Copies `n` bytes. Reads and writes up to 15 bytes more than asked, which every buffer allows.
 static inline u8 *put(u8 *out, const u8 *from, int32_t n) {

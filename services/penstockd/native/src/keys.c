@@ -4,9 +4,8 @@
 // hash is scaled to `count` << RATE, the sorted values are cut into buckets of the same width, and in
 // each the differences are written as a quotient in unary and RATE bits. A key that is not in it
 // passes for one that is with a probability of 2^-RATE. keys.py reads it.
-#include "kernel.h"
+#include "abi/keys.h"
 
-enum { RATE = 20, BUCKET = 8 }; // 2^BUCKET keys in the mean bucket
 enum { SEGMENT = 1 << 20, RADIX = 10, DIGITS = 1 << RADIX };
 
 static uint64_t *hashes; // SEGMENT of them, and as much room again to sort in

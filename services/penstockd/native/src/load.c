@@ -1,60 +1,17 @@
 // CSV cells, as split_csv leaves them -> new records as COPY BINARY takes them, steered by a plan
-// that copying.py lays out: for each row one of the dataset's table and one of the change log.
+// that load_plan.py lays out: for each row one of the dataset's table and one of the change log.
 //
 // Only what is spelled as our own exports spell it is taken. A row with any other cell, right or
 // wrong, is left to the readers in Python, which alone say what is wrong.
-#include "kernel.h"
-
-typedef struct {
-  int32_t at, size;
-} Text; // a literal: offset from the plan's start, length
-
-typedef struct {
-  int32_t code, column, arg, extra;
-  int32_t required; // 1: must not be NULL; 2: not in a nested message that is present; 3: both
-  int32_t presence;
-  int32_t rules, rule_count; // what the model asks of the value: offset from the plan's start
-  Text tag;                   // of the protobuf field
-  Text null, null_image;      // the column and the field of a NULL cell
-  Text filled, filled_image;  // the same within a nested message that is present
-} Op;
-
-typedef struct {
-  int32_t width, ops, key, fixed;
-  Text row_head, entry_head, dataset, operation;
-  Op op[];
-} Plan;
-
-typedef struct {
-  Text name, image;
-} Name; // one of an enum
-
-// A value that breaks one of these may be right: its row is left, like any that is not for us.
-typedef struct __attribute__((packed, aligned(4))) {
-  int32_t kind, arg;
-  union {
-    int64_t whole;
-    double number;
-  } low, high;
-} Rule;
-
-typedef struct {
-  uint32_t set[4]; // of ASCII characters
-  int32_t least, most;
-} Part; // of a pattern: so many characters of a set
+#include "abi/cells.h"
+#include "abi/load.h"
 
 typedef struct {
   const u8 *p;
   int32_t n; // -1: NULL
 } Cell;
 
-enum { NULL_CELL = 0x1d, ROW = 0x1e, CELL = 0x1f }; // split.c
-enum { GROUP, CLOSE, TEXT, ENUM, BOOL, INT32, INT64, UINT32, UINT64, FLOAT, DOUBLE, DECIMAL, DATE,
-       TIME, STRINGS, OTHER };
-enum { VARINT, ZIGZAG, FIXED32, FIXED64 };
-enum { ZERO_PASSES, CHARACTERS, BYTES, EMAIL, PATTERN, NO_PREFIX, RANGE, ITEMS, ITEM_CHARACTERS };
-enum { MOST_COLUMNS = 10000, MOST_DEPTH = 16, MOST_KEY = 512 };
-enum { LEFT = 0, BLANK = -1 }; // in the index, in place of a row's size
+enum { MOST_KEY = 512 };
 
 static const int64_t DAY = 86400000000; // microseconds
 static Cell cells[MOST_COLUMNS];
@@ -581,7 +538,7 @@ static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
       }
       if (!depth) present = 0;
     } else if (op->column < 0 || cells[op->column].n < 0) {
-      left |= op->required & (present ? 2 : 1);
+      left |= op->required & (present ? WITHIN : ABSENT);
       *row = lit(*row, present ? op->filled : op->null);
       o = lit(o, present ? op->filled_image : op->null_image);
     } else {
@@ -594,11 +551,11 @@ static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
 // Takes whole rows of split_csv. `index`: bytes at `rows`, `entries` and `keys` that were written,
 // then for each row the size of its row and of its entry, or LEFT, or BLANK. `rows` and `entries`
 // have `room` bytes each, `keys` as many as `size`. A key is followed by CELL.
-EXPORT(load) int32_t load(const Plan *plan, const u8 *in, int32_t size, int32_t *index, u8 *keys,
+EXPORT(load) int32_t load(const Plan *plan, const u8 *in, int32_t size, Index *index, u8 *keys,
                           u8 *rows, u8 *entries, int32_t room, int64_t ordinal) {
   const u8 *p = in, *end = in + size;
   u8 *k = keys, *r = rows, *e = entries;
-  int32_t status = DONE, *pair = index + 3;
+  int32_t status = DONE, *pair = index->pair;
   base = (const u8 *)plan;
   result = (Result){0};
   while (p < end) {
@@ -639,7 +596,9 @@ EXPORT(load) int32_t load(const Plan *plan, const u8 *in, int32_t size, int32_t 
     p = next;
     result.rows++;
   }
-  index[0] = (int32_t)(r - rows), index[1] = (int32_t)(e - entries), index[2] = (int32_t)(k - keys);
+  index->rows = (int32_t)(r - rows);
+  index->entries = (int32_t)(e - entries);
+  index->keys = (int32_t)(k - keys);
   result.consumed = (int32_t)(p - in);
   return status;
 }

@@ -1,6 +1,8 @@
-// How values are printed: what encode.c and sheet.c share.
+// How values are printed: what encode.c, digest.c, records.c and sheet.c share.
 #pragma once
 #include "kernel.h"
+
+extern int32_t broken; // a value cannot be printed
 
 u8 *integer(u8 *o, int64_t value);
 u8 *date(u8 *o, int32_t days);

@@ -2,39 +2,9 @@
 //
 // What is spelled here as our own exports spell it is made a record of by load.c. A value that has
 // no such spelling, or none that is worth the trouble, becomes a cell that load.c leaves.
+#include "abi/cells.h"
+#include "abi/records.h"
 #include "print.h"
-
-typedef struct {
-  int32_t at, size;
-} Text; // a literal: offset from the plan's start, length
-
-typedef struct {
-  int32_t number; // in its message
-  int32_t wires;  // the wire types that its values have: bit 1 << type
-  int32_t kind, presence;
-  int32_t message;     // that it is in
-  int32_t column;      // of the cell, or of a GROUP the message that it is
-  int32_t names, many; // of an enum: offset from the plan's start, count
-} Leaf;
-
-typedef struct {
-  int32_t value;
-  Text name;
-} Name;
-
-typedef struct {
-  int32_t first, count; // its leaves, in the order of their numbers
-} Shape;
-
-typedef struct {
-  int32_t columns, shapes;
-  Shape shape[]; // the first one is the record's; their leaves follow the last one
-} Plan;
-
-enum { GROUP, STRING, SCARCE, BOOL, ENUM, VARINT, ZIGZAG, FIXED32, FIXED64, SFIXED32, INT32, UNSIGNED,
-       FLOAT, DOUBLE, BYTES, TIME, STRINGS, LIST, MAP };
-enum { MOST_COLUMNS = 1000, MOST_SHAPES = 64 };
-enum { NULL_CELL = 0x1d, ROW = 0x1e, CELL = 0x1f, NOT_FOR_US = 0x01 };
 
 typedef struct {
   const u8 *p; // of what has a length
@@ -47,7 +17,7 @@ static int32_t here[MOST_SHAPES]; // whether a nested message is there
 static const Leaf *of_column[MOST_COLUMNS];
 static const u8 *base;
 static u8 *list; // where the JSON of the next repeated strings goes
-static int32_t broken;
+static int32_t malformed;
 
 static uint64_t varint(const u8 **p, const u8 *end) {
   uint64_t v = 0;
@@ -56,7 +26,7 @@ static uint64_t varint(const u8 **p, const u8 *end) {
     v |= (uint64_t)(c & 0x7f) << shift;
     if (c < 0x80) return v;
   }
-  broken = 1;
+  malformed = 1;
   return 0;
 }
 
@@ -90,9 +60,9 @@ static void append(Slot *slot, const u8 *s, int64_t n) {
 // Reads the fields of a message; the last of several of the same counts, as in protobuf.
 static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
   const Leaf *first = (const Leaf *)&plan->shape[plan->shapes] + plan->shape[shape].first;
-  const Leaf *last = first + plan->shape[shape].count, *leaf = first;
+  const Leaf *last = first + plan->shape[shape].leaves, *leaf = first;
   here[shape] = 1;
-  while (p < end && !broken) {
+  while (p < end && !malformed) {
     uint64_t tag = varint(&p, end), v = 0;
     const u8 *body = p;
     switch (tag & 7) {
@@ -102,15 +72,15 @@ static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
     case 2:
       v = varint(&p, end);
       body = p;
-      if (v > (uint64_t)(end - p)) broken = 1;
+      if (v > (uint64_t)(end - p)) malformed = 1;
       else p += v;
       break;
-    default: broken = 1;
+    default: malformed = 1;
     }
-    if (p > end) broken = 1;
-    if (broken) return;
+    if (p > end) malformed = 1;
+    if (malformed) return;
     if (tag >> 3 == 0 || tag >> 32) { // no field has such a number
-      broken = 1;
+      malformed = 1;
       return;
     }
     int32_t number = (int32_t)(tag >> 3);
@@ -168,7 +138,7 @@ static u8 *moment(u8 *o, const u8 *p, int64_t n) {
   if (n < 0) return none(o);
   const u8 *end = p + n;
   int64_t seconds = 0, nanos = 0;
-  while (p < end && !broken) {
+  while (p < end && !malformed) {
     uint64_t tag = varint(&p, end), v = varint(&p, end);
     if (tag == 0x08) seconds = (int64_t)v;
     else if (tag == 0x10) nanos = (int64_t)v;
@@ -249,9 +219,9 @@ EXPORT(messages) int32_t messages(const Plan *plan, const u8 *in, const int32_t 
   const Shape *last = &plan->shape[plan->shapes - 1];
   const Leaf *leaves = (const Leaf *)(last + 1);
   base = (const u8 *)plan;
-  broken = 0;
+  malformed = 0;
   result = (Result){0};
-  for (int32_t i = 0; i < last->first + last->count; i++)
+  for (int32_t i = 0; i < last->first + last->leaves; i++)
     if (leaves[i].kind != GROUP) of_column[leaves[i].column] = &leaves[i];
   for (int32_t k = 0; k < count; k++) {
     for (int32_t i = 0; i < plan->columns; i++) slots[i] = (Slot){0};
@@ -263,7 +233,7 @@ EXPORT(messages) int32_t messages(const Plan *plan, const u8 *in, const int32_t 
       o = cell(o, of_column[i], &slots[i]);
       *o++ = CELL;
     }
-    if (broken) return MALFORMED;
+    if (malformed) return MALFORMED;
     o[-1] = ROW;
     p += sizes[k];
     result.rows++;

@@ -1,16 +1,10 @@
 // Files that come in, cut into rows: CSV cells, and the elements of a JSON array.
-#include "kernel.h"
+#include "abi/cells.h"
+#include "abi/split.h"
 
 // Output of split_csv: cells end with CELL, rows with ROW, a bare empty cell is NULL_CELL.
-enum { NULL_CELL = 0x1d, ROW = 0x1e, CELL = 0x1f, REFUSED = 0x1c };
 
-// Why a file is malformed (`Result.detail` of MALFORMED): text in CSV_REASONS and JSON_REASONS.
-enum { AFTER_QUOTE = 1, QUOTE_INSIDE, BARE_RETURN, OPEN_QUOTE };
-enum { NOT_AN_ARRAY = 1, NO_ELEMENT, UNBALANCED, AFTER_ARRAY, UNFINISHED };
-
-// What split_csv saw: Result.detail of DONE.
-enum { CONTROLS = 1, UNEVEN = 2 };
-static int32_t seen;
+static int32_t seen; // what split_csv saw, if the rows are well formed
 
 static inline u8 *keep(u8 *o, u8 c) {
   if (c < 0x20 && c != '\n' && c != '\t' && c != '\r') {

@@ -839,7 +839,8 @@ export type Attempt = Message<"penstock.hub.v1.Attempt"> & {
 
   /**
    * Why not: STATUS, REDIRECT, GONE, TIMEOUT, CONNECT_TIMEOUT,
-   * CONNECTION_FAILED, NAME_UNKNOWN, TLS_FAILED, ADDRESS_REFUSED, REPLY_BROKEN,
+   * CONNECTION_FAILED, TLS_FAILED, ADDRESS_REFUSED (also of a name that does not
+   * exist: the two are not told apart), REPLY_BROKEN,
    * FORWARD_FAILED, NOT_SENT (the hub itself failed).
    *
    * @generated from field: string reason = 5;
@@ -910,7 +911,7 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing or webhook.disabled.
+   * webhook.failing, webhook.disabled or changes.undone.
    *
    * @generated from field: string type = 1;
    */

@@ -1,0 +1,33 @@
+// How rows of COPY BINARY are read: what encode.c, columns.c and digest.c share.
+#pragma once
+#include "kernel.h"
+
+// The first and last day that we know, since 2000-01-01. asyncpg writes them as the infinities.
+static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921939;
+
+static inline int32_t be16(const u8 *p) { return (int16_t)(p[0] << 8 | p[1]); }
+static inline int32_t be32(const u8 *p) {
+  return (int32_t)__builtin_bswap32(*(const uint32_t *)p);
+}
+static inline int64_t be64(const u8 *p) {
+  return (int64_t)__builtin_bswap64(*(const uint64_t *)p);
+}
+
+// The size of the row that starts at `p`; 0 if `end` comes first, -1 if it is no row of so many
+// columns. Leaves in `key` where the column of the key stands.
+static inline int32_t row_size(int32_t columns, int32_t key_column, const u8 *p, const u8 *end,
+                               const u8 **key) {
+  const u8 *start = p;
+  if (end - p < 2) return 0;
+  if (be16(p) != columns) return -1;
+  p += 2;
+  for (int32_t i = 0; i < columns; i++) {
+    if (end - p < 4) return 0;
+    int32_t n = be32(p);
+    if (i == key_column) *key = p;
+    p += 4;
+    if (n > end - p) return 0;
+    if (n > 0) p += n;
+  }
+  return (int32_t)(p - start);
+}

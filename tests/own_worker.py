@@ -1,0 +1,105 @@
+"""A worker within the test's own process, so that what its calls do can be measured and broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from harness import PATIENCE, RunningHub, folder
+from penstockd import formats
+from penstockd.app import open_hub, worker_organs
+from penstockd.budget import Budget
+from penstockd.config import Settings
+from penstockd.organs import Organs
+from penstockd.rpc import door
+from penstockd.rpc.door import Route
+from penstockd.rpc.server import Server
+
+
+@dataclass
+class Worker:
+    """A worker within this process, and what its calls take."""
+
+    channel: grpc.aio.Channel
+    api_key: str
+    budgets: list[Budget] = field(default_factory=list)
+
+    async def call(self, route: Route, request: Message) -> tuple[grpc.StatusCode, float]:
+        """How a call ends, and the longest step that it kept the loop for, in seconds."""
+        self.budgets.clear()
+        code = await self.answer(route, request)
+        own = [b.longest for b in self.budgets if b.name == route.method.path]
+        return code, max(own, default=0.0)
+
+    def used(self, route: Route) -> float:
+        """What the last call took of the processor, in seconds."""
+        return sum(b.used for b in self.budgets if b.name == route.method.path)
+
+    async def answer(
+        self, route: Route, request: Message, *metadata: tuple[str, str], whole: bool = False
+    ) -> grpc.StatusCode:
+        """How a call ends. Of a stream only the first frame is awaited, unless it is wanted whole:
+        an endless one must have a reason to end."""
+        kind = f"{'stream' if route.streams_request else 'unary'}_" + (
+            "stream" if route.streams_reply else "unary"
+        )
+        method = getattr(self.channel, kind)(
+            route.method.path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=lambda data: data,
+        )
+        given = iter([request]) if route.streams_request else request
+        call = method(given, metadata=(("x-api-key", self.api_key), *metadata), timeout=PATIENCE)
+        try:
+            if not route.streams_reply:
+                await call
+            else:
+                while await call.read() is not grpc.aio.EOF and whole:
+                    pass
+                call.cancel()
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        except asyncio.CancelledError:
+            assert call.cancelled()
+        return grpc.StatusCode.OK
+
+
+@contextlib.asynccontextmanager
+async def worker(
+    hub: RunningHub, patch: pytest.MonkeyPatch, **changes: Any
+) -> AsyncIterator[Worker]:
+    """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
+    formats.warm()
+    with folder() as place:
+        socket = f"unix:{Path(place) / 'own.sock'}"
+        async with open_hub(settings) as organs:
+            channel = grpc.aio.insecure_channel(socket, options=options)
+            made = Worker(channel, hub.api_key)
+
+            class Recorded(Budget):
+                def __init__(self, *arguments: Any) -> None:
+                    super().__init__(*arguments)
+                    made.budgets.append(self)
+
+            patch.setattr(door, "Budget", Recorded)
+            server = Server(organs, socket)
+            await server.start()
+            running = asyncio.create_task(Organs(worker_organs(organs, server, "own")).run())
+            try:
+                yield made
+            finally:
+                await channel.close()
+                organs.feed.stop()
+                await server.stop(1)
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
