@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feeds import at, delete, number, patch, put, rest
+from places import log_number, transaction_number
 
 from .twins import Answer, Asker, Question, World, ask
 
@@ -191,8 +192,13 @@ def plain(body: bytes, origin: int) -> bytes:
     """A body without what differs between any two hubs."""
     body = _FLEETING.sub(b"", body)
     body = re.sub(
-        rb'"(sequence|transactionId)":\s*"(\d+)"',
-        lambda m: b'"%s":%d' % (m[1], int(m[2]) - origin),
+        rb'"sequence":\s*"(\d+)"',
+        lambda m: b'"sequence":%d' % (log_number(int(m[1])) - origin),
+        body,
+    )
+    body = re.sub(
+        rb'"transactionId":\s*"(\d+)"',
+        lambda m: b'"transactionId":%d' % (transaction_number(int(m[1]), origin) - origin),
         body,
     )
     return re.sub(

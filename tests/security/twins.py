@@ -21,14 +21,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import asyncpg
 
-from harness import PATIENCE, RunningHub, folder
+from harness import PATIENCE, SECRET, RunningHub, folder
 from penstockd.auth.credentials import API_KEY, Credentials
 from penstockd.auth.secret import RootSecret
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.policy.admin import put_consumer, put_role
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Role
 
-SECRET = "twin worlds share their secret, so that equal masks are equal"
 CUSTOMERS = 150
 
 _OPEN = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
