@@ -256,7 +256,7 @@ class _Run:
         receipt.state = State.FAILED
         if isinstance(error, asyncio.CancelledError):
             receipt.state = State.CANCELLED
-        elif isinstance(error, Refused | DatabaseUnavailable):
+        elif isinstance(error, Refused):
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"
