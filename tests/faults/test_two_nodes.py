@@ -26,7 +26,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cutting import Wire, wired
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly, timed
-from penstockd.app import SINGLETONS
+from penstockd.store.singletons import SINGLETONS
 from posted import Posts, receiving
 
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
