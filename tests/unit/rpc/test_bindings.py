@@ -12,8 +12,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from penstockd.answers.edge import RequestMalformed
-from penstockd.app import read_catalog
 from penstockd.errors import ValueInvalid
+from penstockd.installation import read_catalog
 from penstockd.rpc.bindings import PATH, VERB, Bindings, _same_segments, _segments, http_rules
 
 #: Texts that a path may hold in a segment, once they are encoded.
