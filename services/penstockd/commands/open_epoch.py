@@ -12,10 +12,12 @@ from penstockd.store.database import Database
 
 #: How often it is tried beside a keeper that seals as well.
 TRIES = 20
-#: One that the hub has noticed by itself, after all that the file of checkpoints knows of.
+#: The newest, if the hub has begun it by itself, and nothing was undone since: the file of
+#: checkpoints ends before it, or has nothing that the database has not.
 _NOTICED = """
 SELECT epoch FROM hub.epoch
-WHERE NOT declared AND begin_time > $1 AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
+WHERE NOT declared AND (begin_time > $1) IS NOT FALSE
+AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
 """
 _OPEN = "SELECT hub.open_epoch($1, true, $2)"
 _DECLARE = """
@@ -47,7 +49,7 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     checkpoint = await _declared(sealer)
     number = checkpoint and checkpoint.number
     async with database.transaction() as connection:
-        epoch = await connection.fetchval(_NOTICED, known.time) if known and checkpoint else None
+        epoch = await connection.fetchval(_NOTICED, known.time if known and checkpoint else None)
         if epoch is None:
             epoch = await connection.fetchval(_OPEN, because, number)
         await connection.execute(_DECLARE, epoch, because, number)
