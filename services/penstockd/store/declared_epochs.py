@@ -26,9 +26,9 @@ async def declare_epoch(
 ) -> tuple[int, int]:
     """Declare the epoch that the hub has begun by itself, or else a new one.
 
-    ``lost`` is when the last thing that is known to be undone was there; None if nothing is: one
-    that began before that is not of the same return. Returns its number and the number of the log behind which it begins. The connection must be in
-    a transaction.
+    ``lost`` is when the last thing that is known to be undone was there, None if nothing is: an
+    epoch that began before that is not of the same return. Returns its number and the number of
+    the log behind which it begins. The connection must be in a transaction.
     """
     epoch = await connection.fetchval(_NOTICED, lost)
     if epoch is None:
