@@ -178,7 +178,6 @@ class _Run:
     """One export under way, from the state it reads to the receipt of its end."""
 
     def __init__(self, hub: Hub, call: Call, plan: _Plan, reply: Reply) -> None:
-        assert call.principal is not None, "the auth interceptor lets nobody in without one"
         self._hub, self._call, self._plan, self._reply = hub, call, plan, reply
         self._standing = Standing(hub.policy, call.policy, call.principal, plan.view)
         self._encoder = Encoder(plan.target, plan.export.resume_offset)
