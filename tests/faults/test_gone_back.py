@@ -13,19 +13,23 @@ import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clusters import Cluster
+from faults.downstream import Downstream
 from faults.streams import Judge
 from faults.validator import FeedValidator, State, Write, read_table
 from feeds import CATALOG, Stream, failure, number, refused, watch
-from harness import RunningHub, eventually, folder, free_port, new_customer
+from harness import PATIENCE, RunningHub, eventually, folder, free_port, new_customer
 from penstock.hub.v1 import changes_pb2
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.store.cursor import Cursor
+from posted import Posts, receiving
 
 LOST, NEW = 6, 10
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
@@ -43,6 +47,7 @@ class World:
             "PENSTOCK_DATABASE_URL": self.here.url,
             "PENSTOCK_WORKERS": "2",
             "PENSTOCK_AUDIT_CHECKPOINT_SECONDS": "0.5",
+            "PENSTOCK_WEBHOOK_ALLOW": "127.0.0.0/8",
         }
         self.hub = RunningHub(data / "hub", customers=20, environment=environment)
 
@@ -93,6 +98,22 @@ class World:
         """What ``penstock audit verify`` says, and with what it ends."""
         done = self.hub.command("audit", "verify", check=False)
         return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    def epochs(self) -> list[tuple[int, bool]]:
+        """All that have begun, and whether they are declared."""
+        rows = self.here.sql("SELECT epoch, declared FROM hub.epoch ORDER BY epoch")
+        return [(row[0], row[1]) for row in rows]
+
+    def revision(self) -> int:
+        """The one that was given out last: etags are made of it."""
+        return int(self.here.sql("SELECT last_value FROM hub.revision")[0][0])
+
+    def alarmed(self) -> bool:
+        """Whether health says that the database has gone back and nobody has declared it."""
+        with grpc.insecure_channel(self.hub.url.removeprefix("http://")) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            reply = stub.Check(health_pb2.HealthCheckRequest(service="epochs"), timeout=PATIENCE)
+        return bool(reply.status == health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def head(self) -> int:
         """The number of the newest change."""
@@ -189,6 +210,12 @@ KINDS = [failover, dump, copy_in_place, point_in_time]
 
 
 @pytest.fixture(scope="module")
+def posts() -> Iterator[Posts]:
+    with receiving() as posts:
+        yield posts
+
+
+@pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with folder() as data:
         made = World(data)
@@ -218,24 +245,32 @@ def is_told_to_repair(hub: RunningHub, stream: Stream) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
+def test_the_database_goes_back_in_time(
+    world: World, posts: Posts, kind: Kind, tmp_path: Path
+) -> None:
     hub = world.hub
+    downstream = Downstream(hub, posts, tmp_path / "copy.db")
     before = world.newest()
     kept = world.written(3)
     world.head()
+    downstream.take({w.key for w in kept})
     back = kind(world)
     eventually(lambda: hub.get("/v1/customers", page_size=1).status == 200)
     fork, state = world.newest(), world.table()
+    epochs = world.epochs()
     with watch(hub, "admin", "", cursor=fork, include_before=True) as stream:
         lost = world.written(LOST)
         world.signed()
         lost_head = world.head()
         told = [e.key for e in stream.to(lost_head)]
         assert told == [w.key for w in lost]
+        last = downstream.take({w.key for w in lost})
         undone = [cursor for cursor, _ in stream.marks]
         assert number(undone[-1]) == lost_head
+        lost_revision = world.revision()
         back()
         new = world.written(1)
+        noticed(world, epochs, lost_revision)
         assert is_told_to_repair(hub, stream)
     assert world.table().keys().isdisjoint(("customers", w.key) for w in lost)
     # Before the log has passed the numbers that were undone, while it does, and for ever after.
@@ -265,7 +300,23 @@ def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
         whole.until(lambda: whole.marks)
         keys = {e.key for e in whole.events}
     assert keys == {key for dataset, key in world.table() if dataset == "customers"}
+    downstream.is_told(last)
+    downstream.is_equal()
+    noticed_once = world.epochs()
     audit_goes_on(world)
+    # The declaration is of the epoch that the hub had begun: nobody is told twice.
+    assert world.epochs() == [(epoch, True) for epoch, _ in noticed_once]
+    eventually(lambda: not world.alarmed())
+    downstream.was_told_once()
+    downstream.end()
+
+
+def noticed(world: World, before: list[tuple[int, bool]], lost_revision: int) -> None:
+    """Before anything was written, the hub began one epoch by itself, however many processes it
+    has; revisions go on from where none that was undone is; and there is an alarm."""
+    assert world.epochs() == [*before, (max((e for e, _ in before), default=0) + 1, False)]
+    assert world.revision() > lost_revision
+    eventually(world.alarmed)
 
 
 def audit_goes_on(world: World) -> None:

@@ -12,11 +12,17 @@ from penstockd.store.database import Database
 
 #: How often it is tried beside a keeper that seals as well.
 TRIES = 20
-#: So many revisions are left out, lest etags of what was undone are given out again.
-LEFT_OUT = 1 << 20
-_OPEN = """
-INSERT INTO hub.epoch (because, last_number, checkpoint)
-SELECT $1, last_number, $2 FROM hub.log_head RETURNING epoch, last_number
+#: One that the hub has noticed by itself, after all that the file of checkpoints knows of.
+_NOTICED = """
+SELECT epoch FROM hub.epoch
+WHERE NOT declared AND begin_time > $1 AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
+"""
+_OPEN = "SELECT hub.open_epoch($1, true, $2)"
+_DECLARE = """
+UPDATE hub.epoch SET declared = true,
+    because = CASE WHEN epoch = $1 THEN $2 ELSE because END,
+    checkpoint = CASE WHEN epoch = $1 THEN $3 ELSE checkpoint END
+WHERE NOT declared OR epoch = $1
 """
 
 
@@ -31,16 +37,24 @@ class Epoch:
 
 
 async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
-    """Close the audit's chain over what was undone, and note it. Raises Conflict, OSError if the
-    file of checkpoints cannot be read, and DatabaseUnavailable."""
+    """Close the audit's chain over what was undone, and note it.
+
+    Consumers are told once: an epoch that the hub has begun by itself for the same reason is
+    declared, and no other begun. Raises Conflict, OSError if the file of checkpoints cannot be
+    read, and DatabaseUnavailable.
+    """
+    known = sealer.filed()
     checkpoint = await _declared(sealer)
+    number = checkpoint and checkpoint.number
     async with database.transaction() as connection:
-        row = await connection.fetchrow(_OPEN, because, checkpoint and checkpoint.number)
-        assert row is not None, "a row was inserted"
-        await connection.execute(
-            "SELECT setval('hub.revision', nextval('hub.revision') + $1)", LEFT_OUT
+        epoch = await connection.fetchval(_NOTICED, known.time) if known and checkpoint else None
+        if epoch is None:
+            epoch = await connection.fetchval(_OPEN, because, number)
+        await connection.execute(_DECLARE, epoch, because, number)
+        last = await connection.fetchval(
+            "SELECT last_number FROM hub.epoch WHERE epoch = $1", epoch
         )
-    return Epoch(row[0], row[1], checkpoint)
+    return Epoch(epoch, last, checkpoint)
 
 
 async def _declared(sealer: Sealer) -> Checkpoint | None:

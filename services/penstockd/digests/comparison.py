@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.digests.rows import Rows
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.digest import Digester, digest_fields
@@ -19,7 +20,6 @@ from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.sql import apply_settings
-from penstockd.writes.incoming import MAX_KEY_BYTES
 
 #: Takes the digests of the next rows; called in another thread.
 Take = Callable[[Digested], None]

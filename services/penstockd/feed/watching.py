@@ -23,7 +23,7 @@ from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
-from penstockd.policy.snapshot import Policy
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 
 #: The most changes in one message or page.
@@ -121,29 +121,29 @@ class Standings:
             (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
         ]
-        self._looked = call.policy.revision
+        self._looked = call.policy
 
-    def check(self) -> int:
-        """The revision of the policy, by which all is as it was.
+    def check(self) -> PolicySnapshot:
+        """The policy of now, by which all is as it was.
 
         Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
         """
-        revision = self._policy.current.revision
-        if revision == self._looked:
-            return revision
+        now = self._policy.current
+        if now is self._looked:
+            return now
         for standing, lens in self._standings:
             standing.check()
             if standing.view is not lens.view:
-                now = Lens(
+                lens_now = Lens(
                     standing.view,
                     self._catalog,
                     fields=self._narrowed.fields,
                     filter=self._narrowed.filter,
                 )
-                if now.view_id != lens.view_id:
+                if lens_now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
-        self._looked = revision
-        return revision
+        self._looked = now
+        return now
 
 
 def _invalid(name: str, problem: str) -> ValueInvalid:

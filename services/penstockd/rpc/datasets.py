@@ -22,10 +22,11 @@ from penstockd.commands.import_records import import_records
 from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
 from penstockd.commands.repair_records import repair_records
+from penstockd.commands.stream_export import stream_export
 from penstockd.commands.update_record import update_record
 from penstockd.commands.watch_changes import watch_changes
+from penstockd.exports.plan import Export
 from penstockd.exports.receipts import Receipt
-from penstockd.exports.run import Export, stream_export
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
 from penstockd.rpc import receipts

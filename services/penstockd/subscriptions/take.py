@@ -85,8 +85,8 @@ class Taking:
         #: It waits for the log to go beyond this number; None: for leases of others to end.
         self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
-        #: The revision of the policy that the caller's View was last judged by.
-        self.judged = call.policy.revision
+        #: The policy that the caller's View was last judged by.
+        self.judged = call.policy
         # How far behind a place there is nothing for the caller; told to the database when it
         # has waited in vain.
         self._empty: tuple[Place, Cursor] | None = None
@@ -99,6 +99,7 @@ class Taking:
         """
         async with self._organs.database.connection() as connection:
             found = await store.find(connection, *self._key)
+        store.check_epoch(undone=found.undone)
         self.terms = found.terms
         self.source = source_of(self._organs.catalog, self._call, found.terms, self._bounds.changes)
         try:
@@ -168,7 +169,7 @@ class Taking:
     @property
     def outdated(self) -> bool:
         """Whether the policy has changed since the View was judged. Raises PolicyStale."""
-        return self._organs.policy.current.revision != self.judged
+        return self._organs.policy.current is not self.judged
 
     async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """Those of some leases that are neither acknowledged nor expired."""
@@ -180,6 +181,7 @@ class Taking:
         was written before a call must not be missing in it."""
         async with self._organs.database.connection() as connection:
             found = await store.find(connection, *self._key)
+            store.check_epoch(undone=found.undone)
             place, busy = await leases.next_place(connection, found)
             return place, busy, await last_number(connection)
 

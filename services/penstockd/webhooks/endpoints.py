@@ -43,9 +43,14 @@ async def lock_intake(connection: Connection) -> None:
     await connection.execute(_LOCK)
 
 
-async def endpoints_revision(connection: Connection) -> int:
-    """Rises with every change of an endpoint."""
-    return int(await connection.fetchval("SELECT revision FROM hub.webhook_revision"))
+async def endpoints_revision(connection: Connection) -> tuple[int, int]:
+    """Epoch and revision: another pair after every change of an endpoint. A database that has gone
+    back in time gives out a revision again, but in another epoch."""
+    row = await connection.fetchrow(
+        "SELECT h.epoch, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
+    )
+    assert row is not None, "the migrations have put one row into each"
+    return row[0], row[1]
 
 
 async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
