@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +14,6 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-
-#: The request id of the call that the current task serves, for its log lines.
-request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import re
 import uuid
 from typing import Any
 
-from penstockd.rpc.exchange import Exchange, Proceed, request_id_var
+from penstockd.observe import request_id_var
+from penstockd.rpc.exchange import Exchange, Proceed
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
