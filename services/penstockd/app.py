@@ -5,46 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import structlog
 
 from penstockd import formats
-from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
+from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys
-from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
-from penstockd.catalog import Catalog
-from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
 from penstockd.egress import Guard
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.heartbeat import beat
 from penstockd.hub import Hub
+from penstockd.installation import checkpoint_key, node_id, read_catalog, root_secret
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
-from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database, Division
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
 from penstockd.store.places import Places
 from penstockd.store.sequencer import Sequencer
-from penstockd.store.singletons import Vacancies, read_singletons
+from penstockd.store.singletons import SINGLETONS, Vacancies, read_singletons
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -62,47 +57,8 @@ NODE_PULSE = 2.0
 RETRY = 0.2
 #: Pings in a row without an answer after which calls under way are given up.
 SILENT_PINGS = 2
-#: Days for which the change log and the audit have partitions ahead.
-PARTITION_DAYS = 3
-#: What only one node does at a time; see ``keeper``.
-SINGLETONS = (
-    "sequencer",
-    "partitions",
-    "stored-replies",
-    "log-retention",
-    "audit-sealer",
-    "signing-keys",
-    "webhooks",
-    "webhook-retention",
-)
-ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
 
 _log = structlog.get_logger(__name__)
-
-
-def read_catalog() -> Catalog:
-    """The catalog of this installation."""
-    return load_catalog(descriptors())
-
-
-def root_secret(settings: Settings) -> RootSecret:
-    """The root secret of this installation, made if there is none."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return load_secret(settings.secret, settings.data_dir)
-
-
-def node_id(settings: Settings) -> str:
-    """What names this node for good: made at its first start, and kept in the data folder."""
-    path = settings.data_dir / "node-id"
-    if not path.exists():
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, and one for all processes that ask at the same time.
-        fresh = path.with_name(f"node-id.{os.getpid()}")
-        fresh.write_text(f"{secrets.token_hex(8)}\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, path)
-        fresh.unlink()
-    return path.read_text().strip()
 
 
 @contextlib.asynccontextmanager
@@ -214,11 +170,6 @@ def worker_organs(hub: Hub, server: Server, node: str) -> Sequence[Organ]:
     ]
 
 
-def checkpoint_key(settings: Settings) -> CheckpointKey:
-    """The key that signs the audit's checkpoints."""
-    return CheckpointKey(root_secret(settings).derive("audit-checkpoint"))
-
-
 @contextlib.asynccontextmanager
 async def _hub_when_possible(
     settings: Settings, stopping: asyncio.Event
@@ -229,7 +180,7 @@ async def _hub_when_possible(
             async with open_hub(settings) as hub:
                 yield hub
                 return
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("worker_waits", error=str(exc))
             await wait_for_event(stopping, PULSE)
     yield None
@@ -244,7 +195,7 @@ async def _report_health(hub: Hub, server: Server) -> None:
             silent = 0
             await server.set_serving(True)
             await asyncio.sleep(PULSE)
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("unhealthy", error=str(exc))
             await server.set_serving(False)
             silent += 1

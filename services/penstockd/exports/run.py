@@ -121,7 +121,6 @@ class ExportRun:
         rule: bytes,
     ) -> None:
         """``rule`` is the digest of what the plan's View shows (see ``Call.rule``)."""
-        assert call.principal is not None, "the auth interceptor lets nobody in without one"
         self._organs, self._call, self._plan, self._reply = organs, call, plan, reply
         self._opened, self._receipt, self._rule = opened, opened.receipt, rule
         self._standing = Standing(organs.policy, call.policy, call.principal, plan.view)
@@ -156,7 +155,7 @@ class ExportRun:
         receipt.state = State.FAILED
         if isinstance(error, asyncio.CancelledError):
             receipt.state = State.CANCELLED
-        elif isinstance(error, Refused | DatabaseUnavailable):
+        elif isinstance(error, Refused):
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from penstockd.answers.status import reason_of
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.rpc.status import reason_of
 
 
 async def audit(exchange: Exchange, proceed: Proceed) -> Any:
@@ -19,12 +19,12 @@ async def audit(exchange: Exchange, proceed: Proceed) -> Any:
     try:
         reply = await proceed(exchange)
     except asyncio.CancelledError:
-        if not exchange.call.recorded:
-            exchange.call.entry.outcome = "CANCELLED"
+        if not exchange.arriving.recorded:
+            exchange.arriving.entry.outcome = "CANCELLED"
             await exchange.hub.tasks.run(exchange.record())
         raise
     except Exception as exc:
-        exchange.call.entry.outcome = reason_of(exc)
+        exchange.arriving.entry.outcome = reason_of(exc)
         try:
             await exchange.record()
         except (DatabaseUnavailable, StorageFull):

@@ -7,9 +7,12 @@ from typing import Any
 import grpc
 import structlog
 
+from penstockd.answers.problem import HEADER, packed, wants_problem
+from penstockd.answers.status import reason_of, status_of
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.rpc.problem import HEADER, packed, wants_problem
-from penstockd.rpc.status import reason_of, status_of
+
+#: ``google.rpc.Code`` -> what the library calls it.
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger(__name__)
 
@@ -23,16 +26,15 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
     try:
         return await proceed(exchange)
     except Exception as exc:
-        entry = exchange.call.entry
+        entry = exchange.arriving.entry
         if reason_of(exc) == "INTERNAL":
             _log.exception("call_failed", method=exchange.method.path)
         elif reason_of(exc) == "DATABASE_UNAVAILABLE":
             _log.warning(
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
-        code, status = status_of(
-            exc, entry.request_id, exchange.hub.public_url, exchange.hub.places.seal
-        )
+        status = status_of(exc, entry.request_id, exchange.hub.public_url, exchange.hub.places.seal)
+        code = _CODES[status.code]
         trailers: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", status.SerializeToString()),
             *exchange.trailers.items(),
