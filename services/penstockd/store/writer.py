@@ -58,8 +58,8 @@ BEGIN_REVISION = """
 SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
 FROM nextval('hub.revision') AS r (revision)
 """
-#: So long are etags: a record has the same one twice in none of 10**14 changes.
-ETAG_BITS = 48
+#: Bits that are drawn of an etag, which has 15 digits: a record hardly ever has one twice.
+ETAG_BITS = 47
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
 #: How often rows that another transaction inserted first are tried again, as updates.
@@ -98,7 +98,7 @@ class WriteTransaction:
     time: datetime
     revision: int
     logged: int = 0
-    etag: int = field(default_factory=lambda: 1 + secrets.randbits(ETAG_BITS))
+    etag: int = field(default_factory=lambda: (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS))
     staged: set[str] = field(default_factory=set)
 
     async def upsert(
