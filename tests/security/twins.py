@@ -309,7 +309,7 @@ _REQUEST_ID = re.compile(rb'"requestId":\s*"[^"]*"')
 #: What a write that is only checked would make of these: times and numbers of that moment.
 _WOULD_BE = re.compile(
     rb'"(?:createTime":"(?!2026-01-02T00:00:00Z)[^"]*'
-    rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{1,5})"'
+    rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{15})"'
 )
 
 
