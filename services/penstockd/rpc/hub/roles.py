@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -36,7 +35,7 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(request: api.ListRolesRequest, exchange: Exchange) -> api.ListRolesResponse:
     found, token, revision = await roles.list_roles(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
@@ -44,21 +43,21 @@ async def _list(request: Any, exchange: Exchange) -> Any:
     return api.ListRolesResponse(roles=messages, next_page_token=token)
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetRoleRequest, exchange: Exchange) -> api.Role:
     return role_message(*await roles.get_role(exchange.hub, exchange.call, request.role_id))
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: api.CreateRoleRequest, exchange: Exchange) -> api.Role:
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await roles.create_role(exchange.hub, exchange.call, draft, terms))
 
 
-async def _update(request: Any, exchange: Exchange) -> Any:
-    mask = mask_of(request, request.role, roles.FIELDS)
+async def _update(request: api.UpdateRoleRequest, exchange: Exchange) -> api.Role:
+    mask = mask_of(request.update_mask, request.role, roles.FIELDS)
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await roles.update_role(exchange.hub, exchange.call, draft, mask, terms))
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: api.DeleteRoleRequest, exchange: Exchange) -> Empty:
     await roles.delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
     return Empty()
