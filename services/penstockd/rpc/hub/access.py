@@ -16,14 +16,8 @@ from penstockd.policy.explain import FieldAnswer, RowAnswer
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    claims_of,
-    difference_message,
-    draft_of,
-    put_claims,
-    routes_of,
-    timestamp,
-)
+from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
+from penstockd.rpc.hub.messages import routes_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Access"]
 

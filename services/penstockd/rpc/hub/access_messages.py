@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
-from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import access_pb2
 from penstockd.commands.access.change import Terms
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.admin import StoredConsumer
 from penstockd.policy.checks import GrantDraft, RoleDraft
 from penstockd.policy.difference import Difference
 from penstockd.policy.model import Consumer, Role
-from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Handler, Method
-
-
-def routes_of(service: Any, handlers: Mapping[str, Handler]) -> Iterator[Route]:
-    """The routes of a service, all of them unary. A method without a handler is a defect."""
-    descriptor: ServiceDescriptor = service
-    for method in descriptor.methods:
-        yield Route(
-            Method(descriptor.full_name, method.name),
-            handlers[method.name],
-            message_factory.GetMessageClass(method.input_type),
-            message_factory.GetMessageClass(method.output_type).SerializeToString,
-        )
 
 
 class ChangeRequest(Protocol):
@@ -59,28 +39,6 @@ def put_claims(
     """Write claims into a message's map."""
     for name, values in found.items():
         claims[name].values.extend(values)
-
-
-def time_of(message: Message, name: str) -> datetime | None:
-    """A time that may not be set. Raises ValueInvalid if it is none that there is."""
-    if not message.HasField(name):
-        return None
-    try:
-        found: datetime = getattr(message, name).ToDatetime(UTC)
-    except (ValueError, OverflowError) as exc:
-        raise ValueInvalid(
-            f"{name} is no time", violations=[Violation(name, "is no time")]
-        ) from exc
-    return found
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A time as a message, None if there is none."""
-    if moment is None:
-        return None
-    found = Timestamp()
-    found.FromDatetime(moment)
-    return found
 
 
 def consumer_of(message: access_pb2.Consumer) -> Consumer:

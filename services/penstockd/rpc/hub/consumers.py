@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.auth.credentials import StoredCredential
 from penstockd.commands.access import consumers, credentials
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    consumer_message,
-    consumer_of,
-    mask_of,
-    routes_of,
-    terms_of,
-    time_of,
-    timestamp,
-)
+from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
+from penstockd.rpc.hub.messages import duration_of, routes_of, time_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Consumers"]
 
@@ -111,7 +102,7 @@ async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> a
         exchange.call,
         request.consumer_id,
         request.credential_id,
-        _overlap(request.overlap),
+        duration_of(request, "overlap", timedelta()),
         time_of(request, "expire_time"),
         terms_of(request),
     )
@@ -128,15 +119,6 @@ async def _revoke(request: api.RevokeCredentialRequest, exchange: Exchange) -> a
             terms_of(request),
         )
     )
-
-
-def _overlap(duration: Duration) -> timedelta:
-    try:
-        found: timedelta = duration.ToTimedelta()
-    except (ValueError, OverflowError) as exc:
-        problem = [Violation("overlap", "is no span of time")]
-        raise ValueInvalid("overlap is no span of time", violations=problem) from exc
-    return found
 
 
 def _credential(stored: StoredCredential) -> api.Credential:

@@ -13,10 +13,9 @@ from penstockd.rpc.hub.access_messages import (
     consumer_fields,
     difference_message,
     role_message,
-    routes_of,
     terms_of,
-    timestamp,
 )
+from penstockd.rpc.hub.messages import routes_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
 

@@ -10,13 +10,8 @@ from penstock.hub.v1 import access_pb2 as api
 from penstockd.commands.access import roles
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    draft_of,
-    mask_of,
-    role_message,
-    routes_of,
-    terms_of,
-)
+from penstockd.rpc.hub.access_messages import draft_of, mask_of, role_message, terms_of
+from penstockd.rpc.hub.messages import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Roles"]
 

@@ -10,13 +10,12 @@ from typing import Any
 import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.commands.webhooks.list_webhooks import Stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.query import FieldUnknown
+from penstockd.rpc.hub.messages import put_time
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
@@ -254,26 +253,6 @@ def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
     if figures.oldest is not None:
         message.oldest_age.FromTimedelta(max(timedelta(), at - figures.oldest))
     return message
-
-
-def put_time(message: Message, name: str, moment: datetime | None) -> None:
-    """Set a time of a message, if there is one."""
-    if moment is not None:
-        stamp = Timestamp()
-        stamp.FromDatetime(moment)
-        getattr(message, name).CopyFrom(stamp)
-
-
-def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
-    """A duration that may not be set. Raises ValueInvalid if it is none that there is."""
-    if not message.HasField(name):
-        return default
-    try:
-        found: timedelta = getattr(message, name).ToTimedelta()
-    except (ValueError, OverflowError) as exc:
-        violation = Violation(name, "is no duration")
-        raise ValueInvalid(f"{name} is no duration", violations=[violation]) from exc
-    return found
 
 
 def _milliseconds(value: float) -> Duration:

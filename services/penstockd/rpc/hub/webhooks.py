@@ -25,11 +25,10 @@ from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import routes_of, time_of
+from penstockd.rpc.hub.messages import duration_of, routes_of, time_of
 from penstockd.rpc.hub.webhook_messages import (
     change_of,
     delivery_message,
-    duration_of,
     metrics_message,
     notice_message,
     scheme_of,
