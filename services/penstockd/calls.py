@@ -19,6 +19,7 @@ from penstockd.catalog import Dataset
 from penstockd.policy.model import Action, Principal
 from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
 from penstockd.store.writer import Writer, WriteTransaction
@@ -68,6 +69,18 @@ class Call:
     #: Records that the reply shows so far; None while nothing was said of any.
     disclosed: int | None = None
     _within: bool = False
+
+    def renew(self, policy: PolicySnapshot) -> None:
+        """Judge the rest of a call that has waited by the policy of now.
+
+        Raises AccessRevoked if the caller's consumer or credential is good no more.
+        """
+        if policy is self.policy:
+            return
+        assert self.principal is not None, "the auth interceptor lets nobody in without one"
+        self.principal = renew_caller(self.principal, self.policy, policy)
+        self.policy = policy
+        self.entry.policy_revision = policy.revision
 
     def view(self, dataset: Dataset, *actions: Action) -> View:
         """The caller's View of a dataset for actions. Raises PermissionDenied.
