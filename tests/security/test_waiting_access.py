@@ -1,4 +1,4 @@
-"""Whoever loses access while a call of its waits is given nothing by it: every method that waits."""
+"""A caller that loses access while it waits is given nothing, by any method that waits."""
 
 from __future__ import annotations
 
@@ -133,6 +133,9 @@ def test_access_that_ends_while_a_call_waits_ends_the_call(hub: RunningHub, name
 
 def test_calls_that_wait_are_told_what_is_theirs(hub: RunningHub) -> None:
     """Negative control: without a change of access each of them gets the record."""
-    given = answers(hub, lambda _: None)
-    missing = [name for name, answer in given.items() if SECRET.encode() not in answer.text]
-    assert not missing, given
+    for _ in range(ATTEMPTS):  # the record may come when the time to wait is over
+        given = answers(hub, lambda _: None)
+        missing = [name for name, answer in given.items() if SECRET.encode() not in answer.text]
+        if not missing:
+            return
+    pytest.fail(f"not told by {missing}")
