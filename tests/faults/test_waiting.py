@@ -35,6 +35,7 @@ from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
+from penstockd.webhooks.pulled import Pulled
 
 CALLS = 40
 
@@ -133,23 +134,23 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
 ) -> None:
     looks = Counter[str]()
 
-    async def nothing(*_: object) -> list[pulling.Pulled]:
+    async def nothing(*_: object) -> list[Pulled]:
         looks["all"] += 1
         return [given.pop()] if given else []
 
-    given: list[pulling.Pulled] = []
+    given: list[Pulled] = []
     monkeypatch.setattr(pulling, "_pull", nothing)
     monkeypatch.setattr(pulling, "_LOOK", PATIENCE)
     wait = timedelta(seconds=PATIENCE)
     monkeypatch.setattr(pulling, "MAX_WAIT", wait)
 
-    def pull() -> Awaitable[list[pulling.Pulled]]:
+    def pull() -> Awaitable[list[Pulled]]:
         return pulling.pull_deliveries(hub, call(hub), "hook", 1, wait)
 
     async with waiting(pull) as pulls:
         # Each has asked once whether there is something at once, and the first of the line again.
         await until(lambda: hub.streams._held["c"] == CALLS and looks["all"] == CALLS + 1)
-        given.append(pulling.Pulled("d", "t", {}, b""))
+        given.append(Pulled("d", "t", {}, b""))
         async with hub.database.transaction() as connection:
             await ring_everywhere(connection, webhook_line("hook"))
         await until(lambda: any(task.done() for task in pulls))

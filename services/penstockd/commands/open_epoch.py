@@ -9,21 +9,10 @@ from penstockd.audit.checkpoint import Checkpoint
 from penstockd.audit.sealer import SEAL_INTERVAL, Sealer
 from penstockd.errors import Conflict
 from penstockd.store.database import Database
+from penstockd.store.declared_epochs import declare_epoch
 
 #: How often it is tried beside a keeper that seals as well.
 TRIES = 20
-#: One that the hub has noticed by itself, after all that the file of checkpoints knows of.
-_NOTICED = """
-SELECT epoch FROM hub.epoch
-WHERE NOT declared AND begin_time > $1 AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
-"""
-_OPEN = "SELECT hub.open_epoch($1, true, $2)"
-_DECLARE = """
-UPDATE hub.epoch SET declared = true,
-    because = CASE WHEN epoch = $1 THEN $2 ELSE because END,
-    checkpoint = CASE WHEN epoch = $1 THEN $3 ELSE checkpoint END
-WHERE NOT declared OR epoch = $1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +34,10 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     """
     known = sealer.filed()
     checkpoint = await _declared(sealer)
-    number = checkpoint and checkpoint.number
+    number = checkpoint.number if checkpoint else None
+    lost = known.time if known and checkpoint else None
     async with database.transaction() as connection:
-        epoch = await connection.fetchval(_NOTICED, known.time) if known and checkpoint else None
-        if epoch is None:
-            epoch = await connection.fetchval(_OPEN, because, number)
-        await connection.execute(_DECLARE, epoch, because, number)
-        last = await connection.fetchval(
-            "SELECT last_number FROM hub.epoch WHERE epoch = $1", epoch
-        )
+        epoch, last = await declare_epoch(connection, because, number, lost)
     return Epoch(epoch, last, checkpoint)
 
 

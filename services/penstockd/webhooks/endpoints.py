@@ -136,6 +136,28 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
     )
 
 
+async def delete_webhook(connection: Connection, webhook_id: str) -> None:
+    """Delete an endpoint, and all that was or is to be sent to it."""
+    await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
+
+
+async def set_replay(connection: Connection, webhook_id: str, start: int, end: int) -> None:
+    """Let an endpoint be sent the changes between two numbers of the log again."""
+    await connection.execute(
+        "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
+        webhook_id,
+        start,
+        end,
+    )
+
+
+async def set_expiry(connection: Connection, webhook_id: str, at: datetime) -> None:
+    """Set when an endpoint of kind LISTEN goes unless it is pulled from."""
+    await connection.execute(
+        "UPDATE hub.webhook SET expire_time = $2 WHERE webhook_id = $1", webhook_id, at
+    )
+
+
 async def set_state(connection: Connection, webhook_id: str, state: State, reason: str) -> None:
     """Turn an endpoint on or off. One that is turned on has not failed yet."""
     await connection.execute(

@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import administers, changed, touched, writer
-from penstockd.commands.webhooks.checks import check
+from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
-from penstockd.errors import PermissionDenied, TooManyWebhooks
+from penstockd.errors import TooManyWebhooks
 from penstockd.hub import Hub
-from penstockd.policy.model import Principal
+from penstockd.policy.model import Permission, Principal
 from penstockd.store.database import Connection
+from penstockd.store.log import last_number
+from penstockd.webhooks.checks import check_webhook
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret, put_webhook
 from penstockd.webhooks.model import Kind, Scheme, Webhook
@@ -33,10 +34,11 @@ async def create_webhook(
 
     Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
     """
-    principal = writer(call)
+    call.require(*TO_WRITE)
+    principal = call.principal
     owner = draft.consumer_id or principal.consumer_id
-    if owner != principal.consumer_id and not administers(call):
-        raise PermissionDenied("webhooks of others take the permission access.write")
+    if owner != principal.consumer_id:
+        call.require(Permission.ACCESS_WRITE)
     webhook = replace(
         draft,
         webhook_id=f"wh_{secrets.token_hex(10)}",
@@ -46,7 +48,7 @@ async def create_webhook(
     )
     if webhook.kind is Kind.LISTEN:
         webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
-    check(hub, call, webhook)
+    check_webhook(call.policy, hub.catalog, hub.webhooks.guard, webhook)
     secret = new_secret(scheme, now())
 
     async def create(connection: Connection) -> Stored:
@@ -54,7 +56,7 @@ async def create_webhook(
         await lock_intake(connection)
         if await count_webhooks(connection, owner) >= MAX_WEBHOOKS:
             raise TooManyWebhooks(f"'{owner}' has {MAX_WEBHOOKS} webhooks already")
-        start = await connection.fetchval("SELECT last_number FROM hub.log_head")
+        start = await last_number(connection)
         await put_webhook(connection, replace(webhook, start_number=start), hub.webhooks.seal)
         await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
         made = await touched(hub, call, connection, webhook.webhook_id)

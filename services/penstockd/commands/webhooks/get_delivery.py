@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import found, reader, reads
-from penstockd.commands.webhooks.composing import composer
+from penstockd.commands.webhooks.asking import TO_READ, found, reads
 from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.webhooks.composer import entries
+from penstockd.webhooks.composing import make_composer
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.schedule import now
@@ -24,7 +24,7 @@ async def get_delivery(
     what the webhook tells is shown no body, no key, and nothing of what was sent and answered.
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound.
     """
-    principal = reader(call)
+    call.require(*TO_READ)
     async with call.writing(hub.database.transaction()) as connection:
         webhook = await found(hub, call, connection, webhook_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
@@ -35,8 +35,10 @@ async def get_delivery(
         if not reads(hub, call, webhook):
             call.entry.row_count = 1
             return listed.withheld(), [a.withheld() for a in attempts], body
-        if webhook.consumer_id == principal.consumer_id:
-            made, owners = await composer(hub, connection)
+        if webhook.consumer_id == call.principal.consumer_id:
+            made, owners = await make_composer(
+                hub.database, hub.catalog, hub.public_url, connection
+            )
             (delivery,) = await read_deliveries(connection, webhook_id, [delivery_id])
             endpoint = Endpoint(webhook, (), Signer(()))
             composed = await made.compose(call.policy, endpoint, delivery, now())
