@@ -18,7 +18,7 @@ from penstockd.store.database import Connection
 
 async def list_issuers(hub: Hub, call: Call) -> list[Issuer]:
     """All issuers by id. Raises PermissionDenied without access.read."""
-    _require(call, Permission.ACCESS_READ)
+    call.require(Permission.ACCESS_READ)
     async with hub.database.connection() as connection:
         found = await load_issuers(connection)
     call.entry.row_count = len(found)
@@ -27,7 +27,7 @@ async def list_issuers(hub: Hub, call: Call) -> list[Issuer]:
 
 async def get_issuer(hub: Hub, call: Call, issuer_id: str) -> Issuer:
     """One issuer. Raises PermissionDenied without access.read, RecordNotFound."""
-    _require(call, Permission.ACCESS_READ)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = issuer_id
     async with hub.database.connection() as connection:
         return await _found(connection, issuer_id)
@@ -86,7 +86,7 @@ async def _change(
     hub: Hub, call: Call, issuer_id: str, write: Callable[[Connection], Awaitable[Issuer]]
 ) -> Issuer:
     """Write under a lock, with the audit entry, to the end; then follow the change here."""
-    _require(call, Permission.ACCESS_WRITE)
+    call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = issuer_id
 
     async def run() -> Issuer:
@@ -124,8 +124,3 @@ def _check(hub: Hub, call: Call, issuer: Issuer) -> None:
         own_issuer=hub.tokens.issuer,
         origins=hub.issuers.origins,
     )
-
-
-def _require(call: Call, permission: Permission) -> None:
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    call.policy.require(call.principal, permission)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.asking import TO_READ, found
 from penstockd.hub import Hub
 from penstockd.webhooks.stored import Stored, read_stored
 
 
 async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """One webhook. Raises PermissionDenied, WebhookNotFound."""
-    reader(call)
+    call.require(*TO_READ)
     async with hub.database.connection() as connection:
         webhook = await found(hub, call, connection, webhook_id)
         call.entry.row_count = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.webhooks.asking import reader
+from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.webhooks.endpoints import read_webhooks
@@ -18,12 +18,12 @@ async def list_webhooks(
 
     Raises PermissionDenied.
     """
-    principal = reader(call)
+    call.require(*TO_READ)
     if everybody:
-        call.policy.require(principal, Permission.ACCESS_WRITE)
+        call.require(Permission.ACCESS_WRITE)
     paging = Paging(hub, call, f"webhooks/{everybody}", page_size, page_token)
     after = paging.position[0] if paging.position else ""
-    owner = None if everybody else principal.consumer_id
+    owner = None if everybody else call.principal.consumer_id
     async with hub.database.connection() as connection:
         page, token = paging.cut(
             await read_webhooks(connection, owner, after, paging.limit, hub.webhooks.seal),
