@@ -20,6 +20,7 @@ from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
 from penstockd.store.writer import Writer, WriteTransaction
@@ -81,6 +82,17 @@ class Call(ArrivingCall):
     principal: Principal
     replayed: bool = False
     _within: bool = False
+
+    def renew(self, policy: PolicySnapshot) -> None:
+        """Judge the rest of a call that has waited by the policy of now.
+
+        Raises AccessRevoked if the caller's consumer or credential is good no more.
+        """
+        if policy is self.policy:
+            return
+        self.principal = renew_caller(self.principal, self.policy, policy)
+        self.policy = policy
+        self.entry.policy_revision = policy.revision
 
     def permits(self, permission: Permission) -> bool:
         """Whether the caller has a permission on the hub itself: by a role and by its scopes."""
