@@ -88,8 +88,6 @@ class Call(ArrivingCall):
 
         Raises AccessRevoked if the caller's consumer or credential is good no more.
         """
-        if policy is self.policy:
-            return
         self.principal = renew_caller(self.principal, self.policy, policy)
         self.policy = policy
         self.entry.policy_revision = policy.revision

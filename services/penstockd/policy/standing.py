@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,8 +27,8 @@ _REVOKED = "your access was revoked"
 class Standing:
     """What a caller was shown of a dataset when its stream began, against what it is now.
 
-    ``check`` costs a comparison of two references while the policy stands still. It is to be called
-    before everything that is sent, and every INTERVAL while nothing is.
+    ``check`` costs a look at the clock while the policy stands still. It is to be called before
+    everything that is sent, and every INTERVAL while nothing is.
     """
 
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
@@ -34,6 +36,8 @@ class Standing:
         # Not by its number: a database that has gone back gives that out again for another policy.
         self._began = self._judged = began
         self._current = view
+        #: When the caller's credential expires, of which no change of the policy tells.
+        self.good_until = credential_end(caller, began)
 
     def check(self) -> None:
         """Raise AccessChanged if the caller would be shown less by now.
@@ -42,7 +46,7 @@ class Standing:
         has grown changes nothing for the stream.
         """
         now = self._policy.current
-        if now is self._judged:
+        if now is self._judged and time.time() < self.good_until:
             return
         caller = renew_caller(self._caller, self._began, now)
         name = self._view.dataset.name
@@ -54,6 +58,7 @@ class Standing:
             raise AccessChanged(f"your access to {name} was narrowed")
         self._judged = now
         self._current = view
+        self.good_until = credential_end(self._caller, now)
 
     @property
     def view(self) -> View:
@@ -93,6 +98,14 @@ def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) 
     own = {} if then is None else then.claims
     brought = {n: v for n, v in caller.claims.items() if own.get(n) != v}
     return replace(caller, roles=consumer.roles, claims={**consumer.claims, **brought})
+
+
+def credential_end(caller: Principal, policy: PolicySnapshot) -> float:
+    """When the caller's credential expires, in seconds since 1970; infinity if it does not."""
+    credential = policy.credentials.get(caller.credential_id)
+    if credential is None or credential.expire_time is None:
+        return math.inf
+    return credential.expire_time.timestamp()
 
 
 def _strictness(view: View, field: Field) -> int:
