@@ -56,16 +56,16 @@ _PERMIT = Permit()
 
 @dataclass(slots=True)
 class ArrivingCall:
-    """A call before it is known who makes it, and all that a public method has.
+    """A call whose caller is not known yet. Public methods get this and nothing more.
 
-    It opens no data: only a ``Call`` makes Views.
+    It gives no access to data: only a ``Call`` makes Views.
     """
 
     entry: Entry
     policy: PolicySnapshot
     #: Whether the entry is durable.
     recorded: bool = field(default=False, kw_only=True)
-    #: Records that the reply shows so far; None while nothing was said of any.
+    #: Records that the reply shows so far; None before any were disclosed.
     disclosed: int | None = field(default=None, kw_only=True)
 
 

@@ -11,7 +11,7 @@ from penstockd.demo import DATASETS, generate
 
 
 def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
-    """Import so many customers and what belongs to them, unless ``loaded`` says that it was done.
+    """Import ``customers`` customers and their records, unless the file ``loaded`` says it is done.
 
     ``file`` holds the credentials of the demo. Raises PenstockError and OSError.
     """

@@ -26,7 +26,7 @@ from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy, PolicySnapshot
-from penstockd.policy.standing import Standing, credential_end
+from penstockd.policy.standing import Standing
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
@@ -124,7 +124,7 @@ class Standings:
             for lens in source.lenses.values()
         ]
         self._looked = call.policy
-        self._good_until = credential_end(call.principal, call.policy)
+        self._good_until = self._soonest_end()
 
     def check(self) -> PolicySnapshot:
         """The policy of now, by which all is as it was.
@@ -146,8 +146,11 @@ class Standings:
                 if lens_now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
         self._looked = now
-        self._good_until = min((s.good_until for s, _ in self._standings), default=math.inf)
+        self._good_until = self._soonest_end()
         return now
+
+    def _soonest_end(self) -> float:
+        return min((s.good_until for s, _ in self._standings), default=math.inf)
 
 
 def _invalid(name: str, problem: str) -> ValueInvalid:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import literal_column, select
@@ -83,16 +82,15 @@ def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) 
     """The caller of a call that began under one policy, as another one has it.
 
     Roles and the consumer's claims are those of now. What has come with the token (scopes, claims)
-    stays. Raises AccessRevoked if the consumer or the credential is good no more.
+    stays. Raises AccessRevoked if the consumer or the credential is no longer valid.
     """
     consumer = now.consumers.get(caller.consumer_id)
     if consumer is None or not consumer.active:
         raise AccessRevoked(_REVOKED)
     if caller.credential_id in began.credentials:
         credential = now.credentials.get(caller.credential_id)
-        if credential is None or credential.revoked:
-            raise AccessRevoked(_REVOKED)
-        if credential.expire_time is not None and credential.expire_time <= datetime.now(UTC):
+        expired = credential_end(caller, now) <= time.time()
+        if credential is None or credential.revoked or expired:
             raise AccessRevoked(_REVOKED)
     then = began.consumers.get(caller.consumer_id)
     own = {} if then is None else then.claims
