@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -53,14 +54,15 @@ def routes() -> Iterator[Route]:
 def _for_readers(handler: Handler) -> Handler:
     """Who may not read anything is told so, before all else."""
 
-    async def handle(request: Any, exchange: Exchange) -> Any:
+    @functools.wraps(handler)
+    async def handle(sent: Any, exchange: Exchange) -> Any:
         readable(exchange.hub.catalog, exchange.call, ())
-        return await handler(request, exchange)
+        return await handler(sent, exchange)
 
     return handle
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     asked = request.subscription
     terms = Terms(
         list(asked.datasets),
@@ -78,23 +80,25 @@ async def _create(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     found = await get_subscription(exchange.hub, exchange.call, request.subscription_id)
     return _message(found, exchange.hub.places)
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(
+    request: api.ListSubscriptionsRequest, exchange: Exchange
+) -> api.ListSubscriptionsResponse:
     found = await list_subscriptions(exchange.hub, exchange.call)
     said = [_message(s, exchange.hub.places) for s in found]
     return api.ListSubscriptionsResponse(subscriptions=said)
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: api.DeleteSubscriptionRequest, exchange: Exchange) -> Empty:
     await delete_subscription(exchange.hub, exchange.call, request.subscription_id)
     return Empty()
 
 
-async def _reset(request: Any, exchange: Exchange) -> Any:
+async def _reset(request: api.ResetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     return _message(
         await reset_subscription(
             exchange.hub, exchange.call, request.subscription_id, request.start
@@ -103,7 +107,7 @@ async def _reset(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _pull(request: Any, exchange: Exchange) -> Any:
+async def _pull(request: api.PullChangesRequest, exchange: Exchange) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
     taken, view = await pull_changes(exchange.hub, exchange.call, request.subscription_id, pull)
     if taken is None:
@@ -114,14 +118,16 @@ async def _pull(request: Any, exchange: Exchange) -> Any:
     return reply
 
 
-async def _acknowledge(request: Any, exchange: Exchange) -> Any:
+async def _acknowledge(
+    request: api.AcknowledgeChangesRequest, exchange: Exchange
+) -> api.AcknowledgeChangesResponse:
     done = await acknowledge_changes(
         exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
     )
     return api.AcknowledgeChangesResponse(cursor=exchange.hub.places.seal(done))
 
 
-async def _extend(request: Any, exchange: Exchange) -> Any:
+async def _extend(request: api.ExtendLeaseRequest, exchange: Exchange) -> api.Lease:
     return _lease(
         await extend_lease(
             exchange.hub,
@@ -134,12 +140,12 @@ async def _extend(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _release(request: Any, exchange: Exchange) -> Any:
+async def _release(request: api.ReleaseLeaseRequest, exchange: Exchange) -> Empty:
     await release_lease(exchange.hub, exchange.call, request.subscription_id, request.lease_id)
     return Empty()
 
 
-async def _watch(request: Any, exchange: Exchange) -> None:
+async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> None:
     flow = Flow(
         request.max_outstanding,
         request.max_changes,
@@ -213,7 +219,7 @@ class _StreamReply:
         return len(data)
 
 
-def _message(found: Subscription, places: Places) -> Any:
+def _message(found: Subscription, places: Places) -> api.Subscription:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -232,7 +238,7 @@ def _message(found: Subscription, places: Places) -> Any:
     return message
 
 
-def _lease(lease: Lease, places: Places) -> Any:
+def _lease(lease: Lease, places: Places) -> api.Lease:
     message = api.Lease(
         lease_id=places.seal_lease(lease.lease_id),
         cursor=places.seal(lease.end),
