@@ -107,7 +107,7 @@ class Taking:
         try:
             await self._organs.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         return found.acknowledged
 
     async def take(self, seconds: float) -> Taken | None:
@@ -196,7 +196,7 @@ class Taking:
             feed, database = self._organs.feed, self._organs.database
             return await read_stretch(feed, database, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         except CursorInvalid:
             if start == place.start:
                 raise
