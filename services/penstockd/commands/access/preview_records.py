@@ -42,7 +42,6 @@ async def preview_records(
     """
     call.require(Permission.ACCESS_WRITE)
     dataset = find_dataset(hub.catalog, call, dataset_name)
-    check_reads(call, dataset.name)
     principal, _ = subject.principal(call)
     call.asked(
         consumer_id=subject.consumer_id,
@@ -53,6 +52,7 @@ async def preview_records(
         fields=query.fields,
     )
     view = call.policy.view(principal, dataset.name, Action.READ)
+    check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
     page = await read_page(hub.database, hub.turns, view, query, size)
     call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
