@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.store import leases
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
 from penstockd.store.leases import Lease
-from penstockd.store.places import Places
 from penstockd.subscriptions.manage import (
+    SubscriptionOrgans,
     changing,
     found,
     named_lease,
@@ -16,20 +16,15 @@ from penstockd.subscriptions.manage import (
 
 
 async def extend(
-    database: Database,
-    places: Places,
-    call: Call,
-    subscription_id: str,
-    lease_id: str,
-    seconds: int,
+    organs: SubscriptionOrgans, call: Call, subscription_id: str, lease_id: str, seconds: int
 ) -> Lease:
     """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
-    lease = named_lease(places, lease_id)
+    lease = named_lease(organs.places, lease_id)
 
     async def work(connection: Connection) -> Lease:
         await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         return await held.extend(lease, seconds)
 
-    return await changing(database, call, subscription_id, work)
+    return await changing(organs, call, subscription_id, work)
