@@ -23,8 +23,6 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 #: A page of more rows takes one more place of its consumer's share for each of these.
 PLACE_ROWS = 150
-#: After so many rows other calls get their turn.
-TURN_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +77,7 @@ async def read_page(
     async with hub.database.connection(weight=1 + size // PLACE_ROWS) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
-        records: list[Message] = []
-        for at in range(0, min(size, len(rows)), TURN_ROWS):
-            if at:
-                await hub.turns.give()
-            some = rows[at : min(size, at + TURN_ROWS)]
-            records += await records_of(page.codec, [row[: page.width] for row in some])
+        records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
     keys = [row[-1] for row in rows[:size]]  # every order ends with the key
     call.disclose(given_records(view.dataset.name, call.rule(hub, view, query.fields), keys))
     return records, end
