@@ -14,8 +14,9 @@ import gzip
 import itertools
 import os
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +25,13 @@ import pytest
 from google.protobuf.message import Message
 
 from fields import Place, all_routes, is_text, sized_places
-from harness import PATIENCE, RunningHub
+from harness import PATIENCE, RunningHub, eventually
 from own_worker import Worker, worker
 from penstockd.catalog.rules import EXTENSION
+from penstockd.policy.lens import Lens
 from penstockd.rpc import bounds, door
 from penstockd.rpc.door import Route
+from penstockd.webhooks.payload import Payloads
 
 #: All datasets, and sizes up to those of the largest messages.
 ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))
@@ -188,11 +191,13 @@ async def test_no_field_of_any_method_holds_the_loop(
                 usual, large = usual_request(place), large_requests(place)
                 _, least = await served.call(route, usual)
                 bound = max(TIMES * least, floor)
-                for request in large:
+                # What a stream sends later is read as its first message is.
+                first = ([], [usual]) if route.streams_request else ([],)
+                for request, before in itertools.product(large, first):
                     tried += 1
                     taken: list[float] = []
                     while not taken or (min(taken) > bound and len(taken) < TRIES):
-                        code, longest = await served.call(route, request)
+                        code, longest = await served.call(route, request, before=before)
                         taken.append(longest)
                     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
                         defects.append((place.name, code.name))
@@ -294,6 +299,78 @@ async def test_an_import_that_comes_drop_by_drop_is_ended(
     assert "less than 1024 bytes/s for 0.5 s" in str(raised.value.details())
     rows = "SELECT count(*) FROM data.customers WHERE customer_id LIKE '%drop%'"
     assert await asyncio.to_thread(hub.sql, rows) == [(0,)]
+
+
+#: How the feeds are asked for large records in a form that is not theirs in the log.
+FEEDS = ("ListOrderChanges", "PullChanges", "PullDeliveries")
+
+
+def _large_orders(hub: RunningHub) -> dict[str, dict[str, Any]]:
+    """Write orders of 10,000 lines, twice; what each method of FEEDS is asked to be told of it."""
+
+    def make(path: str, body: Any) -> Any:
+        reply = hub.request("POST", f"/v1/{path}", consumer="admin", json_body=body)
+        assert reply.status == 200, reply.text
+        return reply.json()
+
+    name = f"s9-{uuid.uuid4().hex[:8]}"
+    cursor = hub.get("/v1/orders:changes").json()["nextCursor"]
+    listen = {"kind": "LISTEN", "selections": [{"dataset": "orders", "fields": "orderId,lines"}]}
+    webhook = make("webhooks", listen)["webhook"]["webhookId"]
+    terms = {"subscriptionId": name, "datasets": ["orders"], "fields": "orderId,lines"}
+    make("subscriptions", {"subscription": terms, "start": cursor})
+    customer = hub.get("/v1/customers", pageSize=1).json()["customers"][0]["customerId"]
+    for quantity in (1, 2):
+        line = {"productId": "p", "quantity": quantity, "unitPrice": "1.50"}
+        order = {"orderId": name, "customerId": customer, "currencyCode": "EUR"}
+        make("orders:batchUpsert", {"orders": [{**order, "lines": [line] * 10_000}]})
+    hub.head()
+    path = f"/v1/webhooks/{webhook}/deliveries"
+    eventually(lambda: len(hub.get(path).json().get("deliveries", [])) == 2)
+    return {
+        "ListOrderChanges": {"cursor": cursor, "fields": "order_id,lines"},
+        "PullChanges": {"subscription_id": name},
+        "PullDeliveries": {"webhook_id": webhook},
+    }
+
+
+async def test_large_records_in_feeds_leave_the_loop(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of 10,000 lines, of which a feed shows some fields: they are looked at by threads,
+    however long that takes, and it counts as the call's."""
+    asked = await asyncio.to_thread(_large_orders, hub)
+    by_name = {r.method.name: r for r in all_routes()}
+    slow = 3 * TIMES * reference()
+    for place in (Lens, "see"), (Payloads, "message"):
+        monkeypatch.setattr(*place, _slowed(getattr(*place), slow))
+    async with worker(hub, monkeypatch) as served:
+
+        async def longest(name: str, **more: str) -> float:
+            route = by_name[name]
+            code, step = await served.call(route, route.request(**{**asked[name], **more}))
+            assert code is grpc.StatusCode.OK, name
+            assert served.used(route) >= slow, f"{name} is charged"
+            return step
+
+        kept = {name: await longest(name) for name in FEEDS}
+        assert max(kept.values()) < slow / 3, kept
+        # The negative control: the same work on the loop. What was read for others is given again,
+        # so it asks for other fields.
+        monkeypatch.setattr("penstockd.feed.reader.LITTLE", 1 << 30)
+        assert await longest("ListOrderChanges", fields="order_id,lines,freight") >= slow
+
+
+def _slowed(work: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """The work, and as much of the processor besides."""
+
+    def slowed(*arguments: Any, **named: Any) -> Any:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+        return work(*arguments, **named)
+
+    return slowed
 
 
 def _route(path: str) -> Route:
