@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmark import digests, exports, feeds, imports, unary, webhooks
+from benchmark import digests, exports, fairness, feeds, imports, unary, webhooks
 from benchmark.table import Row, show
 from harness import RunningHub, folder
 
@@ -20,6 +20,7 @@ _PARTS = {
     "feed": feeds.measure,
     "get": unary.measure,
     "webhooks": webhooks.measure,
+    "fair": fairness.measure,
 }
 
 

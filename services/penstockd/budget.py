@@ -109,6 +109,7 @@ class Budget:
         self._used += cpu
         if self._payer is not None:
             self._payer.charge(cpu)
+            self._payer.longest = max(self._payer.longest, cpu)
         if cpu > self.longest:
             self.longest = cpu
         if cpu > PAUSE or wall > BLOCKED:

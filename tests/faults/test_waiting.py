@@ -48,7 +48,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
         async with app.open_hub(settings) as hub:
             masks = dict.fromkeys(FieldClass, Mask.CLEAR)
             grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
-            async with hub.database.connection() as connection:
+            async with hub.database.transaction() as connection:
                 await connection.execute(
                     "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
                 )
