@@ -40,6 +40,7 @@ from penstockd.query import PageTokens
 from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database, Division
+from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.singletons import Vacancies, read_singletons
@@ -250,16 +251,19 @@ async def _report_health(hub: Hub, server: Server) -> None:
 
 
 async def _report_node_health(hub: Hub, server: Server, node: str) -> None:
-    """What is not about this worker's calls: whether each singleton has a holder, and whether the
-    node's settings are those of the others."""
-    vacancies = Vacancies(SINGLETONS)
+    """What is not about this worker's calls: whether each singleton has a holder, whether the
+    node's settings are those of the others, and whether somebody has declared each return of the
+    database to an earlier state."""
+    vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:
         async with hub.database.connection() as connection:
             rows = await read_singletons(connection)
             stands_by = await connection.fetchval(STANDS_BY, node)
+            declared = await undeclared.look(connection, hub.database.memory)
         held = vacancies.look(rows)
         for name, well in held.items():
             await server.set_health(f"singletons/{name}", well)
         await server.set_health("singletons", all(held.values()))
         await server.set_health("settings", not stands_by)
+        await server.set_health("epochs", declared)
         await asyncio.sleep(NODE_PULSE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -22,12 +22,13 @@ from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
 from penstockd.store.writer import Writer, WriteTransaction
+from penstockd.tasks import Tasks
 
 T = TypeVar("T")
 
 
 class Books(Protocol):
-    """The organs by which a call writes and leaves its entry."""
+    """The organs by which a call writes, and leaves its entry."""
 
     @property
     def journal(self) -> Journal:
@@ -36,6 +37,10 @@ class Books(Protocol):
     @property
     def writer(self) -> Writer:
         """Opens transactions that write records."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """Runs work to its end, even if the caller goes away."""
 
 
 class Permit:
@@ -47,15 +52,6 @@ class Permit:
 _PERMIT = Permit()
 
 
-async def write_parts(journal: Journal, entry: Entry, given: Sequence[Given]) -> None:
-    """Make durable, in entries of their own, which records a call's stream gives out."""
-    parts = [entry.part(g) for g in given if g.count]
-    if len(parts) == 1:
-        await journal.record(parts[0])
-    elif parts:
-        await asyncio.gather(*map(journal.record, parts))
-
-
 @dataclass(slots=True)
 class Call:
     """One call: who makes it, under which policy, and the audit entry that it leaves.
@@ -65,6 +61,7 @@ class Call:
 
     entry: Entry
     policy: PolicySnapshot
+    books: Books
     principal: Principal | None = None
     recorded: bool = False
     replayed: bool = False
@@ -99,12 +96,12 @@ class Call:
             known = orjson.loads(self.entry.query) if self.entry.query else {}
             self.entry.query = query_text(known | given)
 
-    def rule(self, hub: Books, view: View, fields: str = "") -> bytes:
+    def rule(self, view: View, fields: str = "") -> bytes:
         """The digest of what a View shows of each record, and by which rule (see ``audit.shown``).
 
         It is stored before the entry that names it.
         """
-        return hub.journal.introduce(view.prepared(Shown, fields))
+        return self.books.journal.introduce(view.prepared(Shown, fields))
 
     # --- disclosures: all that leaves passes here, so that it is in the audit before ----------
 
@@ -121,10 +118,10 @@ class Call:
         self.entry.shown, self.entry.row_count = rule, 1
         self._count(1)
 
-    async def will_disclose(self, hub: Books, view: View, fields: str = "") -> None:
+    async def will_disclose(self, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; its transaction will hold the
         entry. Raises DatabaseUnavailable."""
-        self.entry.shown = await hub.journal.store(view.prepared(Shown, fields))
+        self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
         self._count(1)
 
     async def disclose_within(
@@ -135,14 +132,26 @@ class Call:
         await insert_entries(connection, entries)
         self._count(sum(entry.row_count or 0 for entry in entries))
 
-    async def disclose_part(self, hub: Books, *given: Given) -> Permit:
+    async def disclose_part(self, *given: Given) -> Permit:
         """Make durable which records the next frames of a stream show; then they may be sent.
 
         Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
         frames must not leave, and without the permit they do not.
         """
-        await write_parts(hub.journal, self.entry, given)
+        await self.write_parts(given)
         return self.permit(sum(g.count for g in given))
+
+    async def write_parts(self, given: Sequence[Given]) -> None:
+        """Make durable, in entries of their own, which records the call's stream gives out."""
+        parts, record = [self.entry.part(g) for g in given if g.count], self.books.journal.record
+        if len(parts) == 1:
+            await record(parts[0])
+        elif parts:
+            await asyncio.gather(*map(record, parts))
+
+    async def record_end(self, outcome: str, rows: int, size: int) -> None:
+        """Write the entry of how a stream of the call ended: what left the hub in all."""
+        await self.books.journal.record(self.entry.end(outcome, rows, size))
 
     def permit(self, count: int) -> Permit:
         """The permit to send records whose entries are durable (see ``disclose_part``)."""
@@ -152,6 +161,10 @@ class Call:
     def _count(self, count: int) -> None:
         """The one place that learns how many records leave."""
         self.disclosed = (self.disclosed or 0) + count
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """What ``work`` returns, which is brought to its end even if the caller goes away."""
+        return await self.books.tasks.run(work)
 
     @asynccontextmanager
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
@@ -167,10 +180,10 @@ class Call:
         self.recorded |= self._within
 
     def transaction(
-        self, hub: Books, *, dry: bool = False, bulk: bool = False
+        self, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
         """``writing`` of records."""
-        return self.writing(hub.writer.transaction(dry=dry, bulk=bulk))
+        return self.writing(self.books.writer.transaction(dry=dry, bulk=bulk))
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""

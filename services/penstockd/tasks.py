@@ -44,3 +44,18 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # the caller, if still there, has it; nobody else needs a warning
+
+
+async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:
+    """The next item of the queue; raises what the producer raised if nothing more will come."""
+    if not queue.empty():
+        return queue.get_nowait()
+    getting = asyncio.ensure_future(queue.get())
+    try:
+        await asyncio.wait({getting, producer}, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+    finally:
+        getting.cancel()
+    producer.result()
+    return queue.get_nowait()

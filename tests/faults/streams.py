@@ -18,6 +18,7 @@ from faults.validator import Broken, Fault, FeedValidator
 from feeds import CATALOG, Told, number, told
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1.changes_pb2_grpc import ChangesStub
+from penstockd.store.cursor import Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 
@@ -65,7 +66,7 @@ class Judge:
     _until: int = 0  # what may come again
 
     def again(self) -> None:
-        """The consumer comes back to its cursor."""
+        """The consumer comes back to its cursor, which the hub accepts or not."""
         self._until = self.validator.after
 
     def message(self, message: Any) -> None:
@@ -93,7 +94,8 @@ class Judge:
 
     def checkpoint(self, cursor: str) -> None:
         """Nothing at or below this follows."""
-        self.validator.checkpoint(number(cursor))
+        place = Cursor.parse(cursor)
+        self.validator.checkpoint(place.number, place.mark)
         self.cursor = cursor
 
 

@@ -17,6 +17,7 @@ from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog, FieldClass
+from penstockd.commands.stream_export import stream_export
 from penstockd.config import Settings
 from penstockd.errors import (
     ClientStalled,
@@ -27,8 +28,8 @@ from penstockd.errors import (
 )
 from penstockd.exports import ranges
 from penstockd.exports.limits import ExportLimits
+from penstockd.exports.plan import Export
 from penstockd.exports.receipts import Receipt, State, find_receipt
-from penstockd.exports.run import Export, stream_export
 from penstockd.hub import Hub
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
@@ -67,7 +68,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
         settings = Settings(data_dir=data, database_url=store_url)
         await prepare_store(settings, store_url)
         async with app.open_hub(settings) as hub:
-            async with hub.database.connection() as connection:
+            async with hub.database.transaction() as connection:
                 await connection.execute(
                     "INSERT INTO data.customers (customer_id, name, email, notes)"
                     " SELECT md5(n::text), 'Ünï ' || n, n || '@example.com', repeat('x', n % 700)"
@@ -90,7 +91,7 @@ def grant(role: str, email: Mask, rows: str) -> Grant:
 
 def call(hub: Hub, role: str = "all", consumer: str = "c") -> Call:
     entry = Entry("r", "/test", consumer_id=consumer)
-    return Call(entry, hub.policy.newest, Principal(consumer, "k", frozenset({role})))
+    return Call(entry, hub.policy.newest, hub, Principal(consumer, "k", frozenset({role})))
 
 
 async def run(hub: Hub, export: Export, role: str = "all") -> Taken:
@@ -116,7 +117,7 @@ async def test_any_number_of_connections_gives_the_same_file(
         used.append(len(connections))
         await read_ranges(connections, *rest)
 
-    monkeypatch.setattr("penstockd.exports.run.read_ranges", counted)
+    monkeypatch.setattr("penstockd.exports.source.read_ranges", counted)
     exports = [Export(f, omit_receipt=True) for f in FORMATS]
     exports += [
         Export("CSV", filter='name > "Ünï 15"', fields="name,email"),
@@ -151,7 +152,7 @@ async def test_an_error_of_one_connection_ends_them_all(
     export = Export("CSV", filter="birth_date < 2000-01-01 OR NOT birth_date < 2000-01-01")
     await on(hub, 3, export, "all")
     spare = hub.database.spare_snapshots
-    async with hub.database.connection() as connection:
+    async with hub.database.transaction() as connection:
         # A value that no format can print, in the last range.
         await connection.execute(
             "UPDATE data.customers SET birth_date = '20000-01-01'"
@@ -174,7 +175,7 @@ async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> No
     assert found is not None and client.receipt is not None
     assert (found.state, found.reason) == (State.FAILED, "CLIENT_STALLED")
     assert (found.byte_count, found.sha256) == (len(client.data), None)
-    async with hub.database.connection() as connection:
+    async with hub.database.transaction() as connection:
         await connection.execute("DELETE FROM data.customers WHERE name < 'Ünï 5'")
     resumed = replace(export, resume_receipt=client.receipt_id, resume_offset=len(client.data))
     rest = await run(hub, resumed)

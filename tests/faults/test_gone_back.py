@@ -4,28 +4,34 @@ A standby that had not received all takes over, a dump is restored into another 
 is put back as it was copied, a backup is recovered to a point. Each time some acknowledged writes
 are undone and their numbers given out again. Cursors of before the fork go on, exactly; those of
 what was undone are refused for ever, also when the log has passed their numbers; a stream that gave
-out what was undone ends, and its consumer is told to repair.
+out what was undone ends, and its consumer is told to repair. Subscriptions, webhooks and replicas
+are told, too. ``PENSTOCK_R13_ROUNDS`` is how often each is done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clusters import Cluster
+from faults.downstream import Downstream
 from faults.streams import Judge
-from faults.validator import FeedValidator, State, Write, read_table
+from faults.validator import FeedValidator, State, Write, read_marks, read_table
 from feeds import CATALOG, Stream, failure, number, refused, watch
-from harness import RunningHub, eventually, folder, free_port, new_customer
+from harness import PATIENCE, RunningHub, eventually, folder, free_port, new_customer
 from penstock.hub.v1 import changes_pb2
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.store.cursor import Cursor
+from posted import Posts, receiving
 
 LOST, NEW = 6, 10
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
@@ -43,6 +49,7 @@ class World:
             "PENSTOCK_DATABASE_URL": self.here.url,
             "PENSTOCK_WORKERS": "2",
             "PENSTOCK_AUDIT_CHECKPOINT_SECONDS": "0.5",
+            "PENSTOCK_WEBHOOK_ALLOW": "127.0.0.0/8",
         }
         self.hub = RunningHub(data / "hub", customers=20, environment=environment)
 
@@ -83,6 +90,18 @@ class World:
 
         return asyncio.run(read())
 
+    def marks(self) -> dict[int, bytes]:
+        """The marks of the log."""
+
+        async def read() -> dict[int, bytes]:
+            connection = await asyncpg.connect(self.here.url)
+            try:
+                return await read_marks(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
     def signed(self) -> None:
         """Return when the file has a checkpoint that was signed after now."""
         ((now,),) = self.here.sql("SELECT now()")
@@ -93,6 +112,22 @@ class World:
         """What ``penstock audit verify`` says, and with what it ends."""
         done = self.hub.command("audit", "verify", check=False)
         return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    def epochs(self) -> list[tuple[int, bool]]:
+        """All that have begun, and whether they are declared."""
+        rows = self.here.sql("SELECT epoch, declared FROM hub.epoch ORDER BY epoch")
+        return [(row[0], row[1]) for row in rows]
+
+    def revision(self) -> int:
+        """The one that was given out last: etags are made of it."""
+        return int(self.here.sql("SELECT last_value FROM hub.revision")[0][0])
+
+    def alarmed(self) -> bool:
+        """Whether health says that the database has gone back and nobody has declared it."""
+        with grpc.insecure_channel(self.hub.url.removeprefix("http://")) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            reply = stub.Check(health_pb2.HealthCheckRequest(service="epochs"), timeout=PATIENCE)
+        return bool(reply.status == health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def head(self) -> int:
         """The number of the newest change."""
@@ -185,7 +220,15 @@ def point_in_time(world: World) -> Callable[[], None]:
     return back
 
 
-KINDS = [failover, dump, copy_in_place, point_in_time]
+KINDS = [failover, dump, copy_in_place, point_in_time] * int(
+    os.environ.get("PENSTOCK_R13_ROUNDS", "1")
+)
+
+
+@pytest.fixture(scope="module")
+def posts() -> Iterator[Posts]:
+    with receiving() as posts:
+        yield posts
 
 
 @pytest.fixture(scope="module")
@@ -218,24 +261,32 @@ def is_told_to_repair(hub: RunningHub, stream: Stream) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
+def test_the_database_goes_back_in_time(
+    world: World, posts: Posts, kind: Kind, tmp_path: Path
+) -> None:
     hub = world.hub
+    downstream = Downstream(hub, posts, tmp_path / "copy.db")
     before = world.newest()
     kept = world.written(3)
     world.head()
+    downstream.take({w.key for w in kept})
     back = kind(world)
     eventually(lambda: hub.get("/v1/customers", page_size=1).status == 200)
     fork, state = world.newest(), world.table()
+    epochs = world.epochs()
     with watch(hub, "admin", "", cursor=fork, include_before=True) as stream:
         lost = world.written(LOST)
         world.signed()
         lost_head = world.head()
         told = [e.key for e in stream.to(lost_head)]
         assert told == [w.key for w in lost]
+        last = downstream.take({w.key for w in lost})
         undone = [cursor for cursor, _ in stream.marks]
         assert number(undone[-1]) == lost_head
+        lost_revision = world.revision()
         back()
         new = world.written(1)
+        noticed(world, epochs, lost_revision)
         assert is_told_to_repair(hub, stream)
     assert world.table().keys().isdisjoint(("customers", w.key) for w in lost)
     # Before the log has passed the numbers that were undone, while it does, and for ever after.
@@ -254,7 +305,7 @@ def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
         with watch(hub, "admin", "", cursor=start, include_before=True) as again:
             if at is not None:
                 judged(world, again, follow, head)
-                follow.validator.finish(world.table(), writes, writes)
+                follow.validator.finish(world.table(), writes, writes, world.marks())
                 follow.validator.check()
             else:
                 keys = {e.key for e in again.to(head)}
@@ -265,7 +316,23 @@ def test_the_database_goes_back_in_time(world: World, kind: Kind) -> None:
         whole.until(lambda: whole.marks)
         keys = {e.key for e in whole.events}
     assert keys == {key for dataset, key in world.table() if dataset == "customers"}
+    downstream.is_told(last)
+    downstream.is_equal()
+    noticed_once = world.epochs()
     audit_goes_on(world)
+    # The declaration is of the epoch that the hub had begun: nobody is told twice.
+    assert world.epochs() == [(epoch, True) for epoch, _ in noticed_once]
+    eventually(lambda: not world.alarmed())
+    downstream.was_told_once()
+    downstream.end()
+
+
+def noticed(world: World, before: list[tuple[int, bool]], lost_revision: int) -> None:
+    """Before anything was written, the hub began one epoch by itself, however many processes it
+    has; revisions go on from where none that was undone is; and there is an alarm."""
+    assert world.epochs() == [*before, (max((e for e, _ in before), default=0) + 1, False)]
+    assert world.revision() > lost_revision
+    eventually(world.alarmed)
 
 
 def audit_goes_on(world: World) -> None:

@@ -1,30 +1,37 @@
 """R14: two nodes on one database; the one that does the keepers' work is cut off, frozen or killed.
 
-The other takes over within seconds; every write is delivered, at worst again under the same id;
-what the late one writes afterwards is refused; and while nobody holds the work, that is an alarm.
+The other takes over within seconds; every write is delivered, at worst again under the same id; a
+feed at each node goes on exactly; what the late one writes afterwards is refused; and while nobody
+holds the work, that is an alarm.
 ``PENSTOCK_R14_ROUNDS`` is how often each of the three is done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cutting import Wire, wired
+from faults.streams import Consumer, Judge
+from faults.validator import FeedValidator, State, Write, read_marks, read_table
+from feeds import CATALOG, number
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly, timed
 from penstockd.app import SINGLETONS
 from posted import Posts, receiving
@@ -107,15 +114,21 @@ def pair() -> Iterator[Pair]:
                 near.stop()
 
 
-class Writing:
-    """Customers that are written through a node, one after the other, until told to stop."""
+class Following:
+    """A consumer at each node, over all that becomes of it, each under a validator."""
 
-    def __init__(self, hub: RunningHub) -> None:
-        self._hub, self._done = hub, threading.Event()
-        self.acked: list[str] = []
-        self._thread = threading.Thread(target=self._write, daemon=True)
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        head = pair.near.head()
+        start = str(pair.near.get("/v1/changes").json()["nextCursor"])
+        assert number(start) == head, "others write meanwhile"
+        state, _ = self._stored()
+        self.judges = [Judge(FeedValidator(CATALOG, head, dict(state)), start) for _ in range(2)]
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._follow()), daemon=True)
+        self._done = threading.Event()
+        self._failed: list[BaseException] = []
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> Following:
         self._thread.start()
         return self
 
@@ -123,13 +136,74 @@ class Writing:
         self._done.set()
         self._thread.join()
 
+    def check(self, acked: Sequence[Write], tried: Sequence[Write]) -> None:
+        """Wait until both have all that was written, and judge them by the table and the log."""
+        head = self._pair.near.head()
+        eventually(lambda: self._failed or all(number(j.cursor) >= head for j in self.judges))
+        assert not self._failed, self._failed
+        state, marks = self._stored()
+        for judge in self.judges:
+            judge.validator.finish(state, acked, tried, marks)
+            judge.validator.check()
+
+    async def _follow(self) -> None:
+        going = asyncio.Event()
+        going.set()
+        hubs = (self._pair.near, self._pair.far)
+        ports = [int(hub.url.rpartition(":")[2]) for hub in hubs]
+        key = self._pair.near.api_key
+        try:
+            async with asyncio.TaskGroup() as group:
+                for port, judge in zip(ports, self.judges, strict=True):
+                    group.create_task(Consumer(port, key, judge).follow(going))
+                await asyncio.to_thread(self._done.wait)
+                going.clear()
+        except BaseExceptionGroup as exc:
+            self._failed += exc.exceptions
+
+    def _stored(self) -> tuple[State, dict[int, bytes]]:
+        async def read() -> tuple[State, dict[int, bytes]]:
+            connection = await asyncpg.connect(self._pair.near.dsn)
+            try:
+                return await read_table(connection, CATALOG), await read_marks(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
+
+class Writing:
+    """Customers that are written through a node, one after the other, until told to stop."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self._hub, self._done = hub, threading.Event()
+        self.acked: list[str] = []
+        self.writes: list[Write] = []
+        self.tried: list[Write] = []
+        self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def _write(self) -> None:
         key = {"x-api-key": self._hub.api_key}
         while not self._done.wait(0.05):
-            record = new_customer()
+            record = new_customer(sourceId=f"r14-{uuid.uuid4().hex[:10]}")
+            write = Write("customers", record["customerId"], record["sourceId"])
+            self.tried.append(write)
             reply = self._hub.request("POST", "/v1/customers", headers=key, json_body=record)
             if reply.status == 200:
                 self.acked.append(record["customerId"])
+                self.writes.append(write)
+
+    def end(self) -> None:
+        """Write no more."""
+        self._done.set()
+        self._thread.join()
 
     def more(self, count: int = 5) -> None:
         """Wait until so many more are written."""
@@ -185,7 +259,7 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     assert made.status == 200, made.text
     name = made.json()["webhook"]["webhookId"]
     pair.posts.taken.clear()
-    with Writing(pair.near) as writing:
+    with Following(pair) as following, Writing(pair.near) as writing:
 
         def attempt() -> float:
             pair.give_all_to("far")
@@ -202,6 +276,8 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
             taken = promptly(TAKEN_WITHIN, attempt)
             print(f"{kind}: taken over after {taken:.2f} s")
         writing.more()
+        writing.end()
+        following.check(writing.writes, writing.tried)
     waiting = "SELECT count(*) FROM hub.webhook_delivery WHERE webhook_id = $1 AND state <> $2"
     eventually(lambda: {k for k, _ in arrived(pair.posts)} >= set(writing.acked))
     eventually(lambda: pair.near.sql(waiting, name, "DELIVERED") == [(0,)])

@@ -17,14 +17,14 @@ from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 
 TIME = dt.datetime(2024, 2, 29, tzinfo=dt.UTC)
 
-#: A feed: changes, and checkpoints as bare numbers.
-Feed = list[Change | int]
+#: A feed: changes, and checkpoints, as bare numbers where the log has them.
+Feed = list[Change | int | Ahead]
 
 
 @dataclass
@@ -36,8 +36,23 @@ class Story:
     writes: list[Write]
 
     @property
+    def marks(self) -> dict[int, bytes]:
+        """The log's, by the last numbers of transactions."""
+        return {c.transaction: mark_at(c.transaction) for c in self.changes}
+
+    @property
     def changes(self) -> list[Change]:
         return [c for c in self.feed if isinstance(c, Change)]
+
+
+def mark_at(number: int) -> bytes:
+    """The mark that the log has at a number."""
+    return number.to_bytes(8)
+
+
+def place_of(item: int | Ahead) -> tuple[int, bytes]:
+    """Number and mark of a checkpoint."""
+    return (item, mark_at(item)) if isinstance(item, int) else (item.revision, item.mark)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +91,11 @@ def tell(chance: random.Random, transactions: int = 60) -> Story:
 def judge(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
     validator = FeedValidator(catalog)
     for item in feed:
-        if isinstance(item, int):
-            validator.checkpoint(item)
-        else:
+        if isinstance(item, Change):
             validator.change(item)
-    validator.finish(story.table, story.writes, story.writes)
+        else:
+            validator.checkpoint(*place_of(item))
+    validator.finish(story.table, story.writes, story.writes, story.marks)
     return {fault.broken for fault in validator.faults}
 
 
@@ -89,8 +104,9 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
     judge = Judge(FeedValidator(catalog), str(Cursor("e", 0)))
     message = WatchChangesResponse()
     for item in feed:
-        if isinstance(item, int):
-            message.checkpoint.cursor = str(Cursor("e", item))
+        if not isinstance(item, Change):
+            number, mark = place_of(item)
+            message.checkpoint.cursor = str(Cursor("e", number, mark=mark))
             judge.message(message)
             message = WatchChangesResponse()
             continue
@@ -106,7 +122,7 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
         if item.after is not None:
             change.after.value = item.after
     judge.message(message)
-    judge.validator.finish(story.table, story.writes, story.writes)
+    judge.validator.finish(story.table, story.writes, story.writes, story.marks)
     return {fault.broken for fault in judge.validator.faults}
 
 
@@ -128,7 +144,7 @@ def naive_cursor(story: Story, chance: random.Random) -> Feed:
     """A reader of ``seq > cursor`` passes a transaction that had its numbers but not committed."""
     transactions = sorted({c.transaction for c in story.changes})
     late = chance.choice(transactions[:-1])
-    return [c for c in story.feed if (c if isinstance(c, int) else c.transaction) != late]
+    return [c for c in story.feed if (c.transaction if isinstance(c, Change) else c) != late]
 
 
 def drop(story: Story, chance: random.Random) -> Feed:
@@ -223,6 +239,15 @@ def silent_compaction(story: Story, chance: random.Random) -> Feed:
     return numbered(kept)
 
 
+def aliased_cursor(story: Story, chance: random.Random) -> Feed:
+    """A cursor of a future that was undone is accepted when the log has passed its number again;
+    what was given before it was undone, and what followed, happen to fit each other."""
+    at = chance.choice([i for i, c in enumerate(story.feed) if isinstance(c, int)])
+    number = story.feed[at]
+    assert isinstance(number, int)
+    return [*story.feed[:at], Ahead(number, chance.randbytes(8)), *story.feed[at + 1 :]]
+
+
 SEEDED: dict[Callable[[Story, random.Random], Feed], Broken] = {
     naive_cursor: Broken.GAP,
     drop: Broken.GAP,
@@ -233,6 +258,7 @@ SEEDED: dict[Callable[[Story, random.Random], Feed], Broken] = {
     promised_checkpoint: Broken.CHECKPOINT,
     stale_before_image: Broken.IMAGE,
     silent_compaction: Broken.LOST,
+    aliased_cursor: Broken.ALIAS,
 }
 
 

@@ -17,24 +17,25 @@ from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands.subscriptions.acknowledge import acknowledge_changes
+from penstockd.commands import list_changes as polling
+from penstockd.commands.list_changes import list_changes
+from penstockd.commands.subscriptions import pull_changes as pull_module
+from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
+from penstockd.commands.subscriptions.create_subscription import create_subscription
+from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
 from penstockd.commands.webhooks import pull_deliveries as pulling
 from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
-from penstockd.feed import poll as polling
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.feed.limits import Streams
-from penstockd.feed.poll import list_changes
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
-from penstockd.subscriptions import pull as pull_module
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.manage import create_subscription
-from penstockd.subscriptions.pull import Pull, pull_changes
 from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
+from penstockd.webhooks.pulled import Pulled
 
 CALLS = 40
 
@@ -66,7 +67,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
 
 def call(hub: Hub) -> Call:
     entry = Entry("r", "/test", consumer_id="c")
-    return Call(entry, hub.policy.newest, Principal("c", "k", frozenset({"all"})))
+    return Call(entry, hub.policy.newest, hub, Principal("c", "k", frozenset({"all"})))
 
 
 async def until(check: Callable[[], object]) -> None:
@@ -133,23 +134,23 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
 ) -> None:
     looks = Counter[str]()
 
-    async def nothing(*_: object) -> list[pulling.Pulled]:
+    async def nothing(*_: object) -> list[Pulled]:
         looks["all"] += 1
         return [given.pop()] if given else []
 
-    given: list[pulling.Pulled] = []
+    given: list[Pulled] = []
     monkeypatch.setattr(pulling, "_pull", nothing)
     monkeypatch.setattr(pulling, "_LOOK", PATIENCE)
     wait = timedelta(seconds=PATIENCE)
     monkeypatch.setattr(pulling, "MAX_WAIT", wait)
 
-    def pull() -> Awaitable[list[pulling.Pulled]]:
+    def pull() -> Awaitable[list[Pulled]]:
         return pulling.pull_deliveries(hub, call(hub), "hook", 1, wait)
 
     async with waiting(pull) as pulls:
         # Each has asked once whether there is something at once, and the first of the line again.
         await until(lambda: hub.streams._held["c"] == CALLS and looks["all"] == CALLS + 1)
-        given.append(pulling.Pulled("d", "t", {}, b""))
+        given.append(Pulled("d", "t", {}, b""))
         async with hub.database.transaction() as connection:
             await ring_everywhere(connection, webhook_line("hook"))
         await until(lambda: any(task.done() for task in pulls))

@@ -30,6 +30,7 @@ class Broken(enum.Enum):
     STATE = "all changes together make the table"
     LOST = "a write that was acknowledged comes exactly once"
     PHANTOM = "what nobody wrote does not come"
+    ALIAS = "a checkpoint is of the log that there is, not of one that was undone"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class FeedValidator:
     _seen: Counter[Write] = field(default_factory=Counter)
     _open: int | None = None  # the transaction of which more must come
     _revisions: dict[str, int] = field(default_factory=dict)
+    _marks: dict[int, bytes] = field(default_factory=dict)
 
     def change(self, change: Change) -> None:
         """The feed gave a change."""
@@ -89,17 +91,29 @@ class FeedValidator:
         else:
             self.state[place] = change.after
 
-    def checkpoint(self, number: int) -> None:
-        """The feed said that everything up to ``number`` has been given."""
+    def checkpoint(self, number: int, mark: bytes = b"") -> None:
+        """The feed said that all up to ``number`` has been given, by a cursor with that mark."""
+        if mark:
+            self.resumed(number, mark)
         if self._open is not None:
             self._fault(Broken.CHECKPOINT, f"{number} splits the transaction up to {self._open}")
         if number != self.after:
             self._fault(Broken.CHECKPOINT, f"{number} was said after {self.after} was given")
 
+    def resumed(self, number: int, mark: bytes) -> None:
+        """The feed goes on from a cursor, or gave one, of a place with a mark."""
+        if self._marks.setdefault(number, mark) != mark:
+            self._fault(Broken.ALIAS, f"{number} has had two marks")
+
     def finish(
-        self, table: Mapping[tuple[str, str], bytes], acked: Iterable[Write], tried: Iterable[Write]
+        self,
+        table: Mapping[tuple[str, str], bytes],
+        acked: Iterable[Write],
+        tried: Iterable[Write],
+        marks: Mapping[int, bytes] | None = None,
     ) -> None:
-        """The feed is at its end: compare with the table and with what was written.
+        """The feed is at its end: compare with the table and with what was written, and where the
+        feed stood with the log's ``marks``, by the last numbers of transactions.
 
         ``acked`` are the writes that were acknowledged; ``tried`` are those and all that were
         begun and may or may not stand. Of the keys in ``tried``, no other change may have come.
@@ -107,6 +121,8 @@ class FeedValidator:
         if self._open is not None:
             self._fault(Broken.ATOMICITY, f"of the transaction up to {self._open} changes miss")
         self._check_state(table)
+        if marks is not None:
+            self._check_marks(marks)
         wanted, possible = Counter(acked), Counter(tried)
         for write, times in wanted.items():
             if self._seen[write] < times:
@@ -165,6 +181,11 @@ class FeedValidator:
             if self._revisions.setdefault(revision, change.transaction) != change.transaction:
                 self._fault(Broken.ATOMICITY, f"revision {revision} is in two transactions")
 
+    def _check_marks(self, marks: Mapping[int, bytes]) -> None:
+        for number, mark in self._marks.items():
+            if marks.get(number) != mark:
+                self._fault(Broken.ALIAS, f"the log has another transaction at {number}, or none")
+
     def _check_state(self, table: Mapping[tuple[str, str], bytes]) -> None:
         for place in sorted(self.state.keys() | table.keys()):
             if self.state.get(place) != table.get(place):
@@ -182,3 +203,12 @@ async def read_table(connection: Connection, catalog: Catalog) -> State:
             image = codec.message(list(row)).SerializeToString(deterministic=True)
             state[dataset.name, row[dataset.key.path]] = image
     return state
+
+
+async def read_marks(connection: Connection) -> dict[int, bytes]:
+    """The marks of the log, by the last numbers of its transactions."""
+    rows = await connection.fetch(
+        "SELECT last_number, mark FROM hub.log_transaction"
+        " UNION ALL SELECT oldest_number, oldest_mark FROM hub.log_head"
+    )
+    return {row[0]: row[1] for row in rows}

@@ -18,7 +18,9 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.resources import descriptors
 from penstockd.store.migrate import migrate
 from penstockd.store.roles import (
-    OWNERS_FUNCTIONS,
+    EVERYBODYS_FUNCTIONS,
+    KEEPERS_FUNCTIONS,
+    OWNERS_ALONE,
     TABLES,
     RolesUnusable,
     grant_roles,
@@ -106,15 +108,17 @@ async def test_every_table_has_a_stated_grant_and_no_other_has(worker: Any) -> N
     assert AUDIT and "audit_entry" in AUDIT
 
 
-async def test_what_acts_as_the_owner_is_for_the_keeper_alone(worker: Any) -> None:
+async def test_what_acts_as_the_owner_is_for_whom_it_is_stated(worker: Any) -> None:
     functions = await worker.fetch(
         "SELECT oid::regprocedure::text, proname, has_function_privilege(oid, 'EXECUTE'),"
         " has_function_privilege('keeper', oid, 'EXECUTE') FROM pg_proc"
         " WHERE pronamespace = 'hub'::regnamespace AND prosecdef"
     )
-    assert {name for _, name, _, _ in functions} == set(OWNERS_FUNCTIONS)
-    for signature, _, by_worker, by_keeper in functions:
-        assert (by_worker, by_keeper) == (False, True), signature
+    stated = {*KEEPERS_FUNCTIONS, *EVERYBODYS_FUNCTIONS}
+    assert {name for _, name, _, _ in functions} == {*stated, *OWNERS_ALONE}
+    for signature, name, by_worker, by_keeper in functions:
+        expected = (name in EVERYBODYS_FUNCTIONS, name in stated)
+        assert (by_worker, by_keeper) == expected, signature
 
 
 FORBIDDEN = [

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from penstock.client.change import Change, numbers_of, reader_of
+from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.link import Link
 from penstock.hub.v1 import subscriptions_pb2, subscriptions_pb2_grpc
 
@@ -60,7 +61,13 @@ class SubscriptionClient:
     A batch is acknowledged when the loop asks for the next one. Who leaves the loop before, by an
     error or ``break``, has not acknowledged the last batch: it is given again when its time is
     over.
-    Every call raises PenstockError; SUBSCRIPTION_NOT_FOUND if there is none of this name.
+    Every call raises PenstockError; SUBSCRIPTION_NOT_FOUND if there is none of this name. After a
+    failover or a restore of the database FeedEnded says so: repair what was built from the changes,
+    and reset the subscription to where the repair ends.
+
+        except FeedEnded:
+            copy.repair()
+            subscription.reset(copy.cursor)
     """
 
     def __init__(self, link: Link, name: str) -> None:
@@ -110,7 +117,7 @@ class SubscriptionClient:
         self._link.unary(self._stub.DeleteSubscription, request, safe=False)
 
     def reset(self, start: str = "now") -> Any:
-        """Lets it go on from another place, as after CURSOR_EXPIRED; see ``create``."""
+        """Lets it go on from another place, as after FeedEnded; see ``create``."""
         request = subscriptions_pb2.ResetSubscriptionRequest(subscription_id=self.name, start=start)
         return self._link.unary(self._stub.ResetSubscription, request, safe=False)
 
@@ -119,8 +126,10 @@ class SubscriptionClient:
     ) -> LeasedBatch | None:
         """The next batch; None if there is none within ``wait`` seconds (30 at most).
 
-        It has to be acknowledged within ``ack_seconds`` (60, if 0). CURSOR_EXPIRED if changes that
-        were not given out yet are kept no longer; see ``reset``.
+        It has to be acknowledged within ``ack_seconds`` (60, if 0). Raises FeedEnded, with REPAIR,
+        until it is ``reset``: CURSOR_EXPIRED if changes that were not given out yet are kept no
+        longer, CURSOR_INVALID if the database has gone back in time, so that what was given out
+        before may be undone.
         """
         request = subscriptions_pb2.PullChangesRequest(
             subscription_id=self.name, max_changes=max_changes, ack_seconds=ack_seconds
@@ -129,7 +138,12 @@ class SubscriptionClient:
             nanos = round(wait * 1e9)
             request.wait.CopyFrom(Duration(seconds=nanos // 10**9, nanos=nanos % 10**9))
         # If a reply is lost its batch is given again: that the call is repeated is no harm.
-        reply = self._link.unary(self._stub.PullChanges, request, safe=True, longer=wait)
+        try:
+            reply = self._link.unary(self._stub.PullChanges, request, safe=True, longer=wait)
+        except PenstockError as error:
+            if error.reason not in LOST_PLACES:
+                raise
+            raise FeedEnded(error, reconcile="REPAIR", cursor="") from error
         if not reply.HasField("lease"):
             return None
         lease = reply.lease

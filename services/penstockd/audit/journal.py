@@ -55,6 +55,7 @@ class Journal:
         self._connection: Connection | None = None
         self._answered = 0.0
         self._known = KnownDigests()
+        database.memory.when_undone(self._known.clear)
         self._unknown: dict[bytes, Shown] = {}
 
     async def record(self, entry: Entry) -> None:

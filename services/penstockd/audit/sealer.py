@@ -125,6 +125,7 @@ class Sealer:
         try:
             if self._filed is None:
                 self._filed = self._file.last()
+                await self._check_filed()
             if not signed and not await self._behind():
                 return
             missing = await self._missing()
@@ -133,6 +134,17 @@ class Sealer:
                 self._filed = missing[-1]
         except OSError as exc:
             _log.error("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
+
+    async def _check_filed(self) -> None:
+        """Begin a new epoch if the file ends with a checkpoint that the database has not."""
+        filed = self._filed
+        if filed is None:
+            return
+        async with self._database.transaction() as connection:
+            if filed in await read_checkpoints(connection, after=filed.number - 1):
+                return
+            await connection.execute("SELECT hub.notice_lost_checkpoint($1)", filed.time)
+        self._tell("checkpoints_missing", filed=filed.number)
 
     async def _behind(self) -> bool:
         if self._filed is None:
@@ -157,6 +169,7 @@ class Sealer:
             if checkpoint.previous == filed.digest:
                 return found[at:]
         if found:
+            await self._check_filed()
             self._tell("checkpoints_do_not_follow_the_file", filed=filed.number)
         return []
 
@@ -166,6 +179,10 @@ class Sealer:
         if now - self._told >= TELL_INTERVAL:
             self._told = now
             _log.error(event, advice="penstock epoch new --because restore", **facts)
+
+    def filed(self) -> Checkpoint | None:
+        """The last checkpoint of the file. Raises OSError."""
+        return self._file.last()
 
     async def declare_restore(self) -> Checkpoint | None:
         """Sign that the database has gone back in time, if the file has checkpoints that it does

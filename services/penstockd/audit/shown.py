@@ -95,6 +95,10 @@ class KnownDigests:
     def __len__(self) -> int:
         return len(self._digests)
 
+    def clear(self) -> None:
+        """Forget all: the database may have gone back in time."""
+        self._digests.clear()
+
     def add(self, digest: bytes) -> None:
         """Note that a rule is stored; the one that was asked for longest ago is forgotten."""
         self._digests[digest] = None

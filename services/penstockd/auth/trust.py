@@ -70,6 +70,11 @@ async def load_issuers(connection: Connection, issuer_id: str | None = None) -> 
     ]
 
 
+async def lock_issuers(connection: Connection) -> None:
+    """Let nobody else write issuers until the transaction ends."""
+    await connection.execute("LOCK TABLE hub.issuer IN SHARE ROW EXCLUSIVE MODE")
+
+
 async def put_issuer(connection: Connection, issuer: Issuer) -> None:
     """Create an issuer, or replace the one with its id. Raises Conflict if another has its name.
 

@@ -11,6 +11,9 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+#: Bytes of a record's key.
+MAX_KEY_BYTES = 512
+
 
 class ModelError(Exception):
     """The data model breaks a rule of the vocabulary."""

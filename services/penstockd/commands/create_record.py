@@ -7,7 +7,6 @@ from google.protobuf.message import Message
 from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.idempotency import Request, write_once
@@ -15,9 +14,7 @@ from penstockd.writes.incoming import Incoming, check_fields, populated
 from penstockd.writes.outgoing import Given, ReplyView, WrittenRecord, record_form
 
 
-async def create_record(
-    hub: Hub, call: Call, dataset: Dataset, record: Message, request: Request
-) -> Message:
+async def create_record(call: Call, dataset: Dataset, record: Message, request: Request) -> Message:
     """Write a new record and return of it what the caller may read.
 
     Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, by a
@@ -32,10 +29,10 @@ async def create_record(
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
     given = Given(dataset, incoming.fields, row).only(populated(dataset, record))
     written = WrittenRecord(reply, key, given, dry=request.validate_only)
-    await written.introduce(hub, call)
+    await written.introduce(call)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         await transaction.upsert(dataset, incoming.fields, [row], view.guard, mode=Mode.CREATE)
         return await written.written(transaction), 1
 
-    return await write_once(hub, call, request, record_form(dataset, written), work)
+    return await write_once(call, request, record_form(dataset, written), work)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.errors import EtagMismatch, RecordNotFound
-from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 from penstockd.writes.etags import ExpectedEtag
@@ -16,7 +15,6 @@ _NOTHING: Form[None] = Form(lambda _: b"", lambda _: None)
 
 
 async def delete_record(
-    hub: Hub,
     call: Call,
     dataset: Dataset,
     key: str,
@@ -48,4 +46,4 @@ async def delete_record(
             return None, 0
         return None, 1
 
-    await write_once(hub, call, request, _NOTHING, work)
+    await write_once(call, request, _NOTHING, work)

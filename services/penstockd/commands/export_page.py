@@ -61,6 +61,6 @@ async def export_page(
         ends = await connection.fetch(end.text, *end.arguments())
     parts += target.ending()
     token = hub.page_tokens.issue(bound, tuple(ends[0])) if len(ends) > 1 else ""
-    rule = call.rule(hub, view, query.fields)
+    rule = call.rule(view, query.fields)
     call.disclose(given_set(dataset.name, rule, target.rows, target.keys.encode()))
     return ExportedPage(b"".join(parts), target.content_type, target.file_name, token)

@@ -10,5 +10,5 @@ from penstockd.store.cursor import Extent
 
 async def get_change_log(hub: Hub, call: Call) -> Extent:
     """The extent of the log. Raises PermissionDenied if the caller may not read any dataset."""
-    readable(hub, call, ())
+    readable(hub.catalog, call, ())
     return await hub.feed.extent()

@@ -27,5 +27,5 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
         row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
     if row is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-    call.disclose_one(call.rule(hub, view, fields))
+    call.disclose_one(call.rule(view, fields))
     return await record_of(query.codec, tuple(row))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from penstockd.auth.issuers import Issuer
 from penstockd.auth.jwks import KNOWN_ALGORITHMS
-from penstockd.auth.trust import delete_issuer, load_issuers, put_issuer
+from penstockd.auth.trust import delete_issuer, load_issuers, lock_issuers, put_issuer
 from penstockd.calls import Call
 from penstockd.commands.access.reach import check_gives, roles_of
 from penstockd.egress import UrlRefused
@@ -102,7 +102,7 @@ async def _change(
 
     async def run() -> Issuer:
         async with call.writing(hub.database.transaction()) as connection:
-            await connection.execute("LOCK TABLE hub.issuer IN SHARE ROW EXCLUSIVE MODE")
+            await lock_issuers(connection)
             issuer = await write(connection)
             await call.audit_within(connection, 1)
         await hub.policy.refresh()

@@ -79,7 +79,7 @@ async def read_page(
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
         records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
     keys = [row[-1] for row in rows[:size]]  # every order ends with the key
-    call.disclose(given_records(view.dataset.name, call.rule(hub, view, query.fields), keys))
+    call.disclose(given_records(view.dataset.name, call.rule(view, query.fields), keys))
     return records, end
 
 

@@ -9,15 +9,10 @@ from penstockd.audit.checkpoint import Checkpoint
 from penstockd.audit.sealer import SEAL_INTERVAL, Sealer
 from penstockd.errors import Conflict
 from penstockd.store.database import Database
+from penstockd.store.declared_epochs import declare_epoch
 
 #: How often it is tried beside a keeper that seals as well.
 TRIES = 20
-#: So many revisions are left out, lest etags of what was undone are given out again.
-LEFT_OUT = 1 << 20
-_OPEN = """
-INSERT INTO hub.epoch (because, last_number, checkpoint)
-SELECT $1, last_number, $2 FROM hub.log_head RETURNING epoch, last_number
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +26,19 @@ class Epoch:
 
 
 async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
-    """Close the audit's chain over what was undone, and note it. Raises Conflict, OSError if the
-    file of checkpoints cannot be read, and DatabaseUnavailable."""
+    """Close the audit's chain over what was undone, and note it.
+
+    Consumers are told once: an epoch that the hub has begun by itself for the same reason is
+    declared, and no other begun. Raises Conflict, OSError if the file of checkpoints cannot be
+    read, and DatabaseUnavailable.
+    """
+    known = sealer.filed()
     checkpoint = await _declared(sealer)
+    number = checkpoint.number if checkpoint else None
+    noticed = known.time if known and checkpoint else None
     async with database.transaction() as connection:
-        row = await connection.fetchrow(_OPEN, because, checkpoint and checkpoint.number)
-        assert row is not None, "a row was inserted"
-        await connection.execute(
-            "SELECT setval('hub.revision', nextval('hub.revision') + $1)", LEFT_OUT
-        )
-    return Epoch(row[0], row[1], checkpoint)
+        epoch, last = await declare_epoch(connection, because, number, noticed)
+    return Epoch(epoch, last, checkpoint)
 
 
 async def _declared(sealer: Sealer) -> Checkpoint | None:

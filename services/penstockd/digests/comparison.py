@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset, Field
+from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.digests.rows import Rows
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.hub import Hub
 from penstockd.native.digest import Digester, digest_fields
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
@@ -20,7 +20,6 @@ from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.sql import apply_settings
-from penstockd.writes.incoming import MAX_KEY_BYTES
 
 #: Takes the digests of the next rows; called in another thread.
 Take = Callable[[Digested], None]
@@ -39,7 +38,9 @@ class Comparison:
     view_id: str
 
     @classmethod
-    def of(cls, hub: Hub, call: Call, dataset: Dataset, filter: str, fields: str) -> Comparison:
+    def of(
+        cls, catalog: Catalog, call: Call, dataset: Dataset, filter: str, fields: str
+    ) -> Comparison:
         """Raises PermissionDenied, FieldUnknown, FilterInvalid."""
         view = call.view(dataset, Action.READ)
         wanted = {*parse_fields(fields, view), dataset.key}
@@ -47,7 +48,7 @@ class Comparison:
         compared = digest_fields(dataset, shown)
         columns = [Digester.sql(f, view.column(f)) for f in compared]
         read = Export(view, compared, columns, filter=filter, order_by="")
-        lens = Lens(view, hub.catalog, fields=fields, filter=filter)
+        lens = Lens(view, catalog, fields=fields, filter=filter)
         return cls(view, filter, shown, compared, read, lens.view_id)
 
     async def digest(self, connection: Connection, start: str, end: str, take: Take) -> None:

@@ -1,12 +1,9 @@
-"""Digest: what a dataset holds, in digests of ranges of keys."""
+"""The digests of the ranges that a range of keys is cut into."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from penstockd.audit.given import given_records
-from penstockd.calls import Call
-from penstockd.catalog import Dataset
 from penstockd.digests.comparison import Comparison, check_bounds, refused
 from penstockd.digests.ranges import (
     Enough,
@@ -16,11 +13,10 @@ from penstockd.digests.ranges import (
     digest_at,
     key_at,
 )
-from penstockd.digests.state import held_state
-from penstockd.hub import Hub
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Count
-from penstockd.store.database import Connection
+from penstockd.store.database import Connection, Database
+from penstockd.store.snapshots import Held
 
 DEFAULT_PARTS, MAX_PARTS = 256, 4096
 #: Records of which one reply tells the digest of each.
@@ -46,52 +42,30 @@ class Asked:
         """Ranges in one reply."""
         return 1 if self.keys else min(self.parts or DEFAULT_PARTS, MAX_PARTS)
 
+    def check(self) -> None:
+        """Raise ValueInvalid for bounds and numbers that no digest has."""
+        check_bounds(self.start_key, self.end_key)
+        if self.parts < 0:
+            raise refused("parts", "is negative")
 
-@dataclass(frozen=True, slots=True)
-class DigestReply:
-    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
 
-    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
+async def digest_parts(
+    database: Database, comparison: Comparison, held: Held, asked: Asked
+) -> tuple[Parts, str]:
+    """The ranges with their digests, and the key before which they end; "" if all were read.
+
+    Raises DatabaseUnavailable.
     """
-
-    ranges: list[Range]
-    next_key: str
-    cursor: str
-    state: str
-    view: str
-
-
-async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
-    """The digests of the ranges that a range of keys is cut into, all of one state.
-
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
-    """
-    comparison = Comparison.of(hub, call, dataset, asked.filter, asked.fields)
-    call.asked(
-        filter=asked.filter,
-        fields=asked.fields,
-        start_key=asked.start_key,
-        end_key=asked.end_key,
-        parts=asked.parts,
-        keys=asked.keys,
-    )
-    check_bounds(asked.start_key, asked.end_key)
-    if asked.parts < 0:
-        raise refused("parts", "is negative")
-    next_key = ""
-    async with held_state(hub, call, asked.state) as (held, state):
-        found = _Parts(asked)
-        try:
-            async with hub.database.snapshot() as connection:
-                await held.share(connection)
-                found.step = await _step(connection, comparison, asked)
-                await comparison.digest(connection, asked.start_key, asked.end_key, found.take)
-        except Enough as enough:
-            next_key = enough.next_key
-        found.close(next_key or asked.end_key)
-        cursor = str(held.cursor)
-    _audit(hub, call, comparison, found)
-    return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
+    found, next_key = Parts(asked), ""
+    try:
+        async with database.snapshot() as connection:
+            await held.share(connection)
+            found.step = await _step(connection, comparison, asked)
+            await comparison.digest(connection, asked.start_key, asked.end_key, found.take)
+    except Enough as enough:
+        next_key = enough.next_key
+    found.close(next_key or asked.end_key)
+    return found, next_key
 
 
 async def _step(connection: Connection, comparison: Comparison, asked: Asked) -> int:
@@ -104,15 +78,7 @@ async def _step(connection: Connection, comparison: Comparison, asked: Asked) ->
     return max(1, -(-min(rows, MAX_ROWS) // asked.most_parts))
 
 
-def _audit(hub: Hub, call: Call, comparison: Comparison, found: _Parts) -> None:
-    """A digest shows no values, but the keys that it names."""
-    view = comparison.view
-    keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
-    given = given_records(view.dataset.name, call.rule(hub, view, view.dataset.key.path), keys)
-    call.disclose(replace(given, count=sum(r.count for r in found.ranges)))
-
-
-class _Parts:
+class Parts:
     """Cuts rows into ranges of ``step`` each."""
 
     def __init__(self, asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""Repair: what a caller is to write and to delete so that it holds what there is."""
+"""What a caller is to write and to delete so that it holds what there is, of one state."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from penstockd.audit.given import given_records
 from penstockd.budget import breathe
-from penstockd.calls import Call
-from penstockd.catalog import Dataset
 from penstockd.digests.comparison import Comparison, check_bounds, refused
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Range
-from penstockd.digests.state import held_state
 from penstockd.errors import RequestTooLarge
-from penstockd.hub import Hub
 from penstockd.policy.rendering import record_of
+from penstockd.store.database import Database
 from penstockd.store.snapshots import Held
 
 #: Ranges in one request.
@@ -29,67 +25,44 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """What a caller holds, as it tells it, and what of it is to be compared."""
-
-    ranges: Sequence[Range]
-    filter: str = ""
-    fields: str = ""
-    state: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RepairReply:
-    """What differs before ``next_key``; "" if all was compared."""
+class Repaired:
+    """What differs before ``next_key``, "" if all was compared; ``keys`` are those of ``upserts``,
+    and ``rows`` is how many records were read."""
 
     upserts: list[Message]
+    keys: list[str]
     deletes: list[str]
     differing: list[Range]
     next_key: str
     rows: int
-    cursor: str
-    state: str
-    view: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left of what was asked."""
-        return not self.differing and not self.next_key
 
 
-async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair) -> RepairReply:
-    """Compare the caller's ranges with the records of one state.
+async def find_repair(
+    database: Database, comparison: Comparison, held: Held, ranges: Sequence[Range]
+) -> Repaired:
+    """Compare a caller's ranges with the records of the state that is held.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
+    It ends early when a reply is full. Raises DatabaseUnavailable.
     """
-    comparison = Comparison.of(hub, call, dataset, repair.filter, repair.fields)
-    call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))
-    _check(repair.ranges)
     found = Differences()
-    async with held_state(hub, call, repair.state) as (held, state):
-        next_key = await _compare(hub, comparison, held, repair.ranges, found)
-        records, next_key = await _records(hub, comparison, held, found.upserts, next_key)
-        cursor = str(held.cursor)
+    next_key = await _compare(database, comparison, held, ranges, found)
+    records, next_key = await _records(database, comparison, held, found.upserts, next_key)
     deletes = [k for k in found.deletes if not next_key or k < next_key]
     differing = [r for r in found.differing if not next_key or r.start < next_key]
-    view, upserts = comparison.view, found.upserts[: len(records)]
-    rule = call.rule(hub, view, repair.fields)
-    call.disclose(given_records(view.dataset.name, rule, upserts))
-    # The keys at which ranges begin are shown, too; of their records nothing is.
-    rule = call.rule(hub, view, view.dataset.key.path)
-    starts = [r.start for r in differing if r.start]
-    await call.disclose_part(hub, given_records(view.dataset.name, rule, starts))
-    return RepairReply(
-        *(records, deletes, differing, next_key, found.rows, cursor, state, comparison.view_id)
-    )
+    keys = found.upserts[: len(records)]
+    return Repaired(records, keys, deletes, differing, next_key, found.rows)
 
 
 async def _compare(
-    hub: Hub, comparison: Comparison, held: Held, ranges: Sequence[Range], found: Differences
+    database: Database,
+    comparison: Comparison,
+    held: Held,
+    ranges: Sequence[Range],
+    found: Differences,
 ) -> str:
     """Compare the ranges; returns the key before which it ended, "" if all were compared."""
     try:
-        async with hub.database.snapshot() as connection:
+        async with database.snapshot() as connection:
             await held.share(connection)
             for i, run in enumerate(runs(ranges)):
                 if i and found.full:
@@ -104,12 +77,12 @@ async def _compare(
 
 
 async def _records(
-    hub: Hub, comparison: Comparison, held: Held, keys: Sequence[str], next_key: str
+    database: Database, comparison: Comparison, held: Held, keys: Sequence[str], next_key: str
 ) -> tuple[list[Message], str]:
     """The records with the keys, as many as a reply takes, and the key before which it ends."""
     several, size = comparison.several(), 0
     records: list[Message] = []
-    async with hub.database.snapshot() as connection:
+    async with database.snapshot() as connection:
         await held.share(connection)
         for at in range(0, len(keys), _BATCH):
             batch = list(keys[at : at + _BATCH])
@@ -125,7 +98,7 @@ async def _records(
     return records, next_key
 
 
-def _check(ranges: Sequence[Range]) -> None:
+def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for what no caller can hold."""
     if not ranges:
         raise refused("ranges", "is empty: tell what you hold, if only one range of no records")

@@ -5,39 +5,38 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from penstockd.calls import Call
 from penstockd.digests.comparison import refused
 from penstockd.errors import StateGone
-from penstockd.hub import Hub
-from penstockd.query import query_digest
+from penstockd.query import PageTokens, query_digest
 from penstockd.query.errors import PageTokenError
 from penstockd.store.cursor import Cursor
 from penstockd.store.snapshots import Held, SnapshotGone
-from penstockd.store.states import StateName
+from penstockd.store.states import StateName, States
 
 
 @asynccontextmanager
-async def held_state(hub: Hub, call: Call, token: str) -> AsyncIterator[tuple[Held, str]]:
+async def held_state(
+    states: States, tokens: PageTokens, owner: str, token: str
+) -> AsyncIterator[tuple[Held, str]]:
     """Hold the state of a token, or that of now, during the block; with its new token.
 
-    Raises ValueInvalid for a token that this consumer was not given, StateGone and
+    ``owner`` is the consumer. Raises ValueInvalid for a token that it was not given, StateGone and
     DatabaseUnavailable.
     """
-    owner = call.entry.consumer_id or ""
     # Of all datasets: who keeps several of them up to date does so by one cursor.
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
     try:
-        name = _read(hub, token, bound) if token else None
-        async with hub.states.use(owner, name) as (held, named):
+        name = _read(tokens, token, bound) if token else None
+        async with states.use(owner, name) as (held, named):
             position = (named.origin, named.name, str(named.cursor))
-            yield held, hub.page_tokens.issue(bound, position)
+            yield held, tokens.issue(bound, position)
     except SnapshotGone as exc:
         raise StateGone("the state is no longer kept; start again without one") from exc
 
 
-def _read(hub: Hub, token: str, bound: bytes) -> StateName:
+def _read(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
-        origin, name, cursor = hub.page_tokens.read(token, bound)
+        origin, name, cursor = tokens.read(token, bound)
     except PageTokenError:
         raise refused("state", "is not one that you were given here") from None
     return StateName(origin, name, Cursor.parse(cursor))

@@ -17,6 +17,7 @@ from penstockd.formats import Writer
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.native.kernel import Data
 from penstockd.store.copyout import TICK, CopyOut, step_back
+from penstockd.tasks import next_item
 
 T = TypeVar("T")
 
@@ -318,18 +319,3 @@ def _hear(task: asyncio.Task[Permit]) -> None:
     """Nobody asks what became of the entry of pieces that are not sent any more."""
     if not task.cancelled():
         task.exception()
-
-
-async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:
-    """The next item of the queue; raises what the producer raised if nothing more will come."""
-    if not queue.empty():
-        return queue.get_nowait()
-    getting = asyncio.ensure_future(queue.get())
-    try:
-        await asyncio.wait({getting, producer}, return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-    finally:
-        getting.cancel()
-    producer.result()
-    return queue.get_nowait()

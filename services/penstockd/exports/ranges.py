@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from penstockd import budget
-from penstockd.exports.pipeline import Take, next_item
+from penstockd.exports.pipeline import Take
 from penstockd.policy.read import LOWER, UPPER, Export
 from penstockd.store.database import Connection
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import apply_settings
+from penstockd.tasks import next_item
 
 #: Keys in one range: few enough that a range which is not yet wanted fits into its queue.
 RANGE_KEYS = 16 * 1024

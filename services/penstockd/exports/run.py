@@ -1,4 +1,4 @@
-"""StreamExport: all records that match, as a file of any size, from one state of the data.
+"""An export under way: all records that match, as a file of any size, from one state of the data.
 
 The state is held by a transaction of its own while the export runs (see ``store.snapshots``), so
 that several connections can read it and, if the client's connection breaks, another call can go on.
@@ -9,12 +9,8 @@ costs the database what was read before, but sends nothing twice.
 from __future__ import annotations
 
 import asyncio
-import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import orjson
@@ -22,43 +18,27 @@ import structlog
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
-from penstockd.catalog import Dataset
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
-    ExportNotResumable,
-    ReceiptNotFound,
     Refused,
     ValueInvalid,
     Violation,
 )
-from penstockd.exports.pipeline import Encoder, Piece, Take, pump, pump_beside
-from penstockd.exports.ranges import read_ranges
-from penstockd.exports.receipts import (
-    Receipt,
-    State,
-    close_receipt,
-    find_receipt,
-    new_receipt_id,
-    open_receipt,
-    reopen_receipt,
-)
-from penstockd.exports.stall import Watch
-from penstockd.formats import Writer, writer
-from penstockd.hub import Hub
-from penstockd.policy.model import Action
-from penstockd.policy.read import Export as Read
+from penstockd.exports.limits import ExportLimits
+from penstockd.exports.opening import Opened, find_earlier, open_export, resume_export
+from penstockd.exports.pipeline import Encoder, Piece
+from penstockd.exports.plan import Plan
+from penstockd.exports.receipts import Receipt, State, close_receipt
+from penstockd.exports.source import choose_source
+from penstockd.exports.stall import StallTimer
+from penstockd.policy.snapshot import Policy
 from penstockd.policy.standing import Standing
-from penstockd.policy.view import View
-from penstockd.query import parse_fields
-from penstockd.store.copyout import CopyOut
-from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection
-from penstockd.store.snapshots import Held, SnapshotGone
-from penstockd.store.sql import apply_settings
+from penstockd.store.database import Connection, Database
+from penstockd.store.snapshots import Snapshots
 
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
-#: kept so many seconds for a client that loses it. A smaller one is as quickly had anew.
+#: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
 LARGE_BYTES, LINGER_SECONDS = 1 << 20, 20.0
 #: How long a failed export waits for its client to take the record that says so, in seconds.
 LAST_WORD_SECONDS = 2.0
@@ -66,20 +46,24 @@ LAST_WORD_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """What a caller asks of an export, as it wrote it; ``format`` is the name of one there is."""
+class ExportOrgans(Protocol):
+    """The organs that exports are made of."""
 
-    format: str
-    filter: str = ""
-    order_by: str = ""
-    fields: str = ""
-    limit: int = 0
-    compression: str = ""
-    spreadsheet_safe: bool = False
-    omit_receipt: bool = False
-    resume_receipt: str = ""
-    resume_offset: int = 0
+    @property
+    def database(self) -> Database:
+        """Reads the records, and keeps the receipts."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Holds the states of the data."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the caller may see, as it is now."""
+
+    @property
+    def exports(self) -> ExportLimits:
+        """How many connections read one export, and how long a client may take nothing."""
 
 
 class Reply(Protocol):
@@ -95,23 +79,23 @@ class Reply(Protocol):
         """How it ended, for the trailers; not called if nothing was begun."""
 
 
-async def stream_export(
-    hub: Hub, call: Call, dataset: Dataset, export: Export, reply: Reply
-) -> None:
-    """Send the records to ``reply``, all of one state, in key order unless asked otherwise.
-
-    Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid,
-    FormatUnknown, ValueInvalid, ReceiptNotFound or ExportNotResumable is raised; an error after
-    that ends the stream and stands in the receipt: ClientStalled, AccessChanged (access was revoked
-    or narrowed meanwhile), DatabaseUnavailable.
-    """
-    plan = _Plan.of(call, dataset, export)
-    run = _Run(hub, call, plan, reply)
-    if export.resume_receipt:
-        await run.find(export.resume_receipt)
+async def run_export(organs: ExportOrgans, call: Call, plan: Plan, reply: Reply) -> None:
+    """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
+    rule = call.rule(plan.view, plan.export.fields)
+    call.entry.shown = rule
+    resumes = plan.export.resume_receipt
+    earlier = await find_earlier(organs.database, call, plan, resumes) if resumes else None
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(organs.database.snapshot())
+        if earlier is None:
+            opened = await open_export(organs, call, plan)
+        else:
+            opened = await resume_export(organs, call, earlier)
+        run = ExportRun(organs, call, plan, reply, opened, rule)
+        # From here on the export leaves a receipt of its end, whatever becomes of the connection.
+        reading = stack.pop_all()
     try:
-        async with hub.database.snapshot() as connection:
-            await run.hold()
+        async with reading:
             await run.send_all(connection)
     except BaseException as exc:
         await run.fail(exc)
@@ -119,128 +103,41 @@ async def stream_export(
     await run.complete()
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """An export, checked: what is read, and what makes a file of it."""
+class ExportRun:
+    """One export whose state is held, from the first read to the receipt of its end."""
 
-    export: Export
-    view: View
-    target: Writer
-    read: Read
-    sql: str
-    settings: Mapping[str, str]
-    digest: bytes
-
-    @classmethod
-    def of(cls, call: Call, dataset: Dataset, export: Export) -> _Plan:
-        """The plan of what a caller asks for."""
-        view = call.view(dataset, Action.READ)
-        call.asked(
-            format=export.format,
-            filter=export.filter,
-            order_by=export.order_by,
-            fields=export.fields,
-            limit=export.limit,
-            compression=export.compression.upper(),
-            resume_receipt=export.resume_receipt,
-            resume_offset=export.resume_offset,
-        )
-        for name in ("limit", "resume_offset"):
-            if getattr(export, name) < 0:
-                raise ValueInvalid(
-                    f"{name} is negative", violations=[Violation(name, "is negative")]
-                )
-        fields = parse_fields(export.fields, view)
-        target = writer(
-            export.format,
-            dataset,
-            fields,
-            compression=export.compression,
-            spreadsheet_safe=export.spreadsheet_safe,
-        )
-        columns = [target.sql(f, view.column(f)) for f in target.selected]
-        read = Read(view, target.selected, columns, filter=export.filter, order_by=export.order_by)
-        sql, settings = read.copy(export.limit)
-        # The same caller, the same statement with the same masks and rows, the same format: the
-        # same file, byte by byte. Policy revisions that change none of it do not matter.
-        said = [
-            call.entry.consumer_id,
-            [f.path for f in fields],
-            [export.format, export.compression.upper(), export.spreadsheet_safe],
-            sql,
-            sorted(settings.items()),
-        ]
-        digest = hashlib.sha256(orjson.dumps(said)).digest()
-        return cls(export, view, target, read, sql, settings, digest)
-
-
-class _Run:
-    """One export under way, from the state it reads to the receipt of its end."""
-
-    def __init__(self, hub: Hub, call: Call, plan: _Plan, reply: Reply) -> None:
+    def __init__(
+        self,
+        organs: ExportOrgans,
+        call: Call,
+        plan: Plan,
+        reply: Reply,
+        opened: Opened,
+        rule: bytes,
+    ) -> None:
+        """``rule`` is the digest of what the plan's View shows (see ``Call.rule``)."""
         assert call.principal is not None, "the auth interceptor lets nobody in without one"
-        self._hub, self._call, self._plan, self._reply = hub, call, plan, reply
-        self._standing = Standing(hub.policy, call.policy, call.principal, plan.view)
+        self._organs, self._call, self._plan, self._reply = organs, call, plan, reply
+        self._opened, self._receipt, self._rule = opened, opened.receipt, rule
+        self._standing = Standing(organs.policy, call.policy, call.principal, plan.view)
         self._encoder = Encoder(plan.target, plan.export.resume_offset)
-        self._held: Held | None = None
-        self._receipt: Receipt | None = None
-        self._durable: asyncio.Task[None] | None = None
-        self._watch = Watch(self._standing.check, hub.exports.stall_seconds)
-        self._rule = call.rule(hub, plan.view, plan.export.fields)
-        call.entry.shown = self._rule
+        self._timer = StallTimer(self._standing.check, organs.exports.stall_seconds)
         self._begun = self._disclosing = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
 
-    async def find(self, receipt_id: str) -> None:
-        """Look up the export that is to be resumed."""
-        receipt = await find_receipt(self._hub.database, receipt_id)
-        if receipt is None or receipt.consumer_id != self._call.entry.consumer_id:
-            raise ReceiptNotFound(f"there is no receipt '{receipt_id[:80]}'")
-        if receipt.request_digest != self._plan.digest:
-            raise ExportNotResumable(
-                "the request is not the one that began the export, or what you may see has"
-                " changed; start again"
-            )
-        self._receipt = receipt
-
-    async def hold(self) -> None:
-        """Take hold of the state of the data: of now, or of the export that is resumed."""
-        hub, call = self._hub, self._call
-        if self._receipt is None:
-            self._held = await hub.snapshots.take()
-            self._receipt = self._new_receipt(str(self._held.cursor))
-            writing = open_receipt(hub.database, self._receipt, self._held)
-        else:
-            earlier = self._receipt.snapshot
-            try:
-                if earlier is None:
-                    raise SnapshotGone("it was let go")
-                cursor = Cursor.parse(self._receipt.cursor)
-                self._held = await hub.snapshots.join(earlier, cursor)
-            except SnapshotGone as exc:
-                raise ExportNotResumable(
-                    "the state of the data that the export began with is no longer kept; start"
-                    " again"
-                ) from exc
-            hub.snapshots.forget(earlier)
-            writing = reopen_receipt(hub.database, self._receipt, self._held)
-        call.entry.receipt_id = self._receipt.receipt_id
-        # Beside the read: it must be durable before the first byte leaves, and no sooner.
-        self._durable = asyncio.create_task(hub.tasks.run(writing))
-
     async def send_all(self, connection: Connection) -> None:
         """Read, encode and send the file."""
-        assert self._held is not None
-        await self._held.share(connection)
+        held, database = self._opened.held, self._organs.database
+        await held.share(connection)
         async with AsyncExitStack() as stack:
             connections = [connection]
             if self._plan.read.splittable and not self._plan.export.limit:
-                wanted = self._hub.exports.connections - 1
-                while len(connections) <= wanted and self._hub.database.spare_snapshots:
-                    another = await stack.enter_async_context(self._hub.database.snapshot())
-                    await self._held.share(another)
+                wanted = self._organs.exports.connections
+                while len(connections) < wanted and database.spare_snapshots:
+                    another = await stack.enter_async_context(database.snapshot())
+                    await held.share(another)
                     connections.append(another)
-            await self._pump(connections)
+            await choose_source(connections, held, self._plan).send_all(self._encoder, self)
         if self._encoder.skip:
             raise ValueInvalid(
                 "resume_offset is beyond the end of the file",
@@ -249,8 +146,6 @@ class _Run:
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far it came, and tell the client if it still listens."""
-        if self._held is None or self._receipt is None:
-            return
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._sent_rows, self._sent_bytes
         receipt.state = State.FAILED
@@ -264,21 +159,21 @@ class _Run:
         resumable = receipt.state is State.CANCELLED or isinstance(
             error, ClientStalled | DatabaseUnavailable
         )
-        await self._hub.tasks.run(self._finish(self._hub.snapshots.seconds if resumable else 0))
+        seconds = self._organs.snapshots.seconds if resumable else 0
+        await self._call.finish(self._finish(seconds))
         if self._begun and receipt.state is State.FAILED:
             self._reply.end(receipt)
             # A compressed file has no place for it before its end.
-            if not self._watch.blocked and not self._plan.export.compression:
+            if not self._timer.blocked and not self._plan.export.compression:
                 await self._say_in_band(receipt)
 
     async def complete(self) -> None:
         """Write down that all was sent, and tell the client."""
-        assert self._receipt is not None
         receipt = self._receipt
         receipt.state, receipt.sha256 = State.COMPLETE, self._encoder.sha256
         receipt.row_count, receipt.byte_count = self._encoder.rows, self._encoder.byte_count
         large = receipt.byte_count >= LARGE_BYTES
-        await self._hub.tasks.run(self._finish(LINGER_SECONDS if large else 0))
+        await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
         document = orjson.dumps(receipt.document())
         if not self._plan.export.omit_receipt:
@@ -291,15 +186,15 @@ class _Run:
         The only place where an export ends, whatever way it ended: with its receipt, its audit
         entry (``self._call.entry``) and its writer (``self._plan.target``) at hand.
         """
-        assert self._held is not None and self._receipt is not None
-        held, receipt, snapshots = self._held, self._receipt, self._hub.snapshots
+        held, receipt, snapshots = self._opened.held, self._receipt, self._organs.snapshots
         receipt.snapshot = held.name if keep_seconds else None
         try:
-            if self._durable is not None:
-                await self._durable
-            await close_receipt(self._hub.database, receipt)
+            await self._opened.durable
+            await close_receipt(self._organs.database, receipt)
             if self._begun or receipt.state is State.COMPLETE:
-                await self._audit_end(receipt)
+                # What left the hub in all. Which records, other entries say.
+                outcome = "OK" if receipt.state is State.COMPLETE else receipt.reason or "CANCELLED"
+                await self._call.record_end(outcome, receipt.row_count, receipt.byte_count)
         except BaseException:
             # A receipt that stays as it was is read as FAILED once its holder is gone.
             snapshots.drop(held)
@@ -310,49 +205,12 @@ class _Run:
         else:
             snapshots.release(held)
 
-    async def _audit_end(self, receipt: Receipt) -> None:
-        """Leave the entry of the end: what left the hub in all. Which records, others say."""
-        outcome = "OK" if receipt.state is State.COMPLETE else receipt.reason or "CANCELLED"
-        entry = self._call.entry.end(outcome, receipt.row_count, receipt.byte_count)
-        await self._hub.journal.record(entry)
-
-    def _new_receipt(self, cursor: str) -> Receipt:
-        entry = self._call.entry
-        return Receipt(
-            receipt_id=new_receipt_id(),
-            request_id=entry.request_id,
-            consumer_id=entry.consumer_id or "",
-            dataset=self._plan.view.dataset.name,
-            format=self._plan.export.format,
-            request_digest=self._plan.digest,
-            policy_revision=self._plan.view.revision,
-            cursor=cursor,
-            start_time=datetime.now(UTC),
-        )
-
-    async def _pump(self, connections: list[Connection]) -> None:
-        held, plan, first = self._held, self._plan, connections[0]
-        if len(connections) > 1:
-            assert held is not None
-            ranges = functools.partial(read_ranges, connections, held, plan.read)
-            await pump(ranges, self._encoder, self)
-            return
-        await apply_settings(first, plan.settings)
-        if CopyOut.possible(first):
-            await pump_beside(CopyOut(first), plan.sql, self._encoder, self)
-            return
-
-        async def read(take: Take) -> None:
-            await first.copy_from_query(plan.sql, output=take, format="binary")
-
-        await pump(read, self._encoder, self)
-
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
         """Make durable which records are in some pieces (see ``pipeline.Gate``)."""
         keys, count = b"".join([p.keys for p in pieces]), sum(p.count for p in pieces)
         given = given_set(self._plan.view.dataset.name, self._rule, count, keys)
         if self._disclosing:
-            return await self._call.disclose_part(self._hub, given)
+            return await self._call.disclose_part(given)
         # The first are told by the entry of the call, which is durable before the first byte. How
         # many there are in all is told by that of the end.
         self._disclosing = True
@@ -374,14 +232,13 @@ class _Run:
         await self._begin()
         self._standing.check()
         content_type = self._plan.target.content_type
-        await self._watch.wait(self._reply.send(data, content_type, permit))
+        await self._timer.wait(self._reply.send(data, content_type, permit))
 
     async def _begin(self) -> None:
         """Before the first byte: the receipt is durable, and the client told its id."""
         if self._begun:
             return
-        assert self._durable is not None and self._receipt is not None
-        await asyncio.shield(self._durable)
+        await asyncio.shield(self._opened.durable)
         self._begun = True
         await self._reply.begin(self._receipt.receipt_id, self._plan.target.file_name)
 

@@ -9,8 +9,8 @@ from penstockd.errors import ClientStalled
 from penstockd.policy.standing import INTERVAL
 
 
-class Watch:
-    """Ends the sendings of one task that wait too long, or for who may see the data no more.
+class StallTimer:
+    """Cancels a send that blocks too long, or whose caller has lost access.
 
     A timer looks now and then, so that a sending that need not wait costs nothing.
     """

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from penstockd.audit.given import Given, given_records
 from penstockd.budget import shared_task
-from penstockd.calls import Call, Permit, write_parts
+from penstockd.calls import Call, Permit
 from penstockd.feed.source import Block, Source
-from penstockd.hub import Hub
 
 #: Streams of one consumer that see the same share the entry of a block that is given out to them
 #: within so many seconds; it names the one that came first. Later its time would not be theirs.
@@ -20,11 +19,11 @@ SHARED_SECONDS = 5.0
 class FeedDisclosure:
     """The records that one stream or poll of changes gives out: exact keys, by dataset."""
 
-    def __init__(self, hub: Hub, call: Call, source: Source) -> None:
-        self._hub, self._call = hub, call
+    def __init__(self, call: Call, source: Source) -> None:
+        self._call = call
         self._clock = asyncio.get_running_loop().time
         self._rules = {
-            name: call.rule(hub, lens.view, ",".join(f.path for f in lens.fields))
+            name: call.rule(lens.view, ",".join(f.path for f in lens.fields))
             for name, lens in source.lenses.items()
         }
         if len(self._rules) == 1:
@@ -41,7 +40,7 @@ class FeedDisclosure:
 
         Raises DatabaseUnavailable.
         """
-        return await self._call.disclose_part(self._hub, *self._given(keys))
+        return await self._call.disclose_part(*self._given(keys))
 
     async def blocks(self, blocks: Sequence[Block]) -> Permit:
         """The same for the blocks of one reply."""
@@ -59,7 +58,7 @@ class FeedDisclosure:
         known = shared.get(self._shares)
         if known is None or known.outdated(self._clock()):
             keys = _joined([frame.keys for frame in block.frames])
-            writing = write_parts(self._hub.journal, self._call.entry, self._given(keys))
+            writing = self._call.write_parts(self._given(keys))
             known = _Shared(self._clock(), shared_task(writing))
             known.task.add_done_callback(_hear)
             shared[self._shares] = known

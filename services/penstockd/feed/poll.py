@@ -1,23 +1,13 @@
-"""ListChanges: the changes after a cursor, for tools that cannot hold a stream."""
+"""Polls: pages of the changes after a cursor, for which a call may wait."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 
-from penstockd.calls import Call
-from penstockd.errors import (
-    AccessChanged,
-    AccessRevoked,
-    HubStopping,
-    ValueInvalid,
-    ViewChanged,
-    Violation,
-)
-from penstockd.feed.disclosing import FeedDisclosure
+from penstockd.errors import HubStopping
+from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Block, Source
-from penstockd.feed.watching import Standings, Wanted
-from penstockd.hub import Hub
 from penstockd.store.cursor import Cursor
 
 #: How long a poll may wait for its first change, in seconds.
@@ -39,46 +29,18 @@ class ChangePage:
     next_cursor: str
     view: str
     more: bool
+    count: int = 0
 
 
-async def list_changes(
-    hub: Hub, call: Call, wanted: Wanted, cursor: str, wait_seconds: float
-) -> ChangePage:
-    """The changes after ``cursor``; without one there are none, and the cursor of now.
-
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
-    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (of those that
-    wait), HubStopping and DatabaseUnavailable.
-    """
-    source = wanted.source(hub, call, USUAL_PAGE)
-    if not 0 <= wait_seconds <= MAX_WAIT:
-        problem = f"must be from 0 to {MAX_WAIT:g} s"
-        raise ValueInvalid(f"wait {problem}", violations=[Violation("wait", problem)])
-    call.asked(cursor=cursor)
-    disclosure = FeedDisclosure(hub, call, source)
-    if not cursor:
-        head = await hub.feed.head()
-        call.entry.row_count = 0
-        return ChangePage(b"", str(head), source.view, False)
-    standings = Standings(hub, call, wanted, source)
-    with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
-        page, blocks = await _read(hub, call, source, Cursor.parse(cursor), wait_seconds)
-    try:
-        standings.check()
-    except AccessRevoked:
-        raise
-    except (AccessChanged, ViewChanged):
-        # While it waited, what the caller may see has become another: it is to ask anew.
-        call.entry.row_count = 0
-        return ChangePage(b"", cursor, source.view, True)
-    await disclosure.blocks(blocks)
-    return page
-
-
-async def _read(
-    hub: Hub, call: Call, source: Source, cursor: Cursor, wait: float
+async def read_page(
+    feed: Broadcast, source: Source, cursor: Cursor, wait: float
 ) -> tuple[ChangePage, list[Block]]:
-    feed, clock = hub.feed, asyncio.get_running_loop().time
+    """The next page behind a cursor, and the blocks that it holds.
+
+    Without changes it waits for the first some seconds. Raises CursorInvalid, CursorExpired,
+    HubStopping and DatabaseUnavailable.
+    """
+    clock = asyncio.get_running_loop().time
     until, passing = clock() + wait, clock() + PASS_SECONDS
     changes: list[bytes] = []
     blocks: list[Block] = []
@@ -101,6 +63,5 @@ async def _read(
             break
         else:
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
-    call.entry.row_count = count
     more = cursor.number < feed.tail.head
-    return ChangePage(b"".join(changes), str(cursor), source.view, more), blocks
+    return ChangePage(b"".join(changes), str(cursor), source.view, more, count), blocks

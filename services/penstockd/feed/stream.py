@@ -1,4 +1,4 @@
-"""Watch: changes as they are committed, after a cursor or after all records as they are.
+"""Streams of changes, after a cursor or after all records as they are.
 
 The stream ends only when the caller goes away, or when it may no longer go on as it began; then its
 last record says why, and how to go on. What is sent is checked against the policy of now.
@@ -18,6 +18,7 @@ import structlog
 
 from penstockd import budget
 from penstockd.calls import Call, Permit
+from penstockd.catalog import Catalog
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
@@ -27,16 +28,17 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.exports.receipts import Receipt, State, new_receipt_id, store_receipt
-from penstockd.feed.broadcast import Subscription
+from penstockd.feed.broadcast import Broadcast, Subscription
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.event import Reconcile
+from penstockd.feed.limits import Streams
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
-from penstockd.hub import Hub
+from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, translated
-from penstockd.store.snapshots import Held
+from penstockd.store.database import Connection, Database, translated
+from penstockd.store.snapshots import Held, Snapshots
 
 #: Changes of a message, unless the caller says how many.
 USUAL_BATCH = 500
@@ -103,42 +105,50 @@ class Reply(Protocol):
         """The last record."""
 
 
-async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, reply: Reply) -> None:
-    """Send changes to ``reply`` until the caller goes away.
+class StreamOrgans(Protocol):
+    """The organs that a stream of changes is made of."""
 
-    Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
-    CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that stands in the
-    stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
-    CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
-    DatabaseUnavailable.
-    """
-    source = wanted.source(hub, call, USUAL_BATCH)
-    if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
-        problem = f"must be from 1 to {MAX_HEARTBEAT}"
-        raise ValueInvalid(
-            f"heartbeat_seconds {problem}", violations=[Violation("heartbeat_seconds", problem)]
-        )
-    call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
-    with hub.streams.one_more(call.entry.consumer_id or ""):
-        run = _Run(hub, call, wanted, source, watch, reply)
-        await run.open()
-        try:
-            await run.send_all()
-        except BaseException as exc:
-            await run.fail(exc)
-            raise
+    @property
+    def catalog(self) -> Catalog:
+        """The datasets."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the caller may see, as it is now."""
+
+    @property
+    def database(self) -> Database:
+        """Reads the snapshot, and keeps the receipt."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Holds the state that a stream begins with."""
+
+    @property
+    def feed(self) -> Broadcast:
+        """The change log."""
+
+    @property
+    def streams(self) -> Streams:
+        """How long a client may take nothing."""
 
 
-class _Run:
+class ChangeStream:
     """One stream under way."""
 
     def __init__(
-        self, hub: Hub, call: Call, wanted: Wanted, source: Source, watch: Watch, reply: Reply
+        self,
+        organs: StreamOrgans,
+        call: Call,
+        wanted: Wanted,
+        source: Source,
+        watch: Watch,
+        reply: Reply,
     ) -> None:
-        self._hub, self._call, self._wanted = hub, call, wanted
+        self._organs, self._call, self._wanted = organs, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
-        self._standings = Standings(hub, call, wanted, source)
-        self._disclosure = FeedDisclosure(hub, call, source)
+        self._standings = Standings(organs.policy, organs.catalog, call, wanted, source)
+        self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
         # The transaction whose changes were sent last, and how many, until its end is told.
@@ -151,7 +161,16 @@ class _Run:
         self._begun = self._stalled = False
         self._receipt = self._new_receipt()
 
-    async def open(self) -> None:
+    async def run(self) -> None:
+        """Send changes until the caller goes away; see ``commands.watch_changes`` for errors."""
+        await self._open()
+        try:
+            await self._send_all()
+        except BaseException as exc:
+            await self._fail(exc)
+            raise
+
+    async def _open(self) -> None:
         """Find the place where the stream begins. Nothing is sent yet."""
         if self._watch.snapshot:
             if self._watch.cursor:
@@ -160,21 +179,21 @@ class _Run:
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
             # What reads it first: a consumer holds no more states than it may read.
-            snapshot = self._hub.database.snapshot()
+            snapshot = self._organs.database.snapshot()
             self._reading = await self._stack.enter_async_context(snapshot)
             try:
-                self._held = await self._hub.snapshots.take()
+                self._held = await self._organs.snapshots.take()
             except BaseException:
                 await self._stack.aclose()
                 raise
             self._cursor = self._held.cursor
         elif self._watch.cursor:
             self._cursor = Cursor.parse(self._watch.cursor)
-            await self._hub.feed.read(self._source, self._cursor, self._cursor.number)
+            await self._organs.feed.read(self._source, self._cursor, self._cursor.number)
         else:
-            self._cursor = await self._hub.feed.head()
+            self._cursor = await self._organs.feed.head()
 
-    async def send_all(self) -> None:
+    async def _send_all(self) -> None:
         """The snapshot, if it is wanted, and then changes for ever."""
         begin = Begin(
             self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
@@ -185,7 +204,7 @@ class _Run:
         self._begun = True
         if self._held is not None and self._reading is not None:
             await self._send_snapshot(self._held, self._reading)
-        subscription = self._hub.feed.subscribe(self._source, self._cursor)
+        subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
             silent = self._clock() + heartbeat
@@ -195,7 +214,7 @@ class _Run:
                 block = await subscription.take(max(0.0, min(left, LOOK)))
                 if block is not None:
                     await self._send_block(block, subscription)
-                elif self._hub.feed.stopping.is_set():
+                elif self._organs.feed.stopping.is_set():
                     raise HubStopping("this worker ends; go on from the last checkpoint")
                 elif self._clock() >= silent:
                     if subscription.whole:
@@ -208,11 +227,11 @@ class _Run:
         finally:
             subscription.close()
 
-    async def fail(self, error: BaseException) -> None:
+    async def _fail(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
         await self._stack.__aexit__(type(error), error, error.__traceback__)
         if self._held is not None:
-            self._hub.snapshots.release(self._held)
+            self._organs.snapshots.release(self._held)
             self._held = None
         if not self._begun:
             return
@@ -227,15 +246,14 @@ class _Run:
         if isinstance(error, Refused | DatabaseUnavailable) and not self._stalled:
             receipt.state = State.COMPLETE
         try:
-            await self._hub.tasks.run(self._finish())
+            await self._call.finish(self._finish())
         finally:
             if not left and not self._stalled:
                 await self._say_last(error)
 
     async def _finish(self) -> None:
-        await store_receipt(self._hub.database, self._receipt)
-        entry = self._call.entry.end(self._receipt.reason or "OK", self._rows, self._bytes)
-        await self._hub.journal.record(entry)
+        await store_receipt(self._organs.database, self._receipt)
+        await self._call.record_end(self._receipt.reason or "OK", self._rows, self._bytes)
 
     async def _say_last(self, error: BaseException) -> None:
         known = isinstance(error, Refused | DatabaseUnavailable)
@@ -254,7 +272,7 @@ class _Run:
                     self._standings.check()
                     await self._send(frame, None, permit)
         await self._stack.aclose()
-        self._hub.snapshots.release(held)
+        self._organs.snapshots.release(held)
         self._held = None
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
@@ -322,7 +340,7 @@ class _Run:
 
     async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
         """Raises ClientStalled if the client takes nothing for too long."""
-        seconds = self._hub.streams.stall_seconds
+        seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await sending

@@ -15,6 +15,7 @@ from penstockd.feed.bells import CHANNEL as BELL
 from penstockd.feed.bells import Bells
 from penstockd.store.cursor import Cursor, newest_cursor
 from penstockd.store.database import Connection, Database, translated
+from penstockd.store.epochs import notice_epoch
 from penstockd.store.log import LOG, Log
 
 #: Where the sequencer announces new numbers (see the migrations).
@@ -28,7 +29,7 @@ MAX_HEARD = 1000
 #: The log, and those of some ends of transactions that it does not have with these marks. What it
 #: has pruned cannot be told.
 _CHECK = f"""
-SELECT {LOG}, ARRAY(
+SELECT {LOG}, clock_timestamp(), ARRAY(
     SELECT p.number FROM unnest($1::bigint[], $2::bytea[]) AS p (number, mark)
     LEFT JOIN hub.log_transaction AS t ON t.last_number = p.number
     WHERE p.number > h.last_number
@@ -106,7 +107,7 @@ class Tail:
                     _CHECK, list(heard), list(heard.values()), timeout=READ_TIMEOUT
                 )
         assert row is not None, "the migrations have put one row there"
-        *columns, gone = row
+        *columns, time, gone = row
         newest = newest_cursor(Log(*columns))
         for number, mark in heard.items():
             if self._heard.get(number) == mark:
@@ -115,8 +116,12 @@ class Tail:
             _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
             self.newest, self.head, self._heard = newest, newest.number, {}
             self.bells.ring("")
+            with translated():
+                await notice_epoch(self._connection, self._database.memory)
             self._on_return()
         self.hear(newest)
+        if self.newest == newest:  # nothing was announced meanwhile
+            self._database.memory.note(newest.number, newest.mark, time)
 
     def _on_announcement(self, *message: object) -> None:
         """The number and its mark are in the announcement, and are committed: no need to ask."""
@@ -139,6 +144,7 @@ class Tail:
             return
         self.newest, self.head = newest, newest.number
         self._heard[newest.number] = newest.mark
+        self._database.memory.note(newest.number, newest.mark)
         if len(self._heard) > MAX_HEARD:
             self._announced.set()
         moved, self._moved = self._moved, asyncio.Event()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset
+from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import (
     AccessChanged,
     AccessRevoked,
@@ -21,9 +21,9 @@ from penstockd.errors import (
 )
 from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
-from penstockd.hub import Hub
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 
 #: The most changes in one message or page.
@@ -43,7 +43,7 @@ class Wanted:
     include_before: bool = False
     transaction_boundaries: bool = False
 
-    def source(self, hub: Hub, call: Call, usual: int) -> Source:
+    def source(self, catalog: Catalog, call: Call, usual: int) -> Source:
         """The source of these changes in the caller's Views.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
@@ -59,9 +59,7 @@ class Wanted:
             datasets=[d.name for d in self.datasets] if self.mixed else [],
         )
         lenses = {
-            d.name: Lens(
-                call.view(d, Action.READ), hub.catalog, fields=self.fields, filter=self.filter
-            )
+            d.name: Lens(call.view(d, Action.READ), catalog, fields=self.fields, filter=self.filter)
             for d in self.datasets
         }
         return Source(
@@ -83,12 +81,12 @@ def reconcile_of(error: BaseException) -> Reconcile:
     return Reconcile.RESUME
 
 
-def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
+def readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     """The datasets of these names, or all that the caller may read. Raises PermissionDenied."""
     assert call.principal is not None, "the auth interceptor lets nobody in without one"
     if not names:
         found = []
-        for dataset in hub.catalog:
+        for dataset in catalog:
             view = call.policy.visible(call.principal, dataset.name)
             if view is not None and view.allows(Action.READ):
                 found.append(dataset)
@@ -98,7 +96,7 @@ def readable(hub: Hub, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     for name in names:
         # The same whether the dataset exists or not.
         call.policy.view(call.principal, name, Action.READ)
-    return [hub.catalog[name] for name in dict.fromkeys(names)]
+    return [catalog[name] for name in dict.fromkeys(names)]
 
 
 class Narrowing(Protocol):
@@ -116,36 +114,38 @@ class Narrowing(Protocol):
 class Standings:
     """Whether what a stream or a poll began with still holds, in all its datasets."""
 
-    def __init__(self, hub: Hub, call: Call, narrowed: Narrowing, source: Source) -> None:
+    def __init__(
+        self, policy: Policy, catalog: Catalog, call: Call, narrowed: Narrowing, source: Source
+    ) -> None:
         assert call.principal is not None, "the auth interceptor lets nobody in without one"
-        self._hub, self._narrowed = hub, narrowed
+        self._policy, self._catalog, self._narrowed = policy, catalog, narrowed
         self._standings = [
-            (Standing(hub.policy, call.policy, call.principal, lens.view), lens)
+            (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
         ]
-        self._looked = call.policy.revision
+        self._looked = call.policy
 
-    def check(self) -> int:
-        """The revision of the policy, by which all is as it was.
+    def check(self) -> PolicySnapshot:
+        """The policy of now, by which all is as it was.
 
         Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
         """
-        revision = self._hub.policy.current.revision
-        if revision == self._looked:
-            return revision
+        now = self._policy.current
+        if now is self._looked:
+            return now
         for standing, lens in self._standings:
             standing.check()
             if standing.view is not lens.view:
-                now = Lens(
+                lens_now = Lens(
                     standing.view,
-                    self._hub.catalog,
+                    self._catalog,
                     fields=self._narrowed.fields,
                     filter=self._narrowed.filter,
                 )
-                if now.view_id != lens.view_id:
+                if lens_now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
-        self._looked = revision
-        return revision
+        self._looked = now
+        return now
 
 
 def _invalid(name: str, problem: str) -> ValueInvalid:

@@ -23,13 +23,14 @@ INTERVAL = 1.0
 class Standing:
     """What a caller was shown of a dataset when its stream began, against what it is now.
 
-    ``check`` costs a comparison of two numbers while the policy stands still. It is to be called
+    ``check`` costs a comparison of two references while the policy stands still. It is to be called
     before everything that is sent, and every INTERVAL while nothing is.
     """
 
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
         self._policy, self._caller, self._view = policy, caller, view
-        self._revision = began.revision
+        # Not by its number: a database that has gone back gives that out again for another policy.
+        self._judged = began
         self._current = view
         self._credentialed = caller.credential_id in began.credentials
         consumer = began.consumers.get(caller.consumer_id)
@@ -44,7 +45,7 @@ class Standing:
         has grown changes nothing for the stream.
         """
         now = self._policy.current
-        if now.revision == self._revision:
+        if now is self._judged:
             return
         if (caller := self._renewed(now)) is None:
             raise AccessRevoked("your access was revoked")
@@ -55,7 +56,7 @@ class Standing:
             raise AccessRevoked(f"your access to {name} was revoked") from exc
         if not self._shows_all(view, caller):
             raise AccessChanged(f"your access to {name} was narrowed")
-        self._revision = now.revision
+        self._judged = now
         self._current = view
 
     @property

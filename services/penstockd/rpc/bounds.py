@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from penstockd.commands.webhooks.checks import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
-from penstockd.commands.webhooks.pull_deliveries import MAX_DELIVERIES
+from penstockd.commands.batch_upsert import MAX_RECORDS
 from penstockd.digests.parts import MAX_RECORDS as MAX_DIGESTS
 from penstockd.digests.repair import MAX_RANGES
-from penstockd.writes.batches import MAX_RECORDS
+from penstockd.webhooks.checks import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
+from penstockd.webhooks.pulled import MAX_DELIVERIES
 from penstockd.writes.incoming import MAX_ELEMENTS
 
 #: Bytes of a request that carries no records and no file.

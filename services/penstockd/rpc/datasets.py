@@ -12,18 +12,21 @@ from google.protobuf.empty_pb2 import Empty
 from penstockd.budget import offload_large
 from penstockd.calls import Permit
 from penstockd.catalog import Catalog, Dataset
+from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
+from penstockd.commands.digest_records import digest_records
 from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
+from penstockd.commands.import_records import import_records
+from penstockd.commands.list_changes import list_changes
 from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.repair_records import repair_records
+from penstockd.commands.stream_export import stream_export
 from penstockd.commands.update_record import update_record
-from penstockd.digests.parts import digest_records
-from penstockd.digests.repair import repair_records
+from penstockd.commands.watch_changes import watch_changes
+from penstockd.exports.plan import Export
 from penstockd.exports.receipts import Receipt
-from penstockd.exports.run import Export, stream_export
-from penstockd.feed.poll import list_changes
-from penstockd.feed.stream import watch_changes
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
 from penstockd.rpc import receipts
@@ -33,8 +36,6 @@ from penstockd.rpc.exchange import Exchange, Handler, Method
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
 from penstockd.rpc.writes import Upload, replied, reported, write_request
-from penstockd.writes.batches import batch_upsert
-from penstockd.writes.imports import import_records
 
 PACKAGE = "penstock.api.v1"
 
@@ -117,14 +118,14 @@ class DatasetHandlers:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
         asked = write_request(request, exchange)
-        reply = await create_record(exchange.hub, exchange.call, self.dataset, record, asked)
+        reply = await create_record(exchange.call, self.dataset, record, asked)
         return await replied(exchange, reply)
 
     async def update(self, request: Any, exchange: Exchange) -> Any:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
         reply = await update_record(
-            *(exchange.hub, exchange.call, self.dataset, record, mask, request.etag),
+            *(exchange.call, self.dataset, record, mask, request.etag),
             write_request(request, exchange),
             allow_missing=request.allow_missing,
         )
@@ -134,7 +135,7 @@ class DatasetHandlers:
         """Delete…: one record."""
         key = getattr(request, self._key)
         await delete_record(
-            *(exchange.hub, exchange.call, self.dataset, key, request.etag),
+            *(exchange.call, self.dataset, key, request.etag),
             write_request(request, exchange),
             allow_missing=request.allow_missing,
         )
@@ -144,7 +145,7 @@ class DatasetHandlers:
         """BatchUpsert…: many records."""
         records = getattr(request, self.dataset.name)
         report = await batch_upsert(
-            *(exchange.hub, exchange.call, self.dataset, records),
+            *(exchange.call, self.dataset, records),
             write_request(request, exchange),
             partial=request.partial,
         )
@@ -155,7 +156,9 @@ class DatasetHandlers:
         upload = Upload(requests, exchange)
         asked, partial = await upload.begun()
         report = await import_records(
-            exchange.hub, exchange.call, self.dataset, upload, asked, partial=partial
+            *(exchange.call, self.dataset, upload, asked),
+            stall_seconds=exchange.hub.import_stall_seconds,
+            partial=partial,
         )
         return await replied(exchange, reported(self._import_reply, report, row_count=report.rows))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from penstockd.commands.digest_records import DigestReply
+from penstockd.commands.repair_records import Repair, RepairReply
 from penstockd.digests.comparison import refused
-from penstockd.digests.parts import Asked, DigestReply
+from penstockd.digests.parts import Asked
 from penstockd.digests.ranges import Range
-from penstockd.digests.repair import Repair, RepairReply
 
 _SHA256 = 32
 

@@ -61,7 +61,7 @@ class Exchange:
             peer=self.metadata.get("x-envoy-external-address") or self.context.peer(),
             surface=self._surface(),
         )
-        self.call = Call(entry, self.hub.policy.newest)
+        self.call = Call(entry, self.hub.policy.newest, self.hub)
         entry.policy_revision = self.call.policy.revision
 
     def _surface(self) -> str:

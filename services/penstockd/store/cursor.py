@@ -47,7 +47,7 @@ _MARK = 8
 #: Numbers of the log and revisions of transactions are below this.
 _MAX_NUMBER = 2**63
 #: What a client is to do with what it has, in the metadata of an error.
-_REPAIR = {"reconcile": "REPAIR"}
+REPAIR = {"reconcile": "REPAIR"}
 _BROKEN = "the cursor is not one that was given here"
 _UNDONE = (
     "the cursor is of a state of the database that was undone, as by a failover or a restore:"
@@ -120,7 +120,7 @@ class Cursor:
         within = version in (_WITHIN, _OLD_WITHIN)
         told = [numbers.bytes(numbers.take()) for _ in range(2 if within else 0)]
         if old and numbers.left:  # it names transactions by ids that are known no longer
-            raise CursorInvalid(_UNMARKED, metadata=_REPAIR)
+            raise CursorInvalid(_UNMARKED, metadata=REPAIR)
         ahead, revision = [], 0
         while numbers.left:
             revision += numbers.take()
@@ -174,7 +174,7 @@ async def cursor_at(connection: Connection, number: int) -> Cursor:
     is no such number."""
     log, mark = await _read_log(connection, number)
     if number > log.head:
-        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+        raise CursorInvalid(_UNDONE, metadata=REPAIR)
     if mark is None:
         raise _expired(log)
     return Cursor(log.epoch, number, mark=mark)
@@ -204,15 +204,15 @@ def check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
     CursorExpired.
     """
     if cursor.epoch != log.epoch:
-        raise CursorInvalid(_FOREIGN, metadata=_REPAIR)
+        raise CursorInvalid(_FOREIGN, metadata=REPAIR)
     if cursor.end > log.head:
-        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+        raise CursorInvalid(_UNDONE, metadata=REPAIR)
     if not cursor.mark and cursor.end > log.marked_after:
-        raise CursorInvalid(_UNMARKED, metadata=_REPAIR)
+        raise CursorInvalid(_UNMARKED, metadata=REPAIR)
     if cursor.number < log.oldest:
         raise _expired(log)
     if cursor.mark and cursor.mark != mark:
-        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+        raise CursorInvalid(_UNDONE, metadata=REPAIR)
 
 
 def _expired(log: Log) -> CursorExpired:
@@ -281,7 +281,7 @@ async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
     rows = await connection.fetch(_AHEAD, cursor.number, [t.revision for t in cursor.ahead])
     found = {Ahead(row[0], row[1]): row[2] for row in rows}
     if not found.keys() >= set(cursor.ahead):
-        raise CursorInvalid(_UNDONE, metadata=_REPAIR)
+        raise CursorInvalid(_UNDONE, metadata=REPAIR)
     return {t: found[t] for t in cursor.ahead if found[t] is not None}
 
 

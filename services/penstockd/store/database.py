@@ -12,6 +12,7 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
 from penstockd.store import commit
+from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.pool import LOOK, Kind, Lane, LaneTerms, Limits
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
@@ -141,12 +142,13 @@ class Database:
     def __init__(self, url: str, *, size: int = 20, division: Division | None = None) -> None:
         """Connections are divided as ``division`` says, or are ``size`` for every kind of work."""
         self.dsn = plain_dsn(url)
+        self.memory = Memory()
         if division is None:
-            lane = Lane(self.dsn, "everything", LaneTerms(size, ready=1))
+            lane = Lane(self.dsn, "everything", LaneTerms(size, ready=1), self._prepare)
             self._lanes = dict.fromkeys(Kind, lane)
         else:
             lanes = division.lanes().items()
-            self._lanes = {kind: Lane(self.dsn, kind.value, terms) for kind, terms in lanes}
+            self._lanes = {k: Lane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes}
         self._pulse: Connection | None = None
         self._hanging: set[int] = set()  # sessions of the server that are in a COMMIT
         self._watch: asyncio.Task[None] | None = None
@@ -269,8 +271,17 @@ class Database:
             connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )
-            await prepare_session(connection)
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                connection.terminate()
+                raise
             return connection
+
+    async def _prepare(self, connection: Connection) -> None:
+        """Make a new session ready. Raises DatabaseUnavailable if the server is a standby."""
+        await prepare_session(connection)
+        await notice_epoch(connection, self.memory)
 
     def _keep_place(self, pid: int, lane: Lane) -> None:
         """A session that hangs in its COMMIT is there still, though its connection is cut: until it

@@ -17,7 +17,7 @@ import asyncpg
 from penstockd.errors import AcknowledgedBackwards, LeaseExpired, LeaseUnknown
 from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
-from penstockd.store.subscriptions import WHOSE, Subscription, absent, first
+from penstockd.store.subscriptions import WHOSE, Subscription, absent, check_epoch, first
 
 #: The most leases at one time of a subscription that is not ordered.
 MAX_LEASES = 100
@@ -63,6 +63,7 @@ class Held:
         self._position = Cursor.parse(row["position"])
         self._ordered: bool = row["ordered"]
         self._next: int = row["next_lease"]
+        self._undone: bool = row["undone"]
 
     async def place(self) -> tuple[Place | None, float]:
         """Where the next stretch begins; None and the seconds until a lease expires, if no more
@@ -79,6 +80,7 @@ class Held:
         Without changes there is nothing to lease: the stretch counts as acknowledged. Raises
         CursorInvalid if the log has gone back in time since the stretch was read.
         """
+        check_epoch(undone=self._undone)
         if (await self.place())[0] != place:
             return None
         await check_cursor(self._connection, end)
@@ -138,8 +140,9 @@ class Held:
     async def acknowledge(self, lease_id: str) -> Cursor:
         """Acknowledge a lease; returns how far all is acknowledged. Twice is as good as once.
 
-        Raises LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
+        Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
+        check_epoch(undone=self._undone)
         number = await self._live(lease_id, again=True)
         await self._connection.execute(
             f"UPDATE hub.subscription_lease SET acknowledged = true WHERE {WHOSE} AND number = $3",
@@ -153,6 +156,7 @@ class Held:
 
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
+        check_epoch(undone=self._undone)
         done = await self._acknowledged()
         await check_cursor(self._connection, cursor)
         if cursor.place < done.place:
@@ -188,8 +192,9 @@ class Held:
     async def extend(self, lease_id: str, seconds: int) -> Lease:
         """Let a lease run for so many seconds from now; 0 ends it.
 
-        Raises LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
+        Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
+        check_epoch(undone=self._undone)
         row = await self._connection.fetchrow(
             "UPDATE hub.subscription_lease"
             " SET expire_time = clock_timestamp() + make_interval(secs => $4)"
@@ -208,7 +213,8 @@ class Held:
             f"DELETE FROM hub.subscription_lease WHERE {WHOSE}", *self._key
         )
         await self._connection.execute(
-            "UPDATE hub.subscription SET position = $3, lineage = $4, update_time = now()"
+            "UPDATE hub.subscription SET position = $3, lineage = $4, update_time = now(),"
+            " epoch = (SELECT epoch FROM hub.epoch_head)"
             f" WHERE {WHOSE}",
             *self._key,
             str(start),
@@ -264,7 +270,10 @@ class Held:
 async def hold(connection: Connection, consumer_id: str, subscription_id: str) -> Held:
     """Lock a subscription for the rest of the transaction. Raises SubscriptionNotFound."""
     row = await connection.fetchrow(
-        f"SELECT * FROM hub.subscription WHERE {WHOSE} FOR UPDATE", consumer_id, subscription_id
+        "SELECT *, epoch < (SELECT epoch FROM hub.epoch_head) AS undone FROM hub.subscription"
+        f" WHERE {WHOSE} FOR UPDATE",
+        consumer_id,
+        subscription_id,
     )
     if row is None:
         raise absent(subscription_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,6 @@ from penstockd.store.session import (
     IDLE_UNCHECKED,
     PooledConnection,
     gives_sign,
-    prepare_session,
     usable,
 )
 from penstockd.store.shares import Payer, Shares, Terms
@@ -32,6 +32,9 @@ from penstockd.store.sockets import open_session
 SILENCE = 5.0
 #: How often it is looked whether sessions that hang in their COMMIT have ended, in seconds.
 LOOK = 1.0
+
+#: Makes a new session ready to be lent.
+Prepare = Callable[[Any], Coroutine[Any, Any, None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -75,10 +78,10 @@ class LaneTerms:
 class Lane:
     """The connections of one kind of work. Opened once; belongs to one event loop."""
 
-    def __init__(self, dsn: str, name: str, terms: LaneTerms) -> None:
+    def __init__(self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare) -> None:
         self.limits = terms.limits
         self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
-        self._dsn, self._terms = dsn, terms
+        self._dsn, self._terms, self._prepare = dsn, terms, prepare
         self._lent: set[Any] = set()
         # Taken from the pool before and free: to give one back and take it again costs more than
         # a short query. They go back when they fail.
@@ -97,7 +100,7 @@ class Lane:
             command_timeout=limits.statement + SILENCE if limits.statement else None,
             max_inactive_connection_lifetime=300,
             connect=open_session,
-            init=prepare_session,
+            init=self._prepare,
             connection_class=PooledConnection,
             server_settings={
                 "application_name": "penstock",

@@ -46,6 +46,7 @@ TABLES: Mapping[str, Granted] = {
     "audit_checkpoint": Granted(READ, APPEND),
     "audit_head": Granted(READ, REPLACE),
     "epoch": Granted(READ, READ),
+    "epoch_head": Granted(READ, READ),
     "schema_version": Granted(READ, READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
@@ -63,13 +64,17 @@ TABLES: Mapping[str, Granted] = {
 }  # fmt: skip
 #: The tables of datasets.
 DATASETS = Granted(ROWS, READ)
-#: Functions that act with the owner's rights, for the keeper alone.
-OWNERS_FUNCTIONS = (
+#: Functions that act with the owner's rights: for the keeper alone, or for workers as well.
+KEEPERS_FUNCTIONS = (
     "add_change_partitions",
     "add_audit_partitions",
     "prune_log",
     "rebase_audit",
+    "notice_lost_checkpoint",
 )
+EVERYBODYS_FUNCTIONS = ("notice_epoch",)
+#: What these call, and the owner's own commands.
+OWNERS_ALONE = ("open_epoch",)
 
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -161,7 +166,7 @@ async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncItera
             rights = getattr(granted, kind) if granted is not None else NONE
             if rights:
                 yield f"GRANT {rights} ON {schema}.{_quoted(name)} TO {role}"
-    for name in OWNERS_FUNCTIONS:
+    for name in (*KEEPERS_FUNCTIONS, *EVERYBODYS_FUNCTIONS):
         for (signature,) in await owner.fetch(
             "SELECT oid::regprocedure::text FROM pg_proc"
             " WHERE pronamespace = 'hub'::regnamespace AND proname = $1",
@@ -169,6 +174,8 @@ async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncItera
         ):
             yield f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC, {_quoted(worker)}"
             yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quoted(keeper)}"
+            if name in EVERYBODYS_FUNCTIONS:
+                yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quoted(worker)}"
 
 
 def _quoted(name: str) -> str:

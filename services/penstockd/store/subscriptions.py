@@ -13,14 +13,24 @@ from datetime import datetime
 
 import asyncpg
 
-from penstockd.errors import SubscriptionExists, SubscriptionNotFound, TooManySubscriptions
-from penstockd.store.cursor import Cursor
+from penstockd.errors import (
+    CursorInvalid,
+    SubscriptionExists,
+    SubscriptionNotFound,
+    TooManySubscriptions,
+)
+from penstockd.store.cursor import REPAIR, Cursor
 from penstockd.store.database import Connection
 
 #: The most subscriptions of a consumer.
 MAX_SUBSCRIPTIONS = 100
 #: Which row is one subscription's, by the first two parameters.
 WHOSE = "consumer_id = $1 AND subscription_id = $2"
+
+_UNDONE = (
+    "the database has gone back in time, as by a failover or a restore: repair what you have, and"
+    " reset the subscription to the cursor that you repaired to"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,8 @@ class Subscription:
     """A subscription as it stands. Another ``lineage``: it was reset meanwhile.
 
     ``lease_count`` are leases that have not expired, ``outstanding`` the changes of all that are
-    not acknowledged.
+    not acknowledged. ``undone``: the database has gone back in time since the subscription was
+    made or reset, so that its consumer may have what is not so any more.
     """
 
     consumer_id: str
@@ -53,11 +64,12 @@ class Subscription:
     outstanding: int
     create_time: datetime
     update_time: datetime
+    undone: bool
 
 
 _COLUMNS = """
-SELECT s.*, o.starts, o.lease_count, o.outstanding
-FROM hub.subscription AS s CROSS JOIN LATERAL (
+SELECT s.*, s.epoch < h.epoch AS undone, o.starts, o.lease_count, o.outstanding
+FROM hub.epoch_head AS h CROSS JOIN hub.subscription AS s CROSS JOIN LATERAL (
     SELECT array_agg(l.start_cursor ORDER BY l.start_number) AS starts,
            count(*) FILTER (WHERE l.expire_time > clock_timestamp())::int AS lease_count,
            coalesce(sum(l.change_count), 0)::bigint AS outstanding
@@ -80,8 +92,9 @@ async def create(
     )
     insert = (
         "INSERT INTO hub.subscription (consumer_id, subscription_id, lineage, datasets, filter,"
-        " fields, operations, include_before, ordered, position)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"
+        " fields, operations, include_before, ordered, position, epoch)"
+        " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, epoch FROM hub.epoch_head"
+        " ON CONFLICT DO NOTHING"
     )
     done = await connection.execute(
         insert,
@@ -159,7 +172,15 @@ def _subscription(row: asyncpg.Record) -> Subscription:
         row["outstanding"],
         row["create_time"],
         row["update_time"],
+        row["undone"],
     )
+
+
+def check_epoch(*, undone: bool) -> None:
+    """Raise CursorInvalid, with what to do, if the consumer has to be told that what it was given
+    may be undone: until it resets the subscription, since it may have several workers."""
+    if undone:
+        raise CursorInvalid(_UNDONE, metadata=REPAIR)
 
 
 def first(cursors: Sequence[str]) -> Cursor | None:

@@ -1,4 +1,4 @@
-"""WatchSubscription: leases as a stream, no more unacknowledged changes than the client wants."""
+"""Leases as a stream, no more unacknowledged changes than the client wants."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from typing import Protocol
 from penstockd.calls import Call, Permit
 from penstockd.errors import ClientStalled, DatabaseUnavailable, HubStopping, Refused
 from penstockd.feed.disclosing import FeedDisclosure
-from penstockd.feed.source import FRAME_BYTES
-from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_HEARTBEAT
+from penstockd.feed.limits import Streams
+from penstockd.feed.stream import USUAL_HEARTBEAT
 from penstockd.feed.watching import Standings
-from penstockd.hub import Hub
 from penstockd.store.cursor import Cursor
-from penstockd.subscriptions.pull import USUAL_CHANGES, changes_of
-from penstockd.subscriptions.stretch import Bounds
+from penstockd.subscriptions.manage import SubscriptionOrgans
 from penstockd.subscriptions.take import (
     LOOK,
     Taken,
     Taking,
-    ack_time,
-    invalid,
 )
 
 #: How long a stream waits for changes, or for room, before it looks around, in seconds.
@@ -55,40 +51,27 @@ class Reply(Protocol):
         """The last record."""
 
 
-async def watch_subscription(
-    hub: Hub, call: Call, subscription_id: str, flow: Flow, reply: Reply
-) -> None:
-    """Send leases to ``reply`` until the caller goes away.
+class LeaseStreamOrgans(SubscriptionOrgans, Protocol):
+    """The organs that a stream of leases is made of."""
 
-    Nothing has been sent when ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown,
-    FilterInvalid, CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that
-    stands in the stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
-    CursorExpired, SubscriptionNotFound, HubStopping, DatabaseUnavailable.
-    """
-    room = changes_of("max_outstanding", flow.max_outstanding, USUAL_CHANGES)
-    most = min(room, changes_of("max_changes", flow.max_changes, room))
-    if not 0 <= flow.heartbeat_seconds <= MAX_HEARTBEAT:
-        raise invalid("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
-    bounds, ack = Bounds(most, FRAME_BYTES), ack_time(flow.ack_seconds)
-    taking = Taking(hub, call, subscription_id, bounds, ack)
-    call.asked(subscription=subscription_id)
-    with hub.streams.one_more(call.entry.consumer_id or ""):
-        run = _Run(hub, call, taking, room - most, flow, reply)
-        await run.open()
-        try:
-            await run.send_all()
-        except BaseException as exc:
-            await run.finish(exc)
-            raise
+    @property
+    def streams(self) -> Streams:
+        """How long a client may take nothing."""
 
 
-class _Run:
+class LeaseStream:
     """One stream under way. ``spare``: with more unacknowledged changes than so many, it waits."""
 
     def __init__(
-        self, hub: Hub, call: Call, taking: Taking, spare: int, flow: Flow, reply: Reply
+        self,
+        organs: LeaseStreamOrgans,
+        call: Call,
+        taking: Taking,
+        spare: int,
+        flow: Flow,
+        reply: Reply,
     ) -> None:
-        self._hub, self._call, self._taking, self._reply = hub, call, taking, reply
+        self._organs, self._call, self._taking, self._reply = organs, call, taking, reply
         self._spare = spare
         self._heartbeat = flow.heartbeat_seconds or USUAL_HEARTBEAT
         self._clock = asyncio.get_running_loop().time
@@ -97,13 +80,28 @@ class _Run:
         self._rows = self._bytes = 0
         self._stalled = False
 
-    async def open(self) -> None:
+    async def run(self) -> None:
+        """Send leases until the caller goes away; see ``watch_subscription`` for errors."""
+        await self._begin()
+        try:
+            await self._send_all()
+        except BaseException as exc:
+            await self._finish(exc)
+            raise
+
+    async def _begin(self) -> None:
         """Find the subscription. Nothing is sent yet."""
         self._cursor = await self._taking.open()
-        self._standings = Standings(self._hub, self._call, self._taking.terms, self._taking.source)
-        self._disclosure = FeedDisclosure(self._hub, self._call, self._taking.source)
+        self._standings = Standings(
+            self._organs.policy,
+            self._organs.catalog,
+            self._call,
+            self._taking.terms,
+            self._taking.source,
+        )
+        self._disclosure = FeedDisclosure(self._call, self._taking.source)
 
-    async def send_all(self) -> None:
+    async def _send_all(self) -> None:
         """Leases for ever."""
         source, revision = self._taking.source, self._call.policy.revision
         await self._send(self._reply.begin(self._cursor, source.view, revision))
@@ -114,7 +112,7 @@ class _Run:
             taken = await self._next()
             if taken is not None:
                 await self._give(taken)
-            elif self._hub.feed.stopping.is_set():
+            elif self._organs.feed.stopping.is_set():
                 raise HubStopping("this worker ends; its leases go on to run")
             elif self._clock() >= silent:
                 await self._send(self._reply.heartbeat(self._cursor))
@@ -122,7 +120,7 @@ class _Run:
                 continue
             silent = self._clock() + self._heartbeat
 
-    async def finish(self, error: BaseException) -> None:
+    async def _finish(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
         told = isinstance(error, Refused | DatabaseUnavailable)
         outcome = "INTERNAL"
@@ -131,8 +129,8 @@ class _Run:
         elif isinstance(error, asyncio.CancelledError):
             outcome = "OK"
         try:
-            entry = self._call.entry.end(outcome, self._rows, self._bytes)
-            await self._hub.tasks.run(self._hub.journal.record(entry))
+            ending = self._call.record_end(outcome, self._rows, self._bytes)
+            await self._call.finish(ending)
         finally:
             if told and not self._stalled:
                 assert isinstance(error, Refused | DatabaseUnavailable)
@@ -160,7 +158,7 @@ class _Run:
 
     async def _send(self, sending: Awaitable[int]) -> None:
         """Raises ClientStalled if the client takes nothing for too long."""
-        seconds = self._hub.streams.stall_seconds
+        seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):
                 self._bytes += await sending

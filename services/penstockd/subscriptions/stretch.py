@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from penstockd.feed.broadcast import STRIDE
+from penstockd.feed.broadcast import STRIDE, Broadcast
 from penstockd.feed.event import Event
 from penstockd.feed.source import Source
-from penstockd.hub import Hub
 from penstockd.store.cursor import Cursor, cursor_at, numbered, still_ahead
+from penstockd.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Stretch:
 
 
 async def read_stretch(
-    hub: Hub, source: Source, start: Cursor, upto: Cursor, bounds: Bounds
+    feed: Broadcast, database: Database, source: Source, start: Cursor, upto: Cursor, bounds: Bounds
 ) -> Stretch:
     """The changes after a cursor, to another at the most, as far as they keep within bounds.
 
@@ -42,7 +42,7 @@ async def read_stretch(
     reached, whole, step, size = start, True, bounds.changes, 0
     while reached.place < upto.place and _has_room(events, size, bounds):
         further = reached.number + step
-        batch = await hub.feed.read(source, reached, upto if upto.end <= further else further)
+        batch = await feed.read(source, reached, upto if upto.end <= further else further)
         found = [event for event in batch.events if source.wants(event)]
         step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
         step = min(step, STRIDE)
@@ -52,7 +52,7 @@ async def read_stretch(
     number = fitting(events, bounds, reached.end, whole=whole)
     if number == reached.end:
         return Stretch(events, reached)
-    end = await _cursor_at(hub, start, number)
+    end = await _cursor_at(database, start, number)
     return Stretch([event for event in events if event.number <= number], end)
 
 
@@ -90,9 +90,9 @@ def _count(events: Sequence[Event], bounds: Bounds) -> int:
     return len(events)
 
 
-async def _cursor_at(hub: Hub, start: Cursor, number: int) -> Cursor:
+async def _cursor_at(database: Database, start: Cursor, number: int) -> Cursor:
     """The cursor at a number behind ``start``."""
-    async with hub.database.connection() as connection:
+    async with database.connection() as connection:
         places = await numbered(connection, start)
         place = await cursor_at(connection, number)
     return replace(place, ahead=still_ahead(start, places, number))

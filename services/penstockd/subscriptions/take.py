@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from penstockd.calls import Call
 from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
 from penstockd.feed.bells import subscription_line
-from penstockd.hub import Hub
+from penstockd.feed.watching import MAX_CHANGES
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease, Place
 from penstockd.store.log import last_number
-from penstockd.subscriptions.manage import known, owner, source_of
+from penstockd.subscriptions.manage import SubscriptionOrgans, known, owner, source_of
 from penstockd.subscriptions.stretch import Bounds, Stretch, read_stretch
 
+#: Changes of a stretch, unless the caller says how many.
+USUAL_CHANGES = 500
 #: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
 USUAL_ACK, MAX_ACK = 60, 3600
 #: A call that waits looks when its line is rung, and as often as this even if it is not: leases of
@@ -39,6 +41,13 @@ def ack_time(seconds: int) -> int:
     if not 0 <= seconds <= MAX_ACK:
         raise invalid("ack_seconds", f"must be from 1 to {MAX_ACK}")
     return seconds or USUAL_ACK
+
+
+def changes_of(name: str, wanted: int, usual: int) -> int:
+    """A number of changes that a caller asks for. Raises ValueInvalid."""
+    if not 0 <= wanted <= MAX_CHANGES:
+        raise invalid(name, f"must be from 1 to {MAX_CHANGES}")
+    return wanted or usual
 
 
 def invalid(name: str, problem: str) -> ValueInvalid:
@@ -58,19 +67,26 @@ class Taken:
 class Taking:
     """One caller's way to the leases of a subscription."""
 
-    def __init__(self, hub: Hub, call: Call, subscription_id: str, bounds: Bounds, ack: int):
-        self._hub, self._call = hub, call
+    def __init__(
+        self,
+        organs: SubscriptionOrgans,
+        call: Call,
+        subscription_id: str,
+        bounds: Bounds,
+        ack: int,
+    ) -> None:
+        self._organs, self._call = organs, call
         self._key = (owner(call), known(subscription_id))
         self._bounds, self._ack = bounds, ack
-        self.line = hub.feed.tail.bells.line(subscription_line(*self._key))
+        self.line = organs.feed.tail.bells.line(subscription_line(*self._key))
         # The count at which the last look was in vain, when to look again even so, and how long
         # to rest since the last look.
         self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
         #: It waits for the log to go beyond this number; None: for leases of others to end.
         self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
-        #: The revision of the policy that the caller's View was last judged by.
-        self.judged = call.policy.revision
+        #: The policy that the caller's View was last judged by.
+        self.judged = call.policy
         # How far behind a place there is nothing for the caller; told to the database when it
         # has waited in vain.
         self._empty: tuple[Place, Cursor] | None = None
@@ -81,12 +97,13 @@ class Taking:
         Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid
         and CursorExpired.
         """
-        async with self._hub.database.connection() as connection:
+        async with self._organs.database.connection() as connection:
             found = await store.find(connection, *self._key)
+        store.check_epoch(undone=found.undone)
         self.terms = found.terms
-        self.source = source_of(self._hub, self._call, found.terms, self._bounds.changes)
+        self.source = source_of(self._organs.catalog, self._call, found.terms, self._bounds.changes)
         try:
-            await self._hub.feed.read(self.source, found.position, found.position.number)
+            await self._organs.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:
             raise CursorExpired(_RESET, metadata=exc.metadata) from exc
         return found.acknowledged
@@ -107,7 +124,7 @@ class Taking:
     async def _take_in_line(self, seconds: float) -> Taken | None:
         deadline = self._clock() + seconds
         async with self.line.turn(seconds) as first:
-            while first and not self._hub.feed.stopping.is_set():
+            while first and not self._organs.feed.stopping.is_set():
                 rung = self.line.rung
                 if rung != self._vain or self._clock() >= self._again:
                     taken = await self._take_at_once()
@@ -118,7 +135,7 @@ class Taking:
                 if left <= 0:
                     break
                 self.line.after = self._after
-                if self._after is not None and self._hub.feed.tail.head > self._after:
+                if self._after is not None and self._organs.feed.tail.head > self._after:
                     self.line.ring()  # the log has moved while it was read
                 await self.line.wait(rung, min(left, self._again - self._clock()))
                 # Where much happens that is nothing for the caller, it looks less often.
@@ -129,7 +146,7 @@ class Taking:
     async def _take_at_once(self) -> Taken | None:
         """The next stretch, if there is one now; else what is to be waited for."""
         self._rested = self._clock()
-        while not self._hub.feed.stopping.is_set():
+        while not self._organs.feed.stopping.is_set():
             place, busy, head = await self._look()
             if place is None:
                 self._after, self._pause = None, FIRST_LOOK
@@ -152,18 +169,19 @@ class Taking:
     @property
     def outdated(self) -> bool:
         """Whether the policy has changed since the View was judged. Raises PolicyStale."""
-        return self._hub.policy.current.revision != self.judged
+        return self._organs.policy.current is not self.judged
 
     async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """Those of some leases that are neither acknowledged nor expired."""
-        async with self._hub.database.connection() as connection:
+        async with self._organs.database.connection() as connection:
             return await leases.outstanding(connection, *self._key, lease_ids)
 
     async def _look(self) -> tuple[Place | None, float, int]:
         """See ``leases.next_place``; and the newest number of the log, as the database has it: what
         was written before a call must not be missing in it."""
-        async with self._hub.database.connection() as connection:
+        async with self._organs.database.connection() as connection:
             found = await store.find(connection, *self._key)
+            store.check_epoch(undone=found.undone)
             place, busy = await leases.next_place(connection, found)
             return place, busy, await last_number(connection)
 
@@ -173,7 +191,8 @@ class Taking:
             start = self._empty[1]
         upto = Cursor(start.epoch, head) if place.end is None else place.end
         try:
-            return await read_stretch(self._hub, self.source, start, upto, self._bounds)
+            feed, database = self._organs.feed, self._organs.database
+            return await read_stretch(feed, database, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
             raise CursorExpired(_RESET, metadata=exc.metadata) from exc
         except CursorInvalid:
@@ -188,7 +207,7 @@ class Taking:
         frames = self.source.frames(stretch.events)
 
         async def claim() -> Lease | None:
-            writing = self._call.writing(self._hub.database.transaction())
+            writing = self._call.writing(self._organs.database.transaction())
             async with writing as connection:
                 held = await leases.hold(connection, *self._key)
                 try:
@@ -196,7 +215,7 @@ class Taking:
                 except CursorInvalid:
                     return None  # it was undone meanwhile, by a failover or a restore: look again
 
-        lease = await self._hub.tasks.run(claim())
+        lease = await self._call.finish(claim())
         if lease is None:
             return None
         keys: dict[str, list[str]] = {}
@@ -210,7 +229,7 @@ class Taking:
             return
         place, end = self._empty
         self._empty = None
-        async with self._call.writing(self._hub.database.transaction()) as connection:
+        async with self._call.writing(self._organs.database.transaction()) as connection:
             held = await leases.hold(connection, *self._key)
             with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
                 await held.claim(place, end, 0, self._ack)

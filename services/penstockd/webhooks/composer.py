@@ -30,6 +30,7 @@ from penstockd.webhooks.model import (
     Sight,
     Webhook,
 )
+from penstockd.webhooks.notices import UNDONE
 from penstockd.webhooks.owners import owner_of
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.queue import Result
@@ -57,8 +58,8 @@ class Composer:
         """The message of a delivery, or that it is dead since the owner may not have it."""
         webhook = endpoint.webhook
         owner = owner_of(policy, webhook)
-        # A notice describes the owner's other webhooks, their URLs included.
-        notice = delivery.cause is Cause.NOTICE
+        # Such a notice describes the owner's other webhooks, their URLs included.
+        notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
         if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
             return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._look(policy, webhook)
@@ -76,7 +77,7 @@ class Composer:
         )
         message = await offload_large(size, write)
         await breathe()
-        return Composed(delivery, message, policy.revision)
+        return Composed(delivery, message, policy)
 
     async def _shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Sight]
@@ -127,7 +128,7 @@ def entries(
         entry = Entry(
             request_id=first.delivery.delivery_id,
             method=METHOD,
-            policy_revision=first.policy_revision,
+            policy_revision=first.policy.revision,
             consumer_id=webhook.consumer_id,
             dataset=dataset or None,
             query=query_text(query),

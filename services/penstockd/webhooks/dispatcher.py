@@ -65,7 +65,7 @@ class Dispatcher:
         self._sender, self._composer, self._look = sender, composer, look
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
-        self._revision = 0
+        self._revision = (0, 0)
         self._results: list[tuple[Lane, Result]] = []
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()
@@ -185,6 +185,8 @@ class Dispatcher:
         if revision == self._revision:
             return
         found = await load_endpoints(connection, self._seal)
+        if revision[0] != self._revision[0]:
+            self._shown.clear()  # what was stored may be undone
         self._revision = revision
         for name, endpoint in found.items():
             if name in self._lanes:
@@ -242,7 +244,7 @@ class Dispatcher:
             return
         delivery, webhook = composed.delivery, lane.endpoint.webhook
         at = self._clock()
-        moved = self._policy.current.revision != composed.policy_revision
+        moved = self._policy.current is not composed.policy
         if moved or webhook.state is not State.ACTIVE:
             back = Result(delivery, DeliveryState.PENDING, next_time=at)
             self._done(lane, composed, back)

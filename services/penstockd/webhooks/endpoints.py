@@ -43,9 +43,14 @@ async def lock_intake(connection: Connection) -> None:
     await connection.execute(_LOCK)
 
 
-async def endpoints_revision(connection: Connection) -> int:
-    """Rises with every change of an endpoint."""
-    return int(await connection.fetchval("SELECT revision FROM hub.webhook_revision"))
+async def endpoints_revision(connection: Connection) -> tuple[int, int]:
+    """Epoch and revision: another pair after every change of an endpoint. A database that has gone
+    back in time gives out a revision again, but in another epoch."""
+    row = await connection.fetchrow(
+        "SELECT h.epoch, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
+    )
+    assert row is not None, "the migrations have put one row into each"
+    return row[0], row[1]
 
 
 async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
@@ -128,6 +133,28 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         webhook.reason,
         webhook.start_number,
         webhook.expire_time,
+    )
+
+
+async def delete_webhook(connection: Connection, webhook_id: str) -> None:
+    """Delete an endpoint, and all that was or is to be sent to it."""
+    await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
+
+
+async def set_replay(connection: Connection, webhook_id: str, start: int, end: int) -> None:
+    """Let an endpoint be sent the changes between two numbers of the log again."""
+    await connection.execute(
+        "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
+        webhook_id,
+        start,
+        end,
+    )
+
+
+async def set_expiry(connection: Connection, webhook_id: str, at: datetime) -> None:
+    """Set when an endpoint of kind LISTEN goes unless it is pulled from."""
+    await connection.execute(
+        "UPDATE hub.webhook SET expire_time = $2 WHERE webhook_id = $1", webhook_id, at
     )
 
 

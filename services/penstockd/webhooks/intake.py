@@ -31,6 +31,7 @@ from penstockd.webhooks.model import (
     State,
     Webhook,
 )
+from penstockd.webhooks.notices import tell_undone
 from penstockd.webhooks.owners import Owners
 from penstockd.webhooks.queue import Draft, put_deliveries, put_events
 from penstockd.webhooks.schedule import Clock, now
@@ -42,9 +43,9 @@ STRETCH = 1000
 BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
-SELECT w.cursor, l.last_number, l.epoch, l.mark, r.revision,
-       EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL)
-FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r
+SELECT w.cursor, l.last_number, l.epoch, l.mark, h.epoch, r.revision,
+       EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL), w.epoch < h.epoch
+FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r, hub.epoch_head AS h
 """
 #: What an endpoint was told last of some records, and what it is told now.
 _LAST = """
@@ -114,7 +115,7 @@ class Intake:
         self._seal, self._reader, self._clock = seal, reader, clock
         self._owners = Owners(catalog)
         self._endpoints: Mapping[str, Endpoint] = {}
-        self._revision = 0
+        self._revision = (0, 0)
 
     async def step(self) -> tuple[int, bool]:
         """Take the next stretch; how many deliveries that made, and whether there is more to take.
@@ -124,7 +125,10 @@ class Intake:
         policy = self._policy.current
         async with self._database.transaction() as connection:
             await lock_intake(connection)
-            cursor, head, replaying = await self._place(connection)
+            cursor, head, replaying, undone = await self._place(connection)
+            if undone:
+                endpoints = list(self._endpoints.values())
+                await tell_undone(connection, endpoints, self._clock())
             listeners = [
                 Listener(e.webhook, self._owners.sights(policy, e.webhook))
                 for e in self._endpoints.values()
@@ -281,20 +285,21 @@ class Intake:
             )
         return made, going
 
-    async def _place(self, connection: Connection) -> tuple[Cursor, int, bool]:
+    async def _place(self, connection: Connection) -> tuple[Cursor, int, bool, bool]:
         """The place up to which the log is in the queue, at first its end; where the log ends;
-        and whether there are replays. Reads the endpoints anew if any changed."""
+        whether there are replays; and whether the database has gone back in time since receivers
+        were told of that. Reads the endpoints anew if any changed."""
         row = await connection.fetchrow(_PLACE)
         assert row is not None, "the migrations have put one row into each"
-        stored, head, epoch, mark, revision, replaying = row
-        if revision != self._revision:
+        stored, head, epoch, mark, *revision, replaying, undone = row
+        if tuple(revision) != self._revision:
             self._endpoints = await load_endpoints(connection, self._seal)
-            self._revision = revision
+            self._revision = (revision[0], revision[1])
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
-            return cursor, head, replaying
+            return cursor, head, replaying, undone
         cursor = Cursor(epoch, head, mark=mark)
         await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
-        return cursor, head, replaying
+        return cursor, head, replaying, undone
 
 
 def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:

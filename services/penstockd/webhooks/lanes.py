@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.model import Delivery, Kind, State
 from penstockd.webhooks.payload import Message
@@ -28,11 +29,11 @@ _MOST_AHEAD = 192
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A delivery with its message, made under a revision of the policy."""
+    """A delivery with its message, made under a policy."""
 
     delivery: Delivery
     message: Message
-    policy_revision: int
+    policy: PolicySnapshot
 
 
 class Lane:

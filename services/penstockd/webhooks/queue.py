@@ -246,6 +246,36 @@ async def claim(
     return found
 
 
+async def return_lent(connection: Connection, webhook_id: str, at: datetime) -> None:
+    """Make pending again what was lent and was not settled in its time (see ``lend``)."""
+    await connection.execute(
+        "UPDATE hub.webhook_delivery SET state = 'PENDING'"
+        " WHERE webhook_id = $1 AND state = 'SENDING' AND next_time <= $2",
+        webhook_id,
+        at,
+    )
+
+
+async def lend(connection: Connection, deliveries: Sequence[Delivery], until: datetime) -> None:
+    """Leave claimed deliveries to whoever pulls them, until a time."""
+    await connection.execute(
+        "UPDATE hub.webhook_delivery SET next_time = $2 WHERE delivery_id = ANY ($1)",
+        [d.delivery_id for d in deliveries],
+        until,
+    )
+
+
+async def next_due(connection: Connection, webhook_id: str, after: datetime) -> datetime | None:
+    """When the next delivery after a time is due or comes back; None if there is none."""
+    due: datetime | None = await connection.fetchval(
+        "SELECT min(next_time) FROM hub.webhook_delivery"
+        " WHERE webhook_id = $1 AND state IN ('PENDING', 'SENDING') AND next_time > $2",
+        webhook_id,
+        after,
+    )
+    return due
+
+
 async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
     """Read the events of deliveries. One that is gone is left out, with what was told before it."""
     wanted = sorted({i for d in deliveries for i in d.event_ids})

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import Endpoint, read_webhook, set_failing, set_state
 from penstockd.webhooks.model import Cause, DeliveryState, Reason, State, Webhook
+from penstockd.webhooks.notices import keep_notice
 from penstockd.webhooks.outcomes import Health, health
 from penstockd.webhooks.queue import Draft, Result, bury, put_deliveries, settle
 from penstockd.webhooks.records import time_text
@@ -116,15 +116,7 @@ class Settling:
     ) -> None:
         """A notice for the owner: kept, and sent to its other endpoints that want such."""
         content = {"webhookId": webhook.webhook_id, "url": webhook.url, **data}
-        await connection.execute(
-            "INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)"
-            " VALUES ($1, $2, $3, $4, $5)",
-            webhook.consumer_id,
-            webhook.webhook_id,
-            kind,
-            orjson.dumps(content).decode(),
-            at,
-        )
+        await keep_notice(connection, webhook, kind, content, at)
         rows = await connection.fetch(_HEARERS, webhook.consumer_id, webhook.webhook_id)
         drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
         if drafts:

@@ -1,4 +1,4 @@
-"""BatchUpsert: many records at once, all of them or, if asked for, those that are good."""
+"""Batches: records of one call, made into rows and loaded, all of them or those that are good."""
 
 from __future__ import annotations
 
@@ -9,61 +9,22 @@ from google.protobuf.message import Message
 
 from penstockd import budget
 from penstockd.budget import offload
-from penstockd.calls import Call
-from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules
-from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
-from penstockd.hub import Hub
+from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
-from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import Counts, DuplicateKey, Refusals, WriteTransaction
-from penstockd.writes.idempotency import Request, write_once
-from penstockd.writes.incoming import Incoming, check_settable, invalid, lacking
-from penstockd.writes.outgoing import ReplyView
-from penstockd.writes.report import REPORT, Report, RowProblem
+from penstockd.writes.incoming import Incoming, invalid, lacking
+from penstockd.writes.report import Report, RowProblem
 
-MAX_RECORDS = 10_000
 #: Fewer records are not worth the kernel's plan.
 SMALL_BATCH = 100
 
 
-async def batch_upsert(
-    hub: Hub,
-    call: Call,
-    dataset: Dataset,
-    records: Sequence[Message],
-    request: Request,
-    *,
-    partial: bool = False,
-) -> Report:
-    """Create the records whose keys are new and update the others where they differ.
-
-    A record replaces all fields that the caller may write; others keep their values. Raises
-    PermissionDenied (the caller must be allowed to create and to update), RequestTooLarge,
-    FieldUnknown, ValueInvalid, RecordNotFound (out of the caller's sight) and what ``write_once``
-    raises. With ``partial`` the last three are said of rows in the report, and the others are
-    written; of two records with one key the first is.
-    """
-    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
-    view = reply.view
-    if len(records) > MAX_RECORDS:
-        raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
-    call.asked(partial=partial)
-    check_settable(view, records)
-    batch = _Batch(view, records, partial=partial)
-
-    async def work(transaction: WriteTransaction) -> tuple[Report, int]:
-        report = await batch.write(transaction)
-        return report, report.counts.total
-
-    return reply.report(await write_once(hub, call, request, REPORT, work))
-
-
-class _Batch:
+class Batch:
     """The records of one call, on their way into the store."""
 
     def __init__(self, view: View, records: Sequence[Message], *, partial: bool) -> None:
@@ -72,7 +33,7 @@ class _Batch:
         self._bad: dict[int, list[Violation]] = {}
 
     async def write(self, transaction: WriteTransaction) -> Report:
-        """Write them. Raises what ``batch_upsert`` raises."""
+        """Write them. Raises ValueInvalid and RecordNotFound, but not of a partial batch."""
         fresh, left = FreshRows(), list(range(len(self._records)))
         if len(left) > SMALL_BATCH:
             fresh, left = await offload(self._made_natively, transaction)

@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 
 from penstockd.calls import Call
 from penstockd.errors import RequestIdReused, RequestInFlight, ValueInvalid, Violation
-from penstockd.hub import Hub
 from penstockd.store.replies import StoredReply, claim, read_reply, store_reply
 from penstockd.store.writer import WriteTransaction
 
@@ -147,7 +146,6 @@ class Once:
 
 
 async def write_once(
-    hub: Hub,
     call: Call,
     request: Request,
     form: Form[T],
@@ -162,7 +160,7 @@ async def write_once(
     call.asked(validate_only=request.validate_only)
 
     async def write() -> T:
-        async with call.transaction(hub, dry=request.validate_only) as transaction:
+        async with call.transaction(dry=request.validate_only) as transaction:
             stored = await once.claim(transaction)
             if stored is not None:
                 return await once.replay(transaction, stored, request.digest, form)
@@ -176,4 +174,4 @@ async def write_once(
             await call.audit_within(transaction.connection, rows)
         return reply
 
-    return await hub.tasks.run(write())
+    return await call.finish(write())

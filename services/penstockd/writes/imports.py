@@ -1,160 +1,32 @@
-"""Import: an uploaded file of any size, all of it or, if asked for, the rows that are good."""
+"""Imports: the rows of a file, parsed, checked and loaded."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from penstockd import budget
-from penstockd.budget import SECONDS_PER_BYTE, offload, offload_large
-from penstockd.calls import Call
+from penstockd.budget import offload
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
-from penstockd.errors import (
-    ImportFormatInvalid,
-    ImportRowInvalid,
-    ImportTruncated,
-    Violation,
-)
-from penstockd.exports.pipeline import next_item
-from penstockd.formats import Batch, FormatError, Reader, pick, reader
-from penstockd.hub import Hub
-from penstockd.policy.model import Action
+from penstockd.errors import ImportRowInvalid, Violation
+from penstockd.formats import Batch, FormatError, Reader
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
-from penstockd.writes.idempotency import Once, Request
+from penstockd.tasks import next_item
 from penstockd.writes.incoming import key_problem, lacking
-from penstockd.writes.outgoing import ReplyView
-from penstockd.writes.pace import Pace
-from penstockd.writes.report import REPORT, Report, RowProblem
+from penstockd.writes.report import Report, RowProblem
 
 #: Rows that are merged at once.
 BATCH_ROWS = 10_000
 #: Bad rows that are reported; the others are counted.
 REPORTED_ROWS = 100
-
-#: Format, compression, content type, bytes.
-Piece = tuple[str, str, str, bytes]
-
-
-class Upload(Protocol):
-    """A file as it comes, piece by piece."""
-
-    def pieces(self) -> AsyncIterator[Piece]:
-        """The pieces, up to their end or to where the upload was cut off."""
-
-    async def confirm_whole(self) -> None:
-        """Raise ImportTruncated if the pieces have ended because the upload was cut off."""
-
-
-async def import_records(
-    hub: Hub,
-    call: Call,
-    dataset: Dataset,
-    upload: Upload,
-    request: Request,
-    *,
-    partial: bool = False,
-) -> Report:
-    """Create the records whose keys are new and update the others where they differ.
-
-    The first piece decides format, compression and content type. In CSV, columns that are absent
-    keep their values; the other formats replace all fields that the caller may write. The digest
-    of ``request`` is of all but the file.
-
-    Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
-    ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
-    ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
-    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded
-    then. With ``partial`` the last two are said of rows in the report and the others are loaded;
-    what makes the file unreadable from some place on refuses all of it still.
-    """
-    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
-    view = reply.view
-    source = upload.pieces()
-    first = await anext(source, None)
-    if first is None:
-        raise ImportTruncated("the upload is empty")
-    load = Import(dataset, view, _reader(call, view, first, request, partial), partial=partial)
-    once = Once(call, "" if request.validate_only else request.request_id)
-    seen = hashlib.sha256(request.digest)
-    hashed = seen if request.request_id else None
-    pieces = _pieces(first[3], source, hashed, hub.import_stall_seconds)
-
-    # Not run to its end if the caller goes away: a file that breaks off is not loaded.
-    try:
-        async with call.transaction(hub, dry=request.validate_only, bulk=True) as transaction:
-            stored = await once.claim(transaction)
-            if stored is None:
-                report = await load.run(transaction, pieces)
-                await upload.confirm_whole()
-                await _note(call, transaction, request, once, report, seen)
-                return reply.report(report)
-    except FormatError as exc:
-        raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
-    # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
-    async for _ in pieces:
-        pass
-    async with call.transaction(hub) as transaction:
-        return reply.report(await once.replay(transaction, stored, seen.digest(), REPORT))
-
-
-def _reader(call: Call, view: View, first: Piece, request: Request, partial: bool) -> Reader:
-    """Reads files of the form that the first piece says. Raises FormatUnknown and ValueInvalid."""
-    named, compression, content_type, _ = first
-    format = pick(named, content_type or None)
-    call.asked(
-        format=format,
-        compression=compression.upper(),
-        partial=partial,
-        validate_only=request.validate_only,
-    )
-    offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    return reader(format, view.dataset, offered, compression=compression)
-
-
-async def _note(
-    call: Call,
-    transaction: WriteTransaction,
-    request: Request,
-    once: Once,
-    report: Report,
-    seen: Any,
-) -> None:
-    """Put on record what was loaded, in the transaction that loads it; ``seen`` hashes the file."""
-    rows = report.counts.total
-    if request.validate_only:
-        call.entry.row_count = rows
-        return
-    await once.keep(transaction, REPORT, report, seen.digest(), rows)
-    await call.audit_within(transaction.connection, rows)
-
-
-async def _pieces(
-    first: bytes, source: AsyncIterator[Piece], seen: Any, stall_seconds: float
-) -> AsyncIterator[bytes]:
-    """The bytes of the file, which go through the hash ``seen`` if it is not None.
-
-    Each byte lets the import compute for longer. Raises ClientStalled.
-    """
-    pace, spending, data = Pace(stall_seconds), budget.current(), first
-    while True:
-        if spending is not None:
-            spending.allow(len(data) * SECONDS_PER_BYTE)
-        if seen is not None:
-            await offload_large(len(data), seen.update, data)
-        yield data
-        piece = await pace.next(source, len(data))
-        if piece is None:
-            return
-        data = piece[3]
 
 
 @dataclass

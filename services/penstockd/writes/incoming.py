@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.elements import repeated_parser
+from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.catalog.record import Codec, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused, checker
@@ -17,7 +18,6 @@ from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
 from penstockd.store.rows import stored_row
 
-MAX_KEY_BYTES = 512
 #: Items of one list or map of a record that comes by a call of its own or in a batch, whatever the
 #: model allows: more of them are the business of an import.
 MAX_ELEMENTS = 10_000

@@ -11,7 +11,6 @@ from penstockd.calls import Call
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.record import Codec
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
-from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
 from penstockd.policy.rendering import record_of
@@ -124,14 +123,14 @@ class WrittenRecord:
         self.given = given
         self._reply, self._key, self._dry = reply, key, dry
 
-    async def introduce(self, hub: Hub, call: Call) -> None:
+    async def introduce(self, call: Call) -> None:
         """Note in the call's audit entry what the reply shows. Raises DatabaseUnavailable."""
         readable = self._reply.readable
         if readable is not None:
-            await call.will_disclose(hub, readable)
+            await call.will_disclose(readable)
             return
         paths = [f.path for f in self.given.fields]
-        await call.will_disclose(hub, self._reply.view, ",".join((*paths, *self._etag_path())))
+        await call.will_disclose(self._reply.view, ",".join((*paths, *self._etag_path())))
 
     async def written(self, transaction: WriteTransaction) -> Message:
         """The record as the call has left it, as far as the caller may read it.

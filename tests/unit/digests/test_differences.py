@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from penstock.client import digest as sdk
 from penstock.hub.v1.digests_pb2 import RangeDigest
 from penstockd.digests import differences
-from penstockd.digests import repair as command
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Patience, Range
+from penstockd.digests.repair import check_ranges
 from penstockd.native.abi import Status
 from penstockd.native.digest_kernel import Digested
 from penstockd.rpc.digests import repair_request
@@ -54,7 +54,7 @@ class Hub:
     def __call__(self, ranges: Sequence[RangeDigest], state: str) -> Any:
         request = SimpleNamespace(ranges=ranges, filter="", fields="", state=state)
         asked = repair_request(request).ranges
-        command._check(asked)
+        check_ranges(asked)
         self.calls.append(list(asked))
         found, next_key = Differences(), ""
         for i, run in enumerate(runs(asked)):

@@ -8,12 +8,13 @@ from datetime import timedelta
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import administers, changed, touched, writer
-from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import PermissionDenied, TooManyWebhooks
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.store.database import Connection
+from penstockd.store.log import last_number
+from penstockd.webhooks.checks import check_webhook
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret, put_webhook
 from penstockd.webhooks.model import Kind, Scheme, Webhook
@@ -46,7 +47,7 @@ async def create_webhook(
     )
     if webhook.kind is Kind.LISTEN:
         webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
-    check(hub, call, webhook)
+    check_webhook(call.policy, hub.catalog, hub.webhooks.guard, webhook)
     secret = new_secret(scheme, now())
 
     async def create(connection: Connection) -> Stored:
@@ -54,7 +55,7 @@ async def create_webhook(
         await lock_intake(connection)
         if await count_webhooks(connection, owner) >= MAX_WEBHOOKS:
             raise TooManyWebhooks(f"'{owner}' has {MAX_WEBHOOKS} webhooks already")
-        start = await connection.fetchval("SELECT last_number FROM hub.log_head")
+        start = await last_number(connection)
         await put_webhook(connection, replace(webhook, start_number=start), hub.webhooks.seal)
         await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
         made = await touched(hub, call, connection, webhook.webhook_id)

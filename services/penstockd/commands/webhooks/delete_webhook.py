@@ -6,6 +6,7 @@ from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
+from penstockd.webhooks import endpoints
 
 
 async def delete_webhook(hub: Hub, call: Call, webhook_id: str) -> None:
@@ -13,6 +14,6 @@ async def delete_webhook(hub: Hub, call: Call, webhook_id: str) -> None:
 
     async def delete(connection: Connection) -> None:
         await touched(hub, call, connection, webhook_id, lock=True)
-        await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
+        await endpoints.delete_webhook(connection, webhook_id)
 
     await changed(hub, call, delete)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import found, reader, reads
-from penstockd.commands.webhooks.composing import composer
 from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.webhooks.composer import entries
+from penstockd.webhooks.composing import make_composer
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.schedule import now
@@ -36,7 +36,9 @@ async def get_delivery(
             call.entry.row_count = 1
             return listed.withheld(), [a.withheld() for a in attempts], body
         if webhook.consumer_id == principal.consumer_id:
-            made, owners = await composer(hub, connection)
+            made, owners = await make_composer(
+                hub.database, hub.catalog, hub.public_url, connection
+            )
             (delivery,) = await read_deliveries(connection, webhook_id, [delivery_id])
             endpoint = Endpoint(webhook, (), Signer(()))
             composed = await made.compose(call.policy, endpoint, delivery, now())

@@ -14,6 +14,7 @@ from penstockd.errors import (
 from penstockd.hub import Hub
 from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import set_replay
 from penstockd.webhooks.model import State
 
 
@@ -43,12 +44,7 @@ async def replay_changes(
             violation = Violation("end_cursor", "is before cursor")
             raise ValueInvalid("end_cursor is before cursor", violations=[violation])
         call.asked(cursor=cursor, end_cursor=end_cursor)
-        await connection.execute(
-            "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
-            webhook_id,
-            start.number,
-            last,
-        )
+        await set_replay(connection, webhook_id, start.number, last)
         return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
 
     return await changed(hub, call, replay)

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, check_reach, touched
-from penstockd.commands.webhooks.checks import check
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
+from penstockd.webhooks.checks import check_webhook
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import drop_secrets, put_secret, put_webhook, read_secrets
 from penstockd.webhooks.model import Scheme, Webhook
@@ -37,7 +37,7 @@ async def update_webhook(
         moved = origin(before.url) != origin(webhook.url)
         if moved:
             webhook = change(replace(before, headers={}))
-        check(hub, call, webhook)
+        check_webhook(call.policy, hub.catalog, hub.webhooks.guard, webhook)
         check_reach(hub, call, webhook)
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         await put_webhook(connection, webhook, hub.webhooks.seal)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from penstock.hub.v1 import changes_pb2
 from penstockd.commands.get_change_log import get_change_log
-from penstockd.feed.poll import list_changes
-from penstockd.feed.stream import watch_changes
+from penstockd.commands.list_changes import list_changes
+from penstockd.commands.watch_changes import watch_changes
 from penstockd.feed.watching import Wanted, readable
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
@@ -41,7 +41,7 @@ def routes() -> Iterator[Route]:
 async def _watch(request: changes_pb2.WatchChangesRequest, exchange: Exchange) -> None:
     hub, call = exchange.hub, exchange.call
     wanted = Wanted(
-        readable(hub, call, request.datasets),
+        readable(hub.catalog, call, request.datasets),
         mixed=True,
         operations=request.operations,
         batch_size=request.batch_size,
@@ -56,7 +56,7 @@ async def _list(
 ) -> changes_pb2.ListChangesResponse:
     hub, call = exchange.hub, exchange.call
     wanted = Wanted(
-        readable(hub, call, request.datasets),
+        readable(hub.catalog, call, request.datasets),
         mixed=True,
         operations=request.operations,
         batch_size=request.page_size,

@@ -12,7 +12,16 @@ from google.protobuf.empty_pb2 import Empty
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1 import subscriptions_pb2 as api
 from penstockd.calls import Permit
-from penstockd.commands.subscriptions import acknowledge
+from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
+from penstockd.commands.subscriptions.create_subscription import create_subscription
+from penstockd.commands.subscriptions.delete_subscription import delete_subscription
+from penstockd.commands.subscriptions.extend_lease import extend_lease
+from penstockd.commands.subscriptions.get_subscription import get_subscription
+from penstockd.commands.subscriptions.list_subscriptions import list_subscriptions
+from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
+from penstockd.commands.subscriptions.release_lease import release_lease
+from penstockd.commands.subscriptions.reset_subscription import reset_subscription
+from penstockd.commands.subscriptions.watch_subscription import watch_subscription
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.watching import readable, reconcile_of
 from penstockd.rpc.door import Route
@@ -21,9 +30,7 @@ from penstockd.rpc.feeds import wait_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
 from penstockd.store.subscriptions import Subscription, Terms
-from penstockd.subscriptions import manage
-from penstockd.subscriptions.pull import Pull, pull_changes
-from penstockd.subscriptions.stream import Flow, watch_subscription
+from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Taken
 
 _SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
@@ -46,7 +53,7 @@ def _for_readers(handler: Handler) -> Handler:
     """Who may not read anything is told so, before all else."""
 
     async def handle(request: Any, exchange: Exchange) -> Any:
-        readable(exchange.hub, exchange.call, ())
+        readable(exchange.hub.catalog, exchange.call, ())
         return await handler(request, exchange)
 
     return handle
@@ -63,31 +70,29 @@ async def _create(request: Any, exchange: Exchange) -> Any:
         asked.ordered if asked.HasField("ordered") else True,
     )
     return _message(
-        await manage.create_subscription(
+        await create_subscription(
             exchange.hub, exchange.call, asked.subscription_id, terms, request.start
         )
     )
 
 
 async def _get(request: Any, exchange: Exchange) -> Any:
-    return _message(
-        await manage.get_subscription(exchange.hub, exchange.call, request.subscription_id)
-    )
+    return _message(await get_subscription(exchange.hub, exchange.call, request.subscription_id))
 
 
 async def _list(request: Any, exchange: Exchange) -> Any:
-    found = await manage.list_subscriptions(exchange.hub, exchange.call)
+    found = await list_subscriptions(exchange.hub, exchange.call)
     return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
 
 
 async def _delete(request: Any, exchange: Exchange) -> Any:
-    await manage.delete_subscription(exchange.hub, exchange.call, request.subscription_id)
+    await delete_subscription(exchange.hub, exchange.call, request.subscription_id)
     return Empty()
 
 
 async def _reset(request: Any, exchange: Exchange) -> Any:
     return _message(
-        await manage.reset_subscription(
+        await reset_subscription(
             exchange.hub, exchange.call, request.subscription_id, request.start
         )
     )
@@ -105,7 +110,7 @@ async def _pull(request: Any, exchange: Exchange) -> Any:
 
 
 async def _acknowledge(request: Any, exchange: Exchange) -> Any:
-    done = await acknowledge.acknowledge_changes(
+    done = await acknowledge_changes(
         exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
     )
     return api.AcknowledgeChangesResponse(cursor=str(done))
@@ -113,7 +118,7 @@ async def _acknowledge(request: Any, exchange: Exchange) -> Any:
 
 async def _extend(request: Any, exchange: Exchange) -> Any:
     return _lease(
-        await acknowledge.extend_lease(
+        await extend_lease(
             exchange.hub,
             exchange.call,
             request.subscription_id,
@@ -124,9 +129,7 @@ async def _extend(request: Any, exchange: Exchange) -> Any:
 
 
 async def _release(request: Any, exchange: Exchange) -> Any:
-    await acknowledge.release_lease(
-        exchange.hub, exchange.call, request.subscription_id, request.lease_id
-    )
+    await release_lease(exchange.hub, exchange.call, request.subscription_id, request.lease_id)
     return Empty()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import webhooks_pb2 as pb
+from penstockd.commands.webhooks.acknowledge_deliveries import acknowledge_deliveries
 from penstockd.commands.webhooks.create_webhook import create_webhook
 from penstockd.commands.webhooks.delete_webhook import delete_webhook
 from penstockd.commands.webhooks.get_delivery import get_delivery
@@ -17,11 +18,7 @@ from penstockd.commands.webhooks.list_deliveries import list_dead_letters, list_
 from penstockd.commands.webhooks.list_notices import list_notices
 from penstockd.commands.webhooks.list_webhooks import Stored, get_webhook, list_webhooks
 from penstockd.commands.webhooks.pause_webhook import pause_webhook, resume_webhook
-from penstockd.commands.webhooks.pull_deliveries import (
-    Outcome,
-    acknowledge_deliveries,
-    pull_deliveries,
-)
+from penstockd.commands.webhooks.pull_deliveries import pull_deliveries
 from penstockd.commands.webhooks.replay_changes import replay_changes
 from penstockd.commands.webhooks.resend_delivery import recover_deliveries, resend_delivery
 from penstockd.commands.webhooks.rotate_secret import rotate_secret
@@ -42,6 +39,7 @@ from penstockd.rpc.hub.webhook_messages import (
 )
 from penstockd.webhooks.model import DeliveryState, Scheme
 from penstockd.webhooks.owners import problems
+from penstockd.webhooks.pulled import Outcome
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Filter
 from penstockd.webhooks.signing import Secret

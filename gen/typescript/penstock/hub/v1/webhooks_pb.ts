@@ -911,7 +911,7 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing or webhook.disabled.
+   * webhook.failing, webhook.disabled or changes.undone.
    *
    * @generated from field: string type = 1;
    */

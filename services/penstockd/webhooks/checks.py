@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from penstockd.calls import Call
-from penstockd.egress import UrlRefused
+from penstockd.catalog import Catalog
+from penstockd.egress import Guard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
-from penstockd.hub import Hub
 from penstockd.policy.model import Permission
+from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.webhooks.model import MAX_BATCH, Envelope, Kind, Webhook
 from penstockd.webhooks.owners import lens_of, owner_of
 from penstockd.webhooks.sender import OWN_HEADERS
@@ -25,36 +25,36 @@ MAX_HEADERS = 20
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-def check(hub: Hub, call: Call, webhook: Webhook) -> None:
+def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhook: Webhook) -> None:
     """Raise if a webhook cannot be as it is.
 
     ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
     have no webhooks or not read a dataset, FieldUnknown and FilterInvalid as lists do.
     """
-    violations = [Violation(f"webhook.{f}", text) for f, text in _problems(hub, call, webhook)]
+    violations = [Violation(f"webhook.{f}", text) for f, text in _problems(policy, webhook)]
     if violations:
         first = violations[0]
         raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
     if webhook.kind is Kind.HTTP:
-        _check_url(hub, webhook.url)
-    owner = owner_of(call.policy, webhook)
+        _check_url(guard, webhook.url)
+    owner = owner_of(policy, webhook)
     if owner is None:
         needed = Permission.WEBHOOKS_WRITE.value
         raise PermissionDenied(f"'{webhook.consumer_id}' needs the permission {needed}")
     for selection in webhook.selections:
-        lens_of(call.policy, hub.catalog, owner, selection)
+        lens_of(policy, catalog, owner, selection)
 
 
-def _check_url(hub: Hub, url: str) -> None:
+def _check_url(guard: Guard, url: str) -> None:
     try:
-        hub.webhooks.guard.check_url(url)
+        guard.check_url(url)
     except UrlRefused as exc:
         violation = Violation("webhook.url", str(exc))
         raise WebhookUrlRefused(f"url: {exc}", violations=[violation]) from exc
 
 
-def _problems(hub: Hub, call: Call, webhook: Webhook) -> Iterator[tuple[str, str]]:
-    if webhook.consumer_id not in call.policy.consumers:
+def _problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[str, str]]:
+    if webhook.consumer_id not in policy.consumers:
         yield "consumer_id", f"there is no consumer '{webhook.consumer_id}'"
     if len(webhook.title) > 200 or "\0" in webhook.title:
         yield "title", "may have 200 characters"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from penstockd.hub import Hub
-from penstockd.store.database import Connection
+from penstockd.catalog import Catalog
+from penstockd.store.database import Connection, Database
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.owners import Owners
 from penstockd.webhooks.payload import Payloads
 
 
-async def composer(hub: Hub, connection: Connection) -> tuple[Composer, Owners]:
+async def make_composer(
+    database: Database, catalog: Catalog, public_url: str, connection: Connection
+) -> tuple[Composer, Owners]:
     """What makes messages, and the sights that it makes them by."""
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
-    owners = Owners(hub.catalog)
-    log = FeedLog(hub.database, hub.catalog)
-    payloads = Payloads(hub.catalog, hub.public_url, epoch)
+    owners = Owners(catalog)
+    log = FeedLog(database, catalog)
+    payloads = Payloads(catalog, public_url, epoch)
     return Composer(payloads, owners.sights, log.reread), owners

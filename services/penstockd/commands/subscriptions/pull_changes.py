@@ -8,13 +8,9 @@ from penstockd.calls import Call
 from penstockd.errors import HubStopping
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
-from penstockd.feed.watching import MAX_CHANGES
 from penstockd.hub import Hub
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import Taken, Taking, ack_time, invalid
-
-#: Changes of a stretch, unless the caller says how many.
-USUAL_CHANGES = 500
+from penstockd.subscriptions.take import USUAL_CHANGES, Taken, Taking, ack_time, changes_of, invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +20,6 @@ class Pull:
     max_changes: int = 0
     ack_seconds: int = 0
     wait: float = 0.0
-
-
-def changes_of(name: str, wanted: int, usual: int) -> int:
-    """A number of changes that a caller asks for. Raises ValueInvalid."""
-    if not 0 <= wanted <= MAX_CHANGES:
-        raise invalid(name, f"must be from 1 to {MAX_CHANGES}")
-    return wanted or usual
 
 
 async def pull_changes(
@@ -49,7 +38,7 @@ async def pull_changes(
     )
     call.asked(subscription=subscription_id[:63])
     await taking.open()
-    disclosure = FeedDisclosure(hub, call, taking.source)
+    disclosure = FeedDisclosure(call, taking.source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
         taken = await taking.take(pull.wait)
     call.entry.row_count = 0

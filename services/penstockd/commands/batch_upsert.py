@@ -1,0 +1,50 @@
+"""BatchUpsert: many records at once, all of them or, if asked for, those that are good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.errors import RequestTooLarge
+from penstockd.policy.model import Action
+from penstockd.store.writer import WriteTransaction
+from penstockd.writes.batches import Batch
+from penstockd.writes.idempotency import Request, write_once
+from penstockd.writes.incoming import check_settable
+from penstockd.writes.outgoing import ReplyView
+from penstockd.writes.report import REPORT, Report
+
+MAX_RECORDS = 10_000
+
+
+async def batch_upsert(
+    call: Call,
+    dataset: Dataset,
+    records: Sequence[Message],
+    request: Request,
+    *,
+    partial: bool = False,
+) -> Report:
+    """Create the records whose keys are new and update the others where they differ.
+
+    A record replaces all fields that the caller may write; others keep their values. Raises
+    PermissionDenied (the caller must be allowed to create and to update), RequestTooLarge,
+    FieldUnknown, ValueInvalid, RecordNotFound (out of the caller's sight) and what ``write_once``
+    raises. With ``partial`` the last three are said of rows in the report, and the others are
+    written; of two records with one key the first is.
+    """
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    if len(records) > MAX_RECORDS:
+        raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
+    call.asked(partial=partial)
+    check_settable(reply.view, records)
+    batch = Batch(reply.view, records, partial=partial)
+
+    async def work(transaction: WriteTransaction) -> tuple[Report, int]:
+        report = await batch.write(transaction)
+        return report, report.counts.total
+
+    return reply.report(await write_once(call, request, REPORT, work))

@@ -1,0 +1,59 @@
+"""Digest: what a dataset holds, in digests of ranges of keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from penstockd.audit.given import given_records
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.digests.comparison import Comparison
+from penstockd.digests.parts import Asked, Parts, digest_parts
+from penstockd.digests.ranges import Range
+from penstockd.digests.state import held_state
+from penstockd.hub import Hub
+
+
+@dataclass(frozen=True, slots=True)
+class DigestReply:
+    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
+
+    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
+    """
+
+    ranges: list[Range]
+    next_key: str
+    cursor: str
+    state: str
+    view: str
+
+
+async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
+    """The digests of the ranges that a range of keys is cut into, all of one state.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
+    """
+    comparison = Comparison.of(hub.catalog, call, dataset, asked.filter, asked.fields)
+    call.asked(
+        filter=asked.filter,
+        fields=asked.fields,
+        start_key=asked.start_key,
+        end_key=asked.end_key,
+        parts=asked.parts,
+        keys=asked.keys,
+    )
+    asked.check()
+    owner = call.entry.consumer_id or ""
+    async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):
+        found, next_key = await digest_parts(hub.database, comparison, held, asked)
+        cursor = str(held.cursor)
+    _disclose(call, comparison, found)
+    return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
+
+
+def _disclose(call: Call, comparison: Comparison, found: Parts) -> None:
+    """A digest shows no values, but the keys that it names."""
+    view = comparison.view
+    keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
+    given = given_records(view.dataset.name, call.rule(view, view.dataset.key.path), keys)
+    call.disclose(replace(given, count=sum(r.count for r in found.ranges)))

@@ -1,0 +1,52 @@
+"""Import: an uploaded file of any size, all of it or, if asked for, the rows that are good."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.formats import pick, reader
+from penstockd.policy.model import Action
+from penstockd.writes.idempotency import Request
+from penstockd.writes.imports import Import
+from penstockd.writes.outgoing import ReplyView
+from penstockd.writes.report import Report
+from penstockd.writes.uploads import Upload, UploadedFile, load_once
+
+
+async def import_records(
+    call: Call,
+    dataset: Dataset,
+    upload: Upload,
+    request: Request,
+    *,
+    stall_seconds: float,
+    partial: bool = False,
+) -> Report:
+    """Create the records whose keys are new and update the others where they differ.
+
+    The first piece decides format, compression and content type. In CSV, columns that are absent
+    keep their values; the other formats replace all fields that the caller may write. The digest
+    of ``request`` is of all but the file.
+
+    Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
+    ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
+    ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
+    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded
+    then. With ``partial`` the last two are said of rows in the report and the others are loaded;
+    what makes the file unreadable from some place on refuses all of it still.
+    """
+    reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
+    view = reply.view
+    file = await UploadedFile.begin(upload, request, stall_seconds)
+    format = pick(file.format, file.content_type or None)
+    compression, validate_only = file.compression, request.validate_only
+    call.asked(
+        format=format,
+        compression=compression.upper(),
+        partial=partial,
+        validate_only=validate_only,
+    )
+    offered = [f for f in view.fields() if f.output_only or f in view.writable]
+    source = reader(format, dataset, offered, compression=compression)
+    load = Import(dataset, view, source, partial=partial)
+    return reply.report(await load_once(call, upload, file, load, request))

@@ -1,0 +1,46 @@
+"""ListChanges: the changes after a cursor, for tools that cannot hold a stream."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.errors import AccessChanged, AccessRevoked, ValueInvalid, ViewChanged, Violation
+from penstockd.feed.disclosing import FeedDisclosure
+from penstockd.feed.poll import MAX_WAIT, USUAL_PAGE, ChangePage, read_page
+from penstockd.feed.watching import Standings, Wanted
+from penstockd.hub import Hub
+from penstockd.store.cursor import Cursor
+
+
+async def list_changes(
+    hub: Hub, call: Call, wanted: Wanted, cursor: str, wait_seconds: float
+) -> ChangePage:
+    """The changes after ``cursor``; without one there are none, and the cursor of now.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
+    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (of those that
+    wait), HubStopping and DatabaseUnavailable.
+    """
+    source = wanted.source(hub.catalog, call, USUAL_PAGE)
+    if not 0 <= wait_seconds <= MAX_WAIT:
+        problem = f"must be from 0 to {MAX_WAIT:g} s"
+        raise ValueInvalid(f"wait {problem}", violations=[Violation("wait", problem)])
+    call.asked(cursor=cursor)
+    disclosure = FeedDisclosure(call, source)
+    if not cursor:
+        head = await hub.feed.head()
+        call.entry.row_count = 0
+        return ChangePage(b"", str(head), source.view, False)
+    standings = Standings(hub.policy, hub.catalog, call, wanted, source)
+    with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
+        page, blocks = await read_page(hub.feed, source, Cursor.parse(cursor), wait_seconds)
+    call.entry.row_count = page.count
+    try:
+        standings.check()
+    except AccessRevoked:
+        raise
+    except (AccessChanged, ViewChanged):
+        # While it waited, what the caller may see has become another: it is to ask anew.
+        call.entry.row_count = 0
+        return ChangePage(b"", cursor, source.view, True)
+    await disclosure.blocks(blocks)
+    return page

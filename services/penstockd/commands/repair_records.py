@@ -1,0 +1,75 @@
+"""Repair: what a caller is to write and to delete so that it holds what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from penstockd.audit.given import given_records
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.digests.comparison import Comparison
+from penstockd.digests.ranges import Range
+from penstockd.digests.repair import Repaired, check_ranges, find_repair
+from penstockd.digests.state import held_state
+from penstockd.hub import Hub
+from penstockd.policy.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a caller holds, as it tells it, and what of it is to be compared."""
+
+    ranges: Sequence[Range]
+    filter: str = ""
+    fields: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReply:
+    """What differs before ``next_key``; "" if all was compared."""
+
+    upserts: list[Message]
+    deletes: list[str]
+    differing: list[Range]
+    next_key: str
+    rows: int
+    cursor: str
+    state: str
+    view: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left of what was asked."""
+        return not self.differing and not self.next_key
+
+
+async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair) -> RepairReply:
+    """Compare the caller's ranges with the records of one state.
+
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
+    """
+    comparison = Comparison.of(hub.catalog, call, dataset, repair.filter, repair.fields)
+    call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))
+    check_ranges(repair.ranges)
+    owner = call.entry.consumer_id or ""
+    async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
+        found = await find_repair(hub.database, comparison, held, repair.ranges)
+        cursor = str(held.cursor)
+    await _disclose(call, comparison.view, repair.fields, found)
+    return RepairReply(
+        *(found.upserts, found.deletes, found.differing, found.next_key, found.rows),
+        *(cursor, state, comparison.view_id),
+    )
+
+
+async def _disclose(call: Call, view: View, fields: str, found: Repaired) -> None:
+    """Records are shown, and the keys at which ranges begin, but nothing of their records."""
+    name = view.dataset.name
+    call.disclose(given_records(name, call.rule(view, fields), found.keys))
+    starts = [r.start for r in found.differing if r.start]
+    rule = call.rule(view, view.dataset.key.path)
+    await call.disclose_part(given_records(name, rule, starts))

@@ -1,0 +1,22 @@
+"""StreamExport: all records that match, as a file of any size, from one state of the data."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.exports.plan import Export, Plan
+from penstockd.exports.run import Reply, run_export
+from penstockd.hub import Hub
+
+
+async def stream_export(
+    hub: Hub, call: Call, dataset: Dataset, export: Export, reply: Reply
+) -> None:
+    """Send the records to ``reply``, all of one state, in key order unless asked otherwise.
+
+    Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid,
+    FormatUnknown, ValueInvalid, ReceiptNotFound or ExportNotResumable is raised; an error after
+    that ends the stream and stands in the receipt: ClientStalled, AccessChanged (access was revoked
+    or narrowed meanwhile), DatabaseUnavailable.
+    """
+    await run_export(hub, call, Plan.of(call, dataset, export), reply)

@@ -1,0 +1,39 @@
+"""AcknowledgeChanges: a worker has done what it was given."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.hub import Hub
+from penstockd.store import leases
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection
+from penstockd.subscriptions.manage import (
+    changing,
+    found,
+    owner,
+)
+
+
+async def acknowledge_changes(
+    hub: Hub, call: Call, subscription_id: str, lease_id: str, cursor: str
+) -> Cursor:
+    """Acknowledge a lease, or all up to the cursor of one; returns how far all is acknowledged.
+
+    Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
+    AcknowledgedBackwards and CursorInvalid.
+    """
+    if bool(lease_id) == bool(cursor):
+        problem = "either lease_id or cursor must be given"
+        raise ValueInvalid(problem, violations=[Violation("lease_id", problem)])
+    call.asked(lease=lease_id[:64], cursor=cursor[:200])
+    place = Cursor.parse(cursor) if cursor else None
+
+    async def work(connection: Connection) -> Cursor:
+        await found(call, connection, subscription_id)
+        held = await leases.hold(connection, owner(call), subscription_id)
+        if place is not None:
+            return await held.acknowledge_to(place)
+        return await held.acknowledge(lease_id)
+
+    return await changing(hub.database, call, subscription_id, work)

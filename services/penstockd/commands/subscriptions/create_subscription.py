@@ -1,0 +1,41 @@
+"""CreateSubscription: a named place in the change log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstockd.calls import Call
+from penstockd.feed.watching import readable
+from penstockd.hub import Hub
+from penstockd.store import subscriptions as store
+from penstockd.store.database import Connection
+from penstockd.store.subscriptions import Subscription, Terms
+from penstockd.subscriptions.manage import (
+    changing,
+    check_terms,
+    find_start,
+    owner,
+    source_of,
+)
+
+
+async def create_subscription(
+    hub: Hub, call: Call, subscription_id: str, terms: Terms, start: str
+) -> Subscription:
+    """Make a subscription of the caller's.
+
+    Raises ValueInvalid, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid,
+    CursorExpired, SubscriptionExists and TooManySubscriptions.
+    """
+    check_terms(subscription_id, terms)
+    datasets = [d.name for d in readable(hub.catalog, call, terms.datasets)]
+    terms = replace(terms, datasets=datasets, operations=sorted(set(terms.operations)))
+    source = source_of(hub.catalog, call, terms, 1)
+    call.asked(start=start, include_before=terms.include_before)
+    begin = await find_start(hub, source, start)
+
+    async def work(connection: Connection) -> Subscription:
+        await store.create(connection, owner(call), subscription_id, terms, begin)
+        return await store.find(connection, owner(call), subscription_id)
+
+    return await changing(hub.database, call, subscription_id, work)

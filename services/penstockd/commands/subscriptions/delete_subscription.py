@@ -1,0 +1,23 @@
+"""DeleteSubscription: its place and its leases go."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.store import subscriptions as store
+from penstockd.store.database import Connection
+from penstockd.subscriptions.manage import (
+    changing,
+    found,
+    owner,
+)
+
+
+async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:
+    """Delete a subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
+
+    async def work(connection: Connection) -> None:
+        await found(call, connection, subscription_id)
+        await store.delete(connection, owner(call), subscription_id)
+
+    await changing(hub.database, call, subscription_id, work)

@@ -1,0 +1,20 @@
+"""ExtendLease: a worker needs more time."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.store.leases import Lease
+from penstockd.subscriptions.extend import extend
+from penstockd.subscriptions.take import ack_time
+
+
+async def extend_lease(
+    hub: Hub, call: Call, subscription_id: str, lease_id: str, ack_seconds: int
+) -> Lease:
+    """Let a lease run for so many seconds from now.
+
+    Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
+    AcknowledgedBackwards.
+    """
+    return await extend(hub.database, call, subscription_id, lease_id, ack_time(ack_seconds))

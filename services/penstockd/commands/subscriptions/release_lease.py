@@ -1,0 +1,12 @@
+"""ReleaseLease: a worker gives back what it was given."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.subscriptions.extend import extend
+
+
+async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: str) -> None:
+    """End a lease, so that its changes are given to whoever asks next. Raises the same."""
+    await extend(hub.database, call, subscription_id, lease_id, 0)

@@ -1,0 +1,36 @@
+"""ResetSubscription: it goes on from another place."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.commands.subscriptions.get_subscription import get_subscription
+from penstockd.hub import Hub
+from penstockd.store import leases
+from penstockd.store import subscriptions as store
+from penstockd.store.database import Connection
+from penstockd.store.subscriptions import Subscription
+from penstockd.subscriptions.manage import (
+    changing,
+    find_start,
+    owner,
+    source_of,
+)
+
+
+async def reset_subscription(
+    hub: Hub, call: Call, subscription_id: str, start: str
+) -> Subscription:
+    """Let a subscription of the caller's go on from another place; its leases end.
+
+    Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, CursorInvalid and CursorExpired.
+    """
+    known_one = await get_subscription(hub, call, subscription_id)
+    call.asked(start=start)
+    begin = await find_start(hub, source_of(hub.catalog, call, known_one.terms, 1), start)
+
+    async def work(connection: Connection) -> Subscription:
+        held = await leases.hold(connection, owner(call), subscription_id)
+        await held.reset(begin)
+        return await store.find(connection, owner(call), subscription_id)
+
+    return await changing(hub.database, call, subscription_id, work)

@@ -1,0 +1,29 @@
+"""Watch: changes as they are committed, after a cursor or after all records as they are."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, Reply, Watch
+from penstockd.feed.watching import Wanted
+from penstockd.hub import Hub
+
+
+async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, reply: Reply) -> None:
+    """Send changes to ``reply`` until the caller goes away.
+
+    Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
+    CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that stands in the
+    stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
+    CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
+    DatabaseUnavailable.
+    """
+    source = wanted.source(hub.catalog, call, USUAL_BATCH)
+    if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
+        problem = f"must be from 1 to {MAX_HEARTBEAT}"
+        raise ValueInvalid(
+            f"heartbeat_seconds {problem}", violations=[Violation("heartbeat_seconds", problem)]
+        )
+    call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
+    with hub.streams.one_more(call.entry.consumer_id or ""):
+        await ChangeStream(hub, call, wanted, source, watch, reply).run()

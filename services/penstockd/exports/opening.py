@@ -1,0 +1,100 @@
+"""How an export begins: with a state of the data that is held, and a receipt that says so."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from penstockd.calls import Call
+from penstockd.errors import ExportNotResumable, ReceiptNotFound
+from penstockd.exports.plan import Plan
+from penstockd.exports.receipts import (
+    Receipt,
+    find_receipt,
+    new_receipt_id,
+    open_receipt,
+    reopen_receipt,
+)
+from penstockd.store.cursor import Cursor
+from penstockd.store.database import Database
+from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
+
+
+class OpeningOrgans(Protocol):
+    """The organs by which an export begins."""
+
+    @property
+    def database(self) -> Database:
+        """Keeps the receipts."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Holds the states of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An export that has begun. ``durable`` ends when its receipt is in the database."""
+
+    held: Held
+    receipt: Receipt
+    durable: asyncio.Task[None]
+
+
+async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: str) -> Receipt:
+    """The receipt of the export that a plan resumes. Raises ReceiptNotFound, ExportNotResumable."""
+    receipt = await find_receipt(database, receipt_id)
+    if receipt is None or receipt.consumer_id != call.entry.consumer_id:
+        raise ReceiptNotFound(f"there is no receipt '{receipt_id[:80]}'")
+    if receipt.request_digest != plan.digest:
+        raise ExportNotResumable(
+            "the request is not the one that began the export, or what you may see has"
+            " changed; start again"
+        )
+    return receipt
+
+
+async def open_export(organs: OpeningOrgans, call: Call, plan: Plan) -> Opened:
+    """Begin an export on the state of now. Raises DatabaseUnavailable."""
+    held = await organs.snapshots.take()
+    receipt = _new_receipt(call, plan, str(held.cursor))
+    writing = open_receipt(organs.database, receipt, held)
+    call.entry.receipt_id = receipt.receipt_id
+    # Beside the read: it must be durable before the first byte leaves, and no sooner.
+    return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
+
+
+async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> Opened:
+    """Go on with an export on the state that it began with.
+
+    Raises ExportNotResumable if the state is no longer kept, and DatabaseUnavailable.
+    """
+    earlier = receipt.snapshot
+    try:
+        if earlier is None:
+            raise SnapshotGone("it was let go")
+        held = await organs.snapshots.join(earlier, Cursor.parse(receipt.cursor))
+    except SnapshotGone as exc:
+        raise ExportNotResumable(
+            "the state of the data that the export began with is no longer kept; start again"
+        ) from exc
+    organs.snapshots.forget(earlier)
+    writing = reopen_receipt(organs.database, receipt, held)
+    call.entry.receipt_id = receipt.receipt_id
+    return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
+
+
+def _new_receipt(call: Call, plan: Plan, cursor: str) -> Receipt:
+    return Receipt(
+        receipt_id=new_receipt_id(),
+        request_id=call.entry.request_id,
+        consumer_id=call.entry.consumer_id or "",
+        dataset=plan.view.dataset.name,
+        format=plan.export.format,
+        request_digest=plan.digest,
+        policy_revision=plan.view.revision,
+        cursor=cursor,
+        start_time=datetime.now(UTC),
+    )

@@ -1,0 +1,93 @@
+"""What a caller asks of an export, and what of it was checked before anything is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.errors import ValueInvalid, Violation
+from penstockd.formats import Writer, writer
+from penstockd.policy.model import Action
+from penstockd.policy.read import Export as Read
+from penstockd.policy.view import View
+from penstockd.query import parse_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a caller asks of an export, as it wrote it; ``format`` is the name of one there is."""
+
+    format: str
+    filter: str = ""
+    order_by: str = ""
+    fields: str = ""
+    limit: int = 0
+    compression: str = ""
+    spreadsheet_safe: bool = False
+    omit_receipt: bool = False
+    resume_receipt: str = ""
+    resume_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An export, checked: what is read, and what makes a file of it."""
+
+    export: Export
+    view: View
+    target: Writer
+    read: Read
+    sql: str
+    settings: Mapping[str, str]
+    digest: bytes
+
+    @classmethod
+    def of(cls, call: Call, dataset: Dataset, export: Export) -> Plan:
+        """The plan of what a caller asks for.
+
+        Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and
+        ValueInvalid.
+        """
+        view = call.view(dataset, Action.READ)
+        call.asked(
+            format=export.format,
+            filter=export.filter,
+            order_by=export.order_by,
+            fields=export.fields,
+            limit=export.limit,
+            compression=export.compression.upper(),
+            resume_receipt=export.resume_receipt,
+            resume_offset=export.resume_offset,
+        )
+        for name in ("limit", "resume_offset"):
+            if getattr(export, name) < 0:
+                raise ValueInvalid(
+                    f"{name} is negative", violations=[Violation(name, "is negative")]
+                )
+        fields = parse_fields(export.fields, view)
+        target = writer(
+            export.format,
+            dataset,
+            fields,
+            compression=export.compression,
+            spreadsheet_safe=export.spreadsheet_safe,
+        )
+        columns = [target.sql(f, view.column(f)) for f in target.selected]
+        read = Read(view, target.selected, columns, filter=export.filter, order_by=export.order_by)
+        sql, settings = read.copy(export.limit)
+        # The same caller, the same statement with the same masks and rows, the same format: the
+        # same file, byte by byte. Policy revisions that change none of it do not matter.
+        said = [
+            call.entry.consumer_id,
+            [f.path for f in fields],
+            [export.format, export.compression.upper(), export.spreadsheet_safe],
+            sql,
+            sorted(settings.items()),
+        ]
+        digest = hashlib.sha256(orjson.dumps(said)).digest()
+        return cls(export, view, target, read, sql, settings, digest)

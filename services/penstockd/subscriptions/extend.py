@@ -1,0 +1,27 @@
+"""The time that a worker has for its lease."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.store import leases
+from penstockd.store.database import Connection, Database
+from penstockd.store.leases import Lease
+from penstockd.subscriptions.manage import (
+    changing,
+    found,
+    owner,
+)
+
+
+async def extend(
+    database: Database, call: Call, subscription_id: str, lease_id: str, seconds: int
+) -> Lease:
+    """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
+    call.asked(lease=lease_id[:64], ack_seconds=seconds)
+
+    async def work(connection: Connection) -> Lease:
+        await found(call, connection, subscription_id)
+        held = await leases.hold(connection, owner(call), subscription_id)
+        return await held.extend(lease_id, seconds)
+
+    return await changing(database, call, subscription_id, work)

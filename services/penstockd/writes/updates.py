@@ -1,0 +1,99 @@
+"""Updates: the new values of one record, written to it or, if asked for, to a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from penstockd.budget import offload_large
+from penstockd.catalog import Field
+from penstockd.catalog.rules import Rules
+from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
+from penstockd.policy.view import View
+from penstockd.query import parse_fields
+from penstockd.store.writer import Mode, WriteTransaction
+from penstockd.writes.incoming import Incoming, check_fields, invalid, populated
+from penstockd.writes.outgoing import Given, ReplyView, known_record
+
+#: How often it is tried to update a record, then to create it: others may do so meanwhile.
+_TRIES = 3
+#: What is wrong with values by a rule that looks at others, too.
+_UNREAD = "breaks a rule together with fields that you may not read"
+
+
+class Update:
+    """One record's new values, and how they are written."""
+
+    def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
+        """Raise ValueInvalid."""
+        self._view, self._record, self.etag = view, record, etag
+        self._incoming = Incoming(view, fields)
+        self._row = self._incoming.row(record)
+        #: What is set: of a record that is created, more than of one that is there.
+        self.given = Given(view.dataset, self._incoming.fields, self._row)
+
+    async def run(self, transaction: WriteTransaction) -> None:
+        """Update the record. Raises RecordNotFound and EtagMismatch."""
+        dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
+        rows, etag = [self._row], self.etag
+        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
+
+    async def or_create(self, transaction: WriteTransaction) -> None:
+        """Update the record or, if it is not there, create it. Raises RecordNotFound."""
+        for _ in range(_TRIES):
+            for attempt, otherwise in ((self.run, RecordNotFound), (self._create, RecordExists)):
+                try:
+                    await attempt(transaction)
+                except otherwise:
+                    continue
+                return
+            # Another writer has just created it, or it is out of the caller's sight.
+        await self.run(transaction)
+
+    async def _create(self, transaction: WriteTransaction) -> None:
+        dataset, guard = self._view.dataset, self._view.guard
+        check_fields(self._view, populated(dataset, self._record))
+        whole = Incoming(self._view, self._view.writable)
+        rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
+        await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
+        whole_given = Given(dataset, whole.fields, rows[0])
+        self.given = whole_given.only(populated(dataset, self._record))
+
+
+async def check_whole(
+    transaction: WriteTransaction, reply: ReplyView, key: str, fields: Sequence[Field]
+) -> None:
+    """Judge the record that came out by the rules over several fields: as much of it as the caller
+    writes in the clear. Raises ValueInvalid.
+
+    What is wrong only together with fields that the caller may not read is refused without the
+    rule's text, which may quote their values.
+    """
+    view, given = reply.view, [f.path for f in fields]
+    clear = [f for f in view.fields() if view.is_whole(f)]
+    rules = Rules.of(view.dataset)
+    problems = rules.message(await known_record(transaction, view, key, clear), given)
+    if not problems:
+        return
+    told = [f for f in clear if f.path in given or reply.reads_in_clear([f])]
+    known = rules.message(await known_record(transaction, view, key, told), given)
+    raise invalid([Violation(*p) if p in known else Violation(p.path, _UNREAD) for p in problems])
+
+
+def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:
+    """The fields to set, the key among them, in the order of the schema."""
+    dataset = view.dataset
+    named = parse_fields(",".join(mask), view) if mask else None
+    paths = [f.path for f in named] if named is not None else populated(dataset, record)
+    check_fields(view, paths)
+    wanted = set(paths) | {dataset.key.path}
+    return tuple(f for f in view.writable if f.path in wanted)
+
+
+def expected_etag(beside: str, inside: str) -> str:
+    """The etag that is given beside the record or in it. Raises ValueInvalid if they differ."""
+    if beside and inside and beside != inside:
+        violation = Violation("etag", "differs from the etag in the record")
+        raise ValueInvalid("two different etags were given", violations=[violation])
+    return beside or inside

@@ -1,0 +1,115 @@
+"""Uploads: the file of an import as it comes, loaded once by its request id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from penstockd import budget
+from penstockd.budget import SECONDS_PER_BYTE, offload_large
+from penstockd.calls import Call
+from penstockd.errors import ImportFormatInvalid, ImportTruncated
+from penstockd.formats import FormatError
+from penstockd.store.writer import WriteTransaction
+from penstockd.writes.idempotency import Once, Request
+from penstockd.writes.imports import Import
+from penstockd.writes.pace import Pace
+from penstockd.writes.report import REPORT, Report
+
+#: Format, compression, content type, bytes.
+Piece = tuple[str, str, str, bytes]
+
+
+class Upload(Protocol):
+    """A file as it comes, piece by piece."""
+
+    def pieces(self) -> AsyncIterator[Piece]:
+        """The pieces, up to their end or to where the upload was cut off."""
+
+    async def confirm_whole(self) -> None:
+        """Raise ImportTruncated if the pieces have ended because the upload was cut off."""
+
+
+class UploadedFile:
+    """An upload whose first piece is there. It tells the form of the whole file."""
+
+    def __init__(
+        self, first: Piece, rest: AsyncIterator[Piece], request: Request, stall_seconds: float
+    ) -> None:
+        self.format, self.compression, self.content_type, self._first = first
+        self._rest, self._pace = rest, Pace(stall_seconds)
+        self._seen, self._hashed = hashlib.sha256(request.digest), bool(request.request_id)
+
+    @classmethod
+    async def begin(cls, upload: Upload, request: Request, stall_seconds: float) -> UploadedFile:
+        """Wait for the first piece. Raises ImportTruncated if there is none."""
+        pieces = upload.pieces()
+        first = await anext(pieces, None)
+        if first is None:
+            raise ImportTruncated("the upload is empty")
+        return cls(first, pieces, request, stall_seconds)
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the request and, if it has an id, of the bytes that were read."""
+        return self._seen.digest()
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """The bytes of the file. Each lets the import compute for longer. Raises ClientStalled."""
+        spending, data = budget.current(), self._first
+        while True:
+            if spending is not None:
+                spending.allow(len(data) * SECONDS_PER_BYTE)
+            if self._hashed:
+                await offload_large(len(data), self._seen.update, data)
+            yield data
+            piece = await self._pace.next(self._rest, len(data))
+            if piece is None:
+                return
+            data = piece[3]
+
+
+async def load_once(
+    call: Call, upload: Upload, file: UploadedFile, load: Import, request: Request
+) -> Report:
+    """Load the file of an upload, unless a call with the same request id has loaded it.
+
+    Unlike ``write_once`` it stops when the caller goes away: a file that breaks off is not loaded.
+    Raises ImportFormatInvalid, ImportTruncated, ClientStalled, RequestInFlight, RequestIdReused
+    and ImportRowInvalid; nothing was loaded then.
+    """
+    once = Once(call, "" if request.validate_only else request.request_id)
+    data = file.read()
+    try:
+        async with call.transaction(dry=request.validate_only, bulk=True) as transaction:
+            stored = await once.claim(transaction)
+            if stored is None:
+                report = await load.run(transaction, data)
+                await upload.confirm_whole()
+                await _record_load(call, transaction, once, report, file, request)
+                return report
+    except FormatError as exc:
+        raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
+    # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
+    async for _ in data:
+        pass
+    async with call.transaction() as transaction:
+        return await once.replay(transaction, stored, file.digest, REPORT)
+
+
+async def _record_load(
+    call: Call,
+    transaction: WriteTransaction,
+    once: Once,
+    report: Report,
+    file: UploadedFile,
+    request: Request,
+) -> None:
+    """Keep the report and write the entry, in the transaction that loads the file."""
+    rows = report.counts.total
+    if request.validate_only:
+        call.entry.row_count = rows
+        return
+    await once.keep(transaction, REPORT, report, file.digest, rows)
+    await call.audit_within(transaction.connection, rows)

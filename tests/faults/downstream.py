@@ -1,0 +1,109 @@
+"""Those who keep what a hub tells them, and must hear that it was undone: two workers of a
+subscription, of which one pulls and one is streamed to, the receiver of a webhook, a replica."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import RunningHub, eventually
+from penstock.client import Client, FeedEnded
+from posted import Posts
+from subscribing import Subscribed
+
+UNDONE = "changes.undone"
+REFUSED = (400, "CURSOR_INVALID")
+
+
+class Downstream:
+    """All of them, each with all customers; made before the state that will come back."""
+
+    def __init__(self, hub: RunningHub, posts: Posts, file: Path) -> None:
+        self.hub, self.posts, self._file = hub, posts, file
+        self.worker, self.streamed = (Subscribed(hub, filter="") for _ in range(2))
+        self._path = f"/{self.worker.name}"
+        made = hub.request(
+            "POST",
+            "/v1/webhooks",
+            consumer="admin",
+            json_body={
+                "url": f"{posts.url}{self._path}",
+                "selections": [{"dataset": "customers"}],
+                "options": {"retrySeconds": [1] * 20},
+            },
+        )
+        assert made.status == 200, made.text
+        self.replicate()
+
+    def replicate(self) -> str:
+        """Bring the replica up to date; what the command says."""
+        done = self.hub.command("replica", "customers", "--to", str(self._file))
+        return done.stderr.decode()
+
+    def take(self, keys: set[str]) -> dict[str, Any]:
+        """Take in all that there is, ``keys`` among it; returns the last lease that was
+        acknowledged."""
+        wanted, last = set(keys), {}
+        while wanted:
+            pulled = self.worker.pull()
+            assert pulled, f"these do not come: {wanted}"
+            wanted -= {change["key"] for change in pulled["changes"]}
+            self.worker.acknowledge(pulled)
+            last = pulled["lease"]
+        eventually(lambda: {key for _, key in self.posted()} >= keys)
+        self.replicate()
+        return last
+
+    def posted(self, kind: str = "") -> list[tuple[dict[str, Any], str]]:
+        """What has come by the webhook, with the keys; of one type, or of records."""
+        bodies = [json.loads(p.body) for p in list(self.posts.taken) if p.path == self._path]
+        found = [b for b in bodies if (b["type"] == kind if kind else "key" in b["data"])]
+        return [(body["data"], body["data"].get("key", "")) for body in found]
+
+    def is_told(self, last: dict[str, Any]) -> None:
+        """Each of them hears that what it has may be undone, and what to do; and goes on."""
+        pulled = self.worker.call("pull")
+        assert (pulled.status, pulled.reason) == REFUSED, pulled.text
+        (info,) = [d for d in pulled.json()["details"] if d["@type"].endswith("ErrorInfo")]
+        assert info["metadata"]["reconcile"] == "REPAIR"
+        late = self.worker.call("acknowledge", leaseId=last["leaseId"])
+        assert (late.status, late.reason) == REFUSED, late.text
+        watched = self.hub.get(f"/v1/subscriptions/{self.streamed.name}:watch")
+        assert (watched.status, watched.reason) == REFUSED, watched.text
+        ((notice, _),) = eventually(lambda: self.posted(UNDONE))
+        assert notice["reconcile"] == "REPAIR"
+        # The cursor is a good one to go on from.
+        assert self.hub.get("/v1/changes", cursor=notice["cursor"]).status == 200
+        assert "0 repaired" not in self.replicate()
+        with Client(self.hub.url, api_key=self.hub.api_key) as client:
+            subscription = client.subscription(self.worker.name)
+            with pytest.raises(FeedEnded) as ended:
+                subscription.pull()
+            assert ended.value.reconcile == "REPAIR"
+            subscription.reset(notice["cursor"])
+            subscription.pull()
+        self.streamed.call("reset", start=notice["cursor"])
+
+    def is_equal(self) -> None:
+        """The replica is what the hub holds, proved by digests."""
+        self.replicate()
+        done = self.hub.command("verify", "customers", "--replica", str(self._file), check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def was_told_once(self) -> None:
+        """Nothing says it again."""
+        assert len(self.posted(UNDONE)) == 1
+        for subscribed in (self.worker, self.streamed):
+            assert subscribed.call("pull").status == 200
+
+    def end(self) -> None:
+        """Delete what the hub keeps of them."""
+        for subscribed in (self.worker, self.streamed):
+            path = f"/v1/subscriptions/{subscribed.name}"
+            self.hub.request("DELETE", path, consumer="admin")
+        with contextlib.suppress(FileNotFoundError):
+            self._file.unlink()
