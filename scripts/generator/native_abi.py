@@ -191,6 +191,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     root: Path = arguments.root.resolve()
+    if not (root / NATIVE).is_dir():  # the tree of a model alone
+        return 0
     try:
         files = abi_files(tomllib.loads((root / NATIVE / "abi.toml").read_text()))
     except ValueError as error:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import structlog
 
 from penstockd import formats
-from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
+from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys
-from penstockd.auth.secret import RootSecret, load_secret
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
-from penstockd.catalog import Catalog
-from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
 from penstockd.egress import Guard
 from penstockd.errors import DatabaseUnavailable, Refused
@@ -33,17 +28,17 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.heartbeat import beat
 from penstockd.hub import Hub
+from penstockd.installation import checkpoint_key, node_id, read_catalog, root_secret
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
-from penstockd.resources import descriptors
 from penstockd.rpc.server import Server
 from penstockd.store.database import Database, Division
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
 from penstockd.store.sequencer import Sequencer
-from penstockd.store.singletons import Vacancies, read_singletons
+from penstockd.store.singletons import SINGLETONS, Vacancies, read_singletons
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -61,47 +56,8 @@ NODE_PULSE = 2.0
 RETRY = 0.2
 #: Pings in a row without an answer after which calls under way are given up.
 SILENT_PINGS = 2
-#: Days for which the change log and the audit have partitions ahead.
-PARTITION_DAYS = 3
-#: What only one node does at a time; see ``keeper``.
-SINGLETONS = (
-    "sequencer",
-    "partitions",
-    "stored-replies",
-    "log-retention",
-    "audit-sealer",
-    "signing-keys",
-    "webhooks",
-    "webhook-retention",
-)
-ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
 
 _log = structlog.get_logger(__name__)
-
-
-def read_catalog() -> Catalog:
-    """The catalog of this installation."""
-    return load_catalog(descriptors())
-
-
-def root_secret(settings: Settings) -> RootSecret:
-    """The root secret of this installation, made if there is none."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return load_secret(settings.secret, settings.data_dir)
-
-
-def node_id(settings: Settings) -> str:
-    """What names this node for good: made at its first start, and kept in the data folder."""
-    path = settings.data_dir / "node-id"
-    if not path.exists():
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, and one for all processes that ask at the same time.
-        fresh = path.with_name(f"node-id.{os.getpid()}")
-        fresh.write_text(f"{secrets.token_hex(8)}\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, path)
-        fresh.unlink()
-    return path.read_text().strip()
 
 
 @contextlib.asynccontextmanager
@@ -209,11 +165,6 @@ def worker_organs(hub: Hub, server: Server, node: str) -> Sequence[Organ]:
         Organ("health", lambda: _report_health(hub, server)),
         Organ("node-health", lambda: _report_node_health(hub, server, node)),
     ]
-
-
-def checkpoint_key(settings: Settings) -> CheckpointKey:
-    """The key that signs the audit's checkpoints."""
-    return CheckpointKey(root_secret(settings).derive("audit-checkpoint"))
 
 
 @contextlib.asynccontextmanager

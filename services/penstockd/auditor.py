@@ -6,22 +6,18 @@ the file of checkpoints where that was kept.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstockd.app import checkpoint_key
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint, parse_key
 from penstockd.audit.copy import CopyBroken, verify_copy
 from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
 from penstockd.audit.verify import Report
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
-from penstockd.node import lock
+from penstockd.installation import checkpoint_key, find_database
 from penstockd.node.errors import NodeError
-from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.sockets import sockets_folder
 from penstockd.store.database import Database
 from penstockd.store.roles import may_change_audit
 
@@ -70,12 +66,12 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
 
     Raises DatabaseUnavailable and NodeError.
     """
-    async with _database(settings) as (url, running):
-        database = Database(url, size=1)
+    async with find_database(settings) as found:
+        database = Database(found.url, size=1)
         await database.open()
         try:
             async with database.snapshot() as connection:
-                wanted = patience if running and patience else None
+                wanted = patience if found.hub_runs and patience else None
                 report = await verify_database(
                     connection, given.keys, given.outside, patience=wanted
                 )
@@ -108,20 +104,3 @@ def verify_file(copy: Path, given: Evidence) -> Report:
     """Verify a copy. Raises CopyBroken and OSError."""
     with copy.open("rb") as lines:
         return verify_copy(lines, given.keys, given.outside)
-
-
-@contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[tuple[str, bool]]:
-    """The database's URL, the embedded one being started if it does not run, and whether it did."""
-    if settings.database_url is not None:
-        yield settings.database_url, True
-        return
-    postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
-    if lock.running(settings.data_dir) is not None:
-        yield postgres.dsn, True
-        return
-    with lock.hold(settings.data_dir):
-        try:
-            yield await postgres.start(), False
-        finally:
-            await postgres.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -16,7 +16,8 @@ from penstockd.audit.given import Given
 from penstockd.audit.journal import Journal
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.catalog import Dataset
-from penstockd.policy.model import Action, Principal
+from penstockd.errors import PermissionDenied
+from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
@@ -53,28 +54,48 @@ _PERMIT = Permit()
 
 
 @dataclass(slots=True)
-class Call:
-    """One call: who makes it, under which policy, and the audit entry that it leaves.
+class ArrivingCall:
+    """A call before it is known who makes it, and all that a public method has.
 
-    It is ``replayed`` if it did nothing, since an earlier one with its request id has done it.
+    It opens no data: only a ``Call`` makes Views.
     """
 
     entry: Entry
     policy: PolicySnapshot
-    books: Books
-    principal: Principal | None = None
-    recorded: bool = False
-    replayed: bool = False
+    #: Whether the entry is durable.
+    recorded: bool = field(default=False, kw_only=True)
     #: Records that the reply shows so far; None while nothing was said of any.
-    disclosed: int | None = None
+    disclosed: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(slots=True)
+class Call(ArrivingCall):
+    """One call: who makes it, under which policy, and the audit entry that it leaves.
+
+    Only the interceptor ``auth`` makes one, so whoever holds a Call knows that its caller has shown
+    a credential. It is ``replayed`` if it did nothing, since an earlier one with its request id has
+    done it.
+    """
+
+    books: Books
+    principal: Principal
+    replayed: bool = False
     _within: bool = False
+
+    def permits(self, permission: Permission) -> bool:
+        """Whether the caller has a permission on the hub itself: by a role and by its scopes."""
+        return self.policy.permits(self.principal, permission)
+
+    def require(self, permission: Permission, *or_else: Permission) -> None:
+        """Raise PermissionDenied, which names the first, unless the caller has one of them."""
+        if not any(map(self.permits, (permission, *or_else))):
+            raise PermissionDenied(f"you need the permission {permission.value}")
 
     def view(self, dataset: Dataset, *actions: Action) -> View:
         """The caller's View of a dataset for actions. Raises PermissionDenied.
 
         What does two things to records (an upsert) asks for one View that allows both.
         """
-        assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.view(self.principal, dataset.name, *actions)
 
     def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
@@ -82,12 +103,11 @@ class Call:
 
         Only ``writes.outgoing`` asks for it: all replies to writes are made there.
         """
-        assert self.principal is not None, "the auth interceptor lets nobody in without one"
         return self.policy.reply_view(self.principal, dataset.name, *actions)
 
     def reaches(self, dataset: str, action: Action) -> bool:
         """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
-        return self.principal is not None and leaves(self.principal.scopes, dataset, action)
+        return leaves(self.principal.scopes, dataset, action)
 
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for, leaving out what it did not say."""

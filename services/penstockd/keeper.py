@@ -14,15 +14,6 @@ from datetime import timedelta
 
 import structlog
 
-from penstockd.app import (
-    ADD_PARTITIONS,
-    PARTITION_DAYS,
-    SINGLETONS,
-    checkpoint_key,
-    node_id,
-    read_catalog,
-    root_secret,
-)
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.keys import rotate_by_age
@@ -30,14 +21,16 @@ from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.feed.retention import Retention
 from penstockd.heartbeat import beat
+from penstockd.installation import checkpoint_key, node_id, read_catalog, root_secret
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.nodes import Agreement
+from penstockd.store.partitions import add_partitions
 from penstockd.store.replies import forget_replies
 from penstockd.store.sequencer import sweep_log
-from penstockd.store.singletons import FencedDatabase, Leases, Transactions
+from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases, Transactions
 from penstockd.store.tables import Tables
 from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.retention import Retention as WebhookRetention
@@ -83,7 +76,7 @@ class Singletons:
         """Make the partitions of the days ahead."""
         while True:
             async with fenced.transaction() as connection:
-                await connection.execute(ADD_PARTITIONS, PARTITION_DAYS)
+                await add_partitions(connection)
             await asyncio.sleep(PARTITION_INTERVAL)
 
     async def forget_replies(self, fenced: Transactions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -9,14 +10,14 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from penstockd.output import guard_output
-from penstockd.rpc.exchange import request_id_var
 
+#: The request id of the call that the current task serves, for its log lines.
+request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 #: Where a defect happened, without the values of variables: among them are secrets and data.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
@@ -44,6 +45,9 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if otlp_endpoint:
+        # It brings grpc, which a process that exports nothing need not load.
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
         resource = Resource.create({"service.name": "penstock", "penstock.process": process})
         provider = TracerProvider(resource=resource)
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)

@@ -11,13 +11,6 @@ from pathlib import Path
 import structlog
 
 from penstock.client import PenstockError
-from penstockd.app import (
-    ADD_PARTITIONS,
-    PARTITION_DAYS,
-    checkpoint_key,
-    read_catalog,
-    root_secret,
-)
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
@@ -29,11 +22,10 @@ from penstockd.config import Settings
 from penstockd.demo.company import Demo
 from penstockd.egress import LOOPBACK
 from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
-from penstockd.node import lock
+from penstockd.installation import checkpoint_key, find_database, read_catalog, root_secret
 from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
-from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
@@ -47,6 +39,7 @@ from penstockd.store.migrate import (
     migrate,
     plan,
 )
+from penstockd.store.partitions import add_partitions
 from penstockd.store.roles import RolesUnusable, grant_roles
 
 _log = structlog.get_logger(__name__)
@@ -118,17 +111,11 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     Raises StartRefused, also if the hub runs on the embedded database.
     """
     try:
-        if settings.database_url is not None:
-            steps = await _migrate(settings.database_owner_url or settings.database_url, apply)
-            if apply:
-                await _part_roles(settings)
-            return steps
-        with lock.hold(settings.data_dir):
-            postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
-            try:
-                return await _migrate(await postgres.start(), apply)
-            finally:
-                await postgres.stop()
+        async with find_database(settings, alone=True) as found:
+            steps = await _migrate(settings.database_owner_url or found.url, apply)
+        if apply:
+            await _part_roles(settings)
+        return steps
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
 
@@ -173,8 +160,8 @@ async def _store(
 ) -> AsyncIterator[Database]:
     """The database, opened, if it is of a version that has the table; by another URL if one is
     given. Raises StartRefused."""
-    async with _database_url(settings) as url:
-        database = Database(login or url, size=2)
+    async with find_database(settings) as found:
+        database = Database(login or found.url, size=2)
         await database.open()
         try:
             async with database.connection() as connection:
@@ -184,22 +171,6 @@ async def _store(
             yield database
         finally:
             await database.close()
-
-
-@contextlib.asynccontextmanager
-async def _database_url(settings: Settings) -> AsyncIterator[str]:
-    """The database: the one that is set, that of the hub that runs, or one started for this."""
-    postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
-    if settings.database_url is not None:
-        yield settings.database_url
-    elif lock.running(settings.data_dir) is not None:
-        yield postgres.dsn
-    else:
-        with lock.hold(settings.data_dir):
-            try:
-                yield await postgres.start()
-            finally:
-                await postgres.stop()
 
 
 def _make_folder(folder: Path) -> None:
@@ -336,6 +307,6 @@ async def prepare_store(settings: Settings, url: str) -> None:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
         async with database.connection() as connection:
-            await connection.execute(ADD_PARTITIONS, PARTITION_DAYS)
+            await add_partitions(connection)
     finally:
         await database.close()

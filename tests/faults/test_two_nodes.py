@@ -33,7 +33,7 @@ from faults.streams import Consumer, Judge
 from faults.validator import FeedValidator, State, Write, read_marks, read_table
 from feeds import CATALOG, number
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly, timed
-from penstockd.app import SINGLETONS
+from penstockd.store.singletons import SINGLETONS
 from posted import Posts, receiving
 
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))

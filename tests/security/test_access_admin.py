@@ -14,7 +14,7 @@ from google.protobuf import message_factory
 
 from harness import PATIENCE, Reply, RunningHub, eventually, in_force
 from penstock.options.v1 import method_pb2
-from penstockd.app import read_catalog
+from penstockd.installation import read_catalog
 
 PACKAGES = ("penstock.api.v1", "penstock.hub.v1")
 #: What needs no grant: it answers with what the caller may see, which is nothing here.

@@ -15,9 +15,9 @@ import pytest
 
 from chance import SEED
 from harness import RunningHub
-from penstockd.app import read_catalog
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass
 from penstockd.errors import PermissionDenied
+from penstockd.installation import read_catalog
 from penstockd.policy.decision import FieldDecision, decide
 from penstockd.policy.explain import explain
 from penstockd.policy.masks import fits

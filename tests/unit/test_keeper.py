@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 
 from harness import PATIENCE, folder
-from penstockd.app import SINGLETONS, root_secret
 from penstockd.auth.keys import ensure_signing_key
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
+from penstockd.installation import root_secret
 from penstockd.keeper import Singletons
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
@@ -26,7 +26,7 @@ from penstockd.organs import end_tasks, first_error
 from penstockd.resources import descriptors
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
-from penstockd.store.singletons import FencedDatabase, Lease, LeaseOver, Leases, elapsed
+from penstockd.store.singletons import SINGLETONS, FencedDatabase, Lease, LeaseOver, Leases, elapsed
 
 AGO = dt.timedelta(days=400)
 #: What gives each singleton something to do.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 from penstockd.auth.credentials import CLIENT_SECRET
-from penstockd.calls import Call
+from penstockd.calls import ArrivingCall
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
@@ -35,7 +35,9 @@ class IssuedToken:
     scope: str | None = None
 
 
-def issue_token(hub: Hub, call: Call, form: bytes, authorization: str | None) -> IssuedToken:
+def issue_token(
+    hub: Hub, call: ArrivingCall, form: bytes, authorization: str | None
+) -> IssuedToken:
     """A token for the consumer whose credentials the form or Basic authorization holds.
 
     Raises TokenRefused. Which part of a credential is wrong is not said.

@@ -29,7 +29,7 @@ _TOKEN_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,100}")
 
 async def list_issuers(hub: Hub, call: Call) -> list[Issuer]:
     """All issuers by id. Raises PermissionDenied without access.read."""
-    _require(call, Permission.ACCESS_READ)
+    call.require(Permission.ACCESS_READ)
     async with hub.database.connection() as connection:
         found = await load_issuers(connection)
     call.entry.row_count = len(found)
@@ -38,7 +38,7 @@ async def list_issuers(hub: Hub, call: Call) -> list[Issuer]:
 
 async def get_issuer(hub: Hub, call: Call, issuer_id: str) -> Issuer:
     """One issuer. Raises PermissionDenied without access.read, RecordNotFound."""
-    _require(call, Permission.ACCESS_READ)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = issuer_id
     async with hub.database.connection() as connection:
         return await _found(connection, issuer_id)
@@ -97,7 +97,7 @@ async def _change(
     hub: Hub, call: Call, issuer_id: str, write: Callable[[Connection], Awaitable[Issuer]]
 ) -> Issuer:
     """Write under a lock, with the audit entry, to the end; then follow the change here."""
-    _require(call, Permission.ACCESS_WRITE)
+    call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = issuer_id
 
     async def run() -> Issuer:
@@ -126,11 +126,6 @@ async def _check_reach(call: Call, connection: Connection, issuer: Issuer) -> No
     for name, consumer in document.consumers.items():
         if issuer.consumers_by_claim or name in named:
             check_gives(call, roles_of(document, consumer))
-
-
-def _require(call: Call, permission: Permission) -> None:
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    call.policy.require(call.principal, permission)
 
 
 def _check(hub: Hub, call: Call, issuer: Issuer) -> None:

@@ -9,7 +9,6 @@ from penstockd.policy.view import View
 
 def list_datasets(hub: Hub, call: Call) -> list[View]:
     """The caller's Views, by the names of their datasets."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
     views = [call.policy.visible(call.principal, d.name) for d in hub.catalog]
     found = [v for v in views if v is not None]
     call.entry.row_count = len(found)

@@ -35,9 +35,9 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     known = sealer.filed()
     checkpoint = await _declared(sealer)
     number = checkpoint.number if checkpoint else None
-    noticed = known.time if known and checkpoint else None
+    lost = known.time if known and checkpoint else None
     async with database.transaction() as connection:
-        epoch, last = await declare_epoch(connection, because, number, noticed)
+        epoch, last = await declare_epoch(connection, because, number, lost)
     return Epoch(epoch, last, checkpoint)
 
 

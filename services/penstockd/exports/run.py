@@ -116,7 +116,6 @@ class ExportRun:
         rule: bytes,
     ) -> None:
         """``rule`` is the digest of what the plan's View shows (see ``Call.rule``)."""
-        assert call.principal is not None, "the auth interceptor lets nobody in without one"
         self._organs, self._call, self._plan, self._reply = organs, call, plan, reply
         self._opened, self._receipt, self._rule = opened, opened.receipt, rule
         self._standing = Standing(organs.policy, call.policy, call.principal, plan.view)

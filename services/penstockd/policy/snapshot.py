@@ -116,11 +116,6 @@ class PolicySnapshot:
         """Whether a role of the consumer lets it change access."""
         return any(Permission.ACCESS_WRITE in self.permissions.get(r, ()) for r in consumer.roles)
 
-    def require(self, principal: Principal, permission: Permission) -> None:
-        """Raise PermissionDenied unless the principal has the permission."""
-        if not self.permits(principal, permission):
-            raise PermissionDenied(f"you need the permission {permission.value}")
-
     def grantable(self, principal: Principal, scope: str) -> bool:
         """Whether a token of the principal may carry the scope: it would leave something."""
         if not known(scope, self.catalog):

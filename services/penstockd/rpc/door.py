@@ -85,18 +85,19 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
             bindings.check(exchange.metadata, request)
         reply = await route.handler(request, exchange)
         if reply is not None:
-            if guard is not None and exchange.call.disclosed is None and guard.shows_records(reply):
+            call = exchange.arriving
+            if guard is not None and call.disclosed is None and guard.shows_records(reply):
                 raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
-            exchange.call.entry.byte_count = size
+            call.entry.byte_count = size
         await exchange.record()
         return reply
 
-    call = around(answer)
+    serve = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         exchange = Exchange(hub, route.method, context, request, guard=guard)
-        return await serve_call(Budget(route.method.path, seconds), call(exchange))
+        return await serve_call(Budget(route.method.path, seconds), serve(exchange))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.

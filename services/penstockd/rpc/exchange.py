@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import grpc
 
 from penstockd.audit.entry import Entry
-from penstockd.calls import Call, Permit
+from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.hub import Hub
+from penstockd.policy.model import Principal
+from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-
-#: The request id of the call that the current task serves, for its log lines.
-request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +32,13 @@ class Method:
         return f"/{self.service}/{self.name}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Exchange:
-    """A call under way: the transport's context, its metadata, and the hub's Call."""
+    """A call under way: the transport's context, its metadata, and the hub's Call.
+
+    ``arriving`` is the call as far as it is known. ``call`` is not set before ``auth`` has said who
+    makes it, nor in public methods: who reads it there gets an AttributeError.
+    """
 
     hub: Hub
     method: Method
@@ -45,6 +47,7 @@ class Exchange:
     metadata: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
     guard: ReplyGuard | None = None
+    arriving: ArrivingCall = field(init=False)
     call: Call = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,8 +64,15 @@ class Exchange:
             peer=self.metadata.get("x-envoy-external-address") or self.context.peer(),
             surface=self._surface(),
         )
-        self.call = Call(entry, self.hub.policy.newest, self.hub)
-        entry.policy_revision = self.call.policy.revision
+        policy = self.hub.policy.newest
+        entry.policy_revision = policy.revision
+        self.arriving = ArrivingCall(entry, policy)
+
+    def admit(self, policy: PolicySnapshot, principal: Principal) -> None:
+        """Go on as the call of a principal, whom only the interceptor ``auth`` names."""
+        entry = self.arriving.entry
+        entry.consumer_id, entry.credential_id = principal.consumer_id, principal.credential_id
+        self.call = self.arriving = Call(entry, policy, self.hub, principal)
 
     def _surface(self) -> str:
         """How the call came, as the sidecar's headers tell."""
@@ -72,9 +82,10 @@ class Exchange:
 
     async def record(self) -> None:
         """Make the audit entry durable, if the call's own transaction has not done so."""
-        if self.method.audited and not self.call.recorded:
-            self.call.recorded = True
-            await self.hub.journal.record(self.call.entry)
+        arriving = self.arriving
+        if self.method.audited and not arriving.recorded:
+            arriving.recorded = True
+            await self.hub.journal.record(arriving.entry)
 
     async def send_headers(self, headers: Mapping[str, str]) -> None:
         """Send headers of the reply; with them the reply begins, so the audit comes first."""

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from penstockd.store.database import Connection
 
-#: One that the hub has noticed by itself, after all that the file of checkpoints knows of.
+#: The newest, if the hub has begun it by itself, and nothing that is known was undone since.
 _NOTICED = """
 SELECT epoch FROM hub.epoch
-WHERE NOT declared AND begin_time > $1 AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
+WHERE NOT declared AND (begin_time > $1) IS NOT FALSE
+AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
 """
 _OPEN = "SELECT hub.open_epoch($1, true, $2)"
 _DECLARE = """
@@ -21,16 +22,15 @@ WHERE NOT declared OR epoch = $1
 
 
 async def declare_epoch(
-    connection: Connection, because: str, checkpoint: int | None, noticed: datetime | None
+    connection: Connection, because: str, checkpoint: int | None, lost: datetime | None
 ) -> tuple[int, int]:
-    """Declare the epoch that the hub has begun by itself after ``noticed``, or else a new one.
+    """Declare the epoch that the hub has begun by itself, or else a new one.
 
-    Returns its number and the number of the log behind which it begins. The connection must be in
-    a transaction.
+    ``lost`` is when the last thing that is known to be undone was there, None if nothing is: an
+    epoch that began before that is not of the same return. Returns its number and the number of
+    the log behind which it begins. The connection must be in a transaction.
     """
-    epoch = None
-    if noticed is not None:
-        epoch = await connection.fetchval(_NOTICED, noticed)
+    epoch = await connection.fetchval(_NOTICED, lost)
     if epoch is None:
         epoch = await connection.fetchval(_OPEN, because, checkpoint)
     await connection.execute(_DECLARE, epoch, because, checkpoint)

@@ -24,6 +24,17 @@ import structlog
 from penstockd.errors import DatabaseUnavailable, Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
 
+#: What only one node does at a time; see ``keeper``.
+SINGLETONS = (
+    "sequencer",
+    "partitions",
+    "stored-replies",
+    "log-retention",
+    "audit-sealer",
+    "signing-keys",
+    "webhooks",
+    "webhook-retention",
+)
 #: Seconds for which a lease is given, and between two renewals.
 LENGTH = 6.0
 RENEWAL = 1.0

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from penstockd.app import read_catalog
 from penstockd.catalog import Catalog
+from penstockd.installation import read_catalog
 from penstockd.policy.model import Consumer, Role
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.store.tables import Tables

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from penstockd.app import read_catalog
 from penstockd.errors import ValueInvalid
+from penstockd.installation import read_catalog
 from penstockd.rpc.bindings import PATH, VERB, Bindings, _same_segments, _segments, http_rules
 from penstockd.rpc.edge import RequestMalformed
 

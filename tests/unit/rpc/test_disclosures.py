@@ -13,8 +13,9 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstock.hub.v1 import access_pb2, changes_pb2, webhooks_pb2
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.audit.entry import Entry
-from penstockd.calls import Call, Permit
+from penstockd.calls import Permit
 from penstockd.catalog.load import load_catalog
+from penstockd.policy.model import Principal
 from penstockd.resources import descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
@@ -129,7 +130,9 @@ async def test_a_frame_of_records_needs_a_permit() -> None:
     heartbeat = api.WatchCustomersResponse()
     heartbeat.heartbeat.cursor = "c"
     await exchange.send(heartbeat.SerializeToString())
-    call: Call = exchange.call
+    policy: Any = Policy.newest
+    exchange.admit(policy, Principal("c", "k", frozenset()))
+    call = exchange.call
     await exchange.send(CHANGE.SerializeToString(), call.permit(1))
     assert len(context.written) == 2 and call.disclosed == 1
 

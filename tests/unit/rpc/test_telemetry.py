@@ -30,7 +30,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 def exchange(**metadata: str) -> Any:
     method = Method("penstock.api.v1.Customers", "GetCustomer", "customers")
     entry = Entry(request_id="request-1", method=method.path, consumer_id="crm")
-    return SimpleNamespace(method=method, metadata=metadata, call=SimpleNamespace(entry=entry))
+    return SimpleNamespace(method=method, metadata=metadata, arriving=SimpleNamespace(entry=entry))
 
 
 async def answer(exchange: Any) -> Any:
@@ -49,14 +49,14 @@ async def test_a_span_says_who_called_what_under_which_request(
     assert span.attributes["penstock.consumer"] == "crm"
     assert span.status.status_code is StatusCode.UNSET
     assert span.context is not None
-    assert format(span.context.trace_id, "032x") == TRACE == call.call.entry.trace_id
+    assert format(span.context.trace_id, "032x") == TRACE == call.arriving.entry.trace_id
 
 
 async def test_a_failed_call_is_an_error_with_its_reason(exporter: InMemorySpanExporter) -> None:
     call = exchange()
 
     async def fail(exchange: Any) -> Any:
-        exchange.call.entry.outcome = "FIELD_UNKNOWN"
+        exchange.arriving.entry.outcome = "FIELD_UNKNOWN"
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

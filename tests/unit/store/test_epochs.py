@@ -14,6 +14,7 @@ import pytest
 from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.sealer import Sealer
 from penstockd.catalog import Catalog
+from penstockd.commands.open_epoch import open_epoch
 from penstockd.store.database import Connection, Database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 from penstockd.store.migrate import migrate
@@ -129,6 +130,32 @@ async def test_a_file_with_a_checkpoint_that_the_database_has_not_is_noticed(
     for _ in range(2):
         await Sealer(database, key, file).seal()
     assert await epochs(database) == ["checkpoints are missing"]
+
+
+async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
+    database: Database, tmp_path: Path
+) -> None:
+    """Also after a failover that lost nothing, when the audit goes on for a while."""
+    key, file = CheckpointKey(os.urandom(32)), CheckpointFile(tmp_path / "checkpoints.jsonl")
+    sealer = Sealer(database, key, file)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.epoch_head SET timeline = 'of before'")
+        await notice_epoch(connection, database.memory)
+    await sealer.seal(checkpoint=True)
+    noticed = await open_epoch(database, sealer, "failover")
+    assert noticed.checkpoint is None and await epochs(database) == ["failover"]
+    # Another that nobody has noticed is begun.
+    assert (await open_epoch(database, sealer, "restore")).number == noticed.number + 1
+    # Nor is one of before taken for what was undone after it.
+    await remembering(database, seen=datetime.now(UTC) + timedelta(seconds=5))
+    await sealer.seal(checkpoint=True)
+    async with database.transaction() as connection:
+        await connection.execute(
+            "DELETE FROM hub.audit_checkpoint"
+            " WHERE number = (SELECT max(number) FROM hub.audit_checkpoint)"
+        )
+    assert (await open_epoch(database, sealer, "restore")).checkpoint is not None
+    assert await epochs(database) == ["failover", "restore", "changes are missing", "restore"]
 
 
 async def test_health_says_so_until_it_is_declared(database: Database) -> None:

@@ -12,7 +12,7 @@ from penstockd.hub import Hub
 from penstockd.policy.checks import check_comment
 from penstockd.policy.difference import differences
 from penstockd.policy.history import Author, Change, PolicyDocument, change, policy_now
-from penstockd.policy.model import Consumer, Permission, Principal, Role
+from penstockd.policy.model import Consumer, Permission, Role
 
 T = TypeVar("T")
 
@@ -29,16 +29,6 @@ class Terms:
     validate_only: bool = False
 
 
-def reader(call: Call) -> Principal:
-    """The caller. Raises PermissionDenied unless it may read the policy."""
-    return _permitted(call, Permission.ACCESS_READ)
-
-
-def administrator(call: Call) -> Principal:
-    """The caller. Raises PermissionDenied unless it may change the policy."""
-    return _permitted(call, Permission.ACCESS_WRITE)
-
-
 async def changed(
     hub: Hub, call: Call, key: str, terms: Terms, work: Callable[[Change], Awaitable[T]]
 ) -> tuple[T, int]:
@@ -48,11 +38,11 @@ async def changed(
     works by the new revision when it returns. Raises PermissionDenied, ValueInvalid, PolicyChanged,
     LastAdministrator, and what ``work`` raises.
     """
-    principal = administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = key
     _note(call, terms, {})
     check_comment(terms.comment)
-    author = Author(principal.consumer_id, call.entry.request_id, terms.comment)
+    author = Author(call.principal.consumer_id, call.entry.request_id, terms.comment)
 
     async def write() -> tuple[T, int]:
         changing = change(
@@ -74,7 +64,6 @@ async def _within_scopes(
     call: Call, under_way: Change, work: Callable[[Change], Awaitable[T]]
 ) -> T:
     """What ``work`` returns. Raises PermissionDenied if it gives more than the caller's scopes."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
     if call.principal.scopes is None:
         return await work(under_way)
     before = await policy_now(under_way.connection)
@@ -99,12 +88,6 @@ def roles_document(*roles: Role | None) -> PolicyDocument:
 def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
     """Consumers, to be told."""
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
-
-
-def _permitted(call: Call, permission: Permission) -> Principal:
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    call.policy.require(call.principal, permission)
-    return call.principal
 
 
 def _note(call: Call, terms: Terms, told: Mapping[str, Any]) -> None:

@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from penstockd.calls import Call
-from penstockd.commands.access.change import (
-    Terms,
-    administrator,
-    changed,
-    consumers_document,
-    reader,
-    tell,
-)
+from penstockd.commands.access.change import Terms, changed, consumers_document, tell
 from penstockd.commands.access.pages import Paging
 from penstockd.errors import RecordExists, RecordNotFound
 from penstockd.hub import Hub
@@ -27,7 +20,7 @@ from penstockd.policy.admin import (
 )
 from penstockd.policy.checks import check_consumer
 from penstockd.policy.history import Change, policy_revision
-from penstockd.policy.model import Consumer
+from penstockd.policy.model import Consumer, Permission
 from penstockd.query import FieldUnknown
 from penstockd.store.database import Connection
 
@@ -39,7 +32,7 @@ async def list_consumers(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[StoredConsumer], str, int]:
     """A page of consumers, the token of the next, the policy revision."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     paging = Paging(hub, call, "consumers", page_size, page_token)
     after = paging.position[0] if paging.position else ""
     async with hub.database.connection() as connection:
@@ -50,7 +43,7 @@ async def list_consumers(
 
 async def get_consumer(hub: Hub, call: Call, consumer_id: str) -> tuple[StoredConsumer, int]:
     """One consumer and the policy revision. Raises RecordNotFound."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = f"consumers/{consumer_id}"
     async with hub.database.connection() as connection:
         revision = await policy_revision(connection)
@@ -91,7 +84,7 @@ async def update_consumer(
         tell(under_way, consumers_document(before), consumers_document(after))
         return await found_consumer(connection, consumer.consumer_id)
 
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     for path in mask:
         if path not in FIELDS:
             raise FieldUnknown(path)

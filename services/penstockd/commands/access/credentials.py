@@ -12,13 +12,14 @@ from penstockd.auth.credentials import (
     read_credentials,
 )
 from penstockd.calls import Call
-from penstockd.commands.access.change import Terms, administrator, changed, reader
+from penstockd.commands.access.change import Terms, changed
 from penstockd.commands.access.consumers import found_consumer
 from penstockd.commands.access.pages import Paging
 from penstockd.commands.access.reach import check_gives, roles_of
 from penstockd.errors import CredentialEnded, RecordNotFound, ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.history import Change, policy_now
+from penstockd.policy.model import Permission
 from penstockd.store.database import Connection
 
 MAX_OVERLAP = timedelta(days=30)
@@ -31,7 +32,7 @@ async def list_credentials(
     hub: Hub, call: Call, consumer_id: str, page_size: int, page_token: str
 ) -> tuple[list[StoredCredential], str]:
     """A page of a consumer's credentials, newest first, and the token of the next."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = f"consumers/{consumer_id}"
     paging = Paging(hub, call, f"consumers/{consumer_id}/credentials", page_size, page_token)
     after = (paging.position[0], paging.position[1]) if paging.position else None
@@ -49,7 +50,7 @@ async def issue_credential(
     Raises RecordNotFound, ValueInvalid for an end that is past, and PermissionDenied also for a
     token whose scopes leave less than the consumer may.
     """
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     if kind not in KINDS:
         raise _invalid("kind", "is required: CLIENT_SECRET or API_KEY")
     _check_end(expire_time)
@@ -77,7 +78,7 @@ async def rotate_credential(
 
     Raises RecordNotFound, CredentialEnded, and ValueInvalid for times that make no sense.
     """
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise _invalid("overlap", f"must be between 0 and {MAX_OVERLAP.days} days")
     _check_end(expire_time)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.commands.access.change import administrator, reader
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
 from penstockd.hub import Hub
@@ -45,9 +44,9 @@ async def explain_access(
     Raises PermissionDenied (a record needs access.write: its answer is about data that the caller
     may not see), ValueInvalid, RecordNotFound for an unknown consumer or role.
     """
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     if key:
-        administrator(call)
+        call.require(Permission.ACCESS_WRITE)
     dataset = known_dataset(hub, call, dataset_name)
     if key:
         check_reads(call, dataset.name)

@@ -9,12 +9,11 @@ from google.protobuf.message import Message
 
 from penstockd.calls import Call
 from penstockd.catalog import Field
-from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
 from penstockd.commands.access.subject import Subject, known_dataset
 from penstockd.commands.list_records import Query, page_size, read_page
 from penstockd.hub import Hub
-from penstockd.policy.model import Action
+from penstockd.policy.model import Action, Permission
 from penstockd.query import parse_fields
 
 DEFAULT_RECORDS = 10
@@ -40,7 +39,7 @@ async def preview_records(
     around its own View. Raises PermissionDenied, also where the subject may not read, and what a
     list raises.
     """
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     dataset = known_dataset(hub, call, dataset_name)
     check_reads(call, dataset.name)
     principal, _ = subject.principal(call)

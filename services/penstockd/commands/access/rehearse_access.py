@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from penstockd.audit.calls import read_calls
 from penstockd.budget import breathe, offload
 from penstockd.calls import Call
-from penstockd.commands.access.change import administrator
 from penstockd.commands.access.reach import check_reads
 from penstockd.errors import RehearsalTooLong, ValueInvalid, Violation
 from penstockd.hub import Hub
@@ -23,6 +22,7 @@ from penstockd.policy.history import (
     read_revision,
     rolled_back,
 )
+from penstockd.policy.model import Permission
 from penstockd.policy.rehearsal import ConsumerEffect, Rehearsal, with_document
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
@@ -54,7 +54,7 @@ async def rehearse_access(
     Raises PermissionDenied (rows are counted by any rule that the caller writes: that takes an
     administrator), ValueInvalid, RecordNotFound, RollbackImpossible, RehearsalTooLong.
     """
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     call.asked(role=role.role_id if role else "", revision=revision, days=days)
     if (role is None) == (revision == 0):
         raise _invalid("role", "give either a role or a revision")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.access.change import Terms, changed, reader, tell
+from penstockd.commands.access.change import Terms, changed, tell
 from penstockd.commands.access.pages import Paging
 from penstockd.hub import Hub
 from penstockd.policy.difference import Difference, differences
@@ -18,13 +18,14 @@ from penstockd.policy.history import (
     rolled_back,
     write_document,
 )
+from penstockd.policy.model import Permission
 
 
 async def list_revisions(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Revision], str]:
     """A page of the history, newest first, and the token of the next."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     paging = Paging(hub, call, "revisions", page_size, page_token)
     before = paging.position[0] if paging.position else 0
     async with hub.database.connection() as connection:
@@ -34,7 +35,7 @@ async def list_revisions(
 
 async def get_revision(hub: Hub, call: Call, revision: int) -> tuple[Revision, PolicyDocument]:
     """One revision with its document; 0 is the one in force. Raises RecordNotFound."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = f"revisions/{revision}"
     async with hub.database.connection() as connection:
         return await read_revision(connection, revision)
@@ -42,7 +43,7 @@ async def get_revision(hub: Hub, call: Call, revision: int) -> tuple[Revision, P
 
 async def compare_revisions(hub: Hub, call: Call, before: int, after: int) -> list[Difference]:
     """What differs between two revisions; 0 is the one in force. Raises RecordNotFound."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     call.asked(from_revision=before, to_revision=after)
     async with hub.database.connection() as connection:
         _, old = await read_revision(connection, before)

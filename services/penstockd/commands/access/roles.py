@@ -6,21 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from penstockd.calls import Call
-from penstockd.commands.access.change import (
-    Terms,
-    administrator,
-    changed,
-    reader,
-    roles_document,
-    tell,
-)
+from penstockd.commands.access.change import Terms, changed, roles_document, tell
 from penstockd.commands.access.pages import Paging
 from penstockd.errors import RecordExists, RecordNotFound, RoleInUse
 from penstockd.hub import Hub
 from penstockd.policy.admin import holders, put_role, read_role, read_roles, remove_roles
 from penstockd.policy.checks import RoleDraft, checked_role, draft_of
 from penstockd.policy.history import Change, policy_revision
-from penstockd.policy.model import Role
+from penstockd.policy.model import Permission, Role
 from penstockd.query import FieldUnknown
 from penstockd.store.database import Connection
 
@@ -32,7 +25,7 @@ async def list_roles(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Role], str, int]:
     """A page of roles, the token of the next, the policy revision."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     paging = Paging(hub, call, "roles", page_size, page_token)
     after = paging.position[0] if paging.position else ""
     async with hub.database.connection() as connection:
@@ -43,7 +36,7 @@ async def list_roles(
 
 async def get_role(hub: Hub, call: Call, role_id: str) -> tuple[Role, int]:
     """One role and the policy revision. Raises RecordNotFound."""
-    reader(call)
+    call.require(Permission.ACCESS_READ)
     call.entry.record_key = f"roles/{role_id}"
     async with hub.database.connection() as connection:
         revision = await policy_revision(connection)
@@ -80,7 +73,7 @@ async def update_role(
         tell(under_way, roles_document(before), roles_document(after))
         return await _found(under_way.connection, draft.role_id)
 
-    administrator(call)
+    call.require(Permission.ACCESS_WRITE)
     for path in mask:
         if path not in FIELDS:
             raise FieldUnknown(path)

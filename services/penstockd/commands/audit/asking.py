@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from penstockd.calls import Call
 from penstockd.errors import ValueInvalid, Violation
-from penstockd.policy.model import Permission
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
@@ -29,12 +27,6 @@ class Span:
         if self.start is not None and self.end is not None and self.end < self.start:
             violation = Violation("end_time", "is before start_time")
             raise ValueInvalid("the time ends before it starts", violations=[violation])
-
-
-def admit(call: Call, permission: Permission) -> None:
-    """Raise PermissionDenied unless the caller has the permission."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    call.policy.require(call.principal, permission)
 
 
 def page_size(asked: int) -> int:

@@ -9,7 +9,6 @@ from contextlib import aclosing
 
 from penstockd.audit.copy import Written, write_copy
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import admit
 from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
@@ -24,7 +23,7 @@ async def export_entries(
     before anything is sent; ClientStalled and DatabaseUnavailable also after that. A copy without
     its last line is not whole.
     """
-    admit(call, Permission.AUDIT_EXPORT)
+    call.require(Permission.AUDIT_EXPORT)
     call.asked(start_day=start, end_day=end)
     first = _day("start_day", start, dt.date(1970, 1, 1))
     last = _day("end_day", end, dt.date(9999, 1, 1))

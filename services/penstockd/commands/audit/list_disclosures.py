@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.audit.disclosure import Disclosure, Question, disclosures
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import admit, page_size
+from penstockd.commands.audit.asking import page_size
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
@@ -19,7 +19,7 @@ async def list_disclosures(
     What is asked for need not be there any more, neither the record nor its field or dataset.
     Raises PermissionDenied, ValueInvalid, PageTokenInvalid.
     """
-    admit(call, Permission.AUDIT_READ)
+    call.require(Permission.AUDIT_READ)
     call.entry.record_key = question.key
     call.entry.dataset = question.dataset
     said = {

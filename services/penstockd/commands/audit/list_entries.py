@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.audit.search import Found, Search, find
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import Span, admit, page_size
+from penstockd.commands.audit.asking import Span, page_size
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.query import query_digest
@@ -17,7 +17,7 @@ async def list_entries(
 
     Raises PermissionDenied, FilterInvalid, FieldUnknown, ValueInvalid, PageTokenInvalid.
     """
-    admit(call, Permission.AUDIT_READ)
+    call.require(Permission.AUDIT_READ)
     call.asked(filter=filter, time=str(span))
     span.check()
     limit = page_size(size)

@@ -11,7 +11,6 @@ from penstockd.audit.proof import verify_database
 from penstockd.audit.sealer import read_checkpoint
 from penstockd.audit.verify import Report
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import admit
 from penstockd.errors import DatabaseUnavailable
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
@@ -24,7 +23,7 @@ async def verify_entries(hub: Hub, call: Call) -> Report:
 
     It takes some ten seconds for each million of entries. Raises PermissionDenied.
     """
-    admit(call, Permission.AUDIT_READ)
+    call.require(Permission.AUDIT_READ)
     # The file first: what stands in it when the snapshot is taken is in the database by then.
     outside = await asyncio.to_thread(_filed, hub)
     async with hub.database.snapshot() as connection:
@@ -35,7 +34,7 @@ async def verify_entries(hub: Hub, call: Call) -> Report:
 
 async def newest_checkpoint(hub: Hub, call: Call) -> Checkpoint:
     """The newest checkpoint. Raises PermissionDenied, DatabaseUnavailable before the first."""
-    admit(call, Permission.AUDIT_READ)
+    call.require(Permission.AUDIT_READ)
     async with hub.database.connection() as connection:
         newest = await read_checkpoint(connection)
     if newest is None:

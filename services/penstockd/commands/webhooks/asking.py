@@ -8,7 +8,7 @@ from typing import TypeVar
 from penstockd.calls import Call
 from penstockd.errors import PermissionDenied, WebhookNotFound
 from penstockd.hub import Hub
-from penstockd.policy.model import Permission, Principal
+from penstockd.policy.model import Permission
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import read_webhook
 from penstockd.webhooks.model import Webhook
@@ -17,20 +17,10 @@ from penstockd.webhooks.owners import unread_by
 T = TypeVar("T")
 
 
-def reader(call: Call) -> Principal:
-    """The caller. Raises PermissionDenied unless it may see webhooks."""
-    return _permitted(call, Permission.WEBHOOKS_READ)
-
-
-def writer(call: Call) -> Principal:
-    """The caller. Raises PermissionDenied unless it may have webhooks."""
-    return _permitted(call, Permission.WEBHOOKS_WRITE)
-
-
-def administers(call: Call) -> bool:
-    """Whether everybody's webhooks are open to the caller."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    return call.policy.permits(call.principal, Permission.ACCESS_WRITE)
+#: What a caller needs to see webhooks, and to have them: one of these. Everybody's webhooks are
+#: open to the second.
+TO_READ = (Permission.WEBHOOKS_READ, Permission.ACCESS_WRITE)
+TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
 
 
 async def found(
@@ -39,9 +29,8 @@ async def found(
     """The webhook with an id, if the caller may know of it. Raises WebhookNotFound."""
     call.entry.record_key = f"webhooks/{webhook_id}"
     webhook = await read_webhook(connection, webhook_id, hub.webhooks.seal, lock=lock)
-    assert call.principal is not None
     own = webhook is not None and webhook.consumer_id == call.principal.consumer_id
-    if webhook is None or not (own or administers(call)):
+    if webhook is None or not (own or call.permits(Permission.ACCESS_WRITE)):
         raise WebhookNotFound(f"there is no webhook '{webhook_id}'")
     return webhook
 
@@ -60,13 +49,11 @@ async def touched(
 
 def reads(hub: Hub, call: Call, webhook: Webhook) -> bool:
     """Whether the caller may itself read all that a webhook tells."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
     return not unread_by(call.policy, hub.catalog, call.principal, webhook)
 
 
 def check_reach(hub: Hub, call: Call, webhook: Webhook) -> None:
     """Raise PermissionDenied unless ``reads``."""
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
     if dataset := unread_by(call.policy, hub.catalog, call.principal, webhook):
         raise PermissionDenied(f"the webhook shows {dataset}, which your token may not read")
 
@@ -78,7 +65,7 @@ async def changed(
 
     Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
     """
-    writer(call)
+    call.require(*TO_WRITE)
 
     async def write() -> T:
         async with call.writing(hub.database.transaction()) as connection:
@@ -88,10 +75,3 @@ async def changed(
         return result
 
     return await hub.tasks.run(write())
-
-
-def _permitted(call: Call, permission: Permission) -> Principal:
-    assert call.principal is not None, "the auth interceptor lets nobody in without one"
-    if not administers(call):
-        call.policy.require(call.principal, permission)
-    return call.principal

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import administers, changed, touched, writer
+from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
-from penstockd.errors import PermissionDenied, TooManyWebhooks
+from penstockd.errors import TooManyWebhooks
 from penstockd.hub import Hub
-from penstockd.policy.model import Principal
+from penstockd.policy.model import Permission, Principal
 from penstockd.store.database import Connection
 from penstockd.store.log import last_number
 from penstockd.webhooks.checks import check_webhook
@@ -34,10 +34,11 @@ async def create_webhook(
 
     Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
     """
-    principal = writer(call)
+    call.require(*TO_WRITE)
+    principal = call.principal
     owner = draft.consumer_id or principal.consumer_id
-    if owner != principal.consumer_id and not administers(call):
-        raise PermissionDenied("webhooks of others take the permission access.write")
+    if owner != principal.consumer_id:
+        call.require(Permission.ACCESS_WRITE)
     webhook = replace(
         draft,
         webhook_id=f"wh_{secrets.token_hex(10)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import found, reader, reads
+from penstockd.commands.webhooks.asking import TO_READ, found, reads
 from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.webhooks.composer import entries
@@ -24,7 +24,7 @@ async def get_delivery(
     what the webhook tells is shown no body, no key, and nothing of what was sent and answered.
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound.
     """
-    principal = reader(call)
+    call.require(*TO_READ)
     async with call.writing(hub.database.transaction()) as connection:
         webhook = await found(hub, call, connection, webhook_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
@@ -35,7 +35,7 @@ async def get_delivery(
         if not reads(hub, call, webhook):
             call.entry.row_count = 1
             return listed.withheld(), [a.withheld() for a in attempts], body
-        if webhook.consumer_id == principal.consumer_id:
+        if webhook.consumer_id == call.principal.consumer_id:
             made, owners = await make_composer(
                 hub.database, hub.catalog, hub.public_url, connection
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.asking import TO_READ, found
 from penstockd.hub import Hub
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Figures, figures
@@ -18,7 +18,7 @@ async def get_metrics(hub: Hub, call: Call, webhook_id: str, start: datetime | N
 
     Raises PermissionDenied, WebhookNotFound.
     """
-    reader(call)
+    call.require(*TO_READ)
     async with hub.database.connection() as connection:
         await found(hub, call, connection, webhook_id)
         call.entry.row_count = 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.webhooks.asking import check_reach, found, reader, reads
+from penstockd.commands.webhooks.asking import TO_READ, check_reach, found, reads
 from penstockd.hub import Hub
 from penstockd.webhooks.endpoints import read_webhooks
 from penstockd.webhooks.model import Webhook
@@ -24,7 +24,7 @@ async def list_deliveries(
     Who may not itself read what the webhook tells is shown no keys. Raises WebhookNotFound, and
     PermissionDenied also if such a caller asks for a key.
     """
-    reader(call)
+    call.require(*TO_READ)
     paging = Paging(hub, call, f"deliveries/{webhook_id}/{wanted}", page_size, page_token)
     before = paging.position[0] if paging.position else ""
     async with hub.database.connection() as connection:
@@ -40,11 +40,12 @@ async def list_dead_letters(
     hub: Hub, call: Call, wanted: Filter, page_size: int, page_token: str
 ) -> tuple[list[Listed], str]:
     """A page of what was given up of the caller's webhooks. Raises PermissionDenied."""
-    principal = reader(call)
+    call.require(*TO_READ)
+    owner = call.principal.consumer_id
     paging = Paging(hub, call, f"dead-letters/{wanted}", page_size, page_token)
     before = paging.position[0] if paging.position else ""
     async with hub.database.connection() as connection:
-        own = await read_webhooks(connection, principal.consumer_id, "", _ALL, hub.webhooks.seal)
+        own = await read_webhooks(connection, owner, "", _ALL, hub.webhooks.seal)
         names = [w.webhook_id for w in own]
         rows = await search(connection, names, wanted, before, paging.limit)
     page, token = paging.cut(rows, lambda d: d.delivery_id)

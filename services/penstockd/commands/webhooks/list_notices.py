@@ -7,7 +7,7 @@ from typing import Any
 
 from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.webhooks.asking import reader
+from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
 from penstockd.webhooks.search import list_notices as search
 
@@ -16,9 +16,9 @@ async def list_notices(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Mapping[str, Any]], str]:
     """A page of notices and the token of the next. Raises PermissionDenied."""
-    principal = reader(call)
+    call.require(*TO_READ)
     paging = Paging(hub, call, "webhook-notices", page_size, page_token)
     before = paging.position[0] if paging.position else 0
     async with hub.database.connection() as connection:
-        rows = await search(connection, principal.consumer_id, before, paging.limit)
+        rows = await search(connection, call.principal.consumer_id, before, paging.limit)
     return paging.cut(rows, lambda n: n["notice_id"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from penstockd.calls import Call
 from penstockd.commands.access.pages import Paging
-from penstockd.commands.webhooks.asking import found, reader
+from penstockd.commands.webhooks.asking import TO_READ, found
 from penstockd.errors import CursorExpired
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
@@ -36,12 +36,12 @@ async def list_webhooks(
 
     Raises PermissionDenied.
     """
-    principal = reader(call)
+    call.require(*TO_READ)
     if everybody:
-        call.policy.require(principal, Permission.ACCESS_WRITE)
+        call.require(Permission.ACCESS_WRITE)
     paging = Paging(hub, call, f"webhooks/{everybody}", page_size, page_token)
     after = paging.position[0] if paging.position else ""
-    owner = None if everybody else principal.consumer_id
+    owner = None if everybody else call.principal.consumer_id
     async with hub.database.connection() as connection:
         page, token = paging.cut(
             await read_webhooks(connection, owner, after, paging.limit, hub.webhooks.seal),
@@ -52,7 +52,7 @@ async def list_webhooks(
 
 async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """One webhook. Raises PermissionDenied, WebhookNotFound."""
-    reader(call)
+    call.require(*TO_READ)
     async with hub.database.connection() as connection:
         webhook = await found(hub, call, connection, webhook_id)
         call.entry.row_count = 1

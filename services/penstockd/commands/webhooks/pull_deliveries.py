@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import touched, writer
+from penstockd.commands.webhooks.asking import TO_WRITE, touched
 from penstockd.commands.webhooks.create_webhook import LISTEN_SECONDS
 from penstockd.errors import PermissionDenied
 from penstockd.feed.bells import webhook_line
@@ -42,7 +42,7 @@ async def pull_deliveries(
     Raises WebhookNotFound, WebhookKindUnfit, and PermissionDenied also for administrators who are
     not the owner.
     """
-    writer(call)
+    call.require(*TO_WRITE)
     most = min(max(most or 10, 1), MAX_DELIVERIES)
     seconds = min(wait, MAX_WAIT).total_seconds()
     pulled = await hub.tasks.run(_pull(hub, call, webhook_id, most))

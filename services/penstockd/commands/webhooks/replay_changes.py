@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched, writer
+from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import (
     ReplayUnderWay,
@@ -26,7 +26,7 @@ async def replay_changes(
     Raises PermissionDenied, WebhookNotFound, WebhookDisabled, ReplayUnderWay, CursorInvalid,
     CursorExpired, ValueInvalid if it ends before it begins.
     """
-    writer(call)
+    call.require(*TO_WRITE)
     start = Cursor.parse(cursor)
     end = Cursor.parse(end_cursor) if end_cursor else None
 

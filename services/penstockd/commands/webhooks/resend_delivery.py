@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched, writer
+from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.errors import DeliveryNotFound, ValueInvalid, Violation, WebhookDisabled
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
@@ -42,7 +42,7 @@ async def recover_deliveries(
 
     Raises PermissionDenied, ValueInvalid without a start, WebhookNotFound, WebhookDisabled.
     """
-    writer(call)
+    call.require(*TO_WRITE)
     if start is None:
         violation = Violation("start_time", "is required")
         raise ValueInvalid("start_time is required", violations=[violation])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched, writer
+from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
@@ -25,7 +25,7 @@ async def rotate_secret(
 
     Raises PermissionDenied, WebhookNotFound, ValueInvalid.
     """
-    writer(call)
+    call.require(*TO_WRITE)
     if not timedelta() <= overlap <= MAX_OVERLAP:
         violation = Violation("overlap", "must be 0 s to 30 days")
         raise ValueInvalid("overlap must be 0 s to 30 days", violations=[violation])

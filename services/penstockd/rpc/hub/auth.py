@@ -36,9 +36,9 @@ async def _issue_token(request: Any, exchange: Exchange) -> bytes:
     """POST /oauth2/token. Errors are those of RFC 6749, whose status Envoy takes from a header."""
     authorization = exchange.metadata.get("authorization")
     try:
-        token = issue_token(exchange.hub, exchange.call, request.data, authorization)
+        token = issue_token(exchange.hub, exchange.arriving, request.data, authorization)
     except TokenRefused as exc:
-        exchange.call.entry.outcome = exc.code.upper()
+        exchange.arriving.entry.outcome = exc.code.upper()
         headers = {"x-http-status": "400", **_UNSTORED}
         if exc.code == "invalid_client":
             headers |= {"x-http-status": "401", "www-authenticate": 'Basic realm="penstock"'}

@@ -19,12 +19,12 @@ async def audit(exchange: Exchange, proceed: Proceed) -> Any:
     try:
         reply = await proceed(exchange)
     except asyncio.CancelledError:
-        if not exchange.call.recorded:
-            exchange.call.entry.outcome = "CANCELLED"
+        if not exchange.arriving.recorded:
+            exchange.arriving.entry.outcome = "CANCELLED"
             await exchange.hub.tasks.run(exchange.record())
         raise
     except Exception as exc:
-        exchange.call.entry.outcome = reason_of(exc)
+        exchange.arriving.entry.outcome = reason_of(exc)
         try:
             await exchange.record()
         except (DatabaseUnavailable, StorageFull):

@@ -17,22 +17,20 @@ _BEARER = "bearer "
 
 
 async def auth(exchange: Exchange, proceed: Proceed) -> Any:
-    """Set the principal, or refuse. A method is open only if it is declared public.
+    """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
     What has no word on access (public documents, which are not audited either) is given out
     whatever the age of the policy; nothing else is.
     """
-    method = exchange.method
+    method, arriving = exchange.method, exchange.arriving
     if not method.public or method.audited:
-        exchange.call.policy = exchange.hub.policy.current
-        exchange.call.entry.policy_revision = exchange.call.policy.revision
+        arriving.policy = exchange.hub.policy.current
+        arriving.entry.policy_revision = arriving.policy.revision
     if not method.public:
         principal = await _principal(exchange)
         if principal is None:
             raise Unauthenticated()
-        exchange.call.principal = principal
-        exchange.call.entry.consumer_id = principal.consumer_id
-        exchange.call.entry.credential_id = principal.credential_id
+        exchange.admit(arriving.policy, principal)
         exchange.hub.uses.note(principal.credential_id)
         # What the call takes from now on is its consumer's; the task ends with the call.
         payer_var.set(Payer(principal.consumer_id, method.dataset))
@@ -41,7 +39,7 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
 
 async def _principal(exchange: Exchange) -> Principal | None:
     """The principal of the one credential given: a bearer token or an API key, not both."""
-    hub, policy = exchange.hub, exchange.call.policy
+    hub, policy = exchange.hub, exchange.arriving.policy
     authorization = exchange.metadata.get("authorization")
     api_key = exchange.metadata.get("x-api-key")
     if authorization is not None and api_key is not None:

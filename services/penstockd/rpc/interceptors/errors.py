@@ -23,7 +23,7 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
     try:
         return await proceed(exchange)
     except Exception as exc:
-        entry = exchange.call.entry
+        entry = exchange.arriving.entry
         if reason_of(exc) == "INTERNAL":
             _log.exception("call_failed", method=exchange.method.path)
         elif reason_of(exc) == "DATABASE_UNAVAILABLE":

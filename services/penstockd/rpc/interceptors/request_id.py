@@ -6,7 +6,8 @@ import re
 import uuid
 from typing import Any
 
-from penstockd.rpc.exchange import Exchange, Proceed, request_id_var
+from penstockd.observe import request_id_var
+from penstockd.rpc.exchange import Exchange, Proceed
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
@@ -14,8 +15,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 async def request_id(exchange: Exchange, proceed: Proceed) -> Any:
     """Bind the id to the task. A caller's id is taken if it is plain and short."""
     given = exchange.metadata.get("x-request-id", "")
-    exchange.call.entry.request_id = given if _PLAIN.fullmatch(given) else str(uuid.uuid4())
-    token = request_id_var.set(exchange.call.entry.request_id)
+    exchange.arriving.entry.request_id = given if _PLAIN.fullmatch(given) else str(uuid.uuid4())
+    token = request_id_var.set(exchange.arriving.entry.request_id)
     try:
         return await proceed(exchange)
     finally:

@@ -17,7 +17,7 @@ async def telemetry(exchange: Exchange, proceed: Proceed) -> Any:
     """Span with method, request id and, once known, consumer and outcome."""
     if "traceparent" not in exchange.metadata and not _traced():
         return await proceed(exchange)  # nobody would see the span
-    method, entry = exchange.method, exchange.call.entry
+    method, entry = exchange.method, exchange.arriving.entry
     parent = None
     if "traceparent" in exchange.metadata:
         parent = _propagator.extract(exchange.metadata)

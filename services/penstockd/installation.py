@@ -1,0 +1,78 @@
+"""What is this installation's own: its model, its secrets, its name, and which database it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from penstockd.audit.checkpoint import CheckpointKey
+from penstockd.auth.secret import RootSecret, load_secret
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.config import Settings
+from penstockd.node import lock
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.sockets import sockets_folder
+from penstockd.resources import descriptors
+
+
+def read_catalog() -> Catalog:
+    """The catalog of this installation."""
+    return load_catalog(descriptors())
+
+
+def root_secret(settings: Settings) -> RootSecret:
+    """The root secret of this installation, made if there is none."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return load_secret(settings.secret, settings.data_dir)
+
+
+def node_id(settings: Settings) -> str:
+    """What names this node for good: made at its first start, and kept in the data folder."""
+    path = settings.data_dir / "node-id"
+    if not path.exists():
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, and one for all processes that ask at the same time.
+        fresh = path.with_name(f"node-id.{os.getpid()}")
+        fresh.write_text(f"{secrets.token_hex(8)}\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+        fresh.unlink()
+    return path.read_text().strip()
+
+
+def checkpoint_key(settings: Settings) -> CheckpointKey:
+    """The key that signs the audit's checkpoints."""
+    return CheckpointKey(root_secret(settings).derive("audit-checkpoint"))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDatabase:
+    """The database of an installation. ``hub_runs``: a hub may be at work on it."""
+
+    url: str
+    hub_runs: bool
+
+
+@contextlib.asynccontextmanager
+async def find_database(settings: Settings, *, alone: bool = False) -> AsyncIterator[FoundDatabase]:
+    """The database that is set, that of the hub that runs here, or the embedded one, started for
+    as long as this lasts.
+
+    Raises NodeError; with ``alone`` also if a hub runs here on the embedded database.
+    """
+    if settings.database_url is not None:
+        yield FoundDatabase(settings.database_url, hub_runs=True)
+        return
+    postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+    if not alone and lock.running(settings.data_dir) is not None:
+        yield FoundDatabase(postgres.dsn, hub_runs=True)
+        return
+    with lock.hold(settings.data_dir):
+        try:
+            yield FoundDatabase(await postgres.start(), hub_runs=False)
+        finally:
+            await postgres.stop()

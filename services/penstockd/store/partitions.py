@@ -1,0 +1,14 @@
+"""The partitions of the change log and of the audit, one a day."""
+
+from __future__ import annotations
+
+from penstockd.store.database import Connection
+
+#: Days for which there are partitions ahead.
+PARTITION_DAYS = 3
+_ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
+
+
+async def add_partitions(connection: Connection) -> None:
+    """Make the partitions of the days ahead that are not there yet."""
+    await connection.execute(_ADD_PARTITIONS, PARTITION_DAYS)
