@@ -35,6 +35,7 @@ OPTIONS = frozenset(
         "google/api/client.proto",
         "google/api/field_behavior.proto",
         "google/api/resource.proto",
+        "penstock/options/v1/error.proto",
         "penstock/options/v1/method.proto",
     }
 )

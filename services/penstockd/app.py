@@ -22,7 +22,7 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.config import Settings
 from penstockd.egress import Guard
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
@@ -177,7 +177,7 @@ async def _hub_when_possible(
             async with open_hub(settings) as hub:
                 yield hub
                 return
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("worker_waits", error=str(exc))
             await wait_for_event(stopping, PULSE)
     yield None
@@ -192,7 +192,7 @@ async def _report_health(hub: Hub, server: Server) -> None:
             silent = 0
             await server.set_serving(True)
             await asyncio.sleep(PULSE)
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("unhealthy", error=str(exc))
             await server.set_serving(False)
             silent += 1

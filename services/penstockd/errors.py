@@ -1,4 +1,4 @@
-"""Domain errors. They know nothing of gRPC; ``rpc.status`` maps each to a status, once.
+"""Domain errors. They know nothing of gRPC; ``answers.status`` makes a status of each.
 
     Refused
     ├── Unauthenticated · PolicyStale
@@ -21,10 +21,11 @@
     ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
     ├── ReplayUnderWay · TooManyWebhooks
     ├── ShareExhausted · DataLocked · QueryTooLong · OutcomeUnknown
-    └── StorageFull
-    DatabaseUnavailable
+    ├── StorageFull
+    └── DatabaseUnavailable
 
-Each class names its reason in ``penstock.hub.v1.ErrorReason``. What is none of these is a defect:
+Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say how it is sent:
+an error is added here and there, and nowhere else. What is none of these is a defect:
 it is logged and reaches the client as INTERNAL without its text.
 """
 
@@ -403,7 +404,15 @@ class WebhookKindUnfit(Refused):
     reason = "WEBHOOK_KIND_UNFIT"
 
 
-class DatabaseUnavailable(Exception):
-    """The database cannot be reached or does not answer."""
+class DatabaseUnavailable(Refused):
+    """The database cannot be reached or does not answer.
 
-    reason: ClassVar[str] = "DATABASE_UNAVAILABLE"
+    The cause is for the hub's log, and is what ``str`` gives; the client's message does not have
+    it.
+    """
+
+    reason = "DATABASE_UNAVAILABLE"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("the database cannot be reached; try again")
+        self.args = (cause,)

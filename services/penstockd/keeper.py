@@ -168,7 +168,7 @@ async def keep(settings: Settings) -> None:
         await stopping.wait()
         await end_tasks([running])
         await leases.close()
-        with contextlib.suppress(DatabaseUnavailable, Refused):
+        with contextlib.suppress(Refused):
             await agreement.leave()
     await database.close()
     await end_tasks([beating])
@@ -194,7 +194,7 @@ async def _opened(database: Database, stopping: asyncio.Event) -> bool:
         try:
             await database.open()
             return True
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             if not told:
                 _log.warning("keeper_waits", error=str(exc))
             told = True

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.database import Database
 from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases
 
@@ -31,7 +31,7 @@ TRIES = 5
 _PULSE = 1.0
 
 #: What an organ may meet without a defect in it.
-_EXPECTED = (DatabaseUnavailable, Refused, LeaseOver)
+_EXPECTED = (Refused, LeaseOver)
 
 _log = structlog.get_logger(__name__)
 

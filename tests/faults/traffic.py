@@ -15,7 +15,7 @@ import aiohttp
 
 from faults.validator import FeedValidator, Write
 from harness import eventually
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.database import Database
 from penstockd.store.log import last_number, read_changes
 
@@ -153,7 +153,7 @@ class Follower:
             try:
                 await database.open()
                 return await self._read(database, going)
-            except (DatabaseUnavailable, Refused):
+            except Refused:
                 self.interruptions += 1
                 await asyncio.sleep(0.05)
             finally:

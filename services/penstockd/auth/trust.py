@@ -78,7 +78,7 @@ async def lock_issuers(connection: Connection) -> None:
 async def put_issuer(connection: Connection, issuer: Issuer) -> None:
     """Create an issuer, or replace the one with its id. Raises Conflict if another has its name.
 
-    What it holds must have been checked (see ``commands.issuers``).
+    What it holds must have been checked (see ``issuer_checks``).
     """
     await connection.execute(
         "INSERT INTO hub.issuer (issuer_id, issuer, jwks_uri, audiences, algorithms, token_types,"

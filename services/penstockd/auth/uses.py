@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.database import Database, Kind
 
 #: How often the uses that were noted are written at most, in seconds.
@@ -72,5 +72,5 @@ class CredentialUses:
     async def _try(self) -> None:
         try:
             await self.flush()
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("credential_uses_not_written", error=str(exc))

@@ -150,7 +150,7 @@ class ExportRun:
         receipt.state = State.FAILED
         if isinstance(error, asyncio.CancelledError):
             receipt.state = State.CANCELLED
-        elif isinstance(error, Refused | DatabaseUnavailable):
+        elif isinstance(error, Refused):
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"

@@ -19,7 +19,7 @@ import structlog
 
 from penstockd.budget import own_task, shared_task
 from penstockd.catalog import Catalog
-from penstockd.errors import DatabaseUnavailable, Refused, ShareExhausted
+from penstockd.errors import Refused, ShareExhausted
 from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
@@ -232,7 +232,7 @@ class Broadcast:
             try:
                 upto = min(self.tail.head, channel.position.number + STRIDE)
                 block = await self._encode(channel.source, channel.position, upto)
-            except (DatabaseUnavailable, Refused) as exc:
+            except Refused as exc:
                 _log.warning("channel_waits", error=str(exc))
                 channel.error = exc
                 channel.wake()

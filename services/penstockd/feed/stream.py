@@ -21,7 +21,6 @@ from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog
 from penstockd.errors import (
     ClientStalled,
-    DatabaseUnavailable,
     HubStopping,
     Refused,
     ValueInvalid,
@@ -243,7 +242,7 @@ class ChangeStream:
         receipt.reason = _reason(error)
         # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
         receipt.state = State.CANCELLED if left else State.FAILED
-        if isinstance(error, Refused | DatabaseUnavailable) and not self._stalled:
+        if isinstance(error, Refused) and not self._stalled:
             receipt.state = State.COMPLETE
         try:
             await self._call.finish(self._finish())
@@ -256,8 +255,9 @@ class ChangeStream:
         await self._call.record_end(self._receipt.reason or "OK", self._rows, self._bytes)
 
     async def _say_last(self, error: BaseException) -> None:
-        known = isinstance(error, Refused | DatabaseUnavailable)
-        message = str(error) if known else "internal error; the request id finds its cause"
+        message = "internal error; the request id finds its cause"
+        if isinstance(error, Refused):
+            message = error.message
         end = End(_reason(error), message, self._cursor, reconcile_of(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
@@ -364,6 +364,6 @@ class ChangeStream:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, Refused | DatabaseUnavailable):
+    if isinstance(error, Refused):
         return error.reason
     return "" if isinstance(error, asyncio.CancelledError) else "INTERNAL"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import asyncpg
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.feed.bells import CHANNEL as BELL
 from penstockd.feed.bells import Bells
 from penstockd.store.cursor import Cursor, newest_cursor
@@ -66,7 +66,7 @@ class Tail:
             while True:
                 try:
                     await self._read()
-                except (DatabaseUnavailable, Refused) as exc:
+                except Refused as exc:
                     _log.warning("log_unheard", error=str(exc))
                     self._drop()
                 except Exception:

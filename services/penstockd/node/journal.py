@@ -65,19 +65,20 @@ async def follow(
     very moment may be lost. A file that cannot be read is no reason to end: it is told once.
     """
     offset = _size(path)
-    rest, told = b"", ""
+    rest = b""
+    told: int | None = None  # the errno of the failure that was logged last
     while True:
         try:
             data, offset = _read(path, offset)
             if offset >= LOG_LIMIT:
                 await asyncio.to_thread(_empty, path)
                 offset = 0
-            told = ""
+            told = None
         except OSError as error:
             data = b""
-            if str(error) != told:
+            if told is None or error.errno != told:
                 _log.warning("log_not_followed", path=str(path), error=str(error))
-            told = str(error)
+            told = error.errno
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")

@@ -297,7 +297,7 @@ class Database:
             try:
                 async with self.connection(Kind.OWN) as connection:
                     rows = await connection.fetch(_IN_COMMIT, list(self._hanging))
-            except (DatabaseUnavailable, Refused) as exc:
+            except Refused as exc:
                 _log.warning("commits_unwatched", error=str(exc))
                 continue
             for pid in self._hanging - {row[0] for row in rows}:

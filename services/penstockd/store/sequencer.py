@@ -11,7 +11,7 @@ import asyncio
 
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.database import Database, Kind
 from penstockd.store.singletons import Transactions
 
@@ -47,7 +47,7 @@ class Sequencer:
             self._again = False
             try:
                 await self.stamp()
-            except (DatabaseUnavailable, Refused) as exc:
+            except Refused as exc:
                 # The commit stands; the keeper numbers it when the database is back.
                 _log.warning("stamp_failed", error=str(exc))
 

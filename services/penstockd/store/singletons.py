@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
 
 #: What only one node does at a time; see ``keeper``.
@@ -274,7 +274,7 @@ class Leases:
         if not lease.runs:
             return
         lease.end("released")
-        with contextlib.suppress(DatabaseUnavailable, Refused):
+        with contextlib.suppress(Refused):
             await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired))
 
     async def stand_by(self, stands_by: bool) -> None:
@@ -345,7 +345,7 @@ class Leases:
         asked = self._clock()
         try:
             taken = await self._raise_term(found, inherited)
-        except (DatabaseUnavailable, Refused) as exc:
+        except Refused as exc:
             _log.warning("lease_not_taken", singleton=found.name, error=str(exc))
             return
         future = self._wanted.get(found.name)

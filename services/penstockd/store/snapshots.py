@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
 from penstockd.store.database import Connection, Database, Kind, gives_sign, translated
 from penstockd.store.shares import payer_var
@@ -216,7 +216,7 @@ class Snapshots:
                     self._start(self._speak(held))
             try:
                 await self._release_superseded()
-            except (DatabaseUnavailable, Refused) as exc:
+            except Refused as exc:
                 _log.warning("snapshots_unchecked", error=str(exc))
 
     async def _speak(self, held: Held) -> None:

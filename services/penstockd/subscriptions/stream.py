@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstockd.calls import Call, Permit
-from penstockd.errors import ClientStalled, DatabaseUnavailable, HubStopping, Refused
+from penstockd.errors import ClientStalled, HubStopping, Refused
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.limits import Streams
 from penstockd.feed.stream import USUAL_HEARTBEAT
@@ -47,7 +47,7 @@ class Reply(Protocol):
     async def heartbeat(self, cursor: Cursor) -> int:
         """Nothing has happened."""
 
-    async def end(self, error: Refused | DatabaseUnavailable, cursor: Cursor) -> int:
+    async def end(self, error: Refused, cursor: Cursor) -> int:
         """The last record."""
 
 
@@ -122,9 +122,8 @@ class LeaseStream:
 
     async def _finish(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
-        told = isinstance(error, Refused | DatabaseUnavailable)
         outcome = "INTERNAL"
-        if isinstance(error, Refused | DatabaseUnavailable):
+        if isinstance(error, Refused):
             outcome = error.reason
         elif isinstance(error, asyncio.CancelledError):
             outcome = "OK"
@@ -132,8 +131,7 @@ class LeaseStream:
             ending = self._call.record_end(outcome, self._rows, self._bytes)
             await self._call.finish(ending)
         finally:
-            if told and not self._stalled:
-                assert isinstance(error, Refused | DatabaseUnavailable)
+            if isinstance(error, Refused) and not self._stalled:
                 await self._send(self._reply.end(error, self._cursor))
 
     async def _next(self) -> Taken | None:

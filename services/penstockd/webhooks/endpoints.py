@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from penstockd.errors import WebhookDisabled
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
@@ -134,6 +135,12 @@ async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> N
         webhook.start_number,
         webhook.expire_time,
     )
+
+
+def check_enabled(webhook: Webhook) -> None:
+    """Raise WebhookDisabled for an endpoint that has failed for too long."""
+    if webhook.state is State.DISABLED:
+        raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
 
 
 async def delete_webhook(connection: Connection, webhook_id: str) -> None:

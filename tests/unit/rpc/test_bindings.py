@@ -11,10 +11,10 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
+from penstockd.answers.edge import RequestMalformed
 from penstockd.errors import ValueInvalid
 from penstockd.installation import read_catalog
 from penstockd.rpc.bindings import PATH, VERB, Bindings, _same_segments, _segments, http_rules
-from penstockd.rpc.edge import RequestMalformed
 
 #: Texts that a path may hold in a segment, once they are encoded.
 TEXTS = ["c1", "a/b", "a%2Fb", "%41", "ä b", "a:pause", "a:b", "100%", "+", "..%2f", "'\"&=?#"]

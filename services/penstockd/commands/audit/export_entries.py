@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from penstockd.audit.copy import Written, write_copy
 from penstockd.calls import Call
-from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid, Violation
+from penstockd.errors import ClientStalled, Refused, ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
@@ -37,7 +37,7 @@ async def export_entries(
             async for piece in pieces:
                 await _send(hub, send, piece)
         outcome = "OK"
-    except (Refused, DatabaseUnavailable) as exc:
+    except Refused as exc:
         outcome = exc.reason
         raise
     finally:

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import TooManyWebhooks
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission, Principal
@@ -20,6 +19,7 @@ from penstockd.webhooks.endpoints import count_webhooks, lock_intake, put_secret
 from penstockd.webhooks.model import Kind, Scheme, Webhook
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.signing import Secret, new_secret
+from penstockd.webhooks.stored import Stored, read_stored
 
 #: Webhooks of one consumer.
 MAX_WEBHOOKS = 1000
@@ -61,7 +61,7 @@ async def create_webhook(
         await put_secret(connection, webhook.webhook_id, secret, hub.webhooks.seal)
         made = await touched(hub, call, connection, webhook.webhook_id)
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
-        return await stored(hub, connection, made)
+        return await read_stored(connection, hub.webhooks.seal, made)
 
     return await changed(hub, call, create), secret
 

@@ -27,10 +27,11 @@ async def get_delivery(
     call.require(*TO_READ)
     async with call.writing(hub.database.transaction()) as connection:
         webhook = await found(hub, call, connection, webhook_id)
+        # First, so that no attempt is shown whose outcome the delivery does not know yet.
+        attempts = await list_attempts(connection, delivery_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
         if listed is None:
             raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
-        attempts = await list_attempts(connection, delivery_id)
         body = b""
         if not reads(hub, call, webhook):
             call.entry.row_count = 1

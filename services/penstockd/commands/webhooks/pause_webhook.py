@@ -1,15 +1,15 @@
-"""A webhook is paused, and resumed."""
+"""PauseWebhook: nothing is sent, and nothing lost."""
 
 from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
-from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import WebhookDisabled
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import set_state
 from penstockd.webhooks.model import State
+from penstockd.webhooks.stored import Stored, read_stored
 
 
 async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
@@ -23,17 +23,8 @@ async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}")
         await set_state(connection, webhook_id, State.PAUSED, "")
-        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
+        return await read_stored(
+            connection, hub.webhooks.seal, await touched(hub, call, connection, webhook_id)
+        )
 
     return await changed(hub, call, pause)
-
-
-async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
-    """Send again. Raises PermissionDenied, WebhookNotFound."""
-
-    async def resume(connection: Connection) -> Stored:
-        await touched(hub, call, connection, webhook_id, lock=True)
-        await set_state(connection, webhook_id, State.ACTIVE, "")
-        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
-
-    return await changed(hub, call, resume)

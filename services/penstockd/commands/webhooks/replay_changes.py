@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import (
     ReplayUnderWay,
     ValueInvalid,
@@ -16,6 +15,7 @@ from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import set_replay
 from penstockd.webhooks.model import State
+from penstockd.webhooks.stored import Stored, read_stored
 
 
 async def replay_changes(
@@ -45,6 +45,8 @@ async def replay_changes(
             raise ValueInvalid("end_cursor is before cursor", violations=[violation])
         call.asked(cursor=cursor, end_cursor=end_cursor)
         await set_replay(connection, webhook_id, start.number, last)
-        return await stored(hub, connection, await touched(hub, call, connection, webhook_id))
+        return await read_stored(
+            connection, hub.webhooks.seal, await touched(hub, call, connection, webhook_id)
+        )
 
     return await changed(hub, call, replay)

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
@@ -14,6 +13,7 @@ from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secret
 from penstockd.webhooks.model import Scheme
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.signing import Secret, new_secret
+from penstockd.webhooks.stored import Stored, read_stored
 
 MAX_OVERLAP = timedelta(days=30)
 
@@ -37,6 +37,6 @@ async def rotate_secret(
         secret = new_secret(kind, now())
         await expire_secrets(connection, webhook_id, now() + overlap)
         await put_secret(connection, webhook_id, secret, hub.webhooks.seal)
-        return await stored(hub, connection, webhook), secret
+        return await read_stored(connection, hub.webhooks.seal, webhook), secret
 
     return await changed(hub, call, rotate)

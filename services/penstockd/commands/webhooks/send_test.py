@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, touched
-from penstockd.errors import DeliveryNotFound, WebhookDisabled
+from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce
-from penstockd.webhooks.model import Cause, State
+from penstockd.webhooks.endpoints import announce, check_enabled
+from penstockd.webhooks.model import Cause
 from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
 from penstockd.webhooks.schedule import now
@@ -19,9 +19,7 @@ async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
     """The delivery of a test event. Raises PermissionDenied, WebhookNotFound, WebhookDisabled."""
 
     async def test(connection: Connection) -> Listed:
-        webhook = await touched(hub, call, connection, webhook_id, lock=True)
-        if webhook.state is State.DISABLED:
-            raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
+        check_enabled(await touched(hub, call, connection, webhook_id, lock=True))
         data = {"webhookId": webhook_id, "message": "It works."}
         draft = Draft(webhook_id, Cause.TEST, TEST, now(), notice=data)
         (delivery_id,) = await put_deliveries(connection, [draft], now())

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from penstockd.calls import Call
 from penstockd.commands.webhooks.asking import changed, check_reach, touched
-from penstockd.commands.webhooks.list_webhooks import Stored, stored
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.checks import check_webhook
@@ -18,6 +17,7 @@ from penstockd.webhooks.endpoints import drop_secrets, put_secret, put_webhook, 
 from penstockd.webhooks.model import Scheme, Webhook
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.signing import Secret, new_secret
+from penstockd.webhooks.stored import Stored, read_stored
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -44,7 +44,7 @@ async def update_webhook(
         if moved:
             secret = await _another_secret(hub, connection, webhook_id)
         found = await touched(hub, call, connection, webhook_id)
-        return await stored(hub, connection, found), secret
+        return await read_stored(connection, hub.webhooks.seal, found), secret
 
     return await changed(hub, call, update)
 

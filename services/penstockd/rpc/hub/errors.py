@@ -9,13 +9,13 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from penstock.hub.v1 import error_reason_pb2, errors_pb2
+from penstock.hub.v1 import errors_pb2
+from penstockd.answers.problem import http_status
+from penstockd.answers.reasons import REASONS
 from penstockd.errors import RecordNotFound
 from penstockd.resources import descriptors
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
-from penstockd.rpc.problem import http_status
-from penstockd.rpc.status import RETRY_SECONDS, STATUS
 
 _SERVICE = "penstock.hub.v1.Errors"
 _FILE = "penstock/hub/v1/error_reason.proto"
@@ -64,8 +64,7 @@ def described() -> dict[str, Description]:
     file = next(f for f in files.file if f.name == _FILE)
     values = file.enum_type[0].value
     comments = {values[i].name: comment for i, comment in _comments(file)}
-    names = error_reason_pb2.ErrorReason.keys()
-    return {n: _read(comments[n]) for n in names if n in STATUS}
+    return {name: _read(comments[name]) for name in REASONS}
 
 
 def _comments(file: FileDescriptorProto) -> Iterator[tuple[int, str]]:
@@ -83,12 +82,12 @@ def _read(comment: str) -> Description:
 
 
 def _error(reason: str, description: Description) -> errors_pb2.Error:
-    code = STATUS[reason]
+    sent = REASONS[reason]
     return errors_pb2.Error(
         reason=reason,
-        status=code.name,
-        http_status=http_status(code.value[0]),
+        status=sent.status,
+        http_status=http_status(sent.code),
         description=description.text,
         example=description.example,
-        retry_seconds=RETRY_SECONDS.get(reason, 0),
+        retry_seconds=sent.retry_seconds,
     )

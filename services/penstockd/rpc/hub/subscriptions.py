@@ -22,7 +22,7 @@ from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
 from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
-from penstockd.errors import DatabaseUnavailable, Refused
+from penstockd.errors import Refused
 from penstockd.feed.watching import readable, reconcile_of
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, Method
@@ -185,11 +185,11 @@ class _StreamReply:
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
-    async def end(self, error: Refused | DatabaseUnavailable, cursor: Cursor) -> int:
+    async def end(self, error: Refused, cursor: Cursor) -> int:
         """The last record."""
         said = changes_pb2.StreamEnd(
             reason=error.reason,
-            message=str(error),
+            message=error.message,
             cursor=str(cursor),
             reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )

@@ -13,7 +13,6 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import webhooks_pb2 as pb
-from penstockd.commands.webhooks.list_webhooks import Stored
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.query import FieldUnknown
 from penstockd.webhooks.model import (
@@ -29,6 +28,7 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.search import Figures, Listed, Tried
 from penstockd.webhooks.signing import Secret
+from penstockd.webhooks.stored import Stored
 
 _Options = pb.WebhookOptions
 #: What an update may change.

@@ -14,13 +14,16 @@ from penstockd.commands.webhooks.create_webhook import create_webhook
 from penstockd.commands.webhooks.delete_webhook import delete_webhook
 from penstockd.commands.webhooks.get_delivery import get_delivery
 from penstockd.commands.webhooks.get_metrics import get_metrics
+from penstockd.commands.webhooks.get_webhook import get_webhook
 from penstockd.commands.webhooks.list_deliveries import list_dead_letters, list_deliveries
 from penstockd.commands.webhooks.list_notices import list_notices
-from penstockd.commands.webhooks.list_webhooks import Stored, get_webhook, list_webhooks
-from penstockd.commands.webhooks.pause_webhook import pause_webhook, resume_webhook
+from penstockd.commands.webhooks.list_webhooks import list_webhooks
+from penstockd.commands.webhooks.pause_webhook import pause_webhook
 from penstockd.commands.webhooks.pull_deliveries import pull_deliveries
+from penstockd.commands.webhooks.recover_deliveries import recover_deliveries
 from penstockd.commands.webhooks.replay_changes import replay_changes
-from penstockd.commands.webhooks.resend_delivery import recover_deliveries, resend_delivery
+from penstockd.commands.webhooks.resend_delivery import resend_delivery
+from penstockd.commands.webhooks.resume_webhook import resume_webhook
 from penstockd.commands.webhooks.rotate_secret import rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
@@ -43,6 +46,7 @@ from penstockd.webhooks.pulled import Outcome
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Filter
 from penstockd.webhooks.signing import Secret
+from penstockd.webhooks.stored import Stored
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Webhooks"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from penstockd.answers.status import reason_of
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.rpc.status import reason_of
 
 
 async def audit(exchange: Exchange, proceed: Proceed) -> Any:

@@ -7,9 +7,12 @@ from typing import Any
 import grpc
 import structlog
 
+from penstockd.answers.problem import HEADER, packed, wants_problem
+from penstockd.answers.status import reason_of, status_of
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.rpc.problem import HEADER, packed, wants_problem
-from penstockd.rpc.status import reason_of, status_of
+
+#: ``google.rpc.Code`` -> what the library calls it.
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +33,8 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
             _log.warning(
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
-        code, status = status_of(exc, entry.request_id, exchange.hub.public_url)
+        status = status_of(exc, entry.request_id, exchange.hub.public_url)
+        code = _CODES[status.code]
         trailers: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", status.SerializeToString()),
             *exchange.trailers.items(),

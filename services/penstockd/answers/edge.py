@@ -12,9 +12,9 @@ from typing import Any
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import RequestInfo
 
+from penstockd.answers.problem import problem
+from penstockd.answers.status import status_of
 from penstockd.errors import Refused, RequestTooLarge
-from penstockd.rpc.problem import problem
-from penstockd.rpc.status import status_of
 
 
 class RateLimited(Refused):
@@ -99,7 +99,7 @@ def replies(url: str) -> list[Reply]:
 
 def _reply(status: int, least: bool, error: Refused, url: str) -> Reply:
     # The link is no format: what it may hold of Envoy's sign is doubled.
-    _, said = status_of(error, _REQUEST_ID, url.replace("%", "%%"))
+    said = status_of(error, _REQUEST_ID, url.replace("%", "%%"))
     told = problem(said, None if least else status)
     del told["instance"]  # what is refused before it is read has no id
     if least:
@@ -113,7 +113,7 @@ def _details(status: int, error: Refused, url: str) -> str:
     """
     if status not in _GRPC_CODES:
         return ""
-    _, said = status_of(error, "", url)
+    said = status_of(error, "", url)
     said.code = _GRPC_CODES[status]
     kept = [d for d in said.details if not d.Is(RequestInfo.DESCRIPTOR)]
     del said.details[:]

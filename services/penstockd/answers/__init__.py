@@ -1,0 +1,1 @@
+"""What a caller gets when a call fails, in every shape: nothing here knows of gRPC's library."""

@@ -1,0 +1,77 @@
+"""Domain error -> ``google.rpc.Status`` with details. ``problem`` has the other shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from penstockd import errors
+from penstockd.answers.reasons import REASONS, Reason
+
+DOMAIN = "penstock"
+
+#: The most field violations in one error, and their bytes: they travel in a header. The metadata
+#: tells how many there are in all.
+MAX_VIOLATIONS, MAX_VIOLATIONS_BYTES = 100, 12 * 1024
+
+
+def reason_of(error: BaseException) -> str:
+    """The error's reason; INTERNAL for what is not a domain error."""
+    return error.reason if isinstance(error, errors.Refused) else "INTERNAL"
+
+
+def status_of(error: BaseException, request_id: str, url: str = "") -> status_pb2.Status:
+    """What the client gets for an error. The text of a defect never leaves the hub.
+
+    ``url`` is where clients reach the hub; the link to the reason's description begins with it.
+    """
+    reason = REASONS[reason_of(error)]
+    metadata: Mapping[str, str] = {}
+    message = "internal error; the request id finds its cause in the hub's log"
+    details: list[Message] = []
+    if isinstance(error, errors.Refused):
+        message, metadata = error.message, error.metadata
+        if error.violations:
+            details.append(_bad_request(error.violations))
+    info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
+    request = error_details_pb2.RequestInfo(request_id=request_id)
+    status = status_pb2.Status(code=reason.code, message=message)
+    for detail in (info, *details, *_advice(reason), request, _help(reason.name, url)):
+        status.details.add().Pack(detail)
+    return status
+
+
+def help_url(reason: str, url: str) -> str:
+    """Where the reason is described: see ``rpc.hub.errors``."""
+    return f"{url}/v1/errors/{reason}"
+
+
+def _advice(reason: Reason) -> Iterator[Message]:
+    """When to try again, and which limit was reached."""
+    if reason.retry_seconds:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.seconds = reason.retry_seconds
+        yield retry
+    if reason.quota is not None:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=reason.quota.subject, description=reason.quota.description)
+        yield failure
+
+
+def _help(reason: str, url: str) -> error_details_pb2.Help:
+    link = error_details_pb2.Help.Link(
+        description=f"What {reason} means", url=help_url(reason, url)
+    )
+    return error_details_pb2.Help(links=[link])
+
+
+def _bad_request(violations: tuple[errors.Violation, ...]) -> error_details_pb2.BadRequest:
+    told = error_details_pb2.BadRequest()
+    for violation in violations[:MAX_VIOLATIONS]:
+        told.field_violations.add(field=violation.field, description=violation.description)
+        if told.ByteSize() > MAX_VIOLATIONS_BYTES:
+            del told.field_violations[-1]
+            break
+    return told
