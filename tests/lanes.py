@@ -42,6 +42,8 @@ SHARED = {
 LONG = (
     "faults/own_hub",
     "security/test_twin_worlds",
+    "faults/test_two_nodes",
+    "faults/test_gone_back",
     "unit/query/test_differential",
     "api/test_new_dataset",
     "unit/node/test_supervisor",

@@ -29,7 +29,6 @@ class _Type:
 
 _TYPES = {
     "i32": _Type("int32_t {}", 4),
-    "i64": _Type("int64_t {}", 8),
     "u32x4": _Type("uint32_t {}[4]", 16, "tuple[int, int, int, int]"),
     "text": _Type("Text {}", 8, "Text"),
     "bound": _Type("union {{ int64_t whole; double number; }} {}", 8, "int | float"),
@@ -137,11 +136,11 @@ def _python_struct(prefix: str, name: str, struct: Mapping[str, Any]) -> Iterato
     words = sum(_TYPES[kind].size for _, kind, _ in fields) // 4
     yield from ("", "")
     yield f"{_upper(prefix, name, 'WORDS')}: Final = {words}"
-    codes = {"i32": "i", "i64": "q", "u32x4": "4I"}
-    if any(kind in ("bound", "u32x4", "i64") for _, kind, _ in fields):
-        for suffix, code in (("", ""),) if not any(k == "bound" for _, k, _ in fields) else (
-            ("_WHOLE", "q"), ("_NUMBER", "d"),
-        ):  # fmt: skip
+    codes = {"i32": "i", "u32x4": "4I"}
+    kinds = {kind for _, kind, _ in fields}
+    if kinds & {"bound", "u32x4"}:  # such a struct is more than a row of int32
+        bounds = {"_WHOLE": "q", "_NUMBER": "d"} if "bound" in kinds else {"": ""}
+        for suffix, code in bounds.items():
             layout = "".join(codes.get(kind, code) for _, kind, _ in fields)
             yield f'{_upper(prefix, name)}{suffix}: Final = struct.Struct("<{layout}")'
 

@@ -20,6 +20,7 @@ from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
 from penstockd.store.writer import Writer, WriteTransaction
@@ -55,16 +56,16 @@ _PERMIT = Permit()
 
 @dataclass(slots=True)
 class ArrivingCall:
-    """A call before it is known who makes it, and all that a public method has.
+    """A call whose caller is not known yet. Public methods get this and nothing more.
 
-    It opens no data: only a ``Call`` makes Views.
+    It gives no access to data: only a ``Call`` makes Views.
     """
 
     entry: Entry
     policy: PolicySnapshot
     #: Whether the entry is durable.
     recorded: bool = field(default=False, kw_only=True)
-    #: Records that the reply shows so far; None while nothing was said of any.
+    #: Records that the reply shows so far; None before any were disclosed.
     disclosed: int | None = field(default=None, kw_only=True)
 
 
@@ -81,6 +82,15 @@ class Call(ArrivingCall):
     principal: Principal
     replayed: bool = False
     _within: bool = False
+
+    def renew(self, policy: PolicySnapshot) -> None:
+        """Judge the rest of a call that has waited by the policy of now.
+
+        Raises AccessRevoked if the caller's consumer or credential is good no more.
+        """
+        self.principal = renew_caller(self.principal, self.policy, policy)
+        self.policy = policy
+        self.entry.policy_revision = policy.revision
 
     def permits(self, permission: Permission) -> bool:
         """Whether the caller has a permission on the hub itself: by a role and by its scopes."""

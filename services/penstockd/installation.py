@@ -1,4 +1,4 @@
-"""What is this installation's own: its model, its secrets, its name, and which database it uses."""
+"""One installation: its model, its secrets, the name of its node, and the database it uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def root_secret(settings: Settings) -> RootSecret:
 
 
 def node_id(settings: Settings) -> str:
-    """What names this node for good: made at its first start, and kept in the data folder."""
+    """The lasting name of this node: made at its first start and kept in the data folder."""
     path = settings.data_dir / "node-id"
     if not path.exists():
         settings.data_dir.mkdir(parents=True, exist_ok=True)

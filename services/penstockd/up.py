@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from penstock.client import PenstockError
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
@@ -19,7 +18,7 @@ from penstockd.catalog import ModelError
 from penstockd.commands.access.administrator import make_administrator
 from penstockd.commands.open_epoch import Epoch, open_epoch
 from penstockd.config import Settings
-from penstockd.demo.company import Demo
+from penstockd.demo.company import Demo, DemoFailed
 from penstockd.egress import LOOPBACK
 from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
 from penstockd.installation import checkpoint_key, find_database, read_catalog, root_secret
@@ -65,7 +64,7 @@ _OPERATORS_ERRORS = (
     ModelError,
     MigrationFailed,
     RolesUnusable,
-    PenstockError,
+    DemoFailed,
     OSError,
 )
 

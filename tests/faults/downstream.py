@@ -60,7 +60,9 @@ class Downstream:
 
     def posted(self, kind: str = "") -> list[tuple[dict[str, Any], str]]:
         """What has come by the webhook, with the keys; of one type, or of records."""
-        bodies = [json.loads(p.body) for p in list(self.posts.taken) if p.path == self._path]
+        mine = [p for p in list(self.posts.taken) if p.path == self._path]
+        # What comes again under its id, as when a keeper lost its lease, is the same message.
+        bodies = [json.loads(p.body) for p in {p.headers["webhook-id"]: p for p in mine}.values()]
         found = [b for b in bodies if (b["type"] == kind if kind else "key" in b["data"])]
         return [(body["data"], body["data"].get("key", "")) for body in found]
 

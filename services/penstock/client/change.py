@@ -136,7 +136,7 @@ def reader_of(dataset: str = "") -> Reader:
 def numbers_of(operations: str | Iterable[str]) -> list[int]:
     """The numbers of operations, given by name, as a sequence or with commas.
 
-    Raises ValueError for one that there is not.
+    Raises ValueError for a name that is not an operation.
     """
     given = operations.split(",") if isinstance(operations, str) else operations
     names = [name.strip().upper() for name in given if name.strip()]

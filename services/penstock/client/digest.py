@@ -330,7 +330,8 @@ def _from(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
     if range.start_key >= key:
         return range
     if range.row_count and not range.records:
-        return _Unlike(key, range.end_key, FEW_ROWS + 1, "")  # its digest is to be had anew
+        # The hub must compute the digest of what is left.
+        return _Unlike(key, range.end_key, FEW_ROWS + 1, "")
     left = [r for r in range.records if r.key >= key]
     return RangeDigest(start_key=key, end_key=range.end_key, row_count=len(left), records=left)
 

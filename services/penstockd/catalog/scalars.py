@@ -1,7 +1,7 @@
 """Single values: text and proto JSON to canonical values and back, one closure per field.
 
-A closure is made once per column and called once per value, so it does its usual case first and
-looks for the reason only once it knows that there is one.
+A closure is made once per column and called once per value, so it handles the usual case first and
+looks for a reason to refuse only when that fails.
 """
 
 from __future__ import annotations

@@ -61,8 +61,14 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
         cursor = str(held.cursor)
     await _disclose(call, comparison.view, repair.fields, found)
     return RepairReply(
-        *(found.upserts, found.deletes, found.differing, found.next_key, found.rows),
-        *(cursor, state, comparison.view_id),
+        upserts=found.upserts,
+        deletes=found.deletes,
+        differing=found.differing,
+        next_key=found.next_key,
+        rows=found.rows,
+        cursor=cursor,
+        state=state,
+        view=comparison.view_id,
     )
 
 

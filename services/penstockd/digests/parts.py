@@ -19,9 +19,9 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Held
 
 DEFAULT_PARTS, MAX_PARTS = 256, 4096
-#: Records of which one reply tells the digest of each.
+#: The most records whose own digests one reply holds.
 MAX_RECORDS = 10_000
-#: Records that one reply is of: as many as can be read in good time.
+#: The most records that one reply covers: as many as can be read in good time.
 MAX_ROWS = 2_000_000
 
 

@@ -1,4 +1,4 @@
-"""What a caller is to write and to delete so that it holds what there is, of one state."""
+"""What a caller must write and delete so that its copy equals one state of the records."""
 
 from __future__ import annotations
 

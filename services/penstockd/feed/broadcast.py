@@ -28,7 +28,7 @@ from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
 from penstockd.store.shares import for_the_hub
 
-#: Who catches up reads to the next multiple of so many numbers.
+#: A subscriber that catches up reads to the next multiple of this number.
 STRIDE = 2000
 #: Bytes of stretches that are kept for others who catch up.
 KEPT_BYTES = 32 * 1024 * 1024

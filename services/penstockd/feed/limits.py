@@ -10,8 +10,7 @@ from penstockd.errors import TooManyStreams
 
 
 class Streams:
-    """The streams of changes, and calls that wait for some, that one process holds, counted by
-    consumer.
+    """Counts, by consumer, the streams of one process and the calls that wait for changes.
 
     A stream whose client takes nothing for ``stall_seconds`` is ended.
     """
@@ -24,7 +23,7 @@ class Streams:
 
     @contextmanager
     def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
-        """A stream for the length of a block; nothing for a call that ``waits`` not.
+        """Count a stream for the length of a block; a call that does not wait is not counted.
 
         Raises TooManyStreams.
         """

@@ -111,7 +111,7 @@ class _Reading:
         self, lenses: Lenses, stretch: Stretch, start: Cursor, end: Cursor, passed: frozenset[int]
     ) -> None:
         self._lenses, self._stretch, self._start, self._end = lenses, stretch, start, end
-        #: How far it comes: the number and what is told of a cursor.
+        #: How far the stretch reaches: the number, and the position that its cursor shows.
         self.reached: tuple[int, tuple[str, str] | None] = (stretch.number, None)
         if stretch.number == start.number:
             self.reached = (start.number, start.told)
@@ -262,7 +262,7 @@ def _shown(question: Question | None) -> bytes | None:
 
 
 def _told(change: Change, lens: Lens, before: bytes | None, after: bytes | None) -> Event | None:
-    """What the holder of the lens is told of a change; None: nothing. Images as it sees them."""
+    """The event of a change as a lens shows it, images included; None if it shows nothing."""
     changed: Sequence[str] = ()
     if before is not None and after is not None:
         operation = Operation.UPDATED

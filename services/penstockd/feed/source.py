@@ -109,8 +109,8 @@ class Source:
     def frames(self, events: Sequence[Event], upto: int = 0) -> tuple[Frame, ...]:
         """Events as messages of at most ``batch_size`` changes, none much above FRAME_BYTES.
 
-        ``upto`` is the number up to which they are all that there is: a transaction that goes on
-        behind it has not ended.
+        ``events`` are complete up to the number ``upto``: a transaction that goes on beyond it has
+        not ended.
         """
         frames, group, size = [], [], 0
         pieces: list[bytes] = []

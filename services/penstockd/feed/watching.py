@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -122,6 +124,7 @@ class Standings:
             for lens in source.lenses.values()
         ]
         self._looked = call.policy
+        self._good_until = self._soonest_end()
 
     def check(self) -> PolicySnapshot:
         """The policy of now, by which all is as it was.
@@ -129,7 +132,7 @@ class Standings:
         Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
         """
         now = self._policy.current
-        if now is self._looked:
+        if now is self._looked and time.time() < self._good_until:
             return now
         for standing, lens in self._standings:
             standing.check()
@@ -143,7 +146,11 @@ class Standings:
                 if lens_now.view_id != lens.view_id:
                     raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
         self._looked = now
+        self._good_until = self._soonest_end()
         return now
+
+    def _soonest_end(self) -> float:
+        return min((s.good_until for s, _ in self._standings), default=math.inf)
 
 
 def _invalid(name: str, problem: str) -> ValueInvalid:

@@ -30,9 +30,8 @@ from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
 
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
-_REFUSED = bytes.maketrans(
-    _NULL + _ROW + _CELL, bytes([REFUSED]) * 3
-)  # as unwelcome, and part no cells
+#: Maps the separators to a control character that is refused too, but separates no cells.
+_REFUSED = bytes.maketrans(_NULL + _ROW + _CELL, bytes([REFUSED]) * 3)
 _ALLOWED = bytes({*range(0x20, 256), *b"\t\n\r"})
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 

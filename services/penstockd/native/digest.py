@@ -128,7 +128,7 @@ class Digester:
 
 
 def canonical_plan(fields: Sequence[Field]) -> bytes:
-    """What the kernel is told of ``fields``, which are in the order of ``digest_fields``."""
+    """The kernel's plan for ``fields``, which must be in the order of ``digest_fields``."""
     return _Plan(fields).pack()
 
 

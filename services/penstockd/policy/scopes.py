@@ -19,7 +19,7 @@ _ACTIONS = frozenset(a.value for a in Action)
 
 
 def known(scope: str, catalog: Catalog) -> bool:
-    """Whether the scope names something that there is."""
+    """Whether the scope names a permission, or an action of a dataset, that exists."""
     if scope in _PERMISSIONS:
         return True
     dataset, _, action = scope.partition(":")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import literal_column, select
@@ -19,24 +20,23 @@ from penstockd.store.sql import compile_for_copy
 #: How often a stream that has nothing to send looks, in seconds.
 INTERVAL = 1.0
 
+_REVOKED = "your access was revoked"
+
 
 class Standing:
     """What a caller was shown of a dataset when its stream began, against what it is now.
 
-    ``check`` costs a comparison of two references while the policy stands still. It is to be called
-    before everything that is sent, and every INTERVAL while nothing is.
+    ``check`` costs a look at the clock while the policy stands still. It is to be called before
+    everything that is sent, and every INTERVAL while nothing is.
     """
 
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
         self._policy, self._caller, self._view = policy, caller, view
         # Not by its number: a database that has gone back gives that out again for another policy.
-        self._judged = began
+        self._began = self._judged = began
         self._current = view
-        self._credentialed = caller.credential_id in began.credentials
-        consumer = began.consumers.get(caller.consumer_id)
-        # What is not the consumer's has come with the token, and stays for as long as the stream.
-        own = {} if consumer is None else consumer.claims
-        self._brought = {n: v for n, v in caller.claims.items() if own.get(n) != v}
+        #: When the caller's credential expires, of which no change of the policy tells.
+        self.good_until = credential_end(caller, began)
 
     def check(self) -> None:
         """Raise AccessChanged if the caller would be shown less by now.
@@ -45,10 +45,9 @@ class Standing:
         has grown changes nothing for the stream.
         """
         now = self._policy.current
-        if now is self._judged:
+        if now is self._judged and time.time() < self.good_until:
             return
-        if (caller := self._renewed(now)) is None:
-            raise AccessRevoked("your access was revoked")
+        caller = renew_caller(self._caller, self._began, now)
         name = self._view.dataset.name
         try:
             view = now.view(caller, name, Action.READ)
@@ -58,25 +57,12 @@ class Standing:
             raise AccessChanged(f"your access to {name} was narrowed")
         self._judged = now
         self._current = view
+        self.good_until = credential_end(self._caller, now)
 
     @property
     def view(self) -> View:
         """The caller's View as of the last check: the same, or one that shows more."""
         return self._current
-
-    def _renewed(self, now: PolicySnapshot) -> Principal | None:
-        """The caller as the policy has it now; None if it is nobody any more."""
-        consumer = now.consumers.get(self._caller.consumer_id)
-        if consumer is None or not consumer.active:
-            return None
-        if self._credentialed:
-            credential = now.credentials.get(self._caller.credential_id)
-            if credential is None or credential.revoked:
-                return None
-            if credential.expire_time is not None and credential.expire_time <= datetime.now(UTC):
-                return None
-        claims = {**consumer.claims, **self._brought}
-        return replace(self._caller, roles=consumer.roles, claims=claims)
 
     def _shows_all(self, view: View, caller: Principal) -> bool:
         """Whether a View shows all that the stream's does."""
@@ -90,6 +76,34 @@ class Standing:
             return True
         # Rows that any of some rules shows: with the same rules and more, no row is lost.
         return caller.claims == self._caller.claims and _rules(self._view) <= _rules(view)
+
+
+def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) -> Principal:
+    """The caller of a call that began under one policy, as another one has it.
+
+    Roles and the consumer's claims are those of now. What has come with the token (scopes, claims)
+    stays. Raises AccessRevoked if the consumer or the credential is no longer valid.
+    """
+    consumer = now.consumers.get(caller.consumer_id)
+    if consumer is None or not consumer.active:
+        raise AccessRevoked(_REVOKED)
+    if caller.credential_id in began.credentials:
+        credential = now.credentials.get(caller.credential_id)
+        expired = credential_end(caller, now) <= time.time()
+        if credential is None or credential.revoked or expired:
+            raise AccessRevoked(_REVOKED)
+    then = began.consumers.get(caller.consumer_id)
+    own = {} if then is None else then.claims
+    brought = {n: v for n, v in caller.claims.items() if own.get(n) != v}
+    return replace(caller, roles=consumer.roles, claims={**consumer.claims, **brought})
+
+
+def credential_end(caller: Principal, policy: PolicySnapshot) -> float:
+    """When the caller's credential expires, in seconds since 1970; infinity if it does not."""
+    credential = policy.credentials.get(caller.credential_id)
+    if credential is None or credential.expire_time is None:
+        return math.inf
+    return credential.expire_time.timestamp()
 
 
 def _strictness(view: View, field: Field) -> int:

@@ -286,9 +286,9 @@ class View:
     # --- explanations: answers about rows, for administrators ------------------------------
 
     def showing(self, grants: Sequence[Grant]) -> Statement:
-        """Of the record with ``key``: whether each of the grants shows it. No row: it is not there.
+        """Selects, for the record with ``key``, whether each grant shows it.
 
-        It tells of records that the View does not show.
+        There is no row if the record does not exist. Records that the View hides are judged too.
         """
         shown = [_row_rule([g], self._row_names, self._claims) for g in grants]
         columns = [true() if s is None else func.coalesce(s, false()) for s in shown]

@@ -125,7 +125,11 @@ class DatasetHandlers:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
         reply = await update_record(
-            *(exchange.call, self.dataset, record, mask, request.etag),
+            exchange.call,
+            self.dataset,
+            record,
+            mask,
+            request.etag,
             write_request(request, exchange),
             allow_missing=request.allow_missing,
         )
@@ -135,7 +139,10 @@ class DatasetHandlers:
         """Delete…: one record."""
         key = getattr(request, self._key)
         await delete_record(
-            *(exchange.call, self.dataset, key, request.etag),
+            exchange.call,
+            self.dataset,
+            key,
+            request.etag,
             write_request(request, exchange),
             allow_missing=request.allow_missing,
         )
@@ -145,7 +152,9 @@ class DatasetHandlers:
         """BatchUpsert…: many records."""
         records = getattr(request, self.dataset.name)
         report = await batch_upsert(
-            *(exchange.call, self.dataset, records),
+            exchange.call,
+            self.dataset,
+            records,
             write_request(request, exchange),
             partial=request.partial,
         )
@@ -156,7 +165,10 @@ class DatasetHandlers:
         upload = Upload(requests, exchange)
         asked, partial = await upload.begun()
         report = await import_records(
-            *(exchange.call, self.dataset, upload, asked),
+            exchange.call,
+            self.dataset,
+            upload,
+            asked,
             stall_seconds=exchange.hub.import_stall_seconds,
             partial=partial,
         )

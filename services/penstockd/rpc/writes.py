@@ -39,7 +39,7 @@ async def replied(exchange: Exchange, reply: Any) -> Any:
 
 
 def reported(reply: Any, report: Report, **more: int) -> Any:
-    """A reply of the class ``reply`` that tells of a report."""
+    """A reply of the class ``reply`` with the counts and problems of a report."""
     return reply(
         created_count=report.counts.created,
         updated_count=report.counts.updated,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import pytest
 import penstockd
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.errors import AccessChanged, DatabaseUnavailable, PermissionDenied, PolicyStale
+from penstockd.errors import (
+    AccessChanged,
+    AccessRevoked,
+    DatabaseUnavailable,
+    PermissionDenied,
+    PolicyStale,
+)
 from penstockd.policy import snapshot
 from penstockd.policy.model import (
     Action,
@@ -184,6 +191,26 @@ async def test_a_stream_of_another_issuers_token_ends_with_the_issuer(
     await policy.refresh()
     with pytest.raises(AccessChanged):
         standing.check()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_stream_ends_when_its_credential_expires(catalog: Catalog, ends: bool) -> None:
+    """Nothing changes in the policy then; without an end the stream goes on."""
+    end = datetime.now(UTC) + timedelta(seconds=0.2 if ends else 3600)
+    key = Credential("key", "c", "API_KEY", b"", end, False)
+    consumer = Consumer("c", True, frozenset({"r"}))
+    snapshot = made(catalog, grant("r", READ))
+    policy = Followed(replace(snapshot, consumers={"c": consumer}, credentials={"key": key}))
+    await policy.refresh()
+    caller = replace(who("r"), credential_id="key")
+    view = policy.current.view(caller, "customers", READ)
+    standing = Standing(policy, policy.current, caller, view)
+    if not ends:
+        standing.check()
+        return
+    with pytest.raises(AccessRevoked):
+        while datetime.now(UTC) < end + timedelta(seconds=30):
+            standing.check()
 
 
 def test_a_view_is_made_of_the_grants_that_allow_the_action(catalog: Catalog) -> None:

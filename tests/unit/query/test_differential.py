@@ -48,7 +48,7 @@ from penstockd.catalog.load import leaves
 from penstockd.query import Expression, Names, compile, evaluate, matcher, parse, parse_rule, plain
 from penstockd.query.resolve import single
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "100000"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "40000"))
 ROWS = 30
 #: Parts in which the cases are tried, so that one sees how far they are.
 PARTS = 4

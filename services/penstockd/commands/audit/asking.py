@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 from penstockd.errors import ValueInvalid, Violation
 
-DEFAULT_PAGE = 100
-MAX_PAGE = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -27,11 +24,3 @@ class Span:
         if self.start is not None and self.end is not None and self.end < self.start:
             violation = Violation("end_time", "is before start_time")
             raise ValueInvalid("the time ends before it starts", violations=[violation])
-
-
-def page_size(asked: int) -> int:
-    """How many a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE."""
-    if asked < 0:
-        violation = Violation("page_size", "is negative")
-        raise ValueInvalid("page_size is negative", violations=[violation])
-    return min(asked or DEFAULT_PAGE, MAX_PAGE)

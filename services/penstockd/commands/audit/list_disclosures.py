@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.audit.disclosure import Disclosure, Question, disclosures
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import page_size
+from penstockd.commands.list_records import page_size
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from penstockd.audit.search import Found, Search, find
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import Span, page_size
+from penstockd.commands.audit.asking import Span
+from penstockd.commands.list_records import page_size
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.query import query_digest

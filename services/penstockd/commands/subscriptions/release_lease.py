@@ -8,5 +8,8 @@ from penstockd.subscriptions.extend import extend
 
 
 async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: str) -> None:
-    """End a lease, so that its changes are given to whoever asks next. Raises the same."""
+    """End a lease, so that its changes go to the next worker that asks.
+
+    Raises what ``extend`` does.
+    """
     await extend(hub.database, call, subscription_id, lease_id, 0)

@@ -39,10 +39,10 @@ async def pull_deliveries(
 ) -> list[Pulled]:
     """Messages that are due, after a while if there are none at once.
 
-    Raises WebhookNotFound, WebhookKindUnfit, and PermissionDenied also for administrators who are
-    not the owner.
+    Whenever it looks, it judges the caller by the policy of then. Raises WebhookNotFound,
+    WebhookKindUnfit, AccessRevoked (while it waited), PolicyStale, and PermissionDenied also for
+    administrators who are not the owner.
     """
-    call.require(*TO_WRITE)
     most = min(max(most or 10, 1), MAX_DELIVERIES)
     seconds = min(wait, MAX_WAIT).total_seconds()
     pulled = await hub.tasks.run(_pull(hub, call, webhook_id, most))
@@ -83,6 +83,8 @@ async def _until_due(hub: Hub, webhook_id: str) -> float:
 
 async def _pull(hub: Hub, call: Call, webhook_id: str, most: int) -> list[Pulled]:
     policy = hub.policy.current
+    call.renew(policy)
+    call.require(*TO_WRITE)
     async with call.writing(hub.database.transaction()) as connection:
         webhook = await touched(hub, call, connection, webhook_id)
         if webhook.consumer_id != call.entry.consumer_id:

@@ -10,6 +10,7 @@ Result result;
 static const u8 *base; // the plan
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
+
 static u8 *json_text(u8 *o, const u8 *s, int32_t n) {
   while (n > 0) {
     COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('"'), IS('\\'))));

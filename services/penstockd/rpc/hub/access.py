@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -17,14 +16,8 @@ from penstockd.policy.explain import FieldAnswer, RowAnswer
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    claims_of,
-    difference_message,
-    draft_of,
-    put_claims,
-    routes_of,
-    timestamp,
-)
+from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
+from penstockd.rpc.hub.messages import routes_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Access"]
 
@@ -37,14 +30,18 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _explain(request: Any, exchange: Exchange) -> Any:
+async def _explain(
+    request: api.ExplainAccessRequest, exchange: Exchange
+) -> api.ExplainAccessResponse:
     answer = await explain_access(
         exchange.hub, exchange.call, request.dataset, _subject(request), request.key
     )
     return _answer(answer)
 
 
-async def _preview(request: Any, exchange: Exchange) -> Any:
+async def _preview(
+    request: api.PreviewRecordsRequest, exchange: Exchange
+) -> api.PreviewRecordsResponse:
     query = Query(request.filter, request.order_by, request.fields, request.limit)
     preview = await preview_records(
         exchange.hub, exchange.call, request.dataset, _subject(request), query
@@ -61,7 +58,9 @@ async def _preview(request: Any, exchange: Exchange) -> Any:
     return reply
 
 
-async def _rehearse(request: Any, exchange: Exchange) -> Any:
+async def _rehearse(
+    request: api.RehearseAccessRequest, exchange: Exchange
+) -> api.RehearseAccessResponse:
     role = draft_of(request.role) if request.HasField("role") else None
     outcome = await rehearse_access(
         exchange.hub, exchange.call, role, request.revision, request.days
@@ -74,7 +73,7 @@ async def _rehearse(request: Any, exchange: Exchange) -> Any:
     )
 
 
-def _subject(request: Any) -> Subject:
+def _subject(request: api.ExplainAccessRequest | api.PreviewRecordsRequest) -> Subject:
     return Subject(request.consumer_id, list(request.roles), claims_of(request.claims))
 
 

@@ -2,76 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
-from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import access_pb2
 from penstockd.commands.access.change import Terms
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.admin import StoredConsumer
 from penstockd.policy.checks import GrantDraft, RoleDraft
 from penstockd.policy.difference import Difference
 from penstockd.policy.model import Consumer, Role
-from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Handler, Method
 
 
-def routes_of(service: Any, handlers: Mapping[str, Handler]) -> Iterator[Route]:
-    """The routes of a service, all of them unary. A method without a handler is a defect."""
-    descriptor: ServiceDescriptor = service
-    for method in descriptor.methods:
-        yield Route(
-            Method(descriptor.full_name, method.name),
-            handlers[method.name],
-            message_factory.GetMessageClass(method.input_type),
-            message_factory.GetMessageClass(method.output_type).SerializeToString,
-        )
+class ChangeRequest(Protocol):
+    """A request that changes the policy, whichever it is."""
+
+    comment: str
+    policy_revision: int
+    validate_only: bool
 
 
-def terms_of(request: Any) -> Terms:
+def terms_of(request: ChangeRequest) -> Terms:
     """The terms of a request that changes the policy."""
     return Terms(request.comment, request.policy_revision, request.validate_only)
 
 
-def claims_of(claims: Any) -> dict[str, tuple[str, ...]]:
+def claims_of(claims: Mapping[str, access_pb2.ClaimValues]) -> dict[str, tuple[str, ...]]:
     """Claims by name, each value once, in order."""
     return {name: tuple(dict.fromkeys(found.values)) for name, found in claims.items()}
 
 
-def put_claims(claims: Any, found: Mapping[str, tuple[str, ...]]) -> None:
+def put_claims(
+    claims: Mapping[str, access_pb2.ClaimValues], found: Mapping[str, tuple[str, ...]]
+) -> None:
     """Write claims into a message's map."""
     for name, values in found.items():
         claims[name].values.extend(values)
 
 
-def time_of(message: Any, name: str) -> datetime | None:
-    """A time that may not be set. Raises ValueInvalid if it is none that there is."""
-    if not message.HasField(name):
-        return None
-    try:
-        found: datetime = getattr(message, name).ToDatetime(UTC)
-    except (ValueError, OverflowError) as exc:
-        raise ValueInvalid(
-            f"{name} is no time", violations=[Violation(name, "is no time")]
-        ) from exc
-    return found
-
-
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A time as a message, None if there is none."""
-    if moment is None:
-        return None
-    found = Timestamp()
-    found.FromDatetime(moment)
-    return found
-
-
-def consumer_of(message: Any) -> Consumer:
+def consumer_of(message: access_pb2.Consumer) -> Consumer:
     """A consumer as a request has it; one that does not say is active."""
     return Consumer(
         message.consumer_id,
@@ -102,7 +72,7 @@ def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
     return message
 
 
-def draft_of(message: Any) -> RoleDraft:
+def draft_of(message: access_pb2.Role) -> RoleDraft:
     """A role as a request has it, nothing of it checked."""
     return RoleDraft(
         message.role_id,
@@ -154,9 +124,11 @@ def difference_message(difference: Difference) -> access_pb2.PolicyDifference:
     )
 
 
-def mask_of(request: Any, message: Any, fields: tuple[str, ...]) -> list[str]:
+def mask_of(
+    mask: FieldMask, message: access_pb2.Consumer | access_pb2.Role, fields: tuple[str, ...]
+) -> list[str]:
     """What an update changes: what its mask names, or what is set; ``*`` is all."""
-    paths = list(request.update_mask.paths)
+    paths = list(mask.paths)
     if not paths:
         return [fd.name for fd, _ in message.ListFields() if fd.name in fields]
     return list(fields) if paths == ["*"] else paths

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import audit_pb2
@@ -52,7 +52,9 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list_entries(request: Any, exchange: Exchange) -> audit_pb2.ListEntriesResponse:
+async def _list_entries(
+    request: audit_pb2.ListEntriesRequest, exchange: Exchange
+) -> audit_pb2.ListEntriesResponse:
     found, token = await list_entries(
         exchange.hub,
         exchange.call,
@@ -64,7 +66,9 @@ async def _list_entries(request: Any, exchange: Exchange) -> audit_pb2.ListEntri
     return audit_pb2.ListEntriesResponse(entries=map(_entry, found), next_page_token=token)
 
 
-async def _list_disclosures(request: Any, exchange: Exchange) -> audit_pb2.ListDisclosuresResponse:
+async def _list_disclosures(
+    request: audit_pb2.ListDisclosuresRequest, exchange: Exchange
+) -> audit_pb2.ListDisclosuresResponse:
     question = Question(
         request.dataset,
         request.record_key,
@@ -81,7 +85,7 @@ async def _list_disclosures(request: Any, exchange: Exchange) -> audit_pb2.ListD
     )
 
 
-async def _export_entries(request: Any, exchange: Exchange) -> None:
+async def _export_entries(request: audit_pb2.ExportEntriesRequest, exchange: Exchange) -> None:
     begun = False
 
     async def send(data: bytes) -> None:
@@ -97,7 +101,9 @@ async def _export_entries(request: Any, exchange: Exchange) -> None:
     await export_entries(exchange.hub, exchange.call, request.start_day, request.end_day, send)
 
 
-async def _verify_entries(request: Any, exchange: Exchange) -> audit_pb2.VerifyEntriesResponse:
+async def _verify_entries(
+    request: audit_pb2.VerifyEntriesRequest, exchange: Exchange
+) -> audit_pb2.VerifyEntriesResponse:
     report = await verify_entries(exchange.hub, exchange.call)
     return audit_pb2.VerifyEntriesResponse(
         intact=report.intact,
@@ -109,7 +115,9 @@ async def _verify_entries(request: Any, exchange: Exchange) -> audit_pb2.VerifyE
     )
 
 
-async def _get_checkpoint(request: Any, exchange: Exchange) -> audit_pb2.Checkpoint:
+async def _get_checkpoint(
+    request: audit_pb2.GetCheckpointRequest, exchange: Exchange
+) -> audit_pb2.Checkpoint:
     newest = await newest_checkpoint(exchange.hub, exchange.call)
     return audit_pb2.Checkpoint(
         number=newest.number,
@@ -165,7 +173,7 @@ def _finding(finding: Finding) -> audit_pb2.Finding:
     )
 
 
-def _time(request: Any, name: str) -> dt.datetime | None:
+def _time(request: Message, name: str) -> dt.datetime | None:
     """A time of a request; None if it is not set. One that no clock shows is the last there is."""
     if not request.HasField(name):
         return None

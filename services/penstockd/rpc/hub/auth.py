@@ -32,7 +32,7 @@ def routes() -> Iterator[Route]:
     yield Route(metadata, _get_metadata, GetMetadataRequest, documents=True)
 
 
-async def _issue_token(request: Any, exchange: Exchange) -> bytes:
+async def _issue_token(request: HttpBody, exchange: Exchange) -> bytes:
     """POST /oauth2/token. Errors are those of RFC 6749, whose status Envoy takes from a header."""
     authorization = exchange.metadata.get("authorization")
     try:
@@ -55,13 +55,13 @@ async def _issue_token(request: Any, exchange: Exchange) -> bytes:
     return http_body(orjson.dumps(reply), _JSON)
 
 
-async def _get_jwks(request: Any, exchange: Exchange) -> bytes:
+async def _get_jwks(request: GetJwksRequest, exchange: Exchange) -> bytes:
     # A key is published for longer than this before it signs.
     await exchange.send_headers({"cache-control": "public, max-age=30"})
     return http_body(exchange.hub.tokens.keys.jwks, _JSON)
 
 
-async def _get_metadata(request: Any, exchange: Exchange) -> bytes:
+async def _get_metadata(request: GetMetadataRequest, exchange: Exchange) -> bytes:
     """RFC 8414."""
     url = exchange.hub.public_url
     document = {

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.auth.credentials import StoredCredential
 from penstockd.commands.access import consumers, credentials
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    consumer_message,
-    consumer_of,
-    mask_of,
-    routes_of,
-    terms_of,
-    time_of,
-    timestamp,
-)
+from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
+from penstockd.rpc.hub.messages import duration_of, routes_of, time_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Consumers"]
 
@@ -45,7 +36,7 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(request: api.ListConsumersRequest, exchange: Exchange) -> api.ListConsumersResponse:
     found, token, revision = await consumers.list_consumers(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
@@ -53,37 +44,39 @@ async def _list(request: Any, exchange: Exchange) -> Any:
     return api.ListConsumersResponse(consumers=messages, next_page_token=token)
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetConsumerRequest, exchange: Exchange) -> api.Consumer:
     name = request.consumer_id
     return consumer_message(*await consumers.get_consumer(exchange.hub, exchange.call, name))
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: api.CreateConsumerRequest, exchange: Exchange) -> api.Consumer:
     created = await consumers.create_consumer(
         exchange.hub, exchange.call, consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
 
-async def _update(request: Any, exchange: Exchange) -> Any:
+async def _update(request: api.UpdateConsumerRequest, exchange: Exchange) -> api.Consumer:
     updated = await consumers.update_consumer(
         exchange.hub,
         exchange.call,
         consumer_of(request.consumer),
-        mask_of(request, request.consumer, consumers.FIELDS),
+        mask_of(request.update_mask, request.consumer, consumers.FIELDS),
         terms_of(request),
     )
     return consumer_message(*updated)
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: api.DeleteConsumerRequest, exchange: Exchange) -> Empty:
     await consumers.delete_consumer(
         exchange.hub, exchange.call, request.consumer_id, terms_of(request)
     )
     return Empty()
 
 
-async def _list_credentials(request: Any, exchange: Exchange) -> Any:
+async def _list_credentials(
+    request: api.ListCredentialsRequest, exchange: Exchange
+) -> api.ListCredentialsResponse:
     found, token = await credentials.list_credentials(
         exchange.hub, exchange.call, request.consumer_id, request.page_size, request.page_token
     )
@@ -91,7 +84,7 @@ async def _list_credentials(request: Any, exchange: Exchange) -> Any:
     return api.ListCredentialsResponse(credentials=messages, next_page_token=token)
 
 
-async def _issue(request: Any, exchange: Exchange) -> Any:
+async def _issue(request: api.IssueCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
     issued, secret = await credentials.issue_credential(
         exchange.hub,
         exchange.call,
@@ -103,20 +96,20 @@ async def _issue(request: Any, exchange: Exchange) -> Any:
     return api.IssuedCredential(credential=_credential(issued), secret=secret)
 
 
-async def _rotate(request: Any, exchange: Exchange) -> Any:
+async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
     issued, secret = await credentials.rotate_credential(
         exchange.hub,
         exchange.call,
         request.consumer_id,
         request.credential_id,
-        _overlap(request.overlap),
+        duration_of(request, "overlap", timedelta()),
         time_of(request, "expire_time"),
         terms_of(request),
     )
     return api.IssuedCredential(credential=_credential(issued), secret=secret)
 
 
-async def _revoke(request: Any, exchange: Exchange) -> Any:
+async def _revoke(request: api.RevokeCredentialRequest, exchange: Exchange) -> api.Credential:
     return _credential(
         await credentials.revoke_credential(
             exchange.hub,
@@ -126,15 +119,6 @@ async def _revoke(request: Any, exchange: Exchange) -> Any:
             terms_of(request),
         )
     )
-
-
-def _overlap(duration: Any) -> timedelta:
-    try:
-        found: timedelta = duration.ToTimedelta()
-    except (ValueError, OverflowError) as exc:
-        problem = [Violation("overlap", "is no span of time")]
-        raise ValueInvalid("overlap is no span of time", violations=problem) from exc
-    return found
 
 
 def _credential(stored: StoredCredential) -> api.Credential:

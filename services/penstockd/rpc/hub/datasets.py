@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from penstock.hub.v1 import datasets_pb2
 from penstockd.catalog import Field
@@ -34,12 +33,14 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list_datasets(request: Any, exchange: Exchange) -> datasets_pb2.ListDatasetsResponse:
+async def _list_datasets(
+    request: datasets_pb2.ListDatasetsRequest, exchange: Exchange
+) -> datasets_pb2.ListDatasetsResponse:
     views = list_datasets(exchange.hub, exchange.call)
     return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
 
 
-async def _get_xml_schema(request: Any, exchange: Exchange) -> bytes:
+async def _get_xml_schema(request: datasets_pb2.GetXmlSchemaRequest, exchange: Exchange) -> bytes:
     schema = xml_schema(exchange.hub, exchange.call, request.dataset)
     return http_body(schema, "application/xml")
 

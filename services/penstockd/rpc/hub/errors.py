@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
@@ -36,10 +35,14 @@ def routes() -> Iterator[Route]:
     known = {reason: _error(reason, d) for reason, d in described().items()}
     everything = errors_pb2.ListErrorsResponse(errors=known.values())
 
-    async def list_errors(request: Any, exchange: Exchange) -> Any:
+    async def list_errors(
+        request: errors_pb2.ListErrorsRequest, exchange: Exchange
+    ) -> errors_pb2.ListErrorsResponse:
         return everything
 
-    async def get_error(request: Any, exchange: Exchange) -> Any:
+    async def get_error(
+        request: errors_pb2.GetErrorRequest, exchange: Exchange
+    ) -> errors_pb2.Error:
         if request.error_reason not in known:
             raise RecordNotFound("there is no such reason; GET /v1/errors lists all")
         return known[request.error_reason]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from penstock.hub.v1 import issuers_pb2 as pb
 from penstockd.auth.issuers import ClaimMapping, Issuer
@@ -43,24 +43,24 @@ def routes() -> Iterator[Route]:
         yield Route(Method(service, name), handler, request, serialize)
 
 
-def _bytes(message: Any) -> bytes:
-    return bytes(message.SerializeToString())
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
-async def _list(request: Any, exchange: Exchange) -> pb.ListIssuersResponse:
+async def _list(request: pb.ListIssuersRequest, exchange: Exchange) -> pb.ListIssuersResponse:
     found = await list_issuers(exchange.hub, exchange.call)
     return pb.ListIssuersResponse(issuers=map(_message, found))
 
 
-async def _get(request: Any, exchange: Exchange) -> pb.Issuer:
+async def _get(request: pb.GetIssuerRequest, exchange: Exchange) -> pb.Issuer:
     return _message(await get_issuer(exchange.hub, exchange.call, request.issuer_id))
 
 
-async def _create(request: Any, exchange: Exchange) -> pb.Issuer:
+async def _create(request: pb.CreateIssuerRequest, exchange: Exchange) -> pb.Issuer:
     return _message(await create_issuer(exchange.hub, exchange.call, _issuer(request.issuer)))
 
 
-async def _update(request: Any, exchange: Exchange) -> pb.Issuer:
+async def _update(request: pb.UpdateIssuerRequest, exchange: Exchange) -> pb.Issuer:
     given, mask = request.issuer, request.update_mask
     paths = list(mask.paths) or [f.name for f, _ in given.ListFields()]
     known = {f.name for f in pb.Issuer.DESCRIPTOR.fields}
@@ -80,17 +80,21 @@ async def _update(request: Any, exchange: Exchange) -> pb.Issuer:
     return _message(await update_issuer(exchange.hub, exchange.call, given.issuer_id, change))
 
 
-async def _delete(request: Any, exchange: Exchange) -> Empty:
+async def _delete(request: pb.DeleteIssuerRequest, exchange: Exchange) -> Empty:
     await remove_issuer(exchange.hub, exchange.call, request.issuer_id)
     return Empty()
 
 
-async def _list_keys(request: Any, exchange: Exchange) -> pb.ListSigningKeysResponse:
+async def _list_keys(
+    request: pb.ListSigningKeysRequest, exchange: Exchange
+) -> pb.ListSigningKeysResponse:
     keys = list_signing_keys(exchange.hub, exchange.call)
     return pb.ListSigningKeysResponse(keys=_keys(keys))
 
 
-async def _rotate(request: Any, exchange: Exchange) -> pb.RotateSigningKeysResponse:
+async def _rotate(
+    request: pb.RotateSigningKeysRequest, exchange: Exchange
+) -> pb.RotateSigningKeysResponse:
     keys = await rotate_signing_keys(exchange.hub, exchange.call, now=request.now)
     return pb.RotateSigningKeysResponse(keys=_keys(keys))
 

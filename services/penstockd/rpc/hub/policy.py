@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.commands.access import revisions
@@ -14,10 +13,9 @@ from penstockd.rpc.hub.access_messages import (
     consumer_fields,
     difference_message,
     role_message,
-    routes_of,
     terms_of,
-    timestamp,
 )
+from penstockd.rpc.hub.messages import routes_of, timestamp
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
 
@@ -35,7 +33,9 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(
+    request: api.ListPolicyRevisionsRequest, exchange: Exchange
+) -> api.ListPolicyRevisionsResponse:
     found, token = await revisions.list_revisions(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
@@ -43,19 +43,21 @@ async def _list(request: Any, exchange: Exchange) -> Any:
     return api.ListPolicyRevisionsResponse(revisions=messages, next_page_token=token)
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetPolicyRevisionRequest, exchange: Exchange) -> api.PolicyRevision:
     revision, document = await revisions.get_revision(exchange.hub, exchange.call, request.revision)
     return _revision(revision, document)
 
 
-async def _compare(request: Any, exchange: Exchange) -> Any:
+async def _compare(
+    request: api.ComparePolicyRevisionsRequest, exchange: Exchange
+) -> api.ComparePolicyRevisionsResponse:
     found = await revisions.compare_revisions(
         exchange.hub, exchange.call, request.from_revision, request.to_revision
     )
     return api.ComparePolicyRevisionsResponse(differences=map(difference_message, found))
 
 
-async def _roll_back(request: Any, exchange: Exchange) -> Any:
+async def _roll_back(request: api.RollbackPolicyRequest, exchange: Exchange) -> api.PolicyRevision:
     made, document, number = await revisions.roll_back(
         exchange.hub, exchange.call, request.revision, terms_of(request)
     )

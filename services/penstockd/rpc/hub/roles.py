@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -11,13 +10,8 @@ from penstock.hub.v1 import access_pb2 as api
 from penstockd.commands.access import roles
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import (
-    draft_of,
-    mask_of,
-    role_message,
-    routes_of,
-    terms_of,
-)
+from penstockd.rpc.hub.access_messages import draft_of, mask_of, role_message, terms_of
+from penstockd.rpc.hub.messages import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Roles"]
 
@@ -36,7 +30,7 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(request: api.ListRolesRequest, exchange: Exchange) -> api.ListRolesResponse:
     found, token, revision = await roles.list_roles(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
@@ -44,21 +38,21 @@ async def _list(request: Any, exchange: Exchange) -> Any:
     return api.ListRolesResponse(roles=messages, next_page_token=token)
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetRoleRequest, exchange: Exchange) -> api.Role:
     return role_message(*await roles.get_role(exchange.hub, exchange.call, request.role_id))
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: api.CreateRoleRequest, exchange: Exchange) -> api.Role:
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await roles.create_role(exchange.hub, exchange.call, draft, terms))
 
 
-async def _update(request: Any, exchange: Exchange) -> Any:
-    mask = mask_of(request, request.role, roles.FIELDS)
+async def _update(request: api.UpdateRoleRequest, exchange: Exchange) -> api.Role:
+    mask = mask_of(request.update_mask, request.role, roles.FIELDS)
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await roles.update_role(exchange.hub, exchange.call, draft, mask, terms))
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: api.DeleteRoleRequest, exchange: Exchange) -> Empty:
     await roles.delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
     return Empty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -52,14 +53,15 @@ def routes() -> Iterator[Route]:
 def _for_readers(handler: Handler) -> Handler:
     """Who may not read anything is told so, before all else."""
 
-    async def handle(request: Any, exchange: Exchange) -> Any:
+    @functools.wraps(handler)
+    async def handle(sent: Any, exchange: Exchange) -> Any:
         readable(exchange.hub.catalog, exchange.call, ())
-        return await handler(request, exchange)
+        return await handler(sent, exchange)
 
     return handle
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     asked = request.subscription
     terms = Terms(
         list(asked.datasets),
@@ -76,21 +78,23 @@ async def _create(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: api.GetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     return _message(await get_subscription(exchange.hub, exchange.call, request.subscription_id))
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(
+    request: api.ListSubscriptionsRequest, exchange: Exchange
+) -> api.ListSubscriptionsResponse:
     found = await list_subscriptions(exchange.hub, exchange.call)
     return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: api.DeleteSubscriptionRequest, exchange: Exchange) -> Empty:
     await delete_subscription(exchange.hub, exchange.call, request.subscription_id)
     return Empty()
 
 
-async def _reset(request: Any, exchange: Exchange) -> Any:
+async def _reset(request: api.ResetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
     return _message(
         await reset_subscription(
             exchange.hub, exchange.call, request.subscription_id, request.start
@@ -98,7 +102,7 @@ async def _reset(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _pull(request: Any, exchange: Exchange) -> Any:
+async def _pull(request: api.PullChangesRequest, exchange: Exchange) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
     taken, view = await pull_changes(exchange.hub, exchange.call, request.subscription_id, pull)
     if taken is None:
@@ -109,14 +113,16 @@ async def _pull(request: Any, exchange: Exchange) -> Any:
     return reply
 
 
-async def _acknowledge(request: Any, exchange: Exchange) -> Any:
+async def _acknowledge(
+    request: api.AcknowledgeChangesRequest, exchange: Exchange
+) -> api.AcknowledgeChangesResponse:
     done = await acknowledge_changes(
         exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
     )
     return api.AcknowledgeChangesResponse(cursor=str(done))
 
 
-async def _extend(request: Any, exchange: Exchange) -> Any:
+async def _extend(request: api.ExtendLeaseRequest, exchange: Exchange) -> api.Lease:
     return _lease(
         await extend_lease(
             exchange.hub,
@@ -128,12 +134,12 @@ async def _extend(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _release(request: Any, exchange: Exchange) -> Any:
+async def _release(request: api.ReleaseLeaseRequest, exchange: Exchange) -> Empty:
     await release_lease(exchange.hub, exchange.call, request.subscription_id, request.lease_id)
     return Empty()
 
 
-async def _watch(request: Any, exchange: Exchange) -> None:
+async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> None:
     flow = Flow(
         request.max_outstanding,
         request.max_changes,
@@ -203,7 +209,7 @@ class _StreamReply:
         return len(data)
 
 
-def _message(found: Subscription) -> Any:
+def _message(found: Subscription) -> api.Subscription:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -222,7 +228,7 @@ def _message(found: Subscription) -> Any:
     return message
 
 
-def _lease(lease: Lease) -> Any:
+def _lease(lease: Lease) -> api.Lease:
     message = api.Lease(
         lease_id=lease.lease_id,
         cursor=str(lease.end),

@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.query import FieldUnknown
+from penstockd.rpc.hub.messages import put_time
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
@@ -41,7 +41,7 @@ _SCHEMES = {
 _SIGNATURES = {scheme: number for number, scheme in _SCHEMES.items()}
 
 
-def webhook_of(message: Any) -> Webhook:
+def webhook_of(message: pb.Webhook) -> Webhook:
     """A webhook as a request has it, with defaults where it says nothing."""
     return Webhook(
         webhook_id=message.webhook_id,
@@ -63,7 +63,7 @@ def scheme_of(number: int) -> Scheme | None:
     return _SCHEMES.get(number)  # type: ignore[call-overload,no-any-return,unused-ignore]
 
 
-def _options_of(message: Any) -> Options:
+def _options_of(message: pb.WebhookOptions) -> Options:
     default = Options()
     return Options(
         envelope=Envelope(_name(_Options.Envelope, message.envelope, "STANDARD")),
@@ -89,7 +89,7 @@ def _name(kind: Any, number: int, default: str) -> str:
         raise ValueInvalid("an option has no such value", violations=[violation]) from exc
 
 
-def change_of(request: Any) -> Callable[[Webhook], Webhook]:
+def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
     """What an update makes of a webhook: its mask decides, or else what is set."""
     given = request.webhook
     paths = list(request.update_mask.paths) or list(_set_paths(given))
@@ -121,7 +121,7 @@ def change_of(request: Any) -> Callable[[Webhook], Webhook]:
     return change
 
 
-def _set_paths(given: Any) -> Sequence[str]:
+def _set_paths(given: pb.Webhook) -> Sequence[str]:
     found = [f.name for f, _ in given.ListFields() if f.name in _CHANGEABLE - {"options"}]
     if given.HasField("options"):
         found += [f"options.{f.name}" for f, _ in given.options.ListFields()]
@@ -253,26 +253,6 @@ def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
     if figures.oldest is not None:
         message.oldest_age.FromTimedelta(max(timedelta(), at - figures.oldest))
     return message
-
-
-def put_time(message: Any, name: str, moment: datetime | None) -> None:
-    """Set a time of a message, if there is one."""
-    if moment is not None:
-        stamp = Timestamp()
-        stamp.FromDatetime(moment)
-        getattr(message, name).CopyFrom(stamp)
-
-
-def duration_of(message: Any, name: str, default: timedelta) -> timedelta:
-    """A duration that may not be set. Raises ValueInvalid if it is none that there is."""
-    if not message.HasField(name):
-        return default
-    try:
-        found: timedelta = getattr(message, name).ToTimedelta()
-    except (ValueError, OverflowError) as exc:
-        violation = Violation(name, "is no duration")
-        raise ValueInvalid(f"{name} is no duration", violations=[violation]) from exc
-    return found
 
 
 def _milliseconds(value: float) -> Duration:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -29,11 +28,10 @@ from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.access_messages import routes_of, time_of
+from penstockd.rpc.hub.messages import duration_of, routes_of, time_of
 from penstockd.rpc.hub.webhook_messages import (
     change_of,
     delivery_message,
-    duration_of,
     metrics_message,
     notice_message,
     scheme_of,
@@ -79,7 +77,7 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: Any, exchange: Exchange) -> Any:
+async def _list(request: pb.ListWebhooksRequest, exchange: Exchange) -> pb.ListWebhooksResponse:
     found, token = await list_webhooks(
         exchange.hub,
         exchange.call,
@@ -91,18 +89,18 @@ async def _list(request: Any, exchange: Exchange) -> Any:
     return pb.ListWebhooksResponse(webhooks=messages, next_page_token=token)
 
 
-async def _get(request: Any, exchange: Exchange) -> Any:
+async def _get(request: pb.GetWebhookRequest, exchange: Exchange) -> pb.Webhook:
     return _message(exchange, await get_webhook(exchange.hub, exchange.call, request.webhook_id))
 
 
-async def _create(request: Any, exchange: Exchange) -> Any:
+async def _create(request: pb.CreateWebhookRequest, exchange: Exchange) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
     scheme = scheme_of(request.webhook.options.signature) or Scheme.HMAC
     made, secret = await create_webhook(exchange.hub, exchange.call, draft, scheme)
     return _issued(exchange, made, secret)
 
 
-async def _update(request: Any, exchange: Exchange) -> Any:
+async def _update(request: pb.UpdateWebhookRequest, exchange: Exchange) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
     found, secret = await update_webhook(exchange.hub, exchange.call, name, change)
     message = _message(exchange, found)
@@ -111,24 +109,24 @@ async def _update(request: Any, exchange: Exchange) -> Any:
     return message
 
 
-async def _delete(request: Any, exchange: Exchange) -> Any:
+async def _delete(request: pb.DeleteWebhookRequest, exchange: Exchange) -> Empty:
     await delete_webhook(exchange.hub, exchange.call, request.webhook_id)
     return Empty()
 
 
-async def _test(request: Any, exchange: Exchange) -> Any:
+async def _test(request: pb.TestWebhookRequest, exchange: Exchange) -> pb.Delivery:
     return delivery_message(await send_test(exchange.hub, exchange.call, request.webhook_id))
 
 
-async def _pause(request: Any, exchange: Exchange) -> Any:
+async def _pause(request: pb.PauseWebhookRequest, exchange: Exchange) -> pb.Webhook:
     return _message(exchange, await pause_webhook(exchange.hub, exchange.call, request.webhook_id))
 
 
-async def _resume(request: Any, exchange: Exchange) -> Any:
+async def _resume(request: pb.ResumeWebhookRequest, exchange: Exchange) -> pb.Webhook:
     return _message(exchange, await resume_webhook(exchange.hub, exchange.call, request.webhook_id))
 
 
-async def _rotate(request: Any, exchange: Exchange) -> Any:
+async def _rotate(request: pb.RotateSecretRequest, exchange: Exchange) -> pb.IssuedSecret:
     overlap = duration_of(request, "overlap", timedelta(days=1))
     found, secret = await rotate_secret(
         exchange.hub, exchange.call, request.webhook_id, overlap, scheme_of(request.signature)
@@ -136,7 +134,9 @@ async def _rotate(request: Any, exchange: Exchange) -> Any:
     return _issued(exchange, found, secret)
 
 
-async def _list_deliveries(request: Any, exchange: Exchange) -> Any:
+async def _list_deliveries(
+    request: pb.ListDeliveriesRequest, exchange: Exchange
+) -> pb.ListDeliveriesResponse:
     state = None
     if request.state:
         state = DeliveryState(pb.Delivery.State.Name(request.state))
@@ -160,7 +160,9 @@ async def _list_deliveries(request: Any, exchange: Exchange) -> Any:
     return pb.ListDeliveriesResponse(deliveries=messages, next_page_token=token)
 
 
-async def _list_dead(request: Any, exchange: Exchange) -> Any:
+async def _list_dead(
+    request: pb.ListDeadLettersRequest, exchange: Exchange
+) -> pb.ListDeliveriesResponse:
     wanted = Filter(
         DeliveryState.DEAD,
         request.reason,
@@ -174,19 +176,21 @@ async def _list_dead(request: Any, exchange: Exchange) -> Any:
     return pb.ListDeliveriesResponse(deliveries=messages, next_page_token=token)
 
 
-async def _get_delivery(request: Any, exchange: Exchange) -> Any:
+async def _get_delivery(request: pb.GetDeliveryRequest, exchange: Exchange) -> pb.Delivery:
     return delivery_message(
         *await get_delivery(exchange.hub, exchange.call, request.webhook_id, request.delivery_id)
     )
 
 
-async def _resend(request: Any, exchange: Exchange) -> Any:
+async def _resend(request: pb.ResendDeliveryRequest, exchange: Exchange) -> pb.Delivery:
     return delivery_message(
         await resend_delivery(exchange.hub, exchange.call, request.webhook_id, request.delivery_id)
     )
 
 
-async def _recover(request: Any, exchange: Exchange) -> Any:
+async def _recover(
+    request: pb.RecoverDeliveriesRequest, exchange: Exchange
+) -> pb.RecoverDeliveriesResponse:
     start = time_of(request, "start_time")
     count = await recover_deliveries(
         exchange.hub, exchange.call, request.webhook_id, start, time_of(request, "end_time")
@@ -194,27 +198,31 @@ async def _recover(request: Any, exchange: Exchange) -> Any:
     return pb.RecoverDeliveriesResponse(delivery_count=count)
 
 
-async def _replay(request: Any, exchange: Exchange) -> Any:
+async def _replay(request: pb.ReplayChangesRequest, exchange: Exchange) -> pb.Webhook:
     found = await replay_changes(
         exchange.hub, exchange.call, request.webhook_id, request.cursor, request.end_cursor
     )
     return _message(exchange, found)
 
 
-async def _list_notices(request: Any, exchange: Exchange) -> Any:
+async def _list_notices(
+    request: pb.ListNoticesRequest, exchange: Exchange
+) -> pb.ListNoticesResponse:
     found, token = await list_notices(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
     return pb.ListNoticesResponse(notices=map(notice_message, found), next_page_token=token)
 
 
-async def _get_metrics(request: Any, exchange: Exchange) -> Any:
+async def _get_metrics(
+    request: pb.GetWebhookMetricsRequest, exchange: Exchange
+) -> pb.WebhookMetrics:
     start = time_of(request, "start_time")
     figures = await get_metrics(exchange.hub, exchange.call, request.webhook_id, start)
     return metrics_message(figures, now())
 
 
-async def _pull(request: Any, exchange: Exchange) -> Any:
+async def _pull(request: pb.PullDeliveriesRequest, exchange: Exchange) -> pb.PullDeliveriesResponse:
     wait = duration_of(request, "wait", timedelta())
     found = await pull_deliveries(
         exchange.hub, exchange.call, request.webhook_id, request.max_deliveries, wait
@@ -229,7 +237,7 @@ async def _pull(request: Any, exchange: Exchange) -> Any:
     )
 
 
-async def _acknowledge(request: Any, exchange: Exchange) -> Any:
+async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, exchange: Exchange) -> Empty:
     outcomes = [
         Outcome(o.delivery_id, o.status, duration_of(o, "latency", timedelta()), o.response_head)
         for o in request.outcomes

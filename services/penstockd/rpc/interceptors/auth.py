@@ -19,8 +19,7 @@ _BEARER = "bearer "
 async def auth(exchange: Exchange, proceed: Proceed) -> Any:
     """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
-    What has no word on access (public documents, which are not audited either) is given out
-    whatever the age of the policy; nothing else is.
+    Public, unaudited methods are served even when the policy is stale; nothing else is.
     """
     method, arriving = exchange.method, exchange.arriving
     if not method.public or method.audited:

@@ -1,0 +1,94 @@
+"""Handlers say what they are sent: the types of their requests, and of their replies."""
+
+from __future__ import annotations
+
+import ast
+import typing
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+
+import penstockd
+from penstockd.rpc.door import Route
+from penstockd.rpc.hub import routes
+
+ROOT = Path(penstockd.__file__).parent
+#: One servicer serves all datasets, whose messages the model makes; and what serves any method.
+ANY_REQUEST = frozenset(
+    f"rpc/{name}.py"
+    for name in ("datasets", "digests", "writes", "feeds")  # of all datasets
+) | {"rpc/door.py", "rpc/exchange.py"}
+
+ROUTES = {r.method.path: r for r in routes()}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_handler_is_typed_as_its_method(path: str) -> None:
+    assert fault(ROUTES[path]) == ""
+
+
+def fault(route: Route) -> str:
+    """What a handler's types say other than its route; "" if they agree."""
+    hints = typing.get_type_hints(route.handler)
+    if hints["request"] is not route.request:
+        return f"request: {hints['request']}"
+    reply = hints["return"]
+    if reply in (bytes, type(None)) or (isinstance(reply, type) and issubclass(reply, Message)):
+        return ""
+    return f"reply: {reply}"
+
+
+def test_the_rule_finds_a_handler_without_types_or_with_those_of_another() -> None:
+    first, second, *_ = ROUTES.values()
+
+    async def untyped(request: typing.Any, exchange: typing.Any) -> typing.Any:
+        """Takes anything."""
+
+    assert fault(Route(first.method, untyped, first.request)).startswith("request")
+    assert fault(Route(first.method, second.handler, first.request)).startswith("request")
+
+
+def untyped_requests(source: str) -> list[str]:
+    """Parameters of a source that stand for requests, and may be anything."""
+    return [
+        f"{node.name}({argument.arg})"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for argument in node.args.args
+        if argument.arg in ("request", "requests", "message")
+        and argument.annotation is not None
+        and ast.unparse(argument.annotation) == "Any"
+    ]
+
+
+def literal_splats(source: str) -> list[str]:
+    """Calls that unpack a tuple written there and then, which only saves lines."""
+    return [
+        ast.unparse(argument)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Tuple)
+    ]
+
+
+def sources(folder: str) -> dict[str, str]:
+    found = {p.relative_to(ROOT).as_posix(): p.read_text() for p in (ROOT / folder).rglob("*.py")}
+    assert found, folder
+    return found
+
+
+def test_requests_may_be_anything_only_where_one_servicer_serves_all_datasets() -> None:
+    found = {p: untyped_requests(t) for p, t in sources("rpc/hub").items()}
+    assert {p: f for p, f in found.items() if f} == {}
+    places = {p for p, t in sources("rpc").items() if "request: Any" in t or "requests: Any" in t}
+    assert places <= ANY_REQUEST
+    assert untyped_requests("async def _get(request: Any, exchange: Exchange) -> Any: ...")
+
+
+def test_no_call_unpacks_a_literal_to_save_lines() -> None:
+    for folder in ("rpc", "commands"):
+        found = {p: literal_splats(t) for p, t in sources(folder).items()}
+        assert {p: f for p, f in found.items() if f} == {}
+    assert literal_splats("await update_record(*(call, dataset), mask)")
