@@ -1,7 +1,7 @@
 """What a caller notices of another consumer that asks for all it can get: its p99 beside to alone.
 
 The load is made by processes and sockets that take next to nothing of the processor themselves:
-``h2load`` (Debian: nghttp2-client), which must be on the PATH, and connections that nobody reads.
+``h2load`` and connections that nobody reads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import socket
 import statistics
 import subprocess
@@ -38,8 +37,6 @@ Load = Callable[[RunningHub], contextlib.AbstractContextManager[None]]
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     """All in turn, so that they see the same machine; each beside is to the alone of its round."""
-    if shutil.which("h2load") is None:
-        raise SystemExit("bench fair: h2load is missing; it comes with the package nghttp2-client")
     wait_until_quiet(hub)
     loads: dict[str, Load] = {
         f"{LISTS:,} lists of 500 at once, again and again": bursts_of_lists,
