@@ -37,7 +37,7 @@ class Served:
 
     def send(self, method: str, count: int = 1) -> list[Any]:
         """Make calls from the server's own thread: meanwhile it takes in none."""
-        call = self.channel.unary_unary(method)
+        call: Any = self.channel.unary_unary(method)
         return [call.future(b"", timeout=PATIENCE) for _ in range(count)]
 
 
@@ -50,7 +50,7 @@ async def serving(options: Sequence[tuple[str, int]]) -> AsyncIterator[Served]:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         with grpc.insecure_channel(address) as channel:
             made = Served(channel)
-            handlers = {"Call": grpc.unary_unary_rpc_method_handler(made.take)}
+            handlers: dict[str, Any] = {"Call": grpc.unary_unary_rpc_method_handler(made.take)}
             generic = grpc.method_handlers_generic_handler("test", handlers)
             server.add_generic_rpc_handlers((generic,))
             server.add_insecure_port(address)
