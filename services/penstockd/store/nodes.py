@@ -1,4 +1,5 @@
-"""The nodes that share a database tell each other their settings, and say where they differ.
+"""The nodes that share a database tell each other their settings and which tasks they take, and
+say where the settings differ.
 
 The node that has run longest sets the measure. Another that differs says so, and leaves what one
 node does for all to the others as long as one lives, where the setting bears on that work.
@@ -22,9 +23,9 @@ LENGTH = 6.0
 INTERVAL = 1.0
 
 _ANNOUNCE = """
-INSERT INTO hub.node AS n (node_id, host, settings, stands_by, start_time, expire_time)
-VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5)
-ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4,
+INSERT INTO hub.node AS n (node_id, host, settings, stands_by, takes, start_time, expire_time)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6)
+ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4, takes = $5,
     start_time = CASE WHEN n.expire_time > clock_timestamp() THEN n.start_time
                       ELSE excluded.start_time END,
     expire_time = excluded.expire_time
@@ -89,7 +90,7 @@ class Agreement:
             await asyncio.sleep(INTERVAL)
 
     async def step(self) -> Sequence[Difference]:
-        """Tell the settings, and compare them; returns the differences."""
+        """Tell the settings and the tasks, and compare the former; returns the differences."""
         async with self._database.transaction() as connection:
             host, there = await self._exchange(connection)
         differences = compare_settings(self._settings, there)
@@ -110,7 +111,7 @@ class Agreement:
         told = orjson.dumps(dict(self._settings)).decode()
         length = timedelta(seconds=LENGTH)
         await connection.execute(
-            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, length
+            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, leases.takes, length
         )
         await connection.execute(_FORGET)
         oldest = await connection.fetchrow(_OLDEST)

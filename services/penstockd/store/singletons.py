@@ -6,6 +6,9 @@ monotonic clock before that moment. One that cannot stop, since it is frozen or 
 nothing afterwards: each of its transactions begins with locking the row of its term, and fails if
 there is none. Raising the term waits for transactions that have it locked; who raises it ends the
 sessions of those that do not end by themselves.
+
+Nodes share the leases (see ``sharing``): a holder hands over what is in the share of another node,
+and what is free is left to the node in whose share it is for a moment.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +26,15 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
+from penstockd.store.sharing import (
+    HEAD_START,
+    SETTLED,
+    LiveNode,
+    read_live_nodes,
+    share_out,
+    shares_elsewhere,
+    with_node,
+)
 
 #: What only one node does at a time; see ``keeper``.
 SINGLETONS = (
@@ -44,9 +56,8 @@ MARGIN = 1.0
 ANSWER = 1.5
 #: How long a transaction of an earlier term may hold up the next one, in seconds.
 BLOCKED = 0.5
-#: Seconds for which a process sees no holder before it raises the alarm: a change of holders takes
-#: less.
-ALARM = 4.0
+#: Seconds for which a node leaves a task to others that failed again and again on it.
+DECLINED = 300.0
 
 _READ = """
 SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_time)::float8,
@@ -133,7 +144,8 @@ async def read_singletons(connection: Connection) -> list[Singleton]:
 
 
 class Lease:
-    """What a process holds. ``over`` is set when it holds it no longer.
+    """What a process holds. ``over`` is set when it holds it no longer; ``wanted`` when the
+    holder is to end its work and release it, since it is in the share of another node.
 
     ``acquired`` is when it was taken, to the microsecond: a database that went back in time gives
     out a term again, but not to a holder of the same moment.
@@ -148,7 +160,7 @@ class Lease:
         clock: Callable[[], float],
     ) -> None:
         self.name, self.term, self.acquired = name, term, acquired
-        self.over = asyncio.Event()
+        self.over, self.wanted = asyncio.Event(), asyncio.Event()
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self.renewed(asked)
@@ -248,6 +260,9 @@ class Leases:
         self._held: dict[str, Lease] = {}
         self._wanted: dict[str, asyncio.Future[Lease]] = {}
         self._inherited: set[str] = set()
+        # When this process handed a lease over, and when it gave one up as it failed.
+        self._handed: dict[str, float] = {}
+        self._declined: dict[str, float] = {}
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._stands_by = stands_by
         # The database's time at a moment of our own clock.
@@ -267,6 +282,20 @@ class Leases:
         if future is None or future.done():
             future = self._wanted[name] = asyncio.get_running_loop().create_future()
         return await asyncio.shield(future)
+
+    @property
+    def takes(self) -> Collection[str]:
+        """The names that this process would hold now, or holds."""
+        if self._stands_by:
+            return ()
+        since = self._clock() - DECLINED
+        failing = {name for name, moment in self._declined.items() if moment > since}
+        return sorted((self._wanted.keys() | self._held.keys()) - failing)
+
+    async def decline(self, lease: Lease) -> None:
+        """Release it, and leave it to other nodes for some minutes, if any takes it."""
+        self._declined[lease.name] = self._clock()
+        await self.release(lease)
 
     async def release(self, lease: Lease) -> None:
         """Let another take it at once. If the database cannot be told, it takes some seconds."""
@@ -294,20 +323,43 @@ class Leases:
             self._drop()
 
     async def step(self) -> None:
-        """Renew what is held, and begin to take what is wanted and free."""
+        """Renew what is held, ask for what others are to hold to be released, and begin to take
+        what is wanted and free."""
         await self._renew()
         wanted = [name for name, future in self._wanted.items() if not future.done()]
-        if self._stands_by or not wanted:
+        if self._stands_by or not (wanted or self._held):
             return
+        own = LiveNode(self.node_id, self.host, 0.0, self.takes)
+        nodes = with_node(own, await self._ask(read_live_nodes))
+        self._hand_over(nodes)
+        if wanted:
+            await self._take_free(wanted, share_out(nodes))
+
+    def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
+        """Ask for what is in the share of another node to be released; not again for a while if
+        that one did not take it, so that it came back."""
+        elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
+        for name in self._held.keys() & elsewhere.keys():
+            if now - self._handed.get(name, -SETTLED) >= SETTLED:
+                self._handed[name] = now
+                lease, host = self._held[name], elsewhere[name].host
+                _log.info("lease_handed_over", singleton=name, term=lease.term, to=host)
+                lease.wanted.set()
+
+    async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, str]) -> None:
+        """Begin to take what nobody holds, and this process's last one held."""
         found = {s.name: s for s in await self._ask(read_singletons)}
         if not found.keys() >= set(wanted):
             await self._ask(lambda c: c.execute(_SEED, wanted))
             found = {s.name: s for s in await self._ask(read_singletons)}
         for name in wanted:
-            inherited = found[name].node_id == self.node_id and name not in self._inherited
+            row = found[name]
+            inherited = row.node_id == self.node_id and name not in self._inherited
             self._inherited.add(name)
-            if (found[name].free or inherited) and name not in self._taking:
-                task = asyncio.create_task(self._take(found[name], inherited))
+            left = shares.get(name, self.node_id) != self.node_id and row.unheld < HEAD_START
+            free = row.free and not left
+            if (free or inherited) and name not in self._taking:
+                task = asyncio.create_task(self._take(row, inherited))
                 self._taking[name] = task
                 task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
 
@@ -399,28 +451,3 @@ class Leases:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
-
-
-class Vacancies:
-    """Which of some singletons nobody holds, as one process sees it: told when that has lasted
-    for ALARM, and when it is over."""
-
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
-        self._names, self._clock = names, clock
-        self._since: dict[str, float] = {}
-        self._told: set[str] = set()
-
-    def look(self, rows: Sequence[Singleton]) -> Mapping[str, bool]:
-        """What was read just now; returns for each name whether all is well with it."""
-        now = self._clock()
-        held = {row.name for row in rows if not row.free}
-        for name in self._names:
-            if name in held:
-                self._since.pop(name, None)
-                if name in self._told:
-                    self._told.discard(name)
-                    _log.info("singleton_held_again", singleton=name)
-            elif now - self._since.setdefault(name, now) > ALARM and name not in self._told:
-                self._told.add(name)
-                _log.error("singleton_unheld", singleton=name, seconds=now - self._since[name])
-        return {name: name not in self._told for name in self._names}

@@ -21,16 +21,15 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
 from penstockd.store.singletons import (
-    ALARM,
     LENGTH,
     MARGIN,
     FencedDatabase,
     Lease,
     LeaseOver,
     Leases,
-    Vacancies,
     read_singletons,
 )
+from penstockd.store.vacancies import ALARM, Vacancies
 
 NAME = "digging"
 
