@@ -15,8 +15,9 @@ from datetime import timedelta
 import orjson
 import structlog
 
-from penstockd.store.database import Connection
-from penstockd.store.singletons import Leases, Transactions
+from penstockd.store.database import Connection, Database
+from penstockd.store.own_session import OwnSession
+from penstockd.store.singletons import Leases
 
 #: A node that has said nothing for so many seconds does not count; how often it speaks.
 LENGTH = 6.0
@@ -73,26 +74,28 @@ class Agreement:
 
     def __init__(
         self,
-        database: Transactions,
+        database: Database,
         leases: Leases,
         settings: Mapping[str, str],
         grave: Collection[str],
     ) -> None:
-        self._database, self._leases = database, leases
+        self._session, self._leases = OwnSession(database), leases
         self._settings, self._grave = settings, grave
         self._told: Sequence[Difference] = []
         self._stands_by = False
 
     async def run(self) -> None:
         """Compare every INTERVAL until cancelled. Raises DatabaseUnavailable."""
-        while True:
-            await self.step()
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                await self.step()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            self._session.drop()
 
     async def step(self) -> Sequence[Difference]:
         """Tell the settings and the tasks, and compare the former; returns the differences."""
-        async with self._database.transaction() as connection:
-            host, there = await self._exchange(connection)
+        host, there = await self._session.ask(self._exchange)
         differences = compare_settings(self._settings, there)
         self._stands_by = any(d.setting in self._grave for d in differences)
         await self._leases.stand_by(self._stands_by)
@@ -102,9 +105,12 @@ class Agreement:
         return differences
 
     async def leave(self) -> None:
-        """The node stops in order: the others need not wait to see that."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_LEAVE, self._leases.node_id)
+        """The node stops in order: the others need not wait to see that. Raises
+        DatabaseUnavailable."""
+        try:
+            await self._session.ask(lambda c: c.execute(_LEAVE, self._leases.node_id))
+        finally:
+            self._session.drop()
 
     async def _exchange(self, connection: Connection) -> tuple[str, Mapping[str, str]]:
         leases = self._leases

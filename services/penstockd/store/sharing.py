@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from penstockd.store.database import Connection
 
@@ -22,8 +21,7 @@ SETTLED = 15.0
 HEAD_START = 2.0
 
 _READ = """
-SELECT node_id, host, extract(epoch FROM clock_timestamp() - start_time)::float8, takes, stands_by,
-       start_time
+SELECT node_id, host, extract(epoch FROM clock_timestamp() - start_time)::float8, takes, stands_by
 FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id
 """
 
@@ -38,7 +36,6 @@ class LiveNode:
     age: float
     takes: Collection[str]
     stands_by: bool = False
-    start_time: datetime | None = None
 
     @property
     def settled(self) -> bool:

@@ -16,16 +16,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
+from penstockd.store.own_session import ANSWER, OwnSession
 from penstockd.store.sharing import (
     HEAD_START,
     SETTLED,
@@ -52,8 +53,6 @@ LENGTH = 6.0
 RENEWAL = 1.0
 #: So many seconds before the end of its lease a holder stops by itself.
 MARGIN = 1.0
-#: How long the database may take to answer, in seconds.
-ANSWER = 1.5
 #: How long a transaction of an earlier term may hold up the next one, in seconds.
 BLOCKED = 0.5
 #: Seconds for which a node leaves a task to others that failed again and again on it.
@@ -255,8 +254,7 @@ class Leases:
     ) -> None:
         self.node_id, self.host = node_id, host
         self._database, self._clock = database, clock
-        self._connection: Connection | None = None
-        self._asking = asyncio.Lock()
+        self._session = OwnSession(database)
         self._held: dict[str, Lease] = {}
         self._wanted: dict[str, asyncio.Future[Lease]] = {}
         self._inherited: set[str] = set()
@@ -304,7 +302,9 @@ class Leases:
             return
         lease.end("released")
         with contextlib.suppress(Refused):
-            await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired))
+            await self._session.ask(
+                lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired)
+            )
 
     async def stand_by(self, stands_by: bool) -> None:
         """Take nothing, and let go of what is held; or take part again."""
@@ -320,24 +320,22 @@ class Leases:
                 await self.step()
                 await asyncio.sleep(RENEWAL)
         finally:
-            self._drop()
+            self._session.drop()
 
     async def step(self) -> None:
-        """Renew what is held, ask for what others are to hold to be released, and begin to take
-        what is wanted and free."""
+        """Renew what is held, hand over what others are to hold, and begin to take what is free."""
         await self._renew()
         wanted = [name for name, future in self._wanted.items() if not future.done()]
         if self._stands_by or not (wanted or self._held):
             return
         own = LiveNode(self.node_id, self.host, 0.0, self.takes)
-        nodes = with_node(own, await self._ask(read_live_nodes))
+        nodes = with_node(own, await self._session.ask(read_live_nodes))
         self._hand_over(nodes)
         if wanted:
             await self._take_free(wanted, share_out(nodes))
 
     def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
-        """Ask for what is in the share of another node to be released; not again for a while if
-        that one did not take it, so that it came back."""
+        """Ask for what is in another node's share to be released; if it comes back, not at once."""
         elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
         for name in self._held.keys() & elsewhere.keys():
             if now - self._handed.get(name, -SETTLED) >= SETTLED:
@@ -348,16 +346,16 @@ class Leases:
 
     async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, str]) -> None:
         """Begin to take what nobody holds, and this process's last one held."""
-        found = {s.name: s for s in await self._ask(read_singletons)}
+        found = {s.name: s for s in await self._session.ask(read_singletons)}
         if not found.keys() >= set(wanted):
-            await self._ask(lambda c: c.execute(_SEED, wanted))
-            found = {s.name: s for s in await self._ask(read_singletons)}
+            await self._session.ask(lambda c: c.execute(_SEED, wanted))
+            found = {s.name: s for s in await self._session.ask(read_singletons)}
         for name in wanted:
             row = found[name]
             inherited = row.node_id == self.node_id and name not in self._inherited
             self._inherited.add(name)
-            left = shares.get(name, self.node_id) != self.node_id and row.unheld < HEAD_START
-            free = row.free and not left
+            own = shares.get(name, self.node_id) == self.node_id
+            free = row.free and (own or row.unheld >= HEAD_START)
             if (free or inherited) and name not in self._taking:
                 task = asyncio.create_task(self._take(row, inherited))
                 self._taking[name] = task
@@ -370,7 +368,7 @@ class Leases:
         await asyncio.gather(*self._taking.values(), return_exceptions=True)
         for lease in list(self._held.values()):
             await self.release(lease)
-        self._drop()
+        self._session.drop()
 
     async def _renew(self) -> None:
         self._held = {name: lease for name, lease in self._held.items() if lease.runs}
@@ -378,13 +376,13 @@ class Leases:
         names, terms = [x.name for x in held], [x.term for x in held]
         moments = [x.acquired for x in held]
         asked = self._clock()
-        time_now = await self._ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
+        time_now = await self._session.ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
         self._known_time = (time_now, asked)
         if not held:
             return
         length = timedelta(seconds=LENGTH)
         asked = self._clock()
-        rows = await self._ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
+        rows = await self._session.ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
         renewed = {row[0] for row in rows}
         for lease in held:
             if lease.name in renewed:
@@ -430,24 +428,6 @@ class Leases:
         """End the sessions that keep one for so long from raising the term: they have the row of
         the earlier term locked, and their process is frozen, or cut off from the database."""
         await asyncio.sleep(BLOCKED)
-        rows = await self._ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        rows = await self._session.ask(lambda c: c.fetch(_END_BLOCKERS, pid))
         for row in rows:
             _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
-
-    async def _ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Ask on the connection for leases. Raises DatabaseUnavailable, and drops it then."""
-        async with self._asking:
-            try:
-                with translated():
-                    async with asyncio.timeout(ANSWER):
-                        if self._connection is None or self._connection.is_closed():
-                            self._connection = await self._database.connect()
-                        return await question(self._connection)
-            except BaseException:
-                self._drop()
-                raise
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None

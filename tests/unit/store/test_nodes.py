@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from cutting import wired
+from harness import PATIENCE
 from penstockd.catalog import Catalog
 from penstockd.config import SCOPES, Scope, Settings, shared_values
+from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
 from penstockd.store.nodes import Agreement
+from penstockd.store.sharing import read_live_nodes
 from penstockd.store.singletons import Leases
 
 SETTINGS = {"public_url": "https://a", "webhook_allow": "10.1.0.0/16", "rate_limit": "1000"}
@@ -110,3 +115,27 @@ async def test_a_node_that_died_is_no_measure_and_one_that_comes_back_at_once_ke
         )
     assert not await second.step()
     assert await first.step()
+
+
+async def test_a_node_that_is_cut_off_notices_and_speaks_again(
+    url: str, database: Database
+) -> None:
+    """A pool's connection would wait for its answer: nothing tells it that it is dead."""
+    with wired(url) as (dsn, wire):
+        cut = Database(dsn, size=2)
+        await cut.open()
+        agreement = Agreement(cut, Standing(cut, "1", "a"), SETTINGS, GRAVE)
+        await agreement.step()
+        wire.hang()
+        with pytest.raises(DatabaseUnavailable):
+            async with asyncio.timeout(PATIENCE):
+                await agreement.step()
+        wire.heal()
+        async with database.transaction() as connection:
+            await connection.execute("DELETE FROM hub.node")
+        await agreement.step()
+        async with database.connection() as connection:
+            assert [n.node_id for n in await read_live_nodes(connection)] == ["1"]
+        await agreement.leave()
+        cut.abandon()
+        await cut.close()
