@@ -310,7 +310,9 @@ class TakenOver:
         assert kept, "it held nothing"
         with self._log.open("rb") as file:
             file.seek(self._told)
-            told = [json.loads(line) for line in file]
+            text = file.read().decode()
+        assert "Task exception" not in text, text
+        told = [json.loads(line) for line in text.splitlines()]
         failed = {e.get("organ", e.get("singleton")) for e in told if e["event"] in FAILURES}
         moved = {name for name in kept if after[name][:3] != self._before[name][:3]}
         print(f"kept {sorted(kept)}, of which failed {failed & kept}, moved {moved}")

@@ -19,8 +19,9 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.own_session import OwnSession
 from penstockd.store.singletons import Leases
 
-#: A node that has said nothing for so many seconds does not count; how often it speaks.
-LENGTH = 6.0
+#: A node that has said nothing for so many seconds does not count; how often it speaks. Less than
+#: a lease, so that what a dead node held is not left to it.
+LENGTH = 5.0
 INTERVAL = 1.0
 
 _ANNOUNCE = """
@@ -91,7 +92,7 @@ class Agreement:
                 await self.step()
                 await asyncio.sleep(INTERVAL)
         finally:
-            self._session.drop()
+            self.close()
 
     async def step(self) -> Sequence[Difference]:
         """Tell the settings and the tasks, and compare the former; returns the differences."""
@@ -104,13 +105,17 @@ class Agreement:
         self._told = differences
         return differences
 
+    def close(self) -> None:
+        """End the session with the database."""
+        self._session.drop()
+
     async def leave(self) -> None:
         """The node stops in order: the others need not wait to see that. Raises
         DatabaseUnavailable."""
         try:
             await self._session.ask(lambda c: c.execute(_LEAVE, self._leases.node_id))
         finally:
-            self._session.drop()
+            self.close()
 
     async def _exchange(self, connection: Connection) -> tuple[str, Mapping[str, str]]:
         leases = self._leases

@@ -428,6 +428,10 @@ class Leases:
         """End the sessions that keep one for so long from raising the term: they have the row of
         the earlier term locked, and their process is frozen, or cut off from the database."""
         await asyncio.sleep(BLOCKED)
-        rows = await self._session.ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        try:
+            rows = await self._session.ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        except Refused as exc:
+            _log.warning("sessions_not_ended", singleton=found.name, error=str(exc))
+            return
         for row in rows:
             _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
