@@ -403,9 +403,9 @@ async def test_a_node_that_fails_at_something_leaves_it_to_the_other(nodes: Node
     chosen, other = await announce(await nodes("one"), await nodes("two"))
     await chosen.leases.decline(await chosen.hold())
     assert NAME not in chosen.leases.takes
-    lease = await other.hold()
     # Said by ``Agreement``, which tells the others what a node takes.
     await chosen.sql("UPDATE hub.node SET takes = '{}' WHERE node_id = $1", chosen.leases.node_id)
+    lease = await other.hold()
     await other.leases.step()
     assert not lease.wanted.is_set()
     asyncio.create_task(chosen.leases.obtain(NAME))  # noqa: RUF006  # it waits in vain
