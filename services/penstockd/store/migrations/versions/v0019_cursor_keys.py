@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 # Keys are derived from the root secret by their numbers. A key seals from seal_time on, and opens
 # until the next one has sealed for as long as the log is kept. log_number is what the log had
