@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import AccessChanged, AccessRevoked, ValueInvalid, ViewChanged, Violation
+from penstockd.errors import ValueInvalid, Violation
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, USUAL_PAGE, ChangePage, read_page
 from penstockd.feed.watching import Standings, Wanted
@@ -35,11 +35,7 @@ async def list_changes(
             hub.feed, hub.places, source, hub.places.open(cursor), wait_seconds
         )
     call.entry.row_count = page.count
-    try:
-        standings.check()
-    except AccessRevoked:
-        raise
-    except (AccessChanged, ViewChanged):
+    if standings.renew() is None:
         # While it waited, what the caller may see has become another: it is to ask anew.
         call.entry.row_count = 0
         return ChangePage(b"", cursor, source.view, True)

@@ -151,6 +151,19 @@ class Standings:
         self._good_until = self._soonest_end()
         return now
 
+    def renew(self) -> PolicySnapshot | None:
+        """The policy of now, None if by it the caller sees something else, more or less.
+
+        For calls that wait and then answer once: who calls anew is judged anew. Raises
+        AccessRevoked if nothing is left to see, and PolicyStale.
+        """
+        try:
+            return self.check()
+        except AccessRevoked:
+            raise
+        except (AccessChanged, ViewChanged):
+            return None
+
     def _soonest_end(self) -> float:
         return min((s.good_until for s, _ in self._standings), default=math.inf)
 
