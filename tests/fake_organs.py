@@ -278,6 +278,10 @@ class FakeHub:
         return Call(entry, self.policy.current, self, principal)  # type: ignore[arg-type]
 
 
+#: A ``FakeHub`` where a command asks for a ``Hub``.
+HubLike = Any
+
+
 def fake_hub(catalog: Catalog, tables: Tables, *roles: Role, **consumers: Consumer) -> FakeHub:
     """A hub whose caller has some roles; of others the policy knows what a test says."""
     caller = Consumer(CALLER, True, frozenset(r.role_id for r in roles))

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fake_organs import CommitFailed, FakeHub, Row
+from fake_organs import CommitFailed, HubLike, Row
 from penstockd.access.changes import ChangeTerms
 from penstockd.access.subject import Subject
 from penstockd.auth.issuers import Issuer
@@ -84,7 +84,7 @@ def issuer_row(name: str = "entra", url: str = "https://entra.example") -> Row:
 
 
 @pytest.fixture
-def hub(hub: FakeHub) -> FakeHub:
+def hub(hub: HubLike) -> HubLike:
     """The policy at revision 7, with a consumer, its role, a credential and an issuer."""
     hub.give(
         {
@@ -96,23 +96,23 @@ def hub(hub: FakeHub) -> FakeHub:
             "FROM hub.consumer AS c": lambda *a: [consumer_row()] if a[0] in ("crm", "") else [],
             "FROM hub.role AS r": lambda *a: [role_row()] if a[0] in ("reader", "") else [],
             "SELECT role_id FROM hub.role": [("reader",)],
-            "FROM hub.credential LEFT JOIN": lambda *a: [credential_row(id=c)]
-            if (c := a[1]) != "other"
-            else [],
+            "FROM hub.credential LEFT JOIN": lambda *a: (
+                [credential_row(id=c)] if (c := a[1]) != "other" else []
+            ),
             "FROM hub.issuer": lambda name: [issuer_row()] if name in (None, "entra") else [],
         }
     )
     return hub
 
 
-async def test_list_consumers(hub: FakeHub) -> None:
+async def test_list_consumers(hub: HubLike) -> None:
     found, token, revision = await list_consumers(hub, call := hub.call(), 0, "")
     assert [c.consumer.consumer_id for c in found] == ["crm"]
     assert (token, revision, call.entry.row_count) == ("", 7, 1)
     assert hub.asked("FROM hub.consumer AS c") == [("", 101)]
 
 
-async def test_list_consumers_goes_on_behind_the_last_page(hub: FakeHub) -> None:
+async def test_list_consumers_goes_on_behind_the_last_page(hub: HubLike) -> None:
     hub.give({"FROM hub.consumer AS c": [consumer_row("a"), consumer_row("b")]})
     found, token, _ = await list_consumers(hub, hub.call(), 1, "")
     assert [c.consumer.consumer_id for c in found] == ["a"]
@@ -122,7 +122,7 @@ async def test_list_consumers_goes_on_behind_the_last_page(hub: FakeHub) -> None
         await list_roles(hub, hub.call(), 1, token)
 
 
-async def test_get_consumer(hub: FakeHub) -> None:
+async def test_get_consumer(hub: HubLike) -> None:
     found, revision = await get_consumer(hub, call := hub.call(), "crm")
     assert (found.consumer.roles, revision) == (frozenset({"reader"}), 7)
     assert (call.entry.record_key, call.entry.row_count) == ("consumers/crm", 1)
@@ -130,7 +130,7 @@ async def test_get_consumer(hub: FakeHub) -> None:
         await get_consumer(hub, hub.call(), "nobody")
 
 
-async def test_create_consumer(hub: FakeHub) -> None:
+async def test_create_consumer(hub: HubLike) -> None:
     consumer = Consumer("erp", True, frozenset({"reader"}))
     known: list[Any] = []
     hub.give({"FROM hub.consumer AS c": lambda *_: known, "INSERT INTO hub.consumer (": []})
@@ -143,7 +143,7 @@ async def test_create_consumer(hub: FakeHub) -> None:
     assert hub.database.committed == 0 and hub.policy.refreshes == 0
 
 
-async def test_update_consumer(hub: FakeHub) -> None:
+async def test_update_consumer(hub: HubLike) -> None:
     consumer = Consumer("crm", True, frozenset(), title="Customers")
     _, revision = await update_consumer(hub, call := hub.call(), consumer, ["title"], PLAIN)
     # The roles are not in the mask, and stay.
@@ -156,7 +156,7 @@ async def test_update_consumer(hub: FakeHub) -> None:
         await update_consumer(hub, hub.call(), consumer, ["consumer_id"], PLAIN)
 
 
-async def test_delete_consumer(hub: FakeHub) -> None:
+async def test_delete_consumer(hub: HubLike) -> None:
     await delete_consumer(hub, call := hub.call(), "crm", PLAIN)
     assert hub.asked("DELETE FROM hub.consumer WHERE") == [("crm",)]
     assert call.recorded and call.entry.record_key == "consumers/crm"
@@ -164,19 +164,19 @@ async def test_delete_consumer(hub: FakeHub) -> None:
         await delete_consumer(hub, hub.call(), "nobody", PLAIN)
 
 
-async def test_a_change_that_is_only_validated_leaves_nothing(hub: FakeHub) -> None:
+async def test_a_change_that_is_only_validated_leaves_nothing(hub: HubLike) -> None:
     await delete_consumer(hub, call := hub.call(), "crm", ChangeTerms(validate_only=True))
     assert (hub.database.transactions, hub.policy.refreshes) == (["rolled back"], 0)
     assert not call.recorded
 
 
-async def test_a_change_of_another_revision_is_refused(hub: FakeHub) -> None:
+async def test_a_change_of_another_revision_is_refused(hub: HubLike) -> None:
     with pytest.raises(PolicyChanged):
         await delete_consumer(hub, hub.call(), "crm", ChangeTerms(policy_revision=5))
     assert hub.asked("DELETE FROM hub.consumer") == []
 
 
-async def test_a_change_whose_commit_fails_is_not_recorded(hub: FakeHub) -> None:
+async def test_a_change_whose_commit_fails_is_not_recorded(hub: HubLike) -> None:
     hub.database.commits_fail = True
     call = hub.call()
     with pytest.raises(CommitFailed):
@@ -184,19 +184,19 @@ async def test_a_change_whose_commit_fails_is_not_recorded(hub: FakeHub) -> None
     assert not call.recorded and hub.policy.refreshes == 0
 
 
-async def test_list_roles(hub: FakeHub) -> None:
+async def test_list_roles(hub: HubLike) -> None:
     found, token, revision = await list_roles(hub, hub.call(), 0, "")
     assert ([r.role_id for r in found], token, revision) == (["reader"], "", 7)
 
 
-async def test_get_role(hub: FakeHub) -> None:
+async def test_get_role(hub: HubLike) -> None:
     role, _ = await get_role(hub, hub.call(), "reader")
     assert role.description == "Reads"
     with pytest.raises(RecordNotFound):
         await get_role(hub, hub.call(), "writer")
 
 
-async def test_create_role(hub: FakeHub) -> None:
+async def test_create_role(hub: HubLike) -> None:
     with pytest.raises(RecordExists):
         await create_role(hub, hub.call(), RoleDraft("reader"), PLAIN)
     with pytest.raises(ValueInvalid):
@@ -206,7 +206,7 @@ async def test_create_role(hub: FakeHub) -> None:
     assert made.role_id == "new" and hub.database.committed == 1
 
 
-async def test_update_role(hub: FakeHub) -> None:
+async def test_update_role(hub: HubLike) -> None:
     draft = RoleDraft("reader", "Reads all", permissions=["access.read"])
     await update_role(hub, hub.call(), draft, ["description"], PLAIN)
     assert hub.asked("INSERT INTO hub.role") == [("reader", "Reads all", [])]
@@ -214,7 +214,7 @@ async def test_update_role(hub: FakeHub) -> None:
         await update_role(hub, hub.call(), draft, ["role_id"], PLAIN)
 
 
-async def test_update_role_gives_no_more_than_the_scopes(hub: FakeHub) -> None:
+async def test_update_role_gives_no_more_than_the_scopes(hub: HubLike) -> None:
     given = {**POLICY, "roles": {"reader": ROLE | {"permissions": ["audit.read"]}}}
     policies = iter([POLICY, given])
     hub.give({"hub.policy_now()": lambda: [(orjson.dumps(next(policies)),)]})
@@ -225,7 +225,7 @@ async def test_update_role_gives_no_more_than_the_scopes(hub: FakeHub) -> None:
     assert hub.database.committed == 0
 
 
-async def test_delete_role(hub: FakeHub) -> None:
+async def test_delete_role(hub: HubLike) -> None:
     hub.give({"FROM hub.consumer_role WHERE": [("crm",), ("erp",)]})
     with pytest.raises(RoleInUse, match="crm, erp"):
         await delete_role(hub, hub.call(), "reader", PLAIN)
@@ -234,7 +234,7 @@ async def test_delete_role(hub: FakeHub) -> None:
     assert hub.asked("DELETE FROM hub.role") == [(["reader"],)]
 
 
-async def test_list_credentials(hub: FakeHub) -> None:
+async def test_list_credentials(hub: HubLike) -> None:
     hub.give({"FROM hub.credential LEFT JOIN": [credential_row(), credential_row(id="k8")]})
     found, token = await list_credentials(hub, hub.call(), "crm", 1, "")
     assert [c.credential_id for c in found] == ["k9"]
@@ -244,7 +244,7 @@ async def test_list_credentials(hub: FakeHub) -> None:
         await list_credentials(hub, hub.call(), "erp", 1, token)
 
 
-async def test_issue_credential(hub: FakeHub) -> None:
+async def test_issue_credential(hub: HubLike) -> None:
     issued, secret = await issue_credential(hub, hub.call(), "crm", "api_key", None, PLAIN)
     assert (issued.credential_id, secret) == ("new1", "s3cret")
     terms = ChangeTerms(validate_only=True)
@@ -254,7 +254,7 @@ async def test_issue_credential(hub: FakeHub) -> None:
             await issue_credential(hub, hub.call(), "crm", kind, end, PLAIN)
 
 
-async def test_issue_credential_of_a_consumer_beyond_the_scopes(hub: FakeHub) -> None:
+async def test_issue_credential_of_a_consumer_beyond_the_scopes(hub: HubLike) -> None:
     able = {**POLICY, "roles": {"reader": ROLE | {"permissions": ["audit.read"]}}}
     hub.give({"hub.policy_now()": [(orjson.dumps(able),)]})
     call = hub.call(scopes=frozenset({"access.write"}))
@@ -263,7 +263,7 @@ async def test_issue_credential_of_a_consumer_beyond_the_scopes(hub: FakeHub) ->
     assert hub.credentials.issued == []
 
 
-async def test_rotate_credential(hub: FakeHub) -> None:
+async def test_rotate_credential(hub: HubLike) -> None:
     day = timedelta(days=1)
     await rotate_credential(hub, call := hub.call(), "crm", "k9", day, None, PLAIN)
     assert hub.credentials.issued == [("crm", "api_key")]
@@ -278,25 +278,25 @@ async def test_rotate_credential(hub: FakeHub) -> None:
         await rotate_credential(hub, hub.call(), "crm", "k9", day, None, PLAIN)
 
 
-async def test_revoke_credential(hub: FakeHub) -> None:
+async def test_revoke_credential(hub: HubLike) -> None:
     await revoke_credential(hub, hub.call(), "crm", "k9", PLAIN)
     assert hub.asked("SET revoked = true") == [("k9",)]
     with pytest.raises(RecordNotFound):
         await revoke_credential(hub, hub.call(), "crm", "other", PLAIN)
 
 
-async def test_list_revisions(hub: FakeHub) -> None:
+async def test_list_revisions(hub: HubLike) -> None:
     found, token = await list_revisions(hub, hub.call(), 0, "")
     assert ([r.comment for r in found], token) == (["why"], "")
 
 
-async def test_get_revision(hub: FakeHub) -> None:
+async def test_get_revision(hub: HubLike) -> None:
     revision, document = await get_revision(hub, call := hub.call(), 6)
     assert (revision.revision, set(document.roles)) == (6, {"reader"})
     assert call.entry.record_key == "revisions/6"
 
 
-async def test_compare_revisions(hub: FakeHub) -> None:
+async def test_compare_revisions(hub: HubLike) -> None:
     later = {**POLICY, "consumers": {"crm": CONSUMER | {"active": False}}}
     documents = iter([POLICY, later])
     hub.give({"JOIN hub.policy_document": lambda *_: [(orjson.dumps(next(documents)),)]})
@@ -304,7 +304,7 @@ async def test_compare_revisions(hub: FakeHub) -> None:
     assert ["crm" in d.text for d in found] == [True]
 
 
-async def test_roll_back(hub: FakeHub) -> None:
+async def test_roll_back(hub: HubLike) -> None:
     earlier = {"roles": {}, "consumers": {"crm": CONSUMER | {"roles": []}}}
     hub.give({"JOIN hub.policy_document": [(orjson.dumps(earlier),)]})
     made, document, _ = await roll_back(hub, hub.call(), 6, PLAIN)
@@ -314,8 +314,10 @@ async def test_roll_back(hub: FakeHub) -> None:
     assert (await roll_back(hub, hub.call(), 6, only))[0] is None
 
 
-async def test_explain_access(hub: FakeHub) -> None:
-    answer = await explain_access(hub, hub.call(), "customers", Subject(roles=["administrator"]), "c1")
+async def test_explain_access(hub: HubLike) -> None:
+    answer = await explain_access(
+        hub, hub.call(), "customers", Subject(roles=["administrator"]), "c1"
+    )
     assert answer.explanation.view is None and answer.record is not None
     assert not answer.record.visible and hub.asked("data.customers") == []
     with pytest.raises(ValueInvalid):
@@ -327,7 +329,7 @@ async def test_explain_access(hub: FakeHub) -> None:
         await explain_access(hub, narrow, "customers", Subject(roles=["administrator"]), "c1")
 
 
-async def test_preview_records_shows_no_more_than_the_subject_may_read(hub: FakeHub) -> None:
+async def test_preview_records_shows_no_more_than_the_subject_may_read(hub: HubLike) -> None:
     with pytest.raises(PermissionDenied):
         await preview_records(
             hub, hub.call(), "customers", Subject(roles=["administrator"]), Query()
@@ -335,7 +337,7 @@ async def test_preview_records_shows_no_more_than_the_subject_may_read(hub: Fake
     assert hub.asked("data.customers") == []
 
 
-async def test_rehearse_access(hub: FakeHub) -> None:
+async def test_rehearse_access(hub: HubLike) -> None:
     outcome = await rehearse_access(hub, call := hub.call(), RoleDraft("reader"), 0, 0)
     assert (outcome.revision, outcome.effects, call.entry.row_count) == (7, [], 0)
     assert [d.text for d in outcome.differences] != []
@@ -344,13 +346,13 @@ async def test_rehearse_access(hub: FakeHub) -> None:
             await rehearse_access(hub, hub.call(), draft, revision, days)
 
 
-async def test_list_issuers(hub: FakeHub) -> None:
+async def test_list_issuers(hub: HubLike) -> None:
     found = await list_issuers(hub, call := hub.call())
     assert [i.issuer_id for i in found] == ["entra"]
     assert call.entry.row_count == 1
 
 
-async def test_get_issuer(hub: FakeHub) -> None:
+async def test_get_issuer(hub: HubLike) -> None:
     assert (await get_issuer(hub, hub.call(), "entra")).issuer == "https://entra.example"
     with pytest.raises(RecordNotFound):
         await get_issuer(hub, hub.call(), "okta")
@@ -362,7 +364,7 @@ def an_issuer(name: str = "okta", url: str = "https://okta.example") -> Issuer:
     )
 
 
-async def test_create_issuer(hub: FakeHub) -> None:
+async def test_create_issuer(hub: HubLike) -> None:
     for known in (an_issuer("entra"), an_issuer(url="https://entra.example")):
         with pytest.raises(RecordExists):
             await create_issuer(hub, hub.call(), known)
@@ -371,7 +373,7 @@ async def test_create_issuer(hub: FakeHub) -> None:
     assert len(hub.asked("LOCK TABLE hub.issuer")) == 3
 
 
-async def test_update_issuer(hub: FakeHub) -> None:
+async def test_update_issuer(hub: HubLike) -> None:
     await update_issuer(hub, call := hub.call(), "entra", lambda _: an_issuer("entra"))
     assert hub.asked("INSERT INTO hub.issuer")[0][1] == "https://okta.example"
     assert call.recorded and call.entry.record_key == "entra"
@@ -379,19 +381,19 @@ async def test_update_issuer(hub: FakeHub) -> None:
         await update_issuer(hub, hub.call(), "okta", lambda i: i)
 
 
-async def test_remove_issuer(hub: FakeHub) -> None:
+async def test_remove_issuer(hub: HubLike) -> None:
     await remove_issuer(hub, call := hub.call(), "entra")
     assert hub.asked("DELETE FROM hub.issuer") == [("entra",)] and call.recorded
     with pytest.raises(RecordNotFound):
         await remove_issuer(hub, hub.call(), "okta")
 
 
-def test_list_signing_keys(hub: FakeHub) -> None:
+def test_list_signing_keys(hub: HubLike) -> None:
     assert list_signing_keys(hub, call := hub.call()) is hub.tokens.keys
     assert call.entry.row_count == 2
 
 
-async def test_rotate_signing_keys(hub: FakeHub) -> None:
+async def test_rotate_signing_keys(hub: HubLike) -> None:
     await rotate_signing_keys(hub, call := hub.call(), now=True)
     assert (call.entry.record_key, call.recorded, hub.policy.refreshes) == ("k3", True, 1)
     hub.database.commits_fail = True
