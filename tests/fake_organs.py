@@ -18,6 +18,7 @@ from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
+from penstockd.egress import Guard
 from penstockd.feed.limits import Streams
 from penstockd.policy.model import Consumer, Permission, Principal, Role
 from penstockd.policy.snapshot import PolicySnapshot
@@ -26,6 +27,8 @@ from penstockd.store.cursor import Cursor, Extent
 from penstockd.store.tables import Tables
 from penstockd.tasks import Tasks
 from penstockd.turns import Turns
+from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.signing import Seal
 
 #: Who calls, unless a test says another.
 CALLER = "caller"
@@ -81,7 +84,7 @@ class FakeConnection:
 
     async def execute(self, text: str, *arguments: Any, **_: Any) -> str:
         rows = await self.fetch(text, *arguments)
-        return f"{text.split(None, 1)[0].upper()} {rows[0][0] if rows else 1}"
+        return f"{text.split(None, 1)[0].upper()} {len(rows) or 1}"
 
     async def executemany(self, text: str, values: Sequence[Any], **_: Any) -> None:
         self.statements.append((text, tuple(values)))
@@ -204,6 +207,16 @@ class FakeCredentials:
         return self.known.get(secret)
 
 
+class FakeAnnouncements:
+    """Remembers what was announced."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Any, ...]] = []
+
+    async def announce(self, _: Any, *said: Any) -> None:
+        self.made.append(said)
+
+
 class FakeTrust:
     """Rotates keys that are names."""
 
@@ -223,7 +236,7 @@ class FakeFeed:
         return self.cursor
 
     async def extent(self) -> Extent:
-        return Extent(self.cursor, self.cursor, None, 24)  # type: ignore[call-arg,arg-type]
+        return Extent(self.cursor, self.cursor, None)
 
     async def read(self, *_: Any) -> None:
         return None
@@ -240,6 +253,7 @@ class FakeHub:
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     feed: FakeFeed = field(default_factory=FakeFeed)
     trust: FakeTrust = field(default_factory=FakeTrust)
+    announcements: FakeAnnouncements = field(default_factory=FakeAnnouncements)
     page_tokens: PageTokens = field(default_factory=lambda: PageTokens(b"p" * 32))
     streams: Streams = field(default_factory=lambda: Streams(most=10, stall_seconds=1))
     tasks: Tasks = field(default_factory=Tasks)
@@ -249,9 +263,15 @@ class FakeHub:
 
     def __post_init__(self) -> None:
         self.writer = FakeWriter(self.database)
+        organs: Any = self
+        self.webhooks = WebhookDesk(
+            organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), Guard(()),
+            self.public_url,
+        )  # fmt: skip
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)
         self.issuers = SimpleNamespace(origins=Origins((), loopback=False))
-        self.uses = SimpleNamespace(noted=[], note=lambda name: self.uses.noted.append(name))
+        self.noted: list[str] = []
+        self.uses = SimpleNamespace(note=self.noted.append)
         self.tokens = SimpleNamespace(
             issuer="https://hub.example", lifetime=600, keys=SimpleNamespace(all=["k1", "k2"])
         )
