@@ -26,7 +26,6 @@ from penstockd.query import PageTokens
 from penstockd.store.cursor import Cursor, Extent
 from penstockd.store.tables import Tables
 from penstockd.tasks import Tasks
-from penstockd.turns import Turns
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.signing import Seal
 
@@ -61,7 +60,7 @@ Answer = Sequence[Sequence[Any]] | Callable[..., Sequence[Sequence[Any]]]
 
 @dataclass
 class FakeConnection:
-    """``answers``: rows by a part of a statement's text, the first that fits; or what makes them
+    """``answers``: rows by a part of a statement's text, the longest that fits; or what makes them
     of the statement's arguments."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -69,10 +68,11 @@ class FakeConnection:
 
     async def fetch(self, text: str, *arguments: Any, **_: Any) -> list[Any]:
         self.statements.append((text, arguments))
-        for part, answer in self.answers.items():
-            if part in text:
-                return list(answer(*arguments) if callable(answer) else answer)
-        return []
+        fitting = [part for part in self.answers if part in text]
+        if not fitting:
+            return []
+        answer = self.answers[max(fitting, key=len)]
+        return list(answer(*arguments) if callable(answer) else answer)
 
     async def fetchrow(self, text: str, *arguments: Any, **_: Any) -> Any:
         rows = await self.fetch(text, *arguments)
@@ -257,7 +257,6 @@ class FakeHub:
     page_tokens: PageTokens = field(default_factory=lambda: PageTokens(b"p" * 32))
     streams: Streams = field(default_factory=lambda: Streams(most=10, stall_seconds=1))
     tasks: Tasks = field(default_factory=Tasks)
-    turns: Turns = field(default_factory=Turns)
     public_url: str = "https://hub.example"
     audit_key: bytes = b"k" * 32
 
@@ -275,12 +274,6 @@ class FakeHub:
         self.tokens = SimpleNamespace(
             issuer="https://hub.example", lifetime=600, keys=SimpleNamespace(all=["k1", "k2"])
         )
-
-    def answers(self, **answers: Answer) -> None:
-        """Set what statements give; ``hub__role`` stands for "hub.role", "_" else for a blank."""
-        for part, answer in answers.items():
-            text = part.replace("__", ".")
-            self.database.connected.answers[text] = answer
 
     def give(self, answers: Mapping[str, Answer]) -> None:
         self.database.connected.answers.update(answers)

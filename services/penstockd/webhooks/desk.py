@@ -99,7 +99,8 @@ class WebhookDesk:
         Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
         """
         call.require(*TO_WRITE)
-        return await call.write(self.database.transaction(), work)
+        transaction = self.database.transaction()
+        return await call.write(transaction, work)
 
     async def announce(self, connection: Connection) -> None:
         """Tell the keeper, when the transaction commits, that something is due."""
