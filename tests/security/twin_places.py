@@ -94,10 +94,10 @@ def given_away(accounts: Sequence[Account]) -> set[str]:
             "cursor": [_read(cursor) for cursor in account.cursors],
         }
         found |= {n for n, s in series.items() if _best_guess(s, account.hidden) >= GUESSED}
+        if len(set(account.etags)) > 1:
+            found.add("etag")  # nothing that is shown of the record has changed
     if len({len(cursor) for account in accounts for cursor in account.cursors}) > 1:
         found.add("cursor's length")
-    if len({etag for account in accounts for etag in account.etags}) > 1:
-        found.add("etag")  # nothing that is shown of the record has changed
     return found
 
 

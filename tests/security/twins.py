@@ -300,9 +300,9 @@ _NO_ADDRESSES = ("+{}", "", "@{}", "{}@", "a b{}@c.example", "{}@@b.example", "Ã
 
 
 def _other_value(field: Field, value: Any, chance: random.Random) -> Any:
-    if field.path == "phone" and value is not None:
-        # No e-mail address, though some are like one: of these the partial mask shows nothing.
-        return chance.choice(_NO_ADDRESSES).format(chance.randrange(10**6))
+    if field.path == "phone":
+        # No e-mail address, though some are like one: the partial mask shows that there is a text.
+        return value and chance.choice(_NO_ADDRESSES).format(chance.randrange(10**6))
     if field.path == "email":
         # What the partial mask shows must stay: the first character, the domain, and if any.
         if not value:
