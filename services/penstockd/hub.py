@@ -17,12 +17,12 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
+from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
-from penstockd.turns import Turns
 from penstockd.webhooks.outbound import Outbound
 
 
@@ -32,6 +32,7 @@ class Hub:
 
     catalog: Catalog
     database: Database
+    announcements: Announcements
     policy: Policy
     writer: Writer
     journal: Journal
@@ -52,4 +53,3 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
-    turns: Turns = field(default_factory=Turns)

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from penstockd.budget import own_task, shared_task
 from penstockd.catalog import Catalog
 from penstockd.errors import Refused, ShareExhausted
 from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
 from penstockd.feed.tail import Tail
+from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
 from penstockd.store.shares import for_the_hub
@@ -84,10 +86,17 @@ class _Channel:
 class Broadcast:
     """The feed of one process."""
 
-    def __init__(self, database: Database, catalog: Catalog, *, hours: int = 0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announcements: Announcements,
+        catalog: Catalog,
+        *,
+        hours: int = 0,
+    ) -> None:
         """``hours`` is how long the log is kept, for those who ask."""
         self.hours = hours
-        self.tail = Tail(database, self._drop_all)
+        self.tail = Tail(database, announcements, self._drop_all)
         self.stopping = asyncio.Event()
         self._database, self._catalog = database, catalog
         self._channels: dict[tuple[object, ...], _Channel] = {}
@@ -163,7 +172,7 @@ class Broadcast:
         task = self._kept.get(key)
         own = task is None or (task.done() and task.exception() is not None)
         if task is None or own:
-            task = asyncio.create_task(self._encode(source, cursor, upto))
+            task = shared_task(self._encode(source, cursor, upto))
             self._kept[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
         else:
@@ -196,7 +205,7 @@ class Broadcast:
             channel = _Channel(source, self.tail.newest)
             self._channels[source.identity] = channel
             with for_the_hub():
-                channel.task = asyncio.create_task(self._move(channel))
+                channel.task = own_task("feed channel", self._move(channel))
         channel.subscribers += 1
         return channel
 
