@@ -235,7 +235,9 @@ async def _steps_beside(threads: int, units: int) -> int:
     loop, steps = asyncio.get_running_loop(), 0
     with here:
         # It sends back each byte: what a database is to a call.
-        peer = subprocess.Popen(["cat"], stdin=there, stdout=there)  # noqa: ASYNC220
+        peer = subprocess.Popen(  # noqa: ASYNC220 - it is there at once
+            ["cat"], stdin=there.fileno(), stdout=there.fileno()
+        )
         there.close()
         workers = [threading.Thread(target=work) for _ in range(threads)]
         for each in workers:
