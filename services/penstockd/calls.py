@@ -68,6 +68,10 @@ class ArrivingCall:
     #: Records that the reply shows so far; None before any were disclosed.
     disclosed: int | None = field(default=None, kw_only=True)
 
+    def note_recorded(self) -> None:
+        """The entry is durable, or is about to be made so by work that nobody repeats."""
+        self.recorded = True
+
 
 @dataclass(slots=True)
 class Call(ArrivingCall):
@@ -207,7 +211,8 @@ class Call(ArrivingCall):
         self._within = False
         async with transaction as opened:
             yield opened
-        self.recorded |= self._within
+        if self._within:
+            self.note_recorded()
 
     def transaction(
         self, *, dry: bool = False, bulk: bool = False

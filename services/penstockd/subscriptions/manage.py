@@ -60,6 +60,12 @@ def owner(call: Call) -> str:
     return call.principal.consumer_id
 
 
+def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
+    """Raise PermissionDenied if the caller may not read any dataset: each command does this first,
+    so that such a caller does not learn which subscriptions there are."""
+    readable(organs.catalog, call, ())
+
+
 def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Source:
     """What a subscription gives out in the caller's Views of now.
 

@@ -6,6 +6,7 @@ from penstockd.calls import Call
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.feed.stream import MAX_HEARTBEAT
 from penstockd.hub import Hub
+from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stream import Flow, LeaseStream, Reply
 from penstockd.subscriptions.stretch import Bounds
 from penstockd.subscriptions.take import USUAL_CHANGES, Taking, ack_time, changes_of, invalid
@@ -21,6 +22,7 @@ async def watch_subscription(
     stands in the stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
     CursorExpired, SubscriptionNotFound, HubStopping, DatabaseUnavailable.
     """
+    check_reader(hub, call)
     room = changes_of("max_outstanding", flow.max_outstanding, USUAL_CHANGES)
     most = min(room, changes_of("max_changes", flow.max_changes, room))
     if not 0 <= flow.heartbeat_seconds <= MAX_HEARTBEAT:
