@@ -111,7 +111,7 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         async with find_database(settings, alone=True) as found:
-            steps = await _migrate(settings.database_owner_url or found.url, apply)
+            steps = await _migrate(settings, settings.database_owner_url or found.url, apply)
         if apply:
             await _part_roles(settings)
         return steps
@@ -208,8 +208,8 @@ def _explain(settings: Settings, error: Exception) -> str:
     return str(error)
 
 
-async def _migrate(url: str, apply: bool) -> list[Step]:
-    catalog = read_catalog()
+async def _migrate(settings: Settings, url: str, apply: bool) -> list[Step]:
+    catalog = read_catalog(settings.resources)
     return await (migrate(url, catalog, destructive=True) if apply else plan(url, catalog))
 
 
@@ -219,7 +219,14 @@ def _demo(settings: Settings, customers: int) -> Demo:
     door = None
     if settings.tls_dir is not None or settings.public_url is not None:
         door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
-    return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials, door)
+    return Demo(
+        settings.data_dir,
+        settings.url,
+        customers,
+        read_catalog(settings.resources),
+        credentials,
+        door,
+    )
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -251,10 +258,10 @@ def _node(settings: Settings) -> Node:
             if settings.database_keeper_url is not None
             else {}
         ),
-        template=envoy_templates() / "sidecar.yaml.j2",
-        inputs=envoy_inputs(),
-        descriptors=descriptors(),
-        portal=portal(),
+        template=envoy_templates(settings.resources) / "sidecar.yaml.j2",
+        inputs=envoy_inputs(settings.resources),
+        descriptors=descriptors(settings.resources),
+        portal=portal(settings.resources),
         edge=_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,
@@ -296,7 +303,7 @@ async def prepare_store(settings: Settings, url: str) -> None:
 
     Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(settings.database_owner_url or url, read_catalog())
+    await migrate(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
     database = Database(settings.database_keeper_url or url, size=2)
     await database.open()

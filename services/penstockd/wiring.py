@@ -104,7 +104,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 
 
 def _make_hub(settings: Settings, database: Database) -> Hub:
-    catalog, secret = read_catalog(), root_secret(settings)
+    catalog, secret = read_catalog(settings.resources), root_secret(settings)
     announcements = PostgresAnnouncements(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
