@@ -19,10 +19,10 @@ from penstockd.catalog import Dataset
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
-from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
-from penstockd.store.database import Connection
+from penstockd.store.database import Connection, Database
 from penstockd.store.writer import Writer, WriteTransaction
 from penstockd.tasks import Tasks
 
@@ -43,6 +43,18 @@ class Books(Protocol):
     @property
     def tasks(self) -> Tasks:
         """Runs work to its end, even if the caller goes away."""
+
+
+class ReadingOrgans(Protocol):
+    """The organs by which commands read for a call."""
+
+    @property
+    def database(self) -> Database:
+        """What is stored."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the caller may see, as it is now."""
 
 
 class Permit:

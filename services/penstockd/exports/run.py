@@ -26,16 +26,20 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.exports.limits import ExportLimits
-from penstockd.exports.opening import Opened, find_earlier, open_export, resume_export
+from penstockd.exports.opening import (
+    Opened,
+    OpeningOrgans,
+    find_earlier,
+    open_export,
+    resume_export,
+)
 from penstockd.exports.pipeline import Encoder, Piece
 from penstockd.exports.plan import Plan
 from penstockd.exports.receipts import Receipt, State, close_receipt
 from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
-from penstockd.policy.snapshot import Policy
 from penstockd.policy.standing import Standing
-from penstockd.store.database import Connection, Database
-from penstockd.store.snapshots import Snapshots
+from penstockd.store.database import Connection
 
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
 #: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
@@ -46,20 +50,8 @@ LAST_WORD_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class ExportOrgans(Protocol):
+class ExportOrgans(OpeningOrgans, Protocol):
     """The organs that exports are made of."""
-
-    @property
-    def database(self) -> Database:
-        """Reads the records, and keeps the receipts."""
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Holds the states of the data."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
 
     @property
     def exports(self) -> ExportLimits:
