@@ -29,14 +29,20 @@ def routes_of(
 
 
 def public_routes_of(
-    service: Any, handlers: Mapping[str, PublicHandler], *, audited: Collection[str] = ()
+    service: Any,
+    handlers: Mapping[str, PublicHandler],
+    *,
+    audited: Collection[str] = (),
+    documents: Collection[str] = (),
 ) -> Iterator[Route]:
-    """The routes of a service that is open to all: documents, which are not audited, and what is
-    named as ``audited``."""
+    """The routes of a service that is open to all, and audited only where it is named so.
+
+    Otherwise as ``routes_of``.
+    """
     for method in service.methods:
         name = method.name
         named = Method(service.full_name, name, public=True, audited=name in audited)
-        yield _route(method, named, handlers[name], documents=True)
+        yield _route(method, named, handlers[name], documents=name in documents)
 
 
 def _route(

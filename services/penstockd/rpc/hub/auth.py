@@ -34,6 +34,7 @@ def routes() -> Iterator[Route]:
             "GetMetadata": _get_metadata,
         },
         audited={"IssueToken"},
+        documents={"IssueToken", "GetJwks", "GetMetadata"},
     )
 
 
