@@ -107,6 +107,11 @@ class ValueInvalid(Invalid):
     reason = "VALUE_INVALID"
 
 
+def value_invalid(field: str, problem: str) -> ValueInvalid:
+    """A ValueInvalid of one field: the message reads "field problem"."""
+    return ValueInvalid(f"{field} {problem}", violations=[Violation(field, problem)])
+
+
 class CursorInvalid(Invalid):
     """A cursor that is damaged, or of another database."""
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import value_invalid
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.read import Page
@@ -93,6 +93,5 @@ async def read_page(
 def page_size(asked: int) -> int:
     """How many records a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE."""
     if asked < 0:
-        violation = Violation("page_size", "is negative")
-        raise ValueInvalid("page_size is negative", violations=[violation])
+        raise value_invalid("page_size", "is negative")
     return min(asked or DEFAULT_PAGE, MAX_PAGE)
