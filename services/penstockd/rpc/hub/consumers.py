@@ -9,7 +9,15 @@ from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.auth.credentials import StoredCredential
-from penstockd.commands.access import consumers, credentials
+from penstockd.commands.access.create_consumer import create_consumer
+from penstockd.commands.access.delete_consumer import delete_consumer
+from penstockd.commands.access.get_consumer import get_consumer
+from penstockd.commands.access.issue_credential import issue_credential
+from penstockd.commands.access.list_consumers import list_consumers
+from penstockd.commands.access.list_credentials import list_credentials
+from penstockd.commands.access.revoke_credential import revoke_credential
+from penstockd.commands.access.rotate_credential import rotate_credential
+from penstockd.commands.access.update_consumer import FIELDS, update_consumer
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
@@ -38,7 +46,7 @@ def routes() -> Iterator[Route]:
 
 
 async def _list(request: api.ListConsumersRequest, call: ServedCall) -> api.ListConsumersResponse:
-    found, token, revision = await consumers.list_consumers(
+    found, token, revision = await list_consumers(
         call.hub, call, request.page_size, request.page_token
     )
     messages = [consumer_message(c, revision) for c in found]
@@ -47,36 +55,36 @@ async def _list(request: api.ListConsumersRequest, call: ServedCall) -> api.List
 
 async def _get(request: api.GetConsumerRequest, call: ServedCall) -> api.Consumer:
     name = request.consumer_id
-    return consumer_message(*await consumers.get_consumer(call.hub, call, name))
+    return consumer_message(*await get_consumer(call.hub, call, name))
 
 
 async def _create(request: api.CreateConsumerRequest, call: ServedCall) -> api.Consumer:
-    created = await consumers.create_consumer(
+    created = await create_consumer(
         call.hub, call, consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
 
 async def _update(request: api.UpdateConsumerRequest, call: ServedCall) -> api.Consumer:
-    updated = await consumers.update_consumer(
+    updated = await update_consumer(
         call.hub,
         call,
         consumer_of(request.consumer),
-        mask_of(request.update_mask, request.consumer, consumers.FIELDS),
+        mask_of(request.update_mask, request.consumer, FIELDS),
         terms_of(request),
     )
     return consumer_message(*updated)
 
 
 async def _delete(request: api.DeleteConsumerRequest, call: ServedCall) -> Empty:
-    await consumers.delete_consumer(call.hub, call, request.consumer_id, terms_of(request))
+    await delete_consumer(call.hub, call, request.consumer_id, terms_of(request))
     return Empty()
 
 
 async def _list_credentials(
     request: api.ListCredentialsRequest, call: ServedCall
 ) -> api.ListCredentialsResponse:
-    found, token = await credentials.list_credentials(
+    found, token = await list_credentials(
         call.hub, call, request.consumer_id, request.page_size, request.page_token
     )
     messages = [_credential(c) for c in found]
@@ -84,7 +92,7 @@ async def _list_credentials(
 
 
 async def _issue(request: api.IssueCredentialRequest, call: ServedCall) -> api.IssuedCredential:
-    issued, secret = await credentials.issue_credential(
+    issued, secret = await issue_credential(
         call.hub,
         call,
         request.consumer_id,
@@ -96,7 +104,7 @@ async def _issue(request: api.IssueCredentialRequest, call: ServedCall) -> api.I
 
 
 async def _rotate(request: api.RotateCredentialRequest, call: ServedCall) -> api.IssuedCredential:
-    issued, secret = await credentials.rotate_credential(
+    issued, secret = await rotate_credential(
         call.hub,
         call,
         request.consumer_id,
@@ -110,7 +118,7 @@ async def _rotate(request: api.RotateCredentialRequest, call: ServedCall) -> api
 
 async def _revoke(request: api.RevokeCredentialRequest, call: ServedCall) -> api.Credential:
     return _credential(
-        await credentials.revoke_credential(
+        await revoke_credential(
             call.hub,
             call,
             request.consumer_id,

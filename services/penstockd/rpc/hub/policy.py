@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.hub.v1 import access_pb2 as api
-from penstockd.commands.access import revisions
+from penstockd.commands.access.compare_revisions import compare_revisions
+from penstockd.commands.access.get_revision import get_revision
+from penstockd.commands.access.list_revisions import list_revisions
+from penstockd.commands.access.roll_back import roll_back
 from penstockd.policy.history import PolicyDocument, Revision
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
@@ -37,31 +40,25 @@ def routes() -> Iterator[Route]:
 async def _list(
     request: api.ListPolicyRevisionsRequest, call: ServedCall
 ) -> api.ListPolicyRevisionsResponse:
-    found, token = await revisions.list_revisions(
-        call.hub, call, request.page_size, request.page_token
-    )
+    found, token = await list_revisions(call.hub, call, request.page_size, request.page_token)
     messages = [_revision(r) for r in found]
     return api.ListPolicyRevisionsResponse(revisions=messages, next_page_token=token)
 
 
 async def _get(request: api.GetPolicyRevisionRequest, call: ServedCall) -> api.PolicyRevision:
-    revision, document = await revisions.get_revision(call.hub, call, request.revision)
+    revision, document = await get_revision(call.hub, call, request.revision)
     return _revision(revision, document)
 
 
 async def _compare(
     request: api.ComparePolicyRevisionsRequest, call: ServedCall
 ) -> api.ComparePolicyRevisionsResponse:
-    found = await revisions.compare_revisions(
-        call.hub, call, request.from_revision, request.to_revision
-    )
+    found = await compare_revisions(call.hub, call, request.from_revision, request.to_revision)
     return api.ComparePolicyRevisionsResponse(differences=map(difference_message, found))
 
 
 async def _roll_back(request: api.RollbackPolicyRequest, call: ServedCall) -> api.PolicyRevision:
-    made, document, number = await revisions.roll_back(
-        call.hub, call, request.revision, terms_of(request)
-    )
+    made, document, number = await roll_back(call.hub, call, request.revision, terms_of(request))
     message = api.PolicyRevision(revision=number) if made is None else _revision(made)
     _put_document(message, document)
     return message
