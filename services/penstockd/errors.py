@@ -112,11 +112,6 @@ class ValueInvalid(Invalid):
         return cls(f"{field} {problem}", violations=[Violation(field, problem)])
 
 
-def value_invalid(field: str, problem: str) -> ValueInvalid:
-    """A ValueInvalid of one field: the message reads "field problem"."""
-    return ValueInvalid(f"{field} {problem}", violations=[Violation(field, problem)])
-
-
 class CursorInvalid(Invalid):
     """A cursor that is damaged, or of another database."""
 

@@ -13,7 +13,7 @@ from penstockd.digests.ranges import (
     digest_at,
     key_at,
 )
-from penstockd.errors import value_invalid
+from penstockd.errors import ValueInvalid
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Count
 from penstockd.store.database import Connection, Database
@@ -47,7 +47,7 @@ class Asked:
         """Raise ValueInvalid for bounds and numbers that no digest has."""
         check_bounds(self.start_key, self.end_key)
         if self.parts < 0:
-            raise value_invalid("parts", "is negative")
+            raise ValueInvalid.of("parts", "is negative")
 
 
 async def digest_parts(

@@ -11,7 +11,7 @@ from penstockd.budget import breathe
 from penstockd.digests.comparison import Comparison, check_bounds
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Range
-from penstockd.errors import RequestTooLarge, value_invalid
+from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import record_of
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Held
@@ -101,7 +101,7 @@ async def _records(
 def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for what no caller can hold."""
     if not ranges:
-        raise value_invalid(
+        raise ValueInvalid.of(
             "ranges", "is empty: tell what you hold, if only one range of no records"
         )
     if len(ranges) > MAX_RANGES:
@@ -111,7 +111,7 @@ def check_ranges(ranges: Sequence[Range]) -> None:
         where = f"ranges[{i}]."
         check_bounds(range.start, range.end, where)
         if before is not None and (not before.end or range.start < before.end):
-            raise value_invalid(f"{where}start_key", "is before the end of the range before")
+            raise ValueInvalid.of(f"{where}start_key", "is before the end of the range before")
         if range.records is not None:
             _check_records(range, where)
         before = range
@@ -120,10 +120,10 @@ def check_ranges(ranges: Sequence[Range]) -> None:
 def _check_records(range: Range, where: str) -> None:
     keys = list(range.records or ())
     if len(keys) != range.count:
-        raise value_invalid(
+        raise ValueInvalid.of(
             f"{where}row_count", "is not the number of records, each with its own key"
         )
     if keys != sorted(keys):
-        raise value_invalid(f"{where}records", "are not in order of their keys")
+        raise ValueInvalid.of(f"{where}records", "are not in order of their keys")
     if keys and (keys[0] < range.start or (range.end and keys[-1] >= range.end)):
-        raise value_invalid(f"{where}records", "are not all in the range")
+        raise ValueInvalid.of(f"{where}records", "are not all in the range")

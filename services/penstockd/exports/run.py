@@ -18,7 +18,7 @@ import structlog
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
-from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, value_invalid
+from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid
 from penstockd.exports.limits import ExportLimits
 from penstockd.exports.opening import (
     Opened,
@@ -124,7 +124,7 @@ class ExportRun:
                     connections.append(another)
             await choose_source(connections, held, self._plan).send_all(self._encoder, self)
         if self._encoder.skip:
-            raise value_invalid("resume_offset", "is beyond the end of the file")
+            raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far it came, and tell the client if it still listens."""

@@ -17,8 +17,8 @@ from penstockd.errors import (
     CursorInvalid,
     PermissionDenied,
     SubscriptionNotFound,
+    ValueInvalid,
     ViewChanged,
-    value_invalid,
 )
 from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
@@ -50,10 +50,10 @@ class Wanted:
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
         """
         if not 0 <= self.batch_size <= MAX_CHANGES:
-            raise value_invalid("batch_size", f"must be from 1 to {MAX_CHANGES}")
+            raise ValueInvalid.of("batch_size", f"must be from 1 to {MAX_CHANGES}")
         known = {int(o) for o in Operation}
         if not set(self.operations) <= known:
-            raise value_invalid("operations", "is not an operation")
+            raise ValueInvalid.of("operations", "is not an operation")
         call.asked(
             filter=self.filter,
             fields=self.fields,

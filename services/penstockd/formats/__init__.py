@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from penstockd.catalog.model import Dataset, Field
-from penstockd.errors import FormatUnknown, value_invalid
+from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
 from penstockd.formats.columns import ArrowWriter
 from penstockd.formats.columns import arrow as _arrow
@@ -97,7 +97,7 @@ def writer(
     known = _known(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
         reason = f"is for {' and '.join(_SAFE)} alone"
-        raise value_invalid("spreadsheet_safe", reason)
+        raise ValueInvalid.of("spreadsheet_safe", reason)
     kind = _SAFE[known] if spreadsheet_safe else WRITERS[known]
     return compressed(kind(dataset, fields), compression)
 

@@ -9,7 +9,7 @@ from penstockd.commands.digest_records import DigestReply
 from penstockd.commands.repair_records import Repair, RepairReply
 from penstockd.digests.parts import Asked
 from penstockd.digests.ranges import Range
-from penstockd.errors import value_invalid
+from penstockd.errors import ValueInvalid
 
 _SHA256 = 32
 
@@ -77,7 +77,7 @@ def _range(given: Any, where: str) -> Range:
     if given.records or not given.row_count:
         records = dict(_records(given, where))
     elif given.row_count < 0:
-        raise value_invalid(f"{where}row_count", "is negative")
+        raise ValueInvalid.of(f"{where}row_count", "is negative")
     # Of records that are told, the range's own digest says nothing more.
     sha256 = b"" if records is not None else _digest(given.sha256, f"{where}sha256")
     return Range(given.start_key, given.end_key, given.row_count, sha256, records)
@@ -94,5 +94,5 @@ def _digest(text: str, field: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != _SHA256 or len(text) != 2 * _SHA256:
-        raise value_invalid(field, "is not a SHA-256 in hexadecimal")
+        raise ValueInvalid.of(field, "is not a SHA-256 in hexadecimal")
     return digest

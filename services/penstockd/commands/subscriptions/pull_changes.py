@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.errors import HubStopping, value_invalid
+from penstockd.errors import HubStopping, ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
 from penstockd.hub import Hub
@@ -34,7 +34,7 @@ async def pull_changes(
     check_reader(hub, call)
     most = changes_of("max_changes", pull.max_changes, USUAL_CHANGES)
     if not 0 <= pull.wait <= MAX_WAIT:
-        raise value_invalid("wait", f"must be from 0 to {MAX_WAIT:g} s")
+        raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     taking = Taking(
         hub, call, subscription_id, Bounds(most, PAGE_BYTES), ack_time(pull.ack_seconds)
     )

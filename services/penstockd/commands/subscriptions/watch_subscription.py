@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import value_invalid
+from penstockd.errors import ValueInvalid
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.feed.stream import MAX_HEARTBEAT
 from penstockd.hub import Hub
@@ -27,7 +27,7 @@ async def watch_subscription(
     room = changes_of("max_outstanding", flow.max_outstanding, USUAL_CHANGES)
     most = min(room, changes_of("max_changes", flow.max_changes, room))
     if not 0 <= flow.heartbeat_seconds <= MAX_HEARTBEAT:
-        raise value_invalid("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
+        raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
     bounds, ack = Bounds(most, FRAME_BYTES), ack_time(flow.ack_seconds)
     taking = Taking(hub, call, subscription_id, bounds, ack)
     call.asked(subscription=subscription_id)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from penstockd.errors import value_invalid
+from penstockd.errors import ValueInvalid
 
 
 def time_of(message: Message, name: str) -> datetime | None:
@@ -17,7 +17,7 @@ def time_of(message: Message, name: str) -> datetime | None:
     try:
         found: datetime = getattr(message, name).ToDatetime(UTC)
     except (ValueError, OverflowError) as exc:
-        raise value_invalid(name, "is no time") from exc
+        raise ValueInvalid.of(name, "is no time") from exc
     return found
 
 
@@ -28,7 +28,7 @@ def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
     try:
         found: timedelta = getattr(message, name).ToTimedelta()
     except (ValueError, OverflowError) as exc:
-        raise value_invalid(name, "is no duration") from exc
+        raise ValueInvalid.of(name, "is no duration") from exc
     return found
 
 
