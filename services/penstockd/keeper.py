@@ -37,9 +37,10 @@ async def keep(settings: Settings) -> None:
         _log.info("keeper_started")
         await stopping.wait()
         await end_tasks([running])
-        await leases.close()
+        # The others are to take over what is released now, and leave nothing to this node.
         with contextlib.suppress(Refused):
             await agreement.leave()
+        await leases.close()
 
     await wiring.run_process(settings, "keeper", wiring.keeper_database, work)
 

@@ -12,7 +12,8 @@ from penstockd.hub import Hub
 from penstockd.rpc.server import Server
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
-from penstockd.store.singletons import SINGLETONS, Vacancies, read_singletons
+from penstockd.store.singletons import SINGLETONS, read_singletons
+from penstockd.store.vacancies import Vacancies
 
 #: How often a worker looks whether the database answers, in seconds.
 PULSE = 1.0
