@@ -29,7 +29,7 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
 from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
-from penstockd.store.database import Database, place
+from penstockd.store.database import Database, open_database, place
 from penstockd.store.migrate import (
     MigrationFailed,
     MigrationNeeded,
@@ -180,17 +180,15 @@ async def _store(
 ) -> AsyncIterator[Database]:
     """The database, opened, if it is of a version that has the table; by another URL if one is
     given. Raises StartRefused."""
-    async with find_database(settings) as found:
-        database = Database(login or found.url, size=2)
-        await database.open()
-        try:
-            async with database.connection() as connection:
-                ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
-            if not ready:
-                raise StartRefused("the database is not set up: start the hub once, penstock up")
-            yield database
-        finally:
-            await database.close()
+    async with (
+        find_database(settings) as found,
+        open_database(login or found.url, size=2) as database,
+    ):
+        async with database.connection() as connection:
+            ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+        if not ready:
+            raise StartRefused("the database is not set up: start the hub once, penstock up")
+        yield database
 
 
 def _make_folder(folder: Path) -> None:
@@ -326,14 +324,10 @@ async def prepare_store(settings: Settings, url: str) -> None:
     """
     await migrate(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
-    database = Database(settings.database_keeper_url or url, size=2)
-    await database.open()
-    try:
+    async with open_database(settings.database_keeper_url or url, size=2) as database:
         sealing_key = root_secret(settings).derive("signing-key")
         async with database.transaction() as connection:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
         async with database.connection() as connection:
             await add_partitions(connection)
-    finally:
-        await database.close()
