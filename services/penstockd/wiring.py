@@ -49,7 +49,7 @@ from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks import organ as webhooks
-from penstockd.webhooks.outbound import Outbound
+from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.retention import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 
@@ -142,7 +142,14 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         import_stall_seconds=settings.import_stall_seconds,
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
-        webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
+        webhooks=WebhookDesk(
+            database,
+            catalog,
+            announcements,
+            Seal(secret.derive("webhooks")),
+            Guard(settings.webhook_allow),
+            settings.url,
+        ),
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
