@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from penstockd import formats, wiring
+from penstockd.budget import share_interpreter
 from penstockd.config import Settings
 from penstockd.hub import Hub
 from penstockd.installation import node_id
@@ -38,6 +39,7 @@ async def serve(settings: Settings, socket: Path) -> None:
         await server.stop(STOP_GRACE)
         await end_tasks([running])
 
+    share_interpreter()
     formats.warm()
     await wiring.run_process(settings, f"worker {socket.stem}", wiring.worker_database, work)
 
