@@ -8,7 +8,7 @@ from dataclasses import replace
 from penstockd.audit.disclosure import Disclosure, Question, disclosures, ever_shown
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.paging import Paging
 from penstockd.policy.model import Permission
@@ -46,15 +46,10 @@ async def _known(hub: Hub, connection: Connection, question: Question) -> Questi
         if not field or field in named:
             return replace(question, field=named.get(field, ""))
     elif not await ever_shown(connection, dataset, ""):
-        raise _never_was("dataset", dataset)
+        raise ValueInvalid.of("dataset", f"'{dataset}' never was one")
     if field and not await ever_shown(connection, dataset, field):
-        raise _never_was("field", field)
+        raise ValueInvalid.of("field", f"'{field}' never was one of {dataset}")
     return question
-
-
-def _never_was(what: str, name: str) -> ValueInvalid:
-    problem = f"there is no {what} '{name}', and never was"
-    return ValueInvalid(f"{what}: {problem}", violations=[Violation(what, problem)])
 
 
 def _names(dataset: Dataset) -> Iterator[tuple[str, str]]:
