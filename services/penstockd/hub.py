@@ -23,13 +23,12 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
-from penstockd.turns import Turns
-from penstockd.webhooks.outbound import Outbound
+from penstockd.webhooks.desk import WebhookDesk
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The organs of one process, made in ``app``."""
+    """The organs of one process, made in ``wiring``."""
 
     catalog: Catalog
     database: Database
@@ -49,9 +48,8 @@ class Hub:
     import_stall_seconds: float
     feed: Broadcast
     streams: Streams
-    webhooks: Outbound
+    webhooks: WebhookDesk
     audit_key: bytes
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
-    turns: Turns = field(default_factory=Turns)
