@@ -3,7 +3,7 @@
 One consumer sends U+0000 in every text of every method, keys of 3,000 bytes, giant bodies, uploads
 that break off and files made to hurt. Another one works: each of its calls is answered right and
 leaves exactly its entry, with how many records it was given and which. What is acknowledged to it
-stands once, in the feed too, and nothing else does.
+stands once, in the feed too, and nothing else does. ``PENSTOCK_NEIGHBOUR_CALLS`` sets the size.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gzip
 import http.client
 import itertools
 import json
+import os
 import random
 import socket
 import threading
@@ -35,13 +36,13 @@ from faults.traffic import Traffic
 from faults.validator import FeedValidator
 from feeds import at
 from harness import PATIENCE, Reply, RunningHub, eventually
-from penstockd.audit.keys import holds
+from penstockd.audit.keys import holds, page_keys
 from penstockd.catalog import Catalog
 from security.calls import every_route, placed
 from security.test_hostile_texts import Door
 
-#: Calls of the consumer that works, before and after a worker is killed.
-CALLS = 80
+#: Calls of the consumer that works before a worker is killed, while it is replaced, and after.
+CALLS = int(os.environ.get("PENSTOCK_NEIGHBOUR_CALLS", "80"))
 #: Rows that are written meanwhile, each time.
 WRITES = 100
 #: Requests with U+0000 that are sent in a row.
@@ -300,7 +301,7 @@ async def test_poison_hurts_who_sends_it_alone(own_hub: RunningHub, catalog: Cat
                 await asyncio.to_thread(honest.call)
             await asyncio.to_thread(eventually, lambda: len(traffic.acked) >= enough)
 
-        striking = [group.create_task(asyncio.to_thread(hostile.run)) for _ in range(1)]
+        striking = group.create_task(asyncio.to_thread(hostile.run))
         try:
             consumer = Consumer(own_hub.port, own_hub.api_key, judge)
             following = group.create_task(consumer.follow(reading))
@@ -317,7 +318,7 @@ async def test_poison_hurts_who_sends_it_alone(own_hub: RunningHub, catalog: Cat
         finally:
             hostile.done.set()
             going.clear()
-        await asyncio.gather(*striking, *writing)
+        await asyncio.gather(striking, *writing)
         head = await asyncio.to_thread(own_hub.head)
         await asyncio.to_thread(eventually, partial(judge.arrived, head))
         reading.clear()
@@ -349,7 +350,5 @@ def test_the_comparison_finds_what_is_wrong(
     entries: list[tuple[Any, ...]], problem: str | None
 ) -> None:
     """The control."""
-    from penstockd.audit.keys import page_keys
-
     given = [(*e[:5], page_keys(["a", "b"]) if e[5] == b"" else e[5]) for e in entries]
     assert entry_problem(Known("list", frozenset("ab"), sure=True), given) == problem
