@@ -251,7 +251,7 @@ def _message(call: ServedCall, stored: Stored, given: Sequence[str] | None = Non
     webhooks and not see them gets these, and what any reply says: to write is not to read.
     """
     found = problems(call.policy, call.hub.catalog, stored.webhook)
-    message = webhook_message(stored, found)
+    message = webhook_message(stored, found, call.hub.places)
     if given is None or any(map(call.permits, TO_READ)):
         return message
     shown = pb.Webhook()
