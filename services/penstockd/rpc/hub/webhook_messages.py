@@ -155,7 +155,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
     )
 
 
-def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
+def webhook_message(stored: Stored) -> pb.Webhook:
     """A webhook as a reply has it: without what is secret."""
     webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
@@ -164,7 +164,7 @@ def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
     message.MergeFrom(pb.Webhook(state=webhook.state.value))
     message.reason = webhook.reason
     message.scopes.extend(sorted(webhook.scopes or ()))
-    message.problems.update(problems)
+    message.problems.update(stored.problems)
     for name in ("failing_time", "create_time", "update_time", "expire_time"):
         put_time(message, name, getattr(webhook, name))
     if stored.replay is not None:

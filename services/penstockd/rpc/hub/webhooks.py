@@ -24,7 +24,7 @@ from penstockd.commands.webhooks.recover_deliveries import recover_deliveries
 from penstockd.commands.webhooks.replay_changes import replay_changes
 from penstockd.commands.webhooks.resend_delivery import resend_delivery
 from penstockd.commands.webhooks.resume_webhook import resume_webhook
-from penstockd.commands.webhooks.rotate_secret import rotate_secret
+from penstockd.commands.webhooks.rotate_secret import USUAL_OVERLAP, rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
 from penstockd.rpc.door import Route
@@ -40,8 +40,7 @@ from penstockd.rpc.hub.webhook_messages import (
     webhook_of,
 )
 from penstockd.rpc.routes import routes_of
-from penstockd.webhooks.model import DeliveryState, Scheme
-from penstockd.webhooks.owners import problems
+from penstockd.webhooks.model import DeliveryState
 from penstockd.webhooks.pulled import Outcome
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Filter
@@ -87,25 +86,25 @@ async def _list(request: pb.ListWebhooksRequest, call: ServedCall) -> pb.ListWeb
         request.page_token,
         everybody=request.everybody,
     )
-    messages = [_message(call, stored) for stored in found]
+    messages = [webhook_message(stored) for stored in found]
     return pb.ListWebhooksResponse(webhooks=messages, next_page_token=token)
 
 
 async def _get(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await get_webhook(call.hub, call, request.webhook_id))
+    return webhook_message(await get_webhook(call.hub, call, request.webhook_id))
 
 
 async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
-    scheme = scheme_of(request.webhook.options.signature) or Scheme.HMAC
+    scheme = scheme_of(request.webhook.options.signature)
     made, secret = await create_webhook(call.hub, call, draft, scheme)
-    return _issued(call, made, secret)
+    return _issued(made, secret)
 
 
 async def _update(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
     found, secret = await update_webhook(call.hub, call, name, change)
-    message = _message(call, found)
+    message = webhook_message(found)
     if secret is not None:
         message.secret = secret.text
     return message
@@ -121,19 +120,19 @@ async def _test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery
 
 
 async def _pause(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await pause_webhook(call.hub, call, request.webhook_id))
+    return webhook_message(await pause_webhook(call.hub, call, request.webhook_id))
 
 
 async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await resume_webhook(call.hub, call, request.webhook_id))
+    return webhook_message(await resume_webhook(call.hub, call, request.webhook_id))
 
 
 async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
-    overlap = duration_of(request, "overlap", timedelta(days=1))
+    overlap = duration_of(request, "overlap", USUAL_OVERLAP)
     found, secret = await rotate_secret(
         call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
-    return _issued(call, found, secret)
+    return _issued(found, secret)
 
 
 async def _list_deliveries(
@@ -204,7 +203,7 @@ async def _replay(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webh
     found = await replay_changes(
         call.hub, call, request.webhook_id, request.cursor, request.end_cursor
     )
-    return _message(call, found)
+    return webhook_message(found)
 
 
 async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.ListNoticesResponse:
@@ -240,10 +239,5 @@ async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCal
     return Empty()
 
 
-def _message(call: ServedCall, stored: Stored) -> pb.Webhook:
-    found = problems(call.policy, call.hub.catalog, stored.webhook)
-    return webhook_message(stored, found)
-
-
-def _issued(call: ServedCall, stored: Stored, secret: Secret) -> pb.IssuedSecret:
-    return pb.IssuedSecret(webhook=_message(call, stored), secret=secret.text)
+def _issued(stored: Stored, secret: Secret) -> pb.IssuedSecret:
+    return pb.IssuedSecret(webhook=webhook_message(stored), secret=secret.text)
