@@ -37,7 +37,8 @@ async def create_webhook(
 ) -> tuple[Stored, Secret]:
     """The webhook of a draft, the caller's own or, by administrators, another consumer's.
 
-    Its secret is for HMAC unless ``scheme`` says another. Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
+    Its secret is for HMAC unless ``scheme`` says another. Raises PermissionDenied, TooManyWebhooks,
+    and what is wrong with it (``checks``).
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal
