@@ -86,25 +86,25 @@ async def _list(request: pb.ListWebhooksRequest, call: ServedCall) -> pb.ListWeb
         request.page_token,
         everybody=request.everybody,
     )
-    messages = [webhook_message(stored) for stored in found]
+    messages = [_message(call, stored) for stored in found]
     return pb.ListWebhooksResponse(webhooks=messages, next_page_token=token)
 
 
 async def _get(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return webhook_message(await get_webhook(call.hub, call, request.webhook_id))
+    return _message(call, await get_webhook(call.hub, call, request.webhook_id))
 
 
 async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
     scheme = scheme_of(request.webhook.options.signature)
     made, secret = await create_webhook(call.hub, call, draft, scheme)
-    return _issued(made, secret)
+    return _issued(call, made, secret)
 
 
 async def _update(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
     found, secret = await update_webhook(call.hub, call, name, change)
-    message = webhook_message(found)
+    message = _message(call, found)
     if secret is not None:
         message.secret = secret.text
     return message
@@ -120,11 +120,11 @@ async def _test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery
 
 
 async def _pause(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return webhook_message(await pause_webhook(call.hub, call, request.webhook_id))
+    return _message(call, await pause_webhook(call.hub, call, request.webhook_id))
 
 
 async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return webhook_message(await resume_webhook(call.hub, call, request.webhook_id))
+    return _message(call, await resume_webhook(call.hub, call, request.webhook_id))
 
 
 async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
@@ -132,7 +132,7 @@ async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.Issue
     found, secret = await rotate_secret(
         call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
-    return _issued(found, secret)
+    return _issued(call, found, secret)
 
 
 async def _list_deliveries(
@@ -203,7 +203,7 @@ async def _replay(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webh
     found = await replay_changes(
         call.hub, call, request.webhook_id, request.cursor, request.end_cursor
     )
-    return webhook_message(found)
+    return _message(call, found)
 
 
 async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.ListNoticesResponse:
@@ -239,5 +239,9 @@ async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCal
     return Empty()
 
 
-def _issued(stored: Stored, secret: Secret) -> pb.IssuedSecret:
-    return pb.IssuedSecret(webhook=webhook_message(stored), secret=secret.text)
+def _message(call: ServedCall, stored: Stored) -> pb.Webhook:
+    return webhook_message(stored, call.hub.places)
+
+
+def _issued(call: ServedCall, stored: Stored, secret: Secret) -> pb.IssuedSecret:
+    return pb.IssuedSecret(webhook=_message(call, stored), secret=secret.text)
