@@ -82,7 +82,8 @@ class WebhookDesk:
     async def describe(self, call: Call, connection: Connection, webhook: Webhook) -> Stored:
         """A webhook that the caller may know of, as its owner is shown it."""
         problems = find_problems(call.policy, self.catalog, webhook)
-        return await read_stored(connection, self.seal, webhook, problems)
+        readable = any(map(call.permits, TO_READ))
+        return await read_stored(connection, self.seal, webhook, problems, readable=readable)
 
     def reads(self, call: Call, webhook: Webhook) -> bool:
         """Whether the caller may itself read all that a webhook tells."""

@@ -17,16 +17,23 @@ from penstockd.webhooks.signing import Seal, Secret
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A webhook with its secrets, the newest first; of a replay that is under way, how far it has
-    come and where it ends; and why selections bring no events, by dataset."""
+    come and where it ends; why selections bring no events, by dataset; and whether the caller may
+    see webhooks at all, and not only have them."""
 
     webhook: Webhook
     secrets: Sequence[Secret]
     replay: tuple[Cursor, Cursor] | None
     problems: Mapping[str, str]
+    readable: bool
 
 
 async def read_stored(
-    connection: Connection, seal: Seal, webhook: Webhook, problems: Mapping[str, str]
+    connection: Connection,
+    seal: Seal,
+    webhook: Webhook,
+    problems: Mapping[str, str],
+    *,
+    readable: bool,
 ) -> Stored:
     """A webhook with its secrets, its replay and what is wrong with its selections."""
     secrets = await read_secrets(connection, webhook.webhook_id, seal)
@@ -37,4 +44,4 @@ async def read_stored(
                 await cursor_at(connection, webhook.replay_number),
                 await cursor_at(connection, webhook.replay_end),
             )
-    return Stored(webhook, secrets, replay, problems)
+    return Stored(webhook, secrets, replay, problems, readable)
