@@ -18,8 +18,8 @@ from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import FormatUnknown, RequestTooLarge, ValueInvalid
 from penstockd.formats import FormatError, xlsx
 from penstockd.formats.xsd import xml_schema
+from shelf import Shelf, writable
 
-from .conftest import Shelf, writable
 from .test_roundtrip import same, sample
 
 SCRIPTS = [

@@ -20,9 +20,8 @@ from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats import columns, parquet
 from penstockd.native import column_plan
+from shelf import HEAD, Shelf, copy, read, writable
 
-from .conftest import Shelf, read, writable
-from .test_keys import HEAD, copy
 from .test_roundtrip import same, sample
 
 FORMATS = ("PARQUET", "ARROW")

@@ -19,8 +19,7 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
-
-from .conftest import read
+from shelf import read
 
 SEED = 20240229
 DAY = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from penstockd.catalog import Catalog
 from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
 from penstockd.store.nodes import Agreement
 from penstockd.store.singletons import Leases
 
@@ -52,9 +50,8 @@ class Standing(Leases):
 
 
 @pytest.fixture
-async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
-    await migrate(url, catalog)
-    database = Database(url, size=2)
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url, size=2)
     await database.open()
     yield database
     await database.close()

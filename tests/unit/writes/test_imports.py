@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csv_drawn import REVISION, TIME, files
 from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ImportRowInvalid, RecordNotFound, Refused, StorageFull
@@ -27,8 +28,6 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer, WriteTransaction
 from penstockd.writes import imports as import_records
 from penstockd.writes.imports import Import
-
-from .files import REVISION, TIME, files
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "20"))
 
@@ -122,13 +121,13 @@ def run() -> Iterator[Run]:
 
 
 @pytest.fixture(scope="module")
-def shop(run: Run, database: str, things: Dataset) -> Iterator[Shop]:
+def shop(run: Run, module_url: str, things: Dataset) -> Iterator[Shop]:
     """A database that holds ``things``."""
     catalog = Catalog({"things": things}, things.message_type.file.pool)
-    made = Shop(catalog, database)
+    made = Shop(catalog, module_url)
 
     async def opened() -> None:
-        await migrate(database, catalog)
+        await migrate(module_url, catalog)
         await made.database.open()
 
     async def closed() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chance import SEED
+from csv_drawn import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
 from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
@@ -28,9 +29,7 @@ from penstockd.resources import descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
-
-from .conftest import writable
-from .files import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
+from shelf import writable
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 

@@ -25,7 +25,6 @@ from penstockd.policy.view import View
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Database
 from penstockd.store.log import STRETCH_BYTES
-from penstockd.store.migrate import migrate
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.tables import Tables
@@ -113,10 +112,9 @@ class Store:
 
 @pytest.fixture
 async def store(
-    catalog: Catalog, url: str, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
-    await migrate(url, catalog)
-    database = Database(url, size=4)
+    database = Database(store_url, size=4)
     await database.open()
     sequencer = Sequencer(database)
     writer = Writer(database, sequencer)
