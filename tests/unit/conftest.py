@@ -50,6 +50,11 @@ async def empty_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
 async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
     """The URL of a database of the test's own that has the hub's tables."""
     async with own_database(server, template) as url:
+        copy = await asyncpg.connect(url)
+        # A copy is another cluster to the hub; let it be the one that this database is in.
+        await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
+        await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
+        await copy.close()
         yield url
 
 
