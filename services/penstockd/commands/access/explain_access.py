@@ -48,11 +48,11 @@ async def explain_access(
     if key:
         call.require(Permission.ACCESS_WRITE)
     dataset = known_dataset(hub, call, dataset_name)
-    if key:
-        check_reads(call, dataset.name)
     call.entry.record_key = key or None
     principal, active = subject.principal(call)
     explanation = explain(call.policy, principal, dataset)
+    if key:
+        check_reads(call, dataset.name, [r.grant for r in explanation.rows])
     permissions = [p for p in Permission if call.policy.permits(principal, p)]
     record = await _record(hub, key, explanation) if key else None
     return Answer(principal, active, permissions, call.policy.revision, explanation, record)

@@ -41,7 +41,6 @@ async def preview_records(
     """
     call.require(Permission.ACCESS_WRITE)
     dataset = known_dataset(hub, call, dataset_name)
-    check_reads(call, dataset.name)
     principal, _ = subject.principal(call)
     call.asked(
         consumer_id=subject.consumer_id,
@@ -52,6 +51,7 @@ async def preview_records(
         fields=query.fields,
     )
     view = call.policy.view(principal, dataset.name, Action.READ)
+    check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
     call.entry.dataset = dataset.name
     records, end = await read_page(hub, call, view, query, size, None)

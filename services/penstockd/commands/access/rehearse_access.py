@@ -96,8 +96,9 @@ async def _rehearse(
     effects = rehearsal.effects
     for consumer in effects:
         for dataset in consumer.datasets.values():
-            check_reads(call, dataset.dataset)
             views = rehearsal.views(consumer.consumer_id, dataset.dataset)
+            grants = [g for v in views if v is not None for g in v.grants]
+            check_reads(call, dataset.dataset, grants)
             key = (id(views[0]), id(views[1]))
             if key not in counted:
                 counted[key] = await _rows(connection, *views)
