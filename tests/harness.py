@@ -108,7 +108,7 @@ class RunningHub:
     port: int = field(default_factory=free_port)
     customers: int = 300
     environment: dict[str, str] = field(default_factory=dict)
-    _tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -157,11 +157,11 @@ class RunningHub:
     def stop(self) -> None:
         """Stop in order."""
         self.command("down")
-        self._tokens.clear()
+        self.tokens.clear()
 
     def token(self, consumer: str) -> str:
         """An access token; asked for once."""
-        if consumer not in self._tokens:
+        if consumer not in self.tokens:
             form = {"grant_type": "client_credentials"}
             credentials = self.consumers[consumer]
             form |= {k: credentials[k] for k in ("client_id", "client_secret")}
@@ -172,8 +172,8 @@ class RunningHub:
                 headers={"content-type": "application/x-www-form-urlencoded"},
             )
             assert reply.status == 200, reply.text
-            self._tokens[consumer] = reply.json()["access_token"]
-        return self._tokens[consumer]
+            self.tokens[consumer] = reply.json()["access_token"]
+        return self.tokens[consumer]
 
     def request(
         self,

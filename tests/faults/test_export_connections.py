@@ -80,7 +80,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
                 "some": (grant("some", Mask.HASH, 'name < "Ünï 2"'),),
             }
             policy = hub.policy
-            policy._newest = replace(policy.newest, grants=grants)
+            policy.adopt(replace(policy.newest, grants=grants))
             yield hub
 
 

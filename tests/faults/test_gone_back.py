@@ -33,6 +33,8 @@ from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.store.cursor import Cursor
 from posted import Posts, receiving
 
+pytestmark = pytest.mark.lane(priority=10)
+
 LOST, NEW = 6, 10
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 

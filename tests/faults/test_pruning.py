@@ -27,6 +27,8 @@ from harness import RunningHub
 from penstockd.feed.retention import Retention
 from penstockd.store.database import Database
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 RESUMES = int(os.environ.get("PENSTOCK_R4_RESUMES", "200"))
 THREADS = 8
 #: Transactions of one to five changes, of which the log keeps the younger half or so.

@@ -10,7 +10,11 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from harness import Reply, RunningHub, eventually, new_customer
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 CALLS = int(os.environ.get("PENSTOCK_REPEATED_CALLS", "150"))
 KILLS = int(os.environ.get("PENSTOCK_REPEATED_KILLS", "4"))

@@ -36,6 +36,8 @@ from harness import PATIENCE, RunningHub, eventually, folder, new_customer, prom
 from penstockd.store.singletons import SINGLETONS
 from posted import Posts, receiving
 
+pytestmark = pytest.mark.lane(priority=11)
+
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
 TAKEN_WITHIN = 10.0
 ANSWERED_WITHIN = 5.0

@@ -11,6 +11,8 @@ import pytest
 
 from harness import RunningHub, eventually, folder, new_customer
 
+pytestmark = pytest.mark.lane(priority=1)
+
 ENTRIES, AUDIT = "/v1/audit/entries", "/v1/audit"
 
 

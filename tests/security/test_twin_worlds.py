@@ -37,6 +37,8 @@ from .twins import (
     worlds,
 )
 
+pytestmark = pytest.mark.lane(priority=12)
+
 PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "10000"))
 THREADS = 4
 #: Changes that happen in both worlds, for feeds to tell of.

@@ -195,7 +195,7 @@ class KeySource:
         self._keys: dict[str, Key] = {}
         self._raw = b""
         self._fetched = self._asked = -KEEP - RETRY
-        self._fetching: asyncio.Task[None] | None = None
+        self.fetching: asyncio.Task[None] | None = None
 
     @property
     def good(self) -> bool:
@@ -209,24 +209,24 @@ class KeySource:
         """The key of an id, fetched if need be; None if the issuer has none."""
         if not self.good or key_id not in self._keys:
             self._start()
-            if self._fetching is not None:
-                await asyncio.shield(self._fetching)
+            if self.fetching is not None:
+                await asyncio.shield(self.fetching)
         return self._keys.get(key_id) if self.good else None
 
     def close(self) -> None:
         """Stop fetching."""
-        if self._fetching is not None:
-            self._fetching.cancel()
+        if self.fetching is not None:
+            self.fetching.cancel()
 
     def _start(self) -> None:
         """Fetch the keys, unless that is under way or was done a moment ago."""
-        if self._fetching is None and self._clock() - self._asked >= RETRY:
+        if self.fetching is None and self._clock() - self._asked >= RETRY:
             self._asked = self._clock()
-            self._fetching = asyncio.create_task(self._fetch())
-            self._fetching.add_done_callback(self._ended)
+            self.fetching = asyncio.create_task(self._fetch())
+            self.fetching.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._fetching = None
+        self.fetching = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("jwks_failed", url=self._url, exc_info=error)
 

@@ -172,7 +172,7 @@ async def pump(
             for piece in encoder.cut(data):
                 await encoded.put(piece)
 
-    await _send_all(encoded, produce(), gate, lambda: None)
+    await send_pieces(encoded, produce(), gate, lambda: None)
 
 
 async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
@@ -180,7 +180,7 @@ async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -
     event loop has nothing to do but to send."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
-    await _send_all(encoded, copy.run(query, threads.read), gate, threads.taken)
+    await send_pieces(encoded, copy.run(query, threads.read), gate, threads.taken)
 
 
 class _Threads:
@@ -237,7 +237,7 @@ class _Threads:
 _Batch: TypeAlias = tuple[asyncio.Task[Permit], Sequence[Piece]]
 
 
-async def _send_all(
+async def send_pieces(
     encoded: asyncio.Queue[Piece],
     produce: Coroutine[Any, Any, None],
     gate: Gate,

@@ -24,7 +24,7 @@ from penstockd.native.kernel import Data, Filled
 
 #: Bytes of the COPY stream that become one batch, once the first has been given out.
 BATCH_BYTES = 2 << 20
-_FIRST_BYTES = 256 << 10
+FIRST_BYTES = 256 << 10
 
 
 @functools.cache
@@ -124,7 +124,7 @@ class ColumnarWriter(Writer):
             for t in self.schema.types
         ]
         self._gathered: list[Data] = []
-        self._wanted = _FIRST_BYTES
+        self._wanted = FIRST_BYTES
         self._seen = 0  # rows so far, given out or not
         self._lane = Lane()
 

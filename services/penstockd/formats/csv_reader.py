@@ -47,8 +47,8 @@ class CsvReader(Reader):
         super().__init__(dataset, fields)
         self._columns: list[_Column] = []
         self._width = 0
-        self._loader: Kernel | None = None
-        self._fresh = 0  # rows so far that were given as fresh
+        self.loader: Kernel | None = None
+        self.fresh_rows = 0  # rows so far that were given as fresh
 
     def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
         taken = self._kernel.split_csv(data, final, self._width)
@@ -98,11 +98,11 @@ class CsvReader(Reader):
         self._implicit = list(implicit_defaults(self.fields))
         if self._written is not None:
             plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
-            self._loader = None if plan is None else Kernel(plan)
+            self.loader = None if plan is None else Kernel(plan)
 
     def _batch(self, output: bytes, count: int, suspect: bool) -> Batch:
-        if self._loader is not None and count:
-            return self._loaded(self._loader, output, count, suspect)
+        if self.loader is not None and count:
+            return self._loaded(self.loader, output, count, suspect)
         first = self.rows + 1
         if count and not suspect:
             self.rows += count
@@ -115,18 +115,18 @@ class CsvReader(Reader):
 
     def _loaded(self, loader: Kernel, output: bytes, count: int, suspect: bool) -> Batch:
         """The rows as the kernel makes records of them, and those that it leaves."""
-        fresh, first = FreshRows(self._fresh), self.rows + 1
+        fresh, first = FreshRows(self.fresh_rows), self.rows + 1
         sizes = array("i")
-        for part in loader.load(output, count, self._fresh):
+        for part in loader.load(output, count, self.fresh_rows):
             fresh.add(part.keys.decode().split(_CELL_TEXT)[:-1], part.rows, part.entries)
             sizes.frombytes(part.sizes)
-        self._fresh += len(fresh)
+        self.fresh_rows += len(fresh)
         if len(fresh) == count:
             self.rows += count
             fresh.source(range(first, first + count), sizes, partial(self._decode, output))
             return Batch((), [], fresh=fresh)
         if not len(fresh) and count > _ENOUGH:
-            self._loader = None  # the file is not spelled as the kernel has it
+            self.loader = None  # the file is not spelled as the kernel has it
         taken, left = _Lines(), _Lines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
             if size != LOAD_BLANK:

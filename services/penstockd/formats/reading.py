@@ -18,7 +18,7 @@ from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
-_PIECE = 128 << 10  # bytes that are parsed at once, if a row is no longer
+PIECE_BYTES = 128 << 10  # bytes that are parsed at once, if a row is no longer
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -70,7 +70,7 @@ class Reader(ABC):
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self._kernel = Kernel()
         self._pending = bytearray()
-        self._wanted = _PIECE
+        self._wanted = PIECE_BYTES
         self._begun = False
         self._written: tuple[datetime, int] | None = None
 
@@ -102,8 +102,8 @@ class Reader(ABC):
 
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
         view = memoryview(chunk)
-        for at in range(0, len(view), _PIECE):
-            self._pending += view[at : at + _PIECE]
+        for at in range(0, len(view), PIECE_BYTES):
+            self._pending += view[at : at + PIECE_BYTES]
             if len(self._pending) >= self._wanted:
                 yield from self._advance(final=False)
 
@@ -120,7 +120,7 @@ class Reader(ABC):
         if len(self._pending) > ROW_LIMIT:
             raise FormatError("is longer than 1 MiB", row=self.rows + 1)
         # Bytes of an unfinished row are looked at again, so that looking must pay.
-        self._wanted = max(_PIECE, 2 * len(self._pending))
+        self._wanted = max(PIECE_BYTES, 2 * len(self._pending))
         if batch is not None and (batch.rows or batch.bad or batch.fresh):
             yield batch
 

@@ -29,7 +29,7 @@ from penstockd.query.syntax import And, Expression, Not, Or
 #: its alias ("customer.status"), all None if it leads nowhere.
 Matcher = Callable[[Mapping[str, Any]], bool]
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -122,7 +122,7 @@ def _from_json(leaf: Field, data: Any) -> Any:
 def _matches(match: Match, kind: Kind, value: Any) -> bool:
     match match:
         case Compare(comparator, wanted):
-            return _COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
+            return COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
         case Pattern(text, leading, trailing, negated):
             return _fits(value, text, leading, trailing) is not negated
         case Present(None):

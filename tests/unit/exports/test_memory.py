@@ -175,15 +175,15 @@ def test_rows_count_with_their_last_byte(things: Dataset) -> None:
 
 def spaces(writer: ParquetWriter) -> list[int]:
     """How many blocks each of the two spaces for groups has."""
-    return [len(space._blocks) for space in (writer._space, writer._other_space)]
+    return [len(space.blocks) for space in (writer.space, writer.other_space)]
 
 
 def test_groups_use_the_same_memory_again(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(columns, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(columns, "FIRST_BYTES", 100)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 100_000)
-    monkeypatch.setattr(parquet, "_ROOM", 30_000)
-    monkeypatch.setattr(parquet, "_TRIM_GROUPS", 2)
+    monkeypatch.setattr(parquet, "ROOM", 30_000)
+    monkeypatch.setattr(parquet, "TRIM_GROUPS", 2)
     writer = ParquetWriter(things, [things.key, things.by_path["title"]])
     document, seen = writer.head(), []
     # Large rows now and then, that no space has room for.

@@ -172,7 +172,7 @@ def test_many_batches_and_groups(
     things: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(columns, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(columns, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(columns, "FIRST_BYTES", 100)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 100_000)
     fields = [things.by_path["thing_id"], things.by_path["remark"]]
     stream, documents = copy(text_rows(5000)), []

@@ -125,4 +125,4 @@ def test_data_that_is_no_set_is_refused(things: Dataset) -> None:
 
 def test_a_kernel_that_only_reads_keeps_no_keys() -> None:
     """Negative control of the memory that keys take."""
-    assert kernel.Kernel()._in < kernel.Kernel(b"", KeySet())._in - SEGMENT
+    assert kernel.Kernel().input_start < kernel.Kernel(b"", KeySet()).input_start - SEGMENT

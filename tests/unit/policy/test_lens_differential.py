@@ -213,7 +213,7 @@ def nowhere(self: Any, record: Any, find: Any, values: list[Any]) -> None:
     READ(self, record, lambda dataset, key: None, values)
 
 
-READ = question._Place.read
+READ = question.QuestionPlace.read
 
 
 def numbered(field: Field) -> Any:
@@ -229,7 +229,7 @@ def numbered(field: Field) -> Any:
         (projection, "holds_its_message", lambda field: False),
         (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
         (question, "from_message", numbered),
-        (question._Place, "read", nowhere),
+        (question.QuestionPlace, "read", nowhere),
         (Lens, "_shown", lambda self, field: None),
         (plain, "any", all),
         (members.Stripping, "apply", lambda self, value: None),
