@@ -39,10 +39,11 @@ from penstockd.store.database import Database, Division
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
 from penstockd.store.sequencer import Sequencer
-from penstockd.store.singletons import SINGLETONS, Vacancies, read_singletons
+from penstockd.store.singletons import SINGLETONS, read_singletons
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
+from penstockd.store.vacancies import Vacancies
 from penstockd.store.writer import Writer
 from penstockd.webhooks.outbound import Outbound
 from penstockd.webhooks.signing import Seal

@@ -23,7 +23,6 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
-from penstockd.turns import Turns
 from penstockd.webhooks.outbound import Outbound
 
 
@@ -54,4 +53,3 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
-    turns: Turns = field(default_factory=Turns)

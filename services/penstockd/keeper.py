@@ -191,9 +191,10 @@ async def keep(settings: Settings) -> None:
         _log.info("keeper_started")
         await stopping.wait()
         await end_tasks([running])
-        await leases.close()
+        # The others are to take over what is released now, and leave nothing to this node.
         with contextlib.suppress(Refused):
             await agreement.leave()
+        await leases.close()
     await database.close()
     await end_tasks([beating])
     flush()

@@ -25,7 +25,7 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 #: An organ that has run for so many seconds works again.
 STEADY = 10.0
-#: A singleton that fails so often in a row lets another node try.
+#: A singleton that fails so often lets another node try.
 TRIES = 5
 #: How often tasks that do not end are cancelled again, in seconds.
 _PULSE = 1.0
@@ -113,24 +113,30 @@ def singleton(
 
     async def run() -> None:
         nonlocal failures
-        lease = await leases.obtain(name)
-        fenced = FencedDatabase(database, lease)
-        task = asyncio.ensure_future(work(fenced))
-        over = asyncio.create_task(lease.over.wait())
-        try:
-            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
-                # Before anything else: its answers may never come, and nobody else's work waits.
-                fenced.abandon()
+        while True:
+            lease = await leases.obtain(name)
+            fenced = FencedDatabase(database, lease)
+            task = asyncio.ensure_future(work(fenced))
+            signs = [asyncio.create_task(sign.wait()) for sign in (lease.over, lease.wanted)]
+            try:
+                await asyncio.wait({task, *signs}, return_when=asyncio.FIRST_COMPLETED)
+                if lease.over.is_set():
+                    # Before anything else: its answers may never come, and nobody else's work
+                    # waits.
+                    fenced.abandon()
+                    await end_tasks([task])
+                    raise LeaseOver(f"the lease of {name} is over")
+                if task.done():
+                    failures += 1
+                    if failures % TRIES == 0:
+                        await leases.decline(lease)
+                    return await task
+                # Another node is to do it: the work ends first, and then the lease.
                 await end_tasks([task])
-                raise LeaseOver(f"the lease of {name} is over")
-            failures += 1
-            if failures % TRIES == 0:
                 await leases.release(lease)
-            await task
-        finally:
-            fenced.abandon()
-            await end_tasks([task, over])
+            finally:
+                fenced.abandon()
+                await end_tasks([task, *signs])
 
     return Organ(name, run)
 

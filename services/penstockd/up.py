@@ -10,13 +10,13 @@ from pathlib import Path
 
 import structlog
 
+from penstockd.access.administrator import make_administrator
 from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
-from penstockd.commands.access.administrator import make_administrator
-from penstockd.commands.open_epoch import Epoch, open_epoch
 from penstockd.config import Settings
 from penstockd.demo.company import Demo, DemoFailed
 from penstockd.egress import LOOPBACK
@@ -40,6 +40,8 @@ from penstockd.store.migrate import (
 )
 from penstockd.store.partitions import add_partitions
 from penstockd.store.roles import RolesUnusable, grant_roles
+from penstockd.store.sharing import LiveNode, read_live_nodes
+from penstockd.store.singletons import Singleton, read_singletons
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +57,9 @@ class StartRefused(Exception):
 
 
 #: What an operator can set right, with a message for its eyes.
+_SAYS_WHAT_IT_TAKES = """
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
+"""
 _OPERATORS_ERRORS = (
     NodeError,
     MigrationNeeded,
@@ -149,6 +154,22 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
             )
     except Conflict as exc:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singleton]]:
+    """The nodes that live, and who holds which of the tasks that one node does at a time.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with _store(settings, "hub.node") as database, database.connection() as connection:
+            if not await connection.fetchval(_SAYS_WHAT_IT_TAKES):
+                raise StartRefused(
+                    "the database is of an earlier version: start the hub, penstock up"
+                )
+            return await read_live_nodes(connection), await read_singletons(connection)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -64,6 +65,82 @@ async def test_a_handler_that_breathes_is_not() -> None:
     assert call.used >= 0.3
     assert turns >= 10
     assert call.longest < call.used / 5
+
+
+async def test_calls_that_come_in_go_first() -> None:
+    order = list[str]()
+
+    async def call() -> None:
+        order.append("call")
+
+    async def come_in() -> None:
+        for _ in range(5):
+            await budget.serve_call(Budget("/a.B/D"), call())
+            await asyncio.sleep(0)
+
+    calls = asyncio.create_task(come_in())
+    burn(2 * budget.SLICE)
+    await metered(Budget("/a.B/C"), _works(order))
+    await calls
+    assert order == ["call"] * 5 + ["work"]
+
+
+async def _works(order: list[str]) -> None:
+    burn(2 * budget.SLICE)
+    await breathe()
+    order.append("work")
+
+
+async def test_the_work_goes_on_however_many_come_in() -> None:
+    order = list[str]()
+
+    async def come_in() -> None:
+        while True:
+            await budget.serve_call(Budget("/a.B/D"), asyncio.sleep(0))
+
+    calls = asyncio.create_task(come_in())
+    await metered(Budget("/a.B/C"), _works(order))
+    calls.cancel()
+    await asyncio.gather(calls, return_exceptions=True)
+    assert order == ["work"]
+
+
+async def test_threads_of_a_call_count_as_the_call() -> None:
+    async def work() -> None:
+        await budget.in_thread(burn, 0.05)
+        thread = threading.Thread(target=budget.charging(burn), args=(0.05,))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+
+    call = Budget("/a.B/C")
+    await metered(call, work())
+    assert call.used >= 0.1
+    # The control: a thread that nobody charges.
+    call = Budget("/a.B/C")
+    await metered(call, asyncio.to_thread(burn, 0.05))
+    assert call.used < 0.05
+
+
+async def test_a_shared_task_is_paid_by_one_and_ends_for_all() -> None:
+    """The budget of the call that began it may be used up; the others' calls are answered."""
+
+    async def shared() -> str:
+        for _ in range(20):
+            burn(0.005)
+            await breathe()
+        return "read"
+
+    tasks = list[asyncio.Task[str]]()
+
+    async def first() -> None:
+        tasks.append(budget.shared_task(shared()))
+        await asyncio.wait(tasks)
+        budget.check()
+
+    call = Budget("/a.B/C", 0.05)
+    with pytest.raises(CallTooCostly):
+        await metered(call, first())
+    assert await tasks[0] == "read" and call.used >= 0.1
 
 
 @pytest.mark.parametrize("how", ["breathe", "offload", "within"])

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from penstockd import budget
 from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog
 from penstockd.errors import (
@@ -288,10 +289,10 @@ class ChangeStream:
                 return None
             return frame, await self._disclosure.records(frame.keys)
 
-        coming = asyncio.create_task(following())
+        coming = budget.task(following())
         try:
             while (found := await coming) is not None:
-                coming = asyncio.create_task(following())
+                coming = budget.task(following())
                 yield found
         finally:
             coming.cancel()

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from penstockd.budget import CALL_SECONDS, Budget, metered
+from penstockd.budget import CALL_SECONDS, Budget, serve_call
 from penstockd.hub import Hub
 from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
@@ -96,9 +96,8 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     serve = around(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        hub.turns.begin()
         exchange = Exchange(hub, route.method, context, request, guard=guard)
-        return await metered(Budget(route.method.path, seconds), serve(exchange))
+        return await serve_call(Budget(route.method.path, seconds), serve(exchange))
 
     async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
