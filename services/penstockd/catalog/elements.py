@@ -112,7 +112,7 @@ class _Message:
 
     @classmethod
     def of(cls, message: Descriptor, known: dict[str, _Message]) -> _Message:
-        """The parser of a message, made once each, so that messages may hold themselves."""
+        """The parser of a message. Each is made once, so that a message may contain itself."""
         if message.full_name not in known:
             made = known[message.full_name] = cls()
             for fd in message.fields:
@@ -157,7 +157,7 @@ class _Message:
         result = {}
         for name, parse, filled, absent in self._members:
             v = given.get(name)
-            if v == "" and absent == "0":  # so does a message hold a decimal that was never set
+            if v == "" and absent == "0":  # how a message holds a decimal that was never set
                 v = None
             if v is not None:
                 result[name] = _at("." + name, parse, v)

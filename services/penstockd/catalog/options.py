@@ -1,7 +1,7 @@
 """Options of the vocabulary that have no effect where they stand, found and named.
 
-An option that is passed over in silence is worse than none: a class that hides nothing looks like
-one that does. So wherever an option means nothing, the model is refused.
+An option that is silently ignored is worse than no option: a class that hides nothing looks like
+one that does. The model is therefore refused wherever an option has no meaning.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _class_problem(fd: FieldDescriptor, held: Descriptor | None, options: Any) -
 
 
 def _inherits(fd: FieldDescriptor, seen: set[str]) -> bool:
-    """Whether a field, or one in it, has the class of what holds it."""
+    """Whether a field, or a field within it, takes the class of its parent."""
     options, held = _options(fd), _message_of(fd)
     if options is not None and getattr(options, "class"):
         return False

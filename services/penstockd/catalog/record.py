@@ -46,7 +46,7 @@ class Codec:
         return self._shape.build(values)
 
     def json_size(self, row: Sequence[Any]) -> int:
-        """Characters of JSON in a row: what takes long to make a message of."""
+        """Characters of JSON in a row. They dominate the time that building a message takes."""
         return sum(len(row[i]) for i in self._json if row[i] is not None)
 
     def row(self, message: Message) -> list[Any]:
@@ -71,7 +71,7 @@ class _Shape:
             self._nested.append((name, places, shape))
 
     def build(self, values: Sequence[Any]) -> Message:
-        """The message of those of its values that are not None."""
+        """Build the message from its values that are not None."""
         own = {n: values[i] for n, i in self._own if values[i] is not None}
         for name, places, shape in self._nested:
             within = [values[i] for i in places]
@@ -186,8 +186,8 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
 
 
 def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
-    """Made by hand, since the constructor takes 3 µs for a datetime; the latest is kept, since the
-    rows of an import share their times."""
+    """Converts by hand, since the constructor takes 3 µs for a datetime. Keeps the latest result,
+    since the rows of an import share their times."""
     pool = dataset.message_type.file.pool
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.Timestamp"))
     latest: tuple[dt.datetime | None, Message | None] = (None, None)

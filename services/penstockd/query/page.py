@@ -44,7 +44,7 @@ _READ: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 def query_digest(*, dataset: str, filter: str, order_by: str, fields: str, scope: str) -> bytes:
-    """What a query is, in 16 bytes. ``scope`` says who asks under which policy revision."""
+    """A query in 16 bytes. ``scope`` names the caller and the policy revision."""
     parts = [p.encode("utf-8", "surrogatepass") for p in (dataset, filter, order_by, fields, scope)]
     lengths = b",".join(b"%d" % len(p) for p in parts)
     return hashlib.sha256(b":".join((lengths, *parts))).digest()[:16]
@@ -61,7 +61,7 @@ def page_size(asked: int) -> int:
 
 
 class PageTokens:
-    """Issues and reads page tokens; every worker that shares the secret reads the others'."""
+    """Issues and reads page tokens. Workers that share the secret read each other's tokens."""
 
     def __init__(self, secret: bytes) -> None:
         """Raise ValueError for a secret of less than 32 bytes."""
@@ -84,8 +84,8 @@ class PageTokens:
     def read(self, token: str, query: bytes | str) -> tuple[Any, ...]:
         """The position that the token holds, exactly as it was issued.
 
-        Raises PageTokenError: one text for whatever was not issued with this secret, another for
-        a token of another query.
+        Raises PageTokenError. Its text says whether the token was not issued with this secret or
+        belongs to another query.
         """
         payload = self._opened(token)
         digest, position = orjson.loads(payload)
@@ -101,7 +101,7 @@ class PageTokens:
         except (binascii.Error, ValueError):
             raise PageTokenError(_BROKEN) from None
         tag, payload = data[:_TAG], data[_TAG:]
-        # One token, one spelling: the bits that base64 leaves unused must be those we wrote.
+        # A token has one spelling: the bits that base64 leaves unused must be the ones we wrote.
         if not hmac.compare_digest(tag, self._tag(payload)) or _text(data) != token:
             raise PageTokenError(_BROKEN)
         return payload

@@ -1,4 +1,4 @@
-"""A comparison's name looked up and its literal typed: what both evaluators work from.
+"""Looks up a comparison's name and types its literal, for both evaluators.
 
 So a filter is refused for the same reasons, and means the same, in PostgreSQL and in Python.
 
@@ -24,12 +24,12 @@ from penstockd.query.errors import FieldUnknown, FilterError, shown
 from penstockd.query.names import Names, Wrap
 from penstockd.query.syntax import MAX_STEPS, Comparison, Literal
 
-#: Kinds whose values are equal or not, and nothing more.
+#: Kinds whose values have no order.
 _UNORDERED: Final = (Kind.BOOL, Kind.ENUM)
 
 
 class Reach(enum.Enum):
-    """Where the values are that a test looks at."""
+    """The place of the values that a test reads."""
 
     COLUMN = enum.auto()  # the column's own value
     KEY = enum.auto()  # the value of one key of a map
@@ -38,7 +38,7 @@ class Reach(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A set value stands in this relation to ``value``."""
+    """The field is set and its value stands in this relation to ``value``."""
 
     comparator: str
     value: Any
@@ -46,7 +46,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A set string begins with, ends with or contains ``text``; ``negated``: it does not."""
+    """The field is set and its text begins with, ends with or contains ``text``; ``negated``: does
+    not."""
 
     text: str
     leading: bool
@@ -85,7 +86,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a name led: a field and the steps after it, or a message (no field)."""
+    """The result of looking up a name: a field and the steps after it, or a message (no field)."""
 
     names: Names
     field: Field | None
@@ -95,7 +96,7 @@ class _Place:
 
 
 def resolve(comparison: Comparison, names: Names) -> tuple[Test, ...]:
-    """The tests of which any must pass for the comparison to be true; usually one.
+    """The tests of a comparison, usually one; the comparison is true if any of them passes.
 
     Raises FilterError for names that are unknown or hidden (the same text), comparators that the
     field's kind does not know and literals that are no value of it.
@@ -278,7 +279,7 @@ def _pattern(literal: Literal, *, negated: bool) -> Pattern:
 @lru_cache(maxsize=4096)
 def _reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
-    # What a stored value must observe beside its kind, one that is compared with it need not.
+    # Rules on stored values, apart from the kind, do not apply to the literal.
     if leaf.key:
         leaf = replace(leaf, key=False)
     elif leaf.kind is Kind.DECIMAL:
@@ -300,7 +301,7 @@ def _value(comparison: Comparison, leaf: Field) -> Any:
 
 
 def single(value: float) -> float:
-    """The nearest number that a FLOAT can hold; OverflowError if there is none."""
+    """The nearest number that a FLOAT can hold. Raises OverflowError if it is out of range."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
