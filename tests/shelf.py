@@ -73,7 +73,7 @@ def read(
 ) -> tuple[formats.Reader, list[list[Any]], list[formats.BadRow]]:
     """All rows of a file that is fed in pieces of ``chunk`` bytes."""
     reader = formats.reader(name, dataset, dataset.fields)
-    batches: list[formats.Batch] = []
+    batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
     batches += reader.close()

@@ -21,7 +21,7 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.config import Settings
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
@@ -107,7 +107,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             import_stall_seconds=settings.import_stall_seconds,
             feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
-            webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
+            webhooks=Outbound(Seal(secret.derive("webhooks")), EgressGuard(settings.webhook_allow)),
             audit_key=checkpoint_key(settings).public,
             audit_file=CheckpointFile(settings.checkpoint_file),
             public_url=settings.url,

@@ -19,7 +19,7 @@ from penstockd.audit.sealer import Sealer
 from penstockd.auth.keys import rotate_by_age
 from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.errors import DatabaseUnavailable, Refused
-from penstockd.feed.retention import Retention
+from penstockd.feed.retention import LogRetention
 from penstockd.heartbeat import beat
 from penstockd.installation import checkpoint_key, node_id, read_catalog, root_secret
 from penstockd.observe import flush, set_up
@@ -96,7 +96,7 @@ class Singletons:
 
     async def prune_log(self, fenced: Transactions) -> None:
         """Forget what is older than the log is kept."""
-        await Retention(fenced, self._settings.log_retention_hours).run()
+        await LogRetention(fenced, self._settings.log_retention_hours).run()
 
     async def seal_audit(self, fenced: Transactions) -> None:
         """Seal the audit, and sign its checkpoints."""

@@ -33,7 +33,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.take import Taken, Taking
+from penstockd.subscriptions.take import TakenLease, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks.pulled import Pulled
 
@@ -121,7 +121,7 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
             await until(lambda: any(task.done() for task in pulls))
             (done,) = [task for task in pulls if task.done()]
             pulls.discard(done)
-            taken: Taken = done.result()[0]
+            taken: TakenLease = done.result()[0]
             assert taken.keys == {"customers": [key]}
             # Whoever waits next hears of it, in whichever process it is said.
             await acknowledge_changes(hub, call(hub), "line", taken.lease.lease_id, "")

@@ -22,7 +22,7 @@ import jwt
 import orjson
 import structlog
 
-from penstockd.egress import LOOPBACK, Guard, Network, UrlRefused, dial
+from penstockd.egress import LOOPBACK, EgressGuard, Network, UrlRefused, dial
 
 MAX_BYTES = 64 * 1024
 #: Seconds for a connection, and between two pieces of the reply.
@@ -68,7 +68,7 @@ class Origins:
 
     def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:
         self._loopback = loopback
-        self.guard = Guard((*allowed, *LOOPBACK) if loopback else allowed)
+        self.guard = EgressGuard((*allowed, *LOOPBACK) if loopback else allowed)
 
     def check_url(self, url: str) -> SplitResult:
         """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
@@ -149,7 +149,7 @@ def fetch(url: str, origins: Origins) -> bytes:
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that the guard has passed, with the host's name in TLS."""
 
-    def __init__(self, parts: SplitResult, guard: Guard) -> None:
+    def __init__(self, parts: SplitResult, guard: EgressGuard) -> None:
         assert parts.hostname is not None, "check_url saw it"
         self._secure, self._guard = parts.scheme == "https", guard
         super().__init__(parts.hostname, parts.port or (443 if self._secure else 80), TIMEOUT)

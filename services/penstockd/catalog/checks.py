@@ -35,7 +35,7 @@ class NoPlainForm(Exception):
     """Only the library can judge this rule."""
 
 
-class Options(Protocol):
+class RuleOptions(Protocol):
     """Where the rules of descriptors are read."""
 
     def field(self, fd: FieldDescriptor) -> Any:
@@ -103,7 +103,7 @@ def subscript(at: Any) -> str:
     return f"[{str(at).lower() if isinstance(at, bool) else repr(at)}]"
 
 
-def compile_rules(fd: FieldDescriptor, field: Field, options: Options) -> FieldRules | None:
+def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> FieldRules | None:
     """The rules of a field and of what is in it; None if there are none. Raises NoPlainForm."""
     rules = options.field(fd)
     if field.element_message is not None:
@@ -146,7 +146,7 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: Options) -> FieldR
 
 
 def _message_rules(
-    message: Descriptor, options: Options, above: tuple[str, ...]
+    message: Descriptor, options: RuleOptions, above: tuple[str, ...]
 ) -> FieldRules | None:
     """The rules within one element of a repeated field, which is proto JSON."""
     from penstockd.catalog.load import leaf

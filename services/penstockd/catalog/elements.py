@@ -23,7 +23,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 def repeated_parser(field: Field) -> Parser:
     """From parsed JSON (see ``values.load_json``) to the canonical LIST or MAP."""
     if field.element_message is not None:
-        item: Parser = _Message.of(field.element_message, {})
+        item: Parser = _ElementParser.of(field.element_message, {})
     else:
         assert field.element is not None
         item = _scalar(field.element)
@@ -103,7 +103,7 @@ def _at(where: str, parse: Parser, value: Any) -> Any:
         raise ValueRefused(f"at {where}{joint}{inner}") from None
 
 
-class _Message:
+class _ElementParser:
     """Parses one element message; members of message type included."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class _Message:
         self._names: dict[str, str] = {}
 
     @classmethod
-    def of(cls, message: Descriptor, known: dict[str, _Message]) -> _Message:
+    def of(cls, message: Descriptor, known: dict[str, _ElementParser]) -> _ElementParser:
         """The parser of a message. Each is made once, so that a message may contain itself."""
         if message.full_name not in known:
             made = known[message.full_name] = cls()
@@ -119,7 +119,7 @@ class _Message:
                 made._add(fd, known)
         return known[message.full_name]
 
-    def _add(self, fd: FieldDescriptor, known: dict[str, _Message]) -> None:
+    def _add(self, fd: FieldDescriptor, known: dict[str, _ElementParser]) -> None:
         self._names |= {fd.json_name: fd.json_name, fd.name: fd.json_name}
         of = fd.message_type
         if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:

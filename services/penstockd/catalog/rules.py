@@ -60,7 +60,7 @@ class Rules:
         return cls(dataset)
 
     def _read(self, dataset: Dataset) -> bool:
-        options = _Options.of(dataset)
+        options = _OptionReader.of(dataset)
         if options is None:
             return False
         found = False
@@ -165,7 +165,7 @@ def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
     return message.fields_by_name[name]
 
 
-class _Options:
+class _OptionReader:
     """Reads rules from the options of descriptors. The descriptor pool itself does not parse
     them."""
 
@@ -180,7 +180,7 @@ class _Options:
         }
 
     @classmethod
-    def of(cls, dataset: Dataset) -> _Options | None:
+    def of(cls, dataset: Dataset) -> _OptionReader | None:
         """The reader; None if no proto of the model imports rules."""
         try:
             return cls(dataset.message_type.file.pool)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from penstockd.calls import Call
 from penstockd.errors import ExportNotResumable, ReceiptNotFound
-from penstockd.exports.plan import Plan
+from penstockd.exports.plan import ExportPlan
 from penstockd.exports.receipts import (
     Receipt,
     find_receipt,
@@ -43,7 +43,9 @@ class Opened:
     durable: asyncio.Task[None]
 
 
-async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: str) -> Receipt:
+async def find_earlier(
+    database: Database, call: Call, plan: ExportPlan, receipt_id: str
+) -> Receipt:
     """The receipt of the export that a plan resumes. Raises ReceiptNotFound, ExportNotResumable."""
     receipt = await find_receipt(database, receipt_id)
     if receipt is None or receipt.consumer_id != call.entry.consumer_id:
@@ -56,7 +58,7 @@ async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: s
     return receipt
 
 
-async def open_export(organs: OpeningOrgans, call: Call, plan: Plan) -> Opened:
+async def open_export(organs: OpeningOrgans, call: Call, plan: ExportPlan) -> Opened:
     """Begin an export on the state of now. Raises DatabaseUnavailable."""
     held = await organs.snapshots.take()
     receipt = _new_receipt(call, plan, str(held.cursor))
@@ -86,7 +88,7 @@ async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> 
     return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
 
 
-def _new_receipt(call: Call, plan: Plan, cursor: str) -> Receipt:
+def _new_receipt(call: Call, plan: ExportPlan, cursor: str) -> Receipt:
     return Receipt(
         receipt_id=new_receipt_id(),
         request_id=call.entry.request_id,

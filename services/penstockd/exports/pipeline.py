@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from penstockd import budget
 from penstockd.budget import charging, in_thread
 from penstockd.calls import Permit
-from penstockd.formats import Writer
+from penstockd.formats import DocumentWriter
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.native.kernel import Data
 from penstockd.store.copyout import TICK, CopyOut, step_back
@@ -71,7 +71,7 @@ class Encoder:
     back: who resumes an export has them. Used by one thread at a time.
     """
 
-    def __init__(self, writer: Writer, skip: int = 0) -> None:
+    def __init__(self, writer: DocumentWriter, skip: int = 0) -> None:
         self.writer = writer
         self.byte_count = 0
         self.skip = skip

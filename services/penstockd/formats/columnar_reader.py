@@ -20,7 +20,7 @@ from typing import IO, ClassVar
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.reading import Batch
+from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
 
@@ -62,14 +62,14 @@ class ColumnarReader(CsvReader):
         weakref.finalize(self, self._spool.close)
         self._size = 0
 
-    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         self._size += len(chunk)
         if self._size > FILE_LIMIT:
             raise RequestTooLarge(f"the file is larger than {FILE_LIMIT >> 30} GiB")
         self._spool.write(chunk)
         yield from ()
 
-    def _close(self) -> Iterator[Batch]:
+    def _close(self) -> Iterator[RowBatch]:
         if not self._size:
             raise FormatError("the file is empty", truncated=True)
         self._spool.flush()

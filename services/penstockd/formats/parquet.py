@@ -9,7 +9,7 @@ from typing import Any
 
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.allocator import give_back
-from penstockd.formats.columns import ColumnarWriter, Lane, Output, arrow
+from penstockd.formats.columns import ColumnarWriter, JobThread, Output, arrow
 
 #: Bytes of columns that become one group of rows; two of them are in memory at a time, and two
 #: encoded ones. Groups of 4 to 8 MiB take the same time and give files of the same size.
@@ -36,11 +36,11 @@ class ParquetWriter(ColumnarWriter):
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
-        self._sink = _Sink()
+        self._sink = _ArrowSink()
         self._file: Any = None
         self._group: list[Any] = []
         self._group_bytes = 0
-        self._groups, self._written = Lane(), 0
+        self._groups, self._written = JobThread(), 0
         # One is gathered while the other is written.
         self.space, self.other_space = _Space(), _Space()
 
@@ -137,7 +137,7 @@ class _Space:
         return buffer
 
 
-class _Sink:
+class _ArrowSink:
     """A file that Arrow writes to, and whose bytes are taken from it as they come."""
 
     closed = False

@@ -36,7 +36,7 @@ class BadRow:
 
 
 @dataclass(slots=True)
-class Batch:
+class RowBatch:
     """Some rows in file order: values as in ``Reader.fields``, each with its number from 1.
 
     Bad rows are not among ``rows``, nor are those that are ``fresh``; a batch may hold nothing
@@ -82,7 +82,7 @@ class Reader(ABC):
         """
         self._written = time, revision
 
-    def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         """The rows that the next bytes of the file complete; to be drawn to the end.
 
         What is drawn is read then, so that a small chunk of a compressed file stays small.
@@ -93,24 +93,24 @@ class Reader(ABC):
             for piece in self.unpacker.feed(chunk):
                 yield from self._feed(piece)
 
-    def close(self) -> Iterator[Batch]:
+    def close(self) -> Iterator[RowBatch]:
         """The last rows, once all bytes were fed."""
         if self.unpacker is not None:
             for piece in self.unpacker.close():
                 yield from self._feed(piece)
         yield from self._close()
 
-    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         view = memoryview(chunk)
         for at in range(0, len(view), PIECE_BYTES):
             self._pending += view[at : at + PIECE_BYTES]
             if len(self._pending) >= self._wanted:
                 yield from self._advance(final=False)
 
-    def _close(self) -> Iterator[Batch]:
+    def _close(self) -> Iterator[RowBatch]:
         yield from self._advance(final=True)
 
-    def _advance(self, final: bool) -> Iterator[Batch]:
+    def _advance(self, final: bool) -> Iterator[RowBatch]:
         if not self._begun:
             self._begun = True
             if self._pending.startswith(_BOM):
@@ -125,7 +125,7 @@ class Reader(ABC):
             yield batch
 
     @abstractmethod
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         """Parses the whole rows at the start of ``data``: how many bytes they are, and them."""
 
 

@@ -42,7 +42,7 @@ SPACE = 256 << 10
 Data: TypeAlias = bytes | bytearray | memoryview
 
 
-class Taken(NamedTuple):
+class CallResult(NamedTuple):
     """What a call did: bytes consumed, its output, rows, the kernel's detail, its status."""
 
     consumed: int
@@ -126,17 +126,17 @@ class Kernel:
             self.input_start += _KEYS
             keys.complete = self._complete_keys
 
-    def encode(self, *data: Data) -> list[Taken]:
+    def encode(self, *data: Data) -> list[CallResult]:
         """Encodes the whole rows of COPY BINARY at the start of ``data``, end to end; the last
         ``status`` says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED).
         """
         with self._lock:
             return self._encode(data)
 
-    def _encode(self, data: Sequence[Data]) -> list[Taken]:
+    def _encode(self, data: Sequence[Data]) -> list[CallResult]:
         size = sum(map(len, data))
         out, room = self._write(self.input_start, *data), ROOM
-        taken: list[Taken] = []
+        taken: list[CallResult] = []
         start = self.input_start
         while True:
             self._require(out + room + _SLACK)
@@ -195,13 +195,13 @@ class Kernel:
                 return
             start, size = start + done.consumed, size - done.consumed
 
-    def split_csv(self, data: bytes, final: bool, width: int) -> Taken:
+    def split_csv(self, data: bytes, final: bool, width: int) -> CallResult:
         """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
         out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
         return self._call("split_csv", out, self.input_start, len(data), out, int(final), width)
 
-    def split_json(self, data: bytes, final: bool, state: int) -> Taken:
+    def split_json(self, data: bytes, final: bool, state: int) -> CallResult:
         """Cuts the array in ``data`` into elements, one a line; see ``split.c``."""
         out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
@@ -267,11 +267,11 @@ class Kernel:
             done = self._result()
             keys.add(ctypes.string_at(self._address() + start, done.produced), done.rows)
 
-    def _call(self, name: str, out: int, *args: int) -> Taken:
+    def _call(self, name: str, out: int, *args: int) -> CallResult:
         status: int = self._function(name)(self._store, *args)
         done = self._result()
         output = ctypes.string_at(self._address() + out, done.produced)
-        return Taken(done.consumed, output, done.rows, done.detail, status)
+        return CallResult(done.consumed, output, done.rows, done.detail, status)
 
     def _result(self) -> Result:
         return Result(*_words(self._address() + self._results, RESULT_WORDS))

@@ -15,10 +15,10 @@ from penstockd.query.names import Names
 from penstockd.query.resolve import (
     Compare,
     Match,
-    Pattern,
     Present,
     Reach,
     Test,
+    TextPattern,
     default_of,
     resolve,
     single,
@@ -123,7 +123,7 @@ def _matches(match: Match, kind: Kind, value: Any) -> bool:
     match match:
         case Compare(comparator, wanted):
             return COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
-        case Pattern(text, leading, trailing, negated):
+        case TextPattern(text, leading, trailing, negated):
             return _fits(value, text, leading, trailing) is not negated
         case Present(None):
             return True

@@ -45,7 +45,7 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class TextPattern:
     """The field is set and its text begins with, ends with or contains ``text``; ``negated``: does
     not."""
 
@@ -62,7 +62,7 @@ class Present:
     default: Any = None
 
 
-Match = Compare | Pattern | Present
+Match = Compare | TextPattern | Present
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _NamedPlace:
     """The result of looking up a name: a field and the steps after it, or a message (no field)."""
 
     names: Names
@@ -120,19 +120,19 @@ def _locate(
     names: Names,
     wraps: tuple[Wrap, ...],
     prefix: str,
-) -> _Place:
+) -> _NamedPlace:
     # A quoted step with a dot in it can only be the key of a map; joined, it would pass as a path.
     whole = next((n for n, step in enumerate(steps) if "." in step), len(steps))
     for n in range(whole, 0, -1):
         field = names.field(".".join(steps[:n]))
         if field is not None:
-            return _Place(names, field, steps[n:], wraps, prefix)
+            return _NamedPlace(names, field, steps[n:], wraps, prefix)
     followed = names.follow(steps[0]) if len(steps) > 1 else None
     if followed is not None:
         inner, wrap = followed
         return _locate(comparison, steps[1:], inner, (*wraps, wrap), f"{prefix}{steps[0]}.")
     if whole == len(steps) and _members(names, steps):
-        return _Place(names, None, steps, wraps, prefix)
+        return _NamedPlace(names, None, steps, wraps, prefix)
     raise FieldUnknown(comparison.name, comparison.position)
 
 
@@ -142,11 +142,11 @@ def _members(names: Names, steps: tuple[str, ...]) -> list[Field]:
     return [f for f in names.fields() if f.path.startswith(start) or f.json_path.startswith(start)]
 
 
-def _test(place: _Place, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
+def _test(place: _NamedPlace, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
     return Test(place.names, field, leaf, match, wraps=place.wraps, prefix=place.prefix, **more)
 
 
-def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test, ...]:
+def _message(comparison: Comparison, place: _NamedPlace, names: Names) -> tuple[Test, ...]:
     """``address:*`` asks for the message, ``address:city`` for a field of it."""
     literal = comparison.literal
     if comparison.comparator != ":":
@@ -165,7 +165,7 @@ def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test,
     return resolve(asked, names)
 
 
-def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
+def _list(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     if comparison.comparator != ":":
         raise FilterError(
             f"'{shown(comparison.name)}' is repeated: ask whether it has a value, as "
@@ -186,7 +186,7 @@ def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
     return _test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
 
 
-def _map(comparison: Comparison, place: _Place, field: Field) -> Test:
+def _map(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     literal = comparison.literal
     if not place.rest:
         if comparison.comparator != ":":
@@ -270,10 +270,10 @@ def _refuse_claim(literal: Literal) -> None:
         raise FilterError("a claim is a value: it cannot name a field or key", literal.position)
 
 
-def _pattern(literal: Literal, *, negated: bool) -> Pattern:
+def _pattern(literal: Literal, *, negated: bool) -> TextPattern:
     text = literal.text[1:] if literal.leading else literal.text
     trailing = literal.trailing and bool(text)  # one star alone is both ends
-    return Pattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
+    return TextPattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
 
 
 @lru_cache(maxsize=4096)

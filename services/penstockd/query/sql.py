@@ -46,10 +46,10 @@ from penstockd.catalog import Field, Kind
 from penstockd.query.names import Names
 from penstockd.query.resolve import (
     Compare,
-    Pattern,
     Present,
     Reach,
     Test,
+    TextPattern,
     default_of,
     resolve,
 )
@@ -153,7 +153,7 @@ def _matches(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
     match test.match:
         case Compare(comparator, wanted):
             return _COMPARE[comparator](value, parameter(kind, wanted))
-        case Pattern(text, leading, trailing, negated):
+        case TextPattern(text, leading, trailing, negated):
             escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             pattern = ("%" if leading else "") + escaped + ("%" if trailing else "")
             like = value.like(literal(pattern, Text()))

@@ -124,7 +124,7 @@ class _Value:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class _ListComparison:
     """A comparison with a list of values, as ``status = (LEAD OR ACTIVE)``."""
 
     steps: tuple[str, ...]
@@ -164,7 +164,7 @@ class _Build(Transformer[Token, Any]):
         _, comparator, arg = parts
         if isinstance(arg, Token):
             return Comparison(value.steps, str(comparator), _literal(arg), value.position)
-        return _Listed(value.steps, str(comparator), arg, value.position)
+        return _ListComparison(value.steps, str(comparator), arg, value.position)
 
     def member(self, parts: list[Token]) -> _Value:
         position = parts[0].start_pos or 0
@@ -326,7 +326,7 @@ class _Settle:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, node: Any, subject: _Listed | None) -> Expression:
+    def __call__(self, node: Any, subject: _ListComparison | None) -> Expression:
         match node:
             case And(terms):
                 return And(tuple(self(t, subject) for t in terms))
@@ -338,11 +338,11 @@ class _Settle:
                 return self._value(node, subject)
         if subject is not None:
             raise FilterError("a list of values cannot hold comparisons", node.position)
-        if isinstance(node, _Listed):
+        if isinstance(node, _ListComparison):
             return self(node.values, node)
         return self._counted(node)
 
-    def _value(self, value: _Value, subject: _Listed | None) -> Expression:
+    def _value(self, value: _Value, subject: _ListComparison | None) -> Expression:
         if subject is None:
             raise FilterError(
                 f"a bare value is not supported: '{shown('.'.join(value.steps))}'; "

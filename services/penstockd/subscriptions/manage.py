@@ -11,7 +11,7 @@ from penstockd.catalog import Catalog
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.broadcast import Broadcast
-from penstockd.feed.source import Source
+from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import Wanted, readable
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy
@@ -60,7 +60,7 @@ def owner(call: Call) -> str:
     return call.principal.consumer_id
 
 
-def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Source:
+def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> FeedSource:
     """What a subscription gives out in the caller's Views of now.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
@@ -121,7 +121,7 @@ def known(subscription_id: str) -> str:
     return subscription_id
 
 
-async def find_start(organs: SubscriptionOrgans, source: Source, start: str) -> Cursor:
+async def find_start(organs: SubscriptionOrgans, source: FeedSource, start: str) -> Cursor:
     """The cursor that ``start`` stands for. Raises CursorInvalid and CursorExpired."""
     if start in ("", NOW):
         return await organs.feed.head()

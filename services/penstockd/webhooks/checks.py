@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard, UrlRefused
+from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
@@ -25,7 +25,9 @@ MAX_HEADERS = 20
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhook: Webhook) -> None:
+def check_webhook(
+    policy: PolicySnapshot, catalog: Catalog, guard: EgressGuard, webhook: Webhook
+) -> None:
     """Raise if a webhook cannot be as it is.
 
     ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
@@ -45,7 +47,7 @@ def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhoo
         lens_of(policy, catalog, owner, selection)
 
 
-def _check_url(guard: Guard, url: str) -> None:
+def _check_url(guard: EgressGuard, url: str) -> None:
     try:
         guard.check_url(url)
     except UrlRefused as exc:

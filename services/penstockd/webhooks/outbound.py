@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.webhooks.signing import Seal
 
 
@@ -13,4 +13,4 @@ class Outbound:
     """What webhooks need of a worker: the seal of their secrets, and where they may lead."""
 
     seal: Seal
-    guard: Guard
+    guard: EgressGuard

@@ -78,7 +78,7 @@ def test_sets_are_joined_end_to_end(things: Dataset) -> None:
     assert not contains(first, "c") and not contains(second, "a")
 
 
-def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.Writer, int]]:
+def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.DocumentWriter, int]]:
     """A writer after each piece of an export of so many keys, and the keys so far."""
     fields: list[Field] = [things.key]
     writer = formats.writer("CSV", things, fields)

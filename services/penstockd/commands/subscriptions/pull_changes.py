@@ -10,7 +10,14 @@ from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
 from penstockd.hub import Hub
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import USUAL_CHANGES, Taken, Taking, ack_time, changes_of, invalid
+from penstockd.subscriptions.take import (
+    USUAL_CHANGES,
+    TakenLease,
+    Taking,
+    ack_time,
+    changes_of,
+    invalid,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +31,7 @@ class Pull:
 
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
-) -> tuple[Taken | None, str]:
+) -> tuple[TakenLease | None, str]:
     """The next stretch, None if there is none within the time to wait; and the View's name.
 
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,

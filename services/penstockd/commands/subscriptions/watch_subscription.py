@@ -6,13 +6,13 @@ from penstockd.calls import Call
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.feed.stream import MAX_HEARTBEAT
 from penstockd.hub import Hub
-from penstockd.subscriptions.stream import Flow, LeaseStream, Reply
+from penstockd.subscriptions.stream import Flow, LeaseReply, LeaseStream
 from penstockd.subscriptions.stretch import Bounds
 from penstockd.subscriptions.take import USUAL_CHANGES, Taking, ack_time, changes_of, invalid
 
 
 async def watch_subscription(
-    hub: Hub, call: Call, subscription_id: str, flow: Flow, reply: Reply
+    hub: Hub, call: Call, subscription_id: str, flow: Flow, reply: LeaseReply
 ) -> None:
     """Send leases to ``reply`` until the caller goes away.
 

@@ -32,7 +32,7 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
-from penstockd.subscriptions.take import Taken
+from penstockd.subscriptions.take import TakenLease
 
 _SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
 
@@ -177,7 +177,7 @@ class _StreamReply:
             begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
         )
 
-    async def changes(self, taken: Taken, permit: Permit) -> int:
+    async def changes(self, taken: TakenLease, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes
