@@ -20,8 +20,8 @@ from penstockd.auth.keys import SigningKeys
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.budget import share_interpreter
 from penstockd.config import Settings
-from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
@@ -45,7 +45,7 @@ from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.vacancies import Vacancies
 from penstockd.store.writer import Writer
-from penstockd.webhooks.outbound import Outbound
+from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.signing import Seal
 
 #: What calls under way get to end when a worker is stopped, in seconds.
@@ -107,7 +107,14 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             import_stall_seconds=settings.import_stall_seconds,
             feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
-            webhooks=Outbound(Seal(secret.derive("webhooks")), EgressGuard(settings.webhook_allow)),
+            webhooks=WebhookDesk(
+                database,
+                catalog,
+                announcements,
+                Seal(secret.derive("webhooks")),
+                EgressGuard(settings.webhook_allow),
+                settings.url,
+            ),
             audit_key=checkpoint_key(settings).public,
             audit_file=CheckpointFile(settings.checkpoint_file),
             public_url=settings.url,
@@ -148,6 +155,7 @@ async def serve(settings: Settings, socket: Path) -> None:
     set_up(f"worker {socket.stem}", settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
     beating = asyncio.create_task(beat())
+    share_interpreter()
     formats.warm()
     async with _hub_when_possible(settings, stopping) as hub:
         if hub is None:

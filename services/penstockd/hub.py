@@ -23,7 +23,7 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
-from penstockd.webhooks.outbound import Outbound
+from penstockd.webhooks.desk import WebhookDesk
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Hub:
     import_stall_seconds: float
     feed: Broadcast
     streams: Streams
-    webhooks: Outbound
+    webhooks: WebhookDesk
     audit_key: bytes
     audit_file: CheckpointFile
     public_url: str

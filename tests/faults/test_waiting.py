@@ -35,6 +35,7 @@ from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import TakenLease, Taking
 from penstockd.up import prepare_store
+from penstockd.webhooks import pulling as webhook_pulling
 from penstockd.webhooks.pulled import Pulled
 
 CALLS = 40
@@ -140,8 +141,8 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
         return [given.pop()] if given else []
 
     given: list[Pulled] = []
-    monkeypatch.setattr(pulling, "_pull", nothing)
-    monkeypatch.setattr(pulling, "_LOOK", PATIENCE)
+    monkeypatch.setattr(pulling, "pull_due", nothing)
+    monkeypatch.setattr(webhook_pulling, "LOOK", PATIENCE)
     wait = timedelta(seconds=PATIENCE)
     monkeypatch.setattr(pulling, "MAX_WAIT", wait)
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.digests.comparison import DigestComparison
-from penstockd.digests.parts import Asked, RangeCutter, digest_parts
-from penstockd.digests.ranges import Range
+from penstockd.digests.parts import Asked, DigestReply, RangeCutter, digest_parts
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
-
-
-@dataclass(frozen=True, slots=True)
-class DigestReply:
-    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
-
-    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
-    """
-
-    ranges: list[Range]
-    next_key: str
-    cursor: str
-    state: str
-    view: str
 
 
 async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:

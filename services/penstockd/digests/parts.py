@@ -49,6 +49,20 @@ class Asked:
             raise refused("parts", "is negative")
 
 
+@dataclass(frozen=True, slots=True)
+class DigestReply:
+    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
+
+    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
+    """
+
+    ranges: list[Range]
+    next_key: str
+    cursor: str
+    state: str
+    view: str
+
+
 async def digest_parts(
     database: Database, comparison: DigestComparison, held: Held, asked: Asked
 ) -> tuple[RangeCutter, str]:

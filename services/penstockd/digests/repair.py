@@ -25,6 +25,16 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """What a caller holds, as it tells it, and what of it is to be compared."""
+
+    ranges: Sequence[Range]
+    filter: str = ""
+    fields: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired:
     """What differs before ``next_key``, "" if all was compared; ``keys`` are those of ``upserts``,
     and ``rows`` is how many records were read."""
@@ -35,6 +45,22 @@ class Repaired:
     differing: list[Range]
     next_key: str
     rows: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left of what was asked."""
+        return not self.differing and not self.next_key
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReply:
+    """What was found, of which state: ``state`` asks for it again, ``cursor`` is its place in the
+    change log, and ``view`` names what the caller sees."""
+
+    found: Repaired
+    cursor: str
+    state: str
+    view: str
 
 
 async def find_repair(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from penstockd.commands.digest_records import DigestReply
-from penstockd.commands.repair_records import Repair, RepairReply
 from penstockd.digests.comparison import refused
-from penstockd.digests.parts import Asked
+from penstockd.digests.parts import Asked, DigestReply
 from penstockd.digests.ranges import Range
+from penstockd.digests.repair import Repair, RepairReply
 
 _SHA256 = 32
 
@@ -48,12 +47,12 @@ def repair_request(request: Any) -> Repair:
 def repair_reply(made: Any, reply: RepairReply) -> Any:
     """The reply of a Repair… method, whose class is ``made``."""
     return made(
-        upserts=reply.upserts,
-        deletes=reply.deletes,
-        differing=[_message(r) for r in reply.differing],
-        next_key=reply.next_key,
-        complete=reply.complete,
-        row_count=reply.rows,
+        upserts=reply.found.upserts,
+        deletes=reply.found.deletes,
+        differing=[_message(r) for r in reply.found.differing],
+        next_key=reply.found.next_key,
+        complete=reply.found.complete,
+        row_count=reply.found.rows,
         cursor=reply.cursor,
         state=reply.state,
         view=reply.view,

@@ -8,11 +8,7 @@ from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import (
-    changing,
-    found,
-    owner,
-)
+from penstockd.subscriptions.manage import changing, found, owner
 
 
 async def acknowledge_changes(

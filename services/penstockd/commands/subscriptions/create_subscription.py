@@ -10,13 +10,7 @@ from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
-from penstockd.subscriptions.manage import (
-    changing,
-    check_terms,
-    find_start,
-    owner,
-    source_of,
-)
+from penstockd.subscriptions.manage import changing, check_terms, find_start, owner, source_of
 
 
 async def create_subscription(

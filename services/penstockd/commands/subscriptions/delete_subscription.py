@@ -6,11 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import (
-    changing,
-    found,
-    owner,
-)
+from penstockd.subscriptions.manage import changing, found, owner
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:

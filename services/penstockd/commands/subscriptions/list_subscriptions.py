@@ -6,10 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import (
-    owner,
-    unread,
-)
+from penstockd.subscriptions.manage import owner, unread
 
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:

@@ -14,7 +14,8 @@ from penstockd.commands.webhooks.delete_webhook import delete_webhook
 from penstockd.commands.webhooks.get_delivery import get_delivery
 from penstockd.commands.webhooks.get_metrics import get_metrics
 from penstockd.commands.webhooks.get_webhook import get_webhook
-from penstockd.commands.webhooks.list_deliveries import list_dead_letters, list_deliveries
+from penstockd.commands.webhooks.list_dead_letters import list_dead_letters
+from penstockd.commands.webhooks.list_deliveries import list_deliveries
 from penstockd.commands.webhooks.list_notices import list_notices
 from penstockd.commands.webhooks.list_webhooks import list_webhooks
 from penstockd.commands.webhooks.pause_webhook import pause_webhook
