@@ -22,6 +22,7 @@ from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.budget import share_interpreter
 from penstockd.config import Settings
+from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast

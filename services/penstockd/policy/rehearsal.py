@@ -203,7 +203,7 @@ def with_document(policy: PolicySnapshot, document: PolicyDocument) -> PolicySna
         consumers=document.consumers,
         grants={name: role.grants for name, role in document.roles.items()},
         permissions={name: role.permissions for name, role in document.roles.items()},
-        **{name: type(getattr(policy, name))() for name in ("_accesses", "_views", "_reads")},
+        **{name: type(getattr(policy, name))() for name in ("accesses", "views", "_reads")},
     )
 
 
