@@ -234,6 +234,14 @@ async def replace_secrets(
     return secret
 
 
+async def lock_known(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Which of these endpoints there are; none of them is deleted before the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
+    )
+    return {row[0] for row in rows}
+
+
 async def announce_due(announcements: Announcements, connection: Connection) -> None:
     """Tell the keeper, when the transaction commits, that something is due."""
     await announcements.announce(connection, WEBHOOK_CHANNEL)

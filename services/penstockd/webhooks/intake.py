@@ -21,6 +21,7 @@ from penstockd.webhooks.endpoints import (
     Endpoint,
     load_endpoints,
     lock_intake,
+    lock_known,
 )
 from penstockd.webhooks.model import (
     Cause,
@@ -59,7 +60,6 @@ INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
 """
-_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Intake:
     ) -> int:
         """Deliveries of events, in order, for listeners that see the same; returns how many."""
         names = [li.webhook.webhook_id for li in listeners]
-        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        known = await lock_known(connection, names)
         wanted = []
         for listener in listeners:
             start = listener.webhook.start_number if cause is Cause.EVENT else 0
