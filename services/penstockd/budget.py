@@ -40,7 +40,7 @@ BLOCKED = 0.5
 #: Seconds that a step works before ``breathe`` lets others have their turn.
 SLICE = 0.002
 #: Seconds that calls work in one round of the event loop; the steps of others wait for the next.
-ROUND = 0.004
+ROUND = 0.002
 #: Seconds that a thread works before it lets the event loop have the interpreter: a call waits for
 #: that at each of its steps. With Python's own 5 ms a call beside two threads takes several times
 #: as long.
