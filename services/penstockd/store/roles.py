@@ -47,6 +47,7 @@ TABLES: Mapping[str, Granted] = {
     "audit_head": Granted(READ, REPLACE),
     "epoch": Granted(READ, READ),
     "epoch_head": Granted(READ, READ),
+    "model": Granted(READ, READ),
     "schema_version": Granted(READ, READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
