@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from announcing import FakeAnnouncements
 from penstock.model.v1 import customers_pb2
 from penstockd.auth.credentials import Credentials
 from penstockd.catalog import Catalog
@@ -234,7 +235,9 @@ async def rigged(
     database = Database(url, size=8)
     await database.open()
     await put_demo_access(database, Credentials(b"p" * 32), catalog)
-    policy = Policy(database, catalog, Tables(catalog), b"m" * 32, stale_after=3600)
+    policy = Policy(
+        database, FakeAnnouncements(), catalog, Tables(catalog), b"m" * 32, stale_after=3600
+    )
     await policy.refresh()
     rig = make(database, catalog, policy, allowed=allowed, chance=chance, **sending)
     await rig.intake.step()  # the log begins here
@@ -262,7 +265,7 @@ def make(
     log, look = FeedLog(database, catalog), Owners(catalog).sights
     sender = Sender(Guard(allowed), **sending)
     composer = Composer(Payloads(catalog, URL, "e" * 12), look, log.reread)
-    intake = Intake(database, catalog, policy, seal, log, clock=clock)
+    intake = Intake(database, FakeAnnouncements(), catalog, policy, seal, log, clock=clock)
     dispatcher = Dispatcher(
         database, policy, seal, sender, composer, look, clock=clock, chance=chance
     )

@@ -9,14 +9,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmark.database import wait_until_quiet
+from benchmark.database import load_customers, wait_until_quiet
 from benchmark.processes import usage
 from benchmark.table import Row
 from harness import RunningHub
 from penstock.client import Client
 from penstock.client.dataset import DatasetClient
 from penstock.client.digest import Repaired
-from penstockd.demo import generate
 
 #: Records that differ from the hub's when a repair begins.
 DIFFERING = 10
@@ -40,12 +39,11 @@ class Copy:
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """As the admin, who sees all. Imports customers if no part has done so before."""
+    """As the admin, who sees all."""
+    load_customers(hub, rows)
+    wait_until_quiet(hub)
     with Client(hub.url, api_key=hub.api_key) as client:
         customers = client.dataset("customers")
-        if int(hub.get("/v1/customers:digest", parts=1).json()["rowCount"]) < rows:
-            customers.import_(generate("customers", rows), "CSV", timeout=3600)
-        wait_until_quiet(hub)
         whole, note, count = _digest(hub, rounds)
         seconds, sizes, repaired = _repair(customers, rounds)
     export = len(hub.get("/v1/customers:export", format="NDJSON").body)

@@ -17,8 +17,6 @@ from penstockd.demo import generate
 
 #: Records that are written by batches, whatever the rows of the import.
 _BATCHED = 100_000
-#: Those that the hub has from the start.
-DEMO_CUSTOMERS = 100
 _SOURCES = re.compile(rb",(crm|shop|erp),")
 
 
@@ -30,7 +28,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     changed = [_SOURCES.sub(lambda m: m[0].upper(), c) for c in generate("customers", few)]
     with Client(hub.url, api_key=admin["api_key"]) as client:
         customers = client.dataset("customers")
-        new, used = _imported(hub, customers, chunks, created=rows - DEMO_CUSTOMERS)
+        new, used = _imported(hub, customers, chunks, created=rows - hub.customers)
         same, used_same = _imported(hub, customers, chunks, unchanged=rows)
         other, used_other = _imported(hub, customers, changed, updated=few)
         return [

@@ -1,6 +1,6 @@
 """One record by key: the hub with token, View and durable audit beside bare web frameworks.
 
-The load comes from ``h2load`` (Debian: nghttp2-client), which must be on the PATH.
+The load comes from ``h2load``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from benchmark.database import database_url, wait_until_quiet
+from benchmark.database import database_url, load_customers, wait_until_quiet
 from benchmark.processes import usage
 from benchmark.table import Row
 from harness import RunningHub, eventually, free_port
@@ -36,8 +35,7 @@ _KEYS = 100
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     """All in turn, so that they see the same machine; ratios are to Starlette with asyncpg."""
-    if shutil.which("h2load") is None:
-        raise SystemExit("bench get: h2load is missing; it comes with the package nghttp2-client")
+    load_customers(hub, rows)
     wait_until_quiet(hub)
     keys = _keys(hub)
     authorization = f"authorization: Bearer {hub.token('admin')}"

@@ -34,6 +34,7 @@ from penstockd.organs import Organ, Organs, end_tasks, stop_signal, wait_for_eve
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.rpc.server import Server
+from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.database import Database, Division
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import STANDS_BY
@@ -69,17 +70,27 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     database = Database(settings.database_url, division=_division(settings))
     await database.open()
     sequencer, journal = Sequencer(database), Journal(database)
+    announcements = PostgresAnnouncements(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     tokens, uses = _tokens(settings), CredentialUses(database)
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     trust = Trust(secret.derive("signing-key"), tokens, issuers)
     stale_after, mask = settings.policy_stale_seconds, secret.derive("mask")
-    policy = Policy(database, catalog, tables, mask, companion=trust, stale_after=stale_after)
+    policy = Policy(
+        database,
+        announcements,
+        catalog,
+        tables,
+        mask,
+        companion=trust,
+        stale_after=stale_after,
+    )
     try:
         await policy.refresh()
         hub = Hub(
             catalog=catalog,
             database=database,
+            announcements=announcements,
             policy=policy,
             writer=Writer(database, sequencer),
             journal=journal,
@@ -93,7 +104,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             states=States(snapshots),
             exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
             import_stall_seconds=settings.import_stall_seconds,
-            feed=Broadcast(database, catalog, hours=settings.log_retention_hours),
+            feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
             streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
             webhooks=Outbound(Seal(secret.derive("webhooks")), Guard(settings.webhook_allow)),
             audit_key=checkpoint_key(settings).public,
@@ -159,6 +170,7 @@ async def serve(settings: Settings, socket: Path) -> None:
 def worker_organs(hub: Hub, server: Server, node: str) -> Sequence[Organ]:
     """All that a worker runs besides its calls."""
     return [
+        Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("feed-tail", hub.feed.tail.follow),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -208,6 +208,30 @@ class Call(ArrivingCall):
         async with transaction as opened:
             yield opened
         self.recorded |= self._within
+
+    async def write(
+        self,
+        transaction: AbstractAsyncContextManager[Connection],
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        then: Callable[[], Awaitable[object]] | None = None,
+    ) -> T:
+        """What ``work`` returns, done in one transaction with the call's entry, and to its end even
+        if the caller goes away; then ``then``, once that is committed.
+
+        The entry counts one record unless ``work`` says how many.
+        """
+
+        async def run() -> T:
+            async with self.writing(transaction) as connection:
+                result = await work(connection)
+                rows = self.entry.row_count
+                await self.audit_within(connection, 1 if rows is None else rows)
+            if then is not None:
+                await then()
+            return result
+
+        return await self.finish(run())
 
     def transaction(
         self, *, dry: bool = False, bulk: bool = False

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 #: The most bytes of an error's message, of one violation's field and description, and of one value
 #: of its metadata. Errors repeat what a caller sent, and travel in headers, which are bounded.
@@ -128,6 +128,11 @@ class ValueInvalid(Invalid):
     """A value breaks its field's rules."""
 
     reason = "VALUE_INVALID"
+
+    @classmethod
+    def of(cls, field: str, problem: str) -> Self:
+        """The error of one field of a request; ``problem`` completes "the field …"."""
+        return cls(f"{field} {problem}", violations=[Violation(field, problem)])
 
 
 class CursorInvalid(Invalid):

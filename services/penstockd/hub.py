@@ -17,6 +17,7 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
+from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
@@ -32,6 +33,7 @@ class Hub:
 
     catalog: Catalog
     database: Database
+    announcements: Announcements
     policy: Policy
     writer: Writer
     journal: Journal

@@ -25,6 +25,7 @@ from penstockd.installation import checkpoint_key, node_id, read_catalog, root_s
 from penstockd.observe import flush, set_up
 from penstockd.organs import Organ, Organs, end_tasks, singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
+from penstockd.store.announcements import Announcements, PostgresAnnouncements
 from penstockd.store.database import Database
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import add_partitions
@@ -51,8 +52,15 @@ _log = structlog.get_logger(__name__)
 class Singletons:
     """What only one node does at a time; each method is the work of one, behind its fence."""
 
-    def __init__(self, settings: Settings, database: Database, leases: Leases) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        announcements: Announcements,
+        leases: Leases,
+    ) -> None:
         self._settings, self._database, self._leases = settings, database, leases
+        self._announcements = announcements
 
     def work(self) -> Mapping[str, Callable[[FencedDatabase], Awaitable[None]]]:
         """All of it; the names are those of the rows of ``hub.singleton``."""
@@ -117,12 +125,26 @@ class Singletons:
         catalog, secret = read_catalog(), root_secret(settings)
         database = Database(self._database.dsn, size=webhooks.CONNECTIONS)
         mask, stale_after = secret.derive("mask"), settings.policy_stale_seconds
-        policy = Policy(database, catalog, Tables(catalog), mask, stale_after=stale_after)
+        policy = Policy(
+            database,
+            self._announcements,
+            catalog,
+            Tables(catalog),
+            mask,
+            stale_after=stale_after,
+        )
         own = fenced.by_way_of(database)
         terms = webhooks.Terms(settings.url, settings.webhook_allow)
         seal = Seal(secret.derive("webhooks"))
         work = webhooks.Webhooks(
-            database, own, catalog, policy, seal, terms, clock=self._leases.now
+            database,
+            own,
+            self._announcements,
+            catalog,
+            policy,
+            seal,
+            terms,
+            clock=self._leases.now,
         )
         try:
             await database.open()
@@ -143,9 +165,11 @@ class Singletons:
 
 def keeper_organs(settings: Settings, database: Database, leases: Leases) -> Sequence[Organ]:
     """All that a keeper runs."""
+    announcements = PostgresAnnouncements(database)
     return [
         Organ("leases", leases.run),
-        *Singletons(settings, database, leases).organs(),
+        Organ("announcements", announcements.follow),
+        *Singletons(settings, database, announcements, leases).organs(),
     ]
 
 

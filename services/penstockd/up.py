@@ -10,13 +10,13 @@ from pathlib import Path
 
 import structlog
 
+from penstockd.access.administrator import make_administrator
 from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
-from penstockd.commands.access.administrator import make_administrator
-from penstockd.commands.open_epoch import Epoch, open_epoch
 from penstockd.config import Settings
 from penstockd.demo.company import Demo, DemoFailed
 from penstockd.egress import LOOPBACK

@@ -27,6 +27,7 @@ from penstockd.errors import Conflict, RecordNotFound
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
+from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection, Database, Isolation
 from penstockd.store.log import last_number, read_changes
@@ -149,8 +150,9 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
     names = sorted(d.name for d in race.catalog)
     lenses = {n: Lens(unrestricted(race.catalog, n), race.catalog) for n in names}
     source = Source(lenses, mixed=True, include_before=True, batch_size=3)
-    feed = Broadcast(race.database, race.catalog)
-    listening = asyncio.create_task(feed.tail.follow())
+    announcements = PostgresAnnouncements(race.database)
+    feed = Broadcast(race.database, announcements, race.catalog)
+    listening = asyncio.gather(announcements.follow(), feed.tail.follow())
     subscription = feed.subscribe(source, Cursor.parse(judge.cursor))
     try:
         while True:

@@ -58,7 +58,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
                 grants={"all": (grant,)},
                 permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
             )
-            following = asyncio.create_task(hub.feed.tail.follow())
+            following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
             await until(lambda: hub.feed.tail.newest is not None)
             yield hub
             following.cancel()
@@ -152,7 +152,7 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
         await until(lambda: hub.streams._held["c"] == CALLS and looks["all"] == CALLS + 1)
         given.append(Pulled("d", "t", {}, b""))
         async with hub.database.transaction() as connection:
-            await ring_everywhere(connection, webhook_line("hook"))
+            await ring_everywhere(hub.announcements, connection, webhook_line("hook"))
         await until(lambda: any(task.done() for task in pulls))
         assert [len(task.result()) for task in pulls if task.done()] == [1]
         await until(lambda: looks["all"] == CALLS + 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +66,30 @@ def test_an_etag_tells_of_no_hidden_change(hub: RunningHub, customer: str) -> No
         patch(hub, "customers", customer, creditLimit="4")
         gone = call(made, "DELETE", path, etag=second.json()["etag"])
         assert gone.status == 200, gone.text
+
+
+@pytest.mark.parametrize("mask", ["clear", "hash", "partial"])
+def test_nor_does_one_under_a_mask(hub: RunningHub, customer: str, mask: str) -> None:
+    only = {"filter": f'source = "{customer}"'}
+    with consumer_with(hub, grant("customers", **HIDING, etag=mask)) as made:
+        cursor = call(made, "GET", "/v1/customers:changes").json()["nextCursor"]
+
+        def told() -> list[Any]:
+            listed = call(made, "GET", "/v1/customers", **only).json()["customers"]
+            by_etag = call(made, "GET", "/v1/customers", **only, order_by="etag")
+            exported = call(made, "GET", "/v1/customers:export", format="CSV", **only)
+            assert by_etag.status == exported.status == 200, by_etag.text
+            feed = call(made, "GET", "/v1/customers:changes", cursor=cursor).json()
+            etags = [shown(made, customer)["etag"], *(r["etag"] for r in listed)]
+            row = dict(zip(*csv.reader(exported.text.splitlines()), strict=True))
+            return [*etags, row["etag"], feed.get("changes")]
+
+        first = told()
+        assert first[0] and first[2:] == ["", None], "made of what is shown, and else null"
+        patch(hub, "customers", customer, creditLimit="9")
+        assert told() == first
+        patch(hub, "customers", customer, name="Other")
+        assert told()[0] != first[0], "it counts what is shown"
 
 
 def test_who_sees_all_has_the_stored_etag(hub: RunningHub, customer: str) -> None:

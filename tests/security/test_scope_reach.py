@@ -107,7 +107,11 @@ def grant(dataset: str, *actions: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def owner(hub: RunningHub) -> Iterator[Owner]:
     with receiving() as posts:
-        yield made(hub, posts)
+        found = made(hub, posts)
+        yield found
+        for path in (f"consumers/{found.consumer}", f"roles/{found.consumer}"):
+            gone = hub.request("DELETE", f"/v1/access/{path}", consumer="admin")
+            assert gone.status == 200, gone.text  # it may change access: others count who may
 
 
 def made(hub: RunningHub, posts: Posts) -> Owner:

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from announcing import FakeAnnouncements
 from harness import PATIENCE, folder
 from penstockd.auth.keys import ensure_signing_key
 from penstockd.catalog import Catalog
@@ -125,7 +126,9 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
         async with database.transaction() as connection:
             await ensure_signing_key(connection, root_secret(settings).derive("signing-key"))
             await connection.execute(WORK[name])
-        singletons = Singletons(settings, database, Leases(database, "n", "host"))
+        singletons = Singletons(
+            settings, database, FakeAnnouncements(), Leases(database, "n", "host")
+        )
         assert set(singletons.work()) == set(SINGLETONS)
         work = singletons.work()[name]
         before = await contents(database)

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 #: How much of the end of a file is looked at for its last line.
 _TAIL_BYTES = 64 * 1024
+
+_log = structlog.get_logger(__name__)
 
 
 class Kind(enum.StrEnum):
@@ -252,3 +255,12 @@ def parse_key(text: str) -> bytes:
 def fingerprint(key: bytes) -> str:
     """What people compare: the SHA-256 of a public key."""
     return "SHA256:" + hashlib.sha256(key).hexdigest()
+
+
+def read_filed(file: CheckpointFile) -> list[Checkpoint]:
+    """All checkpoints of the file, none if it cannot be read, which the log says then."""
+    try:
+        return file.read()
+    except OSError as exc:
+        _log.warning("checkpoints_not_read", path=str(file.path), error=str(exc))
+        return []

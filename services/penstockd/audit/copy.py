@@ -22,6 +22,7 @@ from penstockd.audit.checkpoint import Checkpoint, time_text
 from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
 from penstockd.audit.verify import DayCheck, Fault, Finding, Report, Verification
+from penstockd.errors import ValueInvalid
 from penstockd.store.database import Connection
 
 _GROUP = 1000
@@ -49,6 +50,14 @@ class Written:
 
     entries: int = 0
     size: int = 0
+
+
+def parse_day(field: str, text: str, otherwise: dt.date) -> dt.date:
+    """A day given as "2025-03-01"; ``otherwise`` if the text is empty. Raises ValueInvalid."""
+    try:
+        return dt.date.fromisoformat(text) if text else otherwise
+    except ValueError as exc:
+        raise ValueInvalid.of(field, f"'{text[:40]}' is not a day, as 2025-03-01") from exc
 
 
 async def write_copy(

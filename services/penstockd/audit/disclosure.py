@@ -18,6 +18,7 @@ from penstockd.audit.keys import Certainty, holds
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import Rule
 from penstockd.budget import breathe
+from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
 
 #: Replies of several records that are looked into for one page of disclosures.
@@ -70,6 +71,23 @@ class Question:
     start: dt.datetime | None = None
     end: dt.datetime | None = None
     consumer_id: str | None = None
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What narrows it, as the audit entry and the page token have it."""
+        return {
+            "field": self.field,
+            "recipient": self.consumer_id or "",
+            "start_time": self.start.isoformat() if self.start is not None else "",
+            "end_time": self.end.isoformat() if self.end is not None else "",
+        }
+
+    def check(self) -> None:
+        """Raise ValueInvalid if it does not say which record."""
+        needed = {"dataset": self.dataset, "record_key": self.key}
+        missing = [Violation(name, "is missing") for name, value in needed.items() if not value]
+        if missing:
+            raise ValueInvalid(f"{missing[0].field} is missing", violations=missing)
 
 
 #: Where a page of disclosures ends: time and id of an entry.

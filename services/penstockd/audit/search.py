@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import JSON
 
 from penstockd.audit.shown import Rule
 from penstockd.catalog import Field, FieldClass, Kind
+from penstockd.errors import ValueInvalid
 from penstockd.query import And, Expression, Names, Wrap, compile, parse
 from penstockd.query.filter import Comparison
 from penstockd.store.database import Connection
@@ -79,6 +80,23 @@ def _field(column: Column[Any]) -> Field:
         nullable=bool(column.nullable),
         presence=bool(column.nullable),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From ``start`` on and before ``end``; None leaves an end open."""
+
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+
+    def __str__(self) -> str:
+        ends = (t.isoformat() if t is not None else "" for t in (self.start, self.end))
+        return "/".join(ends).strip("/")
+
+    def check(self) -> None:
+        """Raise ValueInvalid if it ends before it starts."""
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise ValueInvalid.of("end_time", "is before start_time")
 
 
 class EntryNames:

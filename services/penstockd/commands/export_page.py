@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.commands.list_records import Query, page_size
 from penstockd.formats import writer
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
+from penstockd.policy.pages import Query
 from penstockd.policy.read import Export
-from penstockd.query import parse_fields
+from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
 
@@ -42,7 +42,7 @@ async def export_page(
     view = call.view(dataset, Action.READ)
     call.asked(format=format, filter=query.filter, order_by=query.order_by, fields=query.fields)
     size = page_size(query.page_size)
-    bound = query.bound_to(call, view)
+    bound = query.bound_to(call.principal.consumer_id, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     fields = parse_fields(query.fields, view)
     target = writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)

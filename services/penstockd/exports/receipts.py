@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,6 +69,10 @@ class Receipt:
         return {name: value for name, value in document.items() if value != ""}
 
 
+#: The columns of a receipt, in the order of its fields.
+_COLUMNS = tuple(field.name for field in fields(Receipt))
+
+
 def new_receipt_id() -> str:
     """An id that nobody guesses."""
     return f"r{secrets.token_hex(16)}"
@@ -77,51 +81,22 @@ def new_receipt_id() -> str:
 async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None:
     """Make a receipt durable, as RUNNING on the state that is held."""
     receipt.snapshot = held.name
-    async with database.connection(Kind.OWN) as connection:
-        await connection.execute(
-            "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
-            " request_digest, policy_revision, cursor, state, start_time,"
-            " snapshot, session_pid, session_start)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'RUNNING', $9, $10, $11, $12)",
-            receipt.receipt_id,
-            receipt.request_id,
-            receipt.consumer_id,
-            receipt.dataset,
-            receipt.format,
-            receipt.request_digest,
-            receipt.policy_revision,
-            receipt.cursor,
-            receipt.start_time,
-            held.name,
-            held.session.pid,
-            held.session.start,
-        )
+    await _insert(database, receipt, held.session.pid, held.session.start)
 
 
 async def store_receipt(database: Database, receipt: Receipt) -> None:
     """Write the receipt of a stream of changes, which is known at its end only."""
+    await _insert(database, receipt, 0, receipt.start_time)
+
+
+async def _insert(database: Database, receipt: Receipt, pid: int, start: datetime) -> None:
+    """Write a new receipt with all that it says, and the session that holds its state."""
+    values = {name: getattr(receipt, name) for name in _COLUMNS}
+    values |= {"session_pid": pid, "session_start": start}
+    places = ", ".join(f"${i}" for i in range(1, len(values) + 1))
+    sql = f"INSERT INTO hub.receipt ({', '.join(values)}) VALUES ({places})"
     async with database.connection(Kind.OWN) as connection:
-        await connection.execute(
-            "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
-            " request_digest, policy_revision, cursor, state, reason, row_count, byte_count,"
-            " sha256, start_time, finish_time, session_pid, session_start)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0, $14)",
-            receipt.receipt_id,
-            receipt.request_id,
-            receipt.consumer_id,
-            receipt.dataset,
-            receipt.format,
-            receipt.request_digest,
-            receipt.policy_revision,
-            receipt.cursor,
-            receipt.state.value,
-            receipt.reason,
-            receipt.row_count,
-            receipt.byte_count,
-            receipt.sha256,
-            receipt.start_time,
-            receipt.finish_time,
-        )
+        await connection.execute(sql, *values.values())
 
 
 async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> None:
@@ -169,9 +144,7 @@ async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
     """The receipt with the id; one that still runs in a worker that is gone has FAILED."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
-            "SELECT receipt_id, request_id, consumer_id, dataset, format, request_digest,"
-            " policy_revision, cursor, start_time, state, reason, row_count, byte_count, sha256,"
-            " finish_time, resume_count, snapshot,"
+            f"SELECT {', '.join(_COLUMNS)},"
             " EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = session_pid"
             "         AND a.backend_start = session_start)"
             " FROM hub.receipt WHERE receipt_id = $1",

@@ -12,11 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
+from penstockd.store.announcements import BELL_CHANNEL, Announcements
 from penstockd.store.database import Connection
-
-#: Where the store announces that something may be there for those who wait; the payload is the
-#: line's name.
-CHANNEL = "penstock_bell"
 
 
 def subscription_line(consumer_id: str, subscription_id: str) -> str:
@@ -29,9 +26,9 @@ def webhook_line(webhook_id: str) -> str:
     return f"webhooks/{webhook_id}"
 
 
-async def ring_everywhere(connection: Connection, name: str) -> None:
+async def ring_everywhere(announcements: Announcements, connection: Connection, name: str) -> None:
     """Ring a line in all processes, once the connection's transaction is committed."""
-    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, name)
+    await announcements.announce(connection, BELL_CHANNEL, name)
 
 
 class Line:

@@ -23,6 +23,7 @@ from penstockd.feed.event import Batch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, Source
 from penstockd.feed.tail import Tail
+from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
 from penstockd.store.shares import for_the_hub
@@ -84,10 +85,17 @@ class _Channel:
 class Broadcast:
     """The feed of one process."""
 
-    def __init__(self, database: Database, catalog: Catalog, *, hours: int = 0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announcements: Announcements,
+        catalog: Catalog,
+        *,
+        hours: int = 0,
+    ) -> None:
         """``hours`` is how long the log is kept, for those who ask."""
         self.hours = hours
-        self.tail = Tail(database, self._drop_all)
+        self.tail = Tail(database, announcements, self._drop_all)
         self.stopping = asyncio.Event()
         self._database, self._catalog = database, catalog
         self._channels: dict[tuple[object, ...], _Channel] = {}

@@ -11,15 +11,13 @@ import asyncpg
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.feed.bells import CHANNEL as BELL
 from penstockd.feed.bells import Bells
+from penstockd.store.announcements import BELL_CHANNEL, LOG_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor, newest_cursor
 from penstockd.store.database import Connection, Database, translated
 from penstockd.store.epochs import notice_epoch
 from penstockd.store.log import LOG, Log
 
-#: Where the sequencer announces new numbers (see the migrations).
-CHANNEL = "penstock_log"
 #: How often the end is looked for when no announcement comes, in seconds.
 POLL_INTERVAL = 1.0
 #: How long the database may take to tell it, in seconds.
@@ -44,20 +42,25 @@ _log = structlog.get_logger(__name__)
 class Tail:
     """Knows where the log ends, and wakes those who wait for more, or for what else is announced.
 
-    It listens on a connection of its own. Announcements are hints: what counts is what the log
-    says, which is asked at least every POLL_INTERVAL. It is asked, too, whether it still has all
-    that was heard since it was asked last: if not, it has gone back in time (see
-    ``store.cursor``), and ``on_return`` is called.
+    Announcements are hints: what counts is what the log says, which is asked at least every
+    POLL_INTERVAL, on a connection of its own. It is asked, too, whether it still has all that was
+    heard since it was asked last: if not, it has gone back in time (see ``store.cursor``), and
+    ``on_return`` is called.
     """
 
-    def __init__(self, database: Database, on_return: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announcements: Announcements,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
         self.bells = Bells()
         self.head = 0
         self.newest: Cursor | None = None  #: None before the log has been heard of
         self._database, self._on_return = database, on_return
         self._heard: dict[int, bytes] = {}  # places since the log was asked last: number, mark
         self._connection: Connection | None = None
-        self._announced = asyncio.Event()
+        self._mailbox = announcements.subscribe(LOG_CHANNEL, BELL_CHANNEL)
         self._moved = asyncio.Event()
 
     async def follow(self) -> None:
@@ -73,10 +76,7 @@ class Tail:
                     # Whatever it is, giving up would be worse: streams would wait for ever.
                     _log.exception("log_unheard")
                     self._drop()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_INTERVAL):
-                        await self._announced.wait()
-                self._announced.clear()
+                await self._hear_announcements()
         finally:
             self._drop()
 
@@ -97,9 +97,6 @@ class Tail:
             async with asyncio.timeout(READ_TIMEOUT):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
-                    await self._connection.add_listener(CHANNEL, self._on_announcement)
-                    await self._connection.add_listener(BELL, self._on_bell)
-                    self.bells.ring("")  # for what was announced to nobody
                 heard = dict(self._heard)
                 if self.newest is not None:
                     heard[self.newest.number] = self.newest.mark
@@ -115,6 +112,7 @@ class Tail:
         if gone or (self.newest is not None and self.newest.epoch != newest.epoch):
             _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
             self.newest, self.head, self._heard = newest, newest.number, {}
+            self._mailbox.miss()  # what waits there may have been said before that
             self.bells.ring("")
             with translated():
                 await notice_epoch(self._connection, self._database.memory)
@@ -123,30 +121,41 @@ class Tail:
         if self.newest == newest:  # nothing was announced meanwhile
             self._database.memory.note(newest.number, newest.mark, time)
 
-    def _on_announcement(self, *message: object) -> None:
-        """The number and its mark are in the announcement, and are committed: no need to ask."""
-        try:
-            number, mark = str(message[-1]).split()
-            assert self.newest is not None, "the log is asked before anything is announced"
-            self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
-        except ValueError:
-            self._announced.set()
+    async def _hear_announcements(self) -> None:
+        """Hear what is announced, until the log is to be asked."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + POLL_INTERVAL
+        while (left := deadline - clock()) > 0:
+            news = await self._mailbox.take(left)
+            if news.missed:
+                self.bells.ring("")
+                return
+            for announcement in news.announcements:
+                if announcement.channel == BELL_CHANNEL:
+                    self.bells.ring(announcement.payload)
+                else:
+                    self._hear_number(announcement.payload)
 
-    def _on_bell(self, *message: object) -> None:
-        self.bells.ring(str(message[-1]))
+    def _hear_number(self, payload: str) -> None:
+        """The number and its mark are in the announcement, and are committed: no need to ask."""
+        number, _, mark = payload.partition(" ")
+        if self.newest is None or not mark:
+            self._mailbox.miss()
+        else:
+            self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
 
     def hear(self, newest: Cursor) -> None:
         """The log goes to this place, as it was just said: wake those who wait for it."""
         known = self.newest
         if known is not None and newest.number <= known.number:
             if newest.number == known.number and newest != known:
-                self._announced.set()  # one of the two is not so: ask
+                self._mailbox.miss()  # one of the two is not so: ask
             return
         self.newest, self.head = newest, newest.number
         self._heard[newest.number] = newest.mark
         self._database.memory.note(newest.number, newest.mark)
         if len(self._heard) > MAX_HEARD:
-            self._announced.set()
+            self._mailbox.miss()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
         self.bells.log_moved(newest.number)

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
+from penstockd.process_limits import limit_process
 
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
@@ -58,7 +59,7 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    _limit(request["memory"], request["seconds"])
+    limit_process(request["memory"], request["seconds"])
     try:
         for kind, data in frames(_input(), request["format"], request["kinds"]):
             _put(kind, data)
@@ -431,22 +432,6 @@ def _put(kind: bytes, data: Sequence[int] | bytes) -> None:
     sys.stdout.buffer.write(bytes(data))
     if kind != ROWS:
         sys.stdout.buffer.flush()
-
-
-def _limit(memory: int, seconds: int) -> None:
-    """Take no more than ``memory`` bytes beyond what is taken now, nor ``seconds`` of the CPU."""
-    try:
-        import resource
-    except ImportError:  # a system that has no such limits
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            taken = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    except (OSError, StopIteration):  # no Linux: elsewhere data is not counted like this
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (taken + memory, taken + memory))
 
 
 if __name__ == "__main__":

@@ -42,8 +42,9 @@ class FieldDecision:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
         if self.combination is Combination.MEMBERS:
             return tuple({g.role: g for m in self.members for g in m.deciding}.values())
-        mask = Mask.CLEAR if self.combination is Combination.ETAG else self.mask
-        return tuple(g for g, d in self.says if d.mask is mask)
+        if self.combination is Combination.ETAG:
+            return tuple(g for g, d in self.says if d.mask not in (Mask.NULL, Mask.HIDE))
+        return tuple(g for g, d in self.says if d.mask is self.mask)
 
     @property
     def hash_domain(self) -> str:

@@ -15,6 +15,7 @@ from penstockd.policy.model import Action, Decision, Grant, Mask, MaskRule, Prin
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import parse_rule
+from penstockd.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,31 @@ class Explanation:
         return (
             f"the rows that any filter of {_roles([r.grant.role for r in self.rows])} lets through"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAnswer:
+    """Whether one record is visible, and the roles whose rules show it."""
+
+    key: str
+    exists: bool
+    visible: bool
+    roles: Sequence[str]
+    reason: str
+
+
+async def explain_record(database: Database, explanation: Explanation, key: str) -> RecordAnswer:
+    """Whether the principal of an explanation sees a record, and why."""
+    if explanation.view is None:
+        return RecordAnswer(key, False, False, (), record_reason(False, True, (), explanation))
+    grants = [r.grant for r in explanation.rows]
+    statement = explanation.view.showing(grants)
+    async with database.connection() as connection:
+        row = await connection.fetchrow(statement.text, *statement.arguments(key=key))
+    shown = tuple(row)[1:] if row is not None else ()
+    roles = [g.role for g, holds in zip(grants, shown, strict=False) if holds]
+    reason = record_reason(bool(roles), row is not None, roles, explanation)
+    return RecordAnswer(key, row is not None, bool(roles), roles, reason)
 
 
 def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> Explanation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -19,6 +18,7 @@ from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Pe
 from penstockd.policy.scopes import actions_in, known
 from penstockd.policy.view import Reads, View
 from penstockd.query import FilterError, parse_rule
+from penstockd.store.announcements import POLICY_CHANNEL, Announcements
 from penstockd.store.database import Connection, Database, translated
 from penstockd.store.tables import Tables
 
@@ -28,8 +28,6 @@ POLL_INTERVAL = 1.0
 READ_TIMEOUT = 5.0
 #: Without news for so many seconds, calls are refused.
 STALE_AFTER = 60
-#: Where the store announces changes (see the migrations).
-CHANNEL = "penstock_policy"
 #: How many Views a snapshot keeps, and how many answers to what roles and scopes allow.
 MAX_VIEWS = 4096
 
@@ -273,6 +271,7 @@ class Policy:
     def __init__(
         self,
         database: Database,
+        announcements: Announcements,
         catalog: Catalog,
         tables: Tables,
         mask_key: bytes,
@@ -281,14 +280,14 @@ class Policy:
         stale_after: float = STALE_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._catalog, self._tables = database, catalog, tables
+        self._database, self._announcements = database, announcements
+        self._catalog, self._tables = catalog, tables
         self._mask_key, self._companion = mask_key, companion
         self._stale_after, self._clock = stale_after, clock
         self._newest: PolicySnapshot | None = None
         self._confirmed = 0.0
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
-        self._announced = asyncio.Event()
         self._known = False  # whether what was read is of the database that is connected to
 
     @property
@@ -327,18 +326,16 @@ class Policy:
 
     async def follow(self) -> None:
         """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL):
-                    await self._announced.wait()
-            self._announced.clear()
-            try:
-                await self.refresh()
-            except DatabaseUnavailable as exc:
-                _log.warning("policy_refresh_failed", error=str(exc))
-            except Exception:
-                # Whatever it is, giving up would be worse; without success calls are refused.
-                _log.exception("policy_refresh_failed")
+        with self._announcements.subscribe(POLICY_CHANNEL) as mailbox:
+            while True:
+                await mailbox.take(POLL_INTERVAL)
+                try:
+                    await self.refresh()
+                except DatabaseUnavailable as exc:
+                    _log.warning("policy_refresh_failed", error=str(exc))
+                except Exception:
+                    # Whatever it is, giving up would be worse; without success calls are refused.
+                    _log.exception("policy_refresh_failed")
 
     def close(self) -> None:
         """Drop the connection; the next refresh makes another."""
@@ -349,13 +346,9 @@ class Policy:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect()
-            await self._connection.add_listener(CHANNEL, self._on_announcement)
             # The database may have gone back in time meanwhile, and count to the same revision.
             self._known = False
         return self._connection
-
-    def _on_announcement(self, *_: object) -> None:
-        self._announced.set()
 
     async def _read(self, connection: Connection) -> None:
         row = await connection.fetchrow(_REVISIONS)

@@ -230,11 +230,14 @@ class View:
         return None
 
     def _hide_etag(self) -> bool:
-        """Decide that the stored etag is null where anything else is not shown whole."""
+        """Decide that the stored etag is null where anything else is not shown whole.
+
+        Hashed it would still be another after every hidden change.
+        """
         etag = self.dataset.by_path["etag"]
         own = self._decisions[etag]
         others = (d.mask for f, d in self._decisions.items() if f is not etag)
-        if own.mask is not Mask.CLEAR or all(mask is Mask.CLEAR for mask in others):
+        if own.mask in (Mask.NULL, Mask.HIDE) or all(mask is Mask.CLEAR for mask in others):
             return False
         self._decisions[etag] = FieldDecision(Mask.NULL, own.says, Combination.ETAG)
         return True

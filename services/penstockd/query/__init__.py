@@ -26,7 +26,7 @@ from penstockd.query.filter import (
 )
 from penstockd.query.names import Names, Wrap
 from penstockd.query.order import OrderBy
-from penstockd.query.page import PageTokens, query_digest
+from penstockd.query.page import PageTokens, page_size, query_digest
 from penstockd.query.rules import Rule, parse_rule
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "evaluate",
     "matcher",
     "named",
+    "page_size",
     "parse",
     "parse_fields",
     "parse_rule",

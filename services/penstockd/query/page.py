@@ -19,7 +19,12 @@ from typing import Any, Final
 
 import orjson
 
+from penstockd.errors import ValueInvalid
 from penstockd.query.errors import PageTokenError
+
+#: Entries of a page, unless its caller says how many; and at the most.
+DEFAULT_PAGE: Final = 100
+MAX_PAGE: Final = 1000
 
 MAX_BYTES: Final = 4096
 _TAG: Final = 16
@@ -43,6 +48,16 @@ def query_digest(*, dataset: str, filter: str, order_by: str, fields: str, scope
     parts = [p.encode("utf-8", "surrogatepass") for p in (dataset, filter, order_by, fields, scope)]
     lengths = b",".join(b"%d" % len(p) for p in parts)
     return hashlib.sha256(b":".join((lengths, *parts))).digest()[:16]
+
+
+def page_size(asked: int) -> int:
+    """How many entries a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE.
+
+    Raises ValueInvalid for a negative number.
+    """
+    if asked < 0:
+        raise ValueInvalid.of("page_size", "is negative")
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)
 
 
 class PageTokens:

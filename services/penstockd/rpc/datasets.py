@@ -20,7 +20,7 @@ from penstockd.commands.export_page import export_page
 from penstockd.commands.get_record import get_record
 from penstockd.commands.import_records import import_records
 from penstockd.commands.list_changes import list_changes
-from penstockd.commands.list_records import Query, list_records
+from penstockd.commands.list_records import list_records
 from penstockd.commands.repair_records import repair_records
 from penstockd.commands.stream_export import stream_export
 from penstockd.commands.update_record import update_record
@@ -29,6 +29,7 @@ from penstockd.exports.plan import Export
 from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
+from penstockd.policy.pages import Query
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route

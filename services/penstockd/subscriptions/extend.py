@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.store import leases
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
 from penstockd.store.leases import Lease
 from penstockd.subscriptions.manage import (
+    SubscriptionOrgans,
     changing,
     found,
     owner,
@@ -14,7 +15,7 @@ from penstockd.subscriptions.manage import (
 
 
 async def extend(
-    database: Database, call: Call, subscription_id: str, lease_id: str, seconds: int
+    organs: SubscriptionOrgans, call: Call, subscription_id: str, lease_id: str, seconds: int
 ) -> Lease:
     """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
@@ -24,4 +25,4 @@ async def extend(
         held = await leases.hold(connection, owner(call), subscription_id)
         return await held.extend(lease_id, seconds)
 
-    return await changing(database, call, subscription_id, work)
+    return await changing(organs, call, subscription_id, work)

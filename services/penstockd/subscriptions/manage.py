@@ -16,6 +16,7 @@ from penstockd.feed.watching import Wanted, readable
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy
 from penstockd.store import subscriptions as store
+from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection, Database
 from penstockd.store.subscriptions import Subscription, Terms
@@ -46,6 +47,10 @@ class SubscriptionOrgans(Protocol):
         """Keeps subscriptions and leases."""
 
     @property
+    def announcements(self) -> Announcements:
+        """Wakes the calls of other processes that wait."""
+
+    @property
     def feed(self) -> Broadcast:
         """The change log."""
 
@@ -72,16 +77,19 @@ def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Sourc
 
 
 async def changing(
-    database: Database, call: Call, subscription_id: str, work: Callable[[Connection], Awaitable[T]]
+    organs: SubscriptionOrgans,
+    call: Call,
+    subscription_id: str,
+    work: Callable[[Connection], Awaitable[T]],
 ) -> T:
     """What ``work`` returns, done in one transaction with its audit entry, to its end."""
     call.entry.record_key = known(subscription_id)
 
     async def write() -> T:
-        async with call.writing(database.transaction()) as connection:
+        async with call.writing(organs.database.transaction()) as connection:
             result = await work(connection)
             line = subscription_line(owner(call), subscription_id)
-            await ring_everywhere(connection, line)
+            await ring_everywhere(organs.announcements, connection, line)
             await call.audit_within(connection, 1)
         return result
 

@@ -11,12 +11,10 @@ import orjson
 
 from penstockd.errors import WebhookDisabled
 from penstockd.feed.bells import ring_everywhere, webhook_line
+from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
 from penstockd.webhooks.signing import Seal, Secret, Signer
-
-#: Where the store announces that endpoints changed, or that something is due (see migrations).
-CHANNEL = "penstock_webhook"
 
 _COLUMNS = """
 webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, claims, state,
@@ -227,10 +225,10 @@ async def drop_secrets(connection: Connection, webhook_id: str) -> None:
     await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
 
 
-async def announce(connection: Connection) -> None:
+async def announce_due(announcements: Announcements, connection: Connection) -> None:
     """Tell the keeper, when the transaction commits, that something is due."""
-    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
-    await ring_everywhere(connection, webhook_line(""))
+    await announcements.announce(connection, WEBHOOK_CHANNEL)
+    await ring_everywhere(announcements, connection, webhook_line(""))
 
 
 def _webhook(row: Any, seal: Seal) -> Webhook:

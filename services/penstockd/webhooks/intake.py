@@ -13,6 +13,7 @@ from penstockd.catalog import Catalog
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.policy.lens import Lens
 from penstockd.policy.snapshot import Policy
+from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
@@ -104,6 +105,7 @@ class Intake:
     def __init__(
         self,
         database: Transactions,
+        announcements: Announcements,
         catalog: Catalog,
         policy: Policy,
         seal: Seal,
@@ -111,7 +113,8 @@ class Intake:
         *,
         clock: Clock = now,
     ) -> None:
-        self._database, self._catalog, self._policy = database, catalog, policy
+        self._database, self._announcements = database, announcements
+        self._catalog, self._policy = catalog, policy
         self._seal, self._reader, self._clock = seal, reader, clock
         self._owners = Owners(catalog)
         self._endpoints: Mapping[str, Endpoint] = {}
@@ -194,7 +197,8 @@ class Intake:
         await put_deliveries(connection, drafts, self._clock())
         for webhook, _ in wanted:
             if webhook.kind is Kind.LISTEN:  # somebody may wait to pull them
-                await ring_everywhere(connection, webhook_line(webhook.webhook_id))
+                line = webhook_line(webhook.webhook_id)
+                await ring_everywhere(self._announcements, connection, line)
         return len(drafts)
 
     def _drafts(

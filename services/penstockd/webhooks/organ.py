@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +12,13 @@ import structlog
 from penstockd.catalog import Catalog
 from penstockd.egress import Guard, Network
 from penstockd.errors import CursorExpired
-from penstockd.feed.tail import CHANNEL as LOG_CHANNEL
 from penstockd.policy.snapshot import Policy
+from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database, gives_sign, translated
+from penstockd.store.database import Database
 from penstockd.store.singletons import FencedDatabase
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
-from penstockd.webhooks.endpoints import CHANNEL
 from penstockd.webhooks.intake import Intake
 from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.owners import Owners
@@ -52,6 +50,7 @@ class Webhooks:
         self,
         database: Database,
         fenced: FencedDatabase,
+        announcements: Announcements,
         catalog: Catalog,
         policy: Policy,
         seal: Seal,
@@ -61,9 +60,9 @@ class Webhooks:
         chance: Chance = random.random,
     ) -> None:
         self._database, self._fenced = database, fenced
+        self._announcements = announcements
         self._catalog, self._policy = catalog, policy
         self._seal, self._terms, self._clock, self._chance = seal, terms, clock, chance
-        self._announced = asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until cancelled. Raises DatabaseUnavailable, LeaseOver, PolicyStale."""
@@ -73,7 +72,13 @@ class Webhooks:
         look = Owners(self._catalog).sights
         payloads = Payloads(self._catalog, self._terms.url, epoch)
         intake = Intake(
-            self._fenced, self._catalog, self._policy, self._seal, log, clock=self._clock
+            self._fenced,
+            self._announcements,
+            self._catalog,
+            self._policy,
+            self._seal,
+            log,
+            clock=self._clock,
         )
         async with Sender(Guard(self._terms.allowed)) as sender:
             dispatcher = Dispatcher(
@@ -88,27 +93,36 @@ class Webhooks:
                 lease=self._fenced.lease,
             )
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(dispatcher))
                 group.create_task(dispatcher.run())
+                group.create_task(self._wake(dispatcher))
                 group.create_task(self._take_in(intake, dispatcher))
 
-    async def _take_in(self, intake: Intake, dispatcher: Dispatcher) -> None:
-        while True:
-            self._announced.clear()
-            more = True
-            while more:
-                try:
-                    made, more = await intake.step()
-                except CursorExpired as exc:
-                    # The keeper was away for longer than the log is kept: receivers see the gap.
-                    _log.error("webhook_log_expired", error=exc.message)
-                    await self._skip_to(exc.metadata["oldest"])
-                    continue
-                if made:
+    async def _wake(self, dispatcher: Dispatcher) -> None:
+        """Wake the dispatcher when deliveries are due, also while the intake is busy."""
+        with self._announcements.subscribe(WEBHOOK_CHANNEL) as mailbox:
+            while True:
+                if await mailbox.take(POLL_SECONDS):
                     dispatcher.wake()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._announced.wait()
+
+    async def _take_in(self, intake: Intake, dispatcher: Dispatcher) -> None:
+        with self._announcements.subscribe(LOG_CHANNEL, WEBHOOK_CHANNEL) as mailbox:
+            while True:
+                await self._take_all(intake, dispatcher)
+                await mailbox.take(POLL_SECONDS)
+
+    async def _take_all(self, intake: Intake, dispatcher: Dispatcher) -> None:
+        """Take in all of the log."""
+        more = True
+        while more:
+            try:
+                made, more = await intake.step()
+            except CursorExpired as exc:
+                # The keeper was away for longer than the log is kept: receivers see the gap.
+                _log.error("webhook_log_expired", error=exc.message)
+                await self._skip_to(exc.metadata["oldest"])
+                continue
+            if made:
+                dispatcher.wake()
 
     async def _skip_to(self, cursor: str) -> None:
         Cursor.parse(cursor)
@@ -119,28 +133,3 @@ class Webhooks:
                 " WHERE replay_number < $1",
                 Cursor.parse(cursor).number,
             )
-
-    async def _listen(self, dispatcher: Dispatcher) -> None:
-        """Hear what the store announces: new numbers in the log, and endpoints that changed."""
-
-        def heard(_: object, __: int, channel: str, ___: object) -> None:
-            self._announced.set()
-            if channel == CHANNEL:
-                dispatcher.wake()
-
-        connection: Connection | None = None
-        try:
-            while True:
-                with translated():
-                    if connection is None or connection.is_closed():
-                        connection = await self._database.connect()
-                        for channel in (LOG_CHANNEL, CHANNEL):
-                            await connection.add_listener(channel, heard)
-                        self._announced.set()
-                        dispatcher.wake()
-                await asyncio.sleep(POLL_SECONDS)
-                if not connection.is_closed() and not await gives_sign(connection):
-                    _log.info("announcements_unheard")
-        finally:
-            if connection is not None:
-                connection.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 import penstockd
+from announcing import FakeAnnouncements
+from harness import PATIENCE
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.errors import (
@@ -21,6 +24,7 @@ from penstockd.errors import (
     PermissionDenied,
     PolicyStale,
 )
+from penstockd.organs import end_tasks
 from penstockd.policy import snapshot
 from penstockd.policy.model import (
     Action,
@@ -35,6 +39,7 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
 from penstockd.resources import descriptors
+from penstockd.store.announcements import LOG_CHANNEL, POLICY_CHANNEL
 from penstockd.store.database import Database
 from penstockd.store.sql import compile_statement
 from penstockd.store.tables import Tables
@@ -86,14 +91,22 @@ class Followed(Policy):
         self.now, self.fails = 1000.0, False
         self.answer = answer
         database = Database("postgresql://nowhere/none")
+        self.announcements, self.reads = FakeAnnouncements(), 0
         super().__init__(
-            database, answer.catalog, answer.tables, b"x", clock=lambda: self.now, stale_after=60
+            database,
+            self.announcements,
+            answer.catalog,
+            answer.tables,
+            b"x",
+            clock=lambda: self.now,
+            stale_after=60,
         )
 
     async def _connected(self) -> Any:
         return None
 
     async def _read(self, connection: Any) -> None:
+        self.reads += 1
         if self.fails:
             raise OSError("gone")
         self._newest = self.answer
@@ -116,6 +129,33 @@ async def test_without_news_for_a_minute_calls_are_refused(catalog: Catalog) -> 
     policy.fails = False
     await policy.refresh()
     assert policy.current is policy.answer
+
+
+async def test_it_is_read_when_announced_when_that_may_be_lost_and_every_so_often(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Followed(made(catalog))
+
+    async def until_read(count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while policy.reads < count:  # noqa: ASYNC110 - what it waits for sets no event
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(snapshot, "POLL_INTERVAL", PATIENCE)
+    following = asyncio.create_task(policy.follow())
+    await until_read(1)
+    policy.announcements.say(POLICY_CHANNEL)
+    await until_read(2)
+    policy.announcements.lose(POLICY_CHANNEL)
+    await until_read(3)
+    # Nothing else has it read; without announcements it is read all the same.
+    policy.announcements.say(LOG_CHANNEL)
+    await asyncio.sleep(0)
+    assert policy.reads == 3
+    monkeypatch.setattr(snapshot, "POLL_INTERVAL", 0.01)
+    policy.announcements.say(POLICY_CHANNEL)
+    await until_read(6)
+    await end_tasks([following])
 
 
 async def test_news_count_from_when_they_were_asked_for(catalog: Catalog) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
+from penstockd.audit.declared_epoch import open_epoch
 from penstockd.audit.sealer import Sealer
 from penstockd.catalog import Catalog
-from penstockd.commands.open_epoch import open_epoch
 from penstockd.store.database import Connection, Database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 from penstockd.store.migrate import migrate

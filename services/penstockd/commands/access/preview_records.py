@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
+from penstockd.access.reach import check_reads
+from penstockd.access.subject import Subject, find_dataset
+from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Field
-from penstockd.commands.access.reach import check_reads
-from penstockd.commands.access.subject import Subject, known_dataset
-from penstockd.commands.list_records import Query, page_size, read_page
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Permission
-from penstockd.query import parse_fields
+from penstockd.policy.pages import Query, read_page
+from penstockd.query import page_size, parse_fields
 
 DEFAULT_RECORDS = 10
 MAX_RECORDS = 100
@@ -40,8 +41,7 @@ async def preview_records(
     list raises.
     """
     call.require(Permission.ACCESS_WRITE)
-    dataset = known_dataset(hub, call, dataset_name)
-    check_reads(call, dataset.name)
+    dataset = find_dataset(hub.catalog, call, dataset_name)
     principal, _ = subject.principal(call)
     call.asked(
         consumer_id=subject.consumer_id,
@@ -52,8 +52,9 @@ async def preview_records(
         fields=query.fields,
     )
     view = call.policy.view(principal, dataset.name, Action.READ)
+    check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
-    call.entry.dataset = dataset.name
-    records, end = await read_page(hub, call, view, query, size, None)
+    page = await read_page(hub.database, hub.turns, view, query, size)
+    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
-    return Preview(records, fields, end is not None, call.policy.revision)
+    return Preview(page.records, fields, page.end is not None, call.policy.revision)

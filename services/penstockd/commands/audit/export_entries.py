@@ -7,9 +7,9 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from penstockd.audit.copy import Written, write_copy
+from penstockd.audit.copy import Written, parse_day, write_copy
 from penstockd.calls import Call
-from penstockd.errors import ClientStalled, Refused, ValueInvalid, Violation
+from penstockd.errors import ClientStalled, Refused
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
@@ -25,40 +25,24 @@ async def export_entries(
     """
     call.require(Permission.AUDIT_EXPORT)
     call.asked(start_day=start, end_day=end)
-    first = _day("start_day", start, dt.date(1970, 1, 1))
-    last = _day("end_day", end, dt.date(9999, 1, 1))
-    written = Written()
-    outcome = "CANCELLED"
+    first = parse_day("start_day", start, dt.date(1970, 1, 1))
+    last = parse_day("end_day", end, dt.date(9999, 1, 1))
+    written, outcome, stall = Written(), "CANCELLED", hub.exports.stall_seconds
     try:
         async with (
             hub.database.snapshot() as connection,
             aclosing(write_copy(connection, first, last, written)) as pieces,
         ):
             async for piece in pieces:
-                await _send(hub, send, piece)
+                try:
+                    async with asyncio.timeout(stall):
+                        await send(piece)
+                except TimeoutError as exc:
+                    raise ClientStalled(f"the client took no data for {stall:g} s") from exc
         outcome = "OK"
     except Refused as exc:
         outcome = exc.reason
         raise
     finally:
         if call.recorded:
-            end_entry = call.entry.end(outcome, written.entries, written.size)
-            await hub.tasks.run(hub.journal.record(end_entry))
-
-
-async def _send(hub: Hub, send: Callable[[bytes], Awaitable[None]], piece: bytes) -> None:
-    stall = hub.exports.stall_seconds
-    try:
-        async with asyncio.timeout(stall):
-            await send(piece)
-    except TimeoutError as exc:
-        raise ClientStalled(f"the client took no data for {stall:g} s") from exc
-
-
-def _day(name: str, text: str, otherwise: dt.date) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text) if text else otherwise
-    except ValueError as exc:
-        message = f"{name}: '{text[:40]}' is not a day, as 2025-03-01"
-        violation = Violation(name, "is not a day, as 2025-03-01")
-        raise ValueInvalid(message, violations=[violation]) from exc
+            await call.finish(call.record_end(outcome, written.entries, written.size))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from penstockd.audit.search import Found, Search, find
+from penstockd.audit.search import Found, Search, Span, find
 from penstockd.calls import Call
-from penstockd.commands.audit.asking import Span
-from penstockd.commands.list_records import page_size
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.policy.model import Permission
-from penstockd.query import query_digest
 
 
 async def list_entries(
@@ -21,18 +19,8 @@ async def list_entries(
     call.require(Permission.AUDIT_READ)
     call.asked(filter=filter, time=str(span))
     span.check()
-    limit = page_size(size)
-    bound = query_digest(
-        dataset="/audit/entries",
-        filter=filter,
-        order_by=str(span),
-        fields="",
-        scope=call.entry.consumer_id or "",
-    )
-    before = hub.page_tokens.read(token, bound)[0] if token else None
+    paging = Paging(hub.page_tokens, call, f"audit/entries\n{span}\n{filter}", size, token)
+    search = Search(filter, span.start, span.end)
     async with hub.database.connection() as connection:
-        found = await find(connection, Search(filter, span.start, span.end), limit + 1, before)
-    more = len(found) > limit
-    found = found[:limit]
-    call.entry.row_count = len(found)
-    return found, hub.page_tokens.issue(bound, (found[-1].values["entry_id"],)) if more else ""
+        found = await find(connection, search, paging.limit, paging.after(None))
+    return paging.cut(found, lambda f: f.values["entry_id"])

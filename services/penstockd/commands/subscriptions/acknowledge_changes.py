@@ -36,4 +36,4 @@ async def acknowledge_changes(
             return await held.acknowledge_to(place)
         return await held.acknowledge(lease_id)
 
-    return await changing(hub.database, call, subscription_id, work)
+    return await changing(hub, call, subscription_id, work)

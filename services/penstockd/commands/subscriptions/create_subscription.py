@@ -38,4 +38,4 @@ async def create_subscription(
         await store.create(connection, owner(call), subscription_id, terms, begin)
         return await store.find(connection, owner(call), subscription_id)
 
-    return await changing(hub.database, call, subscription_id, work)
+    return await changing(hub, call, subscription_id, work)

@@ -20,4 +20,4 @@ async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> Non
         await found(call, connection, subscription_id)
         await store.delete(connection, owner(call), subscription_id)
 
-    await changing(hub.database, call, subscription_id, work)
+    await changing(hub, call, subscription_id, work)

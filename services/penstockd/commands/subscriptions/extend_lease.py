@@ -17,4 +17,4 @@ async def extend_lease(
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
     AcknowledgedBackwards.
     """
-    return await extend(hub.database, call, subscription_id, lease_id, ack_time(ack_seconds))
+    return await extend(hub, call, subscription_id, lease_id, ack_time(ack_seconds))

@@ -12,4 +12,4 @@ async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: st
 
     Raises what ``extend`` does.
     """
-    await extend(hub.database, call, subscription_id, lease_id, 0)
+    await extend(hub, call, subscription_id, lease_id, 0)

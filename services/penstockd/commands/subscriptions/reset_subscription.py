@@ -33,4 +33,4 @@ async def reset_subscription(
         await held.reset(begin)
         return await store.find(connection, owner(call), subscription_id)
 
-    return await changing(hub.database, call, subscription_id, work)
+    return await changing(hub, call, subscription_id, work)

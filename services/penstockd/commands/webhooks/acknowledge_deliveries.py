@@ -44,7 +44,7 @@ async def acknowledge_deliveries(
             settling = Settling(hub.webhooks.seal, now)
             await settling.write(connection, results, {webhook_id: endpoint})
             # Those that waited behind these are free, and others may be due again.
-            await ring_everywhere(connection, webhook_line(webhook_id))
+            await ring_everywhere(hub.announcements, connection, webhook_line(webhook_id))
         call.entry.row_count = len(results)
 
     await changed(hub, call, acknowledge)

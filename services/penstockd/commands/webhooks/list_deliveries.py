@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from penstockd.calls import Call
-from penstockd.commands.access.pages import Paging
 from penstockd.commands.webhooks.asking import TO_READ, check_reach, found, reads
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.webhooks.endpoints import read_webhooks
 from penstockd.webhooks.model import Webhook
 from penstockd.webhooks.search import Filter, Listed
@@ -25,13 +25,14 @@ async def list_deliveries(
     PermissionDenied also if such a caller asks for a key.
     """
     call.require(*TO_READ)
-    paging = Paging(hub, call, f"deliveries/{webhook_id}/{wanted}", page_size, page_token)
-    before = paging.position[0] if paging.position else ""
+    paging = Paging(
+        hub.page_tokens, call, f"deliveries/{webhook_id}/{wanted}", page_size, page_token
+    )
     async with hub.database.connection() as connection:
         webhook = await found(hub, call, connection, webhook_id)
         if wanted.key:
             check_reach(hub, call, webhook)
-        rows = await search(connection, [webhook_id], wanted, before, paging.limit)
+        rows = await search(connection, [webhook_id], wanted, paging.after(""), paging.limit)
     page, token = paging.cut(rows, lambda d: d.delivery_id)
     return _shown(hub, call, [webhook], page), token
 
@@ -42,12 +43,11 @@ async def list_dead_letters(
     """A page of what was given up of the caller's webhooks. Raises PermissionDenied."""
     call.require(*TO_READ)
     owner = call.principal.consumer_id
-    paging = Paging(hub, call, f"dead-letters/{wanted}", page_size, page_token)
-    before = paging.position[0] if paging.position else ""
+    paging = Paging(hub.page_tokens, call, f"dead-letters/{wanted}", page_size, page_token)
     async with hub.database.connection() as connection:
         own = await read_webhooks(connection, owner, "", _ALL, hub.webhooks.seal)
         names = [w.webhook_id for w in own]
-        rows = await search(connection, names, wanted, before, paging.limit)
+        rows = await search(connection, names, wanted, paging.after(""), paging.limit)
     page, token = paging.cut(rows, lambda d: d.delivery_id)
     return _shown(hub, call, own, page), token
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstockd.calls import Call
-from penstockd.commands.access.pages import Paging
 from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.webhooks.search import list_notices as search
 
 
@@ -17,8 +17,7 @@ async def list_notices(
 ) -> tuple[list[Mapping[str, Any]], str]:
     """A page of notices and the token of the next. Raises PermissionDenied."""
     call.require(*TO_READ)
-    paging = Paging(hub, call, "webhook-notices", page_size, page_token)
-    before = paging.position[0] if paging.position else 0
+    paging = Paging(hub.page_tokens, call, "webhook-notices", page_size, page_token)
     async with hub.database.connection() as connection:
-        rows = await search(connection, call.principal.consumer_id, before, paging.limit)
+        rows = await search(connection, call.principal.consumer_id, paging.after(0), paging.limit)
     return paging.cut(rows, lambda n: n["notice_id"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.access.pages import Paging
 from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 from penstockd.webhooks.endpoints import read_webhooks
 from penstockd.webhooks.stored import Stored, read_stored
@@ -21,12 +21,13 @@ async def list_webhooks(
     call.require(*TO_READ)
     if everybody:
         call.require(Permission.ACCESS_WRITE)
-    paging = Paging(hub, call, f"webhooks/{everybody}", page_size, page_token)
-    after = paging.position[0] if paging.position else ""
+    paging = Paging(hub.page_tokens, call, f"webhooks/{everybody}", page_size, page_token)
     owner = None if everybody else call.principal.consumer_id
     async with hub.database.connection() as connection:
         page, token = paging.cut(
-            await read_webhooks(connection, owner, after, paging.limit, hub.webhooks.seal),
+            await read_webhooks(
+                connection, owner, paging.after(""), paging.limit, hub.webhooks.seal
+            ),
             lambda w: w.webhook_id,
         )
         return [await read_stored(connection, hub.webhooks.seal, w) for w in page], token

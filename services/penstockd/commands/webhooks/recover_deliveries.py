@@ -9,7 +9,7 @@ from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce, check_enabled
+from penstockd.webhooks.endpoints import announce_due, check_enabled
 from penstockd.webhooks.queue import recover
 from penstockd.webhooks.schedule import now
 
@@ -31,7 +31,7 @@ async def recover_deliveries(
         count = await recover(connection, webhook_id, now(), start, end)
         call.asked(start_time=start.isoformat(), end_time=end.isoformat() if end else "")
         call.entry.row_count = count
-        await announce(connection)
+        await announce_due(hub.announcements, connection)
         return count
 
     return await changed(hub, call, send)

@@ -7,7 +7,7 @@ from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce, check_enabled
+from penstockd.webhooks.endpoints import announce_due, check_enabled
 from penstockd.webhooks.queue import resend
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, find_delivery
@@ -26,7 +26,7 @@ async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: st
         listed = await find_delivery(connection, webhook_id, delivery_id)
         if listed is None:
             raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
-        await announce(connection)
+        await announce_due(hub.announcements, connection)
         return listed
 
     return await changed(hub, call, send)

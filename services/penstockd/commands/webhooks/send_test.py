@@ -7,7 +7,7 @@ from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce, check_enabled
+from penstockd.webhooks.endpoints import announce_due, check_enabled
 from penstockd.webhooks.model import Cause
 from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
@@ -23,7 +23,7 @@ async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
         data = {"webhookId": webhook_id, "message": "It works."}
         draft = Draft(webhook_id, Cause.TEST, TEST, now(), notice=data)
         (delivery_id,) = await put_deliveries(connection, [draft], now())
-        await announce(connection)
+        await announce_due(hub.announcements, connection)
         listed = await find_delivery(connection, webhook_id, delivery_id)
         if listed is None:
             raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")

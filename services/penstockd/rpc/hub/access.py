@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from penstock.hub.v1 import access_pb2 as api
-from penstockd.commands.access.explain_access import Answer, RecordAnswer, explain_access
+from penstockd.access.subject import Subject
+from penstockd.commands.access.explain_access import Answer, explain_access
 from penstockd.commands.access.preview_records import preview_records
 from penstockd.commands.access.rehearse_access import rehearse_access
-from penstockd.commands.access.subject import Subject
-from penstockd.commands.list_records import Query
-from penstockd.policy.explain import FieldAnswer, RowAnswer
+from penstockd.policy.explain import FieldAnswer, RecordAnswer, RowAnswer
+from penstockd.policy.pages import Query
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange

@@ -8,7 +8,7 @@ from typing import Protocol
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import access_pb2
-from penstockd.commands.access.change import Terms
+from penstockd.access.changes import ChangeTerms
 from penstockd.policy.admin import StoredConsumer
 from penstockd.policy.checks import GrantDraft, RoleDraft
 from penstockd.policy.difference import Difference
@@ -23,9 +23,9 @@ class ChangeRequest(Protocol):
     validate_only: bool
 
 
-def terms_of(request: ChangeRequest) -> Terms:
+def terms_of(request: ChangeRequest) -> ChangeTerms:
     """The terms of a request that changes the policy."""
-    return Terms(request.comment, request.policy_revision, request.validate_only)
+    return ChangeTerms(request.comment, request.policy_revision, request.validate_only)
 
 
 def claims_of(claims: Mapping[str, access_pb2.ClaimValues]) -> dict[str, tuple[str, ...]]:

@@ -11,14 +11,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from penstock.hub.v1 import audit_pb2
 from penstockd.audit.checkpoint import fingerprint, key_text
 from penstockd.audit.disclosure import Disclosure, Question
-from penstockd.audit.search import Found
+from penstockd.audit.search import Found, Span
 from penstockd.audit.shown import Rule
 from penstockd.audit.verify import Finding
-from penstockd.commands.audit.asking import Span
 from penstockd.commands.audit.export_entries import export_entries
+from penstockd.commands.audit.get_checkpoint import get_checkpoint
 from penstockd.commands.audit.list_disclosures import list_disclosures
 from penstockd.commands.audit.list_entries import list_entries
-from penstockd.commands.audit.verify_entries import newest_checkpoint, verify_entries
+from penstockd.commands.audit.verify_entries import verify_entries
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
@@ -118,7 +118,7 @@ async def _verify_entries(
 async def _get_checkpoint(
     request: audit_pb2.GetCheckpointRequest, exchange: Exchange
 ) -> audit_pb2.Checkpoint:
-    newest = await newest_checkpoint(exchange.hub, exchange.call)
+    newest = await get_checkpoint(exchange.hub, exchange.call)
     return audit_pb2.Checkpoint(
         number=newest.number,
         time=newest.time,

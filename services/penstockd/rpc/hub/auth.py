@@ -9,7 +9,8 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody
 
 from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
-from penstockd.commands.issue_token import TokenRefused, issue_token
+from penstockd.auth.token_requests import TokenRefused
+from penstockd.commands.issue_token import issue_token
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.scopes import ANY
 from penstockd.rpc.door import Route

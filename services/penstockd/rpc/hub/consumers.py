@@ -9,7 +9,15 @@ from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.auth.credentials import StoredCredential
-from penstockd.commands.access import consumers, credentials
+from penstockd.commands.access.create_consumer import create_consumer
+from penstockd.commands.access.delete_consumer import delete_consumer
+from penstockd.commands.access.get_consumer import get_consumer
+from penstockd.commands.access.issue_credential import issue_credential
+from penstockd.commands.access.list_consumers import list_consumers
+from penstockd.commands.access.list_credentials import list_credentials
+from penstockd.commands.access.revoke_credential import revoke_credential
+from penstockd.commands.access.rotate_credential import rotate_credential
+from penstockd.commands.access.update_consumer import FIELDS, update_consumer
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
 from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
@@ -37,7 +45,7 @@ def routes() -> Iterator[Route]:
 
 
 async def _list(request: api.ListConsumersRequest, exchange: Exchange) -> api.ListConsumersResponse:
-    found, token, revision = await consumers.list_consumers(
+    found, token, revision = await list_consumers(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
     messages = [consumer_message(c, revision) for c in found]
@@ -46,38 +54,36 @@ async def _list(request: api.ListConsumersRequest, exchange: Exchange) -> api.Li
 
 async def _get(request: api.GetConsumerRequest, exchange: Exchange) -> api.Consumer:
     name = request.consumer_id
-    return consumer_message(*await consumers.get_consumer(exchange.hub, exchange.call, name))
+    return consumer_message(*await get_consumer(exchange.hub, exchange.call, name))
 
 
 async def _create(request: api.CreateConsumerRequest, exchange: Exchange) -> api.Consumer:
-    created = await consumers.create_consumer(
+    created = await create_consumer(
         exchange.hub, exchange.call, consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
 
 async def _update(request: api.UpdateConsumerRequest, exchange: Exchange) -> api.Consumer:
-    updated = await consumers.update_consumer(
+    updated = await update_consumer(
         exchange.hub,
         exchange.call,
         consumer_of(request.consumer),
-        mask_of(request.update_mask, request.consumer, consumers.FIELDS),
+        mask_of(request.update_mask, request.consumer, FIELDS),
         terms_of(request),
     )
     return consumer_message(*updated)
 
 
 async def _delete(request: api.DeleteConsumerRequest, exchange: Exchange) -> Empty:
-    await consumers.delete_consumer(
-        exchange.hub, exchange.call, request.consumer_id, terms_of(request)
-    )
+    await delete_consumer(exchange.hub, exchange.call, request.consumer_id, terms_of(request))
     return Empty()
 
 
 async def _list_credentials(
     request: api.ListCredentialsRequest, exchange: Exchange
 ) -> api.ListCredentialsResponse:
-    found, token = await credentials.list_credentials(
+    found, token = await list_credentials(
         exchange.hub, exchange.call, request.consumer_id, request.page_size, request.page_token
     )
     messages = [_credential(c) for c in found]
@@ -85,7 +91,7 @@ async def _list_credentials(
 
 
 async def _issue(request: api.IssueCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
-    issued, secret = await credentials.issue_credential(
+    issued, secret = await issue_credential(
         exchange.hub,
         exchange.call,
         request.consumer_id,
@@ -97,7 +103,7 @@ async def _issue(request: api.IssueCredentialRequest, exchange: Exchange) -> api
 
 
 async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
-    issued, secret = await credentials.rotate_credential(
+    issued, secret = await rotate_credential(
         exchange.hub,
         exchange.call,
         request.consumer_id,
@@ -111,7 +117,7 @@ async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> a
 
 async def _revoke(request: api.RevokeCredentialRequest, exchange: Exchange) -> api.Credential:
     return _credential(
-        await credentials.revoke_credential(
+        await revoke_credential(
             exchange.hub,
             exchange.call,
             request.consumer_id,

@@ -12,14 +12,13 @@ from google.protobuf.message import Message
 from penstock.hub.v1 import issuers_pb2 as pb
 from penstockd.auth.issuers import ClaimMapping, Issuer
 from penstockd.auth.keys import ALGORITHM, SigningKeys
-from penstockd.commands.issuers import (
-    create_issuer,
-    get_issuer,
-    list_issuers,
-    remove_issuer,
-    update_issuer,
-)
-from penstockd.commands.signing_keys import list_signing_keys, rotate_signing_keys
+from penstockd.commands.access.create_issuer import create_issuer
+from penstockd.commands.access.get_issuer import get_issuer
+from penstockd.commands.access.list_issuers import list_issuers
+from penstockd.commands.access.list_signing_keys import list_signing_keys
+from penstockd.commands.access.remove_issuer import remove_issuer
+from penstockd.commands.access.rotate_signing_keys import rotate_signing_keys
+from penstockd.commands.access.update_issuer import update_issuer
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from penstock.hub.v1 import access_pb2 as api
-from penstockd.commands.access import revisions
+from penstockd.commands.access.compare_revisions import compare_revisions
+from penstockd.commands.access.get_revision import get_revision
+from penstockd.commands.access.list_revisions import list_revisions
+from penstockd.commands.access.roll_back import roll_back
 from penstockd.policy.history import PolicyDocument, Revision
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
@@ -36,7 +39,7 @@ def routes() -> Iterator[Route]:
 async def _list(
     request: api.ListPolicyRevisionsRequest, exchange: Exchange
 ) -> api.ListPolicyRevisionsResponse:
-    found, token = await revisions.list_revisions(
+    found, token = await list_revisions(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
     messages = [_revision(r) for r in found]
@@ -44,21 +47,21 @@ async def _list(
 
 
 async def _get(request: api.GetPolicyRevisionRequest, exchange: Exchange) -> api.PolicyRevision:
-    revision, document = await revisions.get_revision(exchange.hub, exchange.call, request.revision)
+    revision, document = await get_revision(exchange.hub, exchange.call, request.revision)
     return _revision(revision, document)
 
 
 async def _compare(
     request: api.ComparePolicyRevisionsRequest, exchange: Exchange
 ) -> api.ComparePolicyRevisionsResponse:
-    found = await revisions.compare_revisions(
+    found = await compare_revisions(
         exchange.hub, exchange.call, request.from_revision, request.to_revision
     )
     return api.ComparePolicyRevisionsResponse(differences=map(difference_message, found))
 
 
 async def _roll_back(request: api.RollbackPolicyRequest, exchange: Exchange) -> api.PolicyRevision:
-    made, document, number = await revisions.roll_back(
+    made, document, number = await roll_back(
         exchange.hub, exchange.call, request.revision, terms_of(request)
     )
     message = api.PolicyRevision(revision=number) if made is None else _revision(made)

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import access_pb2 as api
-from penstockd.commands.access import roles
+from penstockd.commands.access.create_role import create_role
+from penstockd.commands.access.delete_role import delete_role
+from penstockd.commands.access.get_role import get_role
+from penstockd.commands.access.list_roles import list_roles
+from penstockd.commands.access.update_role import FIELDS, update_role
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange
 from penstockd.rpc.hub.access_messages import draft_of, mask_of, role_message, terms_of
@@ -31,7 +35,7 @@ def routes() -> Iterator[Route]:
 
 
 async def _list(request: api.ListRolesRequest, exchange: Exchange) -> api.ListRolesResponse:
-    found, token, revision = await roles.list_roles(
+    found, token, revision = await list_roles(
         exchange.hub, exchange.call, request.page_size, request.page_token
     )
     messages = [role_message(r, revision) for r in found]
@@ -39,20 +43,20 @@ async def _list(request: api.ListRolesRequest, exchange: Exchange) -> api.ListRo
 
 
 async def _get(request: api.GetRoleRequest, exchange: Exchange) -> api.Role:
-    return role_message(*await roles.get_role(exchange.hub, exchange.call, request.role_id))
+    return role_message(*await get_role(exchange.hub, exchange.call, request.role_id))
 
 
 async def _create(request: api.CreateRoleRequest, exchange: Exchange) -> api.Role:
     draft, terms = draft_of(request.role), terms_of(request)
-    return role_message(*await roles.create_role(exchange.hub, exchange.call, draft, terms))
+    return role_message(*await create_role(exchange.hub, exchange.call, draft, terms))
 
 
 async def _update(request: api.UpdateRoleRequest, exchange: Exchange) -> api.Role:
-    mask = mask_of(request.update_mask, request.role, roles.FIELDS)
+    mask = mask_of(request.update_mask, request.role, FIELDS)
     draft, terms = draft_of(request.role), terms_of(request)
-    return role_message(*await roles.update_role(exchange.hub, exchange.call, draft, mask, terms))
+    return role_message(*await update_role(exchange.hub, exchange.call, draft, mask, terms))
 
 
 async def _delete(request: api.DeleteRoleRequest, exchange: Exchange) -> Empty:
-    await roles.delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
+    await delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
     return Empty()

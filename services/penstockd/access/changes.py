@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from penstockd.access.reach import check_change
 from penstockd.calls import Call
-from penstockd.commands.access.reach import check_change
-from penstockd.hub import Hub
 from penstockd.policy.checks import check_comment
 from penstockd.policy.difference import differences
 from penstockd.policy.history import Author, Change, PolicyDocument, change, policy_now
 from penstockd.policy.model import Consumer, Permission, Role
+from penstockd.policy.snapshot import Policy
+from penstockd.query import FieldUnknown
+from penstockd.store.database import Database
 
 T = TypeVar("T")
 
-#: So many differences of one change are told in its audit entry; the history has all.
+#: The audit entry of a change lists so many differences; the history has all.
 TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ChangeTerms:
     """How a change is to be made: why, at which revision (0: any), or not really."""
 
     comment: str = ""
@@ -29,8 +31,13 @@ class Terms:
     validate_only: bool = False
 
 
-async def changed(
-    hub: Hub, call: Call, key: str, terms: Terms, work: Callable[[Change], Awaitable[T]]
+async def change_policy(
+    database: Database,
+    policy: Policy,
+    call: Call,
+    key: str,
+    terms: ChangeTerms,
+    work: Callable[[Change], Awaitable[T]],
 ) -> tuple[T, int]:
     """What ``work`` returns, done in one transaction, and the policy revision that it made.
 
@@ -46,7 +53,7 @@ async def changed(
 
     async def write() -> tuple[T, int]:
         changing = change(
-            hub.database, author, expected=terms.policy_revision, dry_run=terms.validate_only
+            database, author, expected=terms.policy_revision, dry_run=terms.validate_only
         )
         async with call.writing(changing) as under_way:
             result = await _within_scopes(call, under_way, work)
@@ -54,10 +61,10 @@ async def changed(
             if not terms.validate_only:
                 await call.audit_within(under_way.connection, 1)
         if not terms.validate_only:
-            await hub.policy.refresh()
+            await policy.refresh()
         return result, under_way.revision
 
-    return await hub.tasks.run(write())
+    return await call.finish(write())
 
 
 async def _within_scopes(
@@ -70,6 +77,13 @@ async def _within_scopes(
     result = await work(under_way)
     check_change(call, before, await policy_now(under_way.connection))
     return result
+
+
+def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
+    """Raise FieldUnknown for the first path of an update mask that is none of ``fields``."""
+    for path in mask:
+        if path not in fields:
+            raise FieldUnknown(path)
 
 
 def tell(under_way: Change, before: PolicyDocument, after: PolicyDocument) -> None:
@@ -90,7 +104,7 @@ def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
 
 
-def _note(call: Call, terms: Terms, told: Mapping[str, Any]) -> None:
+def _note(call: Call, terms: ChangeTerms, told: Mapping[str, Any]) -> None:
     call.asked(
         comment=terms.comment,
         expected_revision=terms.policy_revision,

@@ -2,7 +2,8 @@
 
 A consumer that may change access can give itself any role, so only scopes bound it. A token with
 ``access.write`` among its scopes gives away what its other scopes name, and nothing else: not by a
-role, a consumer, a credential or an issuer, and not in a preview.
+role, a consumer, a credential or an issuer, and not in a preview. What a row filter shows tells
+of the records that it follows references to: so a grant names the datasets of these, too.
 """
 
 from __future__ import annotations
@@ -11,15 +12,26 @@ from collections.abc import Iterable, Iterator
 
 from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
+from penstockd.policy.following import followed_datasets
 from penstockd.policy.history import PolicyDocument
-from penstockd.policy.model import Action, Consumer, Role
+from penstockd.policy.model import Action, Consumer, Grant, Role
 from penstockd.policy.scopes import beyond
 
 
 def check_gives(call: Call, roles: Iterable[Role]) -> None:
-    """Raise PermissionDenied if roles allow something that the caller's scopes do not leave."""
-    if right := beyond(call.principal.scopes, roles):
+    """Raise PermissionDenied if roles allow something that the caller's scopes do not leave, or
+    show rows by records of a dataset that the scopes do not leave to read."""
+    if call.principal.scopes is None:
+        return
+    given = list(roles)
+    if right := beyond(call.principal.scopes, given):
         raise PermissionDenied(f"your token may not give {right}: its scopes do not name it")
+    for role in given:
+        if dataset := _unread_through(call, role.grants):
+            raise PermissionDenied(
+                f"your token may not give {role.role_id}: a row filter looks at {dataset}, which "
+                "its scopes do not name"
+            )
 
 
 def check_change(call: Call, before: PolicyDocument, after: PolicyDocument) -> None:
@@ -31,18 +43,30 @@ def check_change(call: Call, before: PolicyDocument, after: PolicyDocument) -> N
     check_gives(call, _given(before, after))
 
 
-def check_reads(call: Call, dataset: str) -> None:
-    """Raise PermissionDenied if the caller's scopes do not leave reading a dataset.
+def check_reads(call: Call, dataset: str, grants: Iterable[Grant]) -> None:
+    """Raise PermissionDenied if the caller's scopes do not leave reading a dataset, and all that
+    the row filters of grants on it look at.
 
     For answers about records that are made through somebody else's View.
     """
-    if not call.reaches(dataset, Action.READ):
-        raise PermissionDenied(f"your token may not read {dataset}")
+    unread = _unread_through(call, grants)
+    if unread or not call.reaches(dataset, Action.READ):
+        raise PermissionDenied(f"your token may not read {unread or dataset}")
 
 
 def roles_of(document: PolicyDocument, consumer: Consumer) -> list[Role]:
     """The roles of a consumer."""
     return [document.roles[r] for r in sorted(consumer.roles) if r in document.roles]
+
+
+def _unread_through(call: Call, grants: Iterable[Grant]) -> str:
+    """The first dataset that row filters look at and that the caller's scopes do not leave to
+    read; "" if there is none."""
+    for grant in grants:
+        for dataset in followed_datasets(grant, call.policy.catalog, call.policy.tables):
+            if not call.reaches(dataset, Action.READ):
+                return dataset
+    return ""
 
 
 def _given(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset
+from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import RecordNotFound, ValueInvalid, Violation
-from penstockd.hub import Hub
 from penstockd.policy.checks import check_claims
 from penstockd.policy.model import Principal
 
@@ -44,10 +43,10 @@ class Subject:
         return Principal(self.consumer_id, "", consumer.roles, claims), consumer.active
 
 
-def known_dataset(hub: Hub, call: Call, name: str) -> Dataset:
+def find_dataset(catalog: Catalog, call: Call, name: str) -> Dataset:
     """The dataset of a name, noted in the audit entry. Raises ValueInvalid."""
-    if name not in hub.catalog:
+    if name not in catalog:
         problem = "is required" if not name else f"there is no dataset '{name}'"
         raise ValueInvalid(f"dataset: {problem}", violations=[Violation("dataset", problem)])
     call.entry.dataset = name
-    return hub.catalog[name]
+    return catalog[name]

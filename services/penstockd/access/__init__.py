@@ -1,0 +1,1 @@
+"""Administration of access: how the policy, credentials and issuers are changed, and by whom."""

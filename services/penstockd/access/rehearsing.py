@@ -1,0 +1,120 @@
+"""Rehearsals of another policy: over the calls of the last days and the rows of now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from penstockd.access.reach import check_reads
+from penstockd.audit.calls import read_calls
+from penstockd.budget import breathe, offload
+from penstockd.calls import Call
+from penstockd.catalog import Catalog
+from penstockd.errors import RehearsalTooLong
+from penstockd.policy.checks import RoleDraft, checked_role
+from penstockd.policy.difference import Difference, differences
+from penstockd.policy.history import (
+    PolicyDocument,
+    check_document,
+    policy_now,
+    read_revision,
+    rolled_back,
+)
+from penstockd.policy.rehearsal import ConsumerEffect, Rehearsal, with_document
+from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.view import View
+from penstockd.store.database import Connection
+
+#: How long a rehearsal may take in all, in seconds.
+TIME_LIMIT = 20.0
+#: So many different queries are looked at.
+MAX_QUERIES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsalOutcome:
+    """What would change, since when calls were looked at, and compared with which revision."""
+
+    revision: int
+    since: datetime
+    effects: Sequence[ConsumerEffect]
+    differences: Sequence[Difference]
+
+
+async def draft_policy(
+    connection: Connection, catalog: Catalog, call: Call, draft: RoleDraft | None, revision: int
+) -> tuple[PolicyDocument, PolicyDocument]:
+    """The policy of now; and with a role as drafted, or rolled back to a revision.
+
+    Raises ValueInvalid, RecordNotFound, RollbackImpossible.
+    """
+    now = await policy_now(connection)
+    if draft is not None:
+        role = checked_role(draft, catalog, call.policy.tables)
+        return now, replace(now, roles={**now.roles, role.role_id: role})
+    _, then = await read_revision(connection, revision)
+    wanted = rolled_back(now, then)
+    check_document(wanted, revision, catalog, call.policy.tables)
+    return now, wanted
+
+
+async def rehearse_policy(
+    connection: Connection,
+    policy: PolicySnapshot,
+    call: Call,
+    now: PolicyDocument,
+    wanted: PolicyDocument,
+    since: datetime,
+) -> RehearsalOutcome:
+    """What ``wanted`` would have done to calls since a time, and would do to the rows of now.
+
+    Raises RehearsalTooLong, and PermissionDenied for datasets that the caller's scopes leave out.
+    """
+    before = with_document(policy, now)
+    # It makes the Views of all consumers, under both policies.
+    rehearsal = await offload(Rehearsal, before, with_document(policy, wanted))
+    calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
+    if len(calls) > MAX_QUERIES:
+        raise too_long()
+    for some in calls:
+        rehearsal.add(some)
+        await breathe()
+    counted: dict[tuple[int, int], tuple[int, int, int]] = {}
+    effects = rehearsal.effects
+    for consumer in effects:
+        for dataset in consumer.datasets.values():
+            views = rehearsal.views(consumer.consumer_id, dataset.dataset)
+            grants = [g for v in views if v is not None for g in v.grants]
+            check_reads(call, dataset.dataset, grants)
+            key = (id(views[0]), id(views[1]))
+            if key not in counted:
+                counted[key] = await _count_rows(connection, *views)
+            dataset.rows = counted[key]
+            await breathe()
+    return RehearsalOutcome(before.revision, since, effects, differences(now, wanted))
+
+
+async def _count_rows(
+    connection: Connection, before: View | None, after: View | None
+) -> tuple[int, int, int]:
+    """Rows visible now, of them lost, and gained."""
+    if before is None and after is None:
+        return 0, 0, 0
+    one, other = (before or after), (after or before)
+    assert one is not None and other is not None
+    statement = one.compared(other)
+    row = await connection.fetchrow(statement.text, *statement.arguments())
+    assert row is not None, "an aggregate has one row"
+    visible, lost, gained = tuple(row)
+    if before is None:
+        return 0, 0, visible
+    return visible, visible if after is None else lost, gained
+
+
+def too_long() -> RehearsalTooLong:
+    """The error of a rehearsal that is ended."""
+    return RehearsalTooLong(
+        f"the rehearsal took longer than {TIME_LIMIT:g} s or met more than {MAX_QUERIES} different "
+        "queries; ask for fewer days"
+    )

@@ -1,0 +1,65 @@
+"""Requests for tokens: client credentials in a form or in Basic (RFC 6749 section 4.4)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote_plus
+
+MAX_FORM_BYTES = 8192
+
+
+class TokenRefused(Exception):
+    """The request is refused; ``code`` is one of RFC 6749 section 5.2."""
+
+    def __init__(self, code: str, description: str) -> None:
+        super().__init__(description)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """Who asks for a token, by which secret, and narrowed to which scopes ("": not narrowed)."""
+
+    client_id: str
+    secret: str
+    scope: str
+
+
+def parse_token_request(form: bytes, authorization: str | None) -> TokenRequest:
+    """The request of a form and of the authorization header. Raises TokenRefused."""
+    try:
+        pairs = parse_qsl(
+            form[: MAX_FORM_BYTES + 1].decode(), keep_blank_values=True, max_num_fields=16
+        )
+    except ValueError as exc:
+        raise TokenRefused("invalid_request", "the body is not a form") from exc
+    values = dict(pairs)
+    if len(form) > MAX_FORM_BYTES or len(values) != len(pairs):
+        raise TokenRefused("invalid_request", "the form is too long or repeats a parameter")
+    if "grant_type" not in values:
+        raise TokenRefused("invalid_request", "grant_type is missing")
+    if values["grant_type"] != "client_credentials":
+        raise TokenRefused("unsupported_grant_type", "only client_credentials is supported")
+    client_id, secret = _client(values, authorization)
+    return TokenRequest(client_id, secret, values.get("scope", ""))
+
+
+def _client(values: dict[str, str], authorization: str | None) -> tuple[str, str]:
+    """Client id and secret, from the form or from Basic authorization, not from both."""
+    in_form = "client_id" in values or "client_secret" in values
+    if authorization is None:
+        if not in_form:
+            raise TokenRefused("invalid_client", "client_id and client_secret are missing")
+        return values.get("client_id", ""), values.get("client_secret", "")
+    if "client_secret" in values:
+        raise TokenRefused("invalid_request", "credentials were given in two ways")
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        if scheme.lower() != "basic":
+            raise ValueError("not Basic")
+        name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (ValueError, binascii.Error) as exc:
+        raise TokenRefused("invalid_client", "the authorization header is not Basic") from exc
+    return unquote_plus(name), unquote_plus(secret)

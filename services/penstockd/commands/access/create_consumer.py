@@ -1,0 +1,31 @@
+"""CreateConsumer: a new one, without credentials yet."""
+
+from __future__ import annotations
+
+from penstockd.access.changes import ChangeTerms, change_policy, consumers_document, tell
+from penstockd.access.stored import find_consumer
+from penstockd.calls import Call
+from penstockd.errors import RecordExists
+from penstockd.hub import Hub
+from penstockd.policy.admin import StoredConsumer, put_consumer, read_consumer, role_ids
+from penstockd.policy.checks import check_consumer
+from penstockd.policy.history import Change
+from penstockd.policy.model import Consumer
+
+
+async def create_consumer(
+    hub: Hub, call: Call, consumer: Consumer, terms: ChangeTerms
+) -> tuple[StoredConsumer, int]:
+    """Create a consumer. Raises RecordExists and ValueInvalid."""
+    key = f"consumers/{consumer.consumer_id}"
+
+    async def create(under_way: Change) -> StoredConsumer:
+        name, connection = consumer.consumer_id, under_way.connection
+        check_consumer(consumer, await role_ids(connection), "consumer.")
+        if await read_consumer(connection, name) is not None:
+            raise RecordExists(f"consumer '{name}' exists already")
+        await put_consumer(connection, consumer)
+        tell(under_way, consumers_document(), consumers_document(consumer))
+        return await find_consumer(connection, name)
+
+    return await change_policy(hub.database, hub.policy, call, key, terms, create)

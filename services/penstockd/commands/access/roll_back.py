@@ -1,0 +1,39 @@
+"""RollbackPolicy: an earlier policy comes back."""
+
+from __future__ import annotations
+
+from penstockd.access.changes import ChangeTerms, change_policy, tell
+from penstockd.access.rehearsing import draft_policy
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.policy.history import (
+    Change,
+    PolicyDocument,
+    Revision,
+    read_revision,
+    write_document,
+)
+
+
+async def roll_back(
+    hub: Hub, call: Call, revision: int, terms: ChangeTerms
+) -> tuple[Revision | None, PolicyDocument, int]:
+    """Bring the policy of an earlier revision back (see ``rolled_back``) as a new one.
+
+    The new revision is None if the change was only validated. Raises RecordNotFound,
+    RollbackImpossible.
+    """
+    key = f"revisions/{revision}"
+
+    async def write(under_way: Change) -> PolicyDocument:
+        connection = under_way.connection
+        now, wanted = await draft_policy(connection, hub.catalog, call, None, revision)
+        await write_document(connection, now, wanted)
+        tell(under_way, now, wanted)
+        return wanted
+
+    wanted, made = await change_policy(hub.database, hub.policy, call, key, terms, write)
+    if terms.validate_only:
+        return None, wanted, made
+    async with hub.database.connection() as connection:
+        return (await read_revision(connection, made))[0], wanted, made

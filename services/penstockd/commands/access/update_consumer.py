@@ -1,0 +1,45 @@
+"""UpdateConsumer: some fields of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from penstockd.access.changes import (
+    ChangeTerms,
+    change_policy,
+    check_mask,
+    consumers_document,
+    tell,
+)
+from penstockd.access.stored import find_consumer
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.policy.admin import StoredConsumer, put_consumer, role_ids
+from penstockd.policy.checks import check_consumer
+from penstockd.policy.history import Change
+from penstockd.policy.model import Consumer, Permission
+
+#: What an update may change.
+FIELDS = ("title", "active", "roles", "claims")
+
+
+async def update_consumer(
+    hub: Hub, call: Call, consumer: Consumer, mask: Sequence[str], terms: ChangeTerms
+) -> tuple[StoredConsumer, int]:
+    """Set what ``mask`` names of a consumer. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
+    call.require(Permission.ACCESS_WRITE)
+    check_mask(mask, FIELDS)
+    key = f"consumers/{consumer.consumer_id}"
+
+    async def update(under_way: Change) -> StoredConsumer:
+        connection = under_way.connection
+        before = (await find_consumer(connection, consumer.consumer_id)).consumer
+        after = replace(before, **{name: getattr(consumer, name) for name in mask})
+        check_consumer(after, await role_ids(connection), "consumer.")
+        if after != before:
+            await put_consumer(connection, after)
+        tell(under_way, consumers_document(before), consumers_document(after))
+        return await find_consumer(connection, consumer.consumer_id)
+
+    return await change_policy(hub.database, hub.policy, call, key, terms, update)

@@ -1,0 +1,38 @@
+"""UpdateRole: some fields of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from penstockd.access.changes import ChangeTerms, change_policy, check_mask, roles_document, tell
+from penstockd.access.stored import find_role
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.policy.admin import put_role
+from penstockd.policy.checks import RoleDraft, checked_role, draft_of
+from penstockd.policy.history import Change
+from penstockd.policy.model import Permission, Role
+
+#: What an update may change.
+FIELDS = ("description", "grants", "permissions")
+
+
+async def update_role(
+    hub: Hub, call: Call, draft: RoleDraft, mask: Sequence[str], terms: ChangeTerms
+) -> tuple[Role, int]:
+    """Set what ``mask`` names of a role. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
+    call.require(Permission.ACCESS_WRITE)
+    check_mask(mask, FIELDS)
+    key = f"roles/{draft.role_id}"
+
+    async def update(under_way: Change) -> Role:
+        before = await find_role(under_way.connection, draft.role_id)
+        wanted = replace(draft_of(before), **{name: getattr(draft, name) for name in mask})
+        after = checked_role(wanted, hub.catalog, call.policy.tables)
+        if after != before:
+            await put_role(under_way.connection, after)
+        tell(under_way, roles_document(before), roles_document(after))
+        return await find_role(under_way.connection, draft.role_id)
+
+    return await change_policy(hub.database, hub.policy, call, key, terms, update)

@@ -1,0 +1,43 @@
+"""Pages of what the hub keeps of its own, by the position where each starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from penstockd.calls import Call
+from penstockd.query import PageTokens, page_size, query_digest
+
+T = TypeVar("T")
+
+
+class Paging:
+    """One page of a list: how many, and after which position."""
+
+    def __init__(self, tokens: PageTokens, call: Call, what: str, size: int, token: str) -> None:
+        """``what`` names the list, with all that narrows it.
+
+        Raises ValueInvalid for a negative size, PageTokenError for a token of another list.
+        """
+        self._call, self._tokens = call, tokens
+        scope = call.principal.consumer_id
+        self._bound = query_digest(dataset=what, filter="", order_by="", fields="", scope=scope)
+        #: How many a page holds; and how many to fetch: one more tells whether there is another.
+        self.size = page_size(size)
+        self.limit = self.size + 1
+        self.position = tokens.read(token, self._bound) if token else None
+
+    def after(self, start: T) -> T:
+        """The position that the page begins after, where it is one value; else ``start``."""
+        return self.position[0] if self.position else start
+
+    def cut(self, found: Sequence[T], position: Callable[[T], Any]) -> tuple[list[T], str]:
+        """What of ``found`` is on the page, and the token of the next, "" on the last."""
+        page = list(found[: self.size])
+        end = position(page[-1]) if len(found) > self.size else None
+        return page, self.end(page, end if end is None or isinstance(end, tuple) else (end,))
+
+    def end(self, page: Sequence[T], position: Sequence[Any] | None) -> str:
+        """Note how much a page holds; the token of the next, which begins after a position."""
+        self._call.entry.row_count = len(page)
+        return self._tokens.issue(self._bound, position) if position is not None else ""

@@ -1,0 +1,33 @@
+"""Which other datasets a row filter looks at: what it shows tells of their records, too."""
+
+from __future__ import annotations
+
+from penstockd.catalog import Catalog
+from penstockd.policy.model import Grant
+from penstockd.policy.view import RowNames
+from penstockd.query import FilterError, named, parse_rule
+from penstockd.store.tables import Tables
+
+
+def followed_datasets(grant: Grant, catalog: Catalog, tables: Tables) -> tuple[str, ...]:
+    """The datasets that the grant's row filter reaches through references, in order of name.
+
+    None for a filter that no longer fits the model: it shows no row.
+    """
+    if not grant.row_filter or grant.dataset not in catalog:
+        return ()
+    dataset = catalog[grant.dataset]
+    names = RowNames(dataset, catalog, tables, tables[dataset.name])
+    found = set()
+    try:
+        prefixes = {prefix for prefix, _ in named(parse_rule(grant.row_filter).expression, names)}
+    except FilterError:
+        return ()
+    for prefix in prefixes:
+        here = dataset
+        for alias in prefix.split(".")[:-1]:
+            reference = here.references[alias].reference
+            assert reference is not None, "references are found by their aliases"
+            here = catalog[reference.dataset]
+            found.add(here.name)
+    return tuple(sorted(found))

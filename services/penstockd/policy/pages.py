@@ -1,0 +1,78 @@
+"""Pages of records through a View: what is asked for, and how one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstockd.policy.read import Page
+from penstockd.policy.rendering import records_of
+from penstockd.policy.view import View
+from penstockd.query import query_digest
+from penstockd.store.database import Database
+from penstockd.turns import Turns
+
+#: A page of more rows takes one more place of its consumer's share for each of these.
+PLACE_ROWS = 150
+#: After so many rows other calls get their turn.
+TURN_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a caller asks of a list, as it wrote it."""
+
+    filter: str = ""
+    order_by: str = ""
+    fields: str = ""
+    page_size: int = 0
+    page_token: str = ""
+
+    def bound_to(self, consumer_id: str, view: View) -> bytes:
+        """What a page token of this query is bound to: the query, its asker, the policy."""
+        return query_digest(
+            dataset=view.dataset.name,
+            filter=self.filter,
+            order_by=self.order_by,
+            fields=self.fields,
+            scope=f"{consumer_id}\n{view.revision}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Records with their keys, and the position of the last one if there are more."""
+
+    records: list[Message]
+    keys: list[str]
+    end: tuple[Any, ...] | None
+
+
+async def read_page(
+    database: Database,
+    turns: Turns,
+    view: View,
+    query: Query,
+    size: int,
+    position: Sequence[Any] | None = None,
+) -> RecordPage:
+    """At most ``size`` records after a position.
+
+    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    """
+    page = view.prepared(Page, query.filter, query.order_by, query.fields)
+    statement = page.statement(position)
+    # What is made of the rows counts as well as what reads them: the share is held until then.
+    async with database.connection(weight=1 + size // PLACE_ROWS) as connection:
+        rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
+        end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
+        records: list[Message] = []
+        for at in range(0, min(size, len(rows)), TURN_ROWS):
+            if at:
+                await turns.give()
+            some = rows[at : min(size, at + TURN_ROWS)]
+            records += await records_of(page.codec, [row[: page.width] for row in some])
+    return RecordPage(records, [row[-1] for row in rows[:size]], end)  # every order ends with it
