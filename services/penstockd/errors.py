@@ -8,7 +8,7 @@
     │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
     │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
     │   └── RequestIdReused
-    ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
+    ├── RecordNotFound · RecordUnreadable · RecordExists · EtagMismatch · Conflict · RequestInFlight
     ├── RequestTooLarge · CallTooCostly
     ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
     ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
@@ -175,6 +175,19 @@ class RecordNotFound(Refused):
     """No such record, or none that the caller may see: the two are not told apart."""
 
     reason = "RECORD_NOT_FOUND"
+
+
+class RecordUnreadable(Refused):
+    """A record holds a value that the model cannot say: something else has written the tables."""
+
+    reason = "RECORD_UNREADABLE"
+
+    def __init__(self, dataset: str, key: str, field: str, value: str) -> None:
+        super().__init__(
+            f"{dataset}/{key} cannot be read: its {field} holds {value}, which the model cannot "
+            "say; an operator must set it right",
+            metadata={"dataset": dataset, "key": key, "field": field},
+        )
 
 
 class RecordExists(Refused):
