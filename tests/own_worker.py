@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from google.protobuf.message import Message
 
 from harness import PATIENCE, RunningHub, folder
 from penstockd import formats
-from penstockd.app import open_hub, worker_organs
+from penstockd.app import make_organs
 from penstockd.budget import Budget
 from penstockd.config import Settings
-from penstockd.organs import Organs
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
 from penstockd.rpc.server import Server
+from penstockd.wiring import open_hub, worker_database
 
 
 @dataclass
@@ -32,10 +33,12 @@ class Worker:
     api_key: str
     budgets: list[Budget] = field(default_factory=list)
 
-    async def call(self, route: Route, request: Message) -> tuple[grpc.StatusCode, float]:
+    async def call(
+        self, route: Route, request: Message, **options: Any
+    ) -> tuple[grpc.StatusCode, float]:
         """How a call ends, and the longest step that it kept the loop for, in seconds."""
         self.budgets.clear()
-        code = await self.answer(route, request)
+        code = await self.answer(route, request, **options)
         own = [b.longest for b in self.budgets if b.name == route.method.path]
         return code, max(own, default=0.0)
 
@@ -44,10 +47,15 @@ class Worker:
         return sum(b.used for b in self.budgets if b.name == route.method.path)
 
     async def answer(
-        self, route: Route, request: Message, *metadata: tuple[str, str], whole: bool = False
+        self,
+        route: Route,
+        request: Message,
+        *metadata: tuple[str, str],
+        whole: bool = False,
+        before: Sequence[Message] = (),
     ) -> grpc.StatusCode:
         """How a call ends. Of a stream only the first frame is awaited, unless it is wanted whole:
-        an endless one must have a reason to end."""
+        an endless one must have a reason to end. ``before`` is what a stream sends first."""
         kind = f"{'stream' if route.streams_request else 'unary'}_" + (
             "stream" if route.streams_reply else "unary"
         )
@@ -56,7 +64,7 @@ class Worker:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=lambda data: data,
         )
-        given = iter([request]) if route.streams_request else request
+        given = iter([*before, request]) if route.streams_request else request
         call = method(given, metadata=(("x-api-key", self.api_key), *metadata), timeout=PATIENCE)
         try:
             if not route.streams_reply:
@@ -82,7 +90,7 @@ async def worker(
     formats.warm()
     with folder() as place:
         socket = f"unix:{Path(place) / 'own.sock'}"
-        async with open_hub(settings) as organs:
+        async with open_hub(settings, worker_database(settings)) as organs:
             channel = grpc.aio.insecure_channel(socket, options=options)
             made = Worker(channel, hub.api_key)
 
@@ -94,10 +102,14 @@ async def worker(
             patch.setattr(door, "Budget", Recorded)
             server = Server(organs, socket)
             await server.start()
-            running = asyncio.create_task(Organs(worker_organs(organs, server, "own")).run())
+            running = asyncio.create_task(make_organs(organs, server, "own").run())
+            # As a worker of its own does: else calls pay for going through all that the tests hold.
+            gc.collect()
+            gc.freeze()
             try:
                 yield made
             finally:
+                gc.unfreeze()
                 await channel.close()
                 organs.feed.stop()
                 await server.stop(1)

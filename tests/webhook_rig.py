@@ -35,6 +35,7 @@ from penstockd.webhooks.owners import Owners
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal, Secret, new_secret
+from places import PLACES
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOOPBACK: tuple[Network, ...] = (
@@ -264,8 +265,8 @@ def make(
     clock, seal = clock or FakeClock(), Seal(b"s" * 32)
     log, look = FeedLog(database, catalog), Owners(catalog).sights
     sender = Sender(Guard(allowed), **sending)
-    composer = Composer(Payloads(catalog, URL, "e" * 12), look, log.reread)
-    intake = Intake(database, FakeAnnouncements(), catalog, policy, seal, log, clock=clock)
+    composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), look, log.reread)
+    intake = Intake(database, FakeAnnouncements(), catalog, policy, seal, log, PLACES, clock=clock)
     dispatcher = Dispatcher(
         database, policy, seal, sender, composer, look, clock=clock, chance=chance
     )

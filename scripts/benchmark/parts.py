@@ -40,4 +40,5 @@ PARTS = (
     Part("feed", "benchmark.feeds", (*HUB, need_package("uvloop"))),
     Part("get", "benchmark.unary", (*HUB, *REFERENCES, H2LOAD)),
     Part("webhooks", "benchmark.webhooks", HUB),
+    Part("fair", "benchmark.fairness", (*HUB, H2LOAD)),
 )

@@ -126,7 +126,7 @@ def _rest(url: str, keys: list[str], *headers: str) -> float:
 
 def _grpc(hub: RunningHub, key: str, *headers: str) -> float:
     """Calls a second straight to one worker, its answer checked once by a real client."""
-    socket = min(sockets_folder(hub.data).glob("worker*"))
+    socket = min(sockets_folder(hub.data).glob("worker-*.sock"))
     request = customers_service_pb2.GetCustomerRequest(customer_id=key)
     metadata = [(name, value.strip()) for name, _, value in (h.partition(":") for h in headers)]
     with grpc.insecure_channel(f"unix:{socket}") as channel:

@@ -6,9 +6,14 @@ other call. Three rules keep that from happening, whatever a caller sends:
 - The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
   time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
 - Work that grows with what was sent either calls ``breathe`` as it goes on, or leaves the event
-  loop by ``offload``: a thread of Python gives way to the loop every few milliseconds.
-- What a call has used is counted in its ``Budget``. ``breathe`` and ``offload`` refuse to go on
-  once it is used up, and so does ``check``, for loops inside offloaded work.
+  loop by ``offload``: a thread of Python gives way to the loop after THREAD_SLICE.
+- What a call has used is counted in its ``Budget``, whether the event loop, a thread or a task that
+  serves other calls as well did the work. ``breathe`` and ``offload`` refuse to go on once it is
+  used up, and so does ``check``, for loops inside offloaded work.
+
+Work that breathes lets calls go first that come in: a worker takes in one call a round of its event
+loop. If every round also did some milliseconds of one consumer's large lists, a thousand calls that
+came in together would be taken in for seconds, and another consumer's call behind them.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import asyncio
 import contextvars
 import functools
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +38,14 @@ PAUSE = 0.05
 #: Seconds that a step may stand still, by the clock on the wall, before it is logged.
 BLOCKED = 0.5
 #: Seconds that a step works before ``breathe`` lets others have their turn.
-SLICE = 0.01
+SLICE = 0.002
+#: Seconds that a thread works before it lets the event loop have the interpreter: a call waits for
+#: that at each of its steps. With Python's own 5 ms a call beside two threads takes several times
+#: as long.
+THREAD_SLICE = 0.0005
+#: How long it waits for calls to be taken in, at a time and at the most, in seconds: however many
+#: there are, the work goes on.
+_REST, _MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may take, unless it is a stream, which ends when its client goes away.
 CALL_SECONDS = 20.0
 #: CPU seconds that an upload may take for each byte that was received, besides CALL_SECONDS.
@@ -54,9 +67,15 @@ _pool = ThreadPoolExecutor(_THREADS, "offloaded")
 class Budget:
     """The CPU time that one call has used, in seconds, and the most that it may use."""
 
-    def __init__(self, name: str, seconds: float | None = CALL_SECONDS) -> None:
-        """``name`` is the method, for the log; ``seconds`` None sets no limit."""
+    def __init__(
+        self, name: str, seconds: float | None = CALL_SECONDS, *, payer: Budget | None = None
+    ) -> None:
+        """``name`` is the method, for the log; ``seconds`` None sets no limit.
+
+        What is used is counted for the ``payer``, too, whose limit is not looked at.
+        """
         self.name = name
+        self._payer = payer
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
         self.began: float | None = None  #: when the step began that runs now, by the thread's clock
         self._used = 0.0
@@ -70,6 +89,8 @@ class Budget:
     def charge(self, seconds: float) -> None:
         """Count CPU time that was used for the call."""
         self._used += seconds
+        if self._payer is not None:
+            self._payer.charge(seconds)
 
     def allow(self, seconds: float) -> None:
         """Let the call use more."""
@@ -91,6 +112,9 @@ class Budget:
         of for that reason: it waits for something without an ``await``.
         """
         self._used += cpu
+        if self._payer is not None:
+            self._payer.charge(cpu)
+            self._payer.longest = max(self._payer.longest, cpu)
         if cpu > self.longest:
             self.longest = cpu
         if cpu > PAUSE or wall > BLOCKED:
@@ -102,6 +126,13 @@ _current: ContextVar[Budget | None] = ContextVar("budget", default=None)
 _offloaded: ContextVar[float | None] = ContextVar("budget_offloaded", default=None)
 #: When work that nobody meters last gave way to others, by the clock of the event loop's thread.
 _gave_way = 0.0
+#: Calls that were taken in so far, and how many of them work that breathes has let go first.
+_begun = _known = 0
+
+
+def share_interpreter() -> None:
+    """Let threads of this process give way after THREAD_SLICE: for one that serves calls."""
+    sys.setswitchinterval(THREAD_SLICE)
 
 
 def current() -> Budget | None:
@@ -128,8 +159,19 @@ async def breathe() -> None:
     began = None if budget is None else budget.began
     if _clock() - (_gave_way if began is None else began) > SLICE:
         check()
-        await asyncio.sleep(0)
+        await _give_way()
         _gave_way = _clock()
+
+
+async def _give_way() -> None:
+    """Let others have their turn, and wait while calls come in."""
+    global _known
+    await asyncio.sleep(0)
+    for _ in range(_MOST_RESTS):
+        if _begun == _known:
+            return
+        _known = _begun
+        await asyncio.sleep(_REST)
 
 
 async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -144,6 +186,23 @@ async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     job = functools.partial(work, *args, **kwargs)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_pool, lambda: context.run(_charged, budget, job))
+
+
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``offload`` to a thread that may also wait for something: there are more of them."""
+    check()
+    job = functools.partial(work, *args, **kwargs)
+    return await asyncio.to_thread(_charged, _current.get(), job)
+
+
+def charging(work: Callable[P, T]) -> Callable[P, T]:
+    """``work`` for a thread of somebody's own making, charged to the call that is served now."""
+    budget = _current.get()
+
+    def charged(*args: P.args, **kwargs: P.kwargs) -> T:
+        return _charged(budget, functools.partial(work, *args, **kwargs))
+
+    return charged
 
 
 async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -163,6 +222,13 @@ def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
             budget.charge(_clock() - began)
 
 
+async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
+    """``metered`` for a call that is taken in: work that breathes lets it go first."""
+    global _begun
+    _begun += 1
+    return await metered(budget, work)
+
+
 async def metered(budget: Budget, work: Awaitable[T]) -> T:
     """What ``work`` returns; its steps are counted in ``budget``, which is the current one."""
     token = _current.set(budget)
@@ -179,6 +245,20 @@ def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     if budget is None:
         return asyncio.create_task(work)
     return asyncio.create_task(metered(budget, work))
+
+
+def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that several calls wait for. Its steps count as those of the call that is served now,
+    but it ends whatever that one may still use: the others have their own budgets."""
+    payer = _current.get()
+    if payer is None:
+        return asyncio.create_task(work)
+    return asyncio.create_task(metered(Budget(payer.name, None, payer=payer), work))
+
+
+def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task of the hub itself, under a name for the log: no call pays for it."""
+    return asyncio.create_task(metered(Budget(name, None), work))
 
 
 class _Steps:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ from penstock.client.cli.audit import group_of
 
 if TYPE_CHECKING:
     from penstockd.config import Settings
+    from penstockd.store.sharing import LiveNode
+    from penstockd.store.singletons import Singleton
 
 #: JSON of the supervisor, or what it passes on of another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
@@ -40,11 +43,16 @@ def commands(app: typer.Typer) -> None:
     app.command()(down)
     app.command("migrate")(migrate)
     app.command()(administrator)
+    app.command()(nodes)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
     epochs.callback()(_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
+    cursors = typer.Typer(no_args_is_help=True, help="The keys that seal cursors.")
+    cursors.callback()(_cursors)
+    cursors.command("rotate-key")(rotate_cursor_key)
+    app.add_typer(cursors, name="cursors")
 
 
 def up(
@@ -167,6 +175,40 @@ def administrator(
     typer.echo(issued.secret)
 
 
+def nodes() -> None:
+    """Show the nodes that share the database, and which tasks each of them does for all.
+
+    It exits with 1 while a task has no holder.
+    """
+    import asyncio
+
+    from penstockd.up import StartRefused, survey_nodes
+
+    try:
+        living, tasks = asyncio.run(survey_nodes(_settings()))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    for line in _holders(living, tasks):
+        typer.echo(line)
+    if free := sorted(task.name for task in tasks if task.free):
+        typer.echo(f"no node does: {', '.join(free)}", err=True)
+        raise typer.Exit(1)
+
+
+def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
+    """The nodes, each with what it holds; one whose lease outlives it is silent."""
+    known = {node.node_id for node in living}
+    held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
+    for node in living:
+        stands_by = ", stands by: its settings differ" if node.stands_by else ""
+        yield f"{node.host} ({node.node_id}), up for {node.age:.0f} s{stands_by}"
+        yield from (f"  {t.name}, term {t.term}" for t in held if t.node_id == node.node_id)
+    for task in held:
+        if task.node_id not in known:
+            yield f"{task.host} ({task.node_id}), silent: {task.name}, term {task.term}"
+
+
 def _epochs() -> None:
     """A database that has gone back in time."""
 
@@ -199,6 +241,30 @@ def new_epoch(
             f"the audit goes on with checkpoint {number}; what this host's file has behind"
             f" checkpoint {after} was undone"
         )
+
+
+def _cursors() -> None:
+    """The keys that seal cursors."""
+
+
+def rotate_cursor_key() -> None:
+    """Let another key seal cursors, from a minute after now.
+
+    Cursors that clients hold stay good for as long as the log is kept. It works on the database
+    itself, whether the hub runs or not.
+    """
+    import asyncio
+
+    from penstockd.up import StartRefused, let_cursor_key_follow
+
+    try:
+        number = asyncio.run(let_cursor_key_follow(_settings()))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(
+        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept"
+    )
 
 
 def _settings() -> Settings:

@@ -109,7 +109,10 @@ class Settings(BaseSettings):
         default=15, ge=1, le=15, description="How long a token lives, in minutes."
     )
     key_days: int = Field(
-        default=30, ge=1, le=366, description="Age at which a signing key is replaced, in days."
+        default=30,
+        ge=1,
+        le=366,
+        description="Age at which a key is replaced that signs tokens, or seals cursors, in days.",
     )
     policy_stale_seconds: int = Field(
         default=60,
@@ -230,6 +233,11 @@ class Settings(BaseSettings):
         default="stand_by",
         description="What a node does whose settings differ from those of the node that has run "
         "longest: stand_by (it does nothing of what one node does for all) or warn.",
+    )
+    resources: Path | None = Field(
+        default=None,
+        description="Tree with the layout of a checkout whose model, console and Envoy templates "
+        "the hub runs on, in place of those it was installed with.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
@@ -382,6 +390,7 @@ SCOPES: Mapping[str, Scope] = {
     "wait_seconds": Scope.WARN,
     "commit_seconds": Scope.WARN,
     "connections": Scope.NODE,
+    "resources": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }

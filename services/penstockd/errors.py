@@ -1,39 +1,16 @@
 """Domain errors. They know nothing of gRPC; ``answers.status`` makes a status of each.
 
-    Refused
-    ├── Unauthenticated · PolicyStale
-    ├── PermissionDenied
-    ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown · WebhookUrlRefused
-    │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
-    │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
-    │   └── RequestIdReused
-    ├── RecordNotFound · RecordUnreadable · RecordExists · EtagMismatch · Conflict · RequestInFlight
-    ├── RequestTooLarge · CallTooCostly
-    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
-    ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
-    ├── AcknowledgedBackwards · LeaseExpired
-    ├── AccessChanged: AccessRevoked
-    ├── ClientStalled · CursorExpired · HubStopping
-    ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
-    ├── RehearsalTooLong
-    ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
-    ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
-    ├── ReplayUnderWay · TooManyWebhooks
-    ├── ShareExhausted · DataLocked · QueryTooLong · OutcomeUnknown
-    ├── StorageFull
-    └── DatabaseUnavailable
-
-Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say how it is sent:
-an error is added here and there, and nowhere else. What is none of these is a defect:
-it is logged and reaches the client as INTERNAL without its text.
+All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say
+how it is sent: an error is added here and there, and nowhere else. Those of queries stand in
+``query.errors``, since the language of queries stands alone. What is none of these is a defect: it
+is logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 #: The most bytes of an error's message, of one violation's field and description, and of one value
 #: of its metadata. Errors repeat what a caller sent, and travel in headers, which are bounded.
@@ -71,7 +48,8 @@ class Violation:
 class Refused(Exception):
     """The hub refuses a request; the message is for the client's eyes.
 
-    The message and all values are bounded here, whatever of the caller's they repeat.
+    The message and all values are bounded here, whatever of the caller's they repeat. ``places``
+    are cursors, which belong to the metadata and are sealed before they leave.
     """
 
     reason: ClassVar[str] = "INTERNAL"
@@ -82,6 +60,7 @@ class Refused(Exception):
         *,
         violations: Sequence[Violation] = (),
         metadata: Mapping[str, str] | None = None,
+        places: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = shortened(message, MAX_MESSAGE)
         super().__init__(self.message)
@@ -89,6 +68,7 @@ class Refused(Exception):
         self.metadata = {
             name: shortened(value, MAX_METADATA) for name, value in (metadata or {}).items()
         }
+        self.places = dict(places or {})
 
 
 class Unauthenticated(Refused):
@@ -142,7 +122,7 @@ class CursorInvalid(Invalid):
 
 
 class CursorExpired(Refused):
-    """The changes after a cursor have been pruned; the metadata names the oldest usable one."""
+    """The changes after a cursor have been pruned; ``places`` has the oldest usable one."""
 
     reason = "CURSOR_EXPIRED"
 
@@ -342,6 +322,36 @@ class StorageFull(Refused):
     """The database has no room left."""
 
     reason = "STORAGE_FULL"
+
+
+class RateLimited(Refused):
+    """The caller has made more calls than its limit allows."""
+
+    reason = "RATE_LIMITED"
+
+
+class MethodUnknown(Refused):
+    """No method answers to the verb and path."""
+
+    reason = "METHOD_UNKNOWN"
+
+
+class RequestMalformed(Refused):
+    """The request cannot be read."""
+
+    reason = "REQUEST_MALFORMED"
+
+
+class HubUnavailable(Refused):
+    """No worker can take the call."""
+
+    reason = "HUB_UNAVAILABLE"
+
+
+class CallTimeout(Refused):
+    """The call took longer than calls may take."""
+
+    reason = "CALL_TIMEOUT"
 
 
 class PolicyChanged(Refused):

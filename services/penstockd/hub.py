@@ -19,17 +19,17 @@ from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
+from penstockd.store.places import Places
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
-from penstockd.turns import Turns
-from penstockd.webhooks.outbound import Outbound
+from penstockd.webhooks.desk import WebhookDesk
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The organs of one process, made in ``app``."""
+    """The organs of one process, made in ``wiring``."""
 
     catalog: Catalog
     database: Database
@@ -43,15 +43,15 @@ class Hub:
     credentials: Credentials
     uses: CredentialUses
     page_tokens: PageTokens
+    places: Places
     snapshots: Snapshots
     states: States
     exports: ExportLimits
     import_stall_seconds: float
     feed: Broadcast
     streams: Streams
-    webhooks: Outbound
+    webhooks: WebhookDesk
     audit_key: bytes
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
-    turns: Turns = field(default_factory=Turns)

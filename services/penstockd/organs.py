@@ -25,7 +25,7 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 #: An organ that has run for so many seconds works again.
 STEADY = 10.0
-#: A singleton that fails so often in a row lets another node try.
+#: A singleton that fails so often lets another node try.
 TRIES = 5
 #: How often tasks that do not end are cancelled again, in seconds.
 _PULSE = 1.0
@@ -49,12 +49,12 @@ class Organs:
 
     def __init__(self, organs: Sequence[Organ], *, steady: float = STEADY) -> None:
         self._organs, self._steady = organs, steady
-        self._failing: dict[str, str] = {}
+        self._failing: dict[str, Exception] = {}
 
     @property
     def failing(self) -> Mapping[str, str]:
         """Why those that fail do, by name."""
-        return dict(self._failing)
+        return {name: f"{type(e).__name__}: {e}" for name, e in self._failing.items()}
 
     async def run(self) -> None:
         """Run all of them until cancelled."""
@@ -88,10 +88,10 @@ class Organs:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _failed(self, name: str, error: Exception) -> None:
-        told = f"{type(error).__name__}: {error}"
-        if self._failing.get(name) == told:
+        known = self._failing.get(name)
+        self._failing[name] = error
+        if type(known) is type(error):
             return
-        self._failing[name] = told
         if isinstance(error, _EXPECTED):
             _log.warning("organ_failed", organ=name, error=str(error))
         else:
@@ -113,24 +113,30 @@ def singleton(
 
     async def run() -> None:
         nonlocal failures
-        lease = await leases.obtain(name)
-        fenced = FencedDatabase(database, lease)
-        task = asyncio.ensure_future(work(fenced))
-        over = asyncio.create_task(lease.over.wait())
-        try:
-            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
-                # Before anything else: its answers may never come, and nobody else's work waits.
-                fenced.abandon()
+        while True:
+            lease = await leases.obtain(name)
+            fenced = FencedDatabase(database, lease)
+            task = asyncio.ensure_future(work(fenced))
+            signs = [asyncio.create_task(sign.wait()) for sign in (lease.over, lease.wanted)]
+            try:
+                await asyncio.wait({task, *signs}, return_when=asyncio.FIRST_COMPLETED)
+                if lease.over.is_set():
+                    # Before anything else: its answers may never come, and nobody else's work
+                    # waits.
+                    fenced.abandon()
+                    await end_tasks([task])
+                    raise LeaseOver(f"the lease of {name} is over")
+                if task.done():
+                    failures += 1
+                    if failures % TRIES == 0:
+                        await leases.decline(lease)
+                    return await task
+                # Another node is to do it: the work ends first, and then the lease.
                 await end_tasks([task])
-                raise LeaseOver(f"the lease of {name} is over")
-            failures += 1
-            if failures % TRIES == 0:
                 await leases.release(lease)
-            await task
-        finally:
-            fenced.abandon()
-            await end_tasks([task, over])
+            finally:
+                fenced.abandon()
+                await end_tasks([task, *signs])
 
     return Organ(name, run)
 

@@ -29,7 +29,7 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
 from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
-from penstockd.store.database import Database, place
+from penstockd.store.database import Database, open_database, place
 from penstockd.store.migrate import (
     MigrationFailed,
     MigrationNeeded,
@@ -38,7 +38,10 @@ from penstockd.store.migrate import (
     plan,
 )
 from penstockd.store.partitions import add_partitions
+from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
+from penstockd.store.sharing import LiveNode, read_live_nodes
+from penstockd.store.singletons import Singleton, read_singletons
 from penstockd.store.steps import Step
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +58,9 @@ class StartRefused(Exception):
 
 
 #: What an operator can set right, with a message for its eyes.
+_SAYS_WHAT_IT_TAKES = """
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
+"""
 _OPERATORS_ERRORS = (
     NodeError,
     MigrationNeeded,
@@ -111,7 +117,7 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         async with find_database(settings, alone=apply) as found:
-            steps = await _migrate(settings.database_owner_url or found.url, apply)
+            steps = await _migrate(settings, settings.database_owner_url or found.url, apply)
         if apply:
             await _part_roles(settings)
         return steps
@@ -153,23 +159,54 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
         raise StartRefused(_explain(settings, exc)) from exc
 
 
+async def let_cursor_key_follow(settings: Settings) -> int:
+    """Let another key seal cursors, in a minute; returns its number.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with (
+            _store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
+            database.transaction() as connection,
+        ):
+            number = await rotate_cursor_key(connection)
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+    assert number is not None, "it was not asked by age"
+    return number
+
+
+async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singleton]]:
+    """The nodes that live, and who holds which of the tasks that one node does at a time.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with _store(settings, "hub.node") as database, database.connection() as connection:
+            if not await connection.fetchval(_SAYS_WHAT_IT_TAKES):
+                raise StartRefused(
+                    "the database is of an earlier version: start the hub, penstock up"
+                )
+            return await read_live_nodes(connection), await read_singletons(connection)
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+
+
 @contextlib.asynccontextmanager
 async def _store(
     settings: Settings, table: str, login: str | None = None
 ) -> AsyncIterator[Database]:
     """The database, opened, if it is of a version that has the table; by another URL if one is
     given. Raises StartRefused."""
-    async with find_database(settings) as found:
-        database = Database(login or found.url, size=2)
-        await database.open()
-        try:
-            async with database.connection() as connection:
-                ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
-            if not ready:
-                raise StartRefused("the database is not set up: start the hub once, penstock up")
-            yield database
-        finally:
-            await database.close()
+    async with (
+        find_database(settings) as found,
+        open_database(login or found.url, size=2) as database,
+    ):
+        async with database.connection() as connection:
+            ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+        if not ready:
+            raise StartRefused("the database is not set up: start the hub once, penstock up")
+        yield database
 
 
 def _make_folder(folder: Path) -> None:
@@ -208,8 +245,8 @@ def _explain(settings: Settings, error: Exception) -> str:
     return str(error)
 
 
-async def _migrate(url: str, apply: bool) -> list[Step]:
-    catalog = read_catalog()
+async def _migrate(settings: Settings, url: str, apply: bool) -> list[Step]:
+    catalog = read_catalog(settings.resources)
     return await (migrate(url, catalog, destructive=True) if apply else plan(url, catalog))
 
 
@@ -219,7 +256,14 @@ def _demo(settings: Settings, customers: int) -> Demo:
     door = None
     if settings.tls_dir is not None or settings.public_url is not None:
         door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
-    return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials, door)
+    return Demo(
+        settings.data_dir,
+        settings.url,
+        customers,
+        read_catalog(settings.resources),
+        credentials,
+        door,
+    )
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -251,10 +295,10 @@ def _node(settings: Settings) -> Node:
             if settings.database_keeper_url is not None
             else {}
         ),
-        template=envoy_templates() / "sidecar.yaml.j2",
-        inputs=envoy_inputs(),
-        descriptors=descriptors(),
-        portal=portal(),
+        template=envoy_templates(settings.resources) / "sidecar.yaml.j2",
+        inputs=envoy_inputs(settings.resources),
+        descriptors=descriptors(settings.resources),
+        portal=portal(settings.resources),
         edge=_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,
@@ -296,16 +340,12 @@ async def prepare_store(settings: Settings, url: str) -> None:
 
     Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(settings.database_owner_url or url, read_catalog())
+    await migrate(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
-    database = Database(settings.database_keeper_url or url, size=2)
-    await database.open()
-    try:
+    async with open_database(settings.database_keeper_url or url, size=2) as database:
         sealing_key = root_secret(settings).derive("signing-key")
         async with database.transaction() as connection:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
         async with database.connection() as connection:
             await add_partitions(connection)
-    finally:
-        await database.close()

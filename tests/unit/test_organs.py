@@ -23,6 +23,7 @@ class FakeLeases:
     def __init__(self) -> None:
         self.given: list[Lease] = []
         self.released: list[Lease] = []
+        self.declined: list[Lease] = []
 
     async def obtain(self, name: str) -> Lease:
         if not self.given or not self.given[-1].runs:
@@ -34,6 +35,10 @@ class FakeLeases:
     async def release(self, lease: Lease) -> None:
         lease.end("released")
         self.released.append(lease)
+
+    async def decline(self, lease: Lease) -> None:
+        self.declined.append(lease)
+        await self.release(lease)
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +153,31 @@ async def test_a_singleton_that_fails_keeps_its_lease_and_lets_it_go_after_some_
 
     organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
     running = asyncio.create_task(Organs([organ]).run())
-    await until(lambda: leases.released)
+    await until(lambda: leases.declined)
     assert tries == TRIES and [x.term for x in leases.given] == [1]
     await end_tasks([running])
+
+
+async def test_a_singleton_ends_its_work_before_it_hands_its_lease_over() -> None:
+    leases = FakeLeases()
+    told: list[str] = []
+
+    async def work(fenced: Any) -> None:
+        term = fenced.lease.term
+        told.append(f"{term} begins")
+        try:
+            await forever()
+        finally:
+            assert fenced.lease.runs and not leases.released
+            told.append(f"{term} ends")
+
+    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    with structlog.testing.capture_logs() as logged:
+        running = asyncio.create_task(Organs([organ]).run())
+        await until(lambda: told == ["1 begins"])
+        leases.given[0].wanted.set()
+        await until(lambda: len(told) == 3)
+        leases.released.clear()
+        await end_tasks([running])
+    assert told == ["1 begins", "1 ends", "2 begins", "2 ends"]
+    assert "organ_failed" not in [e["event"] for e in logged]  # nothing has gone wrong

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.digests.comparison import Comparison
-from penstockd.digests.parts import Asked, Parts, digest_parts
-from penstockd.digests.ranges import Range
+from penstockd.digests.parts import Asked, DigestReply, Parts, digest_parts
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
-
-
-@dataclass(frozen=True, slots=True)
-class DigestReply:
-    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
-
-    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
-    """
-
-    ranges: list[Range]
-    next_key: str
-    cursor: str
-    state: str
-    view: str
 
 
 async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
@@ -46,7 +31,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):
         found, next_key = await digest_parts(hub.database, comparison, held, asked)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     _disclose(call, comparison, found)
     return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
 

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from google.protobuf.message import Message
-
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.digests.comparison import Comparison
-from penstockd.digests.ranges import Range
-from penstockd.digests.repair import Repaired, check_ranges, find_repair
+from penstockd.digests.repair import Repair, Repaired, RepairReply, check_ranges, find_repair
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
 from penstockd.policy.view import View
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What a caller holds, as it tells it, and what of it is to be compared."""
-
-    ranges: Sequence[Range]
-    filter: str = ""
-    fields: str = ""
-    state: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RepairReply:
-    """What differs before ``next_key``; "" if all was compared."""
-
-    upserts: list[Message]
-    deletes: list[str]
-    differing: list[Range]
-    next_key: str
-    rows: int
-    cursor: str
-    state: str
-    view: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left of what was asked."""
-        return not self.differing and not self.next_key
 
 
 async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair) -> RepairReply:
@@ -58,18 +23,9 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
         found = await find_repair(hub.database, comparison, held, repair.ranges)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     await _disclose(call, comparison.view, repair.fields, found)
-    return RepairReply(
-        upserts=found.upserts,
-        deletes=found.deletes,
-        differing=found.differing,
-        next_key=found.next_key,
-        rows=found.rows,
-        cursor=cursor,
-        state=state,
-        view=comparison.view_id,
-    )
+    return RepairReply(found, cursor, state, comparison.view_id)
 
 
 async def _disclose(call: Call, view: View, fields: str, found: Repaired) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from penstockd.budget import breathe
-from penstockd.digests.comparison import Comparison, check_bounds, refused
+from penstockd.digests.comparison import Comparison, check_bounds
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Range
-from penstockd.errors import RequestTooLarge
+from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import record_of
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Held
@@ -25,6 +25,16 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """What a caller holds, as it tells it, and what of it is to be compared."""
+
+    ranges: Sequence[Range]
+    filter: str = ""
+    fields: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired:
     """What differs before ``next_key``, "" if all was compared; ``keys`` are those of ``upserts``,
     and ``rows`` is how many records were read."""
@@ -35,6 +45,22 @@ class Repaired:
     differing: list[Range]
     next_key: str
     rows: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left of what was asked."""
+        return not self.differing and not self.next_key
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReply:
+    """What was found, of which state: ``state`` asks for it again, ``cursor`` is its place in the
+    change log, and ``view`` names what the caller sees."""
+
+    found: Repaired
+    cursor: str
+    state: str
+    view: str
 
 
 async def find_repair(
@@ -101,7 +127,9 @@ async def _records(
 def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for what no caller can hold."""
     if not ranges:
-        raise refused("ranges", "is empty: tell what you hold, if only one range of no records")
+        raise ValueInvalid.of(
+            "ranges", "is empty: tell what you hold, if only one range of no records"
+        )
     if len(ranges) > MAX_RANGES:
         raise RequestTooLarge(f"more than {MAX_RANGES:,} ranges; compare them in several calls")
     before: Range | None = None
@@ -109,7 +137,7 @@ def check_ranges(ranges: Sequence[Range]) -> None:
         where = f"ranges[{i}]."
         check_bounds(range.start, range.end, where)
         if before is not None and (not before.end or range.start < before.end):
-            raise refused(f"{where}start_key", "is before the end of the range before")
+            raise ValueInvalid.of(f"{where}start_key", "is before the end of the range before")
         if range.records is not None:
             _check_records(range, where)
         before = range
@@ -118,8 +146,10 @@ def check_ranges(ranges: Sequence[Range]) -> None:
 def _check_records(range: Range, where: str) -> None:
     keys = list(range.records or ())
     if len(keys) != range.count:
-        raise refused(f"{where}row_count", "is not the number of records, each with its own key")
+        raise ValueInvalid.of(
+            f"{where}row_count", "is not the number of records, each with its own key"
+        )
     if keys != sorted(keys):
-        raise refused(f"{where}records", "are not in order of their keys")
+        raise ValueInvalid.of(f"{where}records", "are not in order of their keys")
     if keys and (keys[0] < range.start or (range.end and keys[-1] >= range.end)):
-        raise refused(f"{where}records", "are not all in the range")
+        raise ValueInvalid.of(f"{where}records", "are not all in the range")

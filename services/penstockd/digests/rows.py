@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from penstockd import budget
+from penstockd.budget import in_thread
 from penstockd.native.digest import Digester
 from penstockd.native.digest_kernel import Digested
 
@@ -44,7 +46,7 @@ class Rows:
         chunk = bytes(self._gathered)
         self._gathered.clear()
         await self._settle()
-        self._job = asyncio.create_task(asyncio.to_thread(self._work, chunk))
+        self._job = budget.task(in_thread(self._work, chunk))
 
     async def _settle(self) -> None:
         if self._job is not None:

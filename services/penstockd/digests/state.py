@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from penstockd.digests.comparison import refused
-from penstockd.errors import StateGone
+from penstockd.errors import StateGone, ValueInvalid
 from penstockd.query import PageTokens, query_digest
 from penstockd.query.errors import PageTokenError
 from penstockd.store.cursor import Cursor
@@ -28,7 +27,7 @@ async def held_state(
     try:
         name = _read(tokens, token, bound) if token else None
         async with states.use(owner, name) as (held, named):
-            position = (named.origin, named.name, str(named.cursor))
+            position = (named.origin, named.name, named.cursor.stored)
             yield held, tokens.issue(bound, position)
     except SnapshotGone as exc:
         raise StateGone("the state is no longer kept; start again without one") from exc
@@ -38,5 +37,5 @@ def _read(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
         origin, name, cursor = tokens.read(token, bound)
     except PageTokenError:
-        raise refused("state", "is not one that you were given here") from None
+        raise ValueInvalid.of("state", "is not one that you were given here") from None
     return StateName(origin, name, Cursor.parse(cursor))

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from penstockd import budget
+from penstockd.budget import charging, in_thread
 from penstockd.calls import Permit
 from penstockd.formats import Writer
 from penstockd.native.copy_messages import CopyMessages
@@ -152,7 +154,7 @@ async def pump(
         async def give(work: Callable[[bytes], bytes], start: int, end: int) -> None:
             with memoryview(gathered) as view:
                 chunk = bytes(view[start:end])
-            for piece in encoder.cut(await asyncio.to_thread(work, chunk)):
+            for piece in encoder.cut(await in_thread(work, chunk)):
                 await encoded.put(piece)
 
         async def take(chunk: bytes) -> None:
@@ -168,7 +170,7 @@ async def pump(
 
         await read(take)
         await give(encode, 0, len(gathered))
-        while (data := await asyncio.to_thread(encoder.end)) is not None:
+        while (data := await in_thread(encoder.end)) is not None:
             for piece in encoder.cut(data):
                 await encoded.put(piece)
 
@@ -180,7 +182,7 @@ async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -
     event loop has nothing to do but to send."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
-    await _send_all(encoded, copy.run(query, threads.read), gate, threads.taken)
+    await _send_all(encoded, copy.run(query, charging(threads.read)), gate, threads.taken)
 
 
 class _Threads:
@@ -192,6 +194,7 @@ class _Threads:
         self._loop = asyncio.get_running_loop()
         self._room = threading.Semaphore(QUEUE_PIECES + BATCH_PIECES)
         self._gathered: list[bytes] = []
+        self._start, self._feed = charging(encoder.start), charging(encoder.feed)
 
     def taken(self) -> None:
         """Told whenever a piece is about to be sent: the queue has no bound of its own."""
@@ -201,7 +204,7 @@ class _Threads:
         """Read, encode and queue everything; the work of the reading thread."""
         copy, encoder = self._copy, self._encoder
         messages = CopyMessages(copy.message, FIRST_BYTES)
-        encode: Callable[[Data], bytes] = encoder.start
+        encode: Callable[[Data], bytes] = self._start
         with ThreadPoolExecutor(1, "encoder", step_back) as threads:
             job: Future[bytes] | None = None
             while not copy.done:
@@ -213,7 +216,7 @@ class _Threads:
                         # Not to wait for the next one, which may take its time.
                         self._give(job.result(), 1)
                         job = None
-                    messages.size, encode = ENCODE_BYTES, encoder.feed
+                    messages.size, encode = ENCODE_BYTES, self._feed
             if job is not None:
                 self._give(job.result(), GIVE_BYTES)
         self._give(encode(messages.rest()), GIVE_BYTES)
@@ -245,9 +248,9 @@ async def _send_all(
 ) -> None:
     """Send what comes into the queue until who fills it has ended: some pieces are encoded while
     the entry of others is on its way to the disk, and earlier ones to the client."""
-    producing = asyncio.create_task(produce)
+    producing = budget.task(produce)
     batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
-    disclosing = asyncio.create_task(_disclose_all(encoded, producing, gate, batches))
+    disclosing = budget.task(_disclose_all(encoded, producing, gate, batches))
     try:
         while not disclosing.done() or not batches.empty():
             try:
@@ -279,7 +282,7 @@ async def _disclose_all(
         except asyncio.QueueEmpty:
             break
         seconds = GATHER_SECONDS
-        disclosed = asyncio.create_task(gate.disclose(pieces))
+        disclosed = budget.task(gate.disclose(pieces))
         disclosed.add_done_callback(_hear)
         await batches.put((disclosed, pieces))
     producing.result()

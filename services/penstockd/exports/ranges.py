@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from penstockd import budget
 from penstockd.exports.pipeline import Take
 from penstockd.policy.read import LOWER, UPPER, Export
 from penstockd.store.database import Connection
@@ -49,8 +50,8 @@ class _Crew:
         # A range ends with b"", and behind the last range of a reader comes None.
         self._blocks: list[asyncio.Queue[bytes | None]]
         self._blocks = [asyncio.Queue(QUEUE_BLOCKS) for _ in range(count)]
-        self._dealing = asyncio.create_task(self._deal())
-        self._working = [asyncio.create_task(self._work(n, c)) for n, c in enumerate(connections)]
+        self._dealing = budget.task(self._deal())
+        self._working = [budget.task(self._work(n, c)) for n, c in enumerate(connections)]
 
     async def hand_on(self, take: Take) -> None:
         """The blocks of all ranges, in order."""

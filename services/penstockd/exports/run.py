@@ -18,24 +18,23 @@ import structlog
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
-from penstockd.errors import (
-    ClientStalled,
-    DatabaseUnavailable,
-    Refused,
-    ValueInvalid,
-    Violation,
-)
+from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid
 from penstockd.exports.limits import ExportLimits
-from penstockd.exports.opening import Opened, find_earlier, open_export, resume_export
+from penstockd.exports.opening import (
+    Opened,
+    OpeningOrgans,
+    find_earlier,
+    open_export,
+    resume_export,
+)
 from penstockd.exports.pipeline import Encoder, Piece
 from penstockd.exports.plan import Plan
 from penstockd.exports.receipts import Receipt, State, close_receipt
 from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
-from penstockd.policy.snapshot import Policy
 from penstockd.policy.standing import Standing
-from penstockd.store.database import Connection, Database
-from penstockd.store.snapshots import Snapshots
+from penstockd.store.database import Connection
+from penstockd.store.places import Places
 
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
 #: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
@@ -46,24 +45,16 @@ LAST_WORD_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class ExportOrgans(Protocol):
+class ExportOrgans(OpeningOrgans, Protocol):
     """The organs that exports are made of."""
-
-    @property
-    def database(self) -> Database:
-        """Reads the records, and keeps the receipts."""
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Holds the states of the data."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
 
     @property
     def exports(self) -> ExportLimits:
         """How many connections read one export, and how long a client may take nothing."""
+
+    @property
+    def places(self) -> Places:
+        """Seals cursors, and opens them."""
 
 
 class Reply(Protocol):
@@ -138,10 +129,7 @@ class ExportRun:
                     connections.append(another)
             await choose_source(connections, held, self._plan).send_all(self._encoder, self)
         if self._encoder.skip:
-            raise ValueInvalid(
-                "resume_offset is beyond the end of the file",
-                violations=[Violation("resume_offset", "is beyond the end of the file")],
-            )
+            raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far it came, and tell the client if it still listens."""
@@ -174,7 +162,7 @@ class ExportRun:
         large = receipt.byte_count >= LARGE_BYTES
         await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
-        document = orjson.dumps(receipt.document())
+        document = orjson.dumps(receipt.document(self._organs.places))
         if not self._plan.export.omit_receipt:
             await self._send_bytes(self._plan.target.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
@@ -245,7 +233,7 @@ class ExportRun:
         """The last record of a file that is none: it says that the export failed, and why."""
         if self._plan.export.omit_receipt:
             return
-        data = self._plan.target.receipt(orjson.dumps(receipt.document()))
+        data = self._plan.target.receipt(orjson.dumps(receipt.document(self._organs.places)))
         if not data:
             return
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from penstockd.budget import own_task, shared_task
 from penstockd.catalog import Catalog
 from penstockd.errors import Refused, ShareExhausted
 from penstockd.feed.event import Batch
@@ -171,7 +172,7 @@ class Broadcast:
         task = self._kept.get(key)
         own = task is None or (task.done() and task.exception() is not None)
         if task is None or own:
-            task = asyncio.create_task(self._encode(source, cursor, upto))
+            task = shared_task(self._encode(source, cursor, upto))
             self._kept[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
         else:
@@ -204,7 +205,7 @@ class Broadcast:
             channel = _Channel(source, self.tail.newest)
             self._channels[source.identity] = channel
             with for_the_hub():
-                channel.task = asyncio.create_task(self._move(channel))
+                channel.task = own_task("feed channel", self._move(channel))
         channel.subscribers += 1
         return channel
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from penstockd.budget import breathe, offload_large
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.record import Codec
 from penstockd.feed.event import Event, Operation
@@ -148,11 +149,15 @@ class Dependents:
                 was = Question(self._lens, state.image, before)
                 pairs.append((key, was, Question(self._lens, state.image, cause.last)))
         await self._past.answer([q for _, was, there in pairs for q in (was, there)])
-        return [
-            self._event(cause, key, was.image, entered=there.answer)
-            for key, was, there in pairs
-            if was.answer is not there.answer
-        ]
+        events = []
+        for key, was, there in pairs:
+            if was.answer is not there.answer:
+                image, entered = was.image, there.answer
+                size = len(image)
+                event = await offload_large(size, self._event, cause, key, image, entered=entered)
+                events.append(event)
+                await breathe()
+        return events
 
     def _event(self, cause: Cause, key: str, image: bytes, *, entered: bool) -> Event:
         shown = self._lens.project(image)

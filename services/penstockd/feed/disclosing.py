@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from penstockd.audit.given import Given, given_records
+from penstockd.budget import shared_task
 from penstockd.calls import Call, Permit
 from penstockd.feed.source import Block, Source
 
@@ -58,7 +59,7 @@ class FeedDisclosure:
         if known is None or known.outdated(self._clock()):
             keys = _joined([frame.keys for frame in block.frames])
             writing = self._call.write_parts(self._given(keys))
-            known = _Shared(self._clock(), asyncio.create_task(writing))
+            known = _Shared(self._clock(), shared_task(writing))
             known.task.add_done_callback(_hear)
             shared[self._shares] = known
         return known.task

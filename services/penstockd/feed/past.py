@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from penstockd.budget import breathe, offload_large
 from penstockd.catalog import Catalog, Field
 from penstockd.policy.lens import Lens
 from penstockd.store.database import Connection
@@ -69,7 +70,13 @@ class Past:
         left = list(questions)
         while left:
             missing: set[_Place] = set()
-            left = [q for q in left if not self._judged(q, missing)]
+            open_ones = []
+            for question in left:
+                size = len(question.image)
+                if not await offload_large(size, self._judged, question, missing):
+                    open_ones.append(question)
+                await breathe()
+            left = open_ones
             if not await self._fetch(missing, bounded=len(questions) > 1):
                 return False
         return True

@@ -9,10 +9,11 @@ what is read at a time is bounded in bytes, and may end in the midst of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
+from penstockd.budget import LITTLE, breathe, offload, offload_large
 from penstockd.catalog import Catalog
 from penstockd.feed.dependents import Cause, Dependents
 from penstockd.feed.event import Batch, Event, Operation
@@ -29,6 +30,11 @@ from penstockd.store.cursor import (
 )
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_stretch
+
+#: The changes that a read of the log takes one place more of its consumer's share for.
+PLACE_CHANGES = 1000
+#: What looking at a change costs besides its images, in bytes of these.
+_OVERHEAD = 250
 
 Lenses = Mapping[str, Lens]
 #: What follows from a transaction, by its last number, for a dataset.
@@ -50,7 +56,8 @@ async def read_events(
     last = end.end if cursor.told is None else min(end.end, cursor.number + 1)
     follows = any(lens.follows for lens in lenses.values())
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(database.connection())
+        weight = 1 + max(0, last - cursor.number) // PLACE_CHANGES
+        connection = await stack.enter_async_context(database.connection(weight=weight))
         if follows:
             # What records were is asked in several statements, which must see one state.
             single = connection.transaction(isolation="repeatable_read", readonly=True)
@@ -124,13 +131,13 @@ class _Reading:
         following = [lens for lens in self._lenses.values() if lens.follows]
         if not following:
             # Nothing is behind it but its own change, which was told.
-            return tuple(self._plain()) if self._start.told is None else ()
+            return tuple(await self._plain()) if self._start.told is None else ()
         past = Past(connection, catalog, following)
         dependents = [Dependents(connection, catalog, past, lens) for lens in following]
         causes = await self._causes(dependents)
         own: list[Event] = []
         if self._start.told is None:
-            own = [*self._plain(), *await self._judged(past)]
+            own = [*await self._plain(), *await self._judged(past)]
             own.sort(key=lambda e: e.number)
         return tuple(await self._together(deque(own), causes))
 
@@ -186,18 +193,34 @@ class _Reading:
             upto = end[1] if dataset == end[0] else None
         return after, upto
 
-    def _plain(self) -> Iterator[Event]:
+    async def _plain(self) -> list[Event]:
         """Changes of records whose lenses need nothing but the record."""
+        events: list[Event] = []
+        size = 0
         for change in self._stretch.changes:
             lens = self._lenses.get(change.dataset)
             if lens is None or lens.follows or change.transaction in self._passed:
                 continue
-            before, after = change.before, change.after
-            if lens.view_id not in self._whole:
-                before = None if before is None else lens.see(before, _nowhere)
-                after = None if after is None else lens.see(after, _nowhere)
-            if (event := _told(change, lens, before, after)) is not None:
-                yield event
+            images = change.size
+            size += _OVERHEAD + images
+            if images <= LITTLE:
+                event = self._seen(change, lens)
+            else:
+                event = await offload(self._seen, change, lens)
+            if event is not None:
+                events.append(event)
+            if size > LITTLE:
+                await breathe()
+                size = 0
+        return events
+
+    def _seen(self, change: Change, lens: Lens) -> Event | None:
+        """What a lens that needs nothing but the record shows of a change."""
+        before, after = change.before, change.after
+        if lens.view_id not in self._whole:
+            before = None if before is None else lens.see(before, _nowhere)
+            after = None if after is None else lens.see(after, _nowhere)
+        return _told(change, lens, before, after)
 
     async def _judged(self, past: Past) -> Sequence[Event]:
         """Changes of records whose lenses look at others, too."""
@@ -212,13 +235,23 @@ class _Reading:
                     after = Question(lens, change.after, change.transaction)
                 seen.append(_Seen(change, lens, before, after))
         await past.answer([q for s in seen for q in (s.before, s.after) if q is not None])
-        told = (_told(s.change, s.lens, _shown(s.before), _shown(s.after)) for s in seen)
-        return [event for event in told if event is not None]
+        events = []
+        for each in seen:
+            event = await offload_large(each.change.size, _judged_event, each)
+            if event is not None:
+                events.append(event)
+            await breathe()
+        return events
 
 
 def _nowhere(dataset: str, key: str) -> bytes | None:
     """For lenses that follow no reference."""
     raise AssertionError(f"no rule leads to {dataset}")
+
+
+def _judged_event(seen: _Seen) -> Event | None:
+    """What the lens shows of a change that has been judged."""
+    return _told(seen.change, seen.lens, _shown(seen.before), _shown(seen.after))
 
 
 def _shown(question: Question | None) -> bytes | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from penstockd import budget
 from penstockd.calls import Call, Permit
-from penstockd.catalog import Catalog
 from penstockd.errors import (
     ClientStalled,
     HubStopping,
@@ -26,17 +26,15 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.exports.receipts import Receipt, State, new_receipt_id, store_receipt
-from penstockd.feed.broadcast import Broadcast, Subscription
+from penstockd.feed.broadcast import Subscription
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.event import Reconcile
-from penstockd.feed.limits import Streams
+from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
-from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database, translated
-from penstockd.store.snapshots import Held, Snapshots
+from penstockd.store.database import translated
 
 #: Changes of a message, unless the caller says how many.
 USUAL_BATCH = 500
@@ -103,34 +101,6 @@ class Reply(Protocol):
         """The last record."""
 
 
-class StreamOrgans(Protocol):
-    """The organs that a stream of changes is made of."""
-
-    @property
-    def catalog(self) -> Catalog:
-        """The datasets."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
-
-    @property
-    def database(self) -> Database:
-        """Reads the snapshot, and keeps the receipt."""
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Holds the state that a stream begins with."""
-
-    @property
-    def feed(self) -> Broadcast:
-        """The change log."""
-
-    @property
-    def streams(self) -> Streams:
-        """How long a client may take nothing."""
-
-
 class ChangeStream:
     """One stream under way."""
 
@@ -151,9 +121,8 @@ class ChangeStream:
         self._rows = self._bytes = 0
         # The transaction whose changes were sent last, and how many, until its end is told.
         self._transaction = self._of_transaction = 0
-        self._held: Held | None = None
-        self._stack = AsyncExitStack()
-        self._reading: Connection | None = None  # reads the snapshot
+        self._snapshot = _no_frames()
+        self._stack = AsyncExitStack()  # what the snapshot is read with, until it is sent
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False
@@ -177,16 +146,18 @@ class ChangeStream:
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
             # What reads it first: a consumer holds no more states than it may read.
-            snapshot = self._organs.database.snapshot()
-            self._reading = await self._stack.enter_async_context(snapshot)
+            reading = self._organs.database.snapshot()
+            connection = await self._stack.enter_async_context(reading)
             try:
-                self._held = await self._organs.snapshots.take()
+                held = await self._organs.snapshots.take()
             except BaseException:
                 await self._stack.aclose()
                 raise
-            self._cursor = self._held.cursor
+            self._stack.callback(self._organs.snapshots.release, held)
+            self._snapshot = snapshot_frames(connection, self._source, self._wanted, held)
+            self._cursor = held.cursor
         elif self._watch.cursor:
-            self._cursor = Cursor.parse(self._watch.cursor)
+            self._cursor = self._organs.places.open(self._watch.cursor)
             await self._organs.feed.read(self._source, self._cursor, self._cursor.number)
         else:
             self._cursor = await self._organs.feed.head()
@@ -196,12 +167,12 @@ class ChangeStream:
         begin = Begin(
             self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
         )
-        self._receipt.cursor = str(self._cursor)
+        self._receipt.cursor = self._cursor
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
-        if self._held is not None and self._reading is not None:
-            await self._send_snapshot(self._held, self._reading)
+        if self._watch.snapshot:
+            await self._send_snapshot()
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -228,14 +199,11 @@ class ChangeStream:
     async def _fail(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
         await self._stack.__aexit__(type(error), error, error.__traceback__)
-        if self._held is not None:
-            self._organs.snapshots.release(self._held)
-            self._held = None
         if not self._begun:
             return
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._rows, self._bytes
-        receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
+        receipt.sha256, receipt.cursor = self._digest.digest(), self._cursor
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
@@ -263,16 +231,13 @@ class ChangeStream:
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self, held: Held, connection: Connection) -> None:
-        frames = snapshot_frames(connection, self._source, self._wanted, held)
+    async def _send_snapshot(self) -> None:
         with translated():
-            async with aclosing(self._disclosed(frames)) as disclosed:
+            async with aclosing(self._disclosed(self._snapshot)) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
                     await self._send(frame, None, permit)
         await self._stack.aclose()
-        self._organs.snapshots.release(held)
-        self._held = None
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
 
@@ -288,10 +253,10 @@ class ChangeStream:
                 return None
             return frame, await self._disclosure.records(frame.keys)
 
-        coming = asyncio.create_task(following())
+        coming = budget.task(following())
         try:
             while (found := await coming) is not None:
-                coming = asyncio.create_task(following())
+                coming = budget.task(following())
                 yield found
         finally:
             coming.cancel()
@@ -357,9 +322,16 @@ class ChangeStream:
             format="CHANGES",
             request_digest=b"",
             policy_revision=self._call.policy.revision,
-            cursor="",
+            cursor=None,
             start_time=datetime.now(UTC),
         )
+
+
+async def _no_frames() -> AsyncGenerator[Frame, None]:
+    """Of a stream that begins with a cursor."""
+    none: Sequence[Frame] = ()
+    for frame in none:
+        yield frame
 
 
 def _reason(error: BaseException) -> str:

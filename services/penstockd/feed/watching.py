@@ -19,7 +19,6 @@ from penstockd.errors import (
     SubscriptionNotFound,
     ValueInvalid,
     ViewChanged,
-    Violation,
 )
 from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
@@ -27,6 +26,7 @@ from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
+from penstockd.store.places import Places
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
@@ -45,16 +45,16 @@ class Wanted:
     include_before: bool = False
     transaction_boundaries: bool = False
 
-    def source(self, catalog: Catalog, call: Call, usual: int) -> Source:
+    def source(self, catalog: Catalog, places: Places, call: Call, usual: int) -> Source:
         """The source of these changes in the caller's Views.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
         """
         if not 0 <= self.batch_size <= MAX_CHANGES:
-            raise _invalid("batch_size", f"must be from 1 to {MAX_CHANGES}")
+            raise ValueInvalid.of("batch_size", f"must be from 1 to {MAX_CHANGES}")
         known = {int(o) for o in Operation}
         if not set(self.operations) <= known:
-            raise _invalid("operations", "is not an operation")
+            raise ValueInvalid.of("operations", "is not an operation")
         call.asked(
             filter=self.filter,
             fields=self.fields,
@@ -66,6 +66,7 @@ class Wanted:
         }
         return Source(
             lenses,
+            places.sequences,
             mixed=self.mixed,
             include_before=self.include_before,
             operations=frozenset(map(Operation, self.operations)),
@@ -149,9 +150,18 @@ class Standings:
         self._good_until = self._soonest_end()
         return now
 
+    def renew(self) -> PolicySnapshot | None:
+        """The policy of now, None if by it the caller sees something else, more or less.
+
+        For calls that wait and then answer once: who calls anew is judged anew. Raises
+        AccessRevoked if nothing is left to see, and PolicyStale.
+        """
+        try:
+            return self.check()
+        except AccessRevoked:
+            raise
+        except (AccessChanged, ViewChanged):
+            return None
+
     def _soonest_end(self) -> float:
         return min((s.good_until for s, _ in self._standings), default=math.inf)
-
-
-def _invalid(name: str, problem: str) -> ValueInvalid:
-    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])

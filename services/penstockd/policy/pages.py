@@ -13,12 +13,9 @@ from penstockd.policy.rendering import records_of
 from penstockd.policy.view import View
 from penstockd.query import query_digest
 from penstockd.store.database import Database
-from penstockd.turns import Turns
 
 #: A page of more rows takes one more place of its consumer's share for each of these.
 PLACE_ROWS = 150
-#: After so many rows other calls get their turn.
-TURN_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,6 @@ class RecordPage:
 
 async def read_page(
     database: Database,
-    turns: Turns,
     view: View,
     query: Query,
     size: int,
@@ -69,10 +65,5 @@ async def read_page(
     async with database.connection(weight=1 + size // PLACE_ROWS) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
-        records: list[Message] = []
-        for at in range(0, min(size, len(rows)), TURN_ROWS):
-            if at:
-                await turns.give()
-            some = rows[at : min(size, at + TURN_ROWS)]
-            records += await records_of(page.codec, [row[: page.width] for row in some])
+        records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
     return RecordPage(records, [row[-1] for row in rows[:size]], end)  # every order ends with it

@@ -17,7 +17,16 @@ from penstockd.rpc.hub import routes as hub_routes
 #: The largest message taken; larger uploads come as streams of pieces.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 
-_OPTIONS: Sequence[tuple[str, int]] = (
+#: Calls that may wait to be taken in. The sidecar sends no more at a time.
+MAX_PENDING = 50_000
+
+OPTIONS: Sequence[tuple[str, int]] = (
+    # gRPC's own bound of a thousand drops calls at random, whoever makes them: those of one
+    # consumer would end others'. What they wait for is shared out by the hub.
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
+    # Nor after half a minute: how long a call may take is known to the sidecar, which says so.
+    ("grpc.server_max_unrequested_time_in_server", 3600),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 64 * 1024),
@@ -29,7 +38,7 @@ class Server:
     """Serves a hub on a socket until it is stopped."""
 
     def __init__(self, hub: Hub, address: str) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=OPTIONS)
         self._health = health_aio.HealthServicer()
         routes = [*hub_routes(), *datasets.routes(hub.catalog)]
         install(self._server, hub, routes)

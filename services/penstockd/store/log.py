@@ -34,6 +34,11 @@ class Change:
     commit_time: datetime
     first: int = 0  # the number of the transaction's first change
 
+    @property
+    def size(self) -> int:
+        """Bytes of its images."""
+        return len(self.before or b"") + len(self.after or b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Log:

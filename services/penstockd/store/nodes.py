@@ -1,4 +1,5 @@
-"""The nodes that share a database tell each other their settings, and say where they differ.
+"""The nodes that share a database tell each other their settings and which tasks they take, and
+say where the settings differ.
 
 The node that has run longest sets the measure. Another that differs says so, and leaves what one
 node does for all to the others as long as one lives, where the setting bears on that work.
@@ -14,17 +15,19 @@ from datetime import timedelta
 import orjson
 import structlog
 
-from penstockd.store.database import Connection
-from penstockd.store.singletons import Leases, Transactions
+from penstockd.store.database import Connection, Database
+from penstockd.store.own_session import OwnSession
+from penstockd.store.singletons import Leases
 
-#: A node that has said nothing for so many seconds does not count; how often it speaks.
-LENGTH = 6.0
+#: A node that has said nothing for so many seconds does not count; how often it speaks. Less than
+#: a lease, so that what a dead node held is not left to it.
+LENGTH = 5.0
 INTERVAL = 1.0
 
 _ANNOUNCE = """
-INSERT INTO hub.node AS n (node_id, host, settings, stands_by, start_time, expire_time)
-VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5)
-ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4,
+INSERT INTO hub.node AS n (node_id, host, settings, stands_by, takes, start_time, expire_time)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6)
+ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4, takes = $5,
     start_time = CASE WHEN n.expire_time > clock_timestamp() THEN n.start_time
                       ELSE excluded.start_time END,
     expire_time = excluded.expire_time
@@ -72,26 +75,28 @@ class Agreement:
 
     def __init__(
         self,
-        database: Transactions,
+        database: Database,
         leases: Leases,
         settings: Mapping[str, str],
         grave: Collection[str],
     ) -> None:
-        self._database, self._leases = database, leases
+        self._session, self._leases = OwnSession(database), leases
         self._settings, self._grave = settings, grave
         self._told: Sequence[Difference] = []
         self._stands_by = False
 
     async def run(self) -> None:
         """Compare every INTERVAL until cancelled. Raises DatabaseUnavailable."""
-        while True:
-            await self.step()
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                await self.step()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            self.close()
 
     async def step(self) -> Sequence[Difference]:
-        """Tell the settings, and compare them; returns the differences."""
-        async with self._database.transaction() as connection:
-            host, there = await self._exchange(connection)
+        """Tell the settings and the tasks, and compare the former; returns the differences."""
+        host, there = await self._session.ask(self._exchange)
         differences = compare_settings(self._settings, there)
         self._stands_by = any(d.setting in self._grave for d in differences)
         await self._leases.stand_by(self._stands_by)
@@ -100,17 +105,24 @@ class Agreement:
         self._told = differences
         return differences
 
+    def close(self) -> None:
+        """End the session with the database."""
+        self._session.drop()
+
     async def leave(self) -> None:
-        """The node stops in order: the others need not wait to see that."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_LEAVE, self._leases.node_id)
+        """The node stops in order: the others need not wait to see that. Raises
+        DatabaseUnavailable."""
+        try:
+            await self._session.ask(lambda c: c.execute(_LEAVE, self._leases.node_id))
+        finally:
+            self.close()
 
     async def _exchange(self, connection: Connection) -> tuple[str, Mapping[str, str]]:
         leases = self._leases
         told = orjson.dumps(dict(self._settings)).decode()
         length = timedelta(seconds=LENGTH)
         await connection.execute(
-            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, length
+            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, leases.takes, length
         )
         await connection.execute(_FORGET)
         oldest = await connection.fetchrow(_OLDEST)

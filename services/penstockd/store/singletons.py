@@ -6,6 +6,9 @@ monotonic clock before that moment. One that cannot stop, since it is frozen or 
 nothing afterwards: each of its transactions begins with locking the row of its term, and fails if
 there is none. Raising the term waits for transactions that have it locked; who raises it ends the
 sessions of those that do not end by themselves.
+
+Nodes share the leases (see ``sharing``): a holder hands over what is in the share of another node,
+and what is free is left to the node in whose share it is for a moment.
 """
 
 from __future__ import annotations
@@ -13,16 +16,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
+from penstockd.store.own_session import ANSWER, OwnSession
+from penstockd.store.sharing import (
+    HEAD_START,
+    SETTLED,
+    LiveNode,
+    read_live_nodes,
+    share_out,
+    shares_elsewhere,
+    with_node,
+)
 
 #: What only one node does at a time; see ``keeper``.
 SINGLETONS = (
@@ -40,13 +53,10 @@ LENGTH = 6.0
 RENEWAL = 1.0
 #: So many seconds before the end of its lease a holder stops by itself.
 MARGIN = 1.0
-#: How long the database may take to answer, in seconds.
-ANSWER = 1.5
 #: How long a transaction of an earlier term may hold up the next one, in seconds.
 BLOCKED = 0.5
-#: Seconds for which a process sees no holder before it raises the alarm: a change of holders takes
-#: less.
-ALARM = 4.0
+#: Seconds for which a node leaves a task to others that failed again and again on it.
+DECLINED = 300.0
 
 _READ = """
 SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_time)::float8,
@@ -133,7 +143,8 @@ async def read_singletons(connection: Connection) -> list[Singleton]:
 
 
 class Lease:
-    """What a process holds. ``over`` is set when it holds it no longer.
+    """What a process holds. ``over`` is set when it holds it no longer; ``wanted`` when the
+    holder is to end its work and release it, since it is in the share of another node.
 
     ``acquired`` is when it was taken, to the microsecond: a database that went back in time gives
     out a term again, but not to a holder of the same moment.
@@ -148,7 +159,7 @@ class Lease:
         clock: Callable[[], float],
     ) -> None:
         self.name, self.term, self.acquired = name, term, acquired
-        self.over = asyncio.Event()
+        self.over, self.wanted = asyncio.Event(), asyncio.Event()
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self.renewed(asked)
@@ -243,11 +254,13 @@ class Leases:
     ) -> None:
         self.node_id, self.host = node_id, host
         self._database, self._clock = database, clock
-        self._connection: Connection | None = None
-        self._asking = asyncio.Lock()
+        self._session = OwnSession(database)
         self._held: dict[str, Lease] = {}
         self._wanted: dict[str, asyncio.Future[Lease]] = {}
         self._inherited: set[str] = set()
+        # When this process handed a lease over, and when it gave one up as it failed.
+        self._handed: dict[str, float] = {}
+        self._declined: dict[str, float] = {}
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._stands_by = stands_by
         # The database's time at a moment of our own clock.
@@ -268,6 +281,20 @@ class Leases:
             future = self._wanted[name] = asyncio.get_running_loop().create_future()
         return await asyncio.shield(future)
 
+    @property
+    def takes(self) -> Collection[str]:
+        """The names that this process would hold now, or holds."""
+        if self._stands_by:
+            return ()
+        since = self._clock() - DECLINED
+        failing = {name for name, moment in self._declined.items() if moment > since}
+        return sorted((self._wanted.keys() | self._held.keys()) - failing)
+
+    async def decline(self, lease: Lease) -> None:
+        """Release it, and leave it to other nodes for some minutes, if any takes it."""
+        self._declined[lease.name] = self._clock()
+        await self.release(lease)
+
     async def release(self, lease: Lease) -> None:
         """Let another take it at once. If the database cannot be told, it takes some seconds."""
         self._held.pop(lease.name, None)
@@ -275,7 +302,9 @@ class Leases:
             return
         lease.end("released")
         with contextlib.suppress(Refused):
-            await self._ask(lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired))
+            await self._session.ask(
+                lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired)
+            )
 
     async def stand_by(self, stands_by: bool) -> None:
         """Take nothing, and let go of what is held; or take part again."""
@@ -291,23 +320,44 @@ class Leases:
                 await self.step()
                 await asyncio.sleep(RENEWAL)
         finally:
-            self._drop()
+            self._session.drop()
 
     async def step(self) -> None:
-        """Renew what is held, and begin to take what is wanted and free."""
+        """Renew what is held, hand over what others are to hold, and begin to take what is free."""
         await self._renew()
         wanted = [name for name, future in self._wanted.items() if not future.done()]
-        if self._stands_by or not wanted:
+        if self._stands_by or not (wanted or self._held):
             return
-        found = {s.name: s for s in await self._ask(read_singletons)}
+        own = LiveNode(self.node_id, self.host, 0.0, self.takes)
+        nodes = with_node(own, await self._session.ask(read_live_nodes))
+        self._hand_over(nodes)
+        if wanted:
+            await self._take_free(wanted, share_out(nodes))
+
+    def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
+        """Ask for what is in another node's share to be released; if it comes back, not at once."""
+        elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
+        for name in self._held.keys() & elsewhere.keys():
+            if now - self._handed.get(name, -SETTLED) >= SETTLED:
+                self._handed[name] = now
+                lease, host = self._held[name], elsewhere[name].host
+                _log.info("lease_handed_over", singleton=name, term=lease.term, to=host)
+                lease.wanted.set()
+
+    async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, str]) -> None:
+        """Begin to take what nobody holds, and this process's last one held."""
+        found = {s.name: s for s in await self._session.ask(read_singletons)}
         if not found.keys() >= set(wanted):
-            await self._ask(lambda c: c.execute(_SEED, wanted))
-            found = {s.name: s for s in await self._ask(read_singletons)}
+            await self._session.ask(lambda c: c.execute(_SEED, wanted))
+            found = {s.name: s for s in await self._session.ask(read_singletons)}
         for name in wanted:
-            inherited = found[name].node_id == self.node_id and name not in self._inherited
+            row = found[name]
+            inherited = row.node_id == self.node_id and name not in self._inherited
             self._inherited.add(name)
-            if (found[name].free or inherited) and name not in self._taking:
-                task = asyncio.create_task(self._take(found[name], inherited))
+            own = shares.get(name, self.node_id) == self.node_id
+            free = row.free and (own or row.unheld >= HEAD_START)
+            if (free or inherited) and name not in self._taking:
+                task = asyncio.create_task(self._take(row, inherited))
                 self._taking[name] = task
                 task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
 
@@ -318,7 +368,7 @@ class Leases:
         await asyncio.gather(*self._taking.values(), return_exceptions=True)
         for lease in list(self._held.values()):
             await self.release(lease)
-        self._drop()
+        self._session.drop()
 
     async def _renew(self) -> None:
         self._held = {name: lease for name, lease in self._held.items() if lease.runs}
@@ -326,13 +376,13 @@ class Leases:
         names, terms = [x.name for x in held], [x.term for x in held]
         moments = [x.acquired for x in held]
         asked = self._clock()
-        time_now = await self._ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
+        time_now = await self._session.ask(lambda c: c.fetchval("SELECT clock_timestamp()"))
         self._known_time = (time_now, asked)
         if not held:
             return
         length = timedelta(seconds=LENGTH)
         asked = self._clock()
-        rows = await self._ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
+        rows = await self._session.ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
         renewed = {row[0] for row in rows}
         for lease in held:
             if lease.name in renewed:
@@ -378,49 +428,10 @@ class Leases:
         """End the sessions that keep one for so long from raising the term: they have the row of
         the earlier term locked, and their process is frozen, or cut off from the database."""
         await asyncio.sleep(BLOCKED)
-        rows = await self._ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        try:
+            rows = await self._session.ask(lambda c: c.fetch(_END_BLOCKERS, pid))
+        except Refused as exc:
+            _log.warning("sessions_not_ended", singleton=found.name, error=str(exc))
+            return
         for row in rows:
             _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
-
-    async def _ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Ask on the connection for leases. Raises DatabaseUnavailable, and drops it then."""
-        async with self._asking:
-            try:
-                with translated():
-                    async with asyncio.timeout(ANSWER):
-                        if self._connection is None or self._connection.is_closed():
-                            self._connection = await self._database.connect()
-                        return await question(self._connection)
-            except BaseException:
-                self._drop()
-                raise
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
-
-
-class Vacancies:
-    """Which of some singletons nobody holds, as one process sees it: told when that has lasted
-    for ALARM, and when it is over."""
-
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
-        self._names, self._clock = names, clock
-        self._since: dict[str, float] = {}
-        self._told: set[str] = set()
-
-    def look(self, rows: Sequence[Singleton]) -> Mapping[str, bool]:
-        """What was read just now; returns for each name whether all is well with it."""
-        now = self._clock()
-        held = {row.name for row in rows if not row.free}
-        for name in self._names:
-            if name in held:
-                self._since.pop(name, None)
-                if name in self._told:
-                    self._told.discard(name)
-                    _log.info("singleton_held_again", singleton=name)
-            elif now - self._since.setdefault(name, now) > ALARM and name not in self._told:
-                self._told.add(name)
-                _log.error("singleton_unheld", singleton=name, seconds=now - self._since[name])
-        return {name: name not in self._told for name in self._names}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
+from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid
 from penstockd.feed.bells import subscription_line
 from penstockd.feed.watching import MAX_CHANGES
 from penstockd.store import leases
@@ -39,20 +39,15 @@ _RESET = "the changes after the subscription's cursor are kept no longer: reset 
 def ack_time(seconds: int) -> int:
     """How long a worker has to acknowledge. Raises ValueInvalid."""
     if not 0 <= seconds <= MAX_ACK:
-        raise invalid("ack_seconds", f"must be from 1 to {MAX_ACK}")
+        raise ValueInvalid.of("ack_seconds", f"must be from 1 to {MAX_ACK}")
     return seconds or USUAL_ACK
 
 
 def changes_of(name: str, wanted: int, usual: int) -> int:
     """A number of changes that a caller asks for. Raises ValueInvalid."""
     if not 0 <= wanted <= MAX_CHANGES:
-        raise invalid(name, f"must be from 1 to {MAX_CHANGES}")
+        raise ValueInvalid.of(name, f"must be from 1 to {MAX_CHANGES}")
     return wanted or usual
-
-
-def invalid(name: str, problem: str) -> ValueInvalid:
-    """One value of a request is wrong."""
-    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +96,13 @@ class Taking:
             found = await store.find(connection, *self._key)
         store.check_epoch(undone=found.undone)
         self.terms = found.terms
-        self.source = source_of(self._organs.catalog, self._call, found.terms, self._bounds.changes)
+        self.source = source_of(
+            self._organs.catalog, self._organs.places, self._call, found.terms, self._bounds.changes
+        )
         try:
             await self._organs.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         return found.acknowledged
 
     async def take(self, seconds: float) -> Taken | None:
@@ -194,7 +191,7 @@ class Taking:
             feed, database = self._organs.feed, self._organs.database
             return await read_stretch(feed, database, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         except CursorInvalid:
             if start == place.start:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from penstockd.catalog import Catalog
 from penstockd.egress import Guard, UrlRefused
@@ -21,6 +22,8 @@ RETRY_SECONDS = range(1, 259_201)
 MAX_RETRIES = 20
 MAX_SELECTIONS = 50
 MAX_HEADERS = 20
+
+_PORTS = {"https": 443, "http": 80}
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
@@ -43,6 +46,16 @@ def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhoo
         raise PermissionDenied(f"'{webhook.consumer_id}' needs the permission {needed}")
     for selection in webhook.selections:
         lens_of(policy, catalog, owner, selection)
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL; what they are in full, and in lower case."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:  # it is refused
+        port = None
+    return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme)
 
 
 def _check_url(guard: Guard, url: str) -> None:

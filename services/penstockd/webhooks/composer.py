@@ -6,6 +6,7 @@ same, so is what it shows. If not, the event is read from the log again, through
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
+from penstockd.budget import breathe, offload_large
 from penstockd.errors import CursorExpired
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
@@ -68,7 +70,13 @@ class Composer:
                 return Result(delivery, DeliveryState.DEAD, reason.value)
             delivery.events = [event for event, _ in kept]
             previous = [number for _, number in kept]
-        message = self._payloads.message(delivery, webhook.options, sights, at, previous)
+        # A batch of large records takes long to write out; the keeper and workers do other things.
+        size = sum(len(event.after or b"") for event in delivery.events)
+        write = functools.partial(
+            self._payloads.message, delivery, webhook.options, sights, at, previous
+        )
+        message = await offload_large(size, write)
+        await breathe()
         return Composed(delivery, message, policy)
 
     async def _shown(

@@ -14,7 +14,10 @@ from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
-from penstockd.webhooks.signing import Seal, Secret, Signer
+from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
+
+#: How long an endpoint of kind LISTEN stays without being pulled from, in seconds.
+LISTEN_SECONDS = 600
 
 _COLUMNS = """
 webhook_id, consumer_id, kind, selections, options, title, url, headers, scopes, claims, state,
@@ -220,9 +223,23 @@ async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) 
     )
 
 
-async def drop_secrets(connection: Connection, webhook_id: str) -> None:
-    """Forget all secrets of an endpoint."""
+async def replace_secrets(
+    connection: Connection, webhook_id: str, at: datetime, seal: Seal
+) -> Secret:
+    """A new secret of the kind of the newest, in the place of all that there are."""
+    known = await read_secrets(connection, webhook_id, seal)
+    secret = new_secret(known[0].scheme if known else Scheme.HMAC, at)
     await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
+    await put_secret(connection, webhook_id, secret, seal)
+    return secret
+
+
+async def lock_known(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Which of these endpoints there are; none of them is deleted before the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
+    )
+    return {row[0] for row in rows}
 
 
 async def announce_due(announcements: Announcements, connection: Connection) -> None:

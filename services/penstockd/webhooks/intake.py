@@ -16,11 +16,13 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 from penstockd.store.singletons import Transactions
 from penstockd.webhooks.endpoints import (
     Endpoint,
     load_endpoints,
     lock_intake,
+    lock_known,
 )
 from penstockd.webhooks.model import (
     Cause,
@@ -59,7 +61,6 @@ INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
 """
-_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,14 @@ class Intake:
         policy: Policy,
         seal: Seal,
         reader: LogReader,
+        places: Places,
         *,
         clock: Clock = now,
     ) -> None:
         self._database, self._announcements = database, announcements
         self._catalog, self._policy = catalog, policy
         self._seal, self._reader, self._clock = seal, reader, clock
-        self._owners = Owners(catalog)
+        self._owners, self._places = Owners(catalog), places
         self._endpoints: Mapping[str, Endpoint] = {}
         self._revision = (0, 0)
 
@@ -131,7 +133,7 @@ class Intake:
             cursor, head, replaying, undone = await self._place(connection)
             if undone:
                 endpoints = list(self._endpoints.values())
-                await tell_undone(connection, endpoints, self._clock())
+                await tell_undone(connection, endpoints, self._places, self._clock())
             listeners = [
                 Listener(e.webhook, self._owners.sights(policy, e.webhook))
                 for e in self._endpoints.values()
@@ -142,7 +144,7 @@ class Intake:
                 made, reached = await self._take(connection, listeners, cursor, upto)
                 # What was read, on another connection, is so in this database, too.
                 await check_cursor(connection, reached)
-                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
+                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", reached.stored)
             if replaying:
                 told, replaying = await self._replay(connection, listeners, head)
                 made += told
@@ -177,7 +179,7 @@ class Intake:
     ) -> int:
         """Deliveries of events, in order, for listeners that see the same; returns how many."""
         names = [li.webhook.webhook_id for li in listeners]
-        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        known = await lock_known(connection, names)
         wanted = []
         for listener in listeners:
             start = listener.webhook.start_number if cause is Cause.EVENT else 0
@@ -302,7 +304,7 @@ class Intake:
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
             return cursor, head, replaying, undone
         cursor = Cursor(epoch, head, mark=mark)
-        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
+        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
         return cursor, head, replaying, undone
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.model import Cause, DeliveryState, Reason, State, Webhook
 from penstockd.webhooks.queue import Draft, put_deliveries
@@ -33,7 +34,9 @@ async def keep_notice(
     )
 
 
-async def tell_undone(connection: Connection, endpoints: Sequence[Endpoint], at: datetime) -> None:
+async def tell_undone(
+    connection: Connection, endpoints: Sequence[Endpoint], places: Places, at: datetime
+) -> None:
     """Tell every receiver once that the database has gone back in time.
 
     The message has the epoch and a cursor: what a receiver reads anew at this cursor or behind it
@@ -48,8 +51,8 @@ async def tell_undone(connection: Connection, endpoints: Sequence[Endpoint], at:
         content = {
             "webhookId": webhook.webhook_id,
             "epoch": str(epoch),
-            "revision": str(cursor.number),
-            "cursor": str(cursor),
+            "revision": str(places.sequences.sequence(cursor.number)),
+            "cursor": places.seal(cursor),
             "reconcile": "REPAIR",
         }
         await keep_notice(connection, webhook, UNDONE, content, at)

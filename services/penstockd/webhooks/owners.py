@@ -63,6 +63,12 @@ class Owners:
             return None
 
 
+def brought_claims(policy: PolicySnapshot, principal: Principal) -> dict[str, tuple[str, ...]]:
+    """The claims that a caller's token has brought, which are not its consumer's own."""
+    own = policy.consumers[principal.consumer_id].claims
+    return {name: values for name, values in principal.claims.items() if own.get(name) != values}
+
+
 def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
     """The owner as the policy has it now; None if it may have no webhooks any more."""
     consumer = policy.consumers.get(webhook.consumer_id)

@@ -11,6 +11,7 @@ import orjson
 
 from penstockd.catalog import Catalog
 from penstockd.store.cursor import Cursor
+from penstockd.store.places import Places
 from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence, Options, Sight
 from penstockd.webhooks.records import RecordWriter, time_text, xml_of
 
@@ -33,9 +34,11 @@ class Message:
 
 
 class Payloads:
-    """Writes messages. ``url`` is where the hub is reached, ``epoch`` that of its log."""
+    """Writes messages. ``url`` is where the hub is reached, ``epoch`` that of its log, whose
+    ``places`` it tells."""
 
-    def __init__(self, catalog: Catalog, url: str, epoch: str) -> None:
+    def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
+        self._places = places
         self._catalog, self._url, self._epoch = catalog, url, epoch
         self._writers: dict[tuple[str, str], RecordWriter] = {}
 
@@ -76,10 +79,12 @@ class Payloads:
                 data["record"] = self._record(event, options.body, sights[event.dataset])
             if event.changed:
                 data["changed"] = list(event.changed)
-        data["revision"] = str(event.number)
+        sequence = self._places.sequences.sequence
+        data["revision"] = str(sequence(event.number))
         if previous:
-            data["previousRevision"] = str(previous)
-        data["cursor"] = str(Cursor(self._epoch, event.number, mark=event.mark))
+            data["previousRevision"] = str(sequence(previous))
+        cursor = Cursor(self._epoch, event.number, mark=event.mark)
+        data["cursor"] = self._places.seal(cursor)
         kind = f"{dataset.singular}.{event.operation}"
         return kind, event.commit_time, data, event.key
 

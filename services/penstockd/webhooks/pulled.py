@@ -9,7 +9,9 @@ from penstockd.errors import WebhookKindUnfit
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import Endpoint, read_secrets
 from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.model import Kind, Reason, Webhook
+from penstockd.webhooks.model import Delivery, Kind, Reason, Webhook
+from penstockd.webhooks.outcomes import attempt_of, judge
+from penstockd.webhooks.queue import Result
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal, Signer
@@ -54,7 +56,14 @@ def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
     return Pulled(delivery.delivery_id, delivery.event_type, headers, message.body)
 
 
-def reply_of(outcome: Outcome) -> Reply:
+def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> Result:
+    """What becomes of a delivery that was pulled, as if the hub had posted it."""
+    reply = _reply_of(outcome)
+    attempt = attempt_of(reply, now(), {}, "(forwarded)", 0)
+    return judge(delivery, webhook.options.schedule, reply, attempt, now(), lambda: 0.5)
+
+
+def _reply_of(outcome: Outcome) -> Reply:
     """What a command says it got, as if the hub had posted itself."""
     status = outcome.status or None
     reason = ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from penstockd.errors import DeliveryNotFound
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState
 from penstockd.webhooks.queue import attach_events
@@ -118,15 +119,17 @@ async def list_deliveries(
     return [Listed(dict(row)) for row in rows]
 
 
-async def find_delivery(connection: Connection, webhook_id: str, delivery_id: str) -> Listed | None:
-    """One delivery of a webhook."""
+async def find_delivery(connection: Connection, webhook_id: str, delivery_id: str) -> Listed:
+    """One delivery of a webhook. Raises DeliveryNotFound."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM hub.webhook_delivery AS d"
         " WHERE webhook_id = $1 AND delivery_id = $2",
         webhook_id,
         delivery_id,
     )
-    return Listed(dict(row)) if row is not None else None
+    if row is None:
+        raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
+    return Listed(dict(row))
 
 
 async def read_deliveries(

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import Endpoint, read_webhook, set_failing, set_state
+from penstockd.webhooks.endpoints import Endpoint, lock_known, read_webhook, set_failing, set_state
 from penstockd.webhooks.model import Cause, DeliveryState, Reason, State, Webhook
 from penstockd.webhooks.notices import keep_notice
 from penstockd.webhooks.outcomes import Health, health
@@ -22,7 +22,6 @@ from penstockd.webhooks.signing import Seal
 FAILING = "webhook.failing"
 DISABLED = "webhook.disabled"
 
-_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
 _HEARERS = """
 SELECT webhook_id FROM hub.webhook
 WHERE consumer_id = $1 AND webhook_id <> $2 AND state = 'ACTIVE' AND (options->>'notices')::boolean
@@ -49,7 +48,7 @@ class Settling:
         at = self._clock()
         names = sorted({r.delivery.webhook_id for r in results})
         # Those that were deleted meanwhile have taken their deliveries along.
-        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        known = await lock_known(connection, names)
         by_endpoint: dict[str, list[Result]] = {}
         for result in results:
             if result.delivery.webhook_id in known:

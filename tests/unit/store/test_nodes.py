@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import structlog
 
+from cutting import wired
+from harness import PATIENCE
 from penstockd.catalog import Catalog
 from penstockd.config import SCOPES, Scope, Settings, shared_values
+from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
 from penstockd.store.nodes import Agreement
+from penstockd.store.sharing import read_live_nodes
 from penstockd.store.singletons import Leases
 
 SETTINGS = {"public_url": "https://a", "webhook_allow": "10.1.0.0/16", "rate_limit": "1000"}
@@ -60,13 +66,32 @@ async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
     await database.close()
 
 
+class Agreeing(Protocol):
+    """Makes the part of a node, from its leases and its settings."""
+
+    def __call__(self, leases: Standing, settings: Mapping[str, str] = ...) -> Agreement: ...
+
+
+@pytest.fixture
+async def agree(database: Database) -> AsyncIterator[Agreeing]:
+    made: list[Agreement] = []
+
+    def make(leases: Standing, settings: Mapping[str, str] = SETTINGS) -> Agreement:
+        made.append(Agreement(database, leases, settings, GRAVE))
+        return made[-1]
+
+    yield make
+    for agreement in made:
+        agreement.close()
+
+
 async def test_a_node_that_differs_says_what_and_stands_by_while_the_older_one_lives(
-    database: Database,
+    database: Database, agree: Agreeing
 ) -> None:
     old, young = Standing(database, "1", "old.host"), Standing(database, "0", "young.host")
-    first = Agreement(database, old, SETTINGS, GRAVE)
+    first = agree(old)
     changed = {**SETTINGS, "webhook_allow": "10.9.0.0/16", "rate_limit": "5", "new_setting": "1"}
-    second = Agreement(database, young, changed, GRAVE)
+    second = agree(young, changed)
     with structlog.testing.capture_logs() as logged:
         assert not await first.step()
         for _ in range(2):
@@ -88,25 +113,51 @@ async def test_a_node_that_differs_says_what_and_stands_by_while_the_older_one_l
     assert old.stands
 
 
-async def test_a_node_that_differs_in_what_matters_less_only_warns(database: Database) -> None:
+async def test_a_node_that_differs_in_what_matters_less_only_warns(
+    database: Database, agree: Agreeing
+) -> None:
     old, young = Standing(database, "1", "a"), Standing(database, "0", "b")
-    await Agreement(database, old, SETTINGS, GRAVE).step()
-    second = Agreement(database, young, {**SETTINGS, "rate_limit": "5"}, GRAVE)
+    await agree(old).step()
+    second = agree(young, {**SETTINGS, "rate_limit": "5"})
     assert await second.step() and not young.stands
 
 
 async def test_a_node_that_died_is_no_measure_and_one_that_comes_back_at_once_keeps_its_age(
-    database: Database,
+    database: Database, agree: Agreeing
 ) -> None:
     old, young = Standing(database, "1", "a"), Standing(database, "0", "b")
-    first = Agreement(database, old, SETTINGS, GRAVE)
-    second = Agreement(database, young, {**SETTINGS, "public_url": "https://b"}, GRAVE)
+    first = agree(old)
+    second = agree(young, {**SETTINGS, "public_url": "https://b"})
     await first.step()
     assert await second.step()
-    assert not await Agreement(database, old, SETTINGS, GRAVE).step()  # its next keeper
+    assert not await agree(old).step()  # its next keeper
     async with database.connection() as connection:
         await connection.execute(
             "UPDATE hub.node SET expire_time = clock_timestamp() WHERE node_id = '1'"
         )
     assert not await second.step()
     assert await first.step()
+
+
+async def test_a_node_that_is_cut_off_notices_and_speaks_again(
+    url: str, database: Database
+) -> None:
+    """A pool's connection would wait for its answer: nothing tells it that it is dead."""
+    with wired(url) as (dsn, wire):
+        cut = Database(dsn, size=2)
+        await cut.open()
+        agreement = Agreement(cut, Standing(cut, "1", "a"), SETTINGS, GRAVE)
+        await agreement.step()
+        wire.hang()
+        with pytest.raises(DatabaseUnavailable):
+            async with asyncio.timeout(PATIENCE):
+                await agreement.step()
+        wire.heal()
+        async with database.transaction() as connection:
+            await connection.execute("DELETE FROM hub.node")
+        await agreement.step()
+        async with database.connection() as connection:
+            assert [n.node_id for n in await read_live_nodes(connection)] == ["1"]
+        await agreement.leave()
+        cut.abandon()
+        await cut.close()

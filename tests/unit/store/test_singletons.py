@@ -18,19 +18,21 @@ from harness import PATIENCE
 from penstockd.catalog import Catalog
 from penstockd.errors import DatabaseUnavailable
 from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.store import singletons as module
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
+from penstockd.store.sharing import SETTLED, LiveNode, share_out
 from penstockd.store.singletons import (
-    ALARM,
+    DECLINED,
     LENGTH,
     MARGIN,
     FencedDatabase,
     Lease,
     LeaseOver,
     Leases,
-    Vacancies,
     read_singletons,
 )
+from penstockd.store.vacancies import ALARM, Vacancies
 
 NAME = "digging"
 
@@ -339,3 +341,75 @@ async def test_what_nobody_holds_is_told_once_and_when_that_is_over(nodes: Nodes
     told = [(e["event"], e["singleton"]) for e in logged if e["event"].startswith("singleton")]
     unheld, held = "singleton_unheld", "singleton_held_again"
     assert told == [(unheld, "never"), (unheld, NAME), (held, NAME)]
+
+
+async def announce(one: Node, two: Node) -> tuple[Node, Node]:
+    """Both nodes have said for an hour that they take the work; returns the one in whose share it
+    is, and the other."""
+    for node in (one, two):
+        await node.sql(
+            "INSERT INTO hub.node (node_id, host, settings, takes, start_time, expire_time)"
+            " VALUES ($1, $2, '{}', ARRAY[$3], clock_timestamp() - interval '1 hour',"
+            " clock_timestamp() + interval '1 hour')",
+            node.leases.node_id,
+            node.leases.host,
+            NAME,
+        )
+    ids = [node.leases.node_id for node in (one, two)]
+    chosen = share_out([LiveNode(i, "", 0.0, [NAME]) for i in ids])[NAME]
+    return (one, two) if chosen == ids[0] else (two, one)
+
+
+async def test_what_is_free_is_left_to_the_node_in_whose_share_it_is_for_a_moment(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, other = await announce(await nodes("one"), await nodes("two"))
+    monkeypatch.setattr(module, "HEAD_START", 3600.0)
+    waiting = asyncio.create_task(other.leases.obtain(NAME))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        await other.leases.step()
+    lease = await chosen.hold()
+    assert lease.term == 1 and not waiting.done()
+    await chosen.run_out()
+    monkeypatch.setattr(module, "HEAD_START", 0.0)
+    assert (await other.hold()).term == 2
+
+
+async def test_a_holder_hands_over_what_is_in_the_share_of_another_and_not_twice_in_a_row(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD_START", 0.0)
+    one, two = await nodes("one"), await nodes("two")
+    chosen, other = await announce(one, two)
+    lease = await other.hold()
+    await other.leases.step()
+    assert lease.wanted.is_set() and lease.runs  # until its holder has ended its work
+    await other.leases.release(lease)
+    again = await other.hold()  # the other did not take it
+    await other.leases.step()
+    assert not again.wanted.is_set()
+    other.clock.time += SETTLED
+    again.renewed(other.clock.time)
+    await other.leases.step()
+    assert again.wanted.is_set()
+    await other.leases.release(again)
+    kept = await chosen.hold()
+    await chosen.leases.step()
+    assert not kept.wanted.is_set()
+
+
+async def test_a_node_that_fails_at_something_leaves_it_to_the_other(nodes: Nodes) -> None:
+    chosen, other = await announce(await nodes("one"), await nodes("two"))
+    await chosen.leases.decline(await chosen.hold())
+    assert NAME not in chosen.leases.takes
+    # Said by ``Agreement``, which tells the others what a node takes.
+    await chosen.sql("UPDATE hub.node SET takes = '{}' WHERE node_id = $1", chosen.leases.node_id)
+    lease = await other.hold()
+    await other.leases.step()
+    assert not lease.wanted.is_set()
+    asyncio.create_task(chosen.leases.obtain(NAME))  # noqa: RUF006  # it waits in vain
+    await asyncio.sleep(0)
+    assert NAME not in chosen.leases.takes
+    chosen.clock.time += DECLINED
+    assert NAME in chosen.leases.takes

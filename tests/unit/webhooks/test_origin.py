@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstockd.commands.webhooks.update_webhook import origin
+from penstockd.webhooks.checks import origin
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,7 @@ from penstockd.access.changes import ChangeTerms, change_policy, tell
 from penstockd.access.rehearsing import draft_policy
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.history import (
-    Change,
-    PolicyDocument,
-    Revision,
-    read_revision,
-    write_document,
-)
+from penstockd.policy.history import Change, PolicyDocument, Revision, read_revision, write_document
 
 
 async def roll_back(

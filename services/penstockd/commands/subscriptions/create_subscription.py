@@ -12,6 +12,7 @@ from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.manage import (
     changing,
+    check_reader,
     check_terms,
     find_start,
     owner,
@@ -27,10 +28,11 @@ async def create_subscription(
     Raises ValueInvalid, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid,
     CursorExpired, SubscriptionExists and TooManySubscriptions.
     """
+    check_reader(hub, call)
     check_terms(subscription_id, terms)
     datasets = [d.name for d in readable(hub.catalog, call, terms.datasets)]
     terms = replace(terms, datasets=datasets, operations=sorted(set(terms.operations)))
-    source = source_of(hub.catalog, call, terms, 1)
+    source = source_of(hub.catalog, hub.places, call, terms, 1)
     call.asked(start=start, include_before=terms.include_before)
     begin = await find_start(hub, source, start)
 

@@ -7,6 +7,7 @@ from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.subscriptions import Subscription
 from penstockd.subscriptions.manage import (
+    check_reader,
     owner,
     unread,
 )
@@ -14,6 +15,7 @@ from penstockd.subscriptions.manage import (
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:
     """The subscriptions of the caller's, of what its token may read."""
+    check_reader(hub, call)
     async with hub.database.connection() as connection:
         every = await store.every(connection, owner(call))
     shown = [s for s in every if not unread(call, s)]

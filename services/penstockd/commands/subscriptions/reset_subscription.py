@@ -11,6 +11,7 @@ from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription
 from penstockd.subscriptions.manage import (
     changing,
+    check_reader,
     find_start,
     owner,
     source_of,
@@ -24,9 +25,12 @@ async def reset_subscription(
 
     Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, CursorInvalid and CursorExpired.
     """
+    check_reader(hub, call)
     known_one = await get_subscription(hub, call, subscription_id)
     call.asked(start=start)
-    begin = await find_start(hub, source_of(hub.catalog, call, known_one.terms, 1), start)
+    begin = await find_start(
+        hub, source_of(hub.catalog, hub.places, call, known_one.terms, 1), start
+    )
 
     async def work(connection: Connection) -> Subscription:
         held = await leases.hold(connection, owner(call), subscription_id)

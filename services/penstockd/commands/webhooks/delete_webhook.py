@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks import endpoints
@@ -13,7 +12,7 @@ async def delete_webhook(hub: Hub, call: Call, webhook_id: str) -> None:
     """Delete a webhook. Raises PermissionDenied, WebhookNotFound."""
 
     async def delete(connection: Connection) -> None:
-        await touched(hub, call, connection, webhook_id, lock=True)
+        await hub.webhooks.touch(call, connection, webhook_id, lock=True)
         await endpoints.delete_webhook(connection, webhook_id)
 
-    await changed(hub, call, delete)
+    await hub.webhooks.change(call, delete)

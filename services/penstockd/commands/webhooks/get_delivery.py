@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_READ, found, reads
-from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
-from penstockd.webhooks.composer import entries
-from penstockd.webhooks.composing import make_composer
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.endpoints import Endpoint
-from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, Tried, find_delivery, list_attempts, read_deliveries
 from penstockd.webhooks.signing import Signer
 
@@ -26,26 +21,17 @@ async def get_delivery(
     """
     call.require(*TO_READ)
     async with call.writing(hub.database.transaction()) as connection:
-        webhook = await found(hub, call, connection, webhook_id)
+        webhook = await hub.webhooks.find(call, connection, webhook_id)
         # First, so that no attempt is shown whose outcome the delivery does not know yet.
         attempts = await list_attempts(connection, delivery_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
-        if listed is None:
-            raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
         body = b""
-        if not reads(hub, call, webhook):
-            call.entry.row_count = 1
-            return listed.withheld(), [a.withheld() for a in attempts], body
-        if webhook.consumer_id == call.principal.consumer_id:
-            made, owners = await make_composer(
-                hub.database, hub.catalog, hub.public_url, connection
-            )
-            (delivery,) = await read_deliveries(connection, webhook_id, [delivery_id])
+        if not hub.webhooks.reads(call, webhook):
+            listed, attempts = listed.withheld(), [a.withheld() for a in attempts]
+        elif webhook.consumer_id == call.principal.consumer_id:
+            found = await read_deliveries(connection, webhook_id, [delivery_id])
             endpoint = Endpoint(webhook, (), Signer(()))
-            composed = await made.compose(call.policy, endpoint, delivery, now())
-            if isinstance(composed, Composed):
-                body = composed.message.body
-                told, shown = entries(endpoint, owners.sights(call.policy, webhook), [composed])
-                await call.disclose_within(connection, told, shown)
+            composed, _ = await hub.webhooks.compose(call, connection, endpoint, found)
+            body = composed[0].message.body if composed else b""
     call.entry.row_count = 1
     return listed, attempts, body

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_READ, found
 from penstockd.hub import Hub
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Figures, figures
 
@@ -20,6 +20,6 @@ async def get_metrics(hub: Hub, call: Call, webhook_id: str, start: datetime | N
     """
     call.require(*TO_READ)
     async with hub.database.connection() as connection:
-        await found(hub, call, connection, webhook_id)
+        await hub.webhooks.find(call, connection, webhook_id)
         call.entry.row_count = 1
         return await figures(connection, webhook_id, start or now() - WINDOW)

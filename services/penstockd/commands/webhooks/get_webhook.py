@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_READ, found
 from penstockd.hub import Hub
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.stored import Stored, read_stored
 
 
@@ -12,6 +12,6 @@ async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """One webhook. Raises PermissionDenied, WebhookNotFound."""
     call.require(*TO_READ)
     async with hub.database.connection() as connection:
-        webhook = await found(hub, call, connection, webhook_id)
+        webhook = await hub.webhooks.find(call, connection, webhook_id)
         call.entry.row_count = 1
         return await read_stored(connection, hub.webhooks.seal, webhook)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
 from penstockd.paging import Paging
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.search import list_notices as search
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_READ
 from penstockd.hub import Hub
 from penstockd.paging import Paging
 from penstockd.policy.model import Permission
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.endpoints import read_webhooks
 from penstockd.webhooks.stored import Stored, read_stored
 

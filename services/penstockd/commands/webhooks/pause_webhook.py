@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.errors import WebhookDisabled
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import set_state
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
 
 async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
@@ -19,12 +18,10 @@ async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """
 
     async def pause(connection: Connection) -> Stored:
-        webhook = await touched(hub, call, connection, webhook_id, lock=True)
+        webhook = await hub.webhooks.touch(call, connection, webhook_id, lock=True)
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}")
         await set_state(connection, webhook_id, State.PAUSED, "")
-        return await read_stored(
-            connection, hub.webhooks.seal, await touched(hub, call, connection, webhook_id)
-        )
+        return await hub.webhooks.show(call, connection, webhook_id)
 
-    return await changed(hub, call, pause)
+    return await hub.webhooks.change(call, pause)

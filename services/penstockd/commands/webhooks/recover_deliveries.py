@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce_due, check_enabled
+from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.queue import recover
 from penstockd.webhooks.schedule import now
 
@@ -23,15 +22,14 @@ async def recover_deliveries(
     """
     call.require(*TO_WRITE)
     if start is None:
-        violation = Violation("start_time", "is required")
-        raise ValueInvalid("start_time is required", violations=[violation])
+        raise ValueInvalid.of("start_time", "is required")
 
     async def send(connection: Connection) -> int:
-        check_enabled(await touched(hub, call, connection, webhook_id, lock=True))
+        await hub.webhooks.touch_enabled(call, connection, webhook_id)
         count = await recover(connection, webhook_id, now(), start, end)
         call.asked(start_time=start.isoformat(), end_time=end.isoformat() if end else "")
         call.entry.row_count = count
-        await announce_due(hub.announcements, connection)
+        await hub.webhooks.announce(connection)
         return count
 
-    return await changed(hub, call, send)
+    return await hub.webhooks.change(call, send)

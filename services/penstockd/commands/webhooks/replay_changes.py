@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.errors import (
-    ReplayUnderWay,
-    ValueInvalid,
-    Violation,
-    WebhookDisabled,
-)
+from penstockd.errors import ReplayUnderWay, ValueInvalid, WebhookDisabled
 from penstockd.hub import Hub
-from penstockd.store.cursor import Cursor, check_cursor
+from penstockd.store.cursor import check_cursor
 from penstockd.store.database import Connection
+from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import set_replay
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
 
 async def replay_changes(
@@ -27,11 +22,11 @@ async def replay_changes(
     CursorExpired, ValueInvalid if it ends before it begins.
     """
     call.require(*TO_WRITE)
-    start = Cursor.parse(cursor)
-    end = Cursor.parse(end_cursor) if end_cursor else None
+    start = hub.places.open(cursor)
+    end = hub.places.open(end_cursor) if end_cursor else None
 
     async def replay(connection: Connection) -> Stored:
-        webhook = await touched(hub, call, connection, webhook_id, lock=True)
+        webhook = await hub.webhooks.touch(call, connection, webhook_id, lock=True)
         if webhook.state is State.DISABLED:
             raise WebhookDisabled(f"the webhook is disabled: {webhook.reason}; resume it first")
         if webhook.replay_end is not None:
@@ -41,12 +36,9 @@ async def replay_changes(
             await check_cursor(connection, end)
         last = end.number if end is not None else log.head
         if last < start.number:
-            violation = Violation("end_cursor", "is before cursor")
-            raise ValueInvalid("end_cursor is before cursor", violations=[violation])
+            raise ValueInvalid.of("end_cursor", "is before cursor")
         call.asked(cursor=cursor, end_cursor=end_cursor)
         await set_replay(connection, webhook_id, start.number, last)
-        return await read_stored(
-            connection, hub.webhooks.seal, await touched(hub, call, connection, webhook_id)
-        )
+        return await hub.webhooks.show(call, connection, webhook_id)
 
-    return await changed(hub, call, replay)
+    return await hub.webhooks.change(call, replay)

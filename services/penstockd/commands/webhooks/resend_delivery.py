@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched
-from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce_due, check_enabled
 from penstockd.webhooks.queue import resend
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, find_delivery
@@ -20,13 +17,10 @@ async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: st
     """
 
     async def send(connection: Connection) -> Listed:
-        check_enabled(await touched(hub, call, connection, webhook_id, lock=True))
+        await hub.webhooks.touch_enabled(call, connection, webhook_id)
         call.entry.record_key = f"webhooks/{webhook_id}/deliveries/{delivery_id}"
         await resend(connection, webhook_id, delivery_id, now())
-        listed = await find_delivery(connection, webhook_id, delivery_id)
-        if listed is None:
-            raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
-        await announce_due(hub.announcements, connection)
-        return listed
+        await hub.webhooks.announce(connection)
+        return await find_delivery(connection, webhook_id, delivery_id)
 
-    return await changed(hub, call, send)
+    return await hub.webhooks.change(call, send)

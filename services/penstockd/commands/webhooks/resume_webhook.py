@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import set_state
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
 
 async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """Send again. Raises PermissionDenied, WebhookNotFound."""
 
     async def resume(connection: Connection) -> Stored:
-        await touched(hub, call, connection, webhook_id, lock=True)
+        await hub.webhooks.touch(call, connection, webhook_id, lock=True)
         await set_state(connection, webhook_id, State.ACTIVE, "")
-        return await read_stored(
-            connection, hub.webhooks.seal, await touched(hub, call, connection, webhook_id)
-        )
+        return await hub.webhooks.show(call, connection, webhook_id)
 
-    return await changed(hub, call, resume)
+    return await hub.webhooks.change(call, resume)

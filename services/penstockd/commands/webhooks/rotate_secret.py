@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import TO_WRITE, changed, touched
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
+from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secrets
 from penstockd.webhooks.model import Scheme
 from penstockd.webhooks.schedule import now
@@ -27,16 +27,16 @@ async def rotate_secret(
     """
     call.require(*TO_WRITE)
     if not timedelta() <= overlap <= MAX_OVERLAP:
-        violation = Violation("overlap", "must be 0 s to 30 days")
-        raise ValueInvalid("overlap must be 0 s to 30 days", violations=[violation])
+        raise ValueInvalid.of("overlap", "must be 0 s to 30 days")
+    seal = hub.webhooks.seal
 
     async def rotate(connection: Connection) -> tuple[Stored, Secret]:
-        webhook = await touched(hub, call, connection, webhook_id, lock=True)
-        known = await read_secrets(connection, webhook_id, hub.webhooks.seal)
+        webhook = await hub.webhooks.touch(call, connection, webhook_id, lock=True)
+        known = await read_secrets(connection, webhook_id, seal)
         kind = scheme or (known[0].scheme if known else Scheme.HMAC)
         secret = new_secret(kind, now())
         await expire_secrets(connection, webhook_id, now() + overlap)
-        await put_secret(connection, webhook_id, secret, hub.webhooks.seal)
-        return await read_stored(connection, hub.webhooks.seal, webhook), secret
+        await put_secret(connection, webhook_id, secret, seal)
+        return await read_stored(connection, seal, webhook), secret
 
-    return await changed(hub, call, rotate)
+    return await hub.webhooks.change(call, rotate)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.commands.webhooks.asking import changed, touched
-from penstockd.errors import DeliveryNotFound
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import announce_due, check_enabled
 from penstockd.webhooks.model import Cause
 from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
@@ -19,14 +16,11 @@ async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
     """The delivery of a test event. Raises PermissionDenied, WebhookNotFound, WebhookDisabled."""
 
     async def test(connection: Connection) -> Listed:
-        check_enabled(await touched(hub, call, connection, webhook_id, lock=True))
+        await hub.webhooks.touch_enabled(call, connection, webhook_id)
         data = {"webhookId": webhook_id, "message": "It works."}
         draft = Draft(webhook_id, Cause.TEST, TEST, now(), notice=data)
         (delivery_id,) = await put_deliveries(connection, [draft], now())
-        await announce_due(hub.announcements, connection)
-        listed = await find_delivery(connection, webhook_id, delivery_id)
-        if listed is None:
-            raise DeliveryNotFound(f"there is no delivery '{delivery_id}'")
-        return listed
+        await hub.webhooks.announce(connection)
+        return await find_delivery(connection, webhook_id, delivery_id)
 
-    return await changed(hub, call, test)
+    return await hub.webhooks.change(call, test)

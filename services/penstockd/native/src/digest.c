@@ -23,24 +23,7 @@ static int32_t same(const u8 *s, int32_t n, const u8 *t, int32_t size) {
 
 static u8 *text(u8 *o, const u8 *s, int32_t n) {
   *o++ = '"';
-  while (n > 0) {
-    COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('"'), IS('\\'))));
-    u8 c = *s++;
-    n--;
-    *o++ = '\\';
-    switch (c) {
-    case '\b': *o++ = 'b'; break;
-    case '\t': *o++ = 't'; break;
-    case '\n': *o++ = 'n'; break;
-    case '\f': *o++ = 'f'; break;
-    case '\r': *o++ = 'r'; break;
-    case '"': case '\\': *o++ = c; break;
-    default:
-      o = word(o, "u00");
-      *o++ = '0' + (c >> 4);
-      *o++ = (u8)"0123456789abcdef"[c & 15];
-    }
-  }
+  o = json_text(o, s, n, 1);
   *o++ = '"';
   return o;
 }

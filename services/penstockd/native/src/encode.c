@@ -11,26 +11,6 @@ static const u8 *base; // the plan
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
 
-static u8 *json_text(u8 *o, const u8 *s, int32_t n) {
-  while (n > 0) {
-    COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('"'), IS('\\'))));
-    u8 c = *s++;
-    n--;
-    *o++ = '\\';
-    switch (c) {
-    case '\n': *o++ = 'n'; break;
-    case '\r': *o++ = 'r'; break;
-    case '\t': *o++ = 't'; break;
-    case '"': case '\\': *o++ = c; break;
-    default:
-      o = word(o, "u00");
-      *o++ = '0' + (c >> 4);
-      *o++ = (u8)"0123456789abcdef"[c & 15];
-    }
-  }
-  return o;
-}
-
 static u8 *xml_text(u8 *o, const u8 *s, int32_t n) {
   while (n > 0) {
     COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('<'), wasm_v128_or(IS('>'), IS('&')))));
@@ -42,7 +22,7 @@ static u8 *xml_text(u8 *o, const u8 *s, int32_t n) {
 
 static u8 *text(u8 *o, const u8 *s, int32_t n, int32_t format) {
   switch (format) {
-  case JSON: return json_text(o, s, n);
+  case JSON: return json_text(o, s, n, 0);
   case XML: return xml_text(o, s, n);
   case SAFE_CSV: return safe_text(o, s, n, 0);
   default: return csv_text(o, s, n);

@@ -148,3 +148,30 @@ u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
   *o++ = '"';
   return o;
 }
+
+// The inside of a JSON string. The canonical form of a record writes \b and \f short.
+u8 *json_text(u8 *o, const u8 *s, int32_t n, int32_t canonical) {
+  while (n > 0) {
+    COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('"'), IS('\\'))));
+    u8 c = *s++;
+    n--;
+    *o++ = '\\';
+    switch (c) {
+    case '\n': *o++ = 'n'; break;
+    case '\r': *o++ = 'r'; break;
+    case '\t': *o++ = 't'; break;
+    case '"': case '\\': *o++ = c; break;
+    case '\b': case '\f':
+      if (canonical) {
+        *o++ = c == '\b' ? 'b' : 'f';
+        break;
+      }
+      __attribute__((fallthrough));
+    default:
+      o = word(o, "u00");
+      *o++ = '0' + (c >> 4);
+      *o++ = (u8)"0123456789abcdef"[c & 15];
+    }
+  }
+  return o;
+}

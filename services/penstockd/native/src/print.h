@@ -11,6 +11,7 @@ u8 *numeric(u8 *o, const u8 *p, int32_t size);
 u8 *base64(u8 *o, const u8 *p, int32_t n);
 u8 *xml_char(u8 *o, u8 c, int32_t attribute);
 u8 *csv_text(u8 *o, const u8 *s, int32_t n);
+u8 *json_text(u8 *o, const u8 *s, int32_t n, int32_t canonical);
 
 // sheet.c
 u8 *safe_text(u8 *o, const u8 *s, int32_t n, int32_t json);

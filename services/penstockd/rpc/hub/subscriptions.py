@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf import message_factory
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import changes_pb2
@@ -24,44 +22,41 @@ from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
 from penstockd.errors import Refused
-from penstockd.feed.watching import readable, reconcile_of
+from penstockd.feed.watching import reconcile_of
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.exchange import Exchange, ServedCall
 from penstockd.rpc.feeds import wait_of
+from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
+from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Taken
 
-_SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
+_SERVICE = api.DESCRIPTOR.services_by_name["Subscriptions"]
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    for method in _SERVICE.methods:
-        reply = message_factory.GetMessageClass(method.output_type)
-        yield Route(
-            Method(_SERVICE.full_name, method.name),
-            _for_readers(_HANDLERS[method.name]),
-            message_factory.GetMessageClass(method.input_type),
-            None if method.server_streaming else reply.SerializeToString,
-            streams_reply=method.server_streaming,
-        )
+    yield from routes_of(
+        _SERVICE,
+        {
+            "CreateSubscription": _create,
+            "GetSubscription": _get,
+            "ListSubscriptions": _list,
+            "DeleteSubscription": _delete,
+            "ResetSubscription": _reset,
+            "PullChanges": _pull,
+            "AcknowledgeChanges": _acknowledge,
+            "ExtendLease": _extend,
+            "ReleaseLease": _release,
+            "WatchSubscription": _watch,
+        },
+    )
 
 
-def _for_readers(handler: Handler) -> Handler:
-    """Who may not read anything is told so, before all else."""
-
-    @functools.wraps(handler)
-    async def handle(sent: Any, exchange: Exchange) -> Any:
-        readable(exchange.hub.catalog, exchange.call, ())
-        return await handler(sent, exchange)
-
-    return handle
-
-
-async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) -> api.Subscription:
+async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> api.Subscription:
     asked = request.subscription
     terms = Terms(
         list(asked.datasets),
@@ -72,74 +67,75 @@ async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) ->
         asked.ordered if asked.HasField("ordered") else True,
     )
     return _message(
-        await create_subscription(
-            exchange.hub, exchange.call, asked.subscription_id, terms, request.start
-        )
+        await create_subscription(call.hub, call, asked.subscription_id, terms, request.start),
+        call.hub.places,
     )
 
 
-async def _get(request: api.GetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
-    return _message(await get_subscription(exchange.hub, exchange.call, request.subscription_id))
+async def _get(request: api.GetSubscriptionRequest, call: ServedCall) -> api.Subscription:
+    found = await get_subscription(call.hub, call, request.subscription_id)
+    return _message(found, call.hub.places)
 
 
 async def _list(
-    request: api.ListSubscriptionsRequest, exchange: Exchange
+    request: api.ListSubscriptionsRequest, call: ServedCall
 ) -> api.ListSubscriptionsResponse:
-    found = await list_subscriptions(exchange.hub, exchange.call)
-    return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
+    found = await list_subscriptions(call.hub, call)
+    said = [_message(s, call.hub.places) for s in found]
+    return api.ListSubscriptionsResponse(subscriptions=said)
 
 
-async def _delete(request: api.DeleteSubscriptionRequest, exchange: Exchange) -> Empty:
-    await delete_subscription(exchange.hub, exchange.call, request.subscription_id)
+async def _delete(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:
+    await delete_subscription(call.hub, call, request.subscription_id)
     return Empty()
 
 
-async def _reset(request: api.ResetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
+async def _reset(request: api.ResetSubscriptionRequest, call: ServedCall) -> api.Subscription:
     return _message(
-        await reset_subscription(
-            exchange.hub, exchange.call, request.subscription_id, request.start
-        )
+        await reset_subscription(call.hub, call, request.subscription_id, request.start),
+        call.hub.places,
     )
 
 
-async def _pull(request: api.PullChangesRequest, exchange: Exchange) -> api.PullChangesResponse:
+async def _pull(request: api.PullChangesRequest, call: ServedCall) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
-    taken, view = await pull_changes(exchange.hub, exchange.call, request.subscription_id, pull)
+    taken, view = await pull_changes(call.hub, call, request.subscription_id, pull)
     if taken is None:
         return api.PullChangesResponse(view=view)
     reply = api.PullChangesResponse.FromString(taken.changes)
     reply.view = view
-    reply.lease.CopyFrom(_lease(taken.lease))
+    reply.lease.CopyFrom(_lease(taken.lease, call.hub.places))
     return reply
 
 
 async def _acknowledge(
-    request: api.AcknowledgeChangesRequest, exchange: Exchange
+    request: api.AcknowledgeChangesRequest, call: ServedCall
 ) -> api.AcknowledgeChangesResponse:
     done = await acknowledge_changes(
-        exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
+        call.hub, call, request.subscription_id, request.lease_id, request.cursor
     )
-    return api.AcknowledgeChangesResponse(cursor=str(done))
+    return api.AcknowledgeChangesResponse(cursor=call.hub.places.seal(done))
 
 
-async def _extend(request: api.ExtendLeaseRequest, exchange: Exchange) -> api.Lease:
+async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Lease:
     return _lease(
         await extend_lease(
-            exchange.hub,
-            exchange.call,
+            call.hub,
+            call,
             request.subscription_id,
             request.lease_id,
             request.ack_seconds,
-        )
+        ),
+        call.hub.places,
     )
 
 
-async def _release(request: api.ReleaseLeaseRequest, exchange: Exchange) -> Empty:
-    await release_lease(exchange.hub, exchange.call, request.subscription_id, request.lease_id)
+async def _release(request: api.ReleaseLeaseRequest, call: ServedCall) -> Empty:
+    await release_lease(call.hub, call, request.subscription_id, request.lease_id)
     return Empty()
 
 
-async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> None:
+async def _watch(request: api.WatchSubscriptionRequest, call: ServedCall) -> None:
     flow = Flow(
         request.max_outstanding,
         request.max_changes,
@@ -147,47 +143,37 @@ async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> N
         request.heartbeat_seconds,
     )
     await watch_subscription(
-        exchange.hub, exchange.call, request.subscription_id, flow, _StreamReply(exchange)
+        call.hub, call, request.subscription_id, flow, _StreamReply(call.exchange)
     )
-
-
-_HANDLERS: dict[str, Handler] = {
-    "CreateSubscription": _create,
-    "GetSubscription": _get,
-    "ListSubscriptions": _list,
-    "DeleteSubscription": _delete,
-    "ResetSubscription": _reset,
-    "PullChanges": _pull,
-    "AcknowledgeChanges": _acknowledge,
-    "ExtendLease": _extend,
-    "ReleaseLease": _release,
-    "WatchSubscription": _watch,
-}
 
 
 class _StreamReply:
     """A stream of leases."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._exchange, self._places = exchange, exchange.hub.places
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
         return await self._say(
-            begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
+            begin=changes_pb2.StreamBegin(
+                cursor=self._places.seal(cursor), view=view, policy_revision=revision
+            )
         )
 
     async def changes(self, taken: Taken, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes
-            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString(),
+            + api.WatchSubscriptionResponse(
+                lease=_lease(taken.lease, self._places)
+            ).SerializeToString(),
             permit,
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """A sign of life."""
-        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
@@ -196,7 +182,7 @@ class _StreamReply:
         said = changes_pb2.StreamEnd(
             reason=error.reason,
             message=error.message,
-            cursor=str(cursor),
+            cursor=self._places.seal(cursor),
             reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )
         return await self._say(end=said)
@@ -209,7 +195,7 @@ class _StreamReply:
         return len(data)
 
 
-def _message(found: Subscription) -> api.Subscription:
+def _message(found: Subscription, places: Places) -> api.Subscription:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -218,7 +204,7 @@ def _message(found: Subscription) -> api.Subscription:
         fields=terms.fields,
         include_before=terms.include_before,
         ordered=terms.ordered,
-        cursor=str(found.acknowledged),
+        cursor=places.seal(found.acknowledged),
         lease_count=found.lease_count,
         outstanding_count=found.outstanding,
     )
@@ -228,10 +214,10 @@ def _message(found: Subscription) -> api.Subscription:
     return message
 
 
-def _lease(lease: Lease) -> api.Lease:
+def _lease(lease: Lease, places: Places) -> api.Lease:
     message = api.Lease(
-        lease_id=lease.lease_id,
-        cursor=str(lease.end),
+        lease_id=places.seal_lease(lease.lease_id),
+        cursor=places.seal(lease.end),
         change_count=lease.change_count,
         attempt=lease.attempt,
     )

@@ -12,9 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import webhooks_pb2 as pb
-from penstockd.errors import ValueInvalid, Violation
 from penstockd.query import FieldUnknown
 from penstockd.rpc.hub.messages import put_time
+from penstockd.store.places import Places
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
@@ -79,14 +79,8 @@ def _options_of(message: pb.WebhookOptions) -> Options:
 
 
 def _name(kind: Any, number: int, default: str) -> str:
-    """The name of a value; ValueInvalid if there is none with the number."""
-    if number == 0:
-        return default
-    try:
-        return str(kind.Name(number))
-    except ValueError as exc:
-        violation = Violation("webhook.options", f"{number} is no value of the enum")
-        raise ValueInvalid("an option has no such value", violations=[violation]) from exc
+    """The name of a value; the door has refused numbers that have none."""
+    return str(kind.Name(number)) if number else default
 
 
 def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
@@ -162,7 +156,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
     )
 
 
-def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
+def webhook_message(stored: Stored, problems: Mapping[str, str], places: Places) -> pb.Webhook:
     """A webhook as a reply has it: without what is secret."""
     webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
@@ -175,7 +169,7 @@ def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
     for name in ("failing_time", "create_time", "update_time", "expire_time"):
         put_time(message, name, getattr(webhook, name))
     if stored.replay is not None:
-        message.replay.cursor, message.replay.end_cursor = map(str, stored.replay)
+        message.replay.cursor, message.replay.end_cursor = map(places.seal, stored.replay)
     message.secrets.extend(map(_secret_message, secrets))
     if secrets:
         message.options.signature = _SIGNATURES[secrets[0].scheme]

@@ -1,0 +1,40 @@
+"""The alarm for work that one node is to do and that no node does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from penstockd.store.singletons import Singleton, elapsed
+
+#: Seconds for which a process sees no holder before it raises the alarm: a change of holders takes
+#: less.
+ALARM = 4.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Vacancies:
+    """Which of some singletons nobody holds, as one process sees it: told when that has lasted
+    for ALARM, and when it is over."""
+
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
+        self._names, self._clock = names, clock
+        self._since: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    def look(self, rows: Sequence[Singleton]) -> Mapping[str, bool]:
+        """What was read just now; returns for each name whether all is well with it."""
+        now = self._clock()
+        held = {row.name for row in rows if not row.free}
+        for name in self._names:
+            if name in held:
+                self._since.pop(name, None)
+                if name in self._told:
+                    self._told.discard(name)
+                    _log.info("singleton_held_again", singleton=name)
+            elif now - self._since.setdefault(name, now) > ALARM and name not in self._told:
+                self._told.add(name)
+                _log.error("singleton_unheld", singleton=name, seconds=now - self._since[name])
+        return {name: name not in self._told for name in self._names}

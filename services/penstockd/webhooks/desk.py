@@ -1,0 +1,131 @@
+"""What calls about webhooks have in common: which ones a caller may know of, and what it may let
+them tell."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from penstockd.calls import Call
+from penstockd.catalog import Catalog
+from penstockd.egress import Guard
+from penstockd.errors import PermissionDenied, WebhookNotFound
+from penstockd.policy.model import Permission
+from penstockd.store.announcements import Announcements
+from penstockd.store.database import Connection, Database
+from penstockd.store.places import Places
+from penstockd.webhooks.composer import entries
+from penstockd.webhooks.composing import make_composer
+from penstockd.webhooks.endpoints import Endpoint, announce_due, check_enabled, read_webhook
+from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.model import Delivery, Webhook
+from penstockd.webhooks.owners import unread_by
+from penstockd.webhooks.queue import Result
+from penstockd.webhooks.schedule import now
+from penstockd.webhooks.search import Listed
+from penstockd.webhooks.signing import Seal
+from penstockd.webhooks.stored import Stored, read_stored
+
+T = TypeVar("T")
+
+#: What a caller needs to see webhooks, and to have them: one of these. Everybody's webhooks are
+#: open to the second.
+TO_READ = (Permission.WEBHOOKS_READ, Permission.ACCESS_WRITE)
+TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDesk:
+    """Webhooks as calls see them. ``seal`` opens their secrets, ``guard`` says where they may lead,
+    ``url`` is where the hub is reached, ``places`` seal the cursors in messages."""
+
+    database: Database
+    catalog: Catalog
+    announcements: Announcements
+    seal: Seal
+    guard: Guard
+    url: str
+    places: Places
+
+    async def find(
+        self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
+    ) -> Webhook:
+        """The webhook with an id, if the caller may know of it. Raises WebhookNotFound."""
+        call.entry.record_key = f"webhooks/{webhook_id}"
+        webhook = await read_webhook(connection, webhook_id, self.seal, lock=lock)
+        own = webhook is not None and webhook.consumer_id == call.principal.consumer_id
+        if webhook is None or not (own or call.permits(Permission.ACCESS_WRITE)):
+            raise WebhookNotFound(f"there is no webhook '{webhook_id}'")
+        return webhook
+
+    async def touch(
+        self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
+    ) -> Webhook:
+        """``find``, for a caller that lets the webhook tell something, or not tell it.
+
+        Raises PermissionDenied unless the caller may itself read all that the webhook tells.
+        """
+        webhook = await self.find(call, connection, webhook_id, lock=lock)
+        self.check_reach(call, webhook)
+        return webhook
+
+    async def touch_enabled(self, call: Call, connection: Connection, webhook_id: str) -> None:
+        """Lock a webhook to which something is to be sent. Raises WebhookDisabled, too."""
+        check_enabled(await self.touch(call, connection, webhook_id, lock=True))
+
+    async def show(self, call: Call, connection: Connection, webhook_id: str) -> Stored:
+        """A webhook that was changed, as its owner is shown it. Raises as ``touch``."""
+        webhook = await self.touch(call, connection, webhook_id)
+        return await read_stored(connection, self.seal, webhook)
+
+    def reads(self, call: Call, webhook: Webhook) -> bool:
+        """Whether the caller may itself read all that a webhook tells."""
+        return not unread_by(call.policy, self.catalog, call.principal, webhook)
+
+    def check_reach(self, call: Call, webhook: Webhook) -> None:
+        """Raise PermissionDenied unless ``reads``."""
+        if dataset := unread_by(call.policy, self.catalog, call.principal, webhook):
+            raise PermissionDenied(f"the webhook shows {dataset}, which your token may not read")
+
+    def withhold(
+        self, call: Call, webhooks: Sequence[Webhook], found: Sequence[Listed]
+    ) -> list[Listed]:
+        """Deliveries without keys where the caller may not itself read what their webhook tells."""
+        readable = {w.webhook_id for w in webhooks if self.reads(call, w)}
+        return [d if d.values["webhook_id"] in readable else d.withheld() for d in found]
+
+    async def change(self, call: Call, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """What ``work`` returns, done in one transaction with the audit entry, to its end.
+
+        Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
+        """
+        call.require(*TO_WRITE)
+        transaction = self.database.transaction()
+        return await call.write(transaction, work)
+
+    async def announce(self, connection: Connection) -> None:
+        """Tell the keeper, when the transaction commits, that something is due."""
+        await announce_due(self.announcements, connection)
+
+    async def compose(
+        self, call: Call, connection: Connection, endpoint: Endpoint, found: Sequence[Delivery]
+    ) -> tuple[list[Composed], list[Result]]:
+        """The messages of deliveries, put on record as given out; and the deliveries of which the
+        owner may see nothing now."""
+        composer, owners = await make_composer(
+            self.database, self.catalog, self.url, self.places, connection
+        )
+        composed: list[Composed] = []
+        dead: list[Result] = []
+        for delivery in found:
+            made = await composer.compose(call.policy, endpoint, delivery, now())
+            if isinstance(made, Composed):
+                composed.append(made)
+            else:
+                dead.append(made)
+        if composed:
+            sights = owners.sights(call.policy, endpoint.webhook)
+            told, shown = entries(endpoint, sights, composed)
+            await call.disclose_within(connection, told, shown)
+        return composed, dead
