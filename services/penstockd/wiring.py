@@ -24,12 +24,12 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.config import Settings
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
-from penstockd.feed.retention import Retention
+from penstockd.feed.retention import LogRetention
 from penstockd.heartbeat import beat
 from penstockd.hub import Hub
 from penstockd.installation import checkpoint_key, read_catalog, root_secret
@@ -109,12 +109,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     announcements = PostgresAnnouncements(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
-    tokens = Tokens(
-        SigningKeys([]),  # they come with the policy
-        issuer=settings.issuer,
-        audience=settings.audience,
-        lifetime=settings.token_minutes * 60,
-    )
+    tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
     trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
@@ -150,13 +145,23 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
             catalog,
             announcements,
             Seal(secret.derive("webhooks")),
-            Guard(settings.webhook_allow),
+            EgressGuard(settings.webhook_allow),
             settings.url,
             places,
         ),
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+    )
+
+
+def _make_tokens(settings: Settings) -> Tokens:
+    """What makes and judges the hub's own tokens; its keys come with the policy."""
+    return Tokens(
+        SigningKeys([]),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=settings.token_minutes * 60,
     )
 
 
@@ -222,7 +227,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
         "sequencer": sweep_log,
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
-        "log-retention": lambda fenced: Retention(fenced, settings.log_retention_hours).run(),
+        "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
         "audit-sealer": lambda fenced: Sealer(
             fenced, checkpoints, hub.audit_file, interval=seconds
         ).run(),

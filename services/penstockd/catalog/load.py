@@ -26,7 +26,7 @@ from penstockd.catalog.options import check_record, check_unreached
 MODEL_PREFIX = "penstock/model/v1/"
 
 _TIMESTAMP = "google.protobuf.Timestamp"
-#: Protos of others, who know nothing of the vocabulary.
+#: Third-party protos, which do not use the vocabulary.
 _FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
 _SCALARS = {
@@ -183,7 +183,7 @@ def leaf(
             kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
             element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
         else:
-            # Of a message within itself, one level is enough to tell the classes in it.
+            # One level of a message that contains itself shows all field classes in it.
             recursive = element_message.full_name in within
             members = _members(element_message, path, json_path, field_class, comments, within)
         limits: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.record import UNREADABLE, seconds_and_micros, unreadable
 
-#: One value that is not None -> the bytes of its field, tag and all.
+#: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
 #: The same of a whole column, in which None gives no bytes.
 EncodeColumn = Callable[[Sequence[Any]], list[bytes]]
@@ -106,7 +106,7 @@ class _Group:
 
 def column_encoder(fd: FieldDescriptor, field: Field) -> EncodeColumn:
     """Serialises the values of one leaf."""
-    if field.path == "etag":
+    if field.is_etag:
         return _bytes_column(fd, field, lambda value: str(value).encode())
     match field.kind:
         case Kind.STRING:

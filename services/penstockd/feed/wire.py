@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
 from penstockd.catalog.wire import varint
-from penstockd.feed.event import Event, Operation
+from penstockd.feed.event import Event, FeedOperation
 from penstockd.store.sequences import Sequences
 
 #: How a record is put into field 3 or 4 of a change.
@@ -30,8 +30,8 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
     b"\x4a",
 )
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
-_HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in Operation}
-_NAMES = {o: o.name for o in Operation}
+_HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in FeedOperation}
+_NAMES = {o: o.name for o in FeedOperation}
 #: Varints that are looked up: small ones, and the lowest 14 bits of those that go on.
 _SMALL = 1 << 14
 _SIZES = [varint(i) for i in range(_SMALL)]
@@ -90,7 +90,7 @@ class ChangeCodec:
         """Encode what changes of one transaction share: its name and time, and the next tag."""
         self._transaction = event.transaction
         stamp = timestamp(event.commit_time)
-        name = varint(self._sequences.transaction(event.transaction))
+        name = _name(self._sequences.transaction(event.transaction))
         self._rest = b"".join((_TRANSACTION, name, _TIME, varint(len(stamp)), stamp, _SEQUENCE))
 
     def _record(self, tag: bytes, record: bytes) -> tuple[bytes, ...]:
@@ -114,6 +114,16 @@ def _number(number: int) -> bytes:
     if high < _SMALL:
         return _LOW[number & 0x3FFF] + _SIZES[high]
     return _LOW[number & 0x3FFF] + _LOW[high & 0x3FFF] + _high(high >> 14)
+
+
+def _name(number: int) -> bytes:
+    """A varint of 63 bits, of which neighbours share nothing."""
+    parts = []
+    while number >= _SMALL:
+        parts.append(_LOW[number & 0x3FFF])
+        number >>= 14
+    parts.append(_SIZES[number])
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=64)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from google.protobuf.message import Message
 
-from penstockd.catalog import Catalog, Field
+from penstockd.catalog import MOVING, Catalog, Field
 from penstockd.catalog.record import Codec
-from penstockd.policy.comparison import Comparison
+from penstockd.policy.comparison import MessageComparison
 from penstockd.policy.masks import TEXT_MASKS, masking
 from penstockd.policy.model import Mask
 from penstockd.policy.projection import Projection
@@ -25,9 +25,6 @@ from penstockd.policy.view import View
 from penstockd.query import Expression, canonical, parse, parse_fields
 
 __all__ = ["Find", "Follow", "Lens"]
-
-#: Fields that move with every write, whatever else it has changed.
-_MOVING: Final = frozenset({"update_time", "etag"})
 
 
 class Lens:
@@ -55,7 +52,7 @@ class Lens:
         self._codec = Codec(view.dataset, self.fields)
         # What is NULL to the caller never differs.
         told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
-        self._comparison = Comparison(view.dataset, told)
+        self._comparison = MessageComparison(view.dataset, told)
         self._open = all(map(view.is_whole, view.dataset.fields))
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
@@ -113,7 +110,7 @@ class Lens:
         if before == after:
             return []
         paths = self._comparison.differing(self._parse(before), self._parse(after))
-        return paths if self._open or not _MOVING.issuperset(paths) else []
+        return paths if self._open or not MOVING.issuperset(paths) else []
 
     # --- many --------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard, UrlRefused
+from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
@@ -28,7 +28,9 @@ _PORTS = {"https": 443, "http": 80}
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhook: Webhook) -> None:
+def check_webhook(
+    policy: PolicySnapshot, catalog: Catalog, guard: EgressGuard, webhook: Webhook
+) -> None:
     """Raise if a webhook cannot be as it is.
 
     ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
@@ -58,7 +60,7 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme)
 
 
-def _check_url(guard: Guard, url: str) -> None:
+def _check_url(guard: EgressGuard, url: str) -> None:
     try:
         guard.check_url(url)
     except UrlRefused as exc:

@@ -367,26 +367,26 @@ def consent_of(steps: Sequence[Step], dataset: str) -> Consent | None:
 
 
 async def test_on_empty_tables_every_change_is_applied_at_start(
-    before: Catalog, after: Catalog, url: str
+    before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(url, before)
-    steps = await plan(url, after)
+    await migrate(empty_url, before)
+    steps = await plan(empty_url, after)
     assert {n: consent_of(steps, name_of(n)) for n in CHANGES} == {
         n: c.empty for n, c in CHANGES.items()
     }
-    await migrate(url, after)
-    assert await plan(url, after) == []
+    await migrate(empty_url, after)
+    assert await plan(empty_url, after) == []
 
 
 async def test_on_full_tables_values_are_kept_converted_or_refused(
-    before: Catalog, after: Catalog, url: str
+    before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(url, before)
-    connection = await asyncpg.connect(url)
+    await migrate(empty_url, before)
+    connection = await asyncpg.connect(empty_url)
     try:
         for name, change in CHANGES.items():
             await fill(connection, before[name_of(name)], change)
-        steps = await plan(url, after)
+        steps = await plan(empty_url, after)
         expected = {n: c.full if c.values else c.empty for n, c in CHANGES.items()}
         assert {n: consent_of(steps, name_of(n)) for n in CHANGES} == expected
         for name, change in CHANGES.items():
@@ -394,9 +394,9 @@ async def test_on_full_tables_values_are_kept_converted_or_refused(
             assert not change.values or not change.says or change.says in " ".join(said), said
 
         with pytest.raises(MigrationNeeded):
-            await migrate(url, after)
-        await migrate(url, after, destructive=True)
-        assert await plan(url, after) == []
+            await migrate(empty_url, after)
+        await migrate(empty_url, after, destructive=True)
+        assert await plan(empty_url, after) == []
         for name, change in CHANGES.items():
             dataset = after[name_of(name)]
             values = await read(connection, dataset, change.read)
@@ -406,18 +406,18 @@ async def test_on_full_tables_values_are_kept_converted_or_refused(
 
 
 async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys(
-    before: Catalog, after: Catalog, url: str
+    before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(url, before)
+    await migrate(empty_url, before)
     refused = {n: c for n, c in CHANGES.items() if c.refused}
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(empty_url)
     try:
         for name, change in refused.items():
             dataset = before[name_of(name)]
             for index, value in enumerate(change.refused):
                 stored = from_json(dataset.by_path["v"], value)
                 await insert(connection, dataset, f"bad{index}", "v", stored)
-        steps = await plan(url, after)
+        steps = await plan(empty_url, after)
         assert {n: consent_of(steps, name_of(n)) for n in refused} == dict.fromkeys(refused, NEVER)
         for name in refused:
             [said] = [
@@ -428,11 +428,11 @@ async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys
             assert "bad0: " in said, said
         for destructive in (False, True):
             with pytest.raises(MigrationFailed, match="bad0: "):
-                await migrate(url, after, destructive=destructive)
+                await migrate(empty_url, after, destructive=destructive)
         for name, change in refused.items():
             values = await read(connection, before[name_of(name)], "v")
             assert values == list(change.refused), name
         # The other datasets migrate.
-        await migrate(url, mixed(before, after, [name_of(n) for n in refused]))
+        await migrate(empty_url, mixed(before, after, [name_of(n) for n in refused]))
     finally:
         await connection.close()

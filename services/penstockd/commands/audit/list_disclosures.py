@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from penstockd.audit.disclosure import Disclosure, Question, disclosures, ever_shown
+from penstockd.audit.disclosure import Disclosure, DisclosureQuestion, disclosures, ever_shown
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.errors import ValueInvalid
@@ -16,7 +16,7 @@ from penstockd.store.database import Connection
 
 
 async def list_disclosures(
-    hub: Hub, call: Call, question: Question, size: int, token: str
+    hub: Hub, call: Call, question: DisclosureQuestion, size: int, token: str
 ) -> tuple[list[Disclosure], str]:
     """A page of disclosures, and the token of the next, "" on the last.
 
@@ -38,7 +38,9 @@ async def list_disclosures(
     return found, paging.end(found, end)
 
 
-async def _known(hub: Hub, connection: Connection, question: Question) -> Question:
+async def _known(
+    hub: Hub, connection: Connection, question: DisclosureQuestion
+) -> DisclosureQuestion:
     """The question in names of the proto. Raises ValueInvalid for one that never was a name."""
     dataset, field = question.dataset, question.field
     if dataset in hub.catalog:

@@ -13,7 +13,7 @@ from penstockd.feed.watching import Standings
 from penstockd.hub import Hub
 from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import USUAL_CHANGES, Taken, Taking, ack_time, changes_of
+from penstockd.subscriptions.take import USUAL_CHANGES, TakenLease, Taking, ack_time, changes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Pull:
 
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
-) -> tuple[Taken | None, str]:
+) -> tuple[TakenLease | None, str]:
     """The next stretch, None if there is none within the time to wait; and the View's name.
 
     None also if while it waited what the caller may see has become another: it is to pull anew.
@@ -59,7 +59,7 @@ async def pull_changes(
     return taken, taking.source.view
 
 
-async def _take(taking: Taking, standings: Standings, seconds: float) -> Taken | None:
+async def _take(taking: Taking, standings: Standings, seconds: float) -> TakenLease | None:
     """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
