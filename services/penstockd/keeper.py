@@ -34,7 +34,7 @@ from penstockd.store.sequencer import sweep_log
 from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases, Transactions
 from penstockd.store.tables import Tables
 from penstockd.webhooks import organ as webhooks
-from penstockd.webhooks.retention import Retention as WebhookRetention
+from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 
 #: Connections to the database that the singletons share; webhooks have their own.

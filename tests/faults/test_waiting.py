@@ -36,7 +36,7 @@ from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
-from penstockd.webhooks.pulled import Pulled
+from penstockd.webhooks.pulling import Pulled
 
 CALLS = 40
 

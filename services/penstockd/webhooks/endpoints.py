@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +10,10 @@ from typing import Any
 
 import orjson
 
-from penstockd.errors import WebhookDisabled
+from penstockd.errors import CursorExpired, WebhookDisabled
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
+from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
@@ -274,3 +276,26 @@ def _secret(row: Any, seal: Seal) -> Secret:
     return Secret(
         row["secret_id"], Scheme(row["scheme"]), key, row["create_time"], row["expire_time"]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A webhook with its secrets, the newest first; and of a replay that is under way, how far it
+    has come and where it ends."""
+
+    webhook: Webhook
+    secrets: Sequence[Secret]
+    replay: tuple[Cursor, Cursor] | None = None
+
+
+async def read_stored(connection: Connection, seal: Seal, webhook: Webhook) -> Stored:
+    """A webhook with its secrets and its replay."""
+    secrets = await read_secrets(connection, webhook.webhook_id, seal)
+    replay = None
+    if webhook.replay_number is not None and webhook.replay_end is not None:
+        with contextlib.suppress(CursorExpired):  # then it is about to be ended
+            replay = (
+                await cursor_at(connection, webhook.replay_number),
+                await cursor_at(connection, webhook.replay_end),
+            )
+    return Stored(webhook, secrets, replay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.endpoints import Stored, read_stored
 
 
 async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:

@@ -9,13 +9,11 @@ from dataclasses import replace
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.checks import check_webhook, origin
 from penstockd.webhooks.composer import place_of
-from penstockd.webhooks.endpoints import put_webhook, replace_secrets
-from penstockd.webhooks.model import Webhook
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.endpoints import Stored, put_webhook, replace_secrets
+from penstockd.webhooks.model import Webhook, now
+from penstockd.webhooks.owners import check_webhook, origin
 from penstockd.webhooks.signing import Secret
-from penstockd.webhooks.stored import Stored
 
 
 async def update_webhook(

@@ -39,13 +39,12 @@ from penstockd.rpc.hub.webhook_messages import (
     webhook_message,
     webhook_of,
 )
-from penstockd.webhooks.model import DeliveryState, Scheme
+from penstockd.webhooks.endpoints import Stored
+from penstockd.webhooks.model import DeliveryState, Scheme, now
 from penstockd.webhooks.owners import problems
-from penstockd.webhooks.pulled import Outcome
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
 from penstockd.webhooks.signing import Secret
-from penstockd.webhooks.stored import Stored
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Webhooks"]
 
