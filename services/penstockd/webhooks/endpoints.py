@@ -47,6 +47,14 @@ async def lock_intake(connection: Connection) -> None:
     await connection.execute(_LOCK)
 
 
+async def keep_webhooks(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Those of some endpoints that are there; they stay until the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
+    )
+    return {row[0] for row in rows}
+
+
 async def endpoints_revision(connection: Connection) -> tuple[int, int]:
     """Epoch and revision: another pair after every change of an endpoint. A database that has gone
     back in time gives out a revision again, but in another epoch."""

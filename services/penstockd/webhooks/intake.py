@@ -16,7 +16,7 @@ from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
-from penstockd.webhooks.endpoints import lock_intake
+from penstockd.webhooks.endpoints import keep_webhooks, lock_intake
 from penstockd.webhooks.events import FeedLog, put_events
 from penstockd.webhooks.model import (
     Cause,
@@ -55,7 +55,6 @@ INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
 """
-_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class Intake:
     ) -> int:
         """Deliveries of events, in order, for listeners that see the same; returns how many."""
         names = [li.webhook.webhook_id for li in listeners]
-        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        known = await keep_webhooks(connection, names)
         wanted = []
         for listener in listeners:
             start = listener.webhook.start_number if cause is Cause.EVENT else 0

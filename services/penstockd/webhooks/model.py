@@ -19,6 +19,14 @@ MAX_BATCH = 100
 #: What endpoints may ask for: whatever becomes of a record, by its word.
 OPERATIONS = tuple(o.word for o in Operation if o is not Operation.SNAPSHOT)
 
+#: How far a retry strays from its time, either way: many that failed together come back apart.
+JITTER = 0.2
+#: The longest that a receiver can ask for by Retry-After.
+MAX_RETRY_AFTER = timedelta(days=1)
+Clock = Callable[[], datetime]
+#: A number from 0 on and below 1.
+Chance = Callable[[], float]
+
 
 class Kind(enum.StrEnum):
     """HTTP is posted to; LISTEN is pulled by a developer's command and ends when that stops."""
@@ -240,16 +248,6 @@ class Delivery:
     event_time: datetime
     events: list[Occurrence] = field(default_factory=list)
     claim_term: int | None = None
-
-
-#: How far a retry strays from its time, either way: many that failed together come back apart.
-JITTER = 0.2
-#: The longest that a receiver can ask for by Retry-After.
-MAX_RETRY_AFTER = timedelta(days=1)
-
-Clock = Callable[[], datetime]
-#: A number from 0 on and below 1.
-Chance = Callable[[], float]
 
 
 def now() -> datetime:

@@ -33,6 +33,28 @@ CONNECTIONS = 8
 #: How often the log is looked at if no announcement comes, in seconds.
 POLL_SECONDS = 1.0
 
+#: How often the old is deleted, in seconds; and how much of it at a time.
+INTERVAL = 600.0
+CHUNK = 5000
+_DELIVERIES = """
+WITH old AS (
+    DELETE FROM hub.webhook_delivery WHERE delivery_id IN (
+        SELECT delivery_id FROM hub.webhook_delivery
+        WHERE state IN ('DELIVERED', 'DEAD') AND delivery_id < $1 AND finish_time < $2 LIMIT $3)
+    RETURNING delivery_id
+), attempts AS (
+    DELETE FROM hub.webhook_attempt AS a USING old WHERE a.delivery_id = old.delivery_id
+)
+SELECT count(*) FROM old
+"""
+#: Events older than all that deliveries still name.
+_EVENTS = """
+DELETE FROM hub.webhook_event WHERE commit_time < $1 AND event_id < coalesce(
+    (SELECT min(e) FROM hub.webhook_delivery, unnest(event_ids) AS e), 9223372036854775807)
+"""
+_LISTENERS = "DELETE FROM hub.webhook WHERE kind = 'LISTEN' AND expire_time < $1"
+_NOTICES = "DELETE FROM hub.webhook_notice WHERE create_time < $1"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -134,30 +156,6 @@ class Webhooks:
                 " WHERE replay_number < $1",
                 Cursor.parse(cursor).number,
             )
-
-
-#: How often the old is deleted, in seconds; and how much of it at a time.
-INTERVAL = 600.0
-CHUNK = 5000
-
-_DELIVERIES = """
-WITH old AS (
-    DELETE FROM hub.webhook_delivery WHERE delivery_id IN (
-        SELECT delivery_id FROM hub.webhook_delivery
-        WHERE state IN ('DELIVERED', 'DEAD') AND delivery_id < $1 AND finish_time < $2 LIMIT $3)
-    RETURNING delivery_id
-), attempts AS (
-    DELETE FROM hub.webhook_attempt AS a USING old WHERE a.delivery_id = old.delivery_id
-)
-SELECT count(*) FROM old
-"""
-#: Events older than all that deliveries still name.
-_EVENTS = """
-DELETE FROM hub.webhook_event WHERE commit_time < $1 AND event_id < coalesce(
-    (SELECT min(e) FROM hub.webhook_delivery, unnest(event_ids) AS e), 9223372036854775807)
-"""
-_LISTENERS = "DELETE FROM hub.webhook WHERE kind = 'LISTEN' AND expire_time < $1"
-_NOTICES = "DELETE FROM hub.webhook_notice WHERE create_time < $1"
 
 
 class Retention:

@@ -29,6 +29,15 @@ from penstockd.webhooks.signing import Seal
 
 _KEPT = 4096
 
+CONCURRENCY = range(1, 129)
+RATE = range(0, 100_001)
+RETRY_SECONDS = range(1, 259_201)
+MAX_RETRIES = 20
+MAX_SELECTIONS = 50
+MAX_HEADERS = 20
+_PORTS = {"https": 443, "http": 80}
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -117,7 +126,7 @@ def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webho
 
     A caller that changes a webhook can point it at somebody else. So the caller's token decides,
     not what the owner's roles allow at present, which may grow. Another consumer (an
-    administrator: see ``commands.webhooks``) could give itself any role, but no scope.
+    administrator) could give itself any role, but no scope.
     """
     for selection in webhook.selections:
         name = selection.dataset
@@ -171,18 +180,6 @@ def problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapp
         except (PermissionDenied, QueryError) as exc:
             found[selection.dataset] = exc.message
     return found
-
-
-CONCURRENCY = range(1, 129)
-RATE = range(0, 100_001)
-RETRY_SECONDS = range(1, 259_201)
-MAX_RETRIES = 20
-MAX_SELECTIONS = 50
-MAX_HEADERS = 20
-
-_PORTS = {"https": 443, "http": 80}
-
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
 def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhook: Webhook) -> None:

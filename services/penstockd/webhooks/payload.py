@@ -24,6 +24,14 @@ Convert = Callable[[Any], Any]
 #: What XML 1.0 cannot hold, in place of which U+FFFD stands.
 _NOT_XML = {c: 0xFFFD for c in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
 
+#: Messages that are about the endpoint itself.
+TEST = "webhook.test"
+BATCH = "batch"
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
+#: Attributes of a CloudEvent in a header: printable ASCII but for these (HTTP binding 3.1.3.2).
+_PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
+
 
 class RecordWriter:
     """Writes the records of a dataset, ``fields`` of them."""
@@ -111,15 +119,6 @@ def _number(value: float) -> float | str:
     if math.isnan(value):
         return "NaN"
     return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
-
-
-#: Messages that are about the endpoint itself.
-TEST = "webhook.test"
-BATCH = "batch"
-_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
-#: Attributes of a CloudEvent in a header: printable ASCII but for these (HTTP binding 3.1.3.2).
-_PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
 
 
 @dataclass(frozen=True, slots=True)

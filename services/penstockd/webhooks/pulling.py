@@ -26,6 +26,12 @@ from penstockd.webhooks.signing import Seal, Signer
 #: Messages that one call pulls or acknowledges.
 MAX_DELIVERIES = 100
 
+#: What is not acknowledged in this time comes again.
+LEASE = timedelta(seconds=60)
+#: A call that waits looks when its line is rung, and so often even if it is not; and at the most so
+#: often. In seconds.
+LOOK, REST = 5.0, 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -83,13 +89,6 @@ def _reply_of(outcome: Outcome) -> Reply:
     latency = max(0.0, outcome.latency.total_seconds())
     head = outcome.response_head[:4096]
     return Reply(latency, status, reason, head)
-
-
-#: What is not acknowledged in this time comes again.
-LEASE = timedelta(seconds=60)
-#: A call that waits looks when its line is rung, and so often even if it is not; and at the most so
-#: often. In seconds.
-LOOK, REST = 5.0, 0.05
 
 
 class PullOrgans(Protocol):

@@ -12,7 +12,13 @@ import structlog
 
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import Endpoint, read_webhook, set_failing, set_state
+from penstockd.webhooks.endpoints import (
+    Endpoint,
+    keep_webhooks,
+    read_webhook,
+    set_failing,
+    set_state,
+)
 from penstockd.webhooks.model import (
     Cause,
     Chance,
@@ -31,6 +37,21 @@ from penstockd.webhooks.signing import Seal
 
 #: The database has gone back in time: what a receiver was told may be undone.
 UNDONE = "changes.undone"
+
+#: After so long without a delivery taken, an endpoint is disabled.
+DISABLE_AFTER = timedelta(days=5)
+#: Parts of that time after which the owner is warned, in percent.
+WARNINGS = (50, 70, 90)
+#: Statuses whose Retry-After is about the receiver, not the one message.
+_BUSY = (429, 503)
+FAILING = "webhook.failing"
+DISABLED = "webhook.disabled"
+_HEARERS = """
+SELECT webhook_id FROM hub.webhook
+WHERE consumer_id = $1 AND webhook_id <> $2 AND state = 'ACTIVE' AND (options->>'notices')::boolean
+"""
+
+_log = structlog.get_logger(__name__)
 
 
 async def keep_notice(
@@ -83,14 +104,6 @@ async def tell_undone(connection: Connection, endpoints: Sequence[Endpoint], at:
     if drafts:
         await put_deliveries(connection, drafts, at)
     await connection.execute("UPDATE hub.webhook_head SET epoch = $1", epoch)
-
-
-#: After so long without a delivery taken, an endpoint is disabled.
-DISABLE_AFTER = timedelta(days=5)
-#: Parts of that time after which the owner is warned, in percent.
-WARNINGS = (50, 70, 90)
-#: Statuses whose Retry-After is about the receiver, not the one message.
-_BUSY = (429, 503)
 
 
 def attempt_of(
@@ -167,18 +180,6 @@ def health(webhook: Webhook, results: Sequence[Result]) -> Health:
     return Health(failing, warned, warning, disable)
 
 
-FAILING = "webhook.failing"
-DISABLED = "webhook.disabled"
-
-_KNOWN = "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE"
-_HEARERS = """
-SELECT webhook_id FROM hub.webhook
-WHERE consumer_id = $1 AND webhook_id <> $2 AND state = 'ACTIVE' AND (options->>'notices')::boolean
-"""
-
-_log = structlog.get_logger(__name__)
-
-
 class Settling:
     """Settles groups of results, each within a transaction of the caller's."""
 
@@ -197,7 +198,7 @@ class Settling:
         at = self._clock()
         names = sorted({r.delivery.webhook_id for r in results})
         # Those that were deleted meanwhile have taken their deliveries along.
-        known = {row[0] for row in await connection.fetch(_KNOWN, names)}
+        known = await keep_webhooks(connection, names)
         by_endpoint: dict[str, list[Result]] = {}
         for result in results:
             if result.delivery.webhook_id in known:

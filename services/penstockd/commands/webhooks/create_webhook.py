@@ -35,7 +35,7 @@ async def create_webhook(
 ) -> tuple[Stored, Secret]:
     """The webhook of a draft, the caller's own or, by administrators, another consumer's.
 
-    Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
+    Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``check_webhook``).
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal

@@ -22,7 +22,7 @@ async def update_webhook(
     """What ``change`` makes of a webhook, and its new secret if its URL has another origin.
 
     Then headers that ``change`` does not give anew are dropped, and the secrets of before, too.
-    Raises PermissionDenied, WebhookNotFound, and what is wrong with it (``checks``).
+    Raises PermissionDenied, WebhookNotFound, and what is wrong with it (``check_webhook``).
     """
     desk = hub.webhooks
 
