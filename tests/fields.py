@@ -20,7 +20,7 @@ _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 @dataclass(frozen=True)
 class Place:
-    """A field of a request that may be large, and how it is reached from the request."""
+    """A field of a request, and how it is reached from the request."""
 
     route: Route
     path: tuple[FieldDescriptor, ...]
@@ -53,7 +53,8 @@ class Place:
 
 
 def put(holder: Any, field: FieldDescriptor, value: Any) -> None:
-    """Set a field of whatever kind; the values of repeated messages and maps are numbers of them.
+    """Set a field of whatever kind; the values of repeated fields and maps are numbers of items,
+    or of a repeated enum the items.
 
     A map of messages gets so many empty ones, a repeated message likewise.
     """
@@ -73,6 +74,8 @@ def put(holder: Any, field: FieldDescriptor, value: Any) -> None:
         inner = getattr(holder, field.name)
         for _ in range(value):
             inner.add()
+    elif isinstance(value, list):
+        getattr(holder, field.name).extend(value)
     elif field.is_repeated:
         item: Any = "x" if field.type == FieldDescriptor.TYPE_STRING else 1
         getattr(holder, field.name).extend(
@@ -101,6 +104,13 @@ def sized_places(route: Route) -> Iterator[Place]:
     """Every repeated, map, string and bytes field of a method's requests, at any depth."""
     for path in _paths(route.request.DESCRIPTOR, ()):
         if path[-1].is_repeated or is_text(path[-1]):
+            yield Place(route, path)
+
+
+def enum_places(route: Route) -> Iterator[Place]:
+    """Every enum field of a method's requests, at any depth."""
+    for path in _paths(route.request.DESCRIPTOR, ()):
+        if path[-1].enum_type is not None:
             yield Place(route, path)
 
 

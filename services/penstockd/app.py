@@ -20,6 +20,7 @@ from penstockd.auth.keys import SigningKeys
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.budget import share_interpreter
 from penstockd.config import Settings
 from penstockd.egress import Guard
 from penstockd.errors import Refused
@@ -155,6 +156,7 @@ async def serve(settings: Settings, socket: Path) -> None:
     set_up(f"worker {socket.stem}", settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
     beating = asyncio.create_task(beat())
+    share_interpreter()
     formats.warm()
     async with _hub_when_possible(settings, stopping) as hub:
         if hub is None:

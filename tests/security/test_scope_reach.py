@@ -106,12 +106,19 @@ def grant(dataset: str, *actions: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def owner(hub: RunningHub) -> Iterator[Owner]:
+    with owning(hub) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def owning(hub: RunningHub) -> Iterator[Owner]:
+    """An owner, who is gone afterwards: it may change access, and other tests count who may."""
     with receiving() as posts:
         found = made(hub, posts)
         yield found
         for path in (f"consumers/{found.consumer}", f"roles/{found.consumer}"):
             gone = hub.request("DELETE", f"/v1/access/{path}", consumer="admin")
-            assert gone.status == 200, gone.text  # it may change access: others count who may
+            assert gone.status == 200, gone.text
 
 
 def made(hub: RunningHub, posts: Posts) -> Owner:
@@ -221,13 +228,12 @@ def test_a_permission_alone_gets_no_record(owner: Owner, permission: str) -> Non
 
 def test_the_walk_finds_what_is_there(hub: RunningHub) -> None:
     """Negative control: the same requests with all scopes get the record, and send it elsewhere."""
-    with receiving() as posts:
-        owner = made(hub, posts)
+    with owning(hub) as owner:
         asked = dict(answers(owner, ""))
         found = {name for name, answer in asked.items() if SECRET.encode() in answer}
         assert {"GetDelivery", "PullDeliveries", "PullChanges", "PreviewRecords"} <= found
         assert b"zqkey-" in asked["ListDeliveries"]
-        told = posts.wait("/thief", 1)
+        told = owner.posts.wait("/thief", 1)
         assert SECRET.encode() in told[0].body or "test" in told[0].body.decode()
 
 

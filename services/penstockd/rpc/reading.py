@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from penstockd.answers.edge import RequestMalformed
 from penstockd.budget import breathe
-from penstockd.errors import RequestTooLarge, Violation
+from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
 from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.texts import refuse_null
 
@@ -53,8 +53,8 @@ class RequestReader:
     async def read(self, data: bytes) -> Message:
         """The request that ``data`` is.
 
-        Raises RequestMalformed; RequestTooLarge and, for a text that holds U+0000, ValueInvalid,
-        both naming the field; and CallTooCostly.
+        Raises RequestMalformed; RequestTooLarge and, for a text that holds U+0000 or a number that
+        an enum has no value for, ValueInvalid, both naming the field; and CallTooCostly.
         """
         if len(data) > self._most:
             raise RequestTooLarge(f"the request has more than {self._most:,} bytes")
@@ -67,6 +67,11 @@ class RequestReader:
             field = passed.path.removeprefix(self._prefix)
             violation = Violation(field, passed.problem)
             raise RequestTooLarge(f"{field} {passed.problem}", violations=[violation]) from None
+        except _ValueUnknown as unknown:
+            field = unknown.path.removeprefix(self._prefix)
+            problem = f"{unknown.number} is no value of the enum"
+            text = f"{field}: {problem}"
+            raise ValueInvalid(text, violations=[Violation(field, problem)]) from None
         if b"\0" in data:  # only such a message can hold U+0000 in a text
             await refuse_null(message, self._prefix)
         return message
@@ -90,10 +95,18 @@ class _BoundPassed(Exception):
         self.path, self.problem = path, problem
 
 
-def _looked_at(message: Message, where: str) -> Iterator[None]:
-    """Every value in a message, once it is found to be within its bounds.
+class _ValueUnknown(Exception):
+    """An enum has no value of the number that a field holds."""
 
-    Records are left out: they are judged with their values. Raises _BoundPassed.
+    def __init__(self, path: str, number: int) -> None:
+        super().__init__(path, number)
+        self.path, self.number = path, number
+
+
+def _looked_at(message: Message, where: str) -> Iterator[None]:
+    """Every value in a message, once it is found to be one that there is, within its bounds.
+
+    Records are left out: they are judged with their values. Raises _BoundPassed and _ValueUnknown.
     """
     for field, value in message.ListFields():
         path = where + field.name
@@ -106,14 +119,13 @@ def _looked_at(message: Message, where: str) -> Iterator[None]:
                 for i, item in enumerate(value):
                     yield
                     yield from _looked_at(item, f"{path}[{i}].")
-            elif inner is None and field.type in _SIZED:
+            elif inner is None and (field.type in _SIZED or field.enum_type is not None):
                 for i, item in enumerate(value):
                     yield
-                    _check_size(field, f"{path}[{i}]", item)
+                    _check_value(field, f"{path}[{i}]", item)
         elif inner is None:
             yield
-            if field.type in _SIZED:
-                _check_size(field, path, value)
+            _check_value(field, path, value)
         elif not is_record(inner):
             yield
             yield from _looked_at(value, path + ".")
@@ -128,13 +140,20 @@ def _pairs(entry: Descriptor, value: Any, path: str) -> Iterator[None]:
         if field.message_type is not None:
             if not is_record(field.message_type):
                 yield from _looked_at(value[key], f"{path}[{key!r:.40}].")
-        elif field.type in _SIZED:
-            _check_size(field, f"{path}[{key!r:.40}]", value[key])
+        else:
+            _check_value(field, f"{path}[{key!r:.40}]", value[key])
 
 
 def _check_count(field: FieldDescriptor, path: str, count: int) -> None:
     if count > (most := limit_of(field)):
         raise _BoundPassed(path, f"must contain no more than {most} item(s)")
+
+
+def _check_value(field: FieldDescriptor, path: str, value: Any) -> None:
+    if field.type in _SIZED:
+        _check_size(field, path, value)
+    elif field.enum_type is not None and value not in field.enum_type.values_by_number:
+        raise _ValueUnknown(path, value)
 
 
 def _check_size(field: FieldDescriptor, path: str, value: str | bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError, Message
 
 from chance import SEED
-from fields import all_routes, put, sized_places
+from fields import all_routes, enum_places, put, sized_places
 from penstock.api.v1 import customers_service_pb2 as customers
 from penstock.api.v1 import orders_service_pb2 as orders
 from penstock.hub.v1 import webhooks_pb2
@@ -18,7 +18,7 @@ from penstockd.answers.edge import RequestMalformed
 from penstockd.budget import Budget, metered
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.wire import varint
-from penstockd.errors import Refused, RequestTooLarge
+from penstockd.errors import Refused, RequestTooLarge, ValueInvalid
 from penstockd.resources import descriptors
 from penstockd.rpc import bounds, reading
 from penstockd.rpc.bounds import FIELDS, LARGE_MESSAGE, limit_of, message_limit
@@ -184,6 +184,29 @@ async def test_every_field_is_refused_beyond_its_bound_and_named() -> None:
             good = place.message(text * limit if many else limit).SerializeToString()
             await read(route.request, good)
     assert len(seen) > 200
+
+
+@pytest.mark.parametrize("number", [7777, -1])
+async def test_a_number_that_an_enum_does_not_have_is_refused_and_named(number: int) -> None:
+    """Of every enum of every method; those of records are judged with their values."""
+    seen = set()
+    for route in all_routes():
+        for place in enum_places(route):
+            if any(bounds.in_record(f) for f in place.path):
+                continue
+            assert place.field.enum_type is not None
+            good, *_ = place.field.enum_type.values_by_number
+            many = place.field.is_repeated
+            await read(route.request, place.message([good] if many else good).SerializeToString())
+            data = place.message([good, number] if many else number).SerializeToString()
+            with pytest.raises(ValueInvalid) as raised:
+                await read(route.request, data)
+            (violation,) = raised.value.violations
+            named = place.field.name + ("[1]" if many else "")
+            assert violation.field.endswith(named), place.name
+            assert str(number) in violation.description
+            seen.add(place.field.full_name)
+    assert len(seen) > 10, seen
 
 
 def test_put_makes_what_it_says() -> None:
