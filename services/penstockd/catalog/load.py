@@ -165,26 +165,10 @@ def leaf(
 
     See ``leaves`` for ``within``.
     """
-    element: Field | None = None
-    element_message: Descriptor | None = None
-    members: tuple[Field, ...] = ()
-    recursive = False
     if fd.is_repeated:
-        entry = fd.message_type
-        is_map = entry is not None and entry.GetOptions().map_entry
-        kind = Kind.MAP if is_map else Kind.LIST
-        one = entry.fields_by_name["value"] if entry is not None and is_map else fd
-        element_message = _plain_message(one)
-        if element_message is None:
-            kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
-            element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
-        else:
-            # Of a message within itself, one level is enough to tell the classes in it.
-            recursive = element_message.full_name in within
-            members = _members(element_message, path, json_path, field_class, comments, within)
-        limits: dict[str, Any] = {}
+        values = _repeated(fd, options, path, json_path, field_class, comments, within)
     else:
-        kind, limits = _kind(fd, options), _limits(fd, options)
+        values = {"kind": _kind(fd, options), **_limits(fd, options)}
     reference = None
     if options.HasField("reference"):
         alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
@@ -192,20 +176,41 @@ def leaf(
     return Field(
         path=path,
         json_path=json_path,
-        kind=kind,
         field_class=field_class,
         nullable=nested or (fd.has_presence and not options.output_only),
         presence=fd.has_presence,
         key=options.key,
         output_only=options.output_only,
         reference=reference,
-        element=element,
-        element_message=element_message,
-        members=members,
-        recursive=recursive,
         description=comments.get(fd.full_name, ""),
-        **limits,
+        **values,
     )
+
+
+def _repeated(
+    fd: FieldDescriptor,
+    options: options_pb2.FieldOptions,
+    path: str,
+    json_path: str,
+    field_class: FieldClass,
+    comments: dict[str, str],
+    within: tuple[str, ...],
+) -> dict[str, Any]:
+    """What a Field says of a list or a map: its kind, and what is in it."""
+    entry = fd.message_type
+    is_map = entry is not None and entry.GetOptions().map_entry
+    one = entry.fields_by_name["value"] if entry is not None and is_map else fd
+    values: dict[str, Any] = {"kind": Kind.MAP if is_map else Kind.LIST}
+    message = _plain_message(one)
+    if message is None:
+        kind, limits = _kind(one, options), _limits(one, options)
+        return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
+    return values | {
+        "element_message": message,
+        "members": _members(message, path, json_path, field_class, comments, within),
+        # Of a message within itself, one level is enough to tell the classes in it.
+        "recursive": message.full_name in within,
+    }
 
 
 def _members(

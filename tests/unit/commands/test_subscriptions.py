@@ -48,7 +48,7 @@ def hub(make_hub: Any) -> HubLike:
     hub.give(
         {
             "FROM hub.epoch_head AS h CROSS JOIN": lambda *a: [] if "none" in a else [row],
-            "FROM hub.subscription AS s": lambda *a: [] if "none" in a else [row],
+            "AS undone FROM hub.subscription": lambda *a: [] if "none" in a else [row],
         }
     )
     return hub

@@ -91,8 +91,13 @@ def export(
         kind = "" if packed else name
         size, found = _exported(begin, dataset, kind, output if to_file else None)
     if to_file and found is not None:
-        rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
-        typer.echo(f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}", err=True)
+        typer.echo(_done(output, size, found), err=True)
+
+
+def _done(output: Path | None, size: int, found: Any) -> str:
+    """What is said of an export into a file."""
+    rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
+    return f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}"
 
 
 def _exported(
