@@ -179,7 +179,7 @@ class CutOff:
     """An upload that ends before its first piece."""
 
     async def pieces(self) -> Any:
-        for piece in ():
+        for piece in list[Any]():
             yield piece
 
     async def confirm_whole(self) -> None:
