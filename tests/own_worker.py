@@ -16,13 +16,13 @@ from google.protobuf.message import Message
 
 from harness import PATIENCE, RunningHub, folder
 from penstockd import formats
-from penstockd.app import open_hub, worker_organs
+from penstockd.app import make_organs
 from penstockd.budget import Budget
 from penstockd.config import Settings
-from penstockd.organs import Organs
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
 from penstockd.rpc.server import Server
+from penstockd.wiring import open_hub, worker_database
 
 
 @dataclass
@@ -90,7 +90,7 @@ async def worker(
     formats.warm()
     with folder() as place:
         socket = f"unix:{Path(place) / 'own.sock'}"
-        async with open_hub(settings) as organs:
+        async with open_hub(settings, worker_database(settings)) as organs:
             channel = grpc.aio.insecure_channel(socket, options=options)
             made = Worker(channel, hub.api_key)
 
@@ -102,7 +102,7 @@ async def worker(
             patch.setattr(door, "Budget", Recorded)
             server = Server(organs, socket)
             await server.start()
-            running = asyncio.create_task(Organs(worker_organs(organs, server, "own")).run())
+            running = asyncio.create_task(make_organs(organs, server, "own").run())
             # As a worker of its own does: else calls pay for going through all that the tests hold.
             gc.collect()
             gc.freeze()

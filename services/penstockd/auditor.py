@@ -18,7 +18,7 @@ from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.installation import checkpoint_key, find_database
 from penstockd.node.errors import NodeError
-from penstockd.store.database import Database
+from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
 
 #: What an auditor should know of a database where all processes log in as one role.
@@ -66,18 +66,14 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
 
     Raises DatabaseUnavailable and NodeError.
     """
-    async with find_database(settings) as found:
-        database = Database(found.url, size=1)
-        await database.open()
-        try:
-            async with database.snapshot() as connection:
-                wanted = patience if found.hub_runs and patience else None
-                report = await verify_database(
-                    connection, given.keys, given.outside, patience=wanted
-                )
-                return StoredReport(report, await may_change_audit(connection))
-        finally:
-            await database.close()
+    async with (
+        find_database(settings) as found,
+        open_database(found.url, size=1) as database,
+        database.snapshot() as connection,
+    ):
+        wanted = patience if found.hub_runs and patience else None
+        report = await verify_database(connection, given.keys, given.outside, patience=wanted)
+        return StoredReport(report, await may_change_audit(connection))
 
 
 def summary(report: Report, given: Evidence) -> str:

@@ -19,10 +19,10 @@ from penstockd.catalog import Dataset
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
-from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
-from penstockd.store.database import Connection
+from penstockd.store.database import Connection, Database
 from penstockd.store.writer import Writer, WriteTransaction
 from penstockd.tasks import Tasks
 
@@ -43,6 +43,18 @@ class Books(Protocol):
     @property
     def tasks(self) -> Tasks:
         """Runs work to its end, even if the caller goes away."""
+
+
+class ReadingOrgans(Protocol):
+    """The organs by which commands read for a call."""
+
+    @property
+    def database(self) -> Database:
+        """What is stored."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the caller may see, as it is now."""
 
 
 class Permit:
@@ -67,6 +79,10 @@ class ArrivingCall:
     recorded: bool = field(default=False, kw_only=True)
     #: Records that the reply shows so far; None before any were disclosed.
     disclosed: int | None = field(default=None, kw_only=True)
+
+    def note_recorded(self) -> None:
+        """The entry is durable, or is about to be made so by work that nobody repeats."""
+        self.recorded = True
 
 
 @dataclass(slots=True)
@@ -207,7 +223,8 @@ class Call(ArrivingCall):
         self._within = False
         async with transaction as opened:
             yield opened
-        self.recorded |= self._within
+        if self._within:
+            self.note_recorded()
 
     async def write(
         self,

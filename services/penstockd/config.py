@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         description="What a node does whose settings differ from those of the node that has run "
         "longest: stand_by (it does nothing of what one node does for all) or warn.",
     )
+    resources: Path | None = Field(
+        default=None,
+        description="Tree with the layout of a checkout whose model, console and Envoy templates "
+        "the hub runs on, in place of those it was installed with.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
@@ -382,6 +387,7 @@ SCOPES: Mapping[str, Scope] = {
     "wait_seconds": Scope.WARN,
     "commit_seconds": Scope.WARN,
     "connections": Scope.NODE,
+    "resources": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }

@@ -1,32 +1,9 @@
 """Domain errors. They know nothing of gRPC; ``answers.status`` makes a status of each.
 
-    Refused
-    ├── Unauthenticated · PolicyStale
-    ├── PermissionDenied
-    ├── Invalid
-    │   ├── FormatUnknown · ValueInvalid · CursorInvalid · LeaseUnknown · WebhookUrlRefused
-    │   ├── query.QueryError: FieldUnknown · FilterError · OrderError · PageTokenError …
-    │   ├── ImportRowInvalid · ImportFormatInvalid · ImportTruncated
-    │   └── RequestIdReused
-    ├── RecordNotFound · RecordExists · EtagMismatch · Conflict · RequestInFlight
-    ├── RequestTooLarge · CallTooCostly
-    ├── ExportNotResumable · StateGone · ReceiptNotFound · ViewChanged · TooManyStreams
-    ├── SubscriptionNotFound · SubscriptionExists · TooManySubscriptions
-    ├── AcknowledgedBackwards · LeaseExpired
-    ├── AccessChanged: AccessRevoked
-    ├── ClientStalled · CursorExpired · HubStopping
-    ├── PolicyChanged · LastAdministrator · RoleInUse · RollbackImpossible · CredentialEnded
-    ├── RehearsalTooLong
-    ├── edge.RateLimited · MethodUnknown · RequestMalformed · HubUnavailable · CallTimeout
-    ├── WebhookNotFound · DeliveryNotFound · WebhookDisabled · WebhookKindUnfit
-    ├── ReplayUnderWay · TooManyWebhooks
-    ├── ShareExhausted · DataLocked · QueryTooLong · OutcomeUnknown
-    ├── StorageFull
-    └── DatabaseUnavailable
-
-Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say how it is sent:
-an error is added here and there, and nowhere else. What is none of these is a defect:
-it is logged and reaches the client as INTERNAL without its text.
+All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say
+how it is sent: an error is added here and there, and nowhere else. Those of queries stand in
+``query.errors``, since the language of queries stands alone. What is none of these is a defect: it
+is logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -329,6 +306,36 @@ class StorageFull(Refused):
     """The database has no room left."""
 
     reason = "STORAGE_FULL"
+
+
+class RateLimited(Refused):
+    """The caller has made more calls than its limit allows."""
+
+    reason = "RATE_LIMITED"
+
+
+class MethodUnknown(Refused):
+    """No method answers to the verb and path."""
+
+    reason = "METHOD_UNKNOWN"
+
+
+class RequestMalformed(Refused):
+    """The request cannot be read."""
+
+    reason = "REQUEST_MALFORMED"
+
+
+class HubUnavailable(Refused):
+    """No worker can take the call."""
+
+    reason = "HUB_UNAVAILABLE"
+
+
+class CallTimeout(Refused):
+    """The call took longer than calls may take."""
+
+    reason = "CALL_TIMEOUT"
 
 
 class PolicyChanged(Refused):

@@ -28,7 +28,7 @@ from penstockd.webhooks.desk import WebhookDesk
 
 @dataclass(frozen=True)
 class Hub:
-    """The organs of one process, made in ``app``."""
+    """The organs of one process, made in ``wiring``."""
 
     catalog: Catalog
     database: Database

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from penstockd.audit.checkpoint import CheckpointKey
 from penstockd.auth.secret import RootSecret, load_secret
@@ -19,9 +20,9 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.resources import descriptors
 
 
-def read_catalog() -> Catalog:
-    """The catalog of this installation."""
-    return load_catalog(descriptors())
+def read_catalog(tree: Path | None = None) -> Catalog:
+    """The catalog of the model that was installed, or of that in a tree (see ``resources``)."""
+    return load_catalog(descriptors(tree))
 
 
 def root_secret(settings: Settings) -> RootSecret:

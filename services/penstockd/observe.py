@@ -44,6 +44,8 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # It tells each try to connect with a traceback; the hub says once that the database is away.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     if otlp_endpoint:
         # It brings grpc, which a process that exports nothing need not load.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -49,12 +49,12 @@ class Organs:
 
     def __init__(self, organs: Sequence[Organ], *, steady: float = STEADY) -> None:
         self._organs, self._steady = organs, steady
-        self._failing: dict[str, str] = {}
+        self._failing: dict[str, Exception] = {}
 
     @property
     def failing(self) -> Mapping[str, str]:
         """Why those that fail do, by name."""
-        return dict(self._failing)
+        return {name: f"{type(e).__name__}: {e}" for name, e in self._failing.items()}
 
     async def run(self) -> None:
         """Run all of them until cancelled."""
@@ -88,10 +88,10 @@ class Organs:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _failed(self, name: str, error: Exception) -> None:
-        told = f"{type(error).__name__}: {error}"
-        if self._failing.get(name) == told:
+        known = self._failing.get(name)
+        self._failing[name] = error
+        if type(known) is type(error):
             return
-        self._failing[name] = told
         if isinstance(error, _EXPECTED):
             _log.warning("organ_failed", organ=name, error=str(error))
         else:

@@ -1,13 +1,12 @@
 """The files that the hub reads as data: descriptors, Envoy's configuration, the console.
 
-They lie in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout.
-``PENSTOCK_RESOURCES`` names another tree with the layout of a checkout, for a hub whose model
-was generated elsewhere.
+They lie in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout. A hub whose model
+was generated elsewhere reads them from another ``tree``, with the layout of a checkout (see
+``Settings.resources``). All functions raise FileNotFoundError if what they name is missing.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -15,30 +14,29 @@ _IN_WHEEL = _PACKAGE / "_data"
 _CHECKOUT = _PACKAGE.parents[1]
 
 
-def descriptors() -> Path:
+def descriptors(tree: Path | None = None) -> Path:
     """The descriptor set of all protos, for ``load_catalog`` and for Envoy's transcoder."""
-    return _find("gen/descriptors/hub.binpb", "descriptors/hub.binpb")
+    return _find(tree, "gen/descriptors/hub.binpb", "descriptors/hub.binpb")
 
 
-def envoy_inputs() -> Path:
+def envoy_inputs(tree: Path | None = None) -> Path:
     """What the generator tells Envoy's templates about the services, as JSON."""
-    return _find("gen/envoy/inputs.json", "envoy/inputs.json")
+    return _find(tree, "gen/envoy/inputs.json", "envoy/inputs.json")
 
 
-def envoy_templates() -> Path:
+def envoy_templates(tree: Path | None = None) -> Path:
     """The folder of Envoy's configuration templates."""
-    return _find("envoy", "envoy/templates")
+    return _find(tree, "envoy", "envoy/templates")
 
 
-def portal() -> Path:
+def portal(tree: Path | None = None) -> Path:
     """The folder of the built console."""
-    return _find("gen/portal", "portal")
+    return _find(tree, "gen/portal", "portal")
 
 
-def _find(in_checkout: str, in_wheel: str) -> Path:
-    override = os.environ.get("PENSTOCK_RESOURCES")
-    if override:
-        path = Path(override).resolve() / in_checkout
+def _find(tree: Path | None, in_checkout: str, in_wheel: str) -> Path:
+    if tree is not None:
+        path = tree.resolve() / in_checkout
     elif _IN_WHEEL.is_dir():
         path = _IN_WHEEL / in_wheel
     else:

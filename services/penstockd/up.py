@@ -29,7 +29,7 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
 from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
-from penstockd.store.database import Database, place
+from penstockd.store.database import Database, open_database, place
 from penstockd.store.migrate import (
     MigrationFailed,
     MigrationNeeded,
@@ -116,7 +116,7 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         async with find_database(settings, alone=True) as found:
-            steps = await _migrate(settings.database_owner_url or found.url, apply)
+            steps = await _migrate(settings, settings.database_owner_url or found.url, apply)
         if apply:
             await _part_roles(settings)
         return steps
@@ -180,17 +180,15 @@ async def _store(
 ) -> AsyncIterator[Database]:
     """The database, opened, if it is of a version that has the table; by another URL if one is
     given. Raises StartRefused."""
-    async with find_database(settings) as found:
-        database = Database(login or found.url, size=2)
-        await database.open()
-        try:
-            async with database.connection() as connection:
-                ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
-            if not ready:
-                raise StartRefused("the database is not set up: start the hub once, penstock up")
-            yield database
-        finally:
-            await database.close()
+    async with (
+        find_database(settings) as found,
+        open_database(login or found.url, size=2) as database,
+    ):
+        async with database.connection() as connection:
+            ready = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+        if not ready:
+            raise StartRefused("the database is not set up: start the hub once, penstock up")
+        yield database
 
 
 def _make_folder(folder: Path) -> None:
@@ -229,8 +227,8 @@ def _explain(settings: Settings, error: Exception) -> str:
     return str(error)
 
 
-async def _migrate(url: str, apply: bool) -> list[Step]:
-    catalog = read_catalog()
+async def _migrate(settings: Settings, url: str, apply: bool) -> list[Step]:
+    catalog = read_catalog(settings.resources)
     return await (migrate(url, catalog, destructive=True) if apply else plan(url, catalog))
 
 
@@ -240,7 +238,14 @@ def _demo(settings: Settings, customers: int) -> Demo:
     door = None
     if settings.tls_dir is not None or settings.public_url is not None:
         door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
-    return Demo(settings.data_dir, settings.url, customers, read_catalog(), credentials, door)
+    return Demo(
+        settings.data_dir,
+        settings.url,
+        customers,
+        read_catalog(settings.resources),
+        credentials,
+        door,
+    )
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -272,10 +277,10 @@ def _node(settings: Settings) -> Node:
             if settings.database_keeper_url is not None
             else {}
         ),
-        template=envoy_templates() / "sidecar.yaml.j2",
-        inputs=envoy_inputs(),
-        descriptors=descriptors(),
-        portal=portal(),
+        template=envoy_templates(settings.resources) / "sidecar.yaml.j2",
+        inputs=envoy_inputs(settings.resources),
+        descriptors=descriptors(settings.resources),
+        portal=portal(settings.resources),
         edge=_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,
@@ -317,16 +322,12 @@ async def prepare_store(settings: Settings, url: str) -> None:
 
     Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(settings.database_owner_url or url, read_catalog())
+    await migrate(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
-    database = Database(settings.database_keeper_url or url, size=2)
-    await database.open()
-    try:
+    async with open_database(settings.database_keeper_url or url, size=2) as database:
         sealing_key = root_secret(settings).derive("signing-key")
         async with database.transaction() as connection:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
         async with database.connection() as connection:
             await add_partitions(connection)
-    finally:
-        await database.close()

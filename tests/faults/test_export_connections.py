@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from harness import folder
-from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog, FieldClass
@@ -35,6 +34,7 @@ from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
 from penstockd.up import prepare_store
+from penstockd.wiring import open_hub, worker_database
 
 CUSTOMERS = 3000
 FORMATS = ("CSV", "NDJSON", "JSON", "XML")
@@ -67,7 +67,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     with folder() as data:
         settings = Settings(data_dir=data, database_url=store_url)
         await prepare_store(settings, store_url)
-        async with app.open_hub(settings) as hub:
+        async with open_hub(settings, worker_database(settings)) as hub:
             async with hub.database.transaction() as connection:
                 await connection.execute(
                     "INSERT INTO data.customers (customer_id, name, email, notes)"

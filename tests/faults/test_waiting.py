@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from harness import PATIENCE, folder
-from penstockd import app
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, FieldClass
@@ -37,6 +36,7 @@ from penstockd.subscriptions.take import Taken, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
 from penstockd.webhooks.pulling import Pulled
+from penstockd.wiring import open_hub, worker_database
 
 CALLS = 40
 
@@ -47,7 +47,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     with folder() as data:
         settings = Settings(data_dir=data, database_url=store_url)
         await prepare_store(settings, store_url)
-        async with app.open_hub(settings) as hub:
+        async with open_hub(settings, worker_database(settings)) as hub:
             masks = dict.fromkeys(FieldClass, Mask.CLEAR)
             grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
             async with hub.database.transaction() as connection:

@@ -12,10 +12,10 @@ import pytest
 
 import penstockd
 from penstockd.audit.entry import Entry
-from penstockd.calls import ArrivingCall, Call
+from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Permission, Principal
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import Exchange, Method, PublicCall, ServedCall
 
 ROOT = Path(penstockd.__file__).parent
 SOURCES = {p.relative_to(ROOT).as_posix(): p.read_text() for p in sorted(ROOT.rglob("*.py"))}
@@ -146,7 +146,11 @@ def test_no_assert_speaks_of_the_principal() -> None:
 
 def test_only_the_interceptor_auth_makes_a_call() -> None:
     """Who could make one could be anybody."""
-    made = [p for p, text in SOURCES.items() for _ in calls(ast.parse(text), Call.__name__)]
+    made = [
+        p
+        for p, text in SOURCES.items()
+        for _ in calls(ast.parse(text), Call.__name__, ServedCall.__name__)
+    ]
     assert made == ["rpc/exchange.py"]
     admitted = [p for p, text in SOURCES.items() for _ in calls(ast.parse(text), "admit")]
     assert admitted == ["rpc/interceptors/auth.py"]
@@ -164,11 +168,14 @@ def test_before_auth_there_is_no_call() -> None:
     hub: Any = SimpleNamespace(policy=SimpleNamespace(newest=SimpleNamespace(revision=7)))
     context: Any = Context()
     exchange = Exchange(hub, Method("penstock.hub.v1.Access", "ListRoles"), context)
-    assert type(exchange.arriving) is ArrivingCall and exchange.arriving.entry.policy_revision == 7
+    assert (
+        isinstance(exchange.arriving, PublicCall) and exchange.arriving.entry.policy_revision == 7
+    )
     with pytest.raises(AttributeError):
         _ = exchange.call
     exchange.admit(hub.policy.newest, Principal("c", "k", frozenset()))
-    assert exchange.arriving is exchange.call
+    after: object = exchange.arriving
+    assert after is exchange.call
     assert (exchange.call.entry.consumer_id, exchange.call.entry.credential_id) == ("c", "k")
 
 

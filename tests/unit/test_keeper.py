@@ -13,14 +13,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from announcing import FakeAnnouncements
 from harness import PATIENCE, folder
 from penstockd.auth.keys import ensure_signing_key
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
 from penstockd.installation import root_secret
-from penstockd.keeper import Singletons
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.organs import end_tasks, first_error
@@ -28,6 +26,7 @@ from penstockd.resources import descriptors
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
 from penstockd.store.singletons import SINGLETONS, FencedDatabase, Lease, LeaseOver, Leases, elapsed
+from penstockd.wiring import keeper_database, open_hub, singletons
 
 AGO = dt.timedelta(days=400)
 #: What gives each singleton something to do.
@@ -120,17 +119,14 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
     name: str, url: str, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=tmp_path, database_url=url)
-    database = Database(url, size=8)
-    await database.open()
-    try:
+    async with open_hub(settings, keeper_database(settings)) as hub:
+        database = hub.database
         async with database.transaction() as connection:
             await ensure_signing_key(connection, root_secret(settings).derive("signing-key"))
             await connection.execute(WORK[name])
-        singletons = Singletons(
-            settings, database, FakeAnnouncements(), Leases(database, "n", "host")
-        )
-        assert set(singletons.work()) == set(SINGLETONS)
-        work = singletons.work()[name]
+        everything = singletons(settings, hub, Leases(database, "n", "host"))
+        assert set(everything) == set(SINGLETONS)
+        work = everything[name]
         before = await contents(database)
         lease = await lease_of(database, name, over=True)
         with pytest.raises((LeaseOver, ExceptionGroup)) as caught:
@@ -148,5 +144,3 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
                 assert not working.done(), working.exception()
                 await asyncio.sleep(0.05)
         await end_tasks([working])
-    finally:
-        await database.close()

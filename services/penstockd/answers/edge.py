@@ -14,38 +14,15 @@ from google.rpc.error_details_pb2 import RequestInfo
 
 from penstockd.answers.problem import problem
 from penstockd.answers.status import status_of
-from penstockd.errors import Refused, RequestTooLarge
-
-
-class RateLimited(Refused):
-    """The caller has made more calls than its limit allows."""
-
-    reason = "RATE_LIMITED"
-
-
-class MethodUnknown(Refused):
-    """No method answers to the verb and path."""
-
-    reason = "METHOD_UNKNOWN"
-
-
-class RequestMalformed(Refused):
-    """The request cannot be read."""
-
-    reason = "REQUEST_MALFORMED"
-
-
-class HubUnavailable(Refused):
-    """No worker can take the call."""
-
-    reason = "HUB_UNAVAILABLE"
-
-
-class CallTimeout(Refused):
-    """The call took longer than calls may take."""
-
-    reason = "CALL_TIMEOUT"
-
+from penstockd.errors import (
+    CallTimeout,
+    HubUnavailable,
+    MethodUnknown,
+    RateLimited,
+    Refused,
+    RequestMalformed,
+    RequestTooLarge,
+)
 
 #: What the sidecar makes of these parts of a text when it answers.
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"

@@ -6,6 +6,7 @@ verifies until the last token that it can have signed has expired. Then it is de
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstockd.store.database import Connection
+from penstockd.store.singletons import Transactions
 
 ALGORITHM = "ES256"
+#: How often the keeper looks whether a key is too old, in seconds.
+INTERVAL = 60.0
 
 #: How long a key is published before it signs. Envoy asks for the key set every 5 s, and who heeds
 #: the reply's cache-control, every 30 s.
@@ -29,6 +34,8 @@ PUBLISH_AHEAD = timedelta(seconds=60)
 #: How long a key verifies after it has signed for the last time: tokens live 15 minutes at most,
 #: and a process without news signs on for one more.
 RETIRE_AFTER = timedelta(minutes=17)
+
+_log = structlog.get_logger(__name__)
 
 
 class SecretMismatch(Exception):
@@ -111,6 +118,16 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
         "SELECT max(create_time) <= now() - $1::interval FROM hub.signing_key", age
     )
     return await rotate(connection, sealing_key, now=False) if old else None
+
+
+async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
+    """``rotate_by_age`` every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    while True:
+        async with database.transaction() as connection:
+            new = await rotate_by_age(connection, sealing_key, age)
+        if new is not None:
+            _log.info("signing_key_rotated", key_id=new)
+        await asyncio.sleep(INTERVAL)
 
 
 async def load_signing_keys(connection: Connection, sealing_key: bytes) -> SigningKeys:

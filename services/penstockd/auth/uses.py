@@ -47,6 +47,7 @@ class CredentialUses:
     async def flush(self) -> None:
         """Write what was noted. Raises DatabaseUnavailable; it stays noted then."""
         noted, self._noted = self._noted, {}
+        self._any.clear()
         if not noted:
             return
         times = [datetime.fromtimestamp(t, UTC) for t in noted.values()]
@@ -55,22 +56,22 @@ class CredentialUses:
                 await connection.execute(_WRITE, list(noted), times)
         except BaseException:
             self._noted = noted | self._noted
+            self._any.set()
             raise
 
     async def close(self) -> None:
         """Write what was noted, if that can be done."""
-        await self._try()
-
-    async def follow(self, interval: float = INTERVAL) -> None:
-        """Write what is noted at once, but not again for ``interval`` seconds; until cancelled."""
-        while True:
-            await self._any.wait()
-            self._any.clear()
-            await self._try()
-            await asyncio.sleep(interval)
-
-    async def _try(self) -> None:
         try:
             await self.flush()
         except Refused as exc:
             _log.warning("credential_uses_not_written", error=str(exc))
+
+    async def follow(self, interval: float = INTERVAL) -> None:
+        """Write what is noted at once, but not again for ``interval`` seconds; until cancelled.
+
+        Raises DatabaseUnavailable; run it again then.
+        """
+        while True:
+            await self._any.wait()
+            await self.flush()
+            await asyncio.sleep(interval)

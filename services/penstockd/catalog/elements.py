@@ -98,9 +98,7 @@ def _at(where: str, parse: Parser, value: Any) -> Any:
     try:
         return parse(value)
     except ValueRefused as refused:
-        inner = refused.reason.removeprefix("at ")
-        joint = "" if inner is not refused.reason and inner[:1] in ".[" else ": "
-        raise ValueRefused(f"at {where}{joint}{inner}") from None
+        raise refused.within(where) from None
 
 
 class _Message:

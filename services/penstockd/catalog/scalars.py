@@ -22,11 +22,24 @@ Parser = Callable[[Any], Any]
 
 
 class ValueRefused(ValueError):
-    """A value cannot stand in its field; ``reason`` completes the sentence "the value …"."""
+    """A value cannot stand in its field; ``reason`` completes the sentence "the value …".
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    ``path`` leads to the part of a composed value that cannot, as ("[0]", ".name").
+    """
+
+    def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
+        self.problem, self.path = problem, path
+        self.reason = f"at {_joined(path)}: {problem}" if path else problem
+        super().__init__(self.reason)
+
+    def within(self, part: str) -> ValueRefused:
+        """The same of a value that holds this one as ``part``."""
+        return ValueRefused(self.problem, (part, *self.path))
+
+
+def _joined(path: tuple[str, ...]) -> str:
+    first, *rest = path
+    return first + "".join(part if part[0] in ".[" else f": {part}" for part in rest)
 
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import AccessChanged, AccessRevoked, ValueInvalid, ViewChanged, Violation
+from penstockd.errors import AccessChanged, AccessRevoked, ValueInvalid, ViewChanged
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, USUAL_PAGE, ChangePage, read_page
 from penstockd.feed.watching import Standings, Wanted
@@ -22,8 +22,7 @@ async def list_changes(
     """
     source = wanted.source(hub.catalog, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:
-        problem = f"must be from 0 to {MAX_WAIT:g} s"
-        raise ValueInvalid(f"wait {problem}", violations=[Violation("wait", problem)])
+        raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     call.asked(cursor=cursor)
     disclosure = FeedDisclosure(call, source)
     if not cursor:

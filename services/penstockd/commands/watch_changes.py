@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, Reply, Watch
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
@@ -20,10 +20,7 @@ async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, repl
     """
     source = wanted.source(hub.catalog, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
-        problem = f"must be from 1 to {MAX_HEARTBEAT}"
-        raise ValueInvalid(
-            f"heartbeat_seconds {problem}", violations=[Violation("heartbeat_seconds", problem)]
-        )
+        raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
     call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
     with hub.streams.one_more(call.entry.consumer_id or ""):
         await ChangeStream(hub, call, wanted, source, watch, reply).run()

@@ -13,7 +13,7 @@ from typing import Any
 from penstockd.auth.credentials import Credentials
 from penstockd.catalog import Catalog
 from penstockd.demo.access import cover_new_datasets, put_demo_access
-from penstockd.store.database import Database
+from penstockd.store.database import open_database
 
 
 class DemoFailed(Exception):
@@ -44,9 +44,7 @@ class Demo:
 
     async def prepare(self, database_url: str) -> None:
         """Roles, consumers and credentials, unless demo.json has those of this database."""
-        database = Database(database_url, size=1)
-        await database.open()
-        try:
+        async with open_database(database_url, size=1) as database:
             async with database.connection() as connection:
                 known = await connection.fetchval(
                     "SELECT count(*) FROM hub.consumer WHERE consumer_id = ANY($1)",
@@ -60,8 +58,6 @@ class Demo:
                 consumers = document["consumers"]
                 await cover_new_datasets(database, self._catalog)
             self._write({"url": self._url, "consumers": consumers})
-        finally:
-            await database.close()
 
     async def load(self) -> None:
         """Import the company, unless it is there, and see that an export succeeds.

@@ -9,7 +9,7 @@ from penstockd.calls import Call
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.digests.rows import Rows
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.native.digest import Digester, digest_fields
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
@@ -75,11 +75,8 @@ def check_bounds(start: str, end: str, where: str = "") -> None:
     """Raise ValueInvalid for bounds that no range has; ``where`` leads to their fields."""
     for name, key in (("start_key", start), ("end_key", end)):
         if len(key.encode()) > MAX_KEY_BYTES:
-            raise refused(where + name, f"is longer than the {MAX_KEY_BYTES} bytes of a key")
+            raise ValueInvalid.of(
+                where + name, f"is longer than the {MAX_KEY_BYTES} bytes of a key"
+            )
     if end and end <= start:
-        raise refused(f"{where}end_key", "is not behind start_key")
-
-
-def refused(field: str, reason: str) -> ValueInvalid:
-    """The error of a request's field; ``reason`` completes the sentence "the field …"."""
-    return ValueInvalid(f"{field} {reason}", violations=[Violation(field, reason)])
+        raise ValueInvalid.of(f"{where}end_key", "is not behind start_key")

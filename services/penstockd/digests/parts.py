@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstockd.digests.comparison import Comparison, check_bounds, refused
+from penstockd.digests.comparison import Comparison, check_bounds
 from penstockd.digests.ranges import (
     Enough,
     Patience,
@@ -13,6 +13,7 @@ from penstockd.digests.ranges import (
     digest_at,
     key_at,
 )
+from penstockd.errors import ValueInvalid
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Count
 from penstockd.store.database import Connection, Database
@@ -46,7 +47,7 @@ class Asked:
         """Raise ValueInvalid for bounds and numbers that no digest has."""
         check_bounds(self.start_key, self.end_key)
         if self.parts < 0:
-            raise refused("parts", "is negative")
+            raise ValueInvalid.of("parts", "is negative")
 
 
 @dataclass(frozen=True, slots=True)

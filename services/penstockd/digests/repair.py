@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from penstockd.budget import breathe
-from penstockd.digests.comparison import Comparison, check_bounds, refused
+from penstockd.digests.comparison import Comparison, check_bounds
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Range
-from penstockd.errors import RequestTooLarge
+from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import record_of
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Held
@@ -127,7 +127,9 @@ async def _records(
 def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for what no caller can hold."""
     if not ranges:
-        raise refused("ranges", "is empty: tell what you hold, if only one range of no records")
+        raise ValueInvalid.of(
+            "ranges", "is empty: tell what you hold, if only one range of no records"
+        )
     if len(ranges) > MAX_RANGES:
         raise RequestTooLarge(f"more than {MAX_RANGES:,} ranges; compare them in several calls")
     before: Range | None = None
@@ -135,7 +137,7 @@ def check_ranges(ranges: Sequence[Range]) -> None:
         where = f"ranges[{i}]."
         check_bounds(range.start, range.end, where)
         if before is not None and (not before.end or range.start < before.end):
-            raise refused(f"{where}start_key", "is before the end of the range before")
+            raise ValueInvalid.of(f"{where}start_key", "is before the end of the range before")
         if range.records is not None:
             _check_records(range, where)
         before = range
@@ -144,8 +146,10 @@ def check_ranges(ranges: Sequence[Range]) -> None:
 def _check_records(range: Range, where: str) -> None:
     keys = list(range.records or ())
     if len(keys) != range.count:
-        raise refused(f"{where}row_count", "is not the number of records, each with its own key")
+        raise ValueInvalid.of(
+            f"{where}row_count", "is not the number of records, each with its own key"
+        )
     if keys != sorted(keys):
-        raise refused(f"{where}records", "are not in order of their keys")
+        raise ValueInvalid.of(f"{where}records", "are not in order of their keys")
     if keys and (keys[0] < range.start or (range.end and keys[-1] >= range.end)):
-        raise refused(f"{where}records", "are not all in the range")
+        raise ValueInvalid.of(f"{where}records", "are not all in the range")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from penstockd.digests.comparison import refused
-from penstockd.errors import StateGone
+from penstockd.errors import StateGone, ValueInvalid
 from penstockd.query import PageTokens, query_digest
 from penstockd.query.errors import PageTokenError
 from penstockd.store.cursor import Cursor
@@ -38,5 +37,5 @@ def _read(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
         origin, name, cursor = tokens.read(token, bound)
     except PageTokenError:
-        raise refused("state", "is not one that you were given here") from None
+        raise ValueInvalid.of("state", "is not one that you were given here") from None
     return StateName(origin, name, Cursor.parse(cursor))

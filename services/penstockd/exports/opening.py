@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from penstockd.calls import Call
+from penstockd.calls import Call, ReadingOrgans
 from penstockd.errors import ExportNotResumable, ReceiptNotFound
 from penstockd.exports.plan import Plan
 from penstockd.exports.receipts import (
@@ -22,12 +22,8 @@ from penstockd.store.database import Database
 from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
 
-class OpeningOrgans(Protocol):
+class OpeningOrgans(ReadingOrgans, Protocol):
     """The organs by which an export begins."""
-
-    @property
-    def database(self) -> Database:
-        """Keeps the receipts."""
 
     @property
     def snapshots(self) -> Snapshots:

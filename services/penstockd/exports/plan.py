@@ -10,7 +10,7 @@ import orjson
 
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 from penstockd.formats import Writer, writer
 from penstockd.policy.model import Action
 from penstockd.policy.read import Export as Read
@@ -66,9 +66,7 @@ class Plan:
         )
         for name in ("limit", "resume_offset"):
             if getattr(export, name) < 0:
-                raise ValueInvalid(
-                    f"{name} is negative", violations=[Violation(name, "is negative")]
-                )
+                raise ValueInvalid.of(name, "is negative")
         fields = parse_fields(export.fields, view)
         target = writer(
             export.format,

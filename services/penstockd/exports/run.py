@@ -18,24 +18,22 @@ import structlog
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
-from penstockd.errors import (
-    ClientStalled,
-    DatabaseUnavailable,
-    Refused,
-    ValueInvalid,
-    Violation,
-)
+from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid
 from penstockd.exports.limits import ExportLimits
-from penstockd.exports.opening import Opened, find_earlier, open_export, resume_export
+from penstockd.exports.opening import (
+    Opened,
+    OpeningOrgans,
+    find_earlier,
+    open_export,
+    resume_export,
+)
 from penstockd.exports.pipeline import Encoder, Piece
 from penstockd.exports.plan import Plan
 from penstockd.exports.receipts import Receipt, State, close_receipt
 from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
-from penstockd.policy.snapshot import Policy
 from penstockd.policy.standing import Standing
-from penstockd.store.database import Connection, Database
-from penstockd.store.snapshots import Snapshots
+from penstockd.store.database import Connection
 
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
 #: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
@@ -46,20 +44,8 @@ LAST_WORD_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class ExportOrgans(Protocol):
+class ExportOrgans(OpeningOrgans, Protocol):
     """The organs that exports are made of."""
-
-    @property
-    def database(self) -> Database:
-        """Reads the records, and keeps the receipts."""
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Holds the states of the data."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
 
     @property
     def exports(self) -> ExportLimits:
@@ -138,10 +124,7 @@ class ExportRun:
                     connections.append(another)
             await choose_source(connections, held, self._plan).send_all(self._encoder, self)
         if self._encoder.skip:
-            raise ValueInvalid(
-                "resume_offset is beyond the end of the file",
-                violations=[Violation("resume_offset", "is beyond the end of the file")],
-            )
+            raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
 
     async def fail(self, error: BaseException) -> None:
         """Write down how far it came, and tell the client if it still listens."""

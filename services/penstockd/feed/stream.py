@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,6 @@ import structlog
 
 from penstockd import budget
 from penstockd.calls import Call, Permit
-from penstockd.catalog import Catalog
 from penstockd.errors import (
     ClientStalled,
     HubStopping,
@@ -27,17 +26,15 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.exports.receipts import Receipt, State, new_receipt_id, store_receipt
-from penstockd.feed.broadcast import Broadcast, Subscription
+from penstockd.feed.broadcast import Subscription
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.event import Reconcile
-from penstockd.feed.limits import Streams
+from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, Frame, Source
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
-from penstockd.policy.snapshot import Policy
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Connection, Database, translated
-from penstockd.store.snapshots import Held, Snapshots
+from penstockd.store.database import translated
 
 #: Changes of a message, unless the caller says how many.
 USUAL_BATCH = 500
@@ -104,34 +101,6 @@ class Reply(Protocol):
         """The last record."""
 
 
-class StreamOrgans(Protocol):
-    """The organs that a stream of changes is made of."""
-
-    @property
-    def catalog(self) -> Catalog:
-        """The datasets."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
-
-    @property
-    def database(self) -> Database:
-        """Reads the snapshot, and keeps the receipt."""
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Holds the state that a stream begins with."""
-
-    @property
-    def feed(self) -> Broadcast:
-        """The change log."""
-
-    @property
-    def streams(self) -> Streams:
-        """How long a client may take nothing."""
-
-
 class ChangeStream:
     """One stream under way."""
 
@@ -152,9 +121,8 @@ class ChangeStream:
         self._rows = self._bytes = 0
         # The transaction whose changes were sent last, and how many, until its end is told.
         self._transaction = self._of_transaction = 0
-        self._held: Held | None = None
-        self._stack = AsyncExitStack()
-        self._reading: Connection | None = None  # reads the snapshot
+        self._snapshot = _no_frames()
+        self._stack = AsyncExitStack()  # what the snapshot is read with, until it is sent
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False
@@ -178,14 +146,16 @@ class ChangeStream:
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
             # What reads it first: a consumer holds no more states than it may read.
-            snapshot = self._organs.database.snapshot()
-            self._reading = await self._stack.enter_async_context(snapshot)
+            reading = self._organs.database.snapshot()
+            connection = await self._stack.enter_async_context(reading)
             try:
-                self._held = await self._organs.snapshots.take()
+                held = await self._organs.snapshots.take()
             except BaseException:
                 await self._stack.aclose()
                 raise
-            self._cursor = self._held.cursor
+            self._stack.callback(self._organs.snapshots.release, held)
+            self._snapshot = snapshot_frames(connection, self._source, self._wanted, held)
+            self._cursor = held.cursor
         elif self._watch.cursor:
             self._cursor = Cursor.parse(self._watch.cursor)
             await self._organs.feed.read(self._source, self._cursor, self._cursor.number)
@@ -201,8 +171,8 @@ class ChangeStream:
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
-        if self._held is not None and self._reading is not None:
-            await self._send_snapshot(self._held, self._reading)
+        if self._watch.snapshot:
+            await self._send_snapshot()
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -229,9 +199,6 @@ class ChangeStream:
     async def _fail(self, error: BaseException) -> None:
         """Write down how far the stream came, and tell the client if it still listens."""
         await self._stack.__aexit__(type(error), error, error.__traceback__)
-        if self._held is not None:
-            self._organs.snapshots.release(self._held)
-            self._held = None
         if not self._begun:
             return
         receipt = self._receipt
@@ -264,16 +231,13 @@ class ChangeStream:
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self, held: Held, connection: Connection) -> None:
-        frames = snapshot_frames(connection, self._source, self._wanted, held)
+    async def _send_snapshot(self) -> None:
         with translated():
-            async with aclosing(self._disclosed(frames)) as disclosed:
+            async with aclosing(self._disclosed(self._snapshot)) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
                     await self._send(frame, None, permit)
         await self._stack.aclose()
-        self._organs.snapshots.release(held)
-        self._held = None
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
 
@@ -361,6 +325,13 @@ class ChangeStream:
             cursor="",
             start_time=datetime.now(UTC),
         )
+
+
+async def _no_frames() -> AsyncGenerator[Frame, None]:
+    """Of a stream that begins with a cursor."""
+    none: Sequence[Frame] = ()
+    for frame in none:
+        yield frame
 
 
 def _reason(error: BaseException) -> str:

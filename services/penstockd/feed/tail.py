@@ -10,9 +10,8 @@ from dataclasses import replace
 import asyncpg
 import structlog
 
-from penstockd.errors import Refused
 from penstockd.feed.bells import Bells
-from penstockd.store.announcements import BELL_CHANNEL, LOG_CHANNEL, Announcements
+from penstockd.store.announcements import BELL_CHANNEL, LOG_CHANNEL, Announcements, Mailbox
 from penstockd.store.cursor import Cursor, newest_cursor
 from penstockd.store.database import Connection, Database, translated
 from penstockd.store.epochs import notice_epoch
@@ -60,24 +59,19 @@ class Tail:
         self._database, self._on_return = database, on_return
         self._heard: dict[int, bytes] = {}  # places since the log was asked last: number, mark
         self._connection: Connection | None = None
-        self._mailbox = announcements.subscribe(LOG_CHANNEL, BELL_CHANNEL)
+        self._announcements = announcements
+        self._mailbox: Mailbox | None = None  # while it is followed
         self._moved = asyncio.Event()
 
     async def follow(self) -> None:
-        """Keep up with the log until cancelled."""
+        """Keep up with the log until cancelled. Raises DatabaseUnavailable; run it again then."""
         try:
-            while True:
-                try:
+            with self._announcements.subscribe(LOG_CHANNEL, BELL_CHANNEL) as self._mailbox:
+                while True:
                     await self._read()
-                except Refused as exc:
-                    _log.warning("log_unheard", error=str(exc))
-                    self._drop()
-                except Exception:
-                    # Whatever it is, giving up would be worse: streams would wait for ever.
-                    _log.exception("log_unheard")
-                    self._drop()
-                await self._hear_announcements()
+                    await self._hear_announcements(self._mailbox)
         finally:
+            self._mailbox = None
             self._drop()
 
     async def wait(self, after: int, seconds: float) -> bool:
@@ -112,7 +106,7 @@ class Tail:
         if gone or (self.newest is not None and self.newest.epoch != newest.epoch):
             _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
             self.newest, self.head, self._heard = newest, newest.number, {}
-            self._mailbox.miss()  # what waits there may have been said before that
+            self._ask()
             self.bells.ring("")
             with translated():
                 await notice_epoch(self._connection, self._database.memory)
@@ -121,12 +115,12 @@ class Tail:
         if self.newest == newest:  # nothing was announced meanwhile
             self._database.memory.note(newest.number, newest.mark, time)
 
-    async def _hear_announcements(self) -> None:
+    async def _hear_announcements(self, mailbox: Mailbox) -> None:
         """Hear what is announced, until the log is to be asked."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + POLL_INTERVAL
         while (left := deadline - clock()) > 0:
-            news = await self._mailbox.take(left)
+            news = await mailbox.take(left)
             if news.missed:
                 self.bells.ring("")
                 return
@@ -136,11 +130,16 @@ class Tail:
                 else:
                     self._hear_number(announcement.payload)
 
+    def _ask(self) -> None:
+        """Let the log be asked now, and let what waits to be heard go: it may be no more so."""
+        if self._mailbox is not None:
+            self._mailbox.miss()
+
     def _hear_number(self, payload: str) -> None:
         """The number and its mark are in the announcement, and are committed: no need to ask."""
         number, _, mark = payload.partition(" ")
         if self.newest is None or not mark:
-            self._mailbox.miss()
+            self._ask()
         else:
             self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
 
@@ -149,13 +148,13 @@ class Tail:
         known = self.newest
         if known is not None and newest.number <= known.number:
             if newest.number == known.number and newest != known:
-                self._mailbox.miss()  # one of the two is not so: ask
+                self._ask()  # one of the two is not so: ask
             return
         self.newest, self.head = newest, newest.number
         self._heard[newest.number] = newest.mark
         self._database.memory.note(newest.number, newest.mark)
         if len(self._heard) > MAX_HEARD:
-            self._mailbox.miss()
+            self._ask()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
         self.bells.log_moved(newest.number)

@@ -19,7 +19,6 @@ from penstockd.errors import (
     SubscriptionNotFound,
     ValueInvalid,
     ViewChanged,
-    Violation,
 )
 from penstockd.feed.event import Operation, Reconcile
 from penstockd.feed.source import Source
@@ -51,10 +50,10 @@ class Wanted:
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
         """
         if not 0 <= self.batch_size <= MAX_CHANGES:
-            raise _invalid("batch_size", f"must be from 1 to {MAX_CHANGES}")
+            raise ValueInvalid.of("batch_size", f"must be from 1 to {MAX_CHANGES}")
         known = {int(o) for o in Operation}
         if not set(self.operations) <= known:
-            raise _invalid("operations", "is not an operation")
+            raise ValueInvalid.of("operations", "is not an operation")
         call.asked(
             filter=self.filter,
             fields=self.fields,
@@ -151,7 +150,3 @@ class Standings:
 
     def _soonest_end(self) -> float:
         return min((s.good_until for s, _ in self._standings), default=math.inf)
-
-
-def _invalid(name: str, problem: str) -> ValueInvalid:
-    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])

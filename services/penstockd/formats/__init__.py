@@ -1,4 +1,5 @@
-"""CSV, JSON, NDJSON and XML, out (``writer``) and in (``reader``); ``pick`` says which."""
+"""The file formats: CSV, JSON, NDJSON, XML, Parquet and Arrow out (``writer``) and in (``reader``),
+and XLSX out; ``pick`` says which."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from penstockd.catalog.model import Dataset, Field
-from penstockd.errors import FormatUnknown, ValueInvalid, Violation
+from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
 from penstockd.formats.columns import ArrowWriter
 from penstockd.formats.columns import arrow as _arrow
@@ -96,8 +97,7 @@ def writer(
     known = _known(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
         reason = f"is for {' and '.join(_SAFE)} alone"
-        violation = Violation("spreadsheet_safe", reason)
-        raise ValueInvalid(f"spreadsheet_safe {reason}", violations=[violation])
+        raise ValueInvalid.of("spreadsheet_safe", reason)
     kind = _SAFE[known] if spreadsheet_safe else WRITERS[known]
     return compressed(kind(dataset, fields), compression)
 

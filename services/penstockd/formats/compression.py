@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstockd.catalog.model import Field
-from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
+from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.formats.writing import Writer
 from penstockd.native.errors import FormatError
 
@@ -77,7 +77,7 @@ def compression(name: str) -> Compression | None:
     if found := COMPRESSIONS.get(name.upper()):
         return found
     reason = f"is '{name[:40]}', not one of {', '.join(COMPRESSIONS)}"
-    raise ValueInvalid(f"compression {reason}", violations=[Violation("compression", reason)])
+    raise ValueInvalid.of("compression", reason)
 
 
 class CompressedWriter(Writer):

@@ -46,7 +46,7 @@ _WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
 _NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
 
 
-class Refused(Exception):
+class FileUnreadable(Exception):
     """The file cannot be read; the reason is for whoever sent it."""
 
     def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:
@@ -63,14 +63,14 @@ def main() -> None:
     try:
         for kind, data in frames(_input(), request["format"], request["kinds"]):
             _put(kind, data)
-    except Refused as refused:
+    except FileUnreadable as refused:
         problem = refused.problem
     except MemoryError:
         reason = f"needs more than {request['memory'] >> 20} MiB of memory at once"
-        problem = Refused(f"{reason}: write smaller pages or batches").problem
+        problem = FileUnreadable(f"{reason}: write smaller pages or batches").problem
     except (pa.ArrowException, OSError, ValueError, RecursionError, OverflowError) as error:
         said = (str(error).splitlines() or [""])[0][:200]
-        problem = Refused(f"the file is damaged or no {request['format']}: {said}").problem
+        problem = FileUnreadable(f"the file is damaged or no {request['format']}: {said}").problem
     else:
         _put(END, b"")
         return
@@ -81,12 +81,12 @@ def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes,
     """The frames of a file, a buffer, that is said to be ``name``.
 
     ``kinds`` are the kinds of the fields that count, by path; other columns come as NULL. Raises
-    Refused and what Arrow raises.
+    FileUnreadable and what Arrow raises.
     """
     batches = (_parquet if name == "PARQUET" else _arrow)(data)
     schema = _flat_schema(next(batches))
     if len(schema) > _COLUMN_LIMIT:
-        raise Refused(f"the file has more than {_COLUMN_LIMIT} columns")
+        raise FileUnreadable(f"the file has more than {_COLUMN_LIMIT} columns")
     yield HEADER, _CELL.join(n.encode(errors="replace").translate(_REFUSED) for n in schema.names)
     for field in schema:
         if field.name in kinds:
@@ -106,8 +106,8 @@ def _parquet(data: Any) -> Iterator[Any]:
     tail = data.slice(max(data.size - 4, 0)).to_pybytes()
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
-            raise Refused("the file ends before its footer", truncated=True)
-        raise Refused("the file is no Parquet")
+            raise FileUnreadable("the file ends before its footer", truncated=True)
+        raise FileUnreadable("the file is no Parquet")
     file = pq.ParquetFile(
         pa.BufferReader(data),
         pre_buffer=False,
@@ -125,7 +125,7 @@ def _arrow(data: Any) -> Iterator[Any]:
     options = pa.ipc.IpcReadOptions(use_threads=False)
     if data.slice(0, min(data.size, 6)).to_pybytes() == b"ARROW1":
         if data.slice(max(data.size - 6, 0)).to_pybytes() != b"ARROW1":
-            raise Refused("the file ends before its footer", truncated=True)
+            raise FileUnreadable("the file ends before its footer", truncated=True)
         file = pa.ipc.open_file(data, options=options)
         yield file.schema
         for i in range(file.num_record_batches):
@@ -133,7 +133,9 @@ def _arrow(data: Any) -> Iterator[Any]:
         return
     if data.slice(max(data.size - 8, 0)).to_pybytes() != _END_OF_STREAM:
         stream = pa.ipc.open_stream(data, options=options)  # unless it is none at all
-        raise Refused(f"the stream of {len(stream.schema)} columns ends early", truncated=True)
+        raise FileUnreadable(
+            f"the stream of {len(stream.schema)} columns ends early", truncated=True
+        )
     stream = pa.ipc.open_stream(data, options=options)
     yield stream.schema
     for batch in stream:
@@ -166,7 +168,7 @@ def _flat(table: Any) -> Any:
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
         table = table.flatten()
-    raise Refused("messages are nested too deeply")
+    raise FileUnreadable("messages are nested too deeply")
 
 
 def _nested(schema: Any) -> bool:
@@ -200,7 +202,7 @@ def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[byt
     data, start = memoryview(rows.buffers()[2]), 0
     for i in range(len(rows)):
         if ends[i + 1] - ends[i] > _ROW_LIMIT:
-            raise Refused("is longer than 1 MiB", before + i + 1)
+            raise FileUnreadable("is longer than 1 MiB", before + i + 1)
         if i + 1 == len(rows) or ends[i + 2] - ends[start] > _FRAME_BYTES:
             yield bytes(data[ends[start] : ends[i + 1]]), i + 1 - start, suspect
             start = i + 1
@@ -215,7 +217,9 @@ def _data(column: Any) -> Any:
 
 def _check_type(name: str, kind: str, found: Any) -> None:
     if not _takes(kind, _plain_type(found)):
-        raise Refused(f"the column '{name}' is of type {found}, which does not fit {kind.lower()}")
+        raise FileUnreadable(
+            f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
+        )
 
 
 def _plain_type(found: Any) -> Any:
@@ -294,7 +298,7 @@ def _check_indices(column: Any) -> None:
     size = len(column.dictionary)
     found = pc.min_max(column.indices)
     if found["max"].is_valid and not 0 <= found["min"].as_py() <= found["max"].as_py() < size:
-        raise Refused("a dictionary lacks a value that is used")
+        raise FileUnreadable("a dictionary lacks a value that is used")
 
 
 def _binary(column: Any) -> Any:
@@ -406,7 +410,7 @@ def _plain(value: Any) -> str:
         return base64.b64encode(value).decode()
     if isinstance(value, datetime | date):
         return value.isoformat()
-    raise Refused(f"a value of type {type(value).__name__} cannot stand in a list")
+    raise FileUnreadable(f"a value of type {type(value).__name__} cannot stand in a list")
 
 
 _TEXTS = {

@@ -325,17 +325,14 @@ class Policy:
             self._confirmed = asked
 
     async def follow(self) -> None:
-        """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store."""
+        """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store.
+
+        Raises DatabaseUnavailable; run it again then. Without success calls are refused.
+        """
         with self._announcements.subscribe(POLICY_CHANNEL) as mailbox:
             while True:
                 await mailbox.take(POLL_INTERVAL)
-                try:
-                    await self.refresh()
-                except DatabaseUnavailable as exc:
-                    _log.warning("policy_refresh_failed", error=str(exc))
-                except Exception:
-                    # Whatever it is, giving up would be worse; without success calls are refused.
-                    _log.exception("policy_refresh_failed")
+                await self.refresh()
 
     def close(self) -> None:
         """Drop the connection; the next refresh makes another."""

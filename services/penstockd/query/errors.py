@@ -1,10 +1,7 @@
 """Why a query is refused. Every text is for the client's eyes and names only what it sent.
 
-QueryError
-├── FilterError ──┐
-├── OrderError ───┼── FieldUnknown
-├── SelectionError┘
-└── PageTokenError
+They stand here and not in ``penstockd.errors`` because they know where in a text a query goes
+wrong, which nothing outside this package does.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from penstockd.answers.edge import RequestMalformed
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import RequestMalformed, ValueInvalid, Violation
 
 #: What the sidecar says of a REST call; it takes both away from what callers send.
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 
 from penstockd.budget import offload_large
@@ -33,9 +32,10 @@ from penstockd.policy.pages import Query
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+from penstockd.rpc.routes import routes_of
 from penstockd.rpc.writes import Upload, replied, reported, write_request
 
 PACKAGE = "penstock.api.v1"
@@ -47,23 +47,7 @@ def routes(catalog: Catalog) -> Iterator[Route]:
         name = "".join(part.capitalize() for part in dataset.name.split("_"))
         service = catalog.pool.FindServiceByName(f"{PACKAGE}.{name}")
         handlers = DatasetHandlers(dataset, service).by_method()
-        for method in service.methods:
-            yield _route(dataset, method, handlers[method.name])
-
-
-def _route(dataset: Dataset, method: MethodDescriptor, handler: Handler) -> Route:
-    request = message_factory.GetMessageClass(method.input_type)
-    reply = message_factory.GetMessageClass(method.output_type)
-    # Bodies of files and messages of streams are encoded by hand: see frames and feeds.
-    raw = method.output_type.full_name == "google.api.HttpBody" or method.server_streaming
-    return Route(
-        Method(method.containing_service.full_name, method.name, dataset.name),
-        handler,
-        request,
-        None if raw else reply.SerializeToString,
-        streams_request=method.client_streaming,
-        streams_reply=method.server_streaming,
-    )
+        yield from routes_of(service, handlers, dataset=dataset.name)
 
 
 class DatasetHandlers:
@@ -104,97 +88,97 @@ class DatasetHandlers:
         """Handlers by the names that the generator gives the methods."""
         return {name: getattr(self, handler) for handler, name in self._names.items()}
 
-    async def get(self, request: Any, exchange: Exchange) -> Any:
+    async def get(self, request: Any, call: ServedCall) -> Any:
         """Get…: one record."""
         key = getattr(request, self._key)
-        return await get_record(exchange.hub, exchange.call, self.dataset, key, request.fields)
+        return await get_record(call.hub, call, self.dataset, key, request.fields)
 
-    async def list(self, request: Any, exchange: Exchange) -> Any:
+    async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
         query = _query(request)
-        records, token = await list_records(exchange.hub, exchange.call, self.dataset, query)
+        records, token = await list_records(call.hub, call, self.dataset, query)
         return self._list_reply(**{self.dataset.name: records, "next_page_token": token})
 
-    async def create(self, request: Any, exchange: Exchange) -> Any:
+    async def create(self, request: Any, call: ServedCall) -> Any:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
-        asked = write_request(request, exchange)
-        reply = await create_record(exchange.call, self.dataset, record, asked)
-        return await replied(exchange, reply)
+        asked = write_request(request, call.exchange)
+        reply = await create_record(call, self.dataset, record, asked)
+        return await replied(call, reply)
 
-    async def update(self, request: Any, exchange: Exchange) -> Any:
+    async def update(self, request: Any, call: ServedCall) -> Any:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
         reply = await update_record(
-            exchange.call,
+            call,
             self.dataset,
             record,
             mask,
             request.etag,
-            write_request(request, exchange),
+            write_request(request, call.exchange),
             allow_missing=request.allow_missing,
         )
-        return await replied(exchange, reply)
+        return await replied(call, reply)
 
-    async def delete(self, request: Any, exchange: Exchange) -> Any:
+    async def delete(self, request: Any, call: ServedCall) -> Any:
         """Delete…: one record."""
         key = getattr(request, self._key)
         await delete_record(
-            exchange.call,
+            call,
             self.dataset,
             key,
             request.etag,
-            write_request(request, exchange),
+            write_request(request, call.exchange),
             allow_missing=request.allow_missing,
         )
-        return await replied(exchange, Empty())
+        return await replied(call, Empty())
 
-    async def batch_upsert(self, request: Any, exchange: Exchange) -> Any:
+    async def batch_upsert(self, request: Any, call: ServedCall) -> Any:
         """BatchUpsert…: many records."""
         records = getattr(request, self.dataset.name)
         report = await batch_upsert(
-            exchange.call,
+            call,
             self.dataset,
             records,
-            write_request(request, exchange),
+            write_request(request, call.exchange),
             partial=request.partial,
         )
-        return await replied(exchange, reported(self._batch_reply, report))
+        return await replied(call, reported(self._batch_reply, report))
 
-    async def import_(self, requests: Any, exchange: Exchange) -> Any:
+    async def import_(self, requests: Any, call: ServedCall) -> Any:
         """Import…: an uploaded file."""
-        upload = Upload(requests, exchange)
+        upload = Upload(requests, call.exchange)
         asked, partial = await upload.begun()
         report = await import_records(
-            exchange.call,
+            call,
             self.dataset,
             upload,
             asked,
-            stall_seconds=exchange.hub.import_stall_seconds,
+            stall_seconds=call.hub.import_stall_seconds,
             partial=partial,
         )
-        return await replied(exchange, reported(self._import_reply, report, row_count=report.rows))
+        return await replied(call, reported(self._import_reply, report, row_count=report.rows))
 
-    async def export(self, request: Any, exchange: Exchange) -> bytes:
+    async def export(self, request: Any, call: ServedCall) -> bytes:
         """Export…: one page as a file."""
-        form = pick(request.format, exchange.metadata.get("accept"))
+        form = pick(request.format, call.exchange.metadata.get("accept"))
         query = _query(request)
         page = await export_page(
-            exchange.hub, exchange.call, self.dataset, query, form, request.spreadsheet_safe
+            call.hub, call, self.dataset, query, form, request.spreadsheet_safe
         )
         headers = {
             "content-disposition": attachment(page.file_name),
-            **receipts.page_headers(page.body, exchange.call.entry.row_count or 0),
+            **receipts.page_headers(page.body, call.entry.row_count or 0),
         }
         if page.next_token:
             headers["penstock-next-page-token"] = page.next_token
-        await exchange.send_headers(headers)
+        await call.exchange.send_headers(headers)
         return http_body(page.body, page.content_type)
 
-    async def stream_export(self, request: Any, exchange: Exchange) -> None:
+    async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
         export = Export(
-            pick(request.format, exchange.metadata.get("accept")),
+            pick(request.format, call.exchange.metadata.get("accept")),
             request.filter,
             request.order_by,
             request.fields,
@@ -205,9 +189,9 @@ class DatasetHandlers:
             request.resume_receipt,
             request.resume_offset,
         )
-        await stream_export(exchange.hub, exchange.call, self.dataset, export, _FileReply(exchange))
+        await stream_export(call.hub, call, self.dataset, export, _FileReply(call.exchange))
 
-    async def watch(self, request: Any, exchange: Exchange) -> None:
+    async def watch(self, request: Any, call: ServedCall) -> None:
         """Watch…: changes as they come."""
         wanted = Wanted(
             [self.dataset],
@@ -218,10 +202,10 @@ class DatasetHandlers:
             include_before=request.include_before,
             transaction_boundaries=request.transaction_boundaries,
         )
-        watch, reply = watch_of(request, exchange), StreamReply(exchange)
-        await watch_changes(exchange.hub, exchange.call, wanted, watch, reply)
+        watch, reply = watch_of(request, call.exchange), StreamReply(call.exchange)
+        await watch_changes(call.hub, call, wanted, watch, reply)
 
-    async def changes(self, request: Any, exchange: Exchange) -> Any:
+    async def changes(self, request: Any, call: ServedCall) -> Any:
         """List…Changes: the changes after a cursor."""
         wanted = Wanted(
             [self.dataset],
@@ -231,21 +215,19 @@ class DatasetHandlers:
             batch_size=request.page_size,
             include_before=request.include_before,
         )
-        page = await list_changes(
-            exchange.hub, exchange.call, wanted, request.cursor, wait_of(request)
-        )
+        page = await list_changes(call.hub, call, wanted, request.cursor, wait_of(request))
         return poll_reply(self._changes_reply, page)
 
-    async def digest(self, request: Any, exchange: Exchange) -> Any:
+    async def digest(self, request: Any, call: ServedCall) -> Any:
         """Digest…: what there is, in digests."""
         asked = digest_request(request)
-        reply = await digest_records(exchange.hub, exchange.call, self.dataset, asked)
+        reply = await digest_records(call.hub, call, self.dataset, asked)
         return digest_reply(self._digest_reply, reply)
 
-    async def repair(self, request: Any, exchange: Exchange) -> Any:
+    async def repair(self, request: Any, call: ServedCall) -> Any:
         """Repair…: what differs from what the caller holds."""
         repair = await offload_large(request.ByteSize(), repair_request, request)
-        reply = await repair_records(exchange.hub, exchange.call, self.dataset, repair)
+        reply = await repair_records(call.hub, call, self.dataset, repair)
         return repair_reply(self._repair_reply, reply)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from penstockd.digests.comparison import refused
 from penstockd.digests.parts import Asked, DigestReply
 from penstockd.digests.ranges import Range
 from penstockd.digests.repair import Repair, RepairReply
+from penstockd.errors import ValueInvalid
 
 _SHA256 = 32
 
@@ -76,7 +76,7 @@ def _range(given: Any, where: str) -> Range:
     if given.records or not given.row_count:
         records = dict(_records(given, where))
     elif given.row_count < 0:
-        raise refused(f"{where}row_count", "is negative")
+        raise ValueInvalid.of(f"{where}row_count", "is negative")
     # Of records that are told, the range's own digest says nothing more.
     sha256 = b"" if records is not None else _digest(given.sha256, f"{where}sha256")
     return Range(given.start_key, given.end_key, given.row_count, sha256, records)
@@ -93,5 +93,5 @@ def _digest(text: str, field: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != _SHA256 or len(text) != 2 * _SHA256:
-        raise refused(field, "is not a SHA-256 in hexadecimal")
+        raise ValueInvalid.of(field, "is not a SHA-256 in hexadecimal")
     return digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from penstockd.hub import Hub
 from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.interceptors import around
 from penstockd.rpc.reading import RequestReader
 
@@ -27,11 +27,11 @@ class Route:
 
     ``request`` is the class of what is sent: it is read within the bounds of its fields, once it is
     known who calls.
-    The handler of a streaming reply sends frames by ``exchange.send`` and returns nothing.
+    The handler of a streaming reply sends frames by ``call.exchange.send`` and returns nothing.
     """
 
     method: Method
-    handler: Handler
+    handler: Callable[[Any, Any], Awaitable[Any]]
     request: type[Message]
     serialize: Serializer = None
     streams_request: bool = False
@@ -83,9 +83,9 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         request = _each_read(reader, sent) if route.streams_request else await reader.read(sent)
         if bindings is not None:
             bindings.check(exchange.metadata, request)
-        reply = await route.handler(request, exchange)
+        call = exchange.arriving if route.method.public else exchange.call
+        reply = await route.handler(request, call)
         if reply is not None:
-            call = exchange.arriving
             if guard is not None and call.disclosed is None and guard.shows_records(reply):
                 raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
             size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()

@@ -33,6 +33,30 @@ class Method:
 
 
 @dataclass(slots=True, repr=False)
+class PublicCall(ArrivingCall):
+    """What the handler of a public method gets: a call of whoever makes it, and its exchange."""
+
+    exchange: Exchange = field(kw_only=True)
+
+    @property
+    def hub(self) -> Hub:
+        """The organs of this process."""
+        return self.exchange.hub
+
+
+@dataclass(slots=True, repr=False)
+class ServedCall(Call):
+    """What every other handler gets: the call of a caller who is known, and its exchange."""
+
+    exchange: Exchange = field(kw_only=True)
+
+    @property
+    def hub(self) -> Hub:
+        """The organs of this process."""
+        return self.exchange.hub
+
+
+@dataclass(slots=True, repr=False)
 class Exchange:
     """A call under way: the transport's context, its metadata, and the hub's Call.
 
@@ -47,8 +71,8 @@ class Exchange:
     metadata: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
     guard: ReplyGuard | None = None
-    arriving: ArrivingCall = field(init=False)
-    call: Call = field(init=False)
+    arriving: PublicCall | ServedCall = field(init=False)
+    call: ServedCall = field(init=False)
 
     def __post_init__(self) -> None:
         for key, value in self.context.invocation_metadata() or ():
@@ -66,13 +90,14 @@ class Exchange:
         )
         policy = self.hub.policy.newest
         entry.policy_revision = policy.revision
-        self.arriving = ArrivingCall(entry, policy)
+        self.arriving = PublicCall(entry, policy, exchange=self)
 
     def admit(self, policy: PolicySnapshot, principal: Principal) -> None:
         """Go on as the call of a principal, whom only the interceptor ``auth`` names."""
         entry = self.arriving.entry
         entry.consumer_id, entry.credential_id = principal.consumer_id, principal.credential_id
-        self.call = self.arriving = Call(entry, policy, self.hub, principal)
+        self.call = ServedCall(entry, policy, self.hub, principal, exchange=self)
+        self.arriving = self.call
 
     def _surface(self) -> str:
         """How the call came, as the sidecar's headers tell."""
@@ -84,7 +109,7 @@ class Exchange:
         """Make the audit entry durable, if the call's own transaction has not done so."""
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
-            arriving.recorded = True
+            arriving.note_recorded()
             await self.hub.journal.record(arriving.entry)
 
     async def send_headers(self, headers: Mapping[str, str]) -> None:
@@ -108,6 +133,7 @@ class Exchange:
         await self.context.write(frame)
 
 
-Handler = Callable[[Any, Exchange], Awaitable[Any]]
+Handler = Callable[[Any, ServedCall], Awaitable[Any]]
+PublicHandler = Callable[[Any, PublicCall], Awaitable[Any]]
 #: What an interceptor goes on with.
 Proceed = Callable[[Exchange], Awaitable[Any]]

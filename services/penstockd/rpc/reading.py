@@ -15,9 +15,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from penstockd.answers.edge import RequestMalformed
 from penstockd.budget import breathe
-from penstockd.errors import RequestTooLarge, ValueInvalid, Violation
+from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid, Violation
 from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.texts import refuse_null
 

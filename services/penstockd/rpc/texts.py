@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.budget import offload
-from penstockd.errors import ValueInvalid, Violation
+from penstockd.errors import ValueInvalid
 
 FORBIDDEN = "\0"
 
@@ -44,7 +44,7 @@ async def refuse_null(message: Message, prefix: str = "") -> None:
     path, position = found
     field = path.removeprefix(prefix)
     problem = f"holds the forbidden character U+0000 at position {position + 1}"
-    raise ValueInvalid(f"{field} {problem}", violations=[Violation(field, problem)])
+    raise ValueInvalid.of(field, problem)
 
 
 def find_null(message: Message) -> str | None:

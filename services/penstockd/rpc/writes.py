@@ -9,7 +9,7 @@ from typing import Any
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.budget import offload_large
 from penstockd.errors import ImportTruncated
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import Exchange, ServedCall
 from penstockd.writes.idempotency import Request, chosen_request_id
 from penstockd.writes.report import Report
 
@@ -31,10 +31,10 @@ def write_request(request: Any, exchange: Exchange) -> Request:
     return Request(request_id, digest, request.validate_only)
 
 
-async def replied(exchange: Exchange, reply: Any) -> Any:
+async def replied(call: ServedCall, reply: Any) -> Any:
     """The reply, with a header if it is one that was given before."""
-    if exchange.call.replayed:
-        await exchange.send_headers({REPLAYED: "true"})
+    if call.replayed:
+        await call.exchange.send_headers({REPLAYED: "true"})
     return reply
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "Kind",
     "Rows",
     "gives_sign",
+    "open_database",
     "place",
     "plain_dsn",
     "translated",
@@ -303,3 +304,14 @@ class Database:
             for pid in self._hanging - {row[0] for row in rows}:
                 self._hanging.discard(pid)
                 lane.shares.give_back(Payer())
+
+
+@asynccontextmanager
+async def open_database(url: str, *, size: int) -> AsyncIterator[Database]:
+    """A database with ``size`` connections, closed in the end. Raises DatabaseUnavailable."""
+    database = Database(url, size=size)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from penstockd.store.database import Connection
+import asyncio
 
+from penstockd.store.database import Connection
+from penstockd.store.singletons import Transactions
+
+#: How often partitions are looked after, in seconds.
+INTERVAL = 3600.0
 #: Days for which there are partitions ahead.
 PARTITION_DAYS = 3
 _ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
@@ -12,3 +17,11 @@ _ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partition
 async def add_partitions(connection: Connection) -> None:
     """Make the partitions of the days ahead that are not there yet."""
     await connection.execute(_ADD_PARTITIONS, PARTITION_DAYS)
+
+
+async def keep_partitions(database: Transactions) -> None:
+    """Add partitions every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    while True:
+        async with database.transaction() as connection:
+            await add_partitions(connection)
+        await asyncio.sleep(INTERVAL)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
 from penstockd.store.database import Connection
+from penstockd.store.singletons import Transactions
 
 #: How long a reply is given again.
 LIFETIME = timedelta(hours=24)
+#: How often stored replies that are too old are deleted, in seconds.
+INTERVAL = 600.0
 #: Replies that are forgotten in one transaction at most.
 _FORGOTTEN_AT_ONCE = 10_000
 
@@ -79,3 +83,11 @@ async def forget_replies(connection: Connection) -> int:
         done += count
         if count < _FORGOTTEN_AT_ONCE:
             return done
+
+
+async def prune_replies(database: Transactions) -> None:
+    """Delete the old every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    while True:
+        async with database.transaction() as connection:
+            await forget_replies(connection)
+        await asyncio.sleep(INTERVAL)

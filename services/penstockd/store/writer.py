@@ -316,3 +316,7 @@ class Writer:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
         return WriteTransaction(connection, row[0], row[1])
+
+    async def close(self) -> None:
+        """Wait until what was committed is numbered."""
+        await self._sequencer.close()

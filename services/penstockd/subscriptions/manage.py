@@ -10,15 +10,14 @@ from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.bells import ring_everywhere, subscription_line
-from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.organs import FeedOrgans
 from penstockd.feed.source import Source
 from penstockd.feed.watching import Wanted, readable
 from penstockd.policy.model import Action
-from penstockd.policy.snapshot import Policy
 from penstockd.store import subscriptions as store
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, read_extent
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
 
 #: Bytes of what a subscription says: every pull reads it.
@@ -31,33 +30,23 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 T = TypeVar("T")
 
 
-class SubscriptionOrgans(Protocol):
+class SubscriptionOrgans(FeedOrgans, Protocol):
     """The organs that subscriptions are made of."""
-
-    @property
-    def catalog(self) -> Catalog:
-        """The datasets."""
-
-    @property
-    def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
-
-    @property
-    def database(self) -> Database:
-        """Keeps subscriptions and leases."""
 
     @property
     def announcements(self) -> Announcements:
         """Wakes the calls of other processes that wait."""
 
-    @property
-    def feed(self) -> Broadcast:
-        """The change log."""
-
 
 def owner(call: Call) -> str:
     """The consumer whose subscriptions the caller may use: its own."""
     return call.principal.consumer_id
+
+
+def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
+    """Raise PermissionDenied if the caller may not read any dataset: each command does this first,
+    so that such a caller does not learn which subscriptions there are."""
+    readable(organs.catalog, call, ())
 
 
 def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Source:

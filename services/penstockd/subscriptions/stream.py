@@ -10,7 +10,6 @@ from typing import Protocol
 from penstockd.calls import Call, Permit
 from penstockd.errors import ClientStalled, HubStopping, Refused
 from penstockd.feed.disclosing import FeedDisclosure
-from penstockd.feed.limits import Streams
 from penstockd.feed.stream import USUAL_HEARTBEAT
 from penstockd.feed.watching import Standings
 from penstockd.store.cursor import Cursor
@@ -51,20 +50,12 @@ class Reply(Protocol):
         """The last record."""
 
 
-class LeaseStreamOrgans(SubscriptionOrgans, Protocol):
-    """The organs that a stream of leases is made of."""
-
-    @property
-    def streams(self) -> Streams:
-        """How long a client may take nothing."""
-
-
 class LeaseStream:
     """One stream under way. ``spare``: with more unacknowledged changes than so many, it waits."""
 
     def __init__(
         self,
-        organs: LeaseStreamOrgans,
+        organs: SubscriptionOrgans,
         call: Call,
         taking: Taking,
         spare: int,

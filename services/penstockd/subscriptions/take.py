@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid, Violation
+from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid
 from penstockd.feed.bells import subscription_line
 from penstockd.feed.watching import MAX_CHANGES
 from penstockd.store import leases
@@ -39,20 +39,15 @@ _RESET = "the changes after the subscription's cursor are kept no longer: reset 
 def ack_time(seconds: int) -> int:
     """How long a worker has to acknowledge. Raises ValueInvalid."""
     if not 0 <= seconds <= MAX_ACK:
-        raise invalid("ack_seconds", f"must be from 1 to {MAX_ACK}")
+        raise ValueInvalid.of("ack_seconds", f"must be from 1 to {MAX_ACK}")
     return seconds or USUAL_ACK
 
 
 def changes_of(name: str, wanted: int, usual: int) -> int:
     """A number of changes that a caller asks for. Raises ValueInvalid."""
     if not 0 <= wanted <= MAX_CHANGES:
-        raise invalid(name, f"must be from 1 to {MAX_CHANGES}")
+        raise ValueInvalid.of(name, f"must be from 1 to {MAX_CHANGES}")
     return wanted or usual
-
-
-def invalid(name: str, problem: str) -> ValueInvalid:
-    """One value of a request is wrong."""
-    return ValueInvalid(f"{name} {problem}", violations=[Violation(name, problem)])
 
 
 @dataclass(frozen=True, slots=True)

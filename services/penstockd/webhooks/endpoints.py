@@ -47,14 +47,6 @@ async def lock_intake(connection: Connection) -> None:
     await connection.execute(_LOCK)
 
 
-async def keep_webhooks(connection: Connection, names: Sequence[str]) -> set[str]:
-    """Those of some endpoints that are there; they stay until the transaction ends."""
-    rows = await connection.fetch(
-        "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
-    )
-    return {row[0] for row in rows}
-
-
 async def endpoints_revision(connection: Connection) -> tuple[int, int]:
     """Epoch and revision: another pair after every change of an endpoint. A database that has gone
     back in time gives out a revision again, but in another epoch."""
@@ -242,6 +234,14 @@ async def replace_secrets(
     await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
     await put_secret(connection, webhook_id, secret, seal)
     return secret
+
+
+async def lock_known(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Which of these endpoints there are; none of them is deleted before the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
+    )
+    return {row[0] for row in rows}
 
 
 async def announce_due(announcements: Announcements, connection: Connection) -> None:

@@ -16,7 +16,7 @@ from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
-from penstockd.webhooks.endpoints import keep_webhooks, lock_intake
+from penstockd.webhooks.endpoints import lock_intake, lock_known
 from penstockd.webhooks.events import FeedLog, put_events
 from penstockd.webhooks.model import (
     Cause,
@@ -152,7 +152,7 @@ class Intake:
     ) -> int:
         """Deliveries of events, in order, for listeners that see the same; returns how many."""
         names = [li.webhook.webhook_id for li in listeners]
-        known = await keep_webhooks(connection, names)
+        known = await lock_known(connection, names)
         wanted = []
         for listener in listeners:
             start = listener.webhook.start_number if cause is Cause.EVENT else 0

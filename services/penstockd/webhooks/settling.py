@@ -14,7 +14,7 @@ from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import (
     Endpoint,
-    keep_webhooks,
+    lock_known,
     read_webhook,
     set_failing,
     set_state,
@@ -198,7 +198,7 @@ class Settling:
         at = self._clock()
         names = sorted({r.delivery.webhook_id for r in results})
         # Those that were deleted meanwhile have taken their deliveries along.
-        known = await keep_webhooks(connection, names)
+        known = await lock_known(connection, names)
         by_endpoint: dict[str, list[Result]] = {}
         for result in results:
             if result.delivery.webhook_id in known:

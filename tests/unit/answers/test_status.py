@@ -18,6 +18,7 @@ from penstockd.answers.problem import MAX_BYTES, http_status, packed, problem
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import status_of
 from penstockd.errors import DatabaseUnavailable, Invalid, Refused, StorageFull, Violation
+from penstockd.query.errors import QueryError
 from penstockd.rpc.hub.errors import described
 
 CONTRACT = set(error_reason_pb2.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
@@ -45,6 +46,14 @@ def details(status: status_pb2.Status) -> dict[str, dict[str, object]]:
 def test_reasons_classes_and_statuses_are_the_same_set() -> None:
     assert {error.reason for error in every_error()} == CONTRACT
     assert set(REASONS) == set(described()) == CONTRACT
+
+
+def test_errors_have_one_home_and_those_of_queries_another() -> None:
+    homes = {error.__module__ for error in every_error()}
+    assert homes == {"penstockd.errors", "penstockd.query.errors"}
+    assert all(
+        issubclass(e, QueryError) for e in every_error() if e.__module__ != Refused.__module__
+    )
 
 
 def test_every_reason_that_is_declared_in_code_is_declared_by_a_refused() -> None:

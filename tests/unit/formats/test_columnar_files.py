@@ -62,7 +62,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         data = pa.py_buffer(self._spool.read())
         try:
             yield from unpack.frames(data, self.format, kinds)
-        except unpack.Refused as refused:
+        except unpack.FileUnreadable as refused:
             yield unpack.PROBLEM, json.dumps(refused.problem).encode()
         else:
             yield unpack.END, b""

@@ -11,8 +11,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from penstockd.answers.edge import RequestMalformed
-from penstockd.errors import ValueInvalid
+from penstockd.errors import RequestMalformed, ValueInvalid
 from penstockd.installation import read_catalog
 from penstockd.rpc.bindings import PATH, VERB, Bindings, _same_segments, _segments, http_rules
 

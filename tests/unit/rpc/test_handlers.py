@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 import penstockd
 from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import PublicCall, ServedCall
 from penstockd.rpc.hub import routes
 
 ROOT = Path(penstockd.__file__).parent
@@ -31,8 +32,10 @@ def test_a_handler_is_typed_as_its_method(path: str) -> None:
 def fault(route: Route) -> str:
     """What a handler's types say other than its route; "" if they agree."""
     hints = typing.get_type_hints(route.handler)
-    if hints["request"] is not route.request:
-        return f"request: {hints['request']}"
+    if hints.get("request") is not route.request:
+        return f"request: {hints.get('request')}"
+    if hints.get("call") is not (PublicCall if route.method.public else ServedCall):
+        return f"call: {hints.get('call')}"
     reply = hints["return"]
     if reply in (bytes, type(None)) or (isinstance(reply, type) and issubclass(reply, Message)):
         return ""
@@ -42,9 +45,14 @@ def fault(route: Route) -> str:
 def test_the_rule_finds_a_handler_without_types_or_with_those_of_another() -> None:
     first, second, *_ = ROUTES.values()
 
-    async def untyped(request: typing.Any, exchange: typing.Any) -> typing.Any:
+    async def untyped(request: typing.Any, call: typing.Any) -> typing.Any:
         """Takes anything."""
 
+    async def open_to_all(request: typing.Any, call: PublicCall) -> None:
+        """Takes a call of nobody knows whom."""
+
+    open_to_all.__annotations__ = {"request": first.request, "call": PublicCall, "return": None}
+    assert fault(Route(first.method, open_to_all, first.request)).startswith("call")
     assert fault(Route(first.method, untyped, first.request)).startswith("request")
     assert fault(Route(first.method, second.handler, first.request)).startswith("request")
 
@@ -84,7 +92,7 @@ def test_requests_may_be_anything_only_where_one_servicer_serves_all_datasets() 
     assert {p: f for p, f in found.items() if f} == {}
     places = {p for p, t in sources("rpc").items() if "request: Any" in t or "requests: Any" in t}
     assert places <= ANY_REQUEST
-    assert untyped_requests("async def _get(request: Any, exchange: Exchange) -> Any: ...")
+    assert untyped_requests("async def _get(request: Any, call: ServedCall) -> Any: ...")
 
 
 def test_no_call_unpacks_a_literal_to_save_lines() -> None:

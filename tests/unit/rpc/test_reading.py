@@ -14,11 +14,10 @@ from penstock.api.v1 import customers_service_pb2 as customers
 from penstock.api.v1 import orders_service_pb2 as orders
 from penstock.hub.v1 import webhooks_pb2
 from penstock.model.v1.orders_pb2 import Order
-from penstockd.answers.edge import RequestMalformed
 from penstockd.budget import Budget, metered
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.wire import varint
-from penstockd.errors import Refused, RequestTooLarge, ValueInvalid
+from penstockd.errors import Refused, RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.resources import descriptors
 from penstockd.rpc import bounds, reading
 from penstockd.rpc.bounds import FIELDS, LARGE_MESSAGE, limit_of, message_limit

@@ -8,7 +8,7 @@ from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import changing, found, owner
+from penstockd.subscriptions.manage import changing, check_reader, found, owner
 
 
 async def acknowledge_changes(
@@ -19,6 +19,7 @@ async def acknowledge_changes(
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
     AcknowledgedBackwards and CursorInvalid.
     """
+    check_reader(hub, call)
     if bool(lease_id) == bool(cursor):
         problem = "either lease_id or cursor must be given"
         raise ValueInvalid(problem, violations=[Violation("lease_id", problem)])

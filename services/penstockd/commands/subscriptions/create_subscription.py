@@ -10,7 +10,14 @@ from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, Terms
-from penstockd.subscriptions.manage import changing, check_terms, find_start, owner, source_of
+from penstockd.subscriptions.manage import (
+    changing,
+    check_reader,
+    check_terms,
+    find_start,
+    owner,
+    source_of,
+)
 
 
 async def create_subscription(
@@ -21,6 +28,7 @@ async def create_subscription(
     Raises ValueInvalid, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid,
     CursorExpired, SubscriptionExists and TooManySubscriptions.
     """
+    check_reader(hub, call)
     check_terms(subscription_id, terms)
     datasets = [d.name for d in readable(hub.catalog, call, terms.datasets)]
     terms = replace(terms, datasets=datasets, operations=sorted(set(terms.operations)))

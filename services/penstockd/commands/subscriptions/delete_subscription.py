@@ -6,11 +6,12 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import changing, found, owner
+from penstockd.subscriptions.manage import changing, check_reader, found, owner
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:
     """Delete a subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
+    check_reader(hub, call)
 
     async def work(connection: Connection) -> None:
         await found(call, connection, subscription_id)

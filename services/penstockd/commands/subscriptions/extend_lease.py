@@ -6,6 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.leases import Lease
 from penstockd.subscriptions.extend import extend
+from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.take import ack_time
 
 
@@ -17,4 +18,5 @@ async def extend_lease(
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
     AcknowledgedBackwards.
     """
+    check_reader(hub, call)
     return await extend(hub, call, subscription_id, lease_id, ack_time(ack_seconds))

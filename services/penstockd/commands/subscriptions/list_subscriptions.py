@@ -6,11 +6,12 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import owner, unread
+from penstockd.subscriptions.manage import check_reader, owner, unread
 
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:
     """The subscriptions of the caller's, of what its token may read."""
+    check_reader(hub, call)
     async with hub.database.connection() as connection:
         every = await store.every(connection, owner(call))
     shown = [s for s in every if not unread(call, s)]

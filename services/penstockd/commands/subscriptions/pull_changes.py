@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstockd.calls import Call
-from penstockd.errors import HubStopping
+from penstockd.errors import HubStopping, ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
 from penstockd.hub import Hub
+from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import USUAL_CHANGES, Taken, Taking, ack_time, changes_of, invalid
+from penstockd.subscriptions.take import USUAL_CHANGES, Taken, Taking, ack_time, changes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ async def pull_changes(
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,
     CursorInvalid, CursorExpired, TooManyStreams, HubStopping and DatabaseUnavailable.
     """
+    check_reader(hub, call)
     most = changes_of("max_changes", pull.max_changes, USUAL_CHANGES)
     if not 0 <= pull.wait <= MAX_WAIT:
-        raise invalid("wait", f"must be from 0 to {MAX_WAIT:g} s")
+        raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     taking = Taking(
         hub, call, subscription_id, Bounds(most, PAGE_BYTES), ack_time(pull.ack_seconds)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.subscriptions.extend import extend
+from penstockd.subscriptions.manage import check_reader
 
 
 async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: str) -> None:
@@ -12,4 +13,5 @@ async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: st
 
     Raises what ``extend`` does.
     """
+    check_reader(hub, call)
     await extend(hub, call, subscription_id, lease_id, 0)

@@ -9,7 +9,7 @@ from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import changing, find_start, owner, source_of
+from penstockd.subscriptions.manage import changing, check_reader, find_start, owner, source_of
 
 
 async def reset_subscription(
@@ -19,6 +19,7 @@ async def reset_subscription(
 
     Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, CursorInvalid and CursorExpired.
     """
+    check_reader(hub, call)
     known_one = await get_subscription(hub, call, subscription_id)
     call.asked(start=start)
     begin = await find_start(hub, source_of(hub.catalog, call, known_one.terms, 1), start)

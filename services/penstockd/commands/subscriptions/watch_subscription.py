@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
+from penstockd.errors import ValueInvalid
 from penstockd.feed.source import FRAME_BYTES
 from penstockd.feed.stream import MAX_HEARTBEAT
 from penstockd.hub import Hub
+from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stream import Flow, LeaseStream, Reply
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import USUAL_CHANGES, Taking, ack_time, changes_of, invalid
+from penstockd.subscriptions.take import USUAL_CHANGES, Taking, ack_time, changes_of
 
 
 async def watch_subscription(
@@ -21,10 +23,11 @@ async def watch_subscription(
     stands in the stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
     CursorExpired, SubscriptionNotFound, HubStopping, DatabaseUnavailable.
     """
+    check_reader(hub, call)
     room = changes_of("max_outstanding", flow.max_outstanding, USUAL_CHANGES)
     most = min(room, changes_of("max_changes", flow.max_changes, room))
     if not 0 <= flow.heartbeat_seconds <= MAX_HEARTBEAT:
-        raise invalid("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
+        raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
     bounds, ack = Bounds(most, FRAME_BYTES), ack_time(flow.ack_seconds)
     taking = Taking(hub, call, subscription_id, bounds, ack)
     call.asked(subscription=subscription_id)

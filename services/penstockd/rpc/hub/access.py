@@ -15,9 +15,10 @@ from penstockd.policy.explain import FieldAnswer, RecordAnswer, RowAnswer
 from penstockd.policy.pages import Query
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
-from penstockd.rpc.hub.messages import routes_of, timestamp
+from penstockd.rpc.hub.messages import timestamp
+from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Access"]
 
@@ -31,21 +32,17 @@ def routes() -> Iterator[Route]:
 
 
 async def _explain(
-    request: api.ExplainAccessRequest, exchange: Exchange
+    request: api.ExplainAccessRequest, call: ServedCall
 ) -> api.ExplainAccessResponse:
-    answer = await explain_access(
-        exchange.hub, exchange.call, request.dataset, _subject(request), request.key
-    )
+    answer = await explain_access(call.hub, call, request.dataset, _subject(request), request.key)
     return _answer(answer)
 
 
 async def _preview(
-    request: api.PreviewRecordsRequest, exchange: Exchange
+    request: api.PreviewRecordsRequest, call: ServedCall
 ) -> api.PreviewRecordsResponse:
     query = Query(request.filter, request.order_by, request.fields, request.limit)
-    preview = await preview_records(
-        exchange.hub, exchange.call, request.dataset, _subject(request), query
-    )
+    preview = await preview_records(call.hub, call, request.dataset, _subject(request), query)
     reply = api.PreviewRecordsResponse(
         fields=[f.path for f in preview.fields],
         more=preview.more,
@@ -59,12 +56,10 @@ async def _preview(
 
 
 async def _rehearse(
-    request: api.RehearseAccessRequest, exchange: Exchange
+    request: api.RehearseAccessRequest, call: ServedCall
 ) -> api.RehearseAccessResponse:
     role = draft_of(request.role) if request.HasField("role") else None
-    outcome = await rehearse_access(
-        exchange.hub, exchange.call, role, request.revision, request.days
-    )
+    outcome = await rehearse_access(call.hub, call, role, request.revision, request.days)
     return api.RehearseAccessResponse(
         policy_revision=outcome.revision,
         start_time=timestamp(outcome.since),

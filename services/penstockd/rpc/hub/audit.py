@@ -20,44 +20,35 @@ from penstockd.commands.audit.list_disclosures import list_disclosures
 from penstockd.commands.audit.list_entries import list_entries
 from penstockd.commands.audit.verify_entries import verify_entries
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+from penstockd.rpc.routes import routes_of
 
-_SERVICE = "penstock.hub.v1.Audit"
+_SERVICE = audit_pb2.DESCRIPTOR.services_by_name["Audit"]
 _NDJSON = "application/x-ndjson"
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    pb = audit_pb2
-    for name, handler, request, reply in (
-        ("ListEntries", _list_entries, pb.ListEntriesRequest, pb.ListEntriesResponse),
-        ("ListDisclosures", _list_disclosures, pb.ListDisclosuresRequest,
-         pb.ListDisclosuresResponse),
-        ("VerifyEntries", _verify_entries, pb.VerifyEntriesRequest, pb.VerifyEntriesResponse),
-        ("GetCheckpoint", _get_checkpoint, pb.GetCheckpointRequest, pb.Checkpoint),
-    ):  # fmt: skip
-        yield Route(
-            Method(_SERVICE, name),
-            handler,
-            request,
-            reply.SerializeToString,
-        )
-    yield Route(
-        Method(_SERVICE, "ExportEntries"),
-        _export_entries,
-        pb.ExportEntriesRequest,
-        streams_reply=True,
-        documents=True,
+    yield from routes_of(
+        _SERVICE,
+        {
+            "ListEntries": _list_entries,
+            "ListDisclosures": _list_disclosures,
+            "VerifyEntries": _verify_entries,
+            "GetCheckpoint": _get_checkpoint,
+            "ExportEntries": _export_entries,
+        },
+        documents={"ExportEntries"},
     )
 
 
 async def _list_entries(
-    request: audit_pb2.ListEntriesRequest, exchange: Exchange
+    request: audit_pb2.ListEntriesRequest, call: ServedCall
 ) -> audit_pb2.ListEntriesResponse:
     found, token = await list_entries(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         request.filter,
         Span(_time(request, "start_time"), _time(request, "end_time")),
         request.page_size,
@@ -67,7 +58,7 @@ async def _list_entries(
 
 
 async def _list_disclosures(
-    request: audit_pb2.ListDisclosuresRequest, exchange: Exchange
+    request: audit_pb2.ListDisclosuresRequest, call: ServedCall
 ) -> audit_pb2.ListDisclosuresResponse:
     question = Question(
         request.dataset,
@@ -78,33 +69,33 @@ async def _list_disclosures(
         request.recipient or None,
     )
     found, token = await list_disclosures(
-        exchange.hub, exchange.call, question, request.page_size, request.page_token
+        call.hub, call, question, request.page_size, request.page_token
     )
     return audit_pb2.ListDisclosuresResponse(
         disclosures=map(_disclosure, found), next_page_token=token
     )
 
 
-async def _export_entries(request: audit_pb2.ExportEntriesRequest, exchange: Exchange) -> None:
+async def _export_entries(request: audit_pb2.ExportEntriesRequest, call: ServedCall) -> None:
     begun = False
 
     async def send(data: bytes) -> None:
         nonlocal begun
         if not begun:
             name = attachment("audit.ndjson")
-            await exchange.send_headers({"content-disposition": name})
+            await call.exchange.send_headers({"content-disposition": name})
         for at in range(0, len(data), FRAME_BYTES):
             frame = http_body(data[at : at + FRAME_BYTES], "" if begun else _NDJSON)
             begun = True
-            await exchange.send(frame)
+            await call.exchange.send(frame)
 
-    await export_entries(exchange.hub, exchange.call, request.start_day, request.end_day, send)
+    await export_entries(call.hub, call, request.start_day, request.end_day, send)
 
 
 async def _verify_entries(
-    request: audit_pb2.VerifyEntriesRequest, exchange: Exchange
+    request: audit_pb2.VerifyEntriesRequest, call: ServedCall
 ) -> audit_pb2.VerifyEntriesResponse:
-    report = await verify_entries(exchange.hub, exchange.call)
+    report = await verify_entries(call.hub, call)
     return audit_pb2.VerifyEntriesResponse(
         intact=report.intact,
         findings=map(_finding, report.findings),
@@ -116,9 +107,9 @@ async def _verify_entries(
 
 
 async def _get_checkpoint(
-    request: audit_pb2.GetCheckpointRequest, exchange: Exchange
+    request: audit_pb2.GetCheckpointRequest, call: ServedCall
 ) -> audit_pb2.Checkpoint:
-    newest = await get_checkpoint(exchange.hub, exchange.call)
+    newest = await get_checkpoint(call.hub, call)
     return audit_pb2.Checkpoint(
         number=newest.number,
         time=newest.time,

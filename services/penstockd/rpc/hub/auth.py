@@ -8,16 +8,18 @@ from typing import Any
 import orjson
 from google.api.httpbody_pb2 import HttpBody
 
+from penstock.hub.v1 import auth_pb2
 from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
 from penstockd.auth.token_requests import TokenRefused
 from penstockd.commands.issue_token import issue_token
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.scopes import ANY
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import PublicCall
 from penstockd.rpc.frames import http_body
+from penstockd.rpc.routes import public_routes_of
 
-_SERVICE = "penstock.hub.v1.Auth"
+_SERVICE = auth_pb2.DESCRIPTOR.services_by_name["Auth"]
 _JSON = "application/json"
 #: RFC 6749 section 5.1.
 _UNSTORED = {"cache-control": "no-store"}
@@ -25,27 +27,31 @@ _UNSTORED = {"cache-control": "no-store"}
 
 def routes() -> Iterator[Route]:
     """Public all of them; static documents are not audited."""
-    token = Method(_SERVICE, "IssueToken", public=True)
-    yield Route(token, _issue_token, HttpBody, documents=True)
-    jwks = Method(_SERVICE, "GetJwks", public=True, audited=False)
-    yield Route(jwks, _get_jwks, GetJwksRequest, documents=True)
-    metadata = Method(_SERVICE, "GetMetadata", public=True, audited=False)
-    yield Route(metadata, _get_metadata, GetMetadataRequest, documents=True)
+    yield from public_routes_of(
+        _SERVICE,
+        {
+            "IssueToken": _issue_token,
+            "GetJwks": _get_jwks,
+            "GetMetadata": _get_metadata,
+        },
+        audited={"IssueToken"},
+        documents={"IssueToken", "GetJwks", "GetMetadata"},
+    )
 
 
-async def _issue_token(request: HttpBody, exchange: Exchange) -> bytes:
+async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
     """POST /oauth2/token. Errors are those of RFC 6749, whose status Envoy takes from a header."""
-    authorization = exchange.metadata.get("authorization")
+    authorization = call.exchange.metadata.get("authorization")
     try:
-        token = issue_token(exchange.hub, exchange.arriving, request.data, authorization)
+        token = issue_token(call.hub, call, request.data, authorization)
     except TokenRefused as exc:
-        exchange.arriving.entry.outcome = exc.code.upper()
+        call.entry.outcome = exc.code.upper()
         headers = {"x-http-status": "400", **_UNSTORED}
         if exc.code == "invalid_client":
             headers |= {"x-http-status": "401", "www-authenticate": 'Basic realm="penstock"'}
-        await exchange.send_headers(headers)
+        await call.exchange.send_headers(headers)
         return http_body(orjson.dumps({"error": exc.code, "error_description": str(exc)}), _JSON)
-    await exchange.send_headers(_UNSTORED)
+    await call.exchange.send_headers(_UNSTORED)
     reply: dict[str, Any] = {
         "access_token": token.access_token,
         "token_type": "Bearer",
@@ -56,17 +62,17 @@ async def _issue_token(request: HttpBody, exchange: Exchange) -> bytes:
     return http_body(orjson.dumps(reply), _JSON)
 
 
-async def _get_jwks(request: GetJwksRequest, exchange: Exchange) -> bytes:
+async def _get_jwks(request: GetJwksRequest, call: PublicCall) -> bytes:
     # A key is published for longer than this before it signs.
-    await exchange.send_headers({"cache-control": "public, max-age=30"})
-    return http_body(exchange.hub.tokens.keys.jwks, _JSON)
+    await call.exchange.send_headers({"cache-control": "public, max-age=30"})
+    return http_body(call.hub.tokens.keys.jwks, _JSON)
 
 
-async def _get_metadata(request: GetMetadataRequest, exchange: Exchange) -> bytes:
+async def _get_metadata(request: GetMetadataRequest, call: PublicCall) -> bytes:
     """RFC 8414."""
-    url = exchange.hub.public_url
+    url = call.hub.public_url
     document = {
-        "issuer": exchange.hub.tokens.issuer,
+        "issuer": call.hub.tokens.issuer,
         "token_endpoint": f"{url}/oauth2/token",
         "jwks_uri": f"{url}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],

@@ -10,36 +10,27 @@ from penstockd.commands.list_changes import list_changes
 from penstockd.commands.watch_changes import watch_changes
 from penstockd.feed.watching import Wanted, readable
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
+from penstockd.rpc.routes import routes_of
 
-_SERVICE = "penstock.hub.v1.Changes"
+_SERVICE = changes_pb2.DESCRIPTOR.services_by_name["Changes"]
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    yield Route(
-        Method(_SERVICE, "WatchChanges"),
-        _watch,
-        changes_pb2.WatchChangesRequest,
-        streams_reply=True,
-    )
-    yield Route(
-        Method(_SERVICE, "ListChanges"),
-        _list,
-        changes_pb2.ListChangesRequest,
-        changes_pb2.ListChangesResponse.SerializeToString,
-    )
-    yield Route(
-        Method(_SERVICE, "GetChangeLog"),
-        _log,
-        changes_pb2.GetChangeLogRequest,
-        changes_pb2.ChangeLog.SerializeToString,
+    yield from routes_of(
+        _SERVICE,
+        {
+            "WatchChanges": _watch,
+            "ListChanges": _list,
+            "GetChangeLog": _log,
+        },
     )
 
 
-async def _watch(request: changes_pb2.WatchChangesRequest, exchange: Exchange) -> None:
-    hub, call = exchange.hub, exchange.call
+async def _watch(request: changes_pb2.WatchChangesRequest, call: ServedCall) -> None:
+    hub = call.hub
     wanted = Wanted(
         readable(hub.catalog, call, request.datasets),
         mixed=True,
@@ -48,13 +39,15 @@ async def _watch(request: changes_pb2.WatchChangesRequest, exchange: Exchange) -
         include_before=request.include_before,
         transaction_boundaries=request.transaction_boundaries,
     )
-    await watch_changes(hub, call, wanted, watch_of(request, exchange), StreamReply(exchange))
+    await watch_changes(
+        hub, call, wanted, watch_of(request, call.exchange), StreamReply(call.exchange)
+    )
 
 
 async def _list(
-    request: changes_pb2.ListChangesRequest, exchange: Exchange
+    request: changes_pb2.ListChangesRequest, call: ServedCall
 ) -> changes_pb2.ListChangesResponse:
-    hub, call = exchange.hub, exchange.call
+    hub = call.hub
     wanted = Wanted(
         readable(hub.catalog, call, request.datasets),
         mixed=True,
@@ -67,14 +60,12 @@ async def _list(
     return reply
 
 
-async def _log(
-    request: changes_pb2.GetChangeLogRequest, exchange: Exchange
-) -> changes_pb2.ChangeLog:
-    extent = await get_change_log(exchange.hub, exchange.call)
+async def _log(request: changes_pb2.GetChangeLogRequest, call: ServedCall) -> changes_pb2.ChangeLog:
+    extent = await get_change_log(call.hub, call)
     reply = changes_pb2.ChangeLog(
         oldest_cursor=str(extent.oldest),
         newest_cursor=str(extent.newest),
-        retention_hours=exchange.hub.feed.hours,
+        retention_hours=call.hub.feed.hours,
     )
     if extent.since is not None:
         reply.oldest_commit_time.FromDatetime(extent.since)

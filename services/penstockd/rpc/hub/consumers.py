@@ -19,9 +19,10 @@ from penstockd.commands.access.revoke_credential import revoke_credential
 from penstockd.commands.access.rotate_credential import rotate_credential
 from penstockd.commands.access.update_consumer import FIELDS, update_consumer
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
-from penstockd.rpc.hub.messages import duration_of, routes_of, time_of, timestamp
+from penstockd.rpc.hub.messages import duration_of, time_of, timestamp
+from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Consumers"]
 
@@ -44,30 +45,30 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: api.ListConsumersRequest, exchange: Exchange) -> api.ListConsumersResponse:
+async def _list(request: api.ListConsumersRequest, call: ServedCall) -> api.ListConsumersResponse:
     found, token, revision = await list_consumers(
-        exchange.hub, exchange.call, request.page_size, request.page_token
+        call.hub, call, request.page_size, request.page_token
     )
     messages = [consumer_message(c, revision) for c in found]
     return api.ListConsumersResponse(consumers=messages, next_page_token=token)
 
 
-async def _get(request: api.GetConsumerRequest, exchange: Exchange) -> api.Consumer:
+async def _get(request: api.GetConsumerRequest, call: ServedCall) -> api.Consumer:
     name = request.consumer_id
-    return consumer_message(*await get_consumer(exchange.hub, exchange.call, name))
+    return consumer_message(*await get_consumer(call.hub, call, name))
 
 
-async def _create(request: api.CreateConsumerRequest, exchange: Exchange) -> api.Consumer:
+async def _create(request: api.CreateConsumerRequest, call: ServedCall) -> api.Consumer:
     created = await create_consumer(
-        exchange.hub, exchange.call, consumer_of(request.consumer), terms_of(request)
+        call.hub, call, consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
 
-async def _update(request: api.UpdateConsumerRequest, exchange: Exchange) -> api.Consumer:
+async def _update(request: api.UpdateConsumerRequest, call: ServedCall) -> api.Consumer:
     updated = await update_consumer(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         consumer_of(request.consumer),
         mask_of(request.update_mask, request.consumer, FIELDS),
         terms_of(request),
@@ -75,25 +76,25 @@ async def _update(request: api.UpdateConsumerRequest, exchange: Exchange) -> api
     return consumer_message(*updated)
 
 
-async def _delete(request: api.DeleteConsumerRequest, exchange: Exchange) -> Empty:
-    await delete_consumer(exchange.hub, exchange.call, request.consumer_id, terms_of(request))
+async def _delete(request: api.DeleteConsumerRequest, call: ServedCall) -> Empty:
+    await delete_consumer(call.hub, call, request.consumer_id, terms_of(request))
     return Empty()
 
 
 async def _list_credentials(
-    request: api.ListCredentialsRequest, exchange: Exchange
+    request: api.ListCredentialsRequest, call: ServedCall
 ) -> api.ListCredentialsResponse:
     found, token = await list_credentials(
-        exchange.hub, exchange.call, request.consumer_id, request.page_size, request.page_token
+        call.hub, call, request.consumer_id, request.page_size, request.page_token
     )
     messages = [_credential(c) for c in found]
     return api.ListCredentialsResponse(credentials=messages, next_page_token=token)
 
 
-async def _issue(request: api.IssueCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
+async def _issue(request: api.IssueCredentialRequest, call: ServedCall) -> api.IssuedCredential:
     issued, secret = await issue_credential(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         request.consumer_id,
         api.Credential.Kind.Name(request.kind).lower() if request.kind in (1, 2) else "",
         time_of(request, "expire_time"),
@@ -102,10 +103,10 @@ async def _issue(request: api.IssueCredentialRequest, exchange: Exchange) -> api
     return api.IssuedCredential(credential=_credential(issued), secret=secret)
 
 
-async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> api.IssuedCredential:
+async def _rotate(request: api.RotateCredentialRequest, call: ServedCall) -> api.IssuedCredential:
     issued, secret = await rotate_credential(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         request.consumer_id,
         request.credential_id,
         duration_of(request, "overlap", timedelta()),
@@ -115,11 +116,11 @@ async def _rotate(request: api.RotateCredentialRequest, exchange: Exchange) -> a
     return api.IssuedCredential(credential=_credential(issued), secret=secret)
 
 
-async def _revoke(request: api.RevokeCredentialRequest, exchange: Exchange) -> api.Credential:
+async def _revoke(request: api.RevokeCredentialRequest, call: ServedCall) -> api.Credential:
     return _credential(
         await revoke_credential(
-            exchange.hub,
-            exchange.call,
+            call.hub,
+            call,
             request.consumer_id,
             request.credential_id,
             terms_of(request),

@@ -11,37 +11,34 @@ from penstockd.commands.xml_schema import xml_schema
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.frames import http_body
+from penstockd.rpc.routes import routes_of
 
-_SERVICE = "penstock.hub.v1.Datasets"
+_SERVICE = datasets_pb2.DESCRIPTOR.services_by_name["Datasets"]
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    yield Route(
-        Method(_SERVICE, "ListDatasets"),
-        _list_datasets,
-        datasets_pb2.ListDatasetsRequest,
-        datasets_pb2.ListDatasetsResponse.SerializeToString,
-    )
-    yield Route(
-        Method(_SERVICE, "GetXmlSchema"),
-        _get_xml_schema,
-        datasets_pb2.GetXmlSchemaRequest,
-        documents=True,
+    yield from routes_of(
+        _SERVICE,
+        {
+            "ListDatasets": _list_datasets,
+            "GetXmlSchema": _get_xml_schema,
+        },
+        documents={"GetXmlSchema"},
     )
 
 
 async def _list_datasets(
-    request: datasets_pb2.ListDatasetsRequest, exchange: Exchange
+    request: datasets_pb2.ListDatasetsRequest, call: ServedCall
 ) -> datasets_pb2.ListDatasetsResponse:
-    views = list_datasets(exchange.hub, exchange.call)
+    views = list_datasets(call.hub, call)
     return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
 
 
-async def _get_xml_schema(request: datasets_pb2.GetXmlSchemaRequest, exchange: Exchange) -> bytes:
-    schema = xml_schema(exchange.hub, exchange.call, request.dataset)
+async def _get_xml_schema(request: datasets_pb2.GetXmlSchemaRequest, call: ServedCall) -> bytes:
+    schema = xml_schema(call.hub, call, request.dataset)
     return http_body(schema, "application/xml")
 
 

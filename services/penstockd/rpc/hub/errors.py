@@ -14,9 +14,10 @@ from penstockd.answers.reasons import REASONS
 from penstockd.errors import RecordNotFound
 from penstockd.resources import descriptors
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import PublicCall
+from penstockd.rpc.routes import public_routes_of
 
-_SERVICE = "penstock.hub.v1.Errors"
+_SERVICE = errors_pb2.DESCRIPTOR.services_by_name["Errors"]
 _FILE = "penstock/hub/v1/error_reason.proto"
 _VALUES = (5, 0, 2)
 """In the source info: first enum, values."""
@@ -36,29 +37,16 @@ def routes() -> Iterator[Route]:
     everything = errors_pb2.ListErrorsResponse(errors=known.values())
 
     async def list_errors(
-        request: errors_pb2.ListErrorsRequest, exchange: Exchange
+        request: errors_pb2.ListErrorsRequest, call: PublicCall
     ) -> errors_pb2.ListErrorsResponse:
         return everything
 
-    async def get_error(
-        request: errors_pb2.GetErrorRequest, exchange: Exchange
-    ) -> errors_pb2.Error:
+    async def get_error(request: errors_pb2.GetErrorRequest, call: PublicCall) -> errors_pb2.Error:
         if request.error_reason not in known:
             raise RecordNotFound("there is no such reason; GET /v1/errors lists all")
         return known[request.error_reason]
 
-    yield Route(
-        Method(_SERVICE, "ListErrors", public=True, audited=False),
-        list_errors,
-        errors_pb2.ListErrorsRequest,
-        errors_pb2.ListErrorsResponse.SerializeToString,
-    )
-    yield Route(
-        Method(_SERVICE, "GetError", public=True, audited=False),
-        get_error,
-        errors_pb2.GetErrorRequest,
-        errors_pb2.Error.SerializeToString,
-    )
+    yield from public_routes_of(_SERVICE, {"ListErrors": list_errors, "GetError": get_error})
 
 
 def described() -> dict[str, Description]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message
 
 from penstock.hub.v1 import issuers_pb2 as pb
 from penstockd.auth.issuers import ClaimMapping, Issuer
@@ -21,45 +20,42 @@ from penstockd.commands.access.rotate_signing_keys import rotate_signing_keys
 from penstockd.commands.access.update_issuer import update_issuer
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
-
-_ISSUERS = "penstock.hub.v1.Issuers"
-_KEYS = "penstock.hub.v1.SigningKeys"
+from penstockd.rpc.exchange import ServedCall
+from penstockd.rpc.routes import routes_of
 
 
 def routes() -> Iterator[Route]:
     """The methods of both services."""
-    issuer = pb.Issuer.SerializeToString
-    for service, name, handler, request, serialize in (
-        (_ISSUERS, "ListIssuers", _list, pb.ListIssuersRequest, _bytes),
-        (_ISSUERS, "GetIssuer", _get, pb.GetIssuerRequest, issuer),
-        (_ISSUERS, "CreateIssuer", _create, pb.CreateIssuerRequest, issuer),
-        (_ISSUERS, "UpdateIssuer", _update, pb.UpdateIssuerRequest, issuer),
-        (_ISSUERS, "DeleteIssuer", _delete, pb.DeleteIssuerRequest, _bytes),
-        (_KEYS, "ListSigningKeys", _list_keys, pb.ListSigningKeysRequest, _bytes),
-        (_KEYS, "RotateSigningKeys", _rotate, pb.RotateSigningKeysRequest, _bytes),
-    ):
-        yield Route(Method(service, name), handler, request, serialize)
+    yield from routes_of(
+        pb.DESCRIPTOR.services_by_name["Issuers"],
+        {
+            "ListIssuers": _list,
+            "GetIssuer": _get,
+            "CreateIssuer": _create,
+            "UpdateIssuer": _update,
+            "DeleteIssuer": _delete,
+        },
+    )
+    yield from routes_of(
+        pb.DESCRIPTOR.services_by_name["SigningKeys"],
+        {"ListSigningKeys": _list_keys, "RotateSigningKeys": _rotate},
+    )
 
 
-def _bytes(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-async def _list(request: pb.ListIssuersRequest, exchange: Exchange) -> pb.ListIssuersResponse:
-    found = await list_issuers(exchange.hub, exchange.call)
+async def _list(request: pb.ListIssuersRequest, call: ServedCall) -> pb.ListIssuersResponse:
+    found = await list_issuers(call.hub, call)
     return pb.ListIssuersResponse(issuers=map(_message, found))
 
 
-async def _get(request: pb.GetIssuerRequest, exchange: Exchange) -> pb.Issuer:
-    return _message(await get_issuer(exchange.hub, exchange.call, request.issuer_id))
+async def _get(request: pb.GetIssuerRequest, call: ServedCall) -> pb.Issuer:
+    return _message(await get_issuer(call.hub, call, request.issuer_id))
 
 
-async def _create(request: pb.CreateIssuerRequest, exchange: Exchange) -> pb.Issuer:
-    return _message(await create_issuer(exchange.hub, exchange.call, _issuer(request.issuer)))
+async def _create(request: pb.CreateIssuerRequest, call: ServedCall) -> pb.Issuer:
+    return _message(await create_issuer(call.hub, call, _issuer(request.issuer)))
 
 
-async def _update(request: pb.UpdateIssuerRequest, exchange: Exchange) -> pb.Issuer:
+async def _update(request: pb.UpdateIssuerRequest, call: ServedCall) -> pb.Issuer:
     given, mask = request.issuer, request.update_mask
     paths = list(mask.paths) or [f.name for f, _ in given.ListFields()]
     known = {f.name for f in pb.Issuer.DESCRIPTOR.fields}
@@ -76,25 +72,25 @@ async def _update(request: pb.UpdateIssuerRequest, exchange: Exchange) -> pb.Iss
         changed.issuer_id = stored.issuer_id
         return _issuer(changed)
 
-    return _message(await update_issuer(exchange.hub, exchange.call, given.issuer_id, change))
+    return _message(await update_issuer(call.hub, call, given.issuer_id, change))
 
 
-async def _delete(request: pb.DeleteIssuerRequest, exchange: Exchange) -> Empty:
-    await remove_issuer(exchange.hub, exchange.call, request.issuer_id)
+async def _delete(request: pb.DeleteIssuerRequest, call: ServedCall) -> Empty:
+    await remove_issuer(call.hub, call, request.issuer_id)
     return Empty()
 
 
 async def _list_keys(
-    request: pb.ListSigningKeysRequest, exchange: Exchange
+    request: pb.ListSigningKeysRequest, call: ServedCall
 ) -> pb.ListSigningKeysResponse:
-    keys = list_signing_keys(exchange.hub, exchange.call)
+    keys = list_signing_keys(call.hub, call)
     return pb.ListSigningKeysResponse(keys=_keys(keys))
 
 
 async def _rotate(
-    request: pb.RotateSigningKeysRequest, exchange: Exchange
+    request: pb.RotateSigningKeysRequest, call: ServedCall
 ) -> pb.RotateSigningKeysResponse:
-    keys = await rotate_signing_keys(exchange.hub, exchange.call, now=request.now)
+    keys = await rotate_signing_keys(call.hub, call, now=request.now)
     return pb.RotateSigningKeysResponse(keys=_keys(keys))
 
 

@@ -1,31 +1,13 @@
-"""Routes, times and durations, which the messages of all the hub's services share."""
+"""Times and durations, which the messages of all the hub's services share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from penstockd.errors import ValueInvalid, Violation
-from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Handler, Method
-
-
-def routes_of(service: Any, handlers: Mapping[str, Handler]) -> Iterator[Route]:
-    """The routes of a service, all of them unary. A method without a handler is a defect."""
-    descriptor: ServiceDescriptor = service
-    for method in descriptor.methods:
-        yield Route(
-            Method(descriptor.full_name, method.name),
-            handlers[method.name],
-            message_factory.GetMessageClass(method.input_type),
-            message_factory.GetMessageClass(method.output_type).SerializeToString,
-        )
+from penstockd.errors import ValueInvalid
 
 
 def time_of(message: Message, name: str) -> datetime | None:
@@ -35,9 +17,7 @@ def time_of(message: Message, name: str) -> datetime | None:
     try:
         found: datetime = getattr(message, name).ToDatetime(UTC)
     except (ValueError, OverflowError) as exc:
-        raise ValueInvalid(
-            f"{name} is no time", violations=[Violation(name, "is no time")]
-        ) from exc
+        raise ValueInvalid.of(name, "is no time") from exc
     return found
 
 
@@ -48,8 +28,7 @@ def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
     try:
         found: timedelta = getattr(message, name).ToTimedelta()
     except (ValueError, OverflowError) as exc:
-        violation = Violation(name, "is no duration")
-        raise ValueInvalid(f"{name} is no duration", violations=[violation]) from exc
+        raise ValueInvalid.of(name, "is no duration") from exc
     return found
 
 

@@ -11,14 +11,15 @@ from penstockd.commands.access.list_revisions import list_revisions
 from penstockd.commands.access.roll_back import roll_back
 from penstockd.policy.history import PolicyDocument, Revision
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import (
     consumer_fields,
     difference_message,
     role_message,
     terms_of,
 )
-from penstockd.rpc.hub.messages import routes_of, timestamp
+from penstockd.rpc.hub.messages import timestamp
+from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
 
@@ -37,33 +38,27 @@ def routes() -> Iterator[Route]:
 
 
 async def _list(
-    request: api.ListPolicyRevisionsRequest, exchange: Exchange
+    request: api.ListPolicyRevisionsRequest, call: ServedCall
 ) -> api.ListPolicyRevisionsResponse:
-    found, token = await list_revisions(
-        exchange.hub, exchange.call, request.page_size, request.page_token
-    )
+    found, token = await list_revisions(call.hub, call, request.page_size, request.page_token)
     messages = [_revision(r) for r in found]
     return api.ListPolicyRevisionsResponse(revisions=messages, next_page_token=token)
 
 
-async def _get(request: api.GetPolicyRevisionRequest, exchange: Exchange) -> api.PolicyRevision:
-    revision, document = await get_revision(exchange.hub, exchange.call, request.revision)
+async def _get(request: api.GetPolicyRevisionRequest, call: ServedCall) -> api.PolicyRevision:
+    revision, document = await get_revision(call.hub, call, request.revision)
     return _revision(revision, document)
 
 
 async def _compare(
-    request: api.ComparePolicyRevisionsRequest, exchange: Exchange
+    request: api.ComparePolicyRevisionsRequest, call: ServedCall
 ) -> api.ComparePolicyRevisionsResponse:
-    found = await compare_revisions(
-        exchange.hub, exchange.call, request.from_revision, request.to_revision
-    )
+    found = await compare_revisions(call.hub, call, request.from_revision, request.to_revision)
     return api.ComparePolicyRevisionsResponse(differences=map(difference_message, found))
 
 
-async def _roll_back(request: api.RollbackPolicyRequest, exchange: Exchange) -> api.PolicyRevision:
-    made, document, number = await roll_back(
-        exchange.hub, exchange.call, request.revision, terms_of(request)
-    )
+async def _roll_back(request: api.RollbackPolicyRequest, call: ServedCall) -> api.PolicyRevision:
+    made, document, number = await roll_back(call.hub, call, request.revision, terms_of(request))
     message = api.PolicyRevision(revision=number) if made is None else _revision(made)
     _put_document(message, document)
     return message

@@ -7,23 +7,24 @@ from collections.abc import Iterator
 from penstock.hub.v1 import receipts_pb2
 from penstockd.commands.get_receipt import get_receipt
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.receipts import message
+from penstockd.rpc.routes import routes_of
 
-_SERVICE = "penstock.hub.v1.Receipts"
+_SERVICE = receipts_pb2.DESCRIPTOR.services_by_name["Receipts"]
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    yield Route(
-        Method(_SERVICE, "GetReceipt"),
-        _get_receipt,
-        receipts_pb2.GetReceiptRequest,
-        receipts_pb2.Receipt.SerializeToString,
+    yield from routes_of(
+        _SERVICE,
+        {
+            "GetReceipt": _get_receipt,
+        },
     )
 
 
 async def _get_receipt(
-    request: receipts_pb2.GetReceiptRequest, exchange: Exchange
+    request: receipts_pb2.GetReceiptRequest, call: ServedCall
 ) -> receipts_pb2.Receipt:
-    return message(await get_receipt(exchange.hub, exchange.call, request.receipt_id))
+    return message(await get_receipt(call.hub, call, request.receipt_id))

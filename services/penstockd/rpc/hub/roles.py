@@ -13,9 +13,9 @@ from penstockd.commands.access.get_role import get_role
 from penstockd.commands.access.list_roles import list_roles
 from penstockd.commands.access.update_role import FIELDS, update_role
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange
+from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import draft_of, mask_of, role_message, terms_of
-from penstockd.rpc.hub.messages import routes_of
+from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Roles"]
 
@@ -34,29 +34,27 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: api.ListRolesRequest, exchange: Exchange) -> api.ListRolesResponse:
-    found, token, revision = await list_roles(
-        exchange.hub, exchange.call, request.page_size, request.page_token
-    )
+async def _list(request: api.ListRolesRequest, call: ServedCall) -> api.ListRolesResponse:
+    found, token, revision = await list_roles(call.hub, call, request.page_size, request.page_token)
     messages = [role_message(r, revision) for r in found]
     return api.ListRolesResponse(roles=messages, next_page_token=token)
 
 
-async def _get(request: api.GetRoleRequest, exchange: Exchange) -> api.Role:
-    return role_message(*await get_role(exchange.hub, exchange.call, request.role_id))
+async def _get(request: api.GetRoleRequest, call: ServedCall) -> api.Role:
+    return role_message(*await get_role(call.hub, call, request.role_id))
 
 
-async def _create(request: api.CreateRoleRequest, exchange: Exchange) -> api.Role:
+async def _create(request: api.CreateRoleRequest, call: ServedCall) -> api.Role:
     draft, terms = draft_of(request.role), terms_of(request)
-    return role_message(*await create_role(exchange.hub, exchange.call, draft, terms))
+    return role_message(*await create_role(call.hub, call, draft, terms))
 
 
-async def _update(request: api.UpdateRoleRequest, exchange: Exchange) -> api.Role:
+async def _update(request: api.UpdateRoleRequest, call: ServedCall) -> api.Role:
     mask = mask_of(request.update_mask, request.role, FIELDS)
     draft, terms = draft_of(request.role), terms_of(request)
-    return role_message(*await update_role(exchange.hub, exchange.call, draft, mask, terms))
+    return role_message(*await update_role(call.hub, call, draft, mask, terms))
 
 
-async def _delete(request: api.DeleteRoleRequest, exchange: Exchange) -> Empty:
-    await delete_role(exchange.hub, exchange.call, request.role_id, terms_of(request))
+async def _delete(request: api.DeleteRoleRequest, call: ServedCall) -> Empty:
+    await delete_role(call.hub, call, request.role_id, terms_of(request))
     return Empty()

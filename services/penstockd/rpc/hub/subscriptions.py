@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf import message_factory
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import changes_pb2
@@ -24,44 +22,40 @@ from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
 from penstockd.errors import Refused
-from penstockd.feed.watching import readable, reconcile_of
+from penstockd.feed.watching import reconcile_of
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange, Handler, Method
+from penstockd.rpc.exchange import Exchange, ServedCall
 from penstockd.rpc.feeds import wait_of
+from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Taken
 
-_SERVICE: Any = api.DESCRIPTOR.services_by_name["Subscriptions"]
+_SERVICE = api.DESCRIPTOR.services_by_name["Subscriptions"]
 
 
 def routes() -> Iterator[Route]:
     """The service's methods."""
-    for method in _SERVICE.methods:
-        reply = message_factory.GetMessageClass(method.output_type)
-        yield Route(
-            Method(_SERVICE.full_name, method.name),
-            _for_readers(_HANDLERS[method.name]),
-            message_factory.GetMessageClass(method.input_type),
-            None if method.server_streaming else reply.SerializeToString,
-            streams_reply=method.server_streaming,
-        )
+    yield from routes_of(
+        _SERVICE,
+        {
+            "CreateSubscription": _create,
+            "GetSubscription": _get,
+            "ListSubscriptions": _list,
+            "DeleteSubscription": _delete,
+            "ResetSubscription": _reset,
+            "PullChanges": _pull,
+            "AcknowledgeChanges": _acknowledge,
+            "ExtendLease": _extend,
+            "ReleaseLease": _release,
+            "WatchSubscription": _watch,
+        },
+    )
 
 
-def _for_readers(handler: Handler) -> Handler:
-    """Who may not read anything is told so, before all else."""
-
-    @functools.wraps(handler)
-    async def handle(sent: Any, exchange: Exchange) -> Any:
-        readable(exchange.hub.catalog, exchange.call, ())
-        return await handler(sent, exchange)
-
-    return handle
-
-
-async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) -> api.Subscription:
+async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> api.Subscription:
     asked = request.subscription
     terms = Terms(
         list(asked.datasets),
@@ -72,39 +66,35 @@ async def _create(request: api.CreateSubscriptionRequest, exchange: Exchange) ->
         asked.ordered if asked.HasField("ordered") else True,
     )
     return _message(
-        await create_subscription(
-            exchange.hub, exchange.call, asked.subscription_id, terms, request.start
-        )
+        await create_subscription(call.hub, call, asked.subscription_id, terms, request.start)
     )
 
 
-async def _get(request: api.GetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
-    return _message(await get_subscription(exchange.hub, exchange.call, request.subscription_id))
+async def _get(request: api.GetSubscriptionRequest, call: ServedCall) -> api.Subscription:
+    return _message(await get_subscription(call.hub, call, request.subscription_id))
 
 
 async def _list(
-    request: api.ListSubscriptionsRequest, exchange: Exchange
+    request: api.ListSubscriptionsRequest, call: ServedCall
 ) -> api.ListSubscriptionsResponse:
-    found = await list_subscriptions(exchange.hub, exchange.call)
+    found = await list_subscriptions(call.hub, call)
     return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
 
 
-async def _delete(request: api.DeleteSubscriptionRequest, exchange: Exchange) -> Empty:
-    await delete_subscription(exchange.hub, exchange.call, request.subscription_id)
+async def _delete(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:
+    await delete_subscription(call.hub, call, request.subscription_id)
     return Empty()
 
 
-async def _reset(request: api.ResetSubscriptionRequest, exchange: Exchange) -> api.Subscription:
+async def _reset(request: api.ResetSubscriptionRequest, call: ServedCall) -> api.Subscription:
     return _message(
-        await reset_subscription(
-            exchange.hub, exchange.call, request.subscription_id, request.start
-        )
+        await reset_subscription(call.hub, call, request.subscription_id, request.start)
     )
 
 
-async def _pull(request: api.PullChangesRequest, exchange: Exchange) -> api.PullChangesResponse:
+async def _pull(request: api.PullChangesRequest, call: ServedCall) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
-    taken, view = await pull_changes(exchange.hub, exchange.call, request.subscription_id, pull)
+    taken, view = await pull_changes(call.hub, call, request.subscription_id, pull)
     if taken is None:
         return api.PullChangesResponse(view=view)
     reply = api.PullChangesResponse.FromString(taken.changes)
@@ -114,19 +104,19 @@ async def _pull(request: api.PullChangesRequest, exchange: Exchange) -> api.Pull
 
 
 async def _acknowledge(
-    request: api.AcknowledgeChangesRequest, exchange: Exchange
+    request: api.AcknowledgeChangesRequest, call: ServedCall
 ) -> api.AcknowledgeChangesResponse:
     done = await acknowledge_changes(
-        exchange.hub, exchange.call, request.subscription_id, request.lease_id, request.cursor
+        call.hub, call, request.subscription_id, request.lease_id, request.cursor
     )
     return api.AcknowledgeChangesResponse(cursor=str(done))
 
 
-async def _extend(request: api.ExtendLeaseRequest, exchange: Exchange) -> api.Lease:
+async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Lease:
     return _lease(
         await extend_lease(
-            exchange.hub,
-            exchange.call,
+            call.hub,
+            call,
             request.subscription_id,
             request.lease_id,
             request.ack_seconds,
@@ -134,12 +124,12 @@ async def _extend(request: api.ExtendLeaseRequest, exchange: Exchange) -> api.Le
     )
 
 
-async def _release(request: api.ReleaseLeaseRequest, exchange: Exchange) -> Empty:
-    await release_lease(exchange.hub, exchange.call, request.subscription_id, request.lease_id)
+async def _release(request: api.ReleaseLeaseRequest, call: ServedCall) -> Empty:
+    await release_lease(call.hub, call, request.subscription_id, request.lease_id)
     return Empty()
 
 
-async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> None:
+async def _watch(request: api.WatchSubscriptionRequest, call: ServedCall) -> None:
     flow = Flow(
         request.max_outstanding,
         request.max_changes,
@@ -147,22 +137,8 @@ async def _watch(request: api.WatchSubscriptionRequest, exchange: Exchange) -> N
         request.heartbeat_seconds,
     )
     await watch_subscription(
-        exchange.hub, exchange.call, request.subscription_id, flow, _StreamReply(exchange)
+        call.hub, call, request.subscription_id, flow, _StreamReply(call.exchange)
     )
-
-
-_HANDLERS: dict[str, Handler] = {
-    "CreateSubscription": _create,
-    "GetSubscription": _get,
-    "ListSubscriptions": _list,
-    "DeleteSubscription": _delete,
-    "ResetSubscription": _reset,
-    "PullChanges": _pull,
-    "AcknowledgeChanges": _acknowledge,
-    "ExtendLease": _extend,
-    "ReleaseLease": _release,
-    "WatchSubscription": _watch,
-}
 
 
 class _StreamReply:

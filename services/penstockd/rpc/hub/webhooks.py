@@ -28,8 +28,8 @@ from penstockd.commands.webhooks.rotate_secret import rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import Exchange
-from penstockd.rpc.hub.messages import duration_of, routes_of, time_of
+from penstockd.rpc.exchange import ServedCall
+from penstockd.rpc.hub.messages import duration_of, time_of
 from penstockd.rpc.hub.webhook_messages import (
     change_of,
     delivery_message,
@@ -39,6 +39,7 @@ from penstockd.rpc.hub.webhook_messages import (
     webhook_message,
     webhook_of,
 )
+from penstockd.rpc.routes import routes_of
 from penstockd.webhooks.endpoints import Stored
 from penstockd.webhooks.model import DeliveryState, Scheme, now
 from penstockd.webhooks.owners import problems
@@ -77,65 +78,65 @@ def routes() -> Iterator[Route]:
     )
 
 
-async def _list(request: pb.ListWebhooksRequest, exchange: Exchange) -> pb.ListWebhooksResponse:
+async def _list(request: pb.ListWebhooksRequest, call: ServedCall) -> pb.ListWebhooksResponse:
     found, token = await list_webhooks(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         request.page_size,
         request.page_token,
         everybody=request.everybody,
     )
-    messages = [_message(exchange, stored) for stored in found]
+    messages = [_message(call, stored) for stored in found]
     return pb.ListWebhooksResponse(webhooks=messages, next_page_token=token)
 
 
-async def _get(request: pb.GetWebhookRequest, exchange: Exchange) -> pb.Webhook:
-    return _message(exchange, await get_webhook(exchange.hub, exchange.call, request.webhook_id))
+async def _get(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _message(call, await get_webhook(call.hub, call, request.webhook_id))
 
 
-async def _create(request: pb.CreateWebhookRequest, exchange: Exchange) -> pb.IssuedSecret:
+async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
     scheme = scheme_of(request.webhook.options.signature) or Scheme.HMAC
-    made, secret = await create_webhook(exchange.hub, exchange.call, draft, scheme)
-    return _issued(exchange, made, secret)
+    made, secret = await create_webhook(call.hub, call, draft, scheme)
+    return _issued(call, made, secret)
 
 
-async def _update(request: pb.UpdateWebhookRequest, exchange: Exchange) -> pb.Webhook:
+async def _update(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
-    found, secret = await update_webhook(exchange.hub, exchange.call, name, change)
-    message = _message(exchange, found)
+    found, secret = await update_webhook(call.hub, call, name, change)
+    message = _message(call, found)
     if secret is not None:
         message.secret = secret.text
     return message
 
 
-async def _delete(request: pb.DeleteWebhookRequest, exchange: Exchange) -> Empty:
-    await delete_webhook(exchange.hub, exchange.call, request.webhook_id)
+async def _delete(request: pb.DeleteWebhookRequest, call: ServedCall) -> Empty:
+    await delete_webhook(call.hub, call, request.webhook_id)
     return Empty()
 
 
-async def _test(request: pb.TestWebhookRequest, exchange: Exchange) -> pb.Delivery:
-    return delivery_message(await send_test(exchange.hub, exchange.call, request.webhook_id))
+async def _test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery:
+    return delivery_message(await send_test(call.hub, call, request.webhook_id))
 
 
-async def _pause(request: pb.PauseWebhookRequest, exchange: Exchange) -> pb.Webhook:
-    return _message(exchange, await pause_webhook(exchange.hub, exchange.call, request.webhook_id))
+async def _pause(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _message(call, await pause_webhook(call.hub, call, request.webhook_id))
 
 
-async def _resume(request: pb.ResumeWebhookRequest, exchange: Exchange) -> pb.Webhook:
-    return _message(exchange, await resume_webhook(exchange.hub, exchange.call, request.webhook_id))
+async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _message(call, await resume_webhook(call.hub, call, request.webhook_id))
 
 
-async def _rotate(request: pb.RotateSecretRequest, exchange: Exchange) -> pb.IssuedSecret:
+async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
     overlap = duration_of(request, "overlap", timedelta(days=1))
     found, secret = await rotate_secret(
-        exchange.hub, exchange.call, request.webhook_id, overlap, scheme_of(request.signature)
+        call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
-    return _issued(exchange, found, secret)
+    return _issued(call, found, secret)
 
 
 async def _list_deliveries(
-    request: pb.ListDeliveriesRequest, exchange: Exchange
+    request: pb.ListDeliveriesRequest, call: ServedCall
 ) -> pb.ListDeliveriesResponse:
     state = None
     if request.state:
@@ -149,8 +150,8 @@ async def _list_deliveries(
         time_of(request, "end_time"),
     )
     found, token = await list_deliveries(
-        exchange.hub,
-        exchange.call,
+        call.hub,
+        call,
         request.webhook_id,
         wanted,
         request.page_size,
@@ -161,7 +162,7 @@ async def _list_deliveries(
 
 
 async def _list_dead(
-    request: pb.ListDeadLettersRequest, exchange: Exchange
+    request: pb.ListDeadLettersRequest, call: ServedCall
 ) -> pb.ListDeliveriesResponse:
     wanted = Filter(
         DeliveryState.DEAD,
@@ -170,63 +171,55 @@ async def _list_dead(
         end=time_of(request, "end_time"),
     )
     found, token = await list_dead_letters(
-        exchange.hub, exchange.call, wanted, request.page_size, request.page_token
+        call.hub, call, wanted, request.page_size, request.page_token
     )
     messages = map(delivery_message, found)
     return pb.ListDeliveriesResponse(deliveries=messages, next_page_token=token)
 
 
-async def _get_delivery(request: pb.GetDeliveryRequest, exchange: Exchange) -> pb.Delivery:
+async def _get_delivery(request: pb.GetDeliveryRequest, call: ServedCall) -> pb.Delivery:
     return delivery_message(
-        *await get_delivery(exchange.hub, exchange.call, request.webhook_id, request.delivery_id)
+        *await get_delivery(call.hub, call, request.webhook_id, request.delivery_id)
     )
 
 
-async def _resend(request: pb.ResendDeliveryRequest, exchange: Exchange) -> pb.Delivery:
+async def _resend(request: pb.ResendDeliveryRequest, call: ServedCall) -> pb.Delivery:
     return delivery_message(
-        await resend_delivery(exchange.hub, exchange.call, request.webhook_id, request.delivery_id)
+        await resend_delivery(call.hub, call, request.webhook_id, request.delivery_id)
     )
 
 
 async def _recover(
-    request: pb.RecoverDeliveriesRequest, exchange: Exchange
+    request: pb.RecoverDeliveriesRequest, call: ServedCall
 ) -> pb.RecoverDeliveriesResponse:
     start = time_of(request, "start_time")
     count = await recover_deliveries(
-        exchange.hub, exchange.call, request.webhook_id, start, time_of(request, "end_time")
+        call.hub, call, request.webhook_id, start, time_of(request, "end_time")
     )
     return pb.RecoverDeliveriesResponse(delivery_count=count)
 
 
-async def _replay(request: pb.ReplayChangesRequest, exchange: Exchange) -> pb.Webhook:
+async def _replay(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webhook:
     found = await replay_changes(
-        exchange.hub, exchange.call, request.webhook_id, request.cursor, request.end_cursor
+        call.hub, call, request.webhook_id, request.cursor, request.end_cursor
     )
-    return _message(exchange, found)
+    return _message(call, found)
 
 
-async def _list_notices(
-    request: pb.ListNoticesRequest, exchange: Exchange
-) -> pb.ListNoticesResponse:
-    found, token = await list_notices(
-        exchange.hub, exchange.call, request.page_size, request.page_token
-    )
+async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.ListNoticesResponse:
+    found, token = await list_notices(call.hub, call, request.page_size, request.page_token)
     return pb.ListNoticesResponse(notices=map(notice_message, found), next_page_token=token)
 
 
-async def _get_metrics(
-    request: pb.GetWebhookMetricsRequest, exchange: Exchange
-) -> pb.WebhookMetrics:
+async def _get_metrics(request: pb.GetWebhookMetricsRequest, call: ServedCall) -> pb.WebhookMetrics:
     start = time_of(request, "start_time")
-    figures = await get_metrics(exchange.hub, exchange.call, request.webhook_id, start)
+    figures = await get_metrics(call.hub, call, request.webhook_id, start)
     return metrics_message(figures, now())
 
 
-async def _pull(request: pb.PullDeliveriesRequest, exchange: Exchange) -> pb.PullDeliveriesResponse:
+async def _pull(request: pb.PullDeliveriesRequest, call: ServedCall) -> pb.PullDeliveriesResponse:
     wait = duration_of(request, "wait", timedelta())
-    found = await pull_deliveries(
-        exchange.hub, exchange.call, request.webhook_id, request.max_deliveries, wait
-    )
+    found = await pull_deliveries(call.hub, call, request.webhook_id, request.max_deliveries, wait)
     return pb.PullDeliveriesResponse(
         deliveries=[
             pb.PulledDelivery(
@@ -237,19 +230,19 @@ async def _pull(request: pb.PullDeliveriesRequest, exchange: Exchange) -> pb.Pul
     )
 
 
-async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, exchange: Exchange) -> Empty:
+async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCall) -> Empty:
     outcomes = [
         Outcome(o.delivery_id, o.status, duration_of(o, "latency", timedelta()), o.response_head)
         for o in request.outcomes
     ]
-    await acknowledge_deliveries(exchange.hub, exchange.call, request.webhook_id, outcomes)
+    await acknowledge_deliveries(call.hub, call, request.webhook_id, outcomes)
     return Empty()
 
 
-def _message(exchange: Exchange, stored: Stored) -> pb.Webhook:
-    found = problems(exchange.call.policy, exchange.hub.catalog, stored.webhook)
+def _message(call: ServedCall, stored: Stored) -> pb.Webhook:
+    found = problems(call.policy, call.hub.catalog, stored.webhook)
     return webhook_message(stored, found)
 
 
-def _issued(exchange: Exchange, stored: Stored, secret: Secret) -> pb.IssuedSecret:
-    return pb.IssuedSecret(webhook=_message(exchange, stored), secret=secret.text)
+def _issued(call: ServedCall, stored: Stored, secret: Secret) -> pb.IssuedSecret:
+    return pb.IssuedSecret(webhook=_message(call, stored), secret=secret.text)

@@ -1,0 +1,31 @@
+"""What is made of the change log takes these organs of a hub, and no others."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from penstockd.calls import ReadingOrgans
+from penstockd.catalog import Catalog
+from penstockd.exports.opening import OpeningOrgans
+from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.limits import Streams
+
+
+class FeedOrgans(ReadingOrgans, Protocol):
+    """The organs by which changes are read."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The datasets."""
+
+    @property
+    def feed(self) -> Broadcast:
+        """The change log."""
+
+    @property
+    def streams(self) -> Streams:
+        """How many streams a consumer may have, and how long a client may take nothing."""
+
+
+class StreamOrgans(FeedOrgans, OpeningOrgans, Protocol):
+    """The organs that a stream of changes is made of: it may begin with a state of the data."""

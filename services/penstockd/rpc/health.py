@@ -1,0 +1,73 @@
+"""What gRPC's health service answers: of the worker's calls, and of what its node must not lack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from penstockd.errors import Refused
+from penstockd.hub import Hub
+from penstockd.rpc.server import Server
+from penstockd.store.epochs import Undeclared
+from penstockd.store.nodes import STANDS_BY
+from penstockd.store.singletons import SINGLETONS, read_singletons
+from penstockd.store.vacancies import Vacancies
+
+#: How often a worker looks whether the database answers, in seconds.
+PULSE = 1.0
+#: How often it tries one that did not answer: each second counts for its callers.
+RETRY = 0.2
+#: Pings in a row without an answer after which calls under way are given up.
+SILENT_PINGS = 2
+#: How often a worker looks at what is of the whole node, in seconds.
+NODE_PULSE = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def report_health(hub: Hub, server: Server) -> None:
+    """Say that the worker serves while the database answers; one that has gone silent ends the
+    calls that wait for it."""
+    silent = 0
+    while True:
+        try:
+            await hub.database.ping()
+            if silent:
+                _log.info("healthy_again")
+            silent = 0
+            await server.set_serving(True)
+            await asyncio.sleep(PULSE)
+        except Refused as exc:
+            if not silent:
+                _log.warning("unhealthy", error=str(exc))
+            silent += 1
+            await server.set_serving(False)
+            if silent >= SILENT_PINGS:
+                hub.database.abandon()
+            await asyncio.sleep(RETRY)
+
+
+async def report_node_health(
+    hub: Hub, server: Server, node: str, failing: Callable[[], Mapping[str, str]]
+) -> None:
+    """Say whether the worker's organs work, each singleton has a holder, the node's settings are
+    those of the others, and each return of the database to an earlier state was declared.
+
+    ``failing`` names the organs of this process that fail.
+    """
+    vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
+    while True:
+        await server.set_health("organs", not failing())
+        async with hub.database.connection() as connection:
+            rows = await read_singletons(connection)
+            stands_by = await connection.fetchval(STANDS_BY, node)
+            declared = await undeclared.look(connection, hub.database.memory)
+        held = vacancies.look(rows)
+        for name, well in held.items():
+            await server.set_health(f"singletons/{name}", well)
+        await server.set_health("singletons", all(held.values()))
+        await server.set_health("settings", not stands_by)
+        await server.set_health("epochs", declared)
+        await asyncio.sleep(NODE_PULSE)

@@ -1,0 +1,66 @@
+"""Routes, declared in one way: a service of the protos, and a handler for each of its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Handler, Method, PublicHandler
+
+
+def routes_of(
+    service: Any,
+    handlers: Mapping[str, Handler],
+    *,
+    dataset: str | None = None,
+    documents: Collection[str] = (),
+) -> Iterator[Route]:
+    """The routes of a service, by its descriptor. A method without a handler is a defect.
+
+    ``documents`` are the methods whose files show no records.
+    """
+    for method in service.methods:
+        named = Method(service.full_name, method.name, dataset)
+        yield _route(method, named, handlers[method.name], documents=method.name in documents)
+
+
+def public_routes_of(
+    service: Any,
+    handlers: Mapping[str, PublicHandler],
+    *,
+    audited: Collection[str] = (),
+    documents: Collection[str] = (),
+) -> Iterator[Route]:
+    """The routes of a service that is open to all, and audited only where it is named so.
+
+    Otherwise as ``routes_of``.
+    """
+    for method in service.methods:
+        name = method.name
+        named = Method(service.full_name, name, public=True, audited=name in audited)
+        yield _route(method, named, handlers[name], documents=name in documents)
+
+
+def _route(
+    method: MethodDescriptor,
+    named: Method,
+    handler: Callable[[Any, Any], Awaitable[Any]],
+    *,
+    documents: bool,
+) -> Route:
+    # Bodies of files and messages of streams are encoded by hand: see frames and feeds.
+    raw = method.output_type.full_name == "google.api.HttpBody" or method.server_streaming
+    reply = message_factory.GetMessageClass(method.output_type)
+    return Route(
+        named,
+        handler,
+        message_factory.GetMessageClass(method.input_type),
+        None if raw else reply.SerializeToString,
+        streams_request=method.client_streaming,
+        streams_reply=method.server_streaming,
+        documents=documents,
+    )

@@ -1,0 +1,253 @@
+"""Settings in, organs out: the one place where the parts of a process are put together.
+
+Worker and keeper have the same hub, and differ in how they reach the database and in what they run:
+see ``app`` and ``keeper``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import structlog
+
+from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.journal import Journal
+from penstockd.audit.sealer import Sealer
+from penstockd.auth.credentials import Credentials
+from penstockd.auth.issuers import Issuers
+from penstockd.auth.jwks import Origins
+from penstockd.auth.keys import SigningKeys, rotate_keys
+from penstockd.auth.tokens import Tokens
+from penstockd.auth.trust import Trust
+from penstockd.auth.uses import CredentialUses
+from penstockd.config import Settings
+from penstockd.egress import Guard
+from penstockd.errors import Refused
+from penstockd.exports.limits import ExportLimits
+from penstockd.feed.broadcast import Broadcast
+from penstockd.feed.limits import Streams
+from penstockd.feed.retention import Retention
+from penstockd.heartbeat import beat
+from penstockd.hub import Hub
+from penstockd.installation import checkpoint_key, read_catalog, root_secret
+from penstockd.observe import flush, set_up
+from penstockd.organs import Organ, end_tasks, singleton, stop_signal, wait_for_event
+from penstockd.policy.snapshot import Policy
+from penstockd.query import PageTokens
+from penstockd.store.announcements import PostgresAnnouncements
+from penstockd.store.database import Database, Division
+from penstockd.store.nodes import Agreement
+from penstockd.store.partitions import keep_partitions
+from penstockd.store.replies import prune_replies
+from penstockd.store.sequencer import Sequencer, sweep_log
+from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases
+from penstockd.store.snapshots import Snapshots
+from penstockd.store.states import States
+from penstockd.store.tables import Tables
+from penstockd.store.writer import Writer
+from penstockd.webhooks import organ as webhooks
+from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.organ import Retention as WebhookRetention
+from penstockd.webhooks.signing import Seal
+
+#: Connections to the database that the singletons share; webhooks have their own.
+KEEPER_CONNECTIONS = 8
+#: How often a process tries a database that it could not open, in seconds.
+RETRY = 1.0
+
+#: What a singleton does while its process holds the lease of its name.
+Work = Callable[[FencedDatabase], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+def worker_database(settings: Settings) -> Database:
+    """The connections of a worker, divided between the kinds of work."""
+    division = Division(
+        connections=settings.connections,
+        wait=settings.wait_seconds,
+        lock=settings.lock_seconds,
+        statement=settings.statement_seconds,
+        commit=settings.commit_seconds,
+    )
+    return Database(_database_url(settings), division=division)
+
+
+def keeper_database(settings: Settings) -> Database:
+    """The connections of a keeper, for whatever a singleton does."""
+    return Database(_database_url(settings), size=KEEPER_CONNECTIONS)
+
+
+def _database_url(settings: Settings) -> str:
+    assert settings.database_url is not None, "the supervisor gives every process the database"
+    return settings.database_url
+
+
+@contextlib.asynccontextmanager
+async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]:
+    """The parts of one process, opened, and closed at the end. Raises DatabaseUnavailable."""
+    hub = _make_hub(settings, database)
+    try:
+        await database.open()
+        await hub.policy.refresh()
+        yield hub
+        await hub.tasks.drain()
+    finally:
+        await hub.uses.close()
+        hub.policy.close()
+        hub.issuers.close()
+        for part in (hub.snapshots, hub.journal, hub.writer, database):
+            await part.close()
+
+
+def _make_hub(settings: Settings, database: Database) -> Hub:
+    catalog, secret = read_catalog(settings.resources), root_secret(settings)
+    announcements = PostgresAnnouncements(database)
+    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
+    tokens = Tokens(
+        SigningKeys([]),  # they come with the policy
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=settings.token_minutes * 60,
+    )
+    trust = Trust(secret.derive("signing-key"), tokens, issuers)
+    return Hub(
+        catalog=catalog,
+        database=database,
+        announcements=announcements,
+        policy=Policy(
+            database,
+            announcements,
+            catalog,
+            Tables(catalog),
+            secret.derive("mask"),
+            companion=trust,
+            stale_after=settings.policy_stale_seconds,
+        ),
+        writer=Writer(database, Sequencer(database)),
+        journal=Journal(database),
+        tokens=tokens,
+        issuers=issuers,
+        trust=trust,
+        credentials=Credentials(secret.derive("credentials")),
+        uses=CredentialUses(database),
+        page_tokens=PageTokens(secret.derive("page-tokens")),
+        snapshots=snapshots,
+        states=States(snapshots),
+        exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
+        import_stall_seconds=settings.import_stall_seconds,
+        feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
+        streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
+        webhooks=WebhookDesk(
+            database,
+            catalog,
+            announcements,
+            Seal(secret.derive("webhooks")),
+            Guard(settings.webhook_allow),
+            settings.url,
+        ),
+        audit_key=checkpoint_key(settings).public,
+        audit_file=CheckpointFile(settings.checkpoint_file),
+        public_url=settings.url,
+    )
+
+
+async def run_process(
+    settings: Settings,
+    name: str,
+    make_database: Callable[[Settings], Database],
+    work: Callable[[Hub, asyncio.Event], Awaitable[None]],
+) -> None:
+    """Run a process until SIGTERM or SIGINT: ``work``, as soon as the database answers.
+
+    It is called with the hub and an event that is set when it is to end.
+    """
+    set_up(name, settings.log_level, settings.otlp_endpoint)
+    stopping = stop_signal()
+    beating = asyncio.create_task(beat())
+    waits = False
+    while not stopping.is_set():
+        try:
+            async with open_hub(settings, make_database(settings)) as hub:
+                await work(hub, stopping)
+        except Refused as exc:
+            if not waits:
+                _log.warning("process_waits", error=str(exc))
+            waits = True
+            await wait_for_event(stopping, RETRY)
+    await end_tasks([beating])
+    flush()
+
+
+def worker_organs(hub: Hub) -> list[Organ]:
+    """What a worker runs besides its calls and their server."""
+    return [
+        Organ("announcements", hub.announcements.follow),
+        Organ("policy", hub.policy.follow),
+        Organ("credential-uses", hub.uses.follow),
+        Organ("feed-tail", hub.feed.tail.follow),
+    ]
+
+
+def keeper_organs(
+    settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
+) -> list[Organ]:
+    """What a keeper runs: each singleton under the lease of its name."""
+    work = singletons(settings, hub, leases)
+    return [
+        Organ("settings", agreement.run),
+        Organ("leases", leases.run),
+        Organ("announcements", hub.announcements.follow),
+        Organ("policy", hub.policy.follow),
+        *(singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
+    ]
+
+
+def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
+    """What only one node does at a time, by the names of the rows of ``hub.singleton``."""
+    sealing_key = root_secret(settings).derive("signing-key")
+    checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds
+    key_age = timedelta(days=settings.key_days)
+    delivery_age = timedelta(days=settings.webhook_days)
+    terms = webhooks.Terms(settings.url, settings.webhook_allow)
+    return {
+        "sequencer": sweep_log,
+        "partitions": keep_partitions,
+        "stored-replies": prune_replies,
+        "log-retention": lambda fenced: Retention(fenced, settings.log_retention_hours).run(),
+        "audit-sealer": lambda fenced: Sealer(
+            fenced, checkpoints, hub.audit_file, interval=seconds
+        ).run(),
+        "signing-keys": lambda fenced: rotate_keys(fenced, sealing_key, key_age),
+        "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
+        "webhook-retention": lambda fenced: WebhookRetention(
+            fenced, delivery_age, leases.now
+        ).run(),
+    }
+
+
+async def _deliver_webhooks(
+    hub: Hub, fenced: FencedDatabase, terms: webhooks.Terms, leases: Leases
+) -> None:
+    """Deliver, with connections of its own: what waits for receivers holds up nothing else."""
+    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)
+    work = webhooks.Webhooks(
+        database,
+        fenced.by_way_of(database),
+        hub.announcements,
+        hub.catalog,
+        hub.policy,
+        hub.webhooks.seal,
+        terms,
+        clock=leases.now,
+    )
+    try:
+        await database.open()
+        await work.run()
+    finally:
+        database.abandon()
+        await database.close()
