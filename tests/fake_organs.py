@@ -31,6 +31,8 @@ from penstockd.webhooks.signing import Seal
 
 #: Who calls, unless a test says another.
 CALLER = "caller"
+#: A consumer that has no role.
+NOBODY = "nobody"
 
 
 class Row(tuple[Any, ...]):
@@ -305,7 +307,8 @@ def fake_hub(catalog: Catalog, tables: Tables, *roles: Role, **consumers: Consum
     caller = Consumer(CALLER, True, frozenset(r.role_id for r in roles))
     grants = {r.role_id: r.grants for r in roles}
     permissions = {r.role_id: frozenset(r.permissions) for r in roles}
-    known = {CALLER: caller, **consumers}
+    nobody = Consumer(NOBODY, True, frozenset())
+    known = {CALLER: caller, NOBODY: nobody, **consumers}
     snapshot = PolicySnapshot(7, known, {}, grants, permissions, catalog, tables, b"k" * 32)
     return FakeHub(catalog, FakePolicy(snapshot))
 
