@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from harness import RunningHub, eventually, folder, new_customer
+from penstockd.audit.shown import digest_of
+from penstockd.catalog.load import load_catalog
+from penstockd.resources import descriptors
 
 ENTRIES, AUDIT = "/v1/audit/entries", "/v1/audit"
 
@@ -136,6 +140,37 @@ def test_who_received_a_customers_e_mail(hub: RunningHub) -> None:
     newest = whole[0]["time"]
     assert [d["time"] for d in disclosures(hub, key, start_time=newest)] == [newest]
     assert len(disclosures(hub, key, end_time=newest)) == 7
+
+
+def test_a_field_is_found_by_all_of_its_names(hub: RunningHub) -> None:
+    """A name that is misspelt is refused: that nobody received it would be a wrong answer."""
+    key = f"t-names-{uuid.uuid4().hex[:8]}"
+    lines = [{"productId": "p", "quantity": 1, "unitPrice": "1"}]
+    order = {"orderId": key, "customerId": "c", "lines": lines}
+    assert hub.request("POST", "/v1/orders", consumer="admin", json_body=order).status == 200
+    dataset = load_catalog(descriptors())["orders"]
+    asked = {path for f in dataset.every_field for path in (f.path, f.json_path)}
+    asked |= {"shipping_address", "shippingAddress"}
+    for name in sorted(asked):
+        found = hub.get(f"{AUDIT}/disclosures/orders/{key}", field=name).json()["disclosures"]
+        assert [d["method"].rpartition("/")[2] for d in found] == ["CreateOrder"], name
+    within = hub.get(f"{AUDIT}/disclosures/orders/{key}", field="shippingAddress").json()
+    paths = {f.path for f in dataset.fields if f.path.startswith("shipping_address.")}
+    assert within["disclosures"][0]["fields"].keys() == paths
+    for where, field in (("orders", "unit_price"), ("orders", "lines.unit"), ("order", "")):
+        refused = hub.get(f"{AUDIT}/disclosures/{where}/{key}", field=field)
+        assert (refused.status, refused.reason) == (400, "VALUE_INVALID"), refused.text
+        assert list(refused.violations()) == ["field" if field else "dataset"]
+
+
+def test_what_is_no_longer_in_the_model_can_be_asked_for(hub: RunningHub) -> None:
+    rule = {"dataset": "gone", "fields": {"a.b": "clear"}, "roles": [], "row_filters": []}
+    content = json.dumps(rule)
+    hub.sql("INSERT INTO hub.audit_shown VALUES ($1, $2)", digest_of(content), content)
+    for field in ("", "a", "a.b"):
+        assert hub.get(f"{AUDIT}/disclosures/gone/k", field=field).json() == {}
+    refused = hub.get(f"{AUDIT}/disclosures/gone/k", field="b")
+    assert list(refused.violations()) == ["field"]
 
 
 def test_an_export_whose_end_is_unknown_may_have_held_anything(hub: RunningHub) -> None:

@@ -7,7 +7,7 @@ begin before and end after it; a list in order of its keys has one such page.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,10 @@ _APART = frozenset({"keys", "endless", "streamed", "end_outcome", "end_count"})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who was shown this record, this field of it, from ``start`` on and before ``end``?"""
+    """Who was shown this record, this field of it, from ``start`` on and before ``end``?
+
+    ``field`` is a path of the proto; that of a message stands for all fields in it.
+    """
 
     dataset: str
     key: str
@@ -89,6 +92,15 @@ class Question:
         if missing:
             raise ValueInvalid(f"{missing[0].field} is missing", violations=missing)
 
+    def asked_of(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """Of the fields that a reply showed, with their masks, those that are asked for."""
+        within = f"{self.field}."
+        return {
+            path: mask
+            for path, mask in fields.items()
+            if not self.field or path == self.field or path.startswith(within)
+        }
+
 
 #: Where a page of disclosures ends: time and id of an entry.
 Position = tuple[dt.datetime, int]
@@ -113,6 +125,21 @@ class Disclosure:
     def complete(self) -> bool:
         """Whether the reply was whole."""
         return self.values["outcome"] == "OK" and self.certainty is not Certainty.POSSIBLE
+
+
+_EVER_SHOWN = """
+SELECT EXISTS (
+    SELECT FROM hub.audit_shown AS s
+    WHERE s.content::jsonb ->> 'dataset' = $1
+        AND ($2 = '' OR EXISTS (
+            SELECT FROM jsonb_object_keys(s.content::jsonb -> 'fields') AS path
+            WHERE path = $2 OR starts_with(path, $2 || '.'))))
+"""
+
+
+async def ever_shown(connection: Connection, dataset: str, field: str) -> bool:
+    """Whether any reply could show a field of a dataset, or with "" anything of the dataset."""
+    return bool(await connection.fetchval(_EVER_SHOWN, dataset, field))
 
 
 async def disclosures(
@@ -158,9 +185,9 @@ def _position(row: Any) -> Position:
 
 
 def _disclosure(row: Any, question: Question, rule: Rule) -> Disclosure | None:
-    if question.field and question.field not in rule.fields:
+    fields = question.asked_of(rule.fields)
+    if question.field and not fields:
         return None
-    fields = {question.field: rule.fields[question.field]} if question.field else rule.fields
     if row["endless"]:
         certainty: Certainty | None = Certainty.POSSIBLE
     elif row["keys"] is not None:

@@ -68,9 +68,9 @@ class RequestReader:
             raise RequestTooLarge(f"{field} {passed.problem}", violations=[violation]) from None
         except _ValueUnknown as unknown:
             field = unknown.path.removeprefix(self._prefix)
-            problem = f"{unknown.number} is no value of the enum"
-            text = f"{field}: {problem}"
-            raise ValueInvalid(text, violations=[Violation(field, problem)]) from None
+            raise ValueInvalid.of(
+                field, f"may not be {unknown.number}, which is no value of the enum"
+            ) from None
         if b"\0" in data:  # only such a message can hold U+0000 in a text
             await refuse_null(message, self._prefix)
         return message

@@ -341,7 +341,9 @@ export type ListDisclosuresRequest = Message<"penstock.hub.v1.ListDisclosuresReq
   recordKey: string;
 
   /**
-   * Only replies that held this field, by its path; any, if empty.
+   * Only replies that held this field, by its path in the proto or in JSON; any,
+   * if empty. A message (`billing_address`) stands for all fields in it. One that
+   * never was is refused (VALUE_INVALID).
    *
    * @generated from field: string field = 3;
    */
