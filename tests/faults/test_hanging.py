@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -73,34 +75,101 @@ def start_on_full_streams(hub: RunningHub) -> subprocess.Popen[bytes]:
     return process
 
 
+class Logs:
+    """The folder of the logs, without room: a small volume that is full; where none can be mounted,
+    files that are a device without room."""
+
+    NAMES = ("worker-0", "worker-1", "keeper", "envoy", "access", "postgres")
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        self._path, self._filler = path, path / "filler"
+        mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(path)]
+        self.is_volume = os.geteuid() == 0 and subprocess.run(mount, check=False).returncode == 0
+        if self.is_volume:
+            path.chmod(0o777)
+            self.fill()
+        else:
+            for name in self.NAMES:
+                self.file(name).symlink_to("/dev/full")
+
+    def file(self, name: str) -> Path:
+        """The log of a process."""
+        return self._path / f"{name}.log"
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+    def make_room(self) -> None:
+        """Somebody has cleaned up."""
+        self._filler.unlink()
+
+    def close(self) -> None:
+        """Take the volume away."""
+        if self.is_volume:
+            subprocess.run(["umount", "--lazy", str(self._path)], check=True)
+
+
+@pytest.mark.slow
 def test_full_logs_end_no_process() -> None:
-    """Every log file, and the supervisor's own, is a device without room."""
+    """Nothing can be written to any log file, nor to the supervisor's own output."""
     with folder() as data:
         hub = RunningHub(data / "hub", customers=20, environment={"PENSTOCK_LOG_LEVEL": "DEBUG"})
-        logs = hub.data / "log"
-        logs.mkdir(parents=True)
-        for name in ("worker-0", "worker-1", "keeper", "envoy", "access", "postgres"):
-            (logs / f"{name}.log").symlink_to("/dev/full")
+        logs = Logs(hub.data / "log")
         hub.environment["PENSTOCK_WORKERS"] = "2"
         try:
             process = start_on_full_streams(hub)
-            kinds = ("supervisor", "worker", "keeper", "envoy")
-            before = {kind: hub.processes(kind) for kind in kinds}
-            key = {"x-api-key": hub.api_key}
-            # The keeper is to log, too: its sessions end, and it says so.
-            hub.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
-            )
-
-            def written() -> bool:
-                reply = hub.request("POST", "/v1/customers", headers=key, json_body=new_customer())
-                return reply.status == 200
-
-            eventually(written)
+            before = {kind: hub.processes(kind) for kind in KINDS}
+            end_sessions(hub)
+            eventually(lambda: written(hub))
             hub.head()
-            assert {kind: hub.processes(kind) for kind in kinds} == before
+            assert {kind: hub.processes(kind) for kind in KINDS} == before
+            # What begins anew begins without room.
+            victims = [hub.processes(kind)[0] for kind in KINDS[1:]]
+            for victim in victims:
+                victim.send_signal(signal.SIGKILL)
+            eventually(lambda: not any(v.is_running() for v in victims))
+            eventually(lambda: all(len(hub.processes(k)) == len(before[k]) for k in KINDS))
+            eventually(lambda: written(hub))
+            hub.head()
+            assert hub.processes("supervisor") == before["supervisor"]
+            if logs.is_volume:
+                logs_go_on(hub, logs)
             hub.stop()
             assert process.wait() == 0
         finally:
             hub.stop()
+            logs.close()
+
+
+KINDS = ("supervisor", "worker", "keeper", "envoy")
+
+
+def end_sessions(hub: RunningHub) -> None:
+    """Give workers and keeper something to log: their sessions end, and they say so."""
+    hub.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
+    )
+
+
+def written(hub: RunningHub) -> bool:
+    """Whether the hub takes a write."""
+    key = {"x-api-key": hub.api_key}
+    reply = hub.request("POST", "/v1/customers", headers=key, json_body=new_customer())
+    return reply.status == 200
+
+
+def logs_go_on(hub: RunningHub, logs: Logs) -> None:
+    """With room again every process logs again, and what was lost is counted; the console, which
+    has no room still, is told of it in vain."""
+    logs.make_room()
+    end_sessions(hub)
+    workers = [logs.file(name) for name in ("worker-0", "worker-1")]
+    files = (*workers, logs.file("keeper"))
+    eventually(lambda: all(file.stat().st_size for file in files))
+    eventually(lambda: any('"event":"log_lines_lost"' in file.read_text() for file in workers))
+    eventually(lambda: written(hub) and logs.file("access").stat().st_size)

@@ -81,7 +81,9 @@ class Sent:
 
     def answered(self) -> bool:
         """Whether the reply has begun."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        poller = select.poll()  # ``select`` knows of a thousand descriptors
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def is_ok(self) -> bool:
         """Whether a reply has begun, and tells of success."""
@@ -155,7 +157,11 @@ def test_a_burst_of_lists_does_not_come_before_a_call_of_another(fair: RunningHu
         assert done < 0.8 * LISTS
         for call in burst:
             reply = call.reply()
-            assert reply.status == 200 or reply.reason == "SHARE_EXHAUSTED", reply.text
+            # Its own calls wait for each other, for as long as a call may.
+            assert reply.status == 200 or reply.reason in (
+                "SHARE_EXHAUSTED",
+                "CALL_TIMEOUT",
+            ), reply.text
 
 
 def test_a_dataset_that_is_locked_holds_up_itself_alone(fair: RunningHub) -> None:

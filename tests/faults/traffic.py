@@ -103,6 +103,11 @@ class Traffic:
         """Any call, of which no account is kept."""
         return await self._send(method, path, [], body)
 
+    @property
+    def begun(self) -> int:
+        """A number above those in the marks of all writes so far, and below those to come."""
+        return next(self._marks)
+
     def _write(self, key: str) -> Write:
         return Write("customers", key, f"w{next(self._marks)}")
 

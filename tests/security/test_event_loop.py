@@ -34,14 +34,14 @@ from penstockd.rpc.door import Route
 from penstockd.store.upsert import Refusals
 from penstockd.webhooks.payload import Payloads
 
-#: All datasets, and sizes up to those of the largest messages.
+#: All datasets.
 ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))
 #: Datasets whose every field is tried; of the others those of the requests, which are alike.
 WHOLE = ("orders",)
 #: Datasets of whose records the lists and maps are tried.
 COUNTED = ("orders", "products")
 #: The largest text of a record, and the largest file, in bytes.
-MOST = (16 << 20) if ALL else (64 << 10)
+MOST = int(os.environ.get("PENSTOCK_S9_BYTES", "65536"))
 #: A field may hold the loop so many times as long as an ordinary one does.
 TIMES = 5
 #: How often an import is measured, and how often a call that takes too long: the least counts.

@@ -93,3 +93,24 @@ def test_every_process_has_the_guard_before_it_writes() -> None:
         ]
         first = found.body[1]  # behind the docstring
         assert isinstance(first, ast.Expr) and ast.unparse(first).startswith("set_up("), module
+
+
+def test_no_stream_is_bound_before_the_guard_is_there() -> None:
+    """A default, or a name of a module, keeps the stream of when the module was loaded."""
+    found = []
+    for path in SOURCES.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        early: list[ast.AST | None] = [n for n in tree.body if isinstance(n, ast.Assign)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.arguments):
+                early += [*node.defaults, *node.kw_defaults]
+            elif isinstance(node, ast.ClassDef):
+                early += [n for n in node.body if isinstance(n, ast.Assign | ast.AnnAssign)]
+        names = [n for e in early if e is not None for n in ast.walk(e)]
+        found += [path.name for n in names if _is_stream(n)]
+    assert found == []
+    assert _is_stream(ast.parse("sys.stderr", mode="eval").body), "the control"
+
+
+def _is_stream(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr")

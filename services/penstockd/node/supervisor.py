@@ -12,7 +12,6 @@ import contextlib
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -116,13 +115,15 @@ async def supervise(
     node: Node,
     prepare: Callable[[str], Awaitable[None]],
     on_ready: Callable[[], Awaitable[None]],
-    console: TextIO = sys.stderr,
+    console: TextIO | None = None,
 ) -> None:
     """Run ``node`` until SIGINT, SIGTERM or SIGHUP; call from the main thread.
 
     ``prepare`` gets the database's URL (libpq form) before any worker starts, ``on_ready`` is
-    called once when calls are served. Returns after an orderly end. Raises NodeError if the node
-    cannot start, and what ``prepare`` or ``on_ready`` raise; everything started is ended first.
+    called once when calls are served. What is severe is repeated on ``console``, by default on
+    stderr as it is when the line is written: guarded by then (see ``output``), since it may be
+    full. Returns after an orderly end. Raises NodeError if the node cannot start, and what
+    ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
     with hold(node.data):
         check_port(node.envoy(node.data))
@@ -146,7 +147,7 @@ async def supervise(
 class _Running:
     """The processes of one run of a node."""
 
-    def __init__(self, node: Node, sockets: Path, guard: Guard, console: TextIO) -> None:
+    def __init__(self, node: Node, sockets: Path, guard: Guard, console: TextIO | None) -> None:
         self._node = node
         self._sockets = sockets
         self._guard = guard

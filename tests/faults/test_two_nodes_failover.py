@@ -1,0 +1,423 @@
+"""R14 and R13 at once: the database of two nodes fails over while both write and both are followed.
+
+Watchers at each node, and the workers of one subscription at both, go on by themselves, each under
+a validator. To a synchronous standby nothing is lost, and no cursor is refused. To one that lags
+some acknowledged writes are undone: who was told of them is told to repair, does so from an export
+while others write, and goes on exactly. ``PENSTOCK_R14_ROUNDS`` is how often each is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import grpc
+import pytest
+from google.protobuf import json_format
+
+from chance import SEED
+from clusters import Cluster
+from faults.streams import Consumer, Judge, LineConsumer
+from faults.test_feed_equation import exported, records
+from faults.traffic import Traffic
+from faults.validator import FeedValidator, State, Write, read_marks, read_table
+from feeds import CATALOG, at, number, refused, told
+from harness import RunningHub, eventually, folder, free_port
+from penstock.hub.v1 import subscriptions_pb2
+from penstockd.store.cursor import Cursor
+
+ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
+#: Rows that are written before, between and after what happens.
+BETWEEN = 60
+CLIENTS = 2
+REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
+
+
+class World:
+    """Two nodes on a port behind which servers come and go; ``here`` is the one of now."""
+
+    def __init__(self, data: Path) -> None:
+        self.data, self.port, self._count = data, free_port(), 0
+        self.here = Cluster.create(self.fresh())
+        self.here.start(self.port)
+        self.here.create_database()
+        common = {
+            "PENSTOCK_DATABASE_URL": self.here.url,
+            "PENSTOCK_WORKERS": "1",
+            "PENSTOCK_PUBLIC_URL": "http://hub.example.com",
+            "PENSTOCK_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128",
+        }
+        near, far = (RunningHub(data / name, customers=20) for name in ("near", "far"))
+        near.environment |= common
+        near.start()
+        secret = (near.data / "secret").read_text().strip()
+        far.environment |= {**common, "PENSTOCK_SECRET": secret}
+        far.command("up", "--detach")
+        shutil.copy(near.data / "demo.json", far.data)
+        self.near, self.far = self.nodes = near, far
+
+    def fresh(self) -> Path:
+        """A folder that is not there yet."""
+        self._count += 1
+        return self.data / f"pg{self._count}"
+
+    def standby(self, *, synchronous: bool) -> Cluster:
+        """A standby that runs and has all that is there now."""
+        standby = self.here.standby(self.fresh())
+        standby.start(free_port())
+        if synchronous:
+            self.here.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.here.sql("SELECT pg_reload_conf()")
+            state = "SELECT sync_state FROM pg_stat_replication"
+            eventually(lambda: self.here.sql(state) == [("sync",)])
+        eventually(lambda: standby.caught_up(self.here))
+        return standby
+
+    def cut_off(self, standby: Cluster) -> None:
+        """Let a standby receive nothing more, not from the archive either."""
+        eventually(lambda: standby.caught_up(self.here))
+        standby.stop()
+        self.here.sql("SELECT pg_switch_wal()")
+
+    def take_over(self, standby: Cluster) -> None:
+        """The standby takes the place of the server, which was killed."""
+        standby.stop()
+        standby.start(self.port)
+        standby.promote()
+        self.here = standby
+
+    def last_number(self) -> int:
+        """The newest number that was given out."""
+        return int(self.here.sql("SELECT last_number FROM hub.log_head")[0][0])
+
+    def fork(self) -> int:
+        """The last number of before the newest epoch."""
+        rows = self.here.sql("SELECT last_number FROM hub.epoch ORDER BY epoch DESC LIMIT 1")
+        return int(rows[0][0])
+
+    def table(self) -> State:
+        """All records as the database has them."""
+
+        async def read() -> State:
+            connection = await asyncpg.connect(self.here.url)
+            try:
+                return await read_table(connection, CATALOG)
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
+    def marks(self) -> dict[int, bytes]:
+        """The marks of the log."""
+
+        async def read() -> dict[int, bytes]:
+            connection = await asyncpg.connect(self.here.url)
+            try:
+                return await read_marks(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
+    def stop(self) -> None:
+        """Stop all."""
+        self.far.stop()
+        self.near.stop()
+        self.here.stop()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with folder() as data:
+        made = World(data)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+class Account:
+    """What the writers of both nodes know of their writes."""
+
+    def __init__(self, writers: Sequence[Traffic]) -> None:
+        self.writers = writers
+        self._sound = self._dead = [0, 0]
+
+    def begun(self) -> list[int]:
+        """What tells the writes that each has begun from those to come."""
+        return [writer.begun for writer in self.writers]
+
+    async def more(self) -> None:
+        """Return when so many more are acknowledged of each."""
+        wanted = [len(w.acked) + BETWEEN for w in self.writers]
+        enough = partial(zip, self.writers, wanted, strict=True)
+        await asyncio.to_thread(
+            eventually, lambda: all(len(w.acked) >= count for w, count in enough())
+        )
+
+    def sound(self) -> None:
+        """What is acknowledged by now is not lost."""
+        self._sound = [len(w.acked) for w in self.writers]
+
+    def dead(self) -> None:
+        """What was acknowledged since then may be undone; what will be, may not."""
+        self._dead = [len(w.acked) for w in self.writers]
+
+    def acked(self, places: Sequence[int] = (0, 0)) -> list[Write]:
+        """What must stand, of that which was begun later (see ``begun``)."""
+        bounds = zip(self.writers, places, self._sound, self._dead, strict=True)
+        return [
+            write
+            for writer, place, sound, dead in bounds
+            for write in (*writer.acked[:sound], *writer.acked[dead:])
+            if int(write.mark[1:]) >= place
+        ]
+
+    def undone(self, table: State) -> list[Write]:
+        """What was acknowledged, and whose record is not there."""
+        pairs = zip(self.writers, self._sound, self._dead, strict=True)
+        between = [write for w, sound, dead in pairs for write in w.acked[sound:dead]]
+        return [w for w in between if (w.dataset, w.key) not in table]
+
+    @property
+    def tried(self) -> list[Write]:
+        """All that may stand."""
+        return [write for w in self.writers for write in self._of(w)]
+
+    @staticmethod
+    def _of(writer: Traffic) -> list[Write]:
+        return [*writer.acked, *writer.unknown]
+
+
+@dataclass
+class Follower:
+    """Follows by one judge after the other: a new one for each time that it has to repair.
+
+    ``since`` tells what was written before the judge of now began from what was written later.
+    """
+
+    world: World
+    account: Account
+    judge: Judge
+    since: list[int] = field(default_factory=lambda: [0, 0])
+    ended: list[Judge] = field(default_factory=list)
+
+    def repair(self, hub: RunningHub) -> str:
+        """Begin again with an export, through a node; returns its cursor."""
+        self.judge.validator.check()
+        cursor, data = eventually(lambda: self._state(hub))
+        # Whatever is begun from now on comes after it.
+        self.since = self.account.begun()
+        # Nobody writes to other datasets.
+        rest = {k: v for k, v in self.world.table().items() if k[0] != "customers"}
+        validator = FeedValidator(CATALOG, number(cursor), {**rest, **records(data)})
+        before, self.judge = self.judge, Judge(validator, cursor)
+        self.ended.append(before)
+        return str(cursor)
+
+    @staticmethod
+    def _state(hub: RunningHub) -> tuple[str, bytes] | None:
+        """An export, if its state has nothing that has no number yet: that would not come again,
+        and a validator takes it for a gap."""
+        cursor, data = exported(hub, "admin", "NDJSON")
+        return None if Cursor.parse(cursor).ahead else (cursor, data)
+
+    def arrived(self, place: int) -> bool:
+        """Whether it has all up to a number."""
+        return self.judge.arrived(place)
+
+    def check(self, table: State, marks: dict[int, bytes]) -> None:
+        """Judge what came since it began or repaired."""
+        validator = self.judge.validator
+        validator.finish(table, self.account.acked(self.since), self.account.tried, marks)
+        validator.check()
+
+
+@dataclass
+class Watcher(Follower):
+    """Holds streams at one node."""
+
+    hub: RunningHub = field(kw_only=True)
+    kind: type[Consumer] = field(kw_only=True)
+
+    async def follow(self, going: asyncio.Event) -> None:
+        """Follow until ``going`` is cleared."""
+        while going.is_set():
+            consumer = self.kind(self.hub.port, self.hub.api_key, self.judge)
+            try:
+                await consumer.follow(going)
+            except (grpc.RpcError, aiohttp.ClientResponseError):
+                await asyncio.to_thread(eventually, self.is_refused)
+                await asyncio.to_thread(self.repair, self.hub)
+
+    def is_refused(self) -> bool:
+        """Whether its cursor is of what was undone."""
+        return refused(self.hub, dataset="", cursor=self.judge.cursor) == REFUSED
+
+
+class Workers(Follower):
+    """Those of one subscription, one at each node."""
+
+    def begin(self) -> None:
+        """Make the subscription, from where the judge begins."""
+        self.name, self.done = f"s-{uuid.uuid4().hex[:12]}", threading.Event()
+        self._lock = threading.Lock()
+        body = {
+            "subscription": {"subscriptionId": self.name, "includeBefore": True},
+            "start": self.judge.cursor,
+        }
+        made = self.world.near.request(
+            "POST", "/v1/subscriptions", consumer="admin", json_body=body
+        )
+        assert made.status == 200, made.text
+
+    def work(self, hub: RunningHub) -> None:
+        """Pull and acknowledge through a node until told to stop."""
+        while not self.done.is_set():
+            repairs = len(self.ended)
+            status, reason, pulled = self._call(
+                hub, "pull", maxChanges=50, ackSeconds=60, wait="1s"
+            )
+            with self._lock:
+                if status >= 500 or repairs != len(self.ended):
+                    self.done.wait(0.1)  # it is not there; or that was pulled before the reset
+                elif (status, reason) == (400, "CURSOR_INVALID"):
+                    cursor = self.repair(hub)
+                    eventually(lambda: self._call(hub, "reset", start=cursor)[0] == 200)  # noqa: B023  # it is called here
+                else:
+                    assert status == 200, reason
+                    self._process(hub, pulled)
+
+    def _process(self, hub: RunningHub, data: bytes) -> None:
+        pulled = json_format.Parse(data, subscriptions_pb2.PullChangesResponse())
+        if not pulled.HasField("lease"):
+            return
+        self.judge.again()
+        self.judge.changes(told(change) for change in pulled.changes)
+
+        def answered() -> int:
+            status, *_ = self._call(hub, "acknowledge", leaseId=pulled.lease.lease_id)
+            return status if status < 500 else 0
+
+        if eventually(answered) == 200:
+            self.judge.cursor = pulled.lease.cursor
+
+    def _call(self, hub: RunningHub, verb: str, **body: object) -> tuple[int, str, bytes]:
+        """Status, reason and body; 503 of a node that does not answer."""
+        path, key = f"/v1/subscriptions/{self.name}:{verb}", {"x-api-key": hub.api_key}
+        try:
+            reply = hub.request("POST", path, headers=key, json_body=body)
+        except (OSError, http.client.HTTPException):
+            return 503, "", b""
+        return reply.status, reply.reason if reply.status == 400 else "", reply.body
+
+
+@contextlib.asynccontextmanager
+async def writing(writers: Sequence[Traffic]) -> AsyncIterator[None]:
+    """Clients of both nodes write during the block."""
+    going = asyncio.Event()
+    going.set()
+    tasks = [asyncio.create_task(w.client(i, going)) for w in writers for i in range(CLIENTS)]
+    try:
+        yield
+    finally:
+        going.clear()
+        await asyncio.gather(*tasks)
+
+
+async def fail_over(
+    world: World, account: Account, watchers: list[Watcher], *, synchronous: bool
+) -> None:
+    """Replace the server in the midst of writes; if it is not synchronous, some are undone that
+    the watchers have been told of."""
+    standby = await asyncio.to_thread(world.standby, synchronous=synchronous)
+    writers = account.writers
+    async with writing(writers):
+        await account.more()
+        account.sound()
+        if not synchronous:
+            await asyncio.to_thread(world.cut_off, standby)
+        await account.more()
+        place = await asyncio.to_thread(world.last_number)
+        for watcher in watchers:
+            await asyncio.to_thread(eventually, partial(watcher.arrived, place))
+        await asyncio.to_thread(world.here.kill)
+    if synchronous:
+        account.sound()
+    account.dead()
+    async with writing(writers):
+        await asyncio.to_thread(world.take_over, standby)
+        await account.more()
+    fork = await asyncio.to_thread(world.fork)
+    assert (fork < place) is not synchronous
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "synchronous", [True, False] * ROUNDS, ids=["synchronous", "asynchronous"] * ROUNDS
+)
+async def test_both_nodes_are_followed_exactly_over_a_failover(
+    world: World, *, synchronous: bool
+) -> None:
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
+    near, far = world.nodes
+    place = await asyncio.to_thread(near.head)
+    before = await asyncio.to_thread(world.table)
+    start = await asyncio.to_thread(at, near, place)
+
+    def judge() -> Judge:
+        return Judge(FeedValidator(CATALOG, place, dict(before)), start)
+
+    async with (
+        Traffic(near.url, near.api_key, SEED) as one,
+        Traffic(far.url, near.api_key, SEED) as two,
+        asyncio.TaskGroup() as group,
+    ):
+        account = Account([one, two])
+        watchers = [
+            Watcher(world, account, judge(), hub=near, kind=Consumer),
+            Watcher(world, account, judge(), hub=far, kind=LineConsumer),
+        ]
+        # One that has heard of nothing that may be undone.
+        late = Watcher(world, account, judge(), hub=far, kind=Consumer)
+        workers = Workers(world, account, judge())
+        await asyncio.to_thread(workers.begin)
+        going = asyncio.Event()
+        going.set()
+        try:
+            for watcher in watchers:
+                group.create_task(watcher.follow(going))
+            for hub in world.nodes:
+                group.create_task(asyncio.to_thread(workers.work, hub))
+            await fail_over(world, account, watchers, synchronous=synchronous)
+            group.create_task(late.follow(going))
+            # A subscription is told of each failover: what was acknowledged may be undone.
+            repairs = [0, 0, 0, 1] if synchronous else [1, 1, 0, 1]
+            followers = (*watchers, late, workers)
+            await asyncio.to_thread(
+                eventually, lambda: [len(f.ended) for f in followers] == repairs
+            )
+            head = await asyncio.to_thread(near.head)
+            for follower in followers:
+                await asyncio.to_thread(eventually, partial(follower.arrived, head))
+        finally:
+            going.clear()
+            workers.done.set()
+    table, marks = await asyncio.to_thread(world.table), await asyncio.to_thread(world.marks)
+    for follower in followers:
+        follower.check(table, marks)
+    undone = account.undone(table)
+    print(f"{len(account.acked())} writes stand, {len(undone)} records were undone")
+    assert [len(f.ended) for f in followers] == repairs
+    assert not (synchronous and undone)
