@@ -24,10 +24,12 @@ from penstockd.policy.model import Consumer, Permission, Principal, Role
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import PageTokens
 from penstockd.store.cursor import Cursor, Extent
+from penstockd.store.places import Places
 from penstockd.store.tables import Tables
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.signing import Seal
+from places import PLACES
 
 #: Who calls, unless a test says another.
 CALLER = "caller"
@@ -260,6 +262,7 @@ class FakeHub:
     feed: FakeFeed = field(default_factory=FakeFeed)
     trust: FakeTrust = field(default_factory=FakeTrust)
     announcements: FakeAnnouncements = field(default_factory=FakeAnnouncements)
+    places: Places = PLACES
     page_tokens: PageTokens = field(default_factory=lambda: PageTokens(b"p" * 32))
     streams: Streams = field(default_factory=lambda: Streams(most=10, stall_seconds=1))
     tasks: Tasks = field(default_factory=Tasks)
@@ -271,7 +274,7 @@ class FakeHub:
         organs: Any = self
         self.webhooks = WebhookDesk(
             organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), Guard(()),
-            self.public_url,
+            self.public_url, self.places,
         )  # fmt: skip
         self.states = SimpleNamespace()  # whatever is asked of it fails
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)

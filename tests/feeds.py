@@ -22,6 +22,7 @@ from penstock.hub.v1 import changes_pb2, changes_pb2_grpc
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
 from penstockd.store.cursor import Cursor
+from places import PLACES, log_number, transaction_number
 
 CATALOG = load_catalog(descriptors())
 #: Dataset and key -> the record as the consumer sees it, serialised.
@@ -61,6 +62,7 @@ def told(change: Any, dataset: str = "") -> Told:
             return value
         return record.SerializeToString(deterministic=True)
 
+    number = log_number(change.sequence)
     return Told(
         changes_pb2.Operation.Name(change.operation),
         dataset or change.dataset,
@@ -68,8 +70,8 @@ def told(change: Any, dataset: str = "") -> Told:
         image("before"),
         image("after"),
         tuple(change.changed_fields),
-        change.transaction_id,
-        change.sequence,
+        transaction_number(change.transaction_id, number),
+        number,
         change.commit_time.ToNanoseconds(),
     )
 
@@ -88,13 +90,13 @@ def apply(replica: Replica, events: Sequence[Told]) -> Replica:
 
 def number(cursor: str) -> int:
     """The place in the log that a cursor stands for."""
-    return Cursor.parse(cursor).number
+    return PLACES.open(cursor).number
 
 
 def at(hub: RunningHub, place: int) -> str:
     """The cursor of a number."""
     ((epoch, mark),) = hub.sql("SELECT epoch, hub.mark_at($1) FROM hub.log_head", place)
-    return str(Cursor(epoch, place, mark=mark or bytes(8)))
+    return PLACES.seal(Cursor(epoch, place, mark=mark or bytes(8)))
 
 
 def here(hub: RunningHub) -> str:
@@ -144,7 +146,9 @@ class Stream:
         self.events += [told(c, self.dataset) for c in message.changes]
         if message.HasField("transaction_end"):
             ended = message.transaction_end
-            self.ends.append((ended.transaction_id, ended.change_count, len(self.events)))
+            last = self.events[-1].sequence if self.events else 0
+            transaction = transaction_number(ended.transaction_id, last)
+            self.ends.append((transaction, ended.change_count, len(self.events)))
         if message.HasField("checkpoint"):
             self.marks.append((message.checkpoint.cursor, len(self.events)))
         if message.HasField("heartbeat"):

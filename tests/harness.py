@@ -29,6 +29,8 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 
 ROOT = Path(__file__).parents[1]
+#: The root secret of hubs, so that tests can open what these seal.
+SECRET = "all hubs of the tests have this secret, so that their cursors can be opened"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class RunningHub:
     data: Path
     port: int = field(default_factory=free_port)
     customers: int = 300
+    #: The root secret that is in its data folder at the first start; "" lets the hub make one.
+    secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
     _tokens: dict[str, str] = field(default_factory=dict)
 
@@ -138,6 +142,10 @@ class RunningHub:
         self, *arguments: str, check: bool = True, input: bytes | None = None, **env: str
     ) -> subprocess.CompletedProcess[bytes]:
         """Run ``penstock`` with arguments."""
+        if self.secret and not (self.data / "secret").exists() and not self.data.is_file():
+            self.data.mkdir(parents=True, exist_ok=True)
+            (self.data / "secret").write_text(self.secret)
+            (self.data / "secret").chmod(0o600)
         done = subprocess.run(
             [sys.executable, "-m", "penstock.client.cli", *arguments],
             env={**self.env(), **env},

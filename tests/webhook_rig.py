@@ -35,6 +35,7 @@ from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal, Secret, new_secret
+from places import PLACES
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOOPBACK: tuple[Network, ...] = (
@@ -264,8 +265,10 @@ def make(
     clock, seal = clock or FakeClock(), Seal(b"s" * 32)
     log, roster = FeedLog(database, catalog), Roster(catalog, seal)
     sender = Sender(Guard(allowed), **sending)
-    composer = Composer(Payloads(catalog, URL, "e" * 12), roster, log)
-    intake = Intake(database, FakeAnnouncements(), catalog, policy, roster, log, clock=clock)
+    composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), roster, log)
+    intake = Intake(
+        database, FakeAnnouncements(), catalog, policy, roster, log, PLACES, clock=clock
+    )
     dispatcher = Dispatcher(
         database, policy, seal, roster, sender, composer, clock=clock, chance=chance
     )

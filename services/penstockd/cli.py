@@ -49,6 +49,10 @@ def commands(app: typer.Typer) -> None:
     epochs.callback()(_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
+    cursors = typer.Typer(no_args_is_help=True, help="The keys that seal cursors.")
+    cursors.callback()(_cursors)
+    cursors.command("rotate-key")(rotate_cursor_key)
+    app.add_typer(cursors, name="cursors")
 
 
 def up(
@@ -237,6 +241,30 @@ def new_epoch(
             f"the audit goes on with checkpoint {number}; what this host's file has behind"
             f" checkpoint {after} was undone"
         )
+
+
+def _cursors() -> None:
+    """The keys that seal cursors."""
+
+
+def rotate_cursor_key() -> None:
+    """Let another key seal cursors, from a minute after now.
+
+    Cursors that clients hold stay good for as long as the log is kept. It works on the database
+    itself, whether the hub runs or not.
+    """
+    import asyncio
+
+    from penstockd.up import StartRefused, let_cursor_key_follow
+
+    try:
+        number = asyncio.run(let_cursor_key_follow(_settings()))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(
+        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept"
+    )
 
 
 def _settings() -> Settings:

@@ -109,7 +109,10 @@ class Settings(BaseSettings):
         default=15, ge=1, le=15, description="How long a token lives, in minutes."
     )
     key_days: int = Field(
-        default=30, ge=1, le=366, description="Age at which a signing key is replaced, in days."
+        default=30,
+        ge=1,
+        le=366,
+        description="Age at which a key is replaced that signs tokens, or seals cursors, in days.",
     )
     policy_stale_seconds: int = Field(
         default=60,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 #: The most bytes of an error's message, of one violation's field and description, and of one value
 #: of its metadata. Errors repeat what a caller sent, and travel in headers, which are bounded.
@@ -48,7 +48,8 @@ class Violation:
 class Refused(Exception):
     """The hub refuses a request; the message is for the client's eyes.
 
-    The message and all values are bounded here, whatever of the caller's they repeat.
+    The message and all values are bounded here, whatever of the caller's they repeat. ``places``
+    are cursors, which belong to the metadata and are sealed before they leave.
     """
 
     reason: ClassVar[str] = "INTERNAL"
@@ -59,6 +60,7 @@ class Refused(Exception):
         *,
         violations: Sequence[Violation] = (),
         metadata: Mapping[str, str] | None = None,
+        places: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = shortened(message, MAX_MESSAGE)
         super().__init__(self.message)
@@ -66,6 +68,7 @@ class Refused(Exception):
         self.metadata = {
             name: shortened(value, MAX_METADATA) for name, value in (metadata or {}).items()
         }
+        self.places = dict(places or {})
 
 
 class Unauthenticated(Refused):
@@ -119,7 +122,7 @@ class CursorInvalid(Invalid):
 
 
 class CursorExpired(Refused):
-    """The changes after a cursor have been pruned; the metadata names the oldest usable one."""
+    """The changes after a cursor have been pruned; ``places`` has the oldest usable one."""
 
     reason = "CURSOR_EXPIRED"
 

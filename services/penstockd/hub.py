@@ -19,6 +19,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
+from penstockd.store.places import Places
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.writer import Writer
@@ -42,6 +43,7 @@ class Hub:
     credentials: Credentials
     uses: CredentialUses
     page_tokens: PageTokens
+    places: Places
     snapshots: Snapshots
     states: States
     exports: ExportLimits

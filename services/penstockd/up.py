@@ -39,6 +39,7 @@ from penstockd.store.migrate import (
     plan,
 )
 from penstockd.store.partitions import add_partitions
+from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.store.singletons import Singleton, read_singletons
@@ -156,6 +157,23 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain(settings, exc)) from exc
+
+
+async def let_cursor_key_follow(settings: Settings) -> int:
+    """Let another key seal cursors, in a minute; returns its number.
+
+    Works on the database as ``let_administer`` does. Raises StartRefused.
+    """
+    try:
+        async with (
+            _store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
+            database.transaction() as connection,
+        ):
+            number = await rotate_cursor_key(connection)
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(_explain(settings, exc)) from exc
+    assert number is not None, "it was not asked by age"
+    return number
 
 
 async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singleton]]:

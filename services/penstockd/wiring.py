@@ -41,6 +41,7 @@ from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.database import Database, Division
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
+from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
 from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases
@@ -114,7 +115,8 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         audience=settings.audience,
         lifetime=settings.token_minutes * 60,
     )
-    trust = Trust(secret.derive("signing-key"), tokens, issuers)
+    places = Places(secret.derive, settings.log_retention_hours)
+    trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
         catalog=catalog,
         database=database,
@@ -136,6 +138,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         credentials=Credentials(secret.derive("credentials")),
         uses=CredentialUses(database),
         page_tokens=PageTokens(secret.derive("page-tokens")),
+        places=places,
         snapshots=snapshots,
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
@@ -149,6 +152,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
             Seal(secret.derive("webhooks")),
             Guard(settings.webhook_allow),
             settings.url,
+            places,
         ),
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
@@ -243,6 +247,7 @@ async def _deliver_webhooks(
         hub.policy,
         hub.webhooks.seal,
         terms,
+        hub.places,
         clock=leases.now,
     )
     try:

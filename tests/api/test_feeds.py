@@ -33,6 +33,7 @@ from feeds import (
 from harness import RunningHub, eventually
 from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.writer import Operation as Written
+from places import PLACES, log_number
 
 BIG = 5000
 
@@ -187,7 +188,7 @@ def test_ndjson_and_events_say_the_same_as_grpc(hub: RunningHub) -> None:
         assert (reply.getheader("content-type") or "").startswith("text/event-stream")
         by_event = list(parsed(message for _, message in sse(reply)))
     assert by_line == by_event
-    assert [(c["operation"], c["key"], int(c["sequence"])) for c in by_line] == [
+    assert [(c["operation"], c["key"], log_number(int(c["sequence"]))) for c in by_line] == [
         (e.operation, e.key, e.sequence) for e in expected
     ]
     assert by_line[1]["after"]["name"] == "Renamed" and "after" not in by_line[2]
@@ -290,12 +291,12 @@ def test_cursors_that_were_never_given(hub: RunningHub) -> None:
     bad = ["x", "🐘", "A" * 5000, good + "A", good[:-1], good + "=", f" {good}", *corrupt(good)]
     for text in bad:
         assert refused(hub, cursor=text) == invalid, text
-    epoch, head = Cursor.parse(good).epoch, number(good)
-    assert refused(hub, cursor=str(Cursor("another", head))) == invalid
-    assert refused(hub, cursor=str(Cursor(epoch, head + 1000))) == invalid
-    assert refused(hub, cursor=str(Cursor(epoch, 2**70))) == invalid
+    epoch, head = PLACES.open(good).epoch, number(good)
+    assert refused(hub, cursor=PLACES.seal(Cursor("another", head))) == invalid
+    assert refused(hub, cursor=PLACES.seal(Cursor(epoch, head + 1000))) == invalid
+    assert refused(hub, cursor=PLACES.seal(Cursor(epoch, 2**70))) == invalid
     beyond = Cursor(epoch, 0, (Ahead(2**66, bytes(8)),), mark=bytes(8))
-    assert refused(hub, cursor=str(beyond)) == invalid
+    assert refused(hub, cursor=PLACES.seal(beyond)) == invalid
 
 
 @pytest.mark.parametrize(
@@ -360,4 +361,6 @@ def test_told_is_told_of_every_operation() -> None:
     module = __import__("penstock.hub.v1.changes_pb2", fromlist=["Operation"])
     for written in Written:
         change = module.Change(operation=written.value, key="k", dataset="customers")
+        change.sequence = PLACES.sequences.sequence(1)
+        change.transaction_id = PLACES.sequences.transaction(1)
         assert told(change).operation == written.name

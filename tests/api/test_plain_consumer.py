@@ -78,6 +78,6 @@ def test_a_copy_over_sse_is_exact(hub: RunningHub, role: str) -> None:
 
 def place(cursor: str) -> int:
     """The number that a cursor stands for; a consumer need not know, a test may."""
-    from penstockd.store.cursor import Cursor
+    from places import PLACES
 
-    return Cursor.parse(cursor).number
+    return PLACES.open(cursor).number

@@ -15,7 +15,7 @@ from harness import PATIENCE, Reply, RunningHub
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1 import receipts_pb2
-from penstockd.store.cursor import Cursor
+from places import PLACES
 
 
 def export(hub: RunningHub, consumer: str = "admin", **query: object) -> Reply:
@@ -41,7 +41,7 @@ def test_the_receipt_is_that_of_the_file(hub: RunningHub, name: str, consumer: s
     assert (found["state"], found["consumerId"], found["format"]) == ("COMPLETE", consumer, name)
     assert (found["dataset"], found["requestId"]) == ("customers", reply.request_id)
     assert found["startTime"] <= found["finishTime"]
-    Cursor.parse(found["cursor"])
+    PLACES.open(found["cursor"])
     (revision,) = hub.sql("SELECT revision FROM hub.policy")[0]
     assert found["policyRevision"] == str(revision)
 

@@ -18,9 +18,10 @@ from google.protobuf.message import Message
 
 from harness import PATIENCE, RunningHub
 from penstockd.catalog import Catalog
-from penstockd.store.cursor import Cursor, read_after
+from penstockd.store.cursor import read_after
 from penstockd.store.database import Database
 from penstockd.store.log import Change
+from places import PLACES
 
 #: Records by key.
 Records = dict[str, Message]
@@ -117,7 +118,7 @@ async def changes_after(hub: RunningHub, cursor: str) -> list[Change]:
     await database.open()
     try:
         async with database.connection() as connection:
-            at, found = Cursor.parse(cursor), list[Change]()
+            at, found = PLACES.open(cursor), list[Change]()
             while True:
                 changes, following = await read_after(connection, at, 1000)
                 found += changes

@@ -18,9 +18,9 @@ from faults.validator import Broken, Fault, FeedValidator
 from feeds import CATALOG, Told, number, told
 from penstock.hub.v1 import changes_pb2
 from penstock.hub.v1.changes_pb2_grpc import ChangesStub
-from penstockd.store.cursor import Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
+from places import PLACES
 
 # Records within Any are known by their types once these are loaded.
 for _dataset in CATALOG:
@@ -94,7 +94,7 @@ class Judge:
 
     def checkpoint(self, cursor: str) -> None:
         """Nothing at or below this follows."""
-        place = Cursor.parse(cursor)
+        place = PLACES.open(cursor)
         self.validator.checkpoint(place.number, place.mark)
         self.cursor = cursor
 

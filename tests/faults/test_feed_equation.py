@@ -22,7 +22,7 @@ from chance import SEED
 from faults.traffic import Traffic, others_write
 from feeds import CATALOG, Replica, Told, apply, caught_up, polled, watch
 from harness import RunningHub
-from penstockd.store.cursor import Cursor
+from places import PLACES
 
 FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 CUSTOMERS = CATALOG["customers"]
@@ -90,7 +90,7 @@ def between(hub: RunningHub, consumer: str, start: str, end: str, turn: int) -> 
 
     What the second has seen before it had a number comes behind the cursor's own number.
     """
-    follow, head, cursor = (polled if turn % 2 else caught_up), hub.head(), Cursor.parse(end)
+    follow, head, cursor = (polled if turn % 2 else caught_up), hub.head(), PLACES.open(end)
     numbered = hub.sql(
         "SELECT last_number FROM hub.log_transaction WHERE revision = ANY ($1)",
         [t.revision for t in cursor.ahead],

@@ -31,6 +31,7 @@ from harness import PATIENCE, RunningHub, eventually, folder, free_port, new_cus
 from penstock.hub.v1 import changes_pb2
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.store.cursor import Cursor
+from places import PLACES
 from posted import Posts, receiving
 
 LOST, NEW = 6, 10
@@ -294,7 +295,7 @@ def test_the_database_goes_back_in_time(
     while world.head() <= lost_head + 2:
         for cursor in undone:
             assert refused(hub, dataset="", cursor=cursor) == REFUSED
-        aliased += [c for c in undone if Cursor.parse(c).number <= world.head()]
+        aliased += [c for c in undone if PLACES.open(c).number <= world.head()]
         new += world.written(2)
     # Negative control: going by the number alone, every one of them would have been accepted.
     assert set(aliased) == set(undone)
@@ -354,8 +355,8 @@ def audit_goes_on(world: World) -> None:
 
 def test_refusals_say_what_to_do(world: World) -> None:
     cursor = world.newest()
-    found = Cursor.parse(cursor)
-    forged = str(Cursor(found.epoch, found.number, mark=b"\0" * 8))
+    found = PLACES.open(cursor)
+    forged = PLACES.seal(Cursor(found.epoch, found.number, mark=b"\0" * 8))
     reply = world.hub.get("/v1/changes", cursor=forged)
     assert (reply.status, reply.reason) == (400, "CURSOR_INVALID")
     (info,) = [d for d in reply.json()["details"] if d["@type"].endswith("ErrorInfo")]

@@ -28,11 +28,12 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Source
 from penstockd.policy.lens import Lens
 from penstockd.store.announcements import PostgresAnnouncements
-from penstockd.store.cursor import Cursor, cursor_at
+from penstockd.store.cursor import cursor_at
 from penstockd.store.database import Connection, Database, Isolation
 from penstockd.store.log import last_number, read_changes
 from penstockd.store.sequencer import Sequencer, sweep_log
 from penstockd.store.writer import Guard, Writer, WriteTransaction
+from places import PLACES
 
 SEEDS = int(os.environ.get("PENSTOCK_RACE_SEEDS", "3"))
 WRITES = int(os.environ.get("PENSTOCK_RACE_WRITES", "15"))
@@ -149,11 +150,11 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
     """Follow as a stream does: catch up, join what others are given, until all has been read."""
     names = sorted(d.name for d in race.catalog)
     lenses = {n: Lens(unrestricted(race.catalog, n), race.catalog) for n in names}
-    source = Source(lenses, mixed=True, include_before=True, batch_size=3)
+    source = Source(lenses, PLACES.sequences, mixed=True, include_before=True, batch_size=3)
     announcements = PostgresAnnouncements(race.database)
     feed = Broadcast(race.database, announcements, race.catalog)
     listening = asyncio.gather(announcements.follow(), feed.tail.follow())
-    subscription = feed.subscribe(source, Cursor.parse(judge.cursor))
+    subscription = feed.subscribe(source, PLACES.open(judge.cursor))
     try:
         while True:
             over = not writing.is_set()
@@ -162,7 +163,7 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
             for frame in () if block is None else block.frames:
                 judge.message(WatchChangesResponse.FromString(frame.data))
             if block is not None and block.checkpoint:
-                judge.checkpoint(str(block.cursor))
+                judge.checkpoint(PLACES.seal(block.cursor))
             if over and subscription.cursor.number == head:
                 return
     finally:
@@ -218,7 +219,7 @@ async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Data
         validator = FeedValidator(catalog, after, dict(state))
         async with database.connection() as connection:
             start = await cursor_at(connection, after)
-        judge = Judge(FeedValidator(catalog, after, dict(state)), str(start))
+        judge = Judge(FeedValidator(catalog, after, dict(state)), PLACES.seal(start))
         naive: list[int] = []
         await run(race, validator, judge, naive)
         async with database.connection() as connection:

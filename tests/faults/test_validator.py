@@ -20,6 +20,7 @@ from penstockd.resources import descriptors
 from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
+from places import PLACES
 
 TIME = dt.datetime(2024, 2, 29, tzinfo=dt.UTC)
 
@@ -101,12 +102,12 @@ def judge(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
 
 def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
     """The same of messages of a stream, each with changes and what stands behind them."""
-    judge = Judge(FeedValidator(catalog), str(Cursor("e", 0)))
+    judge = Judge(FeedValidator(catalog), PLACES.seal(Cursor("e", 0)))
     message = WatchChangesResponse()
     for item in feed:
         if not isinstance(item, Change):
             number, mark = place_of(item)
-            message.checkpoint.cursor = str(Cursor("e", number, mark=mark))
+            message.checkpoint.cursor = PLACES.seal(Cursor("e", number, mark=mark))
             judge.message(message)
             message = WatchChangesResponse()
             continue
@@ -114,8 +115,8 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
             operation=int(item.operation),
             key=item.key,
             dataset=item.dataset,
-            transaction_id=item.transaction,
-            sequence=item.number,
+            transaction_id=PLACES.sequences.transaction(item.transaction),
+            sequence=PLACES.sequences.sequence(item.number),
         )
         if item.before is not None:
             change.before.value = item.before
@@ -286,7 +287,7 @@ def test_a_seeded_fault_is_found(
 def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) -> None:
     """From the last checkpoint on it may; what stood before it may not."""
     story = tell(random.Random(SEED))
-    judge = Judge(FeedValidator(catalog), str(Cursor("e", 0)))
+    judge = Judge(FeedValidator(catalog), PLACES.seal(Cursor("e", 0)))
     wholes = [c for c in story.changes if c.number == c.transaction]
     first, second = wholes[3].number, wholes[4].number
 
@@ -298,8 +299,8 @@ def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) 
                     operation=int(item.operation),
                     key=item.key,
                     dataset=item.dataset,
-                    transaction_id=item.transaction,
-                    sequence=item.number,
+                    transaction_id=PLACES.sequences.transaction(item.transaction),
+                    sequence=PLACES.sequences.sequence(item.number),
                 )
                 if item.before is not None:
                     change.before.value = item.before
@@ -308,7 +309,7 @@ def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) 
         judge.message(message)
 
     give(0, first)
-    judge.checkpoint(str(Cursor("e", first)))
+    judge.checkpoint(PLACES.seal(Cursor("e", first)))
     give(first, second)
     judge.again()
     give(first, second)

@@ -1,18 +1,24 @@
 """S2: nobody can tell two worlds apart that differ only in what is hidden.
 
+Places are compared too: cursors, sequences, ids of transactions and etags are the same bytes.
+
 PENSTOCK_TWIN_PAIRS sets how many questions both are asked, PENSTOCK_FUZZ_SEED the seed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -20,10 +26,13 @@ from chance import SEED
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
+from places import PLACES, log_number, transaction_number
 
 from .twin_feeds import Script, answered, questions, streamed
+from .twin_places import MOST_HIDDEN, Account, altered, count, given_away, given_with_exports
 from .twins import (
     BLIND,
+    HASHED,
     HIDDEN_CLASSES,
     SEEING_WRITER,
     SEER,
@@ -33,11 +42,12 @@ from .twins import (
     Question,
     World,
     ask,
+    same_times,
     values_of,
     worlds,
 )
 
-PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "10000"))
+PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "3000"))
 THREADS = 4
 #: Changes that happen in both worlds, for feeds to tell of.
 STEPS = int(os.environ.get("PENSTOCK_TWIN_STEPS", "120"))
@@ -228,23 +238,135 @@ def test_a_hidden_field_is_refused_like_an_unknown_one(
     assert compared > 30
 
 
-# --- the same over feeds ---------------------------------------------------------------------
+def visible(world: World, consumer: str) -> list[dict[str, Any]]:
+    """The customers that a consumer sees."""
+    connection = world.connect()
+    answer = ask(connection, world, Question(consumer, "/v1/customers", {"page_size": "1000"}))
+    connection.close()
+    return list(json.loads(answer.body)["customers"])
 
-Places = tuple[int, int, list[int]]
+
+def test_only_who_shares_a_hash_domain_can_join(pair: Pair) -> None:
+    """One sees hashes of phones and others of tax numbers. In one world each customer has the same
+    text in both, in the other another customer has it."""
+    keys = [record["customerId"] for record in visible(pair[0], "hides")]
+    texts = [f"+{i:07}" for i in range(len(keys))]
+    moved = [texts[-1], *texts[:-1]]
+    tokens: list[dict[str, list[str]]] = []
+    records: list[list[dict[str, Any]]] = []
+    for world, others in zip(pair, (texts, moved), strict=True):
+        rows = zip(keys, texts, others, strict=True)
+        with altered(world, {key: {"phone": a, "tax_id": b} for key, a, b in rows}):
+            found = {consumer: visible(world, consumer) for consumer in HASHED}
+            names = {"phone": "phone", "tax_id": "taxId"}
+            tokens.append({c: [r[names[HASHED[c][0]]] for r in found[c]] for c in HASHED})
+            records.append(found["phone-north"])
+    assert records[0] == records[1]  # who sees phones alone is told nothing of the others
+    # Who shares a domain can join, and so tells the worlds apart.
+    assert tokens[0]["phone-north"] == tokens[0]["tax-north"]
+    joined = zip(tokens[1]["phone-north"], tokens[1]["tax-north"], strict=True)
+    assert not any(a == b for a, b in joined)
+    # Nobody else can, nor by what anybody can compute without a key.
+    guesses = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    guesses += [hmac.new(b"north", text.encode(), "sha256").hexdigest() for text in texts]
+    for found_tokens in tokens:
+        domains = [found_tokens[c] for c in ("phone-north", "tax-south", "tax-own")]
+        every = [token for domain in (*domains, guesses) for token in domain]
+        assert len(set(every)) == len(every) == 5 * len(keys)
+
+
+def test_a_grant_that_hides_update_time_hides_when_hidden_fields_changed(
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
+) -> None:
+    moment = datetime(2026, 3, 4, tzinfo=UTC)
+    keys = [record["customerId"] for record in visible(pair[1], "hides")]
+    with altered(pair[1], {key: {"update_time": moment} for key in keys}):
+        threads = interview(pair, catalog, values, ["timeless"], PAIRS // 10)
+        control = interview(pair, catalog, values, ["hides"], 200)
+    for thread in threads:
+        for question, a, b in thread.differences:
+            raise AssertionError(f"seed {SEED}: {question}\n{difference(a, b)}")
+    assert sum(len(t.differences) for t in control) > 2
+
+
+# --- places ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where what happened in both worlds stands in their logs, which is the same in both."""
+
+    begin: int
+    end: int
+
+
+def both_heads(pair: Pair) -> int:
+    """The newest number of both logs, which is one."""
+    ours, theirs = (world.hub.head() for world in pair)
+    assert ours == theirs
+    return ours
 
 
 @pytest.fixture(scope="module")
-def happened(pair: Pair) -> Places:
-    """The same has happened in both, as far as the blind can see: how many changes, where they
-    begin in each world, and how many of them nobody of the blind may be told of."""
-    origins = [world.hub.head() for world in pair]
+def counted(pair: Pair) -> list[Account]:
+    """As much is hidden in either world, but in each between other changes."""
+    chance = random.Random(f"{SEED}-counts")
+    counts = [n for n in range(MOST_HIDDEN + 1) for _ in range(5)]
+    accounts = [count(w, "hides", chance.sample(counts, len(counts))) for w in pair]
+    same_times(pair)
+    return accounts
+
+
+def test_no_place_tells_how_much_is_hidden(counted: list[Account]) -> None:
+    assert not given_away(counted), f"seed {SEED}"
+
+
+#: What was given, as it would be if the hub did not hide what counts.
+UNHIDDEN: dict[str, Callable[[Account], Account]] = {
+    "sequence": lambda a: replace(a, sequences=[log_number(s) for s in a.sequences]),
+    "transaction": lambda a: replace(
+        a,
+        transactions=[
+            transaction_number(t, log_number(s))
+            for t, s in zip(a.transactions, a.sequences, strict=True)
+        ],
+    ),
+    "cursor": lambda a: replace(a, cursors=[PLACES.open(c).stored for c in a.cursors]),
+    "etag": lambda a: replace(a, etags=a.stored),
+}
+
+
+@pytest.mark.parametrize("name", UNHIDDEN)
+def test_what_is_not_hidden_tells(counted: list[Account], name: str) -> None:
+    """Negative controls: sequences and ids that count, cursors without seal, etags as stored."""
+    assert name in given_away([UNHIDDEN[name](account) for account in counted])
+
+
+@pytest.fixture(scope="module")
+def happened(pair: Pair, counted: object) -> Stretch:
+    """The same has happened in both, as far as the blind can see."""
+    begin = both_heads(pair)
     steps = list(Script(random.Random(f"{SEED}-feeds")).steps(STEPS))
     for ours, theirs in steps:
         ours(pair[0])
         theirs(pair[1])
-    counts = [world.hub.head() - origin for world, origin in zip(pair, origins, strict=True)]
-    assert counts[0] == counts[1] == len(steps)
-    return (*origins, counts)  # type: ignore[return-value]
+    end = both_heads(pair)
+    same_times(pair)
+    assert end - begin == len(steps)
+    return Stretch(begin, end)
+
+
+@pytest.mark.parametrize("consumer", BLIND)
+def test_receipts_and_subscriptions_give_the_blind_the_same_places(
+    pair: Pair, happened: Stretch, consumer: str
+) -> None:
+    ours, theirs = (dict(given_with_exports(world, consumer)) for world in pair)
+    assert ours == theirs
+    place = PLACES.open(ours["extent"]["newestCursor"])
+    assert place.number == happened.end
+
+
+# --- the same over feeds ---------------------------------------------------------------------
 
 
 def polls(
@@ -252,7 +374,7 @@ def polls(
     catalog: Catalog,
     values: dict[str, dict[str, list[str]]],
     consumer: str,
-    happened: Places,
+    happened: Stretch,
 ) -> tuple[Counter[int], list[tuple[Question, Answer, Answer]]]:
     """Both worlds are asked the same polls: the statuses, and where they differ."""
     statuses: Counter[int] = Counter()
@@ -261,8 +383,8 @@ def polls(
     connections = [world.connect() for world in pair]
     for question in questions(asker, consumer, 0, max(30, PAIRS // 400)):
         a, b = (
-            answered(world, connection, question, origin)
-            for world, connection, origin in zip(pair, connections, happened[:2], strict=True)
+            answered(world, connection, question, happened.begin)
+            for world, connection in zip(pair, connections, strict=True)
         )
         statuses[a.status] += 1
         if a != b:
@@ -277,7 +399,7 @@ def test_the_blind_are_told_the_same_by_polls(
     pair: Pair,
     catalog: Catalog,
     values: dict[str, dict[str, list[str]]],
-    happened: Places,
+    happened: Stretch,
     consumer: str,
 ) -> None:
     statuses, differences = polls(pair, catalog, values, consumer, happened)
@@ -288,29 +410,33 @@ def test_the_blind_are_told_the_same_by_polls(
 
 @pytest.mark.parametrize("consumer", BLIND)
 def test_the_blind_are_told_the_same_by_streams(
-    pair: Pair, happened: Places, consumer: str
+    pair: Pair, happened: Stretch, consumer: str
 ) -> None:
     for path in ("/v1/changes:watch", "/v1/customers:watch", "/v1/orders:watch"):
         ours, theirs = (
-            streamed(world, consumer, path, origin, origin + happened[2][0])
-            for world, origin in zip(pair, happened[:2], strict=True)
+            streamed(world, consumer, path, happened.begin, happened.end) for world in pair
         )
-        for one, other in zip(ours, theirs, strict=False):
+        for one, other in zip(ours.changes, theirs.changes, strict=False):
             assert one == other, f"seed {SEED}: {path}"
-        assert len(ours) == len(theirs)
+        assert len(ours.changes) == len(theirs.changes)
         # There was more that they were told nothing of.
-        assert 5 < len(ours) < happened[2][0] or path == "/v1/changes:watch"
+        count = len(ours.changes)
+        assert 5 < count < happened.end - happened.begin or path == "/v1/changes:watch"
+        common = ours.cursors.keys() & theirs.cursors.keys()
+        assert happened.end in common
+        assert all(ours.cursors[n] == theirs.cursors[n] for n in common), f"seed {SEED}: {path}"
 
 
 def test_who_sees_all_is_told_two_stories(
-    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]], happened: Places
+    pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]], happened: Stretch
 ) -> None:
     """Negative control: the same polls and streams tell the worlds apart."""
     _, differences = polls(pair, catalog, values, SEER, happened)
-    assert len(differences) > 10
+    assert len(differences) > 5
     ours, theirs = (
-        streamed(world, SEER, "/v1/changes:watch", origin, origin + happened[2][0])
-        for world, origin in zip(pair, happened[:2], strict=True)
+        streamed(world, SEER, "/v1/changes:watch", happened.begin, happened.end).changes
+        for world in pair
     )
-    assert len(ours) == len(theirs) == happened[2][0]
-    assert sum(a != b for a, b in zip(ours, theirs, strict=True)) > happened[2][0] // 2
+    count = happened.end - happened.begin
+    assert len(ours) == len(theirs) == count
+    assert sum(a != b for a, b in zip(ours, theirs, strict=True)) > count // 2

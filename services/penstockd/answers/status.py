@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -22,10 +23,16 @@ def reason_of(error: BaseException) -> str:
     return error.reason if isinstance(error, errors.Refused) else "INTERNAL"
 
 
-def status_of(error: BaseException, request_id: str, url: str = "") -> status_pb2.Status:
+def status_of(
+    error: BaseException,
+    request_id: str,
+    url: str = "",
+    seal: Callable[[Any], str] | None = None,
+) -> status_pb2.Status:
     """What the client gets for an error. The text of a defect never leaves the hub.
 
     ``url`` is where clients reach the hub; the link to the reason's description begins with it.
+    ``seal`` makes texts of the cursors in the metadata, which are left out without it.
     """
     reason = REASONS[reason_of(error)]
     metadata: Mapping[str, str] = {}
@@ -33,6 +40,8 @@ def status_of(error: BaseException, request_id: str, url: str = "") -> status_pb
     details: list[Message] = []
     if isinstance(error, errors.Refused):
         message, metadata = error.message, error.metadata
+        if seal is not None:
+            metadata = {**metadata, **{name: seal(at) for name, at in error.places.items()}}
         if error.violations:
             details.append(_bad_request(error.violations))
     info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)

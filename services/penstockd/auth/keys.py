@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstockd.store.database import Connection
+from penstockd.store.places import rotate_cursor_key
 from penstockd.store.singletons import Transactions
 
 ALGORITHM = "ES256"
@@ -121,12 +122,18 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
 
 
 async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
-    """``rotate_by_age`` every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    """Replace keys that are too old: those that sign tokens, and those that seal cursors.
+
+    Every INTERVAL until cancelled. Raises DatabaseUnavailable.
+    """
     while True:
         async with database.transaction() as connection:
             new = await rotate_by_age(connection, sealing_key, age)
+            sealing = await rotate_cursor_key(connection, age=age)
         if new is not None:
             _log.info("signing_key_rotated", key_id=new)
+        if sealing is not None:
+            _log.info("cursor_key_rotated", number=sealing)
         await asyncio.sleep(INTERVAL)
 
 

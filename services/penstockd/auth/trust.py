@@ -8,6 +8,7 @@ from penstockd.auth.issuers import ClaimMapping, Issuer, Issuers
 from penstockd.auth.keys import load_signing_keys, rotate
 from penstockd.auth.tokens import Tokens
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 
 #: What is stored of an issuer, in the order of the dataclass.
 _ISSUERS = """
@@ -19,20 +20,25 @@ FROM hub.issuer
 
 
 class Trust:
-    """Keeps ``tokens`` and ``issuers`` as the store has them; ``policy.Policy`` says when."""
+    """Keeps ``tokens``, ``issuers`` and the keys of ``places`` as the store has them;
+    ``policy.Policy`` says when."""
 
-    def __init__(self, sealing_key: bytes, tokens: Tokens, issuers: Issuers) -> None:
+    def __init__(
+        self, sealing_key: bytes, tokens: Tokens, issuers: Issuers, places: Places
+    ) -> None:
         self.revision = 0
         self._sealing_key, self._tokens, self._issuers = sealing_key, tokens, issuers
+        self._places = places
 
     async def read(self, connection: Connection) -> None:
-        """Read keys and issuers anew, in the transaction of the connection.
+        """Read keys, those of cursors too, and issuers anew, in the transaction of the connection.
 
         Raises SecretMismatch.
         """
         revision = await connection.fetchval("SELECT revision FROM hub.trust")
         keys = await load_signing_keys(connection, self._sealing_key)
         issuers = await load_issuers(connection)
+        await self._places.read(connection)
         self._tokens.replace(keys)
         self._issuers.replace(issuers)
         self.revision = revision

@@ -31,7 +31,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):
         found, next_key = await digest_parts(hub.database, comparison, held, asked)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     _disclose(call, comparison, found)
     return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import AccessChanged, AccessRevoked, ValueInvalid, ViewChanged
+from penstockd.errors import ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, USUAL_PAGE, ChangePage, read_page
 from penstockd.feed.watching import Standings, Wanted
 from penstockd.hub import Hub
-from penstockd.store.cursor import Cursor
 
 
 async def list_changes(
@@ -20,7 +19,7 @@ async def list_changes(
     CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (of those that
     wait), HubStopping and DatabaseUnavailable.
     """
-    source = wanted.source(hub.catalog, call, USUAL_PAGE)
+    source = wanted.source(hub.catalog, hub.places, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:
         raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     call.asked(cursor=cursor)
@@ -28,16 +27,14 @@ async def list_changes(
     if not cursor:
         head = await hub.feed.head()
         call.entry.row_count = 0
-        return ChangePage(b"", str(head), source.view, False)
+        return ChangePage(b"", hub.places.seal(head), source.view, False)
     standings = Standings(hub.policy, hub.catalog, call, wanted, source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
-        page, blocks = await read_page(hub.feed, source, Cursor.parse(cursor), wait_seconds)
+        page, blocks = await read_page(
+            hub.feed, hub.places, source, hub.places.open(cursor), wait_seconds
+        )
     call.entry.row_count = page.count
-    try:
-        standings.check()
-    except AccessRevoked:
-        raise
-    except (AccessChanged, ViewChanged):
+    if standings.renew() is None:
         # While it waited, what the caller may see has become another: it is to ask anew.
         call.entry.row_count = 0
         return ChangePage(b"", cursor, source.view, True)

@@ -23,7 +23,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
         found = await find_repair(hub.database, comparison, held, repair.ranges)
-        cursor = str(held.cursor)
+        cursor = hub.places.seal(held.cursor)
     await _disclose(call, comparison.view, repair.fields, found)
     return RepairReply(found, cursor, state, comparison.view_id)
 

@@ -18,7 +18,7 @@ async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, repl
     CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
     DatabaseUnavailable.
     """
-    source = wanted.source(hub.catalog, call, USUAL_BATCH)
+    source = wanted.source(hub.catalog, hub.places, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
         raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
     call.asked(cursor=watch.cursor, snapshot=watch.snapshot)

@@ -27,7 +27,7 @@ async def held_state(
     try:
         name = _read(tokens, token, bound) if token else None
         async with states.use(owner, name) as (held, named):
-            position = (named.origin, named.name, str(named.cursor))
+            position = (named.origin, named.name, named.cursor.stored)
             yield held, tokens.issue(bound, position)
     except SnapshotGone as exc:
         raise StateGone("the state is no longer kept; start again without one") from exc

@@ -55,7 +55,7 @@ async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: s
 async def open_export(organs: OpeningOrgans, call: Call, plan: Plan) -> Opened:
     """Begin an export on the state of now. Raises DatabaseUnavailable."""
     held = await organs.snapshots.take()
-    receipt = _new_receipt(call, plan, str(held.cursor))
+    receipt = _new_receipt(call, plan, held.cursor)
     writing = open_receipt(organs.database, receipt, held)
     call.entry.receipt_id = receipt.receipt_id
     # Beside the read: it must be durable before the first byte leaves, and no sooner.
@@ -71,7 +71,8 @@ async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> 
     try:
         if earlier is None:
             raise SnapshotGone("it was let go")
-        held = await organs.snapshots.join(earlier, Cursor.parse(receipt.cursor))
+        assert receipt.cursor is not None, "an export has one"
+        held = await organs.snapshots.join(earlier, receipt.cursor)
     except SnapshotGone as exc:
         raise ExportNotResumable(
             "the state of the data that the export began with is no longer kept; start again"
@@ -82,7 +83,7 @@ async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> 
     return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
 
 
-def _new_receipt(call: Call, plan: Plan, cursor: str) -> Receipt:
+def _new_receipt(call: Call, plan: Plan, cursor: Cursor) -> Receipt:
     return Receipt(
         receipt_id=new_receipt_id(),
         request_id=call.entry.request_id,

@@ -12,7 +12,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database, Kind
+from penstockd.store.places import Places
 from penstockd.store.snapshots import Held
 
 #: The reason of a receipt whose worker has died.
@@ -42,7 +44,7 @@ class Receipt:
     format: str
     request_digest: bytes
     policy_revision: int
-    cursor: str
+    cursor: Cursor | None
     start_time: datetime
     state: State = State.RUNNING
     reason: str = ""
@@ -53,14 +55,18 @@ class Receipt:
     resume_count: int = 0
     snapshot: str | None = None
 
-    def document(self) -> dict[str, Any]:
+    def sealed(self, places: Places) -> str:
+        """The cursor's text for whoever reads; "" without one."""
+        return "" if self.cursor is None else places.seal(self.cursor)
+
+    def document(self, places: Places) -> dict[str, Any]:
         """What an in-band receipt says, as proto JSON has it."""
         document: dict[str, Any] = {
             "receiptId": self.receipt_id,
             "dataset": self.dataset,
             "state": self.state.value,
             "reason": self.reason,
-            "cursor": self.cursor,
+            "cursor": self.sealed(places),
             "rowCount": str(self.row_count),
             "byteCount": str(self.byte_count),
             "sha256": self.sha256.hex() if self.sha256 is not None else "",
@@ -93,6 +99,7 @@ async def _insert(database: Database, receipt: Receipt, pid: int, start: datetim
     """Write a new receipt with all that it says, and the session that holds its state."""
     values = {name: getattr(receipt, name) for name in _COLUMNS}
     values |= {"session_pid": pid, "session_start": start}
+    values["cursor"] = "" if receipt.cursor is None else receipt.cursor.stored
     places = ", ".join(f"${i}" for i in range(1, len(values) + 1))
     sql = f"INSERT INTO hub.receipt ({', '.join(values)}) VALUES ({places})"
     async with database.connection(Kind.OWN) as connection:
@@ -154,6 +161,7 @@ async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
         return None
     *values, held = row
     receipt = Receipt(*values)
+    receipt.cursor = Cursor.parse(row["cursor"]) if row["cursor"] else None
     receipt.state = State(receipt.state)
     if receipt.state is State.RUNNING and not held:
         receipt.state, receipt.reason = State.FAILED, LOST

@@ -34,6 +34,7 @@ from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
 from penstockd.policy.standing import Standing
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 
 #: Of a complete export that is larger than this, the end may still be on its way: its state is
 #: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
@@ -50,6 +51,10 @@ class ExportOrgans(OpeningOrgans, Protocol):
     @property
     def exports(self) -> ExportLimits:
         """How many connections read one export, and how long a client may take nothing."""
+
+    @property
+    def places(self) -> Places:
+        """Seals cursors, and opens them."""
 
 
 class Reply(Protocol):
@@ -157,7 +162,7 @@ class ExportRun:
         large = receipt.byte_count >= LARGE_BYTES
         await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
-        document = orjson.dumps(receipt.document())
+        document = orjson.dumps(receipt.document(self._organs.places))
         if not self._plan.export.omit_receipt:
             await self._send_bytes(self._plan.target.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
@@ -228,7 +233,7 @@ class ExportRun:
         """The last record of a file that is none: it says that the export failed, and why."""
         if self._plan.export.omit_receipt:
             return
-        data = self._plan.target.receipt(orjson.dumps(receipt.document()))
+        data = self._plan.target.receipt(orjson.dumps(receipt.document(self._organs.places)))
         if not data:
             return
         try:

@@ -9,6 +9,7 @@ from penstockd.catalog import Catalog
 from penstockd.exports.opening import OpeningOrgans
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
+from penstockd.store.places import Places
 
 
 class FeedOrgans(ReadingOrgans, Protocol):
@@ -25,6 +26,10 @@ class FeedOrgans(ReadingOrgans, Protocol):
     @property
     def streams(self) -> Streams:
         """How many streams a consumer may have, and how long a client may take nothing."""
+
+    @property
+    def places(self) -> Places:
+        """Seals cursors, and opens them."""
 
 
 class StreamOrgans(FeedOrgans, OpeningOrgans, Protocol):

@@ -9,6 +9,7 @@ from penstockd.errors import HubStopping
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Block, Source
 from penstockd.store.cursor import Cursor
+from penstockd.store.places import Places
 
 #: How long a poll may wait for its first change, in seconds.
 MAX_WAIT = 30.0
@@ -33,7 +34,7 @@ class ChangePage:
 
 
 async def read_page(
-    feed: Broadcast, source: Source, cursor: Cursor, wait: float
+    feed: Broadcast, places: Places, source: Source, cursor: Cursor, wait: float
 ) -> tuple[ChangePage, list[Block]]:
     """The next page behind a cursor, and the blocks that it holds.
 
@@ -64,4 +65,4 @@ async def read_page(
         else:
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     more = cursor.number < feed.tail.head
-    return ChangePage(b"".join(changes), str(cursor), source.view, more, count), blocks
+    return ChangePage(b"".join(changes), places.seal(cursor), source.view, more, count), blocks

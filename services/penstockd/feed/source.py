@@ -12,6 +12,7 @@ from penstockd.feed.event import Batch, Event, Operation
 from penstockd.feed.wire import ChangeCodec, receipt_lines
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
+from penstockd.store.sequences import Sequences
 
 #: A frame is closed when it has reached so many bytes: Envoy takes 1 MiB as one message.
 FRAME_BYTES = 256 * 1024
@@ -65,6 +66,7 @@ class Source:
     """
 
     lenses: Mapping[str, Lens]
+    sequences: Sequences
     mixed: bool = False
     include_before: bool = False
     operations: frozenset[Operation] = frozenset()
@@ -125,10 +127,10 @@ class Source:
                 else events[i + 1].transaction != event.transaction
             )
             if ends or len(group) >= self.batch_size or size >= FRAME_BYTES:
-                frames.append(_frame(pieces, group, ends=ends))
+                frames.append(self._frame(pieces, group, ends=ends))
                 group, pieces, size = [], [], 0
         if group:
-            frames.append(_frame(pieces, group, ends=False))
+            frames.append(self._frame(pieces, group, ends=False))
         return tuple(frames)
 
     def _codec(self, dataset: str) -> ChangeCodec:
@@ -136,16 +138,19 @@ class Source:
         if codec is None:
             name = self.lenses[dataset].dataset.message_type.full_name
             codec = ChangeCodec(
-                name, dataset if self.mixed else "", include_before=self.include_before
+                name,
+                self.sequences,
+                dataset if self.mixed else "",
+                include_before=self.include_before,
             )
             self._codecs[dataset] = codec
         return codec
 
-
-def _frame(pieces: Sequence[bytes], events: Sequence[Event], *, ends: bool) -> Frame:
-    keys = {
-        name: [e.key for e in events if e.dataset == name]
-        for name in dict.fromkeys([e.dataset for e in events])
-    }
-    transaction = events[0].transaction
-    return Frame(b"".join(pieces), len(events), receipt_lines(events), keys, transaction, ends)
+    def _frame(self, pieces: Sequence[bytes], events: Sequence[Event], *, ends: bool) -> Frame:
+        keys = {
+            name: [e.key for e in events if e.dataset == name]
+            for name in dict.fromkeys([e.dataset for e in events])
+        }
+        transaction = self.sequences.transaction(events[0].transaction)
+        lines = receipt_lines(events, self.sequences)
+        return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends)

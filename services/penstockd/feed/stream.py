@@ -157,7 +157,7 @@ class ChangeStream:
             self._snapshot = snapshot_frames(connection, self._source, self._wanted, held)
             self._cursor = held.cursor
         elif self._watch.cursor:
-            self._cursor = Cursor.parse(self._watch.cursor)
+            self._cursor = self._organs.places.open(self._watch.cursor)
             await self._organs.feed.read(self._source, self._cursor, self._cursor.number)
         else:
             self._cursor = await self._organs.feed.head()
@@ -167,7 +167,7 @@ class ChangeStream:
         begin = Begin(
             self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
         )
-        self._receipt.cursor = str(self._cursor)
+        self._receipt.cursor = self._cursor
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
@@ -203,7 +203,7 @@ class ChangeStream:
             return
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._rows, self._bytes
-        receipt.sha256, receipt.cursor = self._digest.digest(), str(self._cursor)
+        receipt.sha256, receipt.cursor = self._digest.digest(), self._cursor
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
@@ -322,7 +322,7 @@ class ChangeStream:
             format="CHANGES",
             request_digest=b"",
             policy_revision=self._call.policy.revision,
-            cursor="",
+            cursor=None,
             start_time=datetime.now(UTC),
         )
 

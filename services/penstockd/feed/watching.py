@@ -26,6 +26,7 @@ from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
+from penstockd.store.places import Places
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
@@ -44,7 +45,7 @@ class Wanted:
     include_before: bool = False
     transaction_boundaries: bool = False
 
-    def source(self, catalog: Catalog, call: Call, usual: int) -> Source:
+    def source(self, catalog: Catalog, places: Places, call: Call, usual: int) -> Source:
         """The source of these changes in the caller's Views.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
@@ -65,6 +66,7 @@ class Wanted:
         }
         return Source(
             lenses,
+            places.sequences,
             mixed=self.mixed,
             include_before=self.include_before,
             operations=frozenset(map(Operation, self.operations)),
@@ -147,6 +149,19 @@ class Standings:
         self._looked = now
         self._good_until = self._soonest_end()
         return now
+
+    def renew(self) -> PolicySnapshot | None:
+        """The policy of now, None if by it the caller sees something else, more or less.
+
+        For calls that wait and then answer once: who calls anew is judged anew. Raises
+        AccessRevoked if nothing is left to see, and PolicyStale.
+        """
+        try:
+            return self.check()
+        except AccessRevoked:
+            raise
+        except (AccessChanged, ViewChanged):
+            return None
 
     def _soonest_end(self) -> float:
         return min((s.good_until for s, _ in self._standings), default=math.inf)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from penstockd.catalog.record import seconds_and_micros
 from penstockd.catalog.wire import varint
 from penstockd.feed.event import Event, Operation
+from penstockd.store.sequences import Sequences
 
 #: How a record is put into field 3 or 4 of a change.
 Wrap = Callable[[str, bytes], bytes]
@@ -42,8 +43,16 @@ _FIELDS: dict[str, bytes] = {}
 class ChangeCodec:
     """Encodes the changes of one dataset, as its own service's or as those of all datasets."""
 
-    def __init__(self, type_name: str, dataset: str = "", *, include_before: bool = False) -> None:
+    def __init__(
+        self,
+        type_name: str,
+        sequences: Sequences,
+        dataset: str = "",
+        *,
+        include_before: bool = False,
+    ) -> None:
         """``dataset`` is given for ``penstock.hub.v1.Change``, which holds records as Any."""
+        self._sequences = sequences
         self._before = include_before
         self._tail = b""
         self._type = b""
@@ -72,22 +81,17 @@ class ChangeCodec:
         transaction = event.transaction
         if transaction != self._transaction:
             self._behind(event)
-        number = event.number
-        parts += (
-            self._rest,
-            _size(number) if number < _SMALL else _number(number),
-            self._tail,
-        )
+        sequence = self._sequences.sequence(event.number)
+        parts += (self._rest, _number(sequence), self._tail)
         data = b"".join(parts)
         return b"".join((_CHANGES, _size(len(data)), data))
 
     def _behind(self, event: Event) -> None:
-        """Encode what changes of one transaction share: its number and time, and the next tag."""
+        """Encode what changes of one transaction share: its name and time, and the next tag."""
         self._transaction = event.transaction
         stamp = timestamp(event.commit_time)
-        self._rest = b"".join(
-            (_TRANSACTION, varint(event.transaction), _TIME, varint(len(stamp)), stamp, _SEQUENCE)
-        )
+        name = varint(self._sequences.transaction(event.transaction))
+        self._rest = b"".join((_TRANSACTION, name, _TIME, varint(len(stamp)), stamp, _SEQUENCE))
 
     def _record(self, tag: bytes, record: bytes) -> tuple[bytes, ...]:
         if not self._type:
@@ -103,8 +107,13 @@ def _size(number: int) -> bytes:
 
 
 def _number(number: int) -> bytes:
-    """A varint of a number in the log, of which neighbours share all but the lowest bits."""
-    return _LOW[number & 0x3FFF] + _high(number >> 14)
+    """A varint of a sequence, of which neighbours share all but the lowest bits."""
+    if number < _SMALL:
+        return _SIZES[number]
+    high = number >> 14
+    if high < _SMALL:
+        return _LOW[number & 0x3FFF] + _SIZES[high]
+    return _LOW[number & 0x3FFF] + _LOW[high & 0x3FFF] + _high(high >> 14)
 
 
 @lru_cache(maxsize=64)
@@ -129,6 +138,7 @@ def timestamp(moment: datetime) -> bytes:
     )
 
 
-def receipt_lines(events: Iterable[Event]) -> bytes:
+def receipt_lines(events: Iterable[Event], sequences: Sequences) -> bytes:
     """What the receipt of a segment digests: sequence, operation and key of every change."""
-    return "".join([f"{e.number}\t{_NAMES[e.operation]}\t{e.key}\n" for e in events]).encode()
+    of = sequences.sequence
+    return "".join([f"{of(e.number)}\t{_NAMES[e.operation]}\t{e.key}\n" for e in events]).encode()

@@ -86,16 +86,14 @@ class _NoPlan(Exception):
     """The kernel cannot make such records."""
 
 
-def load_plan(
-    dataset: Dataset, header: Sequence[Field], time: datetime, revision: int
-) -> bytes | None:
-    """The plan of rows whose cells are those of ``header``, written at ``time`` as ``revision``.
+def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: int) -> bytes | None:
+    """The plan of rows whose cells are those of ``header``, written at ``time`` with this etag.
 
     Cells of output-only fields are passed over. What comes out meets the rules of the model. None
     if these are not for the kernel, or if the dataset has fields that no writer sets and the hub
     does not know either: then the database says what is wrong.
     """
-    stamps = {"create_time": time, "update_time": time, "etag": revision}
+    stamps = {"create_time": time, "update_time": time, "etag": etag}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
     if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow:
         return None

@@ -81,14 +81,14 @@ class RecordReader:
         self._dataset, self._fields = dataset, tuple(fields)
 
     def read(
-        self, records: Sequence[Message], time: datetime, revision: int, decode: Decode
+        self, records: Sequence[Message], time: datetime, etag: int, decode: Decode
     ) -> tuple[FreshRows, list[int]]:
         """The records as new ones, by their index in ``records``, and the indexes of those left.
 
         ``decode`` gives the values of records by index.
         """
         fresh, everything = FreshRows(), list(range(len(records)))
-        plan = load_plan(self._dataset, self._fields, time, revision)
+        plan = load_plan(self._dataset, self._fields, time, etag)
         layout = message_plan(self._dataset, self._fields)
         cells = None
         if plan is not None and layout is not None:

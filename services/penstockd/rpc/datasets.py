@@ -250,7 +250,7 @@ class _FileReply:
             await self._exchange.send(frame, permit)
 
     def end(self, receipt: Receipt) -> None:
-        self._exchange.add_trailers(receipts.trailers(receipt))
+        self._exchange.add_trailers(receipts.trailers(receipt, self._exchange.hub.places))
 
 
 def _query(request: Any) -> Query:

@@ -46,13 +46,13 @@ class StreamReply:
     """A stream of responses. All but the changes are few, and encoded as messages."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._exchange, self._places = exchange, exchange.hub.places
 
     async def begin(self, begin: Begin) -> int:
         """The first record, and the receipt's name in the headers."""
         await self._exchange.send_headers({receipts.HEADER: begin.receipt_id})
         said = changes_pb2.StreamBegin(
-            cursor=str(begin.cursor),
+            cursor=self._places.seal(begin.cursor),
             view=begin.view,
             policy_revision=begin.policy_revision,
             receipt_id=begin.receipt_id,
@@ -75,7 +75,7 @@ class StreamReply:
                 rest.transaction_end.change_count = ends
             if checkpoint is not None:
                 cursor, time = checkpoint
-                rest.checkpoint.cursor = str(cursor)
+                rest.checkpoint.cursor = self._places.seal(cursor)
                 if time is not None:
                     rest.checkpoint.commit_time.FromDatetime(time)
             data += rest.SerializeToString()
@@ -84,7 +84,7 @@ class StreamReply:
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """A sign of life."""
-        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
@@ -93,9 +93,9 @@ class StreamReply:
         said = changes_pb2.StreamEnd(
             reason=end.reason,
             message=end.message,
-            cursor=str(end.cursor),
+            cursor=self._places.seal(end.cursor),
             reconcile=int(end.reconcile),  # type: ignore[arg-type]  # an enum's number
-            receipt=receipts.message(end.receipt),
+            receipt=receipts.message(end.receipt, self._places),
         )
         return await self._say(end=said)
 

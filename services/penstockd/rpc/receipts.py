@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 from penstock.hub.v1 import receipts_pb2
 from penstockd.exports.receipts import Receipt
+from penstockd.store.places import Places
 
 #: The header that names the receipt when a stream begins.
 HEADER = "penstock-receipt"
 
 
-def message(receipt: Receipt) -> receipts_pb2.Receipt:
+def message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
     """The receipt as callers get it."""
     return receipts_pb2.Receipt(
         receipt_id=receipt.receipt_id,
@@ -22,7 +23,7 @@ def message(receipt: Receipt) -> receipts_pb2.Receipt:
         state=receipt.state.value,
         reason=receipt.reason,
         format=receipt.format,
-        cursor=receipt.cursor,
+        cursor=receipt.sealed(places),
         row_count=receipt.row_count,
         byte_count=receipt.byte_count,
         sha256=receipt.sha256.hex() if receipt.sha256 is not None else "",
@@ -42,14 +43,14 @@ def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
     }
 
 
-def trailers(receipt: Receipt) -> Mapping[str, str | bytes]:
+def trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]:
     """What stands behind a stream: the receipt for programs, and its main parts to be read."""
     found: dict[str, str | bytes] = {
-        f"{HEADER}-bin": message(receipt).SerializeToString(),
+        f"{HEADER}-bin": message(receipt, places).SerializeToString(),
         f"{HEADER}-state": receipt.state.value,
         f"{HEADER}-rows": str(receipt.row_count),
         f"{HEADER}-bytes": str(receipt.byte_count),
-        f"{HEADER}-cursor": receipt.cursor,
+        f"{HEADER}-cursor": receipt.sealed(places),
     }
     if receipt.sha256 is not None:
         found[f"{HEADER}-sha256"] = receipt.sha256.hex()

@@ -14,8 +14,8 @@ transaction has a random mark, and a cursor carries those of the transactions th
 reads on from a cursor checks them (``check_place``): cursors of what was undone are refused for
 ever, and those of before stay good.
 
-A cursor is written as base64url of a version byte, the fields and a checksum. It is no secret and
-is not sealed: whoever forges one reads from another place of what it may read anyway.
+The store keeps a cursor as base64url of a version byte, the fields and a checksum. Its numbers
+count what its reader may not see, so it never goes out like this: ``store.places`` seals it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import binascii
 import itertools
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -48,13 +48,18 @@ _MARK = 8
 _MAX_NUMBER = 2**63
 #: What a client is to do with what it has, in the metadata of an error.
 REPAIR = {"reconcile": "REPAIR"}
-_BROKEN = "the cursor is not one that was given here"
+BROKEN = "the cursor is not one that was given here"
 _UNDONE = (
     "the cursor is of a state of the database that was undone, as by a failover or a restore:"
     " repair what you have, or read all anew"
 )
 _UNMARKED = (
     "the cursor is of an earlier version of the hub, and cannot be checked:"
+    " repair what you have, or read all anew"
+)
+#: Whatever is wrong with a cursor that is not sealed: whoever makes one up learns nothing.
+UNSEALED = (
+    "the cursor is of an earlier version of the hub, and nothing can be read on from it:"
     " repair what you have, or read all anew"
 )
 _FOREIGN = "the cursor is of another database: repair what you have, or read all anew"
@@ -76,7 +81,7 @@ class Cursor:
     dataset and a key, also the change behind ``number``, which ends its transaction, and of what
     follows from this the events up to that record. ``mark`` is that of the transaction which has
     the number ``end``. It is empty in cursors of earlier versions, and in those that are made to
-    be compared, and never given out.
+    be compared, and never given out. ``unsealed`` is one that came as the store keeps it.
     """
 
     epoch: str
@@ -84,6 +89,7 @@ class Cursor:
     ahead: tuple[Ahead, ...] = ()
     told: tuple[str, str] | None = None
     mark: bytes = b""
+    unsealed: bool = field(default=False, compare=False)
 
     @property
     def place(self) -> tuple[int, tuple[str, str]]:
@@ -96,7 +102,15 @@ class Cursor:
         return self.number if self.told is None else self.number + 1
 
     def __str__(self) -> str:
-        """The opaque text that clients get."""
+        raise TypeError("a cursor is kept as .stored, and goes out as Places.seal makes it")
+
+    @property
+    def stored(self) -> str:
+        """The text that the store keeps; clients get that of ``Places.seal``."""
+        return _text(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What it is written as, with its checksum."""
         epoch = self.epoch.encode()
         told = [text for name in self.told or () for text in _sized(name)]
         version = _VERSION if self.told is None else _WITHIN
@@ -106,12 +120,20 @@ class Cursor:
         steps = itertools.pairwise((0, *(t.revision for t in self.ahead)))
         ahead = [varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
         data = b"".join((*head, *told, *ahead))
-        return _text(data + zlib.crc32(data).to_bytes(_CHECKSUM))
+        return data + zlib.crc32(data).to_bytes(_CHECKSUM)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor that a text stands for. Raises CursorInvalid."""
-        version, data = _opened(text)
+        """The cursor that the store keeps as a text. Raises CursorInvalid."""
+        cursor = cls.of_bytes(_decoded(text))
+        if cursor.stored != text:  # one cursor, one spelling
+            raise CursorInvalid(BROKEN)
+        return cursor
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Cursor:
+        """The cursor that was written as these bytes. Raises CursorInvalid."""
+        version, data = _checked(data)
         numbers = _Numbers(data)
         number = numbers.take()
         epoch = numbers.bytes(numbers.take())
@@ -126,15 +148,12 @@ class Cursor:
             revision += numbers.take()
             ahead.append(Ahead(revision, numbers.bytes(_MARK)))
         if number >= _MAX_NUMBER or revision >= _MAX_NUMBER:
-            raise CursorInvalid(_BROKEN)
+            raise CursorInvalid(BROKEN)
         try:
             names = (told[0].decode(), told[1].decode()) if within else None
-            cursor = cls(epoch.decode(), number, tuple(ahead), names, mark)
+            return cls(epoch.decode(), number, tuple(ahead), names, mark)
         except UnicodeDecodeError:
-            raise CursorInvalid(_BROKEN) from None
-        if str(cursor) != text:  # one cursor, one spelling
-            raise CursorInvalid(_BROKEN)
-        return cursor
+            raise CursorInvalid(BROKEN) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +220,17 @@ def check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
     cursor ends, None if it has no such number.
 
     Raises CursorInvalid, if the cursor is of another database or of a state that was undone, and
-    CursorExpired.
+    CursorExpired. What is wrong with a cursor that was not sealed is not told.
     """
+    try:
+        _check_place(cursor, log, mark)
+    except (CursorInvalid, CursorExpired):
+        if cursor.unsealed:
+            raise CursorInvalid(UNSEALED, metadata=REPAIR) from None
+        raise
+
+
+def _check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
     if cursor.epoch != log.epoch:
         raise CursorInvalid(_FOREIGN, metadata=REPAIR)
     if cursor.end > log.head:
@@ -216,7 +244,7 @@ def check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
 
 
 def _expired(log: Log) -> CursorExpired:
-    return CursorExpired(_EXPIRED, metadata={"oldest": str(oldest_cursor(log))})
+    return CursorExpired(_EXPIRED, places={"oldest": oldest_cursor(log)})
 
 
 async def current_cursor(connection: Connection) -> Cursor | None:
@@ -281,7 +309,7 @@ async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
     rows = await connection.fetch(_AHEAD, cursor.number, [t.revision for t in cursor.ahead])
     found = {Ahead(row[0], row[1]): row[2] for row in rows}
     if not found.keys() >= set(cursor.ahead):
-        raise CursorInvalid(_UNDONE, metadata=REPAIR)
+        raise CursorInvalid(UNSEALED if cursor.unsealed else _UNDONE, metadata=REPAIR)
     return {t: found[t] for t in cursor.ahead if found[t] is not None}
 
 
@@ -314,7 +342,7 @@ class _Numbers:
 
     def bytes(self, size: int) -> bytes:
         if self._at + size > len(self._data):
-            raise CursorInvalid(_BROKEN)
+            raise CursorInvalid(BROKEN)
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -330,17 +358,21 @@ def _sized(text: str) -> tuple[bytes, bytes]:
     return varint(len(data)), data
 
 
-def _opened(text: str) -> tuple[bytes, bytes]:
-    """The version and the fields of a cursor's text, its checksum being right."""
+def _decoded(text: str) -> bytes:
+    """The bytes of a text."""
     if len(text) > _MAX_TEXT or not text.isascii():
-        raise CursorInvalid(_BROKEN)
+        raise CursorInvalid(BROKEN)
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise CursorInvalid(_BROKEN) from None
+        raise CursorInvalid(BROKEN) from None
+
+
+def _checked(data: bytes) -> tuple[bytes, bytes]:
+    """The version and the fields that are written as some bytes, their checksum being right."""
     data, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
     if data[:1] not in _VERSIONS or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
-        raise CursorInvalid(_BROKEN)
+        raise CursorInvalid(BROKEN)
     return data[:1], data[1:]
 
 

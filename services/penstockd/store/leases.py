@@ -26,7 +26,7 @@ KEPT_LEASES = 100
 
 #: Lineage, number, number of its end, and a random token; leases of earlier versions have none.
 _LEASE_ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})-([0-9]{1,18})(?:-([0-9a-f]{16}))?")
-_UNKNOWN = "the lease is not one of this subscription, or from before its reset"
+UNKNOWN = "the lease is not one of this subscription, or from before its reset"
 _LOST = "the lease has expired; its changes are given again"
 
 
@@ -86,7 +86,7 @@ class Held:
         await check_cursor(self._connection, end)
         if place.end is None:
             await self._connection.execute(
-                f"UPDATE hub.subscription SET position = $3 WHERE {WHOSE}", *self._key, str(end)
+                f"UPDATE hub.subscription SET position = $3 WHERE {WHOSE}", *self._key, end.stored
             )
         else:
             await self._shrink(place, end, changes)
@@ -109,7 +109,7 @@ class Held:
             f" change_count = greatest(change_count - $6, 0) WHERE {WHOSE} AND number = $3",
             *self._key,
             place.lease,
-            str(end),
+            end.stored,
             end.number,
             changes,
         )
@@ -126,9 +126,9 @@ class Held:
             " clock_timestamp() + make_interval(secs => $10)) RETURNING expire_time",
             *self._key,
             number,
-            str(place.start),
+            place.start.stored,
             place.start.number,
-            str(end),
+            end.stored,
             changes,
             place.attempt,
             token,
@@ -168,7 +168,7 @@ class Held:
             f" FROM hub.subscription_lease WHERE {WHOSE} AND end_cursor = $3"
             " ORDER BY number DESC LIMIT 1",
             *self._key,
-            str(cursor),
+            cursor.stored,
         )
         if row is None:
             raise LeaseUnknown("no lease of this subscription ends at the cursor")
@@ -217,7 +217,7 @@ class Held:
             " epoch = (SELECT epoch FROM hub.epoch_head)"
             f" WHERE {WHOSE}",
             *self._key,
-            str(start),
+            start.stored,
             secrets.token_hex(8),
         )
 
@@ -225,7 +225,7 @@ class Held:
         """The number of a lease that runs, or (``again``) that is acknowledged already."""
         match = _LEASE_ID.fullmatch(lease_id)
         if match is None or match[1] != self._lineage or int(match[2]) >= self._next:
-            raise LeaseUnknown(_UNKNOWN)
+            raise LeaseUnknown(UNKNOWN)
         number, end = int(match[2]), int(match[3])
         row = await self._connection.fetchrow(
             "SELECT acknowledged, token, expire_time <= clock_timestamp() AS expired"
@@ -234,7 +234,7 @@ class Held:
             number,
         )
         if row is not None and row["token"] != (match[4] or ""):
-            raise LeaseUnknown(_UNKNOWN)  # of a state of the database that was undone
+            raise LeaseUnknown(UNKNOWN)  # of a state of the database that was undone
         if row is not None and row["acknowledged"]:
             if again:
                 return number
@@ -324,12 +324,10 @@ async def _place(
     place = first([row["start_cursor"] for row in rows])
     if place is None:
         return fresh, 0.0
-    row = next(row for row in rows if row["start_cursor"] == str(place))
+    row = next(row for row in rows if row["start_cursor"] == place.stored)
     start, end = Cursor.parse(row["start_cursor"]), Cursor.parse(row["end_cursor"])
     return Place(fresh.lineage, start, end, row["number"], row["attempt"] + 1), 0.0
 
 
 def _backwards(done: Cursor) -> AcknowledgedBackwards:
-    return AcknowledgedBackwards(
-        "these changes were acknowledged before", metadata={"cursor": str(done)}
-    )
+    return AcknowledgedBackwards("these changes were acknowledged before", places={"cursor": done})

@@ -45,6 +45,7 @@ TABLES: Mapping[str, Granted] = {
     "audit_chain": Granted(READ, EXTEND),
     "audit_checkpoint": Granted(READ, APPEND),
     "audit_head": Granted(READ, REPLACE),
+    "cursor_key": Granted(READ, EXTEND),
     "epoch": Granted(READ, READ),
     "epoch_head": Granted(READ, READ),
     "schema_version": Granted(READ, READ),

@@ -59,7 +59,7 @@ class Stager:
         fields: Sequence[Field],
         rows: Sequence[Sequence[Any]],
         time: datetime,
-        revision: int,
+        etag: int,
     ) -> list[Column]:
         """New records that hold ``fields``; the others get their defaults."""
         count = len(rows)
@@ -72,7 +72,7 @@ class Stager:
             columns[at] = column
         self._defaults.complete_columns(columns)
         columns[self._create], columns[self._update] = [time] * count, [time] * count
-        columns[self._etag] = [revision] * count
+        columns[self._etag] = [etag] * count
         return [[None] * count, self._wire.images(columns), *columns]
 
     def changed(self, rows: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[Column]:

@@ -107,7 +107,7 @@ async def create(
         list(terms.operations),
         terms.include_before,
         terms.ordered,
-        str(start),
+        start.stored,
     )
     if done == "INSERT 0 0":
         raise SubscriptionExists(f"there is a subscription '{subscription_id}' already")

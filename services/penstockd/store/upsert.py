@@ -98,7 +98,7 @@ class Plan:
     def __init__(
         self,
         time: datetime,
-        revision: int,
+        new_etag: int,
         dataset: Dataset,
         fields: tuple[Field, ...],
         mode: Mode,
@@ -106,7 +106,7 @@ class Plan:
         lacking: Sequence[Violation],
     ) -> None:
         self.dataset, self.mode, self.etag, self.lacking = dataset, mode, etag, lacking
-        self.revision, self.time = revision, time
+        self.new_etag, self.time = new_etag, time
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
         self.fields = fields
@@ -169,7 +169,7 @@ class Plan:
                     raise
                 self._note(refused, index, exc)
         if new:
-            staged.add(stager.new(self.fields, new, self.time, self.revision))
+            staged.add(stager.new(self.fields, new, self.time, self.new_etag))
         if changed:
             staged.add(stager.changed(changed))
         return staged
@@ -202,7 +202,7 @@ class Plan:
         if not current["visible"]:
             raise RecordNotFound(f"{self.dataset.singular} '{key}' does not exist")
         check_etag(self.dataset, key, current["etag"], self.etag)
-        if current["etag"] == self.revision:
+        if current["etag"] == self.new_etag:
             raise DuplicateKey(index, key)
         old = [current[i] for i in range(len(self.dataset.fields))]
         full = list(old)
@@ -213,7 +213,7 @@ class Plan:
             old[i] is full[i] or unchanged(f, old[i], full[i]) for i, f in self._odd
         ):
             return None
-        full[self._update_at], full[self._etag_at] = self.time, self.revision
+        full[self._update_at], full[self._etag_at] = self.time, self.new_etag
         return old, full
 
 

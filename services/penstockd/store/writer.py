@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import io
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ BEGIN_REVISION = """
 SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
 FROM nextval('hub.revision') AS r (revision)
 """
+#: Bits that are drawn of an etag, which has 15 digits: a record hardly ever has one twice.
+ETAG_BITS = 47
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
 #: How often rows that another transaction inserted first are tried again, as updates.
@@ -85,12 +88,17 @@ class Guard:
 
 @dataclass(slots=True)
 class WriteTransaction:
-    """One transaction of writes: its time, its revision (the records' etag), its log rows."""
+    """One transaction of writes: its time, its revision, its log rows.
+
+    ``etag`` is that of the records that it writes. It is drawn, since readers see it, and revisions
+    count the writes of everybody.
+    """
 
     connection: Connection
     time: datetime
     revision: int
     logged: int = 0
+    etag: int = field(default_factory=lambda: (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS))
     staged: set[str] = field(default_factory=set)
 
     async def upsert(
@@ -115,7 +123,7 @@ class WriteTransaction:
         RACES lost races for new keys. With ``refused`` rows that one of these is to be said of are
         left out and noted there; Conflict is raised still.
         """
-        plan = Plan(self.time, self.revision, dataset, tuple(fields), mode, etag, lacking)
+        plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
             await _worked(rows, plan.check_keys, rows)
             return await self._upsert(plan, list(enumerate(rows)), guard, None)

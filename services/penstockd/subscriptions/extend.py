@@ -10,6 +10,7 @@ from penstockd.subscriptions.manage import (
     SubscriptionOrgans,
     changing,
     found,
+    named_lease,
     owner,
 )
 
@@ -19,10 +20,11 @@ async def extend(
 ) -> Lease:
     """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
+    lease = named_lease(organs.places, lease_id)
 
     async def work(connection: Connection) -> Lease:
         await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
-        return await held.extend(lease_id, seconds)
+        return await held.extend(lease, seconds)
 
     return await changing(organs, call, subscription_id, work)

@@ -8,16 +8,18 @@ from typing import Protocol, TypeVar
 
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
-from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.errors import CursorInvalid, LeaseUnknown, PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.organs import FeedOrgans
 from penstockd.feed.source import Source
 from penstockd.feed.watching import Wanted, readable
 from penstockd.policy.model import Action
+from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 
 #: Bytes of what a subscription says: every pull reads it.
@@ -49,7 +51,7 @@ def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
     readable(organs.catalog, call, ())
 
 
-def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Source:
+def source_of(catalog: Catalog, places: Places, call: Call, terms: Terms, changes: int) -> Source:
     """What a subscription gives out in the caller's Views of now.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
@@ -62,7 +64,7 @@ def source_of(catalog: Catalog, call: Call, terms: Terms, changes: int) -> Sourc
         operations=terms.operations,
         include_before=terms.include_before,
     )
-    return wanted.source(catalog, call, changes)
+    return wanted.source(catalog, places, call, changes)
 
 
 async def changing(
@@ -110,6 +112,14 @@ def known(subscription_id: str) -> str:
     return subscription_id
 
 
+def named_lease(places: Places, lease_id: str) -> str:
+    """The lease that a caller names. Raises LeaseUnknown."""
+    try:
+        return places.open_lease(lease_id)
+    except CursorInvalid:
+        raise LeaseUnknown(leases.UNKNOWN) from None
+
+
 async def find_start(organs: SubscriptionOrgans, source: Source, start: str) -> Cursor:
     """The cursor that ``start`` stands for. Raises CursorInvalid and CursorExpired."""
     if start in ("", NOW):
@@ -117,7 +127,7 @@ async def find_start(organs: SubscriptionOrgans, source: Source, start: str) -> 
     if start == OLDEST:
         async with organs.database.connection() as connection:
             return (await read_extent(connection)).oldest
-    cursor = Cursor.parse(start)
+    cursor = organs.places.open(start)
     await organs.feed.read(source, cursor, cursor.number)
     return cursor
 

@@ -96,11 +96,13 @@ class Taking:
             found = await store.find(connection, *self._key)
         store.check_epoch(undone=found.undone)
         self.terms = found.terms
-        self.source = source_of(self._organs.catalog, self._call, found.terms, self._bounds.changes)
+        self.source = source_of(
+            self._organs.catalog, self._organs.places, self._call, found.terms, self._bounds.changes
+        )
         try:
             await self._organs.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         return found.acknowledged
 
     async def take(self, seconds: float) -> Taken | None:
@@ -189,7 +191,7 @@ class Taking:
             feed, database = self._organs.feed, self._organs.database
             return await read_stretch(feed, database, self.source, start, upto, self._bounds)
         except CursorExpired as exc:
-            raise CursorExpired(_RESET, metadata=exc.metadata) from exc
+            raise CursorExpired(_RESET, places=exc.places) from exc
         except CursorInvalid:
             if start == place.start:
                 raise

@@ -22,6 +22,7 @@ from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.store.database import Connection, Database
+from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.lanes import Composed
@@ -149,11 +150,15 @@ def entries(
 
 
 async def make_composer(
-    database: Database, catalog: Catalog, public_url: str, connection: Connection
+    database: Database,
+    catalog: Catalog,
+    public_url: str,
+    places: Places,
+    connection: Connection,
 ) -> tuple[Composer, Owners]:
     """What makes messages, and the sights that it makes them by."""
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
     owners = Owners(catalog)
     log = FeedLog(database, catalog)
-    payloads = Payloads(catalog, public_url, epoch)
+    payloads = Payloads(catalog, public_url, epoch, places)
     return Composer(payloads, owners, log), owners

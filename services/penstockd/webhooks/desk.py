@@ -14,6 +14,7 @@ from penstockd.errors import PermissionDenied, WebhookNotFound
 from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
+from penstockd.store.places import Places
 from penstockd.webhooks.composer import entries, make_composer
 from penstockd.webhooks.endpoints import (
     Endpoint,
@@ -41,7 +42,7 @@ TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
 @dataclass(frozen=True, slots=True)
 class WebhookDesk:
     """Webhooks as calls see them. ``seal`` opens their secrets, ``guard`` says where they may lead,
-    ``url`` is where the hub is reached."""
+    ``url`` is where the hub is reached, ``places`` seal the cursors in messages."""
 
     database: Database
     catalog: Catalog
@@ -49,6 +50,7 @@ class WebhookDesk:
     seal: Seal
     guard: Guard
     url: str
+    places: Places
 
     async def find(
         self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
@@ -115,7 +117,9 @@ class WebhookDesk:
     ) -> tuple[list[Composed], list[Result]]:
         """The messages of deliveries, put on record as given out; and the deliveries of which the
         owner may see nothing now."""
-        composer, owners = await make_composer(self.database, self.catalog, self.url, connection)
+        composer, owners = await make_composer(
+            self.database, self.catalog, self.url, self.places, connection
+        )
         composed: list[Composed] = []
         dead: list[Result] = []
         for delivery in found:

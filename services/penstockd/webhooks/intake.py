@@ -15,6 +15,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 from penstockd.store.singletons import Transactions
 from penstockd.webhooks.endpoints import lock_intake, lock_known
 from penstockd.webhooks.events import FeedLog, put_events
@@ -88,12 +89,13 @@ class Intake:
         policy: Policy,
         roster: Roster,
         log: FeedLog,
+        places: Places,
         *,
         clock: Clock = now,
     ) -> None:
         self._database, self._announcements = database, announcements
         self._catalog, self._policy = catalog, policy
-        self._roster, self._log, self._clock = roster, log, clock
+        self._roster, self._log, self._places, self._clock = roster, log, places, clock
 
     async def step(self) -> tuple[int, bool]:
         """Take the next stretch; how many deliveries that made, and whether there is more to take.
@@ -106,7 +108,7 @@ class Intake:
             cursor, head, replaying, undone = await self._place(connection)
             if undone:
                 endpoints = list(self._roster.endpoints.values())
-                await tell_undone(connection, endpoints, self._clock())
+                await tell_undone(connection, endpoints, self._places, self._clock())
             listeners = [
                 Listener(e.webhook, self._roster.sights(policy, e.webhook))
                 for e in self._roster.endpoints.values()
@@ -117,7 +119,7 @@ class Intake:
                 made, reached = await self._take(connection, listeners, cursor, upto)
                 # What was read, on another connection, is so in this database, too.
                 await check_cursor(connection, reached)
-                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(reached))
+                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", reached.stored)
             if replaying:
                 told, replaying = await self._replay(connection, listeners, head)
                 made += told
@@ -275,7 +277,7 @@ class Intake:
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
             return cursor, head, replaying, undone
         cursor = Cursor(epoch, head, mark=mark)
-        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", str(cursor))
+        await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
         return cursor, head, replaying, undone
 
 

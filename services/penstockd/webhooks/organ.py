@@ -17,6 +17,7 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
+from penstockd.store.places import Places
 from penstockd.store.singletons import FencedDatabase, Transactions
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
@@ -78,6 +79,7 @@ class Webhooks:
         policy: Policy,
         seal: Seal,
         terms: Terms,
+        places: Places,
         *,
         clock: Clock = now,
         chance: Chance = random.random,
@@ -85,6 +87,7 @@ class Webhooks:
         self._database, self._fenced = database, fenced
         self._announcements = announcements
         self._catalog, self._policy = catalog, policy
+        self._places = places
         self._seal, self._terms, self._clock, self._chance = seal, terms, clock, chance
 
     async def run(self) -> None:
@@ -93,7 +96,7 @@ class Webhooks:
             epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
         log = FeedLog(self._database, self._catalog)
         roster = Roster(self._catalog, self._seal)
-        payloads = Payloads(self._catalog, self._terms.url, epoch)
+        payloads = Payloads(self._catalog, self._terms.url, epoch, self._places)
         intake = Intake(
             self._fenced,
             self._announcements,
@@ -101,6 +104,7 @@ class Webhooks:
             self._policy,
             roster,
             log,
+            self._places,
             clock=self._clock,
         )
         async with Sender(Guard(self._terms.allowed)) as sender:
@@ -142,19 +146,18 @@ class Webhooks:
             except CursorExpired as exc:
                 # The keeper was away for longer than the log is kept: receivers see the gap.
                 _log.error("webhook_log_expired", error=exc.message)
-                await self._skip_to(exc.metadata["oldest"])
+                await self._skip_to(exc.places["oldest"])
                 continue
             if made:
                 dispatcher.wake()
 
-    async def _skip_to(self, cursor: str) -> None:
-        Cursor.parse(cursor)
+    async def _skip_to(self, cursor: Cursor) -> None:
         async with self._fenced.transaction() as connection:
-            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor)
+            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
             await connection.execute(
                 "UPDATE hub.webhook SET replay_number = NULL, replay_end = NULL"
                 " WHERE replay_number < $1",
-                Cursor.parse(cursor).number,
+                cursor.number,
             )
 
 

@@ -17,6 +17,7 @@ from penstockd.catalog import Catalog, Dataset, Field, Kind
 from penstockd.catalog.record import Codec
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
+from penstockd.store.places import Places
 from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence, Options
 
 Convert = Callable[[Any], Any]
@@ -131,9 +132,11 @@ class Message:
 
 
 class Payloads:
-    """Writes messages. ``url`` is where the hub is reached, ``epoch`` that of its log."""
+    """Writes messages. ``url`` is where the hub is reached, ``epoch`` that of its log, whose
+    ``places`` it tells."""
 
-    def __init__(self, catalog: Catalog, url: str, epoch: str) -> None:
+    def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
+        self._places = places
         self._catalog, self._url, self._epoch = catalog, url, epoch
         self._writers: dict[tuple[str, str], RecordWriter] = {}
 
@@ -174,10 +177,12 @@ class Payloads:
                 data["record"] = self._record(event, options.body, sights[event.dataset])
             if event.changed:
                 data["changed"] = list(event.changed)
-        data["revision"] = str(event.number)
+        sequence = self._places.sequences.sequence
+        data["revision"] = str(sequence(event.number))
         if previous:
-            data["previousRevision"] = str(previous)
-        data["cursor"] = str(Cursor(self._epoch, event.number, mark=event.mark))
+            data["previousRevision"] = str(sequence(previous))
+        cursor = Cursor(self._epoch, event.number, mark=event.mark)
+        data["cursor"] = self._places.seal(cursor)
         kind = f"{dataset.singular}.{event.operation.word}"
         return kind, event.commit_time, data, event.key
 

@@ -12,6 +12,7 @@ import structlog
 
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
+from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import (
     Endpoint,
     lock_known,
@@ -69,7 +70,9 @@ async def keep_notice(
     )
 
 
-async def tell_undone(connection: Connection, endpoints: Sequence[Endpoint], at: datetime) -> None:
+async def tell_undone(
+    connection: Connection, endpoints: Sequence[Endpoint], places: Places, at: datetime
+) -> None:
     """Tell every receiver once that the database has gone back in time.
 
     The message has the epoch and a cursor: what a receiver reads anew at this cursor or behind it
@@ -84,8 +87,8 @@ async def tell_undone(connection: Connection, endpoints: Sequence[Endpoint], at:
         content = {
             "webhookId": webhook.webhook_id,
             "epoch": str(epoch),
-            "revision": str(cursor.number),
-            "cursor": str(cursor),
+            "revision": str(places.sequences.sequence(cursor.number)),
+            "cursor": places.seal(cursor),
             "reconcile": "REPAIR",
         }
         await keep_notice(connection, webhook, UNDONE, content, at)

@@ -73,7 +73,7 @@ class Import:
     async def run(self, transaction: WriteTransaction, pieces: AsyncIterator[bytes]) -> Report:
         """Load everything. Raises FormatError and ImportRowInvalid."""
         if self._native:
-            self._reader.write_as(transaction.time, transaction.revision)
+            self._reader.write_as(transaction.time, transaction.etag)
         batches: asyncio.Queue[_Parsed | None] = asyncio.Queue(2)
 
         async def parse() -> None:

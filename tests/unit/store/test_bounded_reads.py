@@ -30,6 +30,7 @@ from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Mode, Writer
+from places import PLACES
 
 LARGE = 450_000
 #: A change holds two images, each with a little besides what is large.
@@ -61,7 +62,7 @@ class Store:
 
     async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
         """The keys of a snapshot, as a stream begins with it."""
-        source, snapshots = Source(lenses), Snapshots(self.database, seconds=1)
+        source, snapshots = Source(lenses, PLACES.sequences), Snapshots(self.database, seconds=1)
         held = await snapshots.take()
         wanted = Wanted([lens.dataset for lens in lenses.values()])
         try:
@@ -224,7 +225,7 @@ async def test_each_piece_can_be_resumed_by_the_text_of_its_cursor(
     everything, given = events(batches), 0
     for batch in batches:
         given += len(batch.events)
-        again = await store.batches(lenses, Cursor.parse(str(batch.cursor)))
+        again = await store.batches(lenses, Cursor.parse(batch.cursor.stored))
         assert events(again) == everything[given:]
         # And what was given before it is read to just there, however that is divided.
         before = await store.batches(lenses, start, batch.cursor)

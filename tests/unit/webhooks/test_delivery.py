@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
-from penstockd.store.cursor import Cursor
 from penstockd.webhooks.model import Body, Envelope, Ordering, Scheme, Selection
+from places import PLACES, log_number
 from webhook_rig import START, URL, Receiver, Rig, customer, status
 
 
@@ -52,17 +52,14 @@ async def test_revisions_are_a_chain_and_the_cursor_goes_on_there(
         "updated",
         "deleted",
     ]
-    chain = [(e["data"].get("previousRevision"), e["data"]["revision"]) for e in told]
-    first = int(chain[0][1])
-    assert chain == [
-        (None, str(first)),
-        (None, str(first + 1)),
-        (str(first), str(first + 2)),
-        (str(first + 2), str(first + 3)),
-    ]
+    revisions = [e["data"]["revision"] for e in told]
+    first, *others = [log_number(int(r)) for r in revisions]
+    assert others == [first + 1, first + 2, first + 3]
+    before = [e["data"].get("previousRevision") for e in told]
+    assert before == [None, None, revisions[0], revisions[2]]
     assert told[2]["data"]["changed"] == ["name"]
     assert "record" not in told[3]["data"]
-    assert [Cursor.parse(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
+    assert [PLACES.open(e["data"]["cursor"]).number for e in told] == [first + i for i in range(4)]
 
 
 async def test_filters_and_event_types_choose(rig: Rig, receiver: Receiver) -> None:

@@ -8,7 +8,7 @@ from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import changing, check_reader, found, owner
+from penstockd.subscriptions.manage import changing, check_reader, found, named_lease, owner
 
 
 async def acknowledge_changes(
@@ -24,13 +24,14 @@ async def acknowledge_changes(
         problem = "either lease_id or cursor must be given"
         raise ValueInvalid(problem, violations=[Violation("lease_id", problem)])
     call.asked(lease=lease_id[:64], cursor=cursor[:200])
-    place = Cursor.parse(cursor) if cursor else None
+    place = hub.places.open(cursor) if cursor else None
+    lease = named_lease(hub.places, lease_id) if lease_id else ""
 
     async def work(connection: Connection) -> Cursor:
         await found(call, connection, subscription_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)
-        return await held.acknowledge(lease_id)
+        return await held.acknowledge(lease)
 
     return await changing(hub, call, subscription_id, work)

@@ -32,7 +32,7 @@ async def create_subscription(
     check_terms(subscription_id, terms)
     datasets = [d.name for d in readable(hub.catalog, call, terms.datasets)]
     terms = replace(terms, datasets=datasets, operations=sorted(set(terms.operations)))
-    source = source_of(hub.catalog, call, terms, 1)
+    source = source_of(hub.catalog, hub.places, call, terms, 1)
     call.asked(start=start, include_before=terms.include_before)
     begin = await find_start(hub, source, start)
 

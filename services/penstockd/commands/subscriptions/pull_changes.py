@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from penstockd.calls import Call
 from penstockd.errors import HubStopping, ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
+from penstockd.feed.watching import Standings
 from penstockd.hub import Hub
 from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stretch import Bounds
@@ -28,8 +30,11 @@ async def pull_changes(
 ) -> tuple[Taken | None, str]:
     """The next stretch, None if there is none within the time to wait; and the View's name.
 
+    None also if while it waited what the caller may see has become another: it is to pull anew.
+
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,
-    CursorInvalid, CursorExpired, TooManyStreams, HubStopping and DatabaseUnavailable.
+    CursorInvalid, CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams,
+    HubStopping and DatabaseUnavailable.
     """
     check_reader(hub, call)
     most = changes_of("max_changes", pull.max_changes, USUAL_CHANGES)
@@ -40,9 +45,10 @@ async def pull_changes(
     )
     call.asked(subscription=subscription_id[:63])
     await taking.open()
+    standings = Standings(hub.policy, hub.catalog, call, taking.terms, taking.source)
     disclosure = FeedDisclosure(call, taking.source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
-        taken = await taking.take(pull.wait)
+        taken = await _take(taking, standings, pull.wait)
     call.entry.row_count = 0
     if taken is not None:
         call.entry.row_count = taken.lease.change_count
@@ -51,3 +57,16 @@ async def pull_changes(
     elif hub.feed.stopping.is_set():
         raise HubStopping("this worker ends; pull again")
     return taken, taking.source.view
+
+
+async def _take(taking: Taking, standings: Standings, seconds: float) -> Taken | None:
+    """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    taken = await taking.take(seconds)
+    while taken is None and taking.outdated:
+        if (policy := standings.renew()) is None:
+            break
+        taking.judged = policy
+        taken = await taking.take(max(0.0, deadline - clock()))
+    return taken

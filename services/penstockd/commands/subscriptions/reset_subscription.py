@@ -22,7 +22,9 @@ async def reset_subscription(
     check_reader(hub, call)
     known_one = await get_subscription(hub, call, subscription_id)
     call.asked(start=start)
-    begin = await find_start(hub, source_of(hub.catalog, call, known_one.terms, 1), start)
+    begin = await find_start(
+        hub, source_of(hub.catalog, hub.places, call, known_one.terms, 1), start
+    )
 
     async def work(connection: Connection) -> Subscription:
         held = await leases.hold(connection, owner(call), subscription_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.errors import ReplayUnderWay, ValueInvalid, WebhookDisabled
 from penstockd.hub import Hub
-from penstockd.store.cursor import Cursor, check_cursor
+from penstockd.store.cursor import check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import Stored, set_replay
@@ -21,8 +21,8 @@ async def replay_changes(
     CursorExpired, ValueInvalid if it ends before it begins.
     """
     call.require(*TO_WRITE)
-    start = Cursor.parse(cursor)
-    end = Cursor.parse(end_cursor) if end_cursor else None
+    start = hub.places.open(cursor)
+    end = hub.places.open(end_cursor) if end_cursor else None
 
     async def replay(connection: Connection) -> Stored:
         webhook = await hub.webhooks.touch(call, connection, webhook_id, lock=True)

@@ -63,8 +63,8 @@ async def _list(
 async def _log(request: changes_pb2.GetChangeLogRequest, call: ServedCall) -> changes_pb2.ChangeLog:
     extent = await get_change_log(call.hub, call)
     reply = changes_pb2.ChangeLog(
-        oldest_cursor=str(extent.oldest),
-        newest_cursor=str(extent.newest),
+        oldest_cursor=call.hub.places.seal(extent.oldest),
+        newest_cursor=call.hub.places.seal(extent.newest),
         retention_hours=call.hub.feed.hours,
     )
     if extent.since is not None:

@@ -27,4 +27,5 @@ def routes() -> Iterator[Route]:
 async def _get_receipt(
     request: receipts_pb2.GetReceiptRequest, call: ServedCall
 ) -> receipts_pb2.Receipt:
-    return message(await get_receipt(call.hub, call, request.receipt_id))
+    receipt = await get_receipt(call.hub, call, request.receipt_id)
+    return message(receipt, call.hub.places)

@@ -29,6 +29,7 @@ from penstockd.rpc.feeds import wait_of
 from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
+from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Taken
@@ -66,19 +67,22 @@ async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> a
         asked.ordered if asked.HasField("ordered") else True,
     )
     return _message(
-        await create_subscription(call.hub, call, asked.subscription_id, terms, request.start)
+        await create_subscription(call.hub, call, asked.subscription_id, terms, request.start),
+        call.hub.places,
     )
 
 
 async def _get(request: api.GetSubscriptionRequest, call: ServedCall) -> api.Subscription:
-    return _message(await get_subscription(call.hub, call, request.subscription_id))
+    found = await get_subscription(call.hub, call, request.subscription_id)
+    return _message(found, call.hub.places)
 
 
 async def _list(
     request: api.ListSubscriptionsRequest, call: ServedCall
 ) -> api.ListSubscriptionsResponse:
     found = await list_subscriptions(call.hub, call)
-    return api.ListSubscriptionsResponse(subscriptions=map(_message, found))
+    said = [_message(s, call.hub.places) for s in found]
+    return api.ListSubscriptionsResponse(subscriptions=said)
 
 
 async def _delete(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:
@@ -88,7 +92,8 @@ async def _delete(request: api.DeleteSubscriptionRequest, call: ServedCall) -> E
 
 async def _reset(request: api.ResetSubscriptionRequest, call: ServedCall) -> api.Subscription:
     return _message(
-        await reset_subscription(call.hub, call, request.subscription_id, request.start)
+        await reset_subscription(call.hub, call, request.subscription_id, request.start),
+        call.hub.places,
     )
 
 
@@ -99,7 +104,7 @@ async def _pull(request: api.PullChangesRequest, call: ServedCall) -> api.PullCh
         return api.PullChangesResponse(view=view)
     reply = api.PullChangesResponse.FromString(taken.changes)
     reply.view = view
-    reply.lease.CopyFrom(_lease(taken.lease))
+    reply.lease.CopyFrom(_lease(taken.lease, call.hub.places))
     return reply
 
 
@@ -109,7 +114,7 @@ async def _acknowledge(
     done = await acknowledge_changes(
         call.hub, call, request.subscription_id, request.lease_id, request.cursor
     )
-    return api.AcknowledgeChangesResponse(cursor=str(done))
+    return api.AcknowledgeChangesResponse(cursor=call.hub.places.seal(done))
 
 
 async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Lease:
@@ -120,7 +125,8 @@ async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Leas
             request.subscription_id,
             request.lease_id,
             request.ack_seconds,
-        )
+        ),
+        call.hub.places,
     )
 
 
@@ -145,25 +151,29 @@ class _StreamReply:
     """A stream of leases."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._exchange, self._places = exchange, exchange.hub.places
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
         return await self._say(
-            begin=changes_pb2.StreamBegin(cursor=str(cursor), view=view, policy_revision=revision)
+            begin=changes_pb2.StreamBegin(
+                cursor=self._places.seal(cursor), view=view, policy_revision=revision
+            )
         )
 
     async def changes(self, taken: Taken, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes
-            + api.WatchSubscriptionResponse(lease=_lease(taken.lease)).SerializeToString(),
+            + api.WatchSubscriptionResponse(
+                lease=_lease(taken.lease, self._places)
+            ).SerializeToString(),
             permit,
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """A sign of life."""
-        said = changes_pb2.Heartbeat(cursor=str(cursor))
+        said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
@@ -172,7 +182,7 @@ class _StreamReply:
         said = changes_pb2.StreamEnd(
             reason=error.reason,
             message=error.message,
-            cursor=str(cursor),
+            cursor=self._places.seal(cursor),
             reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )
         return await self._say(end=said)
@@ -185,7 +195,7 @@ class _StreamReply:
         return len(data)
 
 
-def _message(found: Subscription) -> api.Subscription:
+def _message(found: Subscription, places: Places) -> api.Subscription:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -194,7 +204,7 @@ def _message(found: Subscription) -> api.Subscription:
         fields=terms.fields,
         include_before=terms.include_before,
         ordered=terms.ordered,
-        cursor=str(found.acknowledged),
+        cursor=places.seal(found.acknowledged),
         lease_count=found.lease_count,
         outstanding_count=found.outstanding,
     )
@@ -204,10 +214,10 @@ def _message(found: Subscription) -> api.Subscription:
     return message
 
 
-def _lease(lease: Lease) -> api.Lease:
+def _lease(lease: Lease, places: Places) -> api.Lease:
     message = api.Lease(
-        lease_id=lease.lease_id,
-        cursor=str(lease.end),
+        lease_id=places.seal_lease(lease.lease_id),
+        cursor=places.seal(lease.end),
         change_count=lease.change_count,
         attempt=lease.attempt,
     )

@@ -14,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.query import FieldUnknown
 from penstockd.rpc.hub.messages import put_time
+from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import Stored
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
@@ -155,7 +156,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
     )
 
 
-def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
+def webhook_message(stored: Stored, problems: Mapping[str, str], places: Places) -> pb.Webhook:
     """A webhook as a reply has it: without what is secret."""
     webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
@@ -168,7 +169,7 @@ def webhook_message(stored: Stored, problems: Mapping[str, str]) -> pb.Webhook:
     for name in ("failing_time", "create_time", "update_time", "expire_time"):
         put_time(message, name, getattr(webhook, name))
     if stored.replay is not None:
-        message.replay.cursor, message.replay.end_cursor = map(str, stored.replay)
+        message.replay.cursor, message.replay.end_cursor = map(places.seal, stored.replay)
     message.secrets.extend(map(_secret_message, secrets))
     if secrets:
         message.options.signature = _SIGNATURES[secrets[0].scheme]

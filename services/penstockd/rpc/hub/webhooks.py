@@ -241,7 +241,7 @@ async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCal
 
 def _message(call: ServedCall, stored: Stored) -> pb.Webhook:
     found = problems(call.policy, call.hub.catalog, stored.webhook)
-    return webhook_message(stored, found)
+    return webhook_message(stored, found, call.hub.places)
 
 
 def _issued(call: ServedCall, stored: Stored, secret: Secret) -> pb.IssuedSecret:

@@ -33,7 +33,7 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
             _log.warning(
                 "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
             )
-        status = status_of(exc, entry.request_id, exchange.hub.public_url)
+        status = status_of(exc, entry.request_id, exchange.hub.public_url, exchange.hub.places.seal)
         code = _CODES[status.code]
         trailers: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", status.SerializeToString()),

@@ -239,7 +239,7 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
   changedFields: string[];
 
   /**
-   * The same for all changes that were committed together.
+   * The same for all changes that were committed together, without any order.
    *
    * @generated from field: int64 transaction_id = 6;
    */
@@ -254,7 +254,8 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
 
   /**
    * Its place in the log: it rises from change to change, and is the same for
-   * changes of several records that followed from one.
+   * changes of several records that followed from one. It skips, so that it does
+   * not count what the caller may not see.
    *
    * @generated from field: int64 sequence = 8;
    */

@@ -1,0 +1,212 @@
+"""Places in the log as readers are given them, so that nobody counts by them what is hidden.
+
+A cursor holds numbers of the log, which count all changes. So it goes out sealed (AES-SIV,
+RFC 5297) under a key that is derived from the root secret: the same cursor is the same text for
+whoever gets it, through every process, and nobody but the hub reads or makes one. What remains: two
+texts that are equal tell that nothing at all was written between them, and a long text that much
+was being written when it was made.
+
+Sealing keys follow one another. Each seals from its time on and is followed by the next; it opens
+for as long as the log is kept after that, when nothing that it sealed can be read on from anyway.
+Keys are numbered, and derived from their numbers: the store holds only since when each one seals.
+
+Cursors that were given out before there were seals are in the form in which the store keeps them
+(``Cursor.stored``). They are taken while the first key opens, up to the number that the log had
+when it began. Whoever makes such a cursor needs the random mark of its transaction, which only a
+cursor tells. All that are wrong, in whatever way, are refused in the same words (``check_place``):
+whoever tries numbers learns nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from penstockd.errors import CursorInvalid
+from penstockd.store.cursor import BROKEN, REPAIR, UNSEALED, Cursor
+from penstockd.store.database import Connection
+from penstockd.store.sequences import Sequences
+
+#: The first byte of what is sealed; cursors of before have another one.
+_VERSION = b"\x05"
+#: What is sealed is filled up to one of these lengths, or to a multiple of the last.
+_LENGTHS = (64, 256, 1024)
+_MAX_TEXT = 8192
+#: Texts that are kept, so that all who are given a cursor are given the same work.
+_KEPT = 1024
+#: How long before it seals a key is announced, in seconds.
+ANNOUNCE_AHEAD = 60
+_RETIRED = (
+    "the cursor was sealed under a key that is kept no longer: repair what you have, or read all"
+    " anew"
+)
+#: What a text is, so that none is taken for another.
+_CURSOR, _LEASE = b"cursor", b"lease"
+
+
+@dataclass(frozen=True, slots=True)
+class CursorKey:
+    """A sealing key: its number, since when it seals (Unix seconds), and the log's number then."""
+
+    number: int
+    seal_time: float
+    log_number: int
+
+
+class Places:
+    """Seals and opens cursors, and has the ``sequences`` of numbers.
+
+    ``derive`` makes keys by purpose, ``hours`` is how long the log is kept. It knows no key before
+    the first ``read``. ``revision`` and ``read`` are for ``policy.Policy``, which follows keys.
+    """
+
+    def __init__(
+        self, derive: Callable[[str], bytes], hours: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.revision = 0
+        self.sequences = Sequences(derive("sequences"))
+        self._derive, self._seconds, self._clock = derive, hours * 3600, clock
+        self._keys: Mapping[int, CursorKey] = {}
+        self._aead = lru_cache(maxsize=512)(self._make_aead)
+        self._text = lru_cache(maxsize=_KEPT)(self._seal_cursor)
+
+    async def read(self, connection: Connection) -> None:
+        """Read which keys there are."""
+        revision = await connection.fetchval("SELECT revision FROM hub.trust")
+        self.use(await load_cursor_keys(connection))
+        self.revision = revision
+
+    def use(self, keys: Sequence[CursorKey]) -> None:
+        """Let these keys be all that there are, of which the last one has no end."""
+        self._keys = {key.number: key for key in keys}
+
+    def seal(self, cursor: Cursor) -> str:
+        """The text of a cursor for whoever reads."""
+        return self._text(self._sealing(), cursor)
+
+    def open(self, text: str) -> Cursor:
+        """The cursor that a reader's text stands for. Raises CursorInvalid."""
+        data = _decoded(text)
+        if data[:1] != _VERSION:
+            return self._unsealed(text)
+        return Cursor.of_bytes(self._opened(data, _CURSOR))
+
+    def seal_lease(self, lease_id: str) -> str:
+        """The name of a lease for whoever holds it: it holds a number of the log."""
+        return self._sealed(self._sealing(), lease_id.encode(), _LEASE)
+
+    def open_lease(self, text: str) -> str:
+        """The lease that a reader's text names. Raises CursorInvalid."""
+        return self._opened(_decoded(text), _LEASE).decode()
+
+    def _sealing(self) -> int:
+        """The number of the key that seals now."""
+        now = self._clock()
+        begun = [n for n, key in self._keys.items() if key.seal_time <= now]
+        return max(begun, default=min(self._keys))
+
+    def _opens(self, number: int) -> bool:
+        """Whether a key still opens: the next one has not sealed for as long as the log is kept."""
+        following = self._keys.get(number + 1)
+        return following is None or self._clock() < following.seal_time + self._seconds
+
+    def _unsealed(self, text: str) -> Cursor:
+        cursor = Cursor.parse(text)
+        first = self._keys.get(1)
+        known = first is not None and self._opens(1) and cursor.end <= first.log_number
+        if not known or not any(cursor.mark):  # nor one that all can guess
+            raise CursorInvalid(UNSEALED, metadata=REPAIR)
+        return replace(cursor, unsealed=True)
+
+    def _seal_cursor(self, number: int, cursor: Cursor) -> str:
+        return self._sealed(number, cursor.to_bytes(), _CURSOR)
+
+    def _sealed(self, number: int, data: bytes, what: bytes) -> str:
+        head = _VERSION + bytes([number & 0xFF])
+        sealed = self._aead(number).encrypt(_filled(data), [head, what])
+        return base64.urlsafe_b64encode(head + sealed).decode().rstrip("=")
+
+    def _opened(self, data: bytes, what: bytes) -> bytes:
+        head, sealed = data[:2], data[2:]
+        if head[:1] != _VERSION or len(head) < 2 or not sealed:
+            raise CursorInvalid(BROKEN)
+        newest = max(self._keys)
+        # The next one too: another node may have heard of it earlier.
+        number = newest + 1 - (newest + 1 - head[1]) % 256
+        try:
+            filled = self._aead(number).decrypt(sealed, [head, what]) if number > 0 else b""
+        except (InvalidTag, ValueError):
+            raise CursorInvalid(BROKEN) from None
+        found, end, _ = filled.rpartition(b"\x80")
+        if not end:
+            raise CursorInvalid(BROKEN)
+        if number <= newest and (number not in self._keys or not self._opens(number)):
+            raise CursorInvalid(_RETIRED, metadata=REPAIR)
+        return found
+
+    def _make_aead(self, number: int) -> AESSIV:
+        return AESSIV(self._derive(f"cursors/{number}"))
+
+
+async def load_cursor_keys(connection: Connection) -> Sequence[CursorKey]:
+    """All keys of the store, by number."""
+    rows = await connection.fetch(
+        "SELECT number, extract(epoch FROM seal_time)::float8, log_number FROM hub.cursor_key"
+        " ORDER BY number"
+    )
+    return [CursorKey(*row) for row in rows]
+
+
+async def rotate_cursor_key(connection: Connection, *, age: timedelta | None = None) -> int | None:
+    """Let another key seal after ANNOUNCE_AHEAD; returns its number.
+
+    With an ``age``, only if the newest key has sealed for so long, else None. A rotation that is
+    already on its way is left as it is. The connection must be in a transaction.
+    """
+    await connection.execute("LOCK TABLE hub.cursor_key IN SHARE ROW EXCLUSIVE MODE")
+    row = await connection.fetchrow(
+        "SELECT number, seal_time > now(), seal_time <= now() - $1::interval FROM hub.cursor_key"
+        " ORDER BY number DESC LIMIT 1",
+        age or timedelta(),
+    )
+    assert row is not None, "the migration has made the first"
+    number, waiting, old = row
+    if age is not None and not old:
+        return None
+    if waiting:
+        return int(number)
+    await connection.execute(
+        "INSERT INTO hub.cursor_key (number, seal_time, log_number)"
+        " SELECT $1, now() + make_interval(secs => $2), last_number FROM hub.log_head",
+        number + 1,
+        float(ANNOUNCE_AHEAD),
+    )
+    return int(number) + 1
+
+
+def _filled(data: bytes) -> bytes:
+    """The data with what hides its length: a byte that ends it, and zeros."""
+    most = len(data) + 1
+    length = next((n for n in _LENGTHS if n >= most), -(-most // _LENGTHS[-1]) * _LENGTHS[-1])
+    return data + b"\x80" + bytes(length - most)
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of a text, which has one spelling. Raises CursorInvalid."""
+    if len(text) > _MAX_TEXT or not text.isascii():
+        raise CursorInvalid(BROKEN)
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise CursorInvalid(BROKEN) from None
+    if base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
+        raise CursorInvalid(BROKEN)
+    return data

@@ -1,0 +1,40 @@
+"""Places in the log as tests know them: the hub's seals, opened by its secret."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from harness import SECRET
+from penstockd.auth.secret import RootSecret
+from penstockd.store.places import CursorKey, Places
+
+#: Opens and seals what hubs with the harness's secret give out.
+PLACES = Places(RootSecret(SECRET).derive, hours=24)
+PLACES.use([CursorKey(1, 0.0, 0)])
+#: The most changes of a transaction in which tests look for its last one.
+_MOST = 100_000
+
+
+@lru_cache(maxsize=100_000)
+def log_number(sequence: int) -> int:
+    """The number of the log that has a sequence. Raises ValueError if none has it."""
+    low, high = 0, 1 << 40
+    while low < high:
+        middle = (low + high) // 2
+        if PLACES.sequences.sequence(middle) < sequence:
+            low = middle + 1
+        else:
+            high = middle
+    if PLACES.sequences.sequence(low) != sequence:
+        raise ValueError(f"{sequence} is no sequence")
+    return low
+
+
+@lru_cache(maxsize=100_000)
+def transaction_number(name: int, change: int) -> int:
+    """The number of the last change of a transaction, of which one change has a number. Raises
+    ValueError if it is not found there."""
+    for number in range(change, change + _MOST):
+        if PLACES.sequences.transaction(number) == name:
+            return number
+    raise ValueError(f"{name} names no transaction")
