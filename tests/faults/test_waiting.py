@@ -21,7 +21,7 @@ from penstockd.commands.list_changes import list_changes
 from penstockd.commands.subscriptions import pull_changes as pull_module
 from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
 from penstockd.commands.subscriptions.create_subscription import create_subscription
-from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
+from penstockd.commands.subscriptions.pull_changes import pull_changes
 from penstockd.commands.webhooks import pull_deliveries as pulling
 from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
@@ -32,7 +32,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.take import Taken, Taking
+from penstockd.subscriptions.take import Pull, Taken, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
 from penstockd.webhooks.pulling import Pulled

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fake_organs import CALLER, HubLike
+from fake_organs import CALLER, HubLike, Row
 from penstock.model.v1 import customers_pb2
 from penstockd.audit.entry import Entry
 from penstockd.auth.token_requests import TokenRefused
@@ -272,9 +272,15 @@ async def test_watch_changes_sends_nothing_that_is_refused(
         await watch_changes(hub, nobody, Wanted([customers]), Watch(), reply)
 
 
-def receipt_row(consumer: str) -> tuple[Any, ...]:
-    values = ("r1", "q", consumer, "customers", "CSV", b"", 7, "cursor", NOW, "COMPLETE", "", 1, 9)
-    return (*values, b"s" * 32, NOW, 0, None, False)
+def receipt_row(consumer: str, **changes: Any) -> Row:
+    known: dict[str, Any] = {
+        "receipt_id": "r1", "request_id": "q", "consumer_id": consumer, "dataset": "customers",
+        "format": "CSV", "request_digest": b"", "policy_revision": 7, "cursor": "",
+        "start_time": NOW, "state": "COMPLETE", "reason": "", "row_count": 1, "byte_count": 9,
+        "sha256": b"s" * 32, "finish_time": NOW, "resume_count": 0, "snapshot": None,
+        "held": False,
+    }  # fmt: skip
+    return Row.of(**(known | changes))
 
 
 async def test_get_receipt(hub: HubLike) -> None:

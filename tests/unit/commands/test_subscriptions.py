@@ -15,7 +15,7 @@ from penstockd.commands.subscriptions.delete_subscription import delete_subscrip
 from penstockd.commands.subscriptions.extend_lease import extend_lease
 from penstockd.commands.subscriptions.get_subscription import get_subscription
 from penstockd.commands.subscriptions.list_subscriptions import list_subscriptions
-from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
+from penstockd.commands.subscriptions.pull_changes import pull_changes
 from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
@@ -28,17 +28,21 @@ from penstockd.errors import (
 from penstockd.policy.model import Action, Grant, Role
 from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions.stream import Flow
+from penstockd.subscriptions.take import Pull
+from places import PLACES
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 READER = Role("reader", "", (Grant("reader", "customers", frozenset({Action.READ}), {}, {}, ""),))
 ELSEWHERE = frozenset({"orders:read"})
+#: A lease of another subscription, as its holder has it.
+LEASE = PLACES.seal_lease(f"{'f' * 16}-1-7-{'0' * 16}")
 
 
 @pytest.fixture
 def hub(make_hub: Any) -> HubLike:
     """A hub whose caller has the subscription "line" of customers."""
     hub = make_hub(READER)
-    place = str(hub.feed.cursor)
+    place = hub.feed.cursor.stored
     row = Row.of(
         consumer_id=CALLER, subscription_id="line", lineage="0" * 16, datasets=["customers"],
         filter="", fields="", operations=[], include_before=False, ordered=True, position=place,
@@ -106,12 +110,8 @@ async def test_a_token_that_may_not_read_the_dataset_changes_nothing(hub: HubLik
     assert hub.database.committed == 0
 
 
-#: A lease of another subscription.
-LEASE = f"{'f' * 16}-1-7-{'0' * 16}"
-
-
 async def test_acknowledge_changes_takes_a_lease_or_a_cursor(hub: HubLike) -> None:
-    for lease, cursor in (("", ""), (LEASE, str(hub.feed.cursor))):
+    for lease, cursor in (("", ""), (LEASE, hub.places.seal(hub.feed.cursor))):
         with pytest.raises(ValueInvalid):
             await acknowledge_changes(hub, hub.call(), "line", lease, cursor)
     with pytest.raises(LeaseUnknown):
