@@ -124,7 +124,8 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
             taken: Taken = done.result()[0]
             assert taken.keys == {"customers": [key]}
             # Whoever waits next hears of it, in whichever process it is said.
-            await acknowledge_changes(hub, call(hub), "line", taken.lease.lease_id, "")
+            lease = hub.places.seal_lease(taken.lease.lease_id)
+            await acknowledge_changes(hub, call(hub), "line", lease, "")
         print(f"{looks['all']} looks, {CALLS} calls that waited")
         # Of each lease: before it, for it, behind it, and when it is acknowledged.
         assert looks["all"] <= 4 * 3 + 2 < CALLS
@@ -165,7 +166,7 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
     monkeypatch.setattr(polling, "MAX_WAIT", PATIENCE)
     few = replace(hub, streams=Streams(most=3))
     wanted = Wanted([hub.catalog["customers"]])
-    cursor = str(await hub.feed.head())
+    cursor = hub.places.seal(await hub.feed.head())
     await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
 
     def poll(wait: float) -> Awaitable[Any]:
