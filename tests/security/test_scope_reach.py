@@ -18,6 +18,7 @@ import pytest
 from google.protobuf import json_format, message_factory
 
 from harness import PATIENCE, Reply, RunningHub, eventually
+from penstock.hub.v1 import webhooks_pb2
 from penstockd.policy.model import Permission
 from posted import Posts, receiving
 
@@ -266,6 +267,47 @@ def test_the_scopes_of_what_it_tells_are_enough(owner: Owner) -> None:
     assert (reply.status, reply.reason) == (403, "PERMISSION_DENIED")
     assert "orders" in reply.json()["message"]
     assert owner.call("DELETE", path, scope=scope).status == 200
+
+
+def _messages(kind: Any) -> list[Any]:
+    return [f for f in kind.fields if f.message_type is not None]
+
+
+def test_to_write_webhooks_is_not_to_read_them(owner: Owner) -> None:
+    """A reply to what changes one shows what the call itself has set, and no URL or header."""
+    path = f"/v1/webhooks/{owner.webhook}"
+    changes: dict[str, tuple[str, str, dict[str, Any], set[str]]] = {
+        "UpdateWebhook": ("PATCH", path, {"title": "t", "options": {"rate": 9}}, {"title"}),
+        "PauseWebhook": ("POST", f"{path}:pause", {}, set()),
+        "ResumeWebhook": ("POST", f"{path}:resume", {}, set()),
+        "RotateSecret": ("POST", f"{path}:rotateSecret", {}, set()),
+        "ReplayChanges": ("POST", f"{path}:replay", {"cursor": owner.cursor}, set()),
+    }
+    asked = {"ListWebhooks", "GetWebhook", "CreateWebhook"}  # these need to read, or set it all
+    telling = {
+        m.name
+        for m in methods()
+        if m.containing_service.name == "Webhooks"
+        and webhooks_pb2.Webhook.DESCRIPTOR.full_name
+        in (m.output_type.full_name, *(f.message_type.full_name for f in _messages(m.output_type)))
+    }
+    assert telling - asked == set(changes)
+    plain = {"webhookId", "consumerId", "kind", "state", "updateTime"}
+    for name, (verb, where, body, own) in changes.items():
+        told = owner.call(verb, where, body, scope="webhooks.write customers:read").json()
+        told = told.get("webhook", told)
+        assert told.pop("options", {"rate": 9}) == {"rate": 9}
+        assert told.keys() == plain | own, name
+
+        def seen(call: tuple[str, str, Any] = (verb, where, body)) -> str:
+            scope = "webhooks.write webhooks.read customers:read"
+            reply = owner.call(*call, scope=scope)
+            return reply.text if reply.status == 200 else ""  # a replay may be under way
+
+        whole = eventually(seen)
+        assert "/owner" in whole and "x-own" in whole, "negative control: who reads sees it"
+    hook = owner.call("GET", path).json()
+    assert (hook["title"], hook["state"]) == ("t", "ACTIVE")
 
 
 def test_subscriptions_are_of_who_may_read_them(owner: Owner) -> None:

@@ -85,8 +85,7 @@ def _name(kind: Any, number: int, default: str) -> str:
 
 def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
     """What an update makes of a webhook: its mask decides, or else what is set."""
-    given = request.webhook
-    paths = list(request.update_mask.paths) or list(_set_paths(given))
+    given, paths = request.webhook, set_paths(request)
     for path in paths:
         top, _, part = path.partition(".")
         known = top in _CHANGEABLE and (not part or top == "options")
@@ -115,7 +114,11 @@ def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
     return change
 
 
-def _set_paths(given: pb.Webhook) -> Sequence[str]:
+def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:
+    """The paths that an update sets: those of its mask, or else what is there."""
+    if request.update_mask.paths:
+        return list(request.update_mask.paths)
+    given = request.webhook
     found = [f.name for f, _ in given.ListFields() if f.name in _CHANGEABLE - {"options"}]
     if given.HasField("options"):
         found += [f"options.{f.name}" for f, _ in given.options.ListFields()]

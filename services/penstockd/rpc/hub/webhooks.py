@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.commands.webhooks.acknowledge_deliveries import acknowledge_deliveries
@@ -36,17 +37,20 @@ from penstockd.rpc.hub.webhook_messages import (
     metrics_message,
     notice_message,
     scheme_of,
+    set_paths,
     webhook_message,
     webhook_of,
 )
 from penstockd.rpc.routes import routes_of
+from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.endpoints import Stored
 from penstockd.webhooks.model import DeliveryState, Scheme, now
 from penstockd.webhooks.owners import problems
 from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
-from penstockd.webhooks.signing import Secret
 
+#: What every reply about a webhook says.
+_ALWAYS_SHOWN = ("webhook_id", "consumer_id", "kind", "state", "update_time")
 _SERVICE = pb.DESCRIPTOR.services_by_name["Webhooks"]
 
 
@@ -98,13 +102,13 @@ async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.Issu
     draft = webhook_of(request.webhook)
     scheme = scheme_of(request.webhook.options.signature) or Scheme.HMAC
     made, secret = await create_webhook(call.hub, call, draft, scheme)
-    return _issued(call, made, secret)
+    return pb.IssuedSecret(webhook=_message(call, made), secret=secret.text)
 
 
 async def _update(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
     found, secret = await update_webhook(call.hub, call, name, change)
-    message = _message(call, found)
+    message = _message(call, found, set_paths(request))
     if secret is not None:
         message.secret = secret.text
     return message
@@ -120,11 +124,11 @@ async def _test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery
 
 
 async def _pause(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await pause_webhook(call.hub, call, request.webhook_id))
+    return _message(call, await pause_webhook(call.hub, call, request.webhook_id), ())
 
 
 async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await resume_webhook(call.hub, call, request.webhook_id))
+    return _message(call, await resume_webhook(call.hub, call, request.webhook_id), ())
 
 
 async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
@@ -132,7 +136,7 @@ async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.Issue
     found, secret = await rotate_secret(
         call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
-    return _issued(call, found, secret)
+    return pb.IssuedSecret(webhook=_message(call, found, ()), secret=secret.text)
 
 
 async def _list_deliveries(
@@ -203,7 +207,7 @@ async def _replay(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webh
     found = await replay_changes(
         call.hub, call, request.webhook_id, request.cursor, request.end_cursor
     )
-    return _message(call, found)
+    return _message(call, found, ())
 
 
 async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.ListNoticesResponse:
@@ -239,10 +243,16 @@ async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCal
     return Empty()
 
 
-def _message(call: ServedCall, stored: Stored) -> pb.Webhook:
+def _message(call: ServedCall, stored: Stored, given: Sequence[str] | None = None) -> pb.Webhook:
+    """A webhook as the caller may see it.
+
+    ``given`` are the paths that the call itself has set, None for all. A caller that may have
+    webhooks and not see them gets these, and what any reply says: to write is not to read.
+    """
     found = problems(call.policy, call.hub.catalog, stored.webhook)
-    return webhook_message(stored, found, call.hub.places)
-
-
-def _issued(call: ServedCall, stored: Stored, secret: Secret) -> pb.IssuedSecret:
-    return pb.IssuedSecret(webhook=_message(call, stored), secret=secret.text)
+    message = webhook_message(stored, found, call.hub.places)
+    if given is None or any(map(call.permits, TO_READ)):
+        return message
+    shown = pb.Webhook()
+    FieldMask(paths=[*_ALWAYS_SHOWN, *given]).MergeMessage(message, shown)
+    return shown
