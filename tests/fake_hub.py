@@ -60,12 +60,12 @@ class FakeHub(
         self.slow = asyncio.Event()
         self.uploaded = 0
 
-    def _note(self, context: Any) -> None:
+    def note_call(self, context: Any) -> None:
         self.calls += 1
         self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
 
     async def GetCustomer(self, request: Any, context: Any) -> customers_pb2.Customer:
-        self._note(context)
+        self.note_call(context)
         if request.customer_id == "missing":
             status = status_pb2.Status(code=5, message="no such record")
             detail = any_pb2.Any()
@@ -80,21 +80,21 @@ class FakeHub(
     async def ListCustomers(
         self, request: Any, context: Any
     ) -> customers_service_pb2.ListCustomersResponse:
-        self._note(context)
+        self.note_call(context)
         return customers_service_pb2.ListCustomersResponse(next_page_token=request.filter)
 
     async def UpdateCustomer(self, request: Any, context: Any) -> customers_pb2.Customer:
-        self._note(context)
+        self.note_call(context)
         return customers_pb2.Customer(customer_id=request.customer.customer_id)
 
     async def DeleteCustomer(self, request: Any, context: Any) -> empty_pb2.Empty:
-        self._note(context)
+        self.note_call(context)
         return empty_pb2.Empty()
 
     async def ImportCustomers(
         self, requests: AsyncIterator[Any], context: Any
     ) -> customers_service_pb2.ImportCustomersResponse:
-        self._note(context)
+        self.note_call(context)
         async for request in requests:
             self.uploaded += len(request.file.data)
         return customers_service_pb2.ImportCustomersResponse(row_count=self.uploaded)
@@ -113,7 +113,7 @@ class FakeHub(
     async def StreamExportCustomers(
         self, request: Any, context: Any
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        self._note(context)
+        self.note_call(context)
         yield httpbody_pb2.HttpBody(content_type="text/csv", data=b"customer_id,name\n")
         if request.format == "fail":
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database went away")
@@ -138,7 +138,7 @@ class FakeHub(
         raise NotImplementedError
 
     async def IssueToken(self, request: httpbody_pb2.HttpBody, context: Any) -> Any:
-        self._note(context)
+        self.note_call(context)
         status, body = "200", {"access_token": self.keys.token(), "form": request.data.decode()}
         if b"secret=wrong" in request.data:
             status, body = "401", {"error": "invalid_client"}

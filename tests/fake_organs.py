@@ -18,7 +18,7 @@ from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.feed.limits import Streams
 from penstockd.policy.model import Consumer, Permission, Principal, Role
 from penstockd.policy.snapshot import PolicySnapshot
@@ -273,7 +273,7 @@ class FakeHub:
         self.writer = FakeWriter(self.database)
         organs: Any = self
         self.webhooks = WebhookDesk(
-            organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), Guard(()),
+            organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), EgressGuard(()),
             self.public_url, self.places,
         )  # fmt: skip
         self.states = SimpleNamespace()  # whatever is asked of it fails

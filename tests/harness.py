@@ -112,7 +112,7 @@ class RunningHub:
     #: The root secret that is in its data folder at the first start; "" lets the hub make one.
     secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
-    _tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -165,11 +165,11 @@ class RunningHub:
     def stop(self) -> None:
         """Stop in order."""
         self.command("down")
-        self._tokens.clear()
+        self.tokens.clear()
 
     def token(self, consumer: str) -> str:
         """An access token; asked for once."""
-        if consumer not in self._tokens:
+        if consumer not in self.tokens:
             form = {"grant_type": "client_credentials"}
             credentials = self.consumers[consumer]
             form |= {k: credentials[k] for k in ("client_id", "client_secret")}
@@ -180,8 +180,8 @@ class RunningHub:
                 headers={"content-type": "application/x-www-form-urlencoded"},
             )
             assert reply.status == 200, reply.text
-            self._tokens[consumer] = reply.json()["access_token"]
-        return self._tokens[consumer]
+            self.tokens[consumer] = reply.json()["access_token"]
+        return self.tokens[consumer]
 
     def request(
         self,

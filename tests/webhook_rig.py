@@ -19,7 +19,7 @@ from penstock.model.v1 import customers_pb2
 from penstockd.auth.credentials import Credentials
 from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
-from penstockd.egress import Guard, Network
+from penstockd.egress import EgressGuard, Network
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
@@ -264,7 +264,7 @@ def make(
     """The organ's parts as the keeper puts them together."""
     clock, seal = clock or FakeClock(), Seal(b"s" * 32)
     log, roster = FeedLog(database, catalog), Roster(catalog, seal)
-    sender = Sender(Guard(allowed), **sending)
+    sender = Sender(EgressGuard(allowed), **sending)
     composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), roster, log)
     intake = Intake(
         database, FakeAnnouncements(), catalog, policy, roster, log, PLACES, clock=clock

@@ -13,7 +13,7 @@ from pathlib import Path
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint, parse_key
 from penstockd.audit.copy import CopyBroken, verify_copy
 from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
-from penstockd.audit.verify import Report
+from penstockd.audit.verify import VerificationReport
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.installation import checkpoint_key, find_database
@@ -56,7 +56,7 @@ def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy
 class StoredReport:
     """What a verification of the database found, and whether workers could change what it read."""
 
-    report: Report
+    report: VerificationReport
     workers_may_change: bool
 
 
@@ -76,7 +76,7 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
         return StoredReport(report, await may_change_audit(connection))
 
 
-def summary(report: Report, given: Evidence) -> str:
+def summary(report: VerificationReport, given: Evidence) -> str:
     """A report in a line, behind one for each gap that was declared."""
     speed = report.entries / report.seconds if report.seconds else 0.0
     parts = [
@@ -89,14 +89,14 @@ def summary(report: Report, given: Evidence) -> str:
     return "\n".join([*report.restores, "; ".join(parts)])
 
 
-def _late(report: Report) -> str:
+def _late(report: VerificationReport) -> str:
     """A warning, if entries wait for so long that nobody seems to seal."""
     if report.waiting is None or report.waiting < UNSEALED_SECONDS:
         return ""
     return f" (WARNING: for {report.waiting:,.0f} s; does a keeper run?)"
 
 
-def verify_file(copy: Path, given: Evidence) -> Report:
+def verify_file(copy: Path, given: Evidence) -> VerificationReport:
     """Verify a copy. Raises CopyBroken and OSError."""
     with copy.open("rb") as lines:
         return verify_copy(lines, given.keys, given.outside)

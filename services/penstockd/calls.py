@@ -12,7 +12,7 @@ import orjson
 
 from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import Entry, insert_entries
-from penstockd.audit.given import Given
+from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.catalog import Dataset
@@ -151,7 +151,7 @@ class Call(ArrivingCall):
 
     # --- disclosures: all that leaves passes here, so that it is in the audit before ----------
 
-    def disclose(self, given: Given) -> None:
+    def disclose(self, given: GivenRecords) -> None:
         """Note the records of a reply in the call's entry, which is durable before it leaves."""
         self.entry.shown = given.rule
         self.entry.row_count = given.count
@@ -178,7 +178,7 @@ class Call(ArrivingCall):
         await insert_entries(connection, entries)
         self._count(sum(entry.row_count or 0 for entry in entries))
 
-    async def disclose_part(self, *given: Given) -> Permit:
+    async def disclose_part(self, *given: GivenRecords) -> Permit:
         """Make durable which records the next frames of a stream show; then they may be sent.
 
         Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
@@ -187,7 +187,7 @@ class Call(ArrivingCall):
         await self.write_parts(given)
         return self.permit(sum(g.count for g in given))
 
-    async def write_parts(self, given: Sequence[Given]) -> None:
+    async def write_parts(self, given: Sequence[GivenRecords]) -> None:
         """Make durable, in entries of their own, which records the call's stream gives out."""
         parts, record = [self.entry.part(g) for g in given if g.count], self.books.journal.record
         if len(parts) == 1:

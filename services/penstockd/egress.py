@@ -67,7 +67,7 @@ class UrlRefused(ValueError):
     """A URL that the hub may not go to; the message says why."""
 
 
-class Guard:
+class EgressGuard:
     """Judges URLs and addresses. ``allowed`` are networks that are open besides the public ones."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
@@ -115,7 +115,9 @@ class Guard:
                 raise AddressRefused("it is not a public address")
 
 
-def dial(guard: Guard, host: str, port: int, *, secure: bool, seconds: float) -> socket.socket:
+def dial(
+    guard: EgressGuard, host: str, port: int, *, secure: bool, seconds: float
+) -> socket.socket:
     """A connection to one of a name's addresses that may be dialled, blocking.
 
     ``seconds`` is how long one address may take, and stays the socket's time limit. Raises
@@ -143,7 +145,7 @@ def dial(guard: Guard, host: str, port: int, *, secure: bool, seconds: float) ->
 class Resolver(abc.AbstractResolver):
     """Looks names up, and keeps back the addresses that are refused."""
 
-    def __init__(self, guard: Guard, *, secure: bool) -> None:
+    def __init__(self, guard: EgressGuard, *, secure: bool) -> None:
         self._guard, self._secure = guard, secure
         self._pool = ThreadPoolExecutor(_LOOKUPS, "webhook-names")
 
@@ -189,7 +191,7 @@ class Resolver(abc.AbstractResolver):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def guarded_socket(guard: Guard, *, secure: bool) -> Any:
+def guarded_socket(guard: EgressGuard, *, secure: bool) -> Any:
     """A factory of sockets for ``aiohttp.TCPConnector``: the last word on each address."""
 
     def make(info: Any) -> socket.socket:

@@ -24,12 +24,12 @@ from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
 from penstockd.config import Settings
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
-from penstockd.feed.retention import Retention
+from penstockd.feed.retention import LogRetention
 from penstockd.heartbeat import beat
 from penstockd.hub import Hub
 from penstockd.installation import checkpoint_key, read_catalog, root_secret
@@ -150,7 +150,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
             catalog,
             announcements,
             Seal(secret.derive("webhooks")),
-            Guard(settings.webhook_allow),
+            EgressGuard(settings.webhook_allow),
             settings.url,
             places,
         ),
@@ -222,7 +222,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
         "sequencer": sweep_log,
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
-        "log-retention": lambda fenced: Retention(fenced, settings.log_retention_hours).run(),
+        "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
         "audit-sealer": lambda fenced: Sealer(
             fenced, checkpoints, hub.audit_file, interval=seconds
         ).run(),

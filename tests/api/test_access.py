@@ -491,8 +491,9 @@ def test_a_preview_is_what_the_consumer_gets(hub: RunningHub) -> None:
     assert denied.status == 403
 
 
-def test_a_rehearsal_counts_known_calls_and_rows(hub: RunningHub, integration: Integration) -> None:
-    made = integration
+def calls_to_rehearse(hub: RunningHub, made: Integration) -> tuple[Reply, int]:
+    """Calls of many kinds, three of which need email, and one fails: the last of the three, and how
+    many of customers succeeded, those of the setup included."""
     key = hub.sql("SELECT customer_id FROM data.customers WHERE status = 'ACTIVE' LIMIT 1")[0][0]
     for _ in range(3):
         done(made.get(f"/v1/customers/{key}"))
@@ -503,22 +504,41 @@ def test_a_rehearsal_counts_known_calls_and_rows(hub: RunningHub, integration: I
     exported = made.get("/v1/customers:export", format="CSV", limit=1)
     assert exported.status == 200
     assert made.get("/v1/customers", filter="fax = 1").status == 400
-    before = revision(hub)
-    setup = hub.sql(
+    succeeded = hub.sql(
         "SELECT count(*) FROM hub.audit_entry WHERE consumer_id = $1 AND phase = 'CALL'"
         " AND outcome = 'OK' AND dataset = 'customers'",
         made.name,
     )[0][0]
-    narrowed = {
-        **READ_CLEAR,
-        "fieldMasks": {"email": "hide", "phone": "null"},
-        "rowFilter": "status = ACTIVE",
-    }
-    role = {"roleId": made.name, "grants": [narrowed]}
-    outcome = done(post(hub, ":rehearse", {"role": role, "days": 1}))
-    (effect,) = outcome["consumers"]
+    return last, succeeded
+
+
+def rehearsed(hub: RunningHub, made: Integration, **change: Any) -> Any:
+    """What a change would do to the one dataset of the one consumer that it touches."""
+    (effect,) = done(post(hub, ":rehearse", change))["consumers"]
     assert effect["consumerId"] == made.name
     (dataset,) = effect["datasets"]
+    return dataset
+
+
+def count_customers(hub: RunningHub) -> tuple[int, int]:
+    """All of them, and the active ones."""
+    total, active = hub.sql(
+        "SELECT count(*), count(*) FILTER (WHERE status = 'ACTIVE') FROM data.customers"
+    )[0]
+    return total, active
+
+
+NARROWED = {
+    **READ_CLEAR,
+    "fieldMasks": {"email": "hide", "phone": "null"},
+    "rowFilter": "status = ACTIVE",
+}
+
+
+def test_a_rehearsal_counts_known_calls_and_rows(hub: RunningHub, integration: Integration) -> None:
+    made = integration
+    last, setup = calls_to_rehearse(hub, made)
+    dataset = rehearsed(hub, made, role={"roleId": made.name, "grants": [NARROWED]}, days=1)
     fields = {f["path"]: f for f in dataset["fields"]}
     assert {p: (f["before"], f["after"]) for p, f in fields.items()} == {
         "email": ("clear", "hide"),
@@ -531,16 +551,19 @@ def test_a_rehearsal_counts_known_calls_and_rows(hub: RunningHub, integration: I
         "SELECT entry_time FROM hub.audit_entry WHERE request_id = $1", last.request_id
     )[0]
     assert datetime.fromisoformat(dataset["lastFailingCallTime"]) == moment
-    total, active = hub.sql(
-        "SELECT count(*), count(*) FILTER (WHERE status = 'ACTIVE') FROM data.customers"
-    )[0]
+    total, active = count_customers(hub)
     assert int(dataset["rowCount"]) == total
     assert int(dataset["lostRowCount"]) == total - active and "gainedRowCount" not in dataset
-    nothing = done(post(hub, ":rehearse", {"role": {"roleId": made.name}, "days": 1}))
-    (dataset,) = nothing["consumers"][0]["datasets"]
+    dataset = rehearsed(hub, made, role={"roleId": made.name}, days=1)
     assert dataset["lostActions"] == ["read"] and int(dataset["deniedCallCount"]) == setup
     assert int(dataset["lostRowCount"]) == total
-    made.update_role(narrowed)
+
+
+def test_a_rehearsal_of_an_earlier_revision(hub: RunningHub, integration: Integration) -> None:
+    made = integration
+    before = revision(hub)
+    made.update_role(NARROWED)
+    total, active = count_customers(hub)
     back = done(post(hub, ":rehearse", {"revision": before}))
     (dataset,) = back["consumers"][0]["datasets"]
     assert int(dataset["gainedRowCount"]) == total - active
@@ -550,5 +573,6 @@ def test_a_rehearsal_counts_known_calls_and_rows(hub: RunningHub, integration: I
         "customers.phone",
         "customers rows",
     ]
+    role = {"roleId": made.name, "grants": [NARROWED]}
     for bad in ({"role": role, "revision": 1}, {}, {"role": role, "days": 91}):
         assert post(hub, ":rehearse", bad).reason == "VALUE_INVALID"

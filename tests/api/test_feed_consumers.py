@@ -109,7 +109,7 @@ def test_a_replica_under_writes_is_equal_to_the_source(
         for key, (name, status, limit) in rows.items():
             assert (name, status) == (source[key].name, "STATUS_UNSPECIFIED")
             assert str(limit) == source[key].credit_limit == "1.50"
-        kept = {key: to_dict(record) for key, record in replica._table.records() if record}
+        kept = {key: to_dict(record) for key, record in replica.table.records() if record}
         assert kept == {key: to_dict(record) for key, record in source.items()}
 
 

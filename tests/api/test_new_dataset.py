@@ -19,7 +19,7 @@ import pytest
 
 from harness import ROOT, Reply, RunningHub, folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
 
 TICKETS = """\
 syntax = "proto3";

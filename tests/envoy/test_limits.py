@@ -22,6 +22,8 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
 from penstockd.node.envoy import RateLimit
 
+pytestmark = pytest.mark.lane(priority=6)
+
 PATH = "/v1/customers/c1"
 GET = f"GET {PATH} HTTP/1.1"
 LIMIT = RateLimit(rate=10, burst=20)

@@ -159,7 +159,7 @@ async def replies(door: Door) -> dict[str, tuple[bytes, bool]]:
     connection that it does not trust a second late.
     """
     seen: set[str] = set()
-    note = door.hub._note
+    note = door.hub.note_call
 
     def noting(context: Any) -> None:
         note(context)
@@ -174,7 +174,7 @@ async def replies(door: Door) -> dict[str, tuple[bytes, bool]]:
         return reply
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(door.hub, "_note", noting)
+        patch.setattr(door.hub, "note_call", noting)
         got = await asyncio.gather(*(send(trap) for trap in TRAPS))
     return {t.name: (r, t.name in seen) for t, r in zip(TRAPS, got, strict=True)}
 

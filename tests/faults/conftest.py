@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from databases import running_postgres
 from faults.exporting import multiply
 from harness import RunningHub, folder
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.sockets import sockets_folder
 from penstockd.resources import descriptors
 from penstockd.store.migrate import migrate
 
@@ -24,14 +23,9 @@ def catalog() -> Catalog:
 @pytest.fixture
 async def store_url(catalog: Catalog) -> AsyncIterator[str]:
     """The URL of a PostgreSQL of the test's own, brought to the model."""
-    with folder() as data:
-        postgres = EmbeddedPostgres(data, sockets_folder(data))
-        await postgres.start()
-        try:
-            await migrate(postgres.dsn, catalog)
-            yield postgres.dsn
-        finally:
-            await postgres.stop()
+    async with running_postgres() as postgres:
+        await migrate(postgres.dsn, catalog)
+        yield postgres.dsn
 
 
 @pytest.fixture(scope="session")

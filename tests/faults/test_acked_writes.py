@@ -18,6 +18,7 @@ import time
 from functools import partial
 
 import psutil
+import pytest
 
 from chance import SEED
 from faults.state import table_of
@@ -27,6 +28,8 @@ from faults.validator import FeedValidator
 from feeds import at
 from harness import ATTEMPTS, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
+
+pytestmark = pytest.mark.lane("faults/own_hub", priority=13)
 
 KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "10"))
 WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))

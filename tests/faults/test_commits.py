@@ -90,7 +90,7 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
                 await write(database, "a")
             # It hangs in the database still, where nobody sees it, and keeps its place.
             assert await server.fetchval("SELECT count(*) FROM t") == 0
-            assert len(database._hanging) == 1
+            assert len(database.hanging_sessions) == 1
             with pytest.raises(OutcomeUnknown):
                 await write(database, "b")
             # Of three places half are taken: nothing more begins that would hang as well.
@@ -99,7 +99,7 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
             assert len(await server.fetch(IN_COMMIT)) == 2
 
         async def let_go() -> bool:
-            return not database._hanging
+            return not database.hanging_sessions
 
         await until(let_go)
         assert {row[0] for row in await server.fetch("SELECT k FROM t")} == {"a", "b"}
@@ -144,4 +144,4 @@ async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, se
         async with database.transaction(dry=True) as connection:
             await connection.execute("INSERT INTO t VALUES ('c')")
         assert await server.fetchval("SELECT count(*) FROM t") == 0
-        assert not database._hanging
+        assert not database.hanging_sessions

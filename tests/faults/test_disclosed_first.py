@@ -24,7 +24,7 @@ from harness import PATIENCE, RunningHub, eventually, folder, new_customer
 from penstockd.audit.keys import holds
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
-from penstockd.rpc.door import Route, _guard
+from penstockd.rpc.door import Route, guard_reply
 from posted import receiving
 from security.calls import every_route, method_of
 
@@ -154,7 +154,7 @@ def guarded() -> list[Route]:
     return [
         route
         for route in every_route()
-        if route.method.dataset in (None, "customers") and _guard(organs, route) is not None
+        if route.method.dataset in (None, "customers") and guard_reply(organs, route) is not None
     ]
 
 

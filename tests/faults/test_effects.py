@@ -25,6 +25,7 @@ from urllib.parse import urlencode
 import grpc
 import grpc.aio
 import psutil
+import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from chance import SEED
@@ -34,6 +35,8 @@ from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1.auth_pb2_grpc import AuthStub
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.node.sockets import sockets_folder
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 CALLS = int(os.environ.get("PENSTOCK_A1_CALLS", "1000"))
 #: Calls under way at once.

@@ -27,8 +27,8 @@ from penstockd.errors import (
 )
 from penstockd.exports import ranges
 from penstockd.exports.limits import ExportLimits
-from penstockd.exports.plan import Export
-from penstockd.exports.receipts import Receipt, State, find_receipt
+from penstockd.exports.plan import ExportRequest
+from penstockd.exports.receipts import Receipt, ReceiptState, find_receipt
 from penstockd.hub import Hub
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
@@ -80,7 +80,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
                 "some": (grant("some", Mask.HASH, 'name < "Ünï 2"'),),
             }
             policy = hub.policy
-            policy._newest = replace(policy.newest, grants=grants)
+            policy.adopt(replace(policy.newest, grants=grants))
             yield hub
 
 
@@ -94,13 +94,13 @@ def call(hub: Hub, role: str = "all", consumer: str = "c") -> Call:
     return Call(entry, hub.policy.newest, hub, Principal(consumer, "k", frozenset({role})))
 
 
-async def run(hub: Hub, export: Export, role: str = "all") -> Taken:
+async def run(hub: Hub, export: ExportRequest, role: str = "all") -> Taken:
     taken = Taken()
     await stream_export(hub, call(hub, role), hub.catalog["customers"], export, taken)
     return taken
 
 
-async def on(hub: Hub, connections: int, export: Export, role: str) -> Taken:
+async def on(hub: Hub, connections: int, export: ExportRequest, role: str) -> Taken:
     return await run(replace(hub, exports=ExportLimits(connections)), export, role)
 
 
@@ -118,11 +118,11 @@ async def test_any_number_of_connections_gives_the_same_file(
         await read_ranges(connections, *rest)
 
     monkeypatch.setattr("penstockd.exports.source.read_ranges", counted)
-    exports = [Export(f, omit_receipt=True) for f in FORMATS]
+    exports = [ExportRequest(f, omit_receipt=True) for f in FORMATS]
     exports += [
-        Export("CSV", filter='name > "Ünï 15"', fields="name,email"),
-        Export("NDJSON", compression="GZIP"),
-        Export("CSV", filter='name = "nobody"'),
+        ExportRequest("CSV", filter='name > "Ünï 15"', fields="name,email"),
+        ExportRequest("NDJSON", compression="GZIP"),
+        ExportRequest("CSV", filter='name = "nobody"'),
     ]
     for role in ("all", "some"):
         for export in exports:
@@ -139,7 +139,7 @@ async def test_any_number_of_connections_gives_the_same_file(
     assert set(used) == {2, 3} and len(used) == 2 * 2 * len(exports)
     # Only the order of the key can be cut into ranges; a limit is not worth it.
     before = len(used)
-    for export in (Export("CSV", order_by="name"), Export("CSV", limit=900)):
+    for export in (ExportRequest("CSV", order_by="name"), ExportRequest("CSV", limit=900)):
         whole = await on(hub, 1, export, "all")
         assert (await on(hub, 3, export, "all")).data == whole.data
     assert len(used) == before
@@ -149,7 +149,7 @@ async def test_an_error_of_one_connection_ends_them_all(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "RANGE_KEYS", 100)
-    export = Export("CSV", filter="birth_date < 2000-01-01 OR NOT birth_date < 2000-01-01")
+    export = ExportRequest("CSV", filter="birth_date < 2000-01-01 OR NOT birth_date < 2000-01-01")
     await on(hub, 3, export, "all")
     spare = hub.database.spare_snapshots
     async with hub.database.transaction() as connection:
@@ -160,20 +160,20 @@ async def test_an_error_of_one_connection_ends_them_all(
         )
     for connections in (1, 3):
         with pytest.raises(Exception, match="cannot be printed"):
-            await on(hub, connections, Export("CSV"), "all")
+            await on(hub, connections, ExportRequest("CSV"), "all")
     assert hub.database.spare_snapshots == spare > 0
 
 
 async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> None:
     impatient = replace(hub, exports=ExportLimits(stall_seconds=0.2))
-    export = Export("NDJSON", omit_receipt=True)
+    export = ExportRequest("NDJSON", omit_receipt=True)
     whole = await run(hub, export)
     client = Taken(still_after=100_000)
     with pytest.raises(ClientStalled):
         await stream_export(impatient, call(hub), hub.catalog["customers"], export, client)
     found = await find_receipt(hub.database, client.receipt_id)
     assert found is not None and client.receipt is not None
-    assert (found.state, found.reason) == (State.FAILED, "CLIENT_STALLED")
+    assert (found.state, found.reason) == (ReceiptState.FAILED, "CLIENT_STALLED")
     assert (found.byte_count, found.sha256) == (len(client.data), None)
     async with hub.database.transaction() as connection:
         await connection.execute("DELETE FROM data.customers WHERE name < 'Ünï 5'")
@@ -185,7 +185,7 @@ async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> No
 
 
 async def test_only_the_same_export_goes_on(hub: Hub) -> None:
-    export = Export("CSV", filter='name != "x"')
+    export = ExportRequest("CSV", filter='name != "x"')
     impatient = replace(hub, exports=ExportLimits(stall_seconds=0.1))
     client, dataset = Taken(still_after=1), hub.catalog["customers"]
     with pytest.raises(ClientStalled):
@@ -229,8 +229,11 @@ async def test_a_thread_reads_what_the_driver_would(
         await read(self, query, work)
 
     monkeypatch.setattr(CopyOut, "run", counted)
-    exports = [Export(f) for f in (*FORMATS, "PARQUET", "ARROW")]
-    exports += [Export("CSV", filter='name = "nobody"'), Export("CSV", compression="ZSTD")]
+    exports = [ExportRequest(f) for f in (*FORMATS, "PARQUET", "ARROW")]
+    exports += [
+        ExportRequest("CSV", filter='name = "nobody"'),
+        ExportRequest("CSV", compression="ZSTD"),
+    ]
     beside = [await run(hub, export) for export in exports]
     # A driver that hides its socket, or one under TLS, would leave every export to the slow way.
     assert len(reads) == len(exports)

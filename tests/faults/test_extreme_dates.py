@@ -6,6 +6,8 @@ import pytest
 
 from harness import RunningHub
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 FIRST, LAST = "0001-01-01", "9999-12-31"
 #: More rows than are staged as arrays.
 MANY = 600

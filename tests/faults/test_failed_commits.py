@@ -26,6 +26,8 @@ from penstockd.rpc.door import Route
 from penstockd.store import commit
 from security.calls import every_route
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 #: How a COMMIT fails: what breaks, and the reason that is to be told.
 BEFORE, WITHIN = "DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"
 #: Datasets that are tried; the methods of the others are the same.
@@ -45,12 +47,12 @@ class Commits:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Come between the hub and its database."""
-        real_commit, real_writing = commit._commit, Call.writing
+        real_commit, real_writing = commit.send_commit, Call.writing
 
         async def commit_or_fail(connection: Any, began: Any, seconds: float) -> None:
             wrote = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
             if budget.current() is not None and await connection.fetchval(wrote):
-                self._note(budget.current())
+                self.note(budget.current())
                 if self.failing == BEFORE:
                     connection.terminate()
                 elif self.failing == WITHIN:
@@ -67,12 +69,12 @@ class Commits:
             finally:
                 _in_writing.reset(token)
 
-        patch.setattr(commit, "_commit", commit_or_fail)
+        patch.setattr(commit, "send_commit", commit_or_fail)
         patch.setattr(Call, "writing", writing)
         # A session that may hang in its COMMIT keeps a place until it is seen to be gone.
         patch.setattr("penstockd.store.database.LOOK", 0.01)
 
-    def _note(self, call: Any) -> None:
+    def note(self, call: Any) -> None:
         if not _in_writing.get():
             self.outside.add(call.name)
 

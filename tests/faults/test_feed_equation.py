@@ -24,6 +24,8 @@ from feeds import CATALOG, Replica, Told, apply, caught_up, polled, watch
 from harness import RunningHub
 from places import PLACES
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 CUSTOMERS = CATALOG["customers"]
 #: What each consumer is shown of customers, apart from what moves with hidden fields.

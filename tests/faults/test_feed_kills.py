@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import uuid
 
+import pytest
+
 from feeds import put
 from harness import RunningHub, eventually
 from penstock.client import Client, PenstockError
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 KILLS = 2
 

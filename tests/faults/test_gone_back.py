@@ -34,6 +34,8 @@ from penstockd.store.cursor import Cursor
 from places import PLACES
 from posted import Posts, receiving
 
+pytestmark = pytest.mark.lane(priority=10)
+
 LOST, NEW = 6, 10
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 
@@ -290,33 +292,13 @@ def test_the_database_goes_back_in_time(
         noticed(world, epochs, lost_revision)
         assert is_told_to_repair(hub, stream)
     assert world.table().keys().isdisjoint(("customers", w.key) for w in lost)
-    # Before the log has passed the numbers that were undone, while it does, and for ever after.
-    aliased = []
-    while world.head() <= lost_head + 2:
-        for cursor in undone:
-            assert refused(hub, dataset="", cursor=cursor) == REFUSED
-        aliased += [c for c in undone if PLACES.open(c).number <= world.head()]
-        new += world.written(2)
-    # Negative control: going by the number alone, every one of them would have been accepted.
-    assert set(aliased) == set(undone)
+    new += undone_stay_refused(world, undone, lost_head)
     # From the fork, and from before it: exactly what followed, and images of nothing else.
-    head = world.head()
-    for start, at, writes in ((fork, state, new), (before, None, [])):
-        follow = Judge(FeedValidator(CATALOG, number(start), dict(at or {})), start)
-        with watch(hub, "admin", "", cursor=start, include_before=True) as again:
-            if at is not None:
-                judged(world, again, follow, head)
-                follow.validator.finish(world.table(), writes, writes, world.marks())
-                follow.validator.check()
-            else:
-                keys = {e.key for e in again.to(head)}
-                assert keys >= {w.key for w in (*kept, *new)}
-                assert keys.isdisjoint(w.key for w in lost)
-    # Without a cursor: the records as they are.
-    with watch(hub, "admin", "customers", snapshot=True) as whole:
-        whole.until(lambda: whole.marks)
-        keys = {e.key for e in whole.events}
-    assert keys == {key for dataset, key in world.table() if dataset == "customers"}
+    follows_exactly(world, fork, state, new)
+    with watch(hub, "admin", "", cursor=before, include_before=True) as again:
+        keys = {e.key for e in again.to(world.head())}
+    assert keys >= {w.key for w in (*kept, *new)} and keys.isdisjoint(w.key for w in lost)
+    snapshot_is_the_table(world)
     downstream.is_told(last)
     downstream.is_equal()
     noticed_once = world.epochs()
@@ -326,6 +308,39 @@ def test_the_database_goes_back_in_time(
     eventually(lambda: not world.alarmed())
     downstream.was_told_once()
     downstream.end()
+
+
+def undone_stay_refused(world: World, undone: list[str], lost_head: int) -> list[Write]:
+    """Cursors of what was undone are refused before the log has passed their numbers, while it
+    does, and afterwards. Returns what was written meanwhile."""
+    aliased: list[str] = []
+    new: list[Write] = []
+    while world.head() <= lost_head + 2:
+        for cursor in undone:
+            assert refused(world.hub, dataset="", cursor=cursor) == REFUSED
+        aliased += [c for c in undone if PLACES.open(c).number <= world.head()]
+        new += world.written(2)
+    # Negative control: going by the number alone, every one of them would have been accepted.
+    assert set(aliased) == set(undone)
+    return new
+
+
+def follows_exactly(world: World, fork: str, state: State, new: list[Write]) -> None:
+    """The feed from the fork leads from the state there to the table of now."""
+    judge = Judge(FeedValidator(CATALOG, number(fork), dict(state)), fork)
+    head = world.head()
+    with watch(world.hub, "admin", "", cursor=fork, include_before=True) as stream:
+        judged(world, stream, judge, head)
+    judge.validator.finish(world.table(), new, new, world.marks())
+    judge.validator.check()
+
+
+def snapshot_is_the_table(world: World) -> None:
+    """A feed without a cursor begins with the records as they are."""
+    with watch(world.hub, "admin", "customers", snapshot=True) as whole:
+        whole.until(lambda: whole.marks)
+        keys = {e.key for e in whole.events}
+    assert keys == {key for dataset, key in world.table() if dataset == "customers"}
 
 
 def noticed(world: World, before: list[tuple[int, bool]], lost_revision: int) -> None:

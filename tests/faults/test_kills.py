@@ -6,6 +6,8 @@ import pytest
 
 from harness import RunningHub, eventually, new_customer
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 
 def create(hub: RunningHub) -> str:
     """A new customer; its path."""

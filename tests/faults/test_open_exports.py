@@ -16,6 +16,8 @@ import pytest
 from faults.exporting import receipt
 from harness import PATIENCE, RunningHub, promptly_awaited
 
+pytestmark = pytest.mark.lane("faults/roomy", priority=4)
+
 STREAMS = int(os.environ.get("PENSTOCK_R12_STREAMS", "20"))
 WITHIN = 5.0
 #: What a slow reader takes, and how often, in bytes and seconds: a minute for the whole file, so

@@ -12,11 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from faults.state import table_of
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
 from harness import RunningHub, eventually, new_customer, promptly, timed
 from penstockd.catalog import Catalog
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 SECONDS = float(os.environ.get("PENSTOCK_R7_SECONDS", "8"))
 ANSWERED_WITHIN = 2.0

@@ -41,6 +41,8 @@ from penstockd.catalog import Catalog
 from security.calls import every_route, placed
 from security.test_hostile_texts import Door
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 #: Calls of the consumer that works before a worker is killed, while it is replaced, and after.
 CALLS = int(os.environ.get("PENSTOCK_NEIGHBOUR_CALLS", "80"))
 #: Rows that are written meanwhile, each time.

@@ -24,8 +24,10 @@ from grpc_status import rpc_status
 from chance import SEED
 from feeds import Told, at, caught_up, here, number, pages, patch, put, watch
 from harness import RunningHub
-from penstockd.feed.retention import Retention
+from penstockd.feed.retention import LogRetention
 from penstockd.store.database import Database
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 RESUMES = int(os.environ.get("PENSTOCK_R4_RESUMES", "200"))
 THREADS = 8
@@ -145,7 +147,7 @@ async def prune(dsn: str, hours: float) -> int:
     database = Database(dsn, size=1)
     await database.open()
     try:
-        return await Retention(database, hours).prune()  # type: ignore[arg-type]  # of less than an hour
+        return await LogRetention(database, hours).prune()  # type: ignore[arg-type]  # of less than an hour
     finally:
         await database.close()
 

@@ -25,7 +25,7 @@ from penstock.hub.v1.changes_pb2 import WatchChangesResponse
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.errors import Conflict, RecordNotFound
 from penstockd.feed.broadcast import Broadcast
-from penstockd.feed.source import Source
+from penstockd.feed.source import FeedSource
 from penstockd.policy.lens import Lens
 from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.cursor import cursor_at
@@ -150,7 +150,7 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
     """Follow as a stream does: catch up, join what others are given, until all has been read."""
     names = sorted(d.name for d in race.catalog)
     lenses = {n: Lens(unrestricted(race.catalog, n), race.catalog) for n in names}
-    source = Source(lenses, PLACES.sequences, mixed=True, include_before=True, batch_size=3)
+    source = FeedSource(lenses, PLACES.sequences, mixed=True, include_before=True, batch_size=3)
     announcements = PostgresAnnouncements(race.database)
     feed = Broadcast(race.database, announcements, race.catalog)
     listening = asyncio.gather(announcements.follow(), feed.tail.follow())

@@ -29,6 +29,8 @@ from harness import RunningHub, eventually
 from penstockd.catalog import Catalog
 from penstockd.store.database import Database
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 SEEDS = int(os.environ.get("PENSTOCK_RACE_SEEDS", "3"))
 CALLS = int(os.environ.get("PENSTOCK_RACE_CALLS", "10"))
 CLIENTS, SLOW = 16, 3

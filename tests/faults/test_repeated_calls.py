@@ -10,89 +10,95 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from harness import Reply, RunningHub, eventually, new_customer
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 CALLS = int(os.environ.get("PENSTOCK_REPEATED_CALLS", "150"))
 KILLS = int(os.environ.get("PENSTOCK_REPEATED_KILLS", "4"))
 
 
+class Caller:
+    """Creates customers and counts them up until it is stopped; repeats what is not answered."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self.hub = hub
+        self.enough = threading.Event()
+        self.attempts = 0
+        self.done: list[tuple[str, list[Reply]]] = []
+        self._notes = itertools.count(1)
+
+    def work(self) -> None:
+        """Create one customer after the other, and change each once."""
+        while not self.enough.is_set():
+            record = new_customer(notes="0")
+            path = f"/v1/customers/{record['customerId']}"
+            replies = [self.call("POST", "/v1/customers", record)]
+            replies.append(self.call("PATCH", path, {"notes": str(next(self._notes))}))
+            self.done.append((record["customerId"], replies))
+
+    def call(self, method: str, path: str, body: object) -> Reply:
+        """The answer to a call, which is repeated under one id until it has one."""
+        request_id = str(uuid.uuid4())
+        reply: Reply = eventually(lambda: self._attempt(method, path, body, request_id))
+        return reply
+
+    def _attempt(self, method: str, path: str, body: object, request_id: str) -> Reply | None:
+        self.attempts += 1
+        headers = {"Idempotency-Key": request_id}
+        try:
+            reply = self.hub.request(
+                method, path, consumer="admin", json_body=body, headers=headers
+            )
+        except (OSError, http.client.HTTPException):
+            return None
+        if reply.status in (500, 502, 503, 504):
+            return None
+        if reply.status == 409 and reply.reason in ("REQUEST_IN_FLIGHT", "CONFLICT"):
+            return None
+        return reply
+
+
+def kill_meanwhile(caller: Caller) -> None:
+    """One kill after another, spread over the calls, which go on until all have been."""
+    for number in range(KILLS):
+        eventually(lambda n=number: len(caller.done) >= CALLS * (n + 1) // (KILLS + 1))  # type: ignore[misc]
+        if number % 2:
+            eventually(lambda: caller.hub.processes("worker"))[0].kill()
+        else:
+            caller.hub.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'penstock'"
+            )
+    eventually(lambda: len(caller.done) >= CALLS)
+
+
 def test_killed_calls_are_done_once(own_hub: RunningHub) -> None:
     """Workers and PostgreSQL's backends are killed while customers are created and counted up: a
     call that was done twice would be RECORD_EXISTS, or a second change of the record."""
-    hub, enough = own_hub, threading.Event()
-    repeats, began = 0, itertools.count(1)
-    done: list[tuple[str, list[Reply]]] = []
-    hub.token("admin")
-
-    def once(method: str, path: str, body: object) -> Reply:
-        nonlocal repeats
-        request_id = str(uuid.uuid4())
-
-        def attempt() -> Reply | None:
-            nonlocal repeats
-            repeats += 1
-            try:
-                reply = hub.request(
-                    method,
-                    path,
-                    consumer="admin",
-                    json_body=body,
-                    headers={"Idempotency-Key": request_id},
-                )
-            except (OSError, http.client.HTTPException):
-                return None
-            if reply.status in (500, 502, 503, 504):
-                return None
-            if reply.status == 409 and reply.reason in ("REQUEST_IN_FLIGHT", "CONFLICT"):
-                return None
-            return reply
-
-        found: Reply = eventually(attempt)
-        return found
-
-    def work() -> None:
-        while not enough.is_set():
-            record = new_customer(notes="0")
-            path = f"/v1/customers/{record['customerId']}"
-            replies = [once("POST", "/v1/customers", record)]
-            replies.append(once("PATCH", path, {"notes": str(next(began))}))
-            done.append((record["customerId"], replies))
-
-    def finished(calls: int) -> None:
-        eventually(lambda: len(done) >= calls)
-
-    def kill() -> None:
-        """One kill after another, spread over the calls, which go on until all have been."""
-        for number in range(KILLS):
-            finished(CALLS * (number + 1) // (KILLS + 1))
-            if number % 2:
-                eventually(lambda: hub.processes("worker"))[0].kill()
-            else:
-                hub.sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = 'penstock'"
-                )
-        finished(CALLS)
-
+    caller = Caller(own_hub)
+    own_hub.token("admin")
     with ThreadPoolExecutor(9) as pool:
-        working = [pool.submit(work) for _ in range(8)]
+        working = [pool.submit(caller.work) for _ in range(8)]
         try:
-            pool.submit(kill).result()
+            pool.submit(kill_meanwhile, caller).result()
         finally:
-            enough.set()
+            caller.enough.set()
         for worker in working:
             worker.result()
-    calls = sum(len(replies) for _, replies in done)
-    for key, replies in done:
+    for key, replies in caller.done:
         assert [r.status for r in replies] == [200, 200], [r.text for r in replies]
         assert json.loads(replies[1].body)["customerId"] == key
-    hub.head()
-    keys = [key for key, _ in done]
-    changes = hub.sql(
+    own_hub.head()
+    keys = [key for key, _ in caller.done]
+    changes = own_hub.sql(
         "SELECT key, array_agg(operation ORDER BY operation)::int[] FROM hub.change"
         " WHERE key = ANY($1) GROUP BY key",
         keys,
     )
     assert sorted(changes) == sorted((key, [1, 2]) for key in keys)
-    print(f"{repeats - calls} repeats of {calls} calls")
-    assert repeats > calls, "nothing was killed that mattered"
+    calls = sum(len(replies) for _, replies in caller.done)
+    print(f"{caller.attempts - calls} repeats of {calls} calls")
+    assert caller.attempts > calls, "nothing was killed that mattered"

@@ -32,6 +32,8 @@ from faults.traffic import BETWEEN, Traffic, others_write
 from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually
 from penstockd.catalog import Catalog
 
+pytestmark = pytest.mark.lane("faults/roomy")
+
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
 ROWS_PER_SECOND = 500
 BATCH = 25

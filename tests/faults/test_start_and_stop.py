@@ -30,6 +30,8 @@ from harness import (
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 
 def family(hub: RunningHub) -> list[psutil.Process]:
     """All processes of a running hub, the supervisor first."""

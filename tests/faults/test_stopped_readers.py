@@ -29,6 +29,8 @@ from harness import PATIENCE, RunningHub, eventually, folder, promptly
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 
+pytestmark = pytest.mark.lane(priority=3)
+
 STREAMS = int(os.environ.get("PENSTOCK_R5_STREAMS", "200"))
 STOPPED = STREAMS // 10
 #: Streams of one consumer, which also share a connection.

@@ -7,8 +7,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from harness import Reply, RunningHub, eventually
 from subscribing import Subscribed, keys_of
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 
 def insisting(subscribed: Subscribed, verb: str, **body: Any) -> Reply:

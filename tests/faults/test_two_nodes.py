@@ -41,6 +41,8 @@ from penstockd.store.sharing import LiveNode, share_out
 from penstockd.store.singletons import LENGTH, SINGLETONS
 from posted import Posts, receiving
 
+pytestmark = pytest.mark.lane(priority=11)
+
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
 TAKEN_WITHIN = 10.0
 ANSWERED_WITHIN = 5.0

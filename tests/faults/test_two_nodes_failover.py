@@ -37,6 +37,8 @@ from harness import RunningHub, eventually, folder, free_port
 from penstock.hub.v1 import subscriptions_pb2
 from penstockd.store.cursor import Cursor
 
+pytestmark = pytest.mark.lane(priority=9)
+
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
 #: Rows that are written before, between and after what happens.
 BETWEEN = 60

@@ -32,7 +32,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.take import Pull, Taken, Taking
+from penstockd.subscriptions.take import Pull, TakenLease, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
 from penstockd.webhooks.pulling import Pulled
@@ -54,11 +54,12 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
                 await connection.execute(
                     "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
                 )
-            hub.policy._newest = replace(
+            snapshot = replace(
                 hub.policy.newest,
                 grants={"all": (grant,)},
                 permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
             )
+            hub.policy.adopt(snapshot)
             following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
             await until(lambda: hub.feed.tail.newest is not None)
             yield hub
@@ -115,13 +116,13 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
     monkeypatch.setattr(pull_module, "MAX_WAIT", PATIENCE)
     await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
     async with waiting(lambda: pull_changes(hub, call(hub), "line", Pull(wait=PATIENCE))) as pulls:
-        await until(lambda: hub.streams._held["c"] == CALLS and looks["all"])
+        await until(lambda: hub.streams.held["c"] == CALLS and looks["all"])
         for key in ("a", "b", "c"):
             await write(hub, key)
             await until(lambda: any(task.done() for task in pulls))
             (done,) = [task for task in pulls if task.done()]
             pulls.discard(done)
-            taken: Taken = done.result()[0]
+            taken: TakenLease = done.result()[0]
             assert taken.keys == {"customers": [key]}
             # Whoever waits next hears of it, in whichever process it is said.
             lease = hub.places.seal_lease(taken.lease.lease_id)
@@ -151,7 +152,7 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
 
     async with waiting(pull) as pulls:
         # Each has asked once whether there is something at once, and the first of the line again.
-        await until(lambda: hub.streams._held["c"] == CALLS and looks["all"] == CALLS + 1)
+        await until(lambda: hub.streams.held["c"] == CALLS and looks["all"] == CALLS + 1)
         given.append(Pulled("d", "t", {}, b""))
         async with hub.database.transaction() as connection:
             await ring_everywhere(hub.announcements, connection, webhook_line("hook"))
@@ -173,7 +174,7 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
         return list_changes(few, call(few), wanted, cursor, wait)
 
     tasks = [asyncio.ensure_future(poll(PATIENCE)) for _ in range(3)]
-    await until(lambda: few.streams._held["c"] == 3)
+    await until(lambda: few.streams.held["c"] == 3)
     with pytest.raises(TooManyStreams):
         await poll(PATIENCE)
     with pytest.raises(TooManyStreams):
@@ -183,4 +184,4 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
     await write(hub, "a")
     pages = await asyncio.gather(*tasks)
     assert all(page.changes for page in pages)
-    assert not few.streams._held
+    assert not few.streams.held

@@ -17,6 +17,8 @@ import pytest
 
 from harness import Reply, RunningHub, eventually, new_customer
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 #: Records of one transaction: more than a message holds.
 MANY = 700
 

@@ -15,6 +15,8 @@ from penstockd.audit.shown import digest_of
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import descriptors
 
+pytestmark = pytest.mark.lane(priority=1)
+
 ENTRIES, AUDIT = "/v1/audit/entries", "/v1/audit"
 
 

@@ -20,6 +20,8 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstock.client import Client, PenstockError
 
+pytestmark = pytest.mark.lane(priority=5)
+
 SEED = 20_261_122
 #: What would tell of the inside: SQL, drivers, stacks, schemas, modules, addresses of objects.
 INSIDE = re.compile(

@@ -15,7 +15,7 @@ from access import unrestricted
 from chance import SEED
 from harness import RunningHub
 from penstockd.catalog.load import load_catalog
-from penstockd.policy.read import Export
+from penstockd.policy.read import ExportQuery
 from penstockd.policy.view import View
 from penstockd.query import QueryError, compile, parse
 from penstockd.resources import descriptors
@@ -97,7 +97,7 @@ def test_no_literal_is_in_the_text_of_sql(view: View) -> None:
     for _ in range(300):
         text = marked(rng)
         statement = compile_statement(view.select([key], compile(parse(text), view)))
-        export = Export(view, [key], [view.key_column], filter=text, order_by="")
+        export = ExportQuery(view, [key], [view.key_column], filter=text, order_by="")
         copied, settings = export.copy(10)
         for sql, values in (
             (statement.text, list(map(str, statement.arguments()))),

@@ -12,6 +12,8 @@ from harness import Reply, RunningHub
 
 from .marked import HIDDEN, HIDDEN_NAMES, RECORDS, everything, key_field
 
+pytestmark = pytest.mark.lane("security/marked")
+
 Answers = dict[str, list[tuple[str, bytes]]]
 
 

@@ -169,7 +169,7 @@ def test_a_retired_key_is_deleted_and_its_tokens_with_it(hub: RunningHub) -> Non
     in_force(lambda: call(hub, old) == 401)
     asyncio.run(age())  # prunes, and finds the newest too old again
     in_force(lambda: key_of(old) not in keys(hub))
-    hub._tokens.clear()
+    hub.tokens.clear()
     assert {call(hub, new_token(hub)) for _ in range(EVERY_WORKER)} == {200}
 
 
@@ -178,7 +178,7 @@ def test_a_key_in_wrong_hands_is_void_within_five_seconds(hub: RunningHub) -> No
     in_force(lambda: call(hub, old) == 200)
     rotate(hub, now=True)
     in_force(lambda: call(hub, old) == 401)
-    hub._tokens.clear()
+    hub.tokens.clear()
     states = keys(hub)
     assert list(states.values()) == ["SIGNING"]
     assert key_of(old) not in states

@@ -15,6 +15,8 @@ from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from .marked import RECORDS, key_field
 from .test_hidden_values import shape
 
+pytestmark = pytest.mark.lane("security/marked")
+
 DEPENDENT = ("contacts", "orders", "interactions")
 
 

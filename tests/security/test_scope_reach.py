@@ -147,12 +147,8 @@ def made(hub: RunningHub, posts: Posts) -> Owner:
 
     selections = [{"dataset": "customers"}]
     posts.statuses["/owner"] = 500  # what is sent stays here, dead, to be sent again
-    hook = {
-        "url": f"{posts.url}/owner",
-        "selections": selections,
-        "headers": {"x-own": SECRET},
-        "options": {"retrySeconds": [1]},
-    }
+    hook = {"url": f"{posts.url}/owner", "headers": {"x-own": SECRET}, "selections": selections}
+    hook["options"] = {"retrySeconds": [1]}
     webhook = call("POST", "/v1/webhooks", hook)["webhook"]["webhookId"]
     listen = {"kind": "LISTEN", "selections": selections}
     listening = call("POST", "/v1/webhooks", listen)["webhook"]["webhookId"]

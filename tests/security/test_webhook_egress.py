@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from penstockd.auth.jwks import JwksUnavailable, Origins, fetch
-from penstockd.egress import AddressRefused, Guard, UrlRefused, address_of
+from penstockd.egress import AddressRefused, EgressGuard, UrlRefused, address_of
 from penstockd.webhooks.sender import Sender
 from webhook_rig import LOOPBACK, Receiver, receiving
 
@@ -87,7 +87,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
-    async with Sender(Guard(), connect_seconds=2, total_seconds=3) as made:
+    async with Sender(EgressGuard(), connect_seconds=2, total_seconds=3) as made:
         yield made
 
 
@@ -116,25 +116,25 @@ async def test_nothing_that_is_not_public_is_dialled(
 @pytest.mark.parametrize("host", [h for h in HOSTS if "localhost" not in h.lower()])
 def test_literals_are_refused_when_a_webhook_is_made(host: str) -> None:
     with pytest.raises(UrlRefused):
-        Guard().check_url(f"https://{host.rstrip('.')}/")
+        EgressGuard().check_url(f"https://{host.rstrip('.')}/")
 
 
 @pytest.mark.parametrize("url", [u for u in URLS if "://" not in u or "@" in u or "%" in u])
 def test_odd_urls_are_refused_when_a_webhook_is_made(url: str) -> None:
     with pytest.raises(UrlRefused):
-        Guard().check_url(url)
+        EgressGuard().check_url(url)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450::1"])
 def test_the_public_internet_is_open(address: str) -> None:
-    Guard().check(address_of(address), secure=True)
+    EgressGuard().check(address_of(address), secure=True)
     with pytest.raises(AddressRefused):
-        Guard().check(address_of(address), secure=False)
+        EgressGuard().check(address_of(address), secure=False)
 
 
 @pytest.mark.parametrize("address", ["2002:808:808::1", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_wrapped_public_addresses_are_judged_by_what_is_within(address: str) -> None:
-    Guard().check(address_of(address), secure=True)
+    EgressGuard().check(address_of(address), secure=True)
 
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
@@ -190,7 +190,7 @@ async def test_which_address_was_refused_is_not_told(
     assert place not in repr(reply)
     assert reply == await sender.post("https://not-there.invalid/", {}, b"{}"), "nor that it exists"
     with pytest.raises(AddressRefused) as refused:
-        Guard().check(address_of(place), secure=False)
+        EgressGuard().check(address_of(place), secure=False)
     assert place not in str(refused.value)
 
 
@@ -274,12 +274,12 @@ async def test_without_the_guard_the_same_urls_arrive(local: Receiver) -> None:
     """The negative control: the URLs above are live where the operator allows the loopback."""
     port = local.url.rpartition(":")[2]
     spellings = ("127.0.0.1", "localhost", "0x7f.1", "[::ffff:127.0.0.1]")
-    async with Sender(Guard((*LOOPBACK, ipaddress.ip_network("::ffff:0:0/96")))) as sender:
+    async with Sender(EgressGuard((*LOOPBACK, ipaddress.ip_network("::ffff:0:0/96")))) as sender:
         for host in spellings:
             reply = await sender.post(f"http://{host}:{port}/{host}", {}, b"{}")
             assert reply.delivered, (host, reply)
     assert len(local.requests) == len(spellings)
-    async with Sender(Guard()) as guarded:
+    async with Sender(EgressGuard()) as guarded:
         for host in spellings:
             assert not (await guarded.post(f"http://{host}:{port}/", {}, b"{}")).delivered
     assert len(local.requests) == len(spellings)

@@ -12,6 +12,8 @@ from harness import Reply, RunningHub, new_customer
 from .marked import RECORDS, key_field
 from .test_hidden_values import upload
 
+pytestmark = pytest.mark.lane("security/marked")
+
 
 def writes(dataset: str) -> list[tuple[str, str, Any]]:
     """A call of each writing method, on a record that exists and on one that does not."""

@@ -149,8 +149,8 @@ class Digests:
 
         for left in range(ATTEMPTS - 1, -1, -1):
             try:
-                return _Repair(compare, store, range_rows).run()
-            except _Anew as anew:
+                return RepairAttempt(compare, store, range_rows).run()
+            except RepairMustRestart as anew:
                 if not left:
                     raise anew.error from None
         raise AssertionError("the last attempt returns or raises")
@@ -161,7 +161,7 @@ class Digests:
         return self._link.unary(getattr(self._stub, method), message, safe=True)
 
 
-class _Anew(Exception):
+class RepairMustRestart(Exception):
     """The repair has to begin anew: the state it began with is gone, or the view has changed."""
 
     def __init__(self, error: PenstockError) -> None:
@@ -180,7 +180,7 @@ class _Unlike:
 
 
 @dataclass
-class _Repair:
+class RepairAttempt:
     """One attempt: ranges wait in order of key, and what is found of one takes its place."""
 
     compare: Callable[[Sequence[RangeDigest], str], Any]
@@ -271,11 +271,11 @@ class _Repair:
             reply = self.compare(batch, self.state)
         except PenstockError as error:
             if error.reason == "STATE_GONE":
-                raise _Anew(error) from None
+                raise RepairMustRestart(error) from None
             raise
         if self.result.calls and reply.view != self.result.view:
             changed = "what you may see has changed during the repair"
-            raise _Anew(PenstockError("ABORTED", changed, reason="VIEW_CHANGED"))
+            raise RepairMustRestart(PenstockError("ABORTED", changed, reason="VIEW_CHANGED"))
         self.state = reply.state
         self.result.cursor, self.result.view = reply.cursor, reply.view
         self.result.calls += 1

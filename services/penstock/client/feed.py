@@ -87,8 +87,8 @@ class Feed:
         self._on_break = on_break or (lambda error: None)
         self._closed = False
         # Unlike an Event, it may be put to by a signal at any moment.
-        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._watch = _Watchdog()
+        self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._watch = Watchdog()
         self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
         self._begun = self._renewed = False
         # When the first of the failures came since which nothing was heard.
@@ -103,7 +103,7 @@ class Feed:
     def close(self) -> None:
         """Ends the feed."""
         self._closed = True
-        self._woken.put(None)
+        self.woken.put(None)
         self._watch.cancel()
 
     def __iter__(self) -> Generator[Batch, None, None]:
@@ -127,7 +127,7 @@ class Feed:
                     pauses = RECONNECT.pauses()
                 self._on_break(failure)
                 with suppress(queue.Empty):
-                    self._woken.get(timeout=next(pauses) or 0.0)
+                    self.woken.get(timeout=next(pauses) or 0.0)
 
     def _is_closed(self) -> bool:
         return self._closed  # by a call, since it changes while the loop goes on
@@ -253,7 +253,7 @@ class _Proof:
             )
 
 
-class _Watchdog:
+class Watchdog:
     """Cancels a call whose stream is silent for too long, and when it is told to.
 
     The time counts only while the next message is waited for. It has a thread while it is entered.

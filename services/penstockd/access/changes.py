@@ -10,7 +10,7 @@ from penstockd.access.reach import check_change
 from penstockd.calls import Call
 from penstockd.policy.checks import check_comment
 from penstockd.policy.difference import differences
-from penstockd.policy.history import Author, Change, PolicyDocument, change, policy_now
+from penstockd.policy.history import Author, PolicyChange, PolicyDocument, change, policy_now
 from penstockd.policy.model import Consumer, Permission, Role
 from penstockd.policy.snapshot import Policy
 from penstockd.query import FieldUnknown
@@ -37,7 +37,7 @@ async def change_policy(
     call: Call,
     key: str,
     terms: ChangeTerms,
-    work: Callable[[Change], Awaitable[T]],
+    work: Callable[[PolicyChange], Awaitable[T]],
 ) -> tuple[T, int]:
     """What ``work`` returns, done in one transaction, and the policy revision that it made.
 
@@ -68,7 +68,7 @@ async def change_policy(
 
 
 async def _within_scopes(
-    call: Call, under_way: Change, work: Callable[[Change], Awaitable[T]]
+    call: Call, under_way: PolicyChange, work: Callable[[PolicyChange], Awaitable[T]]
 ) -> T:
     """What ``work`` returns. Raises PermissionDenied if it gives more than the caller's scopes."""
     if call.principal.scopes is None:
@@ -86,7 +86,7 @@ def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
             raise FieldUnknown(path)
 
 
-def tell(under_way: Change, before: PolicyDocument, after: PolicyDocument) -> None:
+def tell(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument) -> None:
     """Say in the audit entry what differs."""
     lines = [d.text for d in differences(before, after)]
     under_way.told["change"] = lines[:TOLD]

@@ -9,7 +9,7 @@ from penstockd.access.stored import find_consumer, find_credential
 from penstockd.auth.credentials import Credentials, StoredCredential
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
-from penstockd.policy.history import Change, policy_now
+from penstockd.policy.history import PolicyChange, policy_now
 
 #: A credential, and its secret if it is new.
 NewCredential = tuple[StoredCredential, str]
@@ -18,7 +18,7 @@ NewCredential = tuple[StoredCredential, str]
 async def issue_within(
     credentials: Credentials,
     call: Call,
-    under_way: Change,
+    under_way: PolicyChange,
     consumer_id: str,
     kind: str,
     expire_time: datetime | None,

@@ -13,7 +13,7 @@ from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.errors import RehearsalTooLong
 from penstockd.policy.checks import RoleDraft, checked_role
-from penstockd.policy.difference import Difference, differences
+from penstockd.policy.difference import PolicyDifference, differences
 from penstockd.policy.history import (
     PolicyDocument,
     check_document,
@@ -39,7 +39,7 @@ class RehearsalOutcome:
     revision: int
     since: datetime
     effects: Sequence[ConsumerEffect]
-    differences: Sequence[Difference]
+    differences: Sequence[PolicyDifference]
 
 
 async def draft_policy(

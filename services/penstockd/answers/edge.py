@@ -32,7 +32,7 @@ _GRPC_CODES = {429: 8, 503: 14, 504: 14}
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class EdgeReply:
     """An answer in each of its shapes.
 
     ``status`` is the HTTP status that it is for or, if ``least``, the least of those;
@@ -53,7 +53,7 @@ class Reply:
         return str(self.plain["message"])
 
 
-def replies(url: str) -> list[Reply]:
+def replies(url: str) -> list[EdgeReply]:
     """What the sidecar has to say to callers of a hub at ``url``; the first that fits is meant."""
     told: list[tuple[int, Refused]] = [
         (404, MethodUnknown("no such method and path")),
@@ -74,14 +74,16 @@ def replies(url: str) -> list[Reply]:
     ]
 
 
-def _reply(status: int, least: bool, error: Refused, url: str) -> Reply:
+def _reply(status: int, least: bool, error: Refused, url: str) -> EdgeReply:
     # The link is no format: what it may hold of Envoy's sign is doubled.
     said = status_of(error, _REQUEST_ID, url.replace("%", "%%"))
     told = problem(said, None if least else status)
     del told["instance"]  # what is refused before it is read has no id
     if least:
         told["status"] = "%RESPONSE_CODE%"
-    return Reply(status, least, json_format.MessageToDict(said), told, _details(status, error, url))
+    return EdgeReply(
+        status, least, json_format.MessageToDict(said), told, _details(status, error, url)
+    )
 
 
 def _details(status: int, error: Refused, url: str) -> str:

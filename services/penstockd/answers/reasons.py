@@ -21,7 +21,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ErrorReason:
     """How errors with one reason are sent.
 
     ``code`` is a ``google.rpc.Code`` and ``status`` its name. ``retry_seconds`` is 0 if repeating
@@ -35,7 +35,7 @@ class Reason:
     quota: Quota | None
 
 
-def _read_reasons() -> Iterator[Reason]:
+def _read_reasons() -> Iterator[ErrorReason]:
     for value in error_reason_pb2.ErrorReason.DESCRIPTOR.values:
         if value.number == error_reason_pb2.ERROR_REASON_UNSPECIFIED:
             continue
@@ -44,7 +44,7 @@ def _read_reasons() -> Iterator[Reason]:
         if options.code == code_pb2.OK:
             raise ValueError(f"{value.name} has no code: set the option penstock.options.v1.error")
         quota = Quota(options.quota.subject, options.quota.description)
-        yield Reason(
+        yield ErrorReason(
             value.name,
             options.code,
             code_pb2.Code.Name(options.code),
@@ -54,4 +54,4 @@ def _read_reasons() -> Iterator[Reason]:
 
 
 #: Every reason of the contract, by name.
-REASONS: Mapping[str, Reason] = {reason.name: reason for reason in _read_reasons()}
+REASONS: Mapping[str, ErrorReason] = {reason.name: reason for reason in _read_reasons()}

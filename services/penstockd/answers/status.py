@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from penstockd import errors
-from penstockd.answers.reasons import REASONS, Reason
+from penstockd.answers.reasons import REASONS, ErrorReason
 
 DOMAIN = "penstock"
 
@@ -57,7 +57,7 @@ def help_url(reason: str, url: str) -> str:
     return f"{url}/v1/errors/{reason}"
 
 
-def _advice(reason: Reason) -> Iterator[Message]:
+def _advice(reason: ErrorReason) -> Iterator[Message]:
     """When to try again, and which limit was reached."""
     if reason.retry_seconds:
         retry = error_details_pb2.RetryInfo()

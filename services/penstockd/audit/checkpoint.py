@@ -29,7 +29,7 @@ _TAIL_BYTES = 64 * 1024
 _log = structlog.get_logger(__name__)
 
 
-class Kind(enum.StrEnum):
+class CheckpointKind(enum.StrEnum):
     """SEAL: the chain of the day has this hash at this sequence. PRUNE: all up to the day went.
 
     RESTORE: the database has gone back in time, which its operator declared. Of the checkpoints
@@ -53,7 +53,7 @@ class Checkpoint:
 
     number: int
     time: dt.datetime
-    kind: Kind
+    kind: CheckpointKind
     day: dt.date
     sequence: int
     hash: bytes
@@ -116,7 +116,7 @@ class Checkpoint:
             return cls(
                 int(found["number"]),
                 dt.datetime.fromisoformat(found["time"]),
-                Kind(found["kind"]),
+                CheckpointKind(found["kind"]),
                 dt.date.fromisoformat(found["day"]),
                 int(found["sequence"]),
                 bytes.fromhex(found["hash"]),
@@ -139,11 +139,11 @@ class CheckpointKey:
         self, last: Checkpoint | None, time: dt.datetime, day: dt.date, sequence: int, hash: bytes
     ) -> Checkpoint:
         """The checkpoint after ``last``: that the chain of the day has this hash."""
-        return self._signed(last, time, Kind.SEAL, day, sequence, hash)
+        return self._signed(last, time, CheckpointKind.SEAL, day, sequence, hash)
 
     def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
         """The checkpoint after ``last``: that the hub itself dropped all days up to this one."""
-        return self._signed(last, time, Kind.PRUNE, day, 0, b"")
+        return self._signed(last, time, CheckpointKind.PRUNE, day, 0, b"")
 
     def sign_restore(
         self, last: Checkpoint | None, filed: Checkpoint, common: int, time: dt.datetime
@@ -153,13 +153,15 @@ class CheckpointKey:
         number = max(filed.number, last.number if last is not None else 0) + 1
         digest = last.digest if last is not None else b""
         day = time.astimezone(dt.UTC).date()
-        return self._complete(number, time, Kind.RESTORE, day, common, digest, filed.digest)
+        return self._complete(
+            number, time, CheckpointKind.RESTORE, day, common, digest, filed.digest
+        )
 
     def _signed(
         self,
         last: Checkpoint | None,
         time: dt.datetime,
-        kind: Kind,
+        kind: CheckpointKind,
         day: dt.date,
         sequence: int,
         hash: bytes,
@@ -171,7 +173,7 @@ class CheckpointKey:
         self,
         number: int,
         time: dt.datetime,
-        kind: Kind,
+        kind: CheckpointKind,
         day: dt.date,
         sequence: int,
         hash: bytes,

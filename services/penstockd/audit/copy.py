@@ -21,7 +21,7 @@ from penstockd.audit.chain import COLUMNS, HASH_BYTES, VALUES, Sealed, content_o
 from penstockd.audit.checkpoint import Checkpoint, time_text
 from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
-from penstockd.audit.verify import DayCheck, Fault, Finding, Report, Verification
+from penstockd.audit.verify import DayCheck, Fault, Finding, Verification, VerificationReport
 from penstockd.errors import ValueInvalid
 from penstockd.store.database import Connection
 
@@ -125,10 +125,10 @@ def _value(name: str, value: Any) -> Any:
 
 def verify_copy(
     lines: Iterable[bytes], keys: Collection[bytes], outside: Sequence[Checkpoint] = ()
-) -> Report:
+) -> VerificationReport:
     """Verify a copy: the days that it holds. Raises CopyBroken if it is none."""
     started = time.perf_counter()
-    source = _Lines(lines)
+    source = _CopyLines(lines)
     checkpoints = [source.checkpoint(found) for found in source.take("checkpoint")]
     numbers = {c.number for c in checkpoints}
     check = Verification(checkpoints, keys, [c for c in outside if c.number in numbers], first=0)
@@ -145,7 +145,7 @@ def verify_copy(
     return check.report(0, time.perf_counter() - started)
 
 
-def _feed(day: DayCheck, source: _Lines) -> None:
+def _feed(day: DayCheck, source: _CopyLines) -> None:
     """Give the entries of a chain to its check."""
     group: list[Sealed] = []
     for found in source.take("entry", whole=True):
@@ -170,7 +170,7 @@ def _sealed(found: Any) -> Sealed:
     return Sealed(int(found["sequence"]), int(entry["entry_id"]), hashed, content)
 
 
-class _Lines:
+class _CopyLines:
     """The lines of a copy, of which one kind after the other is taken. Raises CopyBroken."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:

@@ -16,7 +16,7 @@ import orjson
 from penstockd.audit.entry import Phase
 from penstockd.audit.keys import Certainty, holds
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
-from penstockd.audit.shown import Rule
+from penstockd.audit.shown import StoredShown
 from penstockd.budget import breathe
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ValueInvalid, Violation
@@ -63,7 +63,7 @@ _APART = frozenset({"keys", "endless", "streamed", "end_outcome", "end_count"})
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DisclosureQuestion:
     """Who was shown this record, this field of it, from ``start`` on and before ``end``?
 
     ``field`` is a path of the proto; that of a message stands for all fields in it.
@@ -113,7 +113,7 @@ class Disclosure:
 
     values: dict[str, Any]
     certainty: Certainty
-    rule: Rule
+    rule: StoredShown
     fields: dict[str, str]
 
     @property
@@ -144,7 +144,7 @@ async def ever_shown(connection: Connection, dataset: str, field: str) -> bool:
 
 
 async def disclosures(
-    connection: Connection, question: Question, limit: int, after: Position | None
+    connection: Connection, question: DisclosureQuestion, limit: int, after: Position | None
 ) -> tuple[list[Disclosure], Position | None]:
     """At most ``limit`` disclosures, the newest first, and where to go on, None at the end.
 
@@ -170,7 +170,11 @@ async def disclosures(
 
 
 async def _rows(
-    connection: Connection, sql: str, question: Question, after: Position | None, limit: int
+    connection: Connection,
+    sql: str,
+    question: DisclosureQuestion,
+    after: Position | None,
+    limit: int,
 ) -> Sequence[Any]:
     time, entry_id = after or (question.end or LATEST, 0)
     start = question.start or EARLIEST
@@ -185,7 +189,7 @@ def _position(row: Any) -> Position:
     return row["entry_time"], row["entry_id"]
 
 
-def _disclosure(row: Any, question: Question, rule: Rule) -> Disclosure | None:
+def _disclosure(row: Any, question: DisclosureQuestion, rule: StoredShown) -> Disclosure | None:
     fields = question.asked_of(rule.fields)
     if question.field and not fields:
         return None
@@ -206,7 +210,9 @@ def _disclosure(row: Any, question: Question, rule: Rule) -> Disclosure | None:
     return Disclosure(values, certainty, rule, fields)
 
 
-async def name_question(connection: Connection, catalog: Catalog, question: Question) -> Question:
+async def name_question(
+    connection: Connection, catalog: Catalog, question: DisclosureQuestion
+) -> DisclosureQuestion:
     """The question in names of the proto. Raises ValueInvalid for one that never was a name."""
     dataset, field = question.dataset, question.field
     if dataset in catalog:

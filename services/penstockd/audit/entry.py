@@ -17,7 +17,7 @@ import asyncpg
 import orjson
 
 from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_json, bounded_text
-from penstockd.audit.given import Given
+from penstockd.audit.given import GivenRecords
 from penstockd.store.database import Connection
 
 #: Outcome and method of an entry that reports another one, which the database did not keep.
@@ -106,7 +106,7 @@ class Entry:
             surface=self.surface,
         )
 
-    def part(self, given: Given) -> Entry:
+    def part(self, given: GivenRecords) -> Entry:
         """The entry of records that the call's stream gives out next."""
         return replace(
             self,

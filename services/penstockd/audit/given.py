@@ -9,7 +9,7 @@ from penstockd.audit.keys import page_keys, stream_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenRecords:
     """Some records of one dataset that are given out.
 
     ``rule`` is the digest of what is shown of each (see ``shown``). ``keys`` says which they are
@@ -25,14 +25,14 @@ class Given:
     high_key: str | None = None
 
 
-def given_records(dataset: str, rule: bytes, keys: Collection[str]) -> Given:
+def given_records(dataset: str, rule: bytes, keys: Collection[str]) -> GivenRecords:
     """Records by their keys."""
     if not keys:
-        return Given(dataset, rule, 0, None)
+        return GivenRecords(dataset, rule, 0, None)
     ordered = sorted(keys)
-    return Given(dataset, rule, len(keys), page_keys(ordered), ordered[0], ordered[-1])
+    return GivenRecords(dataset, rule, len(keys), page_keys(ordered), ordered[0], ordered[-1])
 
 
-def given_set(dataset: str, rule: bytes, count: int, encoded: bytes) -> Given:
+def given_set(dataset: str, rule: bytes, count: int, encoded: bytes) -> GivenRecords:
     """Records of a stream, by the encoded set of their keys."""
-    return Given(dataset, rule, count, stream_keys(encoded))
+    return GivenRecords(dataset, rule, count, stream_keys(encoded))

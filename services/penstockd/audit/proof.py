@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
-from penstockd.audit.checkpoint import Checkpoint, Kind
+from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.entry import SUPPRESSED
 from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
-from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Report, Verification
+from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
 from penstockd.store.database import Connection
 
 #: How much older than the newest checkpoint an entry may be that is in no chain, in seconds: its
@@ -60,7 +60,7 @@ async def verify_database(
     outside: Sequence[Checkpoint] = (),
     *,
     patience: float | None = 120.0,
-) -> Report:
+) -> VerificationReport:
     """Verify the audit that the connection sees; it must be in a snapshot transaction.
 
     ``outside`` are the checkpoints of the file, read before the snapshot was taken. With
@@ -76,7 +76,7 @@ async def verify_database(
         async for entries in _sealed(connection, day):
             chain.feed(entries)
         chain.end(length)
-    passes = [c.time for c in checkpoints if c.kind is Kind.SEAL]
+    passes = [c.time for c in checkpoints if c.kind is CheckpointKind.SEAL]
     passed = max(passes) - dt.timedelta(seconds=UNSEALED_SECONDS) if passes else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)

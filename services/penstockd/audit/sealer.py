@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from penstockd.audit.chain import CONTENT, genesis, link
-from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, Kind
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, CheckpointKind
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
@@ -363,4 +363,4 @@ async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Ch
 
 def _checkpoint(row: Any) -> Checkpoint:
     number, time, kind, *rest = row
-    return Checkpoint(number, time, Kind(kind), *rest)
+    return Checkpoint(number, time, CheckpointKind(kind), *rest)

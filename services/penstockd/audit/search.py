@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from penstockd.audit.shown import Rule
+from penstockd.audit.shown import StoredShown
 from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.errors import ValueInvalid
 from penstockd.query import And, Expression, Names, Wrap, compile, parse
@@ -141,7 +141,7 @@ class Found:
     """An entry as a search gives it; ``values`` by column, ``rule`` what was shown."""
 
     values: dict[str, Any]
-    rule: Rule | None
+    rule: StoredShown | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ async def find(
 
 async def read_rules(
     connection: Connection, digests: Sequence[bytes | None]
-) -> dict[bytes | None, Rule]:
+) -> dict[bytes | None, StoredShown]:
     """What digests stand for."""
     wanted = list({d for d in digests if d is not None})
     if not wanted:
@@ -216,4 +216,4 @@ async def read_rules(
     rows = await connection.fetch(
         "SELECT digest, content FROM hub.audit_shown WHERE digest = ANY ($1)", wanted
     )
-    return {row[0]: Rule.parse(row[1]) for row in rows}
+    return {row[0]: StoredShown.parse(row[1]) for row in rows}

@@ -49,7 +49,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class StoredShown:
     """A ``Shown`` as it was stored."""
 
     dataset: str
@@ -58,7 +58,7 @@ class Rule:
     row_filters: list[str]
 
     @classmethod
-    def parse(cls, content: str) -> Rule:
+    def parse(cls, content: str) -> StoredShown:
         """What a content says."""
         found = orjson.loads(content)
         return cls(found["dataset"], found["fields"], found["roles"], found["row_filters"])

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from penstockd.audit.chain import Sealed, genesis, link
-from penstockd.audit.checkpoint import Checkpoint, Kind, time_text
+from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
 
 #: The most findings that are told.
 MAX_FINDINGS = 100
@@ -57,7 +57,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerificationReport:
     """What a verification found: places in chains, then other entries, then checkpoints.
 
     ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
@@ -112,9 +112,9 @@ class Verification:
         for digest, checkpoint in {c.digest: c for c in (*checkpoints, *outside)}.items():
             if digest not in self._genuine and not self._is_genuine(checkpoint):
                 continue
-            if checkpoint.kind is Kind.PRUNE:
+            if checkpoint.kind is CheckpointKind.PRUNE:
                 self._pruned = max(self._pruned, checkpoint.day)
-            elif checkpoint.kind is Kind.SEAL and checkpoint not in self._undone:
+            elif checkpoint.kind is CheckpointKind.SEAL and checkpoint not in self._undone:
                 self._marks.setdefault(checkpoint.day, []).append(checkpoint)
 
     @property
@@ -149,12 +149,16 @@ class Verification:
         elif (now - newest).total_seconds() > patience:
             self.find(Finding(Fault.STALE, f"the newest checkpoint is of {time_text(newest)}"))
 
-    def report(self, unsealed: int, seconds: float, waiting: float | None = None) -> Report:
+    def report(
+        self, unsealed: int, seconds: float, waiting: float | None = None
+    ) -> VerificationReport:
         """All that was found."""
         found = sorted(self.findings, key=_place)
         count = len(self._by_number)
         told = [self._told(restore) for restore in self._restores]
-        return Report(found, self.entries, unsealed, count, self._outside, seconds, waiting, told)
+        return VerificationReport(
+            found, self.entries, unsealed, count, self._outside, seconds, waiting, told
+        )
 
     def _told(self, restore: Checkpoint) -> str:
         """What a declared restore has left out, in words."""
@@ -164,7 +168,7 @@ class Verification:
             return f"{text}; what was undone after checkpoint {restore.sequence} is in no file here"
         sizes: dict[dt.date, int] = {}
         for checkpoint in undone:
-            if checkpoint.kind is Kind.SEAL:
+            if checkpoint.kind is CheckpointKind.SEAL:
                 sizes[checkpoint.day] = max(sizes.get(checkpoint.day, 0), checkpoint.sequence)
         kept: dict[dt.date, int] = dict.fromkeys(sizes, 0)
         for mark in self._by_number.values():
@@ -192,7 +196,7 @@ class Verification:
             return Finding(Fault.CHECKPOINT, "its signature is not of it", checkpoint=number)
         if last is None and not first:
             return None
-        if checkpoint.kind is Kind.RESTORE:
+        if checkpoint.kind is CheckpointKind.RESTORE:
             self._restores.append(checkpoint)
             known = last.digest if last is not None else b""
             if checkpoint.hash == known and (last is None or number > last.number):

@@ -22,7 +22,7 @@ import jwt
 import orjson
 import structlog
 
-from penstockd.egress import LOOPBACK, Guard, Network, UrlRefused, dial
+from penstockd.egress import LOOPBACK, EgressGuard, Network, UrlRefused, dial
 
 MAX_BYTES = 64 * 1024
 #: Seconds for a connection, and between two pieces of the reply.
@@ -68,7 +68,7 @@ class Origins:
 
     def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:
         self._loopback = loopback
-        self.guard = Guard((*allowed, *LOOPBACK) if loopback else allowed)
+        self.guard = EgressGuard((*allowed, *LOOPBACK) if loopback else allowed)
 
     def check_url(self, url: str) -> SplitResult:
         """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
@@ -149,7 +149,7 @@ def fetch(url: str, origins: Origins) -> bytes:
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that the guard has passed, with the host's name in TLS."""
 
-    def __init__(self, parts: SplitResult, guard: Guard) -> None:
+    def __init__(self, parts: SplitResult, guard: EgressGuard) -> None:
         assert parts.hostname is not None, "check_url saw it"
         self._secure, self._guard = parts.scheme == "https", guard
         super().__init__(parts.hostname, parts.port or (443 if self._secure else 80), TIMEOUT)
@@ -195,7 +195,7 @@ class KeySource:
         self._keys: dict[str, Key] = {}
         self._raw = b""
         self._fetched = self._asked = -KEEP - RETRY
-        self._fetching: asyncio.Task[None] | None = None
+        self.fetching: asyncio.Task[None] | None = None
 
     @property
     def good(self) -> bool:
@@ -209,24 +209,24 @@ class KeySource:
         """The key of an id, fetched if need be; None if the issuer has none."""
         if not self.good or key_id not in self._keys:
             self._start()
-            if self._fetching is not None:
-                await asyncio.shield(self._fetching)
+            if self.fetching is not None:
+                await asyncio.shield(self.fetching)
         return self._keys.get(key_id) if self.good else None
 
     def close(self) -> None:
         """Stop fetching."""
-        if self._fetching is not None:
-            self._fetching.cancel()
+        if self.fetching is not None:
+            self.fetching.cancel()
 
     def _start(self) -> None:
         """Fetch the keys, unless that is under way or was done a moment ago."""
-        if self._fetching is None and self._clock() - self._asked >= RETRY:
+        if self.fetching is None and self._clock() - self._asked >= RETRY:
             self._asked = self._clock()
-            self._fetching = asyncio.create_task(self._fetch())
-            self._fetching.add_done_callback(self._ended)
+            self.fetching = asyncio.create_task(self._fetch())
+            self.fetching.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._fetching = None
+        self.fetching = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("jwks_failed", url=self._url, exc_info=error)
 

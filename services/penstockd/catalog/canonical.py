@@ -1,4 +1,4 @@
-"""From what a message holds in a field to the canonical value of it (see ``values``)."""
+"""Turns what a message holds in a field into its canonical value (see ``values``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def from_message(field: Field) -> Callable[[Any], Any] | None:
             names: dict[int, str] = {}
             for name, number in (field.enum_values or {}).items():
                 names.setdefault(number, name)
-            # A value that the model has lost is equal to none that it has.
+            # A value that the model no longer has equals none of its values.
             return lambda number: names.get(number, str(number))
         case Kind.DECIMAL:
             absent = None if field.presence else Decimal(0)

@@ -1,7 +1,7 @@
 """The plain forms of rules: closures over canonical values, and what the kernel can check itself.
 
-They say what the protovalidate library says of the same value, word for word. What has no plain
-form here raises NoPlainForm, and is left to the library.
+They say what the protovalidate library says of the same value, word for word. A rule without a
+plain form raises NoPlainForm; the library judges it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 class NoPlainForm(Exception):
-    """A rule that only the library can judge."""
+    """Only the library can judge this rule."""
 
 
-class Options(Protocol):
+class RuleOptions(Protocol):
     """Where the rules of descriptors are read."""
 
     def field(self, fd: FieldDescriptor) -> Any:
@@ -103,7 +103,7 @@ def subscript(at: Any) -> str:
     return f"[{str(at).lower() if isinstance(at, bool) else repr(at)}]"
 
 
-def compile_rules(fd: FieldDescriptor, field: Field, options: Options) -> FieldRules | None:
+def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> FieldRules | None:
     """The rules of a field and of what is in it; None if there are none. Raises NoPlainForm."""
     rules = options.field(fd)
     if field.element_message is not None:
@@ -146,7 +146,7 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: Options) -> FieldR
 
 
 def _message_rules(
-    message: Descriptor, options: Options, above: tuple[str, ...]
+    message: Descriptor, options: RuleOptions, above: tuple[str, ...]
 ) -> FieldRules | None:
     """The rules within one element of a repeated field, which is proto JSON."""
     from penstockd.catalog.load import leaf
@@ -215,7 +215,8 @@ def _value_rules(
 
 
 def _expression(rule: Any) -> Check:
-    """The one CEL expression that has a plain form: a decimal, say, that is not negative."""
+    """Compile the one CEL expression that has a plain form, such as a decimal that is not
+    negative."""
     match = _NO_PREFIX.fullmatch(rule.expression)
     if match is None or not rule.message or len(UnknownFieldSet(rule)):
         raise NoPlainForm
@@ -227,7 +228,7 @@ def _given(own: Any, name: str) -> bool:
     fd = own.DESCRIPTOR.fields_by_name[name]
     if fd.is_repeated:
         return len(getattr(own, name)) > 0
-    # A flag that is set to false asks for nothing.
+    # A flag that is false demands nothing.
     return bool(own.HasField(name)) and not (name in _FLAGS and not getattr(own, name))
 
 
@@ -337,7 +338,8 @@ def _email_empty(own: Any) -> Iterator[Check]:
 
 
 def _bounds(own: Any) -> Iterator[Check]:
-    """Upper and lower bounds, which together are a range or, crossed, what is outside of one."""
+    """Upper and lower bounds. Together they are a range, or the outside of one if they are
+    crossed."""
     over, under = own.WhichOneof("greater_than"), own.WhichOneof("less_than")
     if over is None and under is None:
         return
@@ -374,7 +376,7 @@ _FINITE: Mapping[str, Make] = {"finite": lambda n: (math.isfinite, "must be fini
 _TABLES: Mapping[str, Mapping[str, Any]] = {
     "string": {"*": _email_empty, **_STRING},
     "bool": {"const": _SAME["const"]},
-    # Names that the enum does not have are refused before.
+    # Names that the enum lacks were refused earlier.
     "enum": {**_SAME, "defined_only": lambda n: (lambda v: True, "")},
     **{
         kind: {**_BOUNDS, **_SAME}

@@ -23,7 +23,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 def repeated_parser(field: Field) -> Parser:
     """From parsed JSON (see ``values.load_json``) to the canonical LIST or MAP."""
     if field.element_message is not None:
-        item: Parser = _Message.of(field.element_message, {})
+        item: Parser = _ElementParser.of(field.element_message, {})
     else:
         assert field.element is not None
         item = _scalar(field.element)
@@ -101,7 +101,7 @@ def _at(where: str, parse: Parser, value: Any) -> Any:
         raise refused.within(where) from None
 
 
-class _Message:
+class _ElementParser:
     """Parses one element message; members of message type included."""
 
     def __init__(self) -> None:
@@ -109,15 +109,15 @@ class _Message:
         self._names: dict[str, str] = {}
 
     @classmethod
-    def of(cls, message: Descriptor, known: dict[str, _Message]) -> _Message:
-        """The parser of a message, made once each, so that messages may hold themselves."""
+    def of(cls, message: Descriptor, known: dict[str, _ElementParser]) -> _ElementParser:
+        """The parser of a message. Each is made once, so that a message may contain itself."""
         if message.full_name not in known:
             made = known[message.full_name] = cls()
             for fd in message.fields:
                 made._add(fd, known)
         return known[message.full_name]
 
-    def _add(self, fd: FieldDescriptor, known: dict[str, _Message]) -> None:
+    def _add(self, fd: FieldDescriptor, known: dict[str, _ElementParser]) -> None:
         self._names |= {fd.json_name: fd.json_name, fd.name: fd.json_name}
         of = fd.message_type
         if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
@@ -155,7 +155,7 @@ class _Message:
         result = {}
         for name, parse, filled, absent in self._members:
             v = given.get(name)
-            if v == "" and absent == "0":  # so does a message hold a decimal that was never set
+            if v == "" and absent == "0":  # how a message holds a decimal that was never set
                 v = None
             if v is not None:
                 result[name] = _at("." + name, parse, v)

@@ -26,7 +26,7 @@ from penstockd.catalog.options import check_record, check_unreached
 MODEL_PREFIX = "penstock/model/v1/"
 
 _TIMESTAMP = "google.protobuf.Timestamp"
-#: Protos of others, who know nothing of the vocabulary.
+#: Third-party protos, which do not use the vocabulary.
 _FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
 _SCALARS = {

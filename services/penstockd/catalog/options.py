@@ -1,7 +1,7 @@
 """Options of the vocabulary that have no effect where they stand, found and named.
 
-An option that is passed over in silence is worse than none: a class that hides nothing looks like
-one that does. So wherever an option means nothing, the model is refused.
+An option that is silently ignored is worse than no option: a class that hides nothing looks like
+one that does. The model is therefore refused wherever an option has no meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from penstockd.catalog.model import ModelError
 _TIMESTAMP = "google.protobuf.Timestamp"
 
 
-class _Place(enum.Enum):
+class _OptionPlace(enum.Enum):
     """Where a message stands."""
 
     RECORD = enum.auto()
@@ -32,8 +32,8 @@ def check_record(record: Descriptor) -> set[str]:
 
     Raises ModelError for the first option in any of them that has no effect.
     """
-    seen: set[tuple[str, _Place]] = set()
-    _walk(record, _Place.RECORD, seen)
+    seen: set[tuple[str, _OptionPlace]] = set()
+    _walk(record, _OptionPlace.RECORD, seen)
     aliases: dict[str, str] = {}
     for fd, alias in _references(record):
         if alias in aliases:
@@ -63,7 +63,7 @@ def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str])
                 )
 
 
-def _walk(message: Descriptor, place: _Place, seen: set[tuple[str, _Place]]) -> None:
+def _walk(message: Descriptor, place: _OptionPlace, seen: set[tuple[str, _OptionPlace]]) -> None:
     """Check a message and those in it, each once for every place where it stands."""
     if (message.full_name, place) in seen:
         return
@@ -73,11 +73,11 @@ def _walk(message: Descriptor, place: _Place, seen: set[tuple[str, _Place]]) -> 
             raise ModelError(f"{fd.full_name}: {problem}")
         inner = _message_of(fd)
         if inner is not None:
-            within = _Place.NESTED if place is _Place.RECORD else place
-            _walk(inner, _Place.ELEMENT if fd.is_repeated else within, seen)
+            within = _OptionPlace.NESTED if place is _OptionPlace.RECORD else place
+            _walk(inner, _OptionPlace.ELEMENT if fd.is_repeated else within, seen)
 
 
-def _problems(fd: FieldDescriptor, place: _Place) -> Iterator[str]:
+def _problems(fd: FieldDescriptor, place: _OptionPlace) -> Iterator[str]:
     options = _options(fd)
     if options is None:
         return
@@ -91,18 +91,18 @@ def _problems(fd: FieldDescriptor, place: _Place) -> Iterator[str]:
             yield f"the option '{option}' has no effect here: {problem}"
 
 
-def _problem(fd: FieldDescriptor, place: _Place, option: str, options: Any) -> str:
+def _problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
     held, text = _message_of(fd), fd.type == FieldDescriptor.TYPE_STRING
     match option:
         case "class":
             return _class_problem(fd, held, options)
         case "key":
-            plain = place is _Place.RECORD and text and not fd.is_repeated
+            plain = place is _OptionPlace.RECORD and text and not fd.is_repeated
             return "" if plain else "the key is a string at the top of the record"
         case "output_only":
             if options.key:
                 return "the writer chooses the key"
-            if place is _Place.ELEMENT:
+            if place is _OptionPlace.ELEMENT:
                 return "a list or map is written whole; mark the field that holds it"
             if held is not None and not fd.is_repeated:
                 return "mark the fields within the message"
@@ -112,7 +112,7 @@ def _problem(fd: FieldDescriptor, place: _Place, option: str, options: Any) -> s
             if option == "date" and not options.date:
                 return "leave it out where the text is no date"
         case "reference":
-            if place is _Place.ELEMENT or not text or fd.is_repeated:
+            if place is _OptionPlace.ELEMENT or not text or fd.is_repeated:
                 return "a reference is one string of the record, outside lists and maps"
             if options.WhichOneof("encoding"):
                 return "the key of another record is no number and no date"
@@ -131,7 +131,7 @@ def _class_problem(fd: FieldDescriptor, held: Descriptor | None, options: Any) -
 
 
 def _inherits(fd: FieldDescriptor, seen: set[str]) -> bool:
-    """Whether a field, or one in it, has the class of what holds it."""
+    """Whether a field, or a field within it, takes the class of its parent."""
     options, held = _options(fd), _message_of(fd)
     if options is not None and getattr(options, "class"):
         return False

@@ -1,8 +1,8 @@
 """Regular expressions of the simplest kind, which every engine takes to mean the same.
 
 ``^`` and a sequence of characters and classes, each with or without a count, and ``$``: no groups,
-no alternatives. Where one part may end is where the next one begins, so that a text is matched in
-one pass, whatever it is; a pattern that leaves a choice is none of these.
+no alternatives. Each part ends where the next one must begin, so that every text is matched in one
+pass; a pattern that leaves a choice is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Part:
 
 
 class Pattern:
-    """A compiled expression. Raises PatternError if it is of another kind."""
+    """A compiled expression. Raises PatternError if it is not of the simplest kind."""
 
     def __init__(self, text: str) -> None:
         if not (text.startswith("^") and text.endswith("$")) or text.endswith("\\$"):
@@ -72,7 +72,7 @@ def _parts(body: str) -> list[Part]:
             low, comma, high = count[1:-1].partition(",")
             least, most = int(low), int(high) if high else MANY if comma else int(low)
             if most < least or (least > 1000) or (most != MANY and most > 1000):
-                raise PatternError  # the library takes no such count either
+                raise PatternError  # the library refuses such counts, too
         else:
             least, most = _COUNTS[count]
         found.append(Part(_ranges(match["set"]), least, most))

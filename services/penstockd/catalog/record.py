@@ -33,7 +33,7 @@ class Codec:
         self._converts = [
             (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
         ]
-        self._shape = _Shape(dataset.message_type, fields, 0)
+        self._shape = _MessageShape(dataset.message_type, fields, 0)
         self._getters = [getter(f) for f in fields]
         self._json = [i for i, f in enumerate(fields) if f.repeated]
 
@@ -46,7 +46,7 @@ class Codec:
         return self._shape.build(values)
 
     def json_size(self, row: Sequence[Any]) -> int:
-        """Characters of JSON in a row: what takes long to make a message of."""
+        """Characters of JSON in a row. They dominate the time that building a message takes."""
         return sum(len(row[i]) for i in self._json if row[i] is not None)
 
     def row(self, message: Message) -> list[Any]:
@@ -55,23 +55,23 @@ class Codec:
         return [get(message) for get in self._getters]
 
 
-class _Shape:
+class _MessageShape:
     """One message of a record: which values are its own, and which go to messages within it."""
 
     def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
         self._class = message_factory.GetMessageClass(message)
         steps = [f.steps[depth:] for f in fields]
         self._own = [(s[0], i) for i, s in enumerate(steps) if len(s) == 1]
-        self._nested: list[tuple[str, list[int], _Shape]] = []
+        self._nested: list[tuple[str, list[int], _MessageShape]] = []
         for name in dict.fromkeys(s[0] for s in steps if len(s) > 1):
             places = [i for i, s in enumerate(steps) if len(s) > 1 and s[0] == name]
             inner = message.fields_by_name[name].message_type
             assert inner is not None, "a path goes through messages only"
-            shape = _Shape(inner, [fields[i] for i in places], depth + 1)
+            shape = _MessageShape(inner, [fields[i] for i in places], depth + 1)
             self._nested.append((name, places, shape))
 
     def build(self, values: Sequence[Any]) -> Message:
-        """The message of those of its values that are not None."""
+        """Build the message from its values that are not None."""
         own = {n: values[i] for n, i in self._own if values[i] is not None}
         for name, places, shape in self._nested:
             within = [values[i] for i in places]
@@ -186,8 +186,8 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
 
 
 def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
-    """Made by hand, since the constructor takes 3 µs for a datetime; the latest is kept, since the
-    rows of an import share their times."""
+    """Converts by hand, since the constructor takes 3 µs for a datetime. Keeps the latest result,
+    since the rows of an import share their times."""
     pool = dataset.message_type.file.pool
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.Timestamp"))
     latest: tuple[dt.datetime | None, Message | None] = (None, None)

@@ -1,4 +1,5 @@
-"""What the model asks of values beyond their types: the rules of ``buf.validate`` in the protos.
+"""The demands of the model on values beyond their types: the rules of ``buf.validate`` in the
+protos.
 
 Single records are judged by the protovalidate library. For the rows of batches and files the rules
 are compiled, once, into plain checks (see ``checks``) that say the same, as a test holds them to. A
@@ -54,11 +55,12 @@ class Rules:
     @classmethod
     @functools.cache
     def of(cls, dataset: Dataset) -> Rules:
-        """The rules of a dataset, made once. Raises ModelError for a rule that cannot be."""
+        """The rules of a dataset, compiled once. Raises ModelError for a rule that makes no
+        sense."""
         return cls(dataset)
 
     def _read(self, dataset: Dataset) -> bool:
-        options = _Options.of(dataset)
+        options = _OptionReader.of(dataset)
         if options is None:
             return False
         found = False
@@ -92,7 +94,8 @@ class Rules:
         return most, f"must contain no more than {most} item(s)"
 
     def lacking(self, fields: Sequence[Field]) -> list[Problem]:
-        """What is wrong with a new record of which only ``fields`` are given: not with these."""
+        """Problems of a new record that come from fields other than ``fields``, the only ones
+        given."""
         given = [f.path for f in fields]
         return [p for p, at in self._empty if at and not _covers(given, at)]
 
@@ -111,7 +114,7 @@ class Rules:
         return [p for p, at in found if not at or _covers(given, at)]
 
     def _violations(self, message: Message) -> list[tuple[Problem, str]]:
-        """Each with the path of its field, without subscripts."""
+        """The violations, each with the path of its field without subscripts."""
         return [_problem(v.proto) for v in self._validator.collect_violations(message)]
 
 
@@ -128,7 +131,7 @@ class RowRules:
         self._present = _parents(self._fields)
 
     def problems(self, rows: Sequence[Sequence[Any]]) -> dict[int, list[Problem]]:
-        """What is wrong with which rows of canonical values, by index."""
+        """The problems of rows of canonical values, by index of the row."""
         found: dict[int, list[Problem]] = {}
         if self._codec is not None:
             given = [f.path for f in self._fields]
@@ -162,8 +165,9 @@ def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
     return message.fields_by_name[name]
 
 
-class _Options:
-    """Reads the rules in the options of descriptors, which know nothing of them by themselves."""
+class _OptionReader:
+    """Reads rules from the options of descriptors. The descriptor pool itself does not parse
+    them."""
 
     def __init__(self, pool: Any) -> None:
         self._field = pool.FindExtensionByName(f"{EXTENSION}.field")
@@ -176,8 +180,8 @@ class _Options:
         }
 
     @classmethod
-    def of(cls, dataset: Dataset) -> _Options | None:
-        """None if no proto of the model knows of rules."""
+    def of(cls, dataset: Dataset) -> _OptionReader | None:
+        """The reader; None if no proto of the model imports rules."""
         try:
             return cls(dataset.message_type.file.pool)
         except KeyError:
@@ -219,7 +223,7 @@ def _messages(message: Descriptor) -> Iterator[Descriptor]:
 
 
 def _parents(fields: Sequence[Field]) -> dict[int, list[int]]:
-    """Where the fields of its nested message stand, of each field that is in one."""
+    """By field of a nested message: the indexes of all fields of that message."""
     found = {}
     for i, field in enumerate(fields):
         if len(field.steps) > 1:
@@ -229,7 +233,7 @@ def _parents(fields: Sequence[Field]) -> dict[int, list[int]]:
 
 
 def _covers(given: Sequence[str], at: str) -> bool:
-    """Whether what is wrong with a field is wrong with something that was given."""
+    """Whether the problem of a field concerns a value that was given."""
     return any(at == g or at.startswith(g + ".") or g.startswith(at + ".") for g in given)
 
 

@@ -73,7 +73,7 @@ def string(text: str) -> str:
 
 
 def text_parser(field: Field) -> Parser:
-    """From the text form; the closure raises ValueRefused. Not for LIST and MAP."""
+    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
     match field.kind:
         case Kind.STRING:
             return _key if field.key else string
@@ -97,7 +97,7 @@ def text_parser(field: Field) -> Parser:
 
 
 def json_parser(field: Field) -> Parser:
-    """From proto JSON in which numbers that are not whole are Decimal; raises ValueRefused."""
+    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused."""
     kind, parse = field.kind, text_parser(field)
     if kind is Kind.BOOL:
         return _json_bool

@@ -3,7 +3,7 @@
 STRING str, ENUM str (the value's name), BOOL bool, whole numbers int, FLOAT and DOUBLE float, BYTES
 bytes, DECIMAL Decimal with its digits, DATE date, TIMESTAMP aware datetime in UTC, LIST and MAP
 canonical proto JSON data (``elements``), None where the field is nullable. A ``*_parser`` is made
-once per column and called once per value. What a value may not be, ValueRefused says.
+once per column and called once per value. They raise ValueRefused, which gives the reason.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def json_parser(field: Field) -> Parser:
 
 
 def from_text(field: Field, text: str) -> Any:
-    """The value of one text; ValueRefused if it is none. For a column, keep a ``text_parser``."""
+    """The value of one text. Raises ValueRefused if the field cannot hold it. For a column, keep a
+    ``text_parser``."""
     return text_parser(field)(text)
 
 
@@ -69,7 +70,7 @@ def from_json(field: Field, value: Any) -> Any:
 
 
 def check(field: Field, value: Any) -> Any:
-    """The canonical value of one that came from a protobuf message; ValueRefused if it is none.
+    """The canonical form of a value from a protobuf message. Raises ValueRefused.
 
     Takes canonical values, and what a message holds in their place: decimals and dates as text,
     enum numbers, aware datetimes of any offset, repeated fields as proto JSON data.
@@ -162,7 +163,7 @@ def _messages(message: Descriptor, prefix: str) -> list[str]:
 
 
 def _members(value: Any) -> int:
-    """How many members the objects in a value have; negative if there is a float in it."""
+    """The number of members of all objects in a value; negative if it contains a float."""
     if type(value) is dict:
         count, values = len(value), value.values()
     elif type(value) is list:

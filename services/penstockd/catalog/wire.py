@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.record import seconds_and_micros
 
-#: One value that is not None -> the bytes of its field, tag and all.
+#: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
 #: The same of a whole column, in which None gives no bytes.
 EncodeColumn = Callable[[Sequence[Any]], list[bytes]]

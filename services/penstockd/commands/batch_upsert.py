@@ -11,7 +11,7 @@ from penstockd.catalog import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
-from penstockd.writes.batches import Batch
+from penstockd.writes.batches import WriteBatch
 from penstockd.writes.idempotency import Request, write_once
 from penstockd.writes.incoming import check_settable
 from penstockd.writes.outgoing import ReplyView
@@ -41,7 +41,7 @@ async def batch_upsert(
         raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
     call.asked(partial=partial)
     check_settable(reply.view, records)
-    batch = Batch(reply.view, records, partial=partial)
+    batch = WriteBatch(reply.view, records, partial=partial)
 
     async def work(transaction: WriteTransaction) -> tuple[Report, int]:
         report = await batch.write(transaction)

@@ -11,7 +11,7 @@ from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.idempotency import Request, write_once
 from penstockd.writes.incoming import Incoming, check_fields, populated
-from penstockd.writes.outgoing import Given, ReplyView, WrittenRecord, record_form
+from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, record_form
 
 
 async def create_record(call: Call, dataset: Dataset, record: Message, request: Request) -> Message:
@@ -27,7 +27,7 @@ async def create_record(call: Call, dataset: Dataset, record: Message, request: 
     check_fields(view, populated(dataset, record))
     incoming = Incoming(view, view.writable)
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
-    given = Given(dataset, incoming.fields, row).only(populated(dataset, record))
+    given = SetValues(dataset, incoming.fields, row).only(populated(dataset, record))
     written = WrittenRecord(reply, key, given, dry=request.validate_only)
     await written.introduce(call)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.digests.comparison import Comparison
-from penstockd.digests.parts import Asked, DigestReply, Parts, digest_parts
+from penstockd.digests.comparison import DigestComparison
+from penstockd.digests.parts import Asked, DigestReply, RangeCutter, digest_parts
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
 
@@ -18,7 +18,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
     """
-    comparison = Comparison.of(hub.catalog, call, dataset, asked.filter, asked.fields)
+    comparison = DigestComparison.of(hub.catalog, call, dataset, asked.filter, asked.fields)
     call.asked(**asked.said)
     asked.check()
     owner = call.entry.consumer_id or ""
@@ -29,7 +29,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
 
 
-def _disclose(call: Call, comparison: Comparison, found: Parts) -> None:
+def _disclose(call: Call, comparison: DigestComparison, found: RangeCutter) -> None:
     """A digest shows no values, but the keys that it names."""
     view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys

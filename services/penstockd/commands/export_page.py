@@ -11,7 +11,7 @@ from penstockd.formats import writer
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
-from penstockd.policy.read import Export
+from penstockd.policy.read import ExportQuery
 from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
@@ -47,7 +47,7 @@ async def export_page(
     fields = parse_fields(query.fields, view)
     target = writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)
     columns = [target.sql(f, view.column(f)) for f in target.selected]
-    read = Export(view, target.selected, columns, filter=query.filter, order_by=query.order_by)
+    read = ExportQuery(view, target.selected, columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)
     end = read.end(size, after)
     parts = [target.head()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.digests.comparison import Comparison
+from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.repair import Repair, Repaired, RepairReply, check_ranges, find_repair
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
@@ -17,7 +17,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
     """
-    comparison = Comparison.of(hub.catalog, call, dataset, repair.filter, repair.fields)
+    comparison = DigestComparison.of(hub.catalog, call, dataset, repair.filter, repair.fields)
     call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))
     check_ranges(repair.ranges)
     owner = call.entry.consumer_id or ""

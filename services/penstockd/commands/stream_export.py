@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.exports.plan import Export, Plan
-from penstockd.exports.run import Reply, run_export
+from penstockd.exports.plan import ExportPlan, ExportRequest
+from penstockd.exports.run import ExportReply, run_export
 from penstockd.hub import Hub
 
 
 async def stream_export(
-    hub: Hub, call: Call, dataset: Dataset, export: Export, reply: Reply
+    hub: Hub, call: Call, dataset: Dataset, export: ExportRequest, reply: ExportReply
 ) -> None:
     """Send the records to ``reply``, all of one state, in key order unless asked otherwise.
 
@@ -19,4 +19,4 @@ async def stream_export(
     that ends the stream and stands in the receipt: ClientStalled, AccessChanged (access was revoked
     or narrowed meanwhile), DatabaseUnavailable.
     """
-    await run_export(hub, call, Plan.of(call, dataset, export), reply)
+    await run_export(hub, call, ExportPlan.of(call, dataset, export), reply)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
-from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, Reply, Watch
+from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, FeedReply, Watch
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
 
 
-async def watch_changes(hub: Hub, call: Call, wanted: Wanted, watch: Watch, reply: Reply) -> None:
+async def watch_changes(
+    hub: Hub, call: Call, wanted: Wanted, watch: Watch, reply: FeedReply
+) -> None:
     """Send changes to ``reply`` until the caller goes away.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,

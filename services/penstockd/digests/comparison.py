@@ -15,7 +15,7 @@ from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
-from penstockd.policy.read import LOWER, UPPER, Export
+from penstockd.policy.read import LOWER, UPPER, ExportQuery
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection
@@ -26,7 +26,7 @@ Take = Callable[[Digested], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DigestComparison:
     """A caller's comparison, checked. ``view_id`` changes with what it may see and asks for;
     the feed of the same view has the same one."""
 
@@ -34,20 +34,20 @@ class Comparison:
     filter: str
     shown: tuple[Field, ...]
     fields: tuple[Field, ...]
-    read: Export
+    read: ExportQuery
     view_id: str
 
     @classmethod
     def of(
         cls, catalog: Catalog, call: Call, dataset: Dataset, filter: str, fields: str
-    ) -> Comparison:
+    ) -> DigestComparison:
         """Raises PermissionDenied, FieldUnknown, FilterInvalid."""
         view = call.view(dataset, Action.READ)
         wanted = {*parse_fields(fields, view), dataset.key}
         shown = tuple(f for f in view.fields() if f in wanted)
         compared = digest_fields(dataset, shown)
         columns = [Digester.sql(f, view.column(f)) for f in compared]
-        read = Export(view, compared, columns, filter=filter, order_by="")
+        read = ExportQuery(view, compared, columns, filter=filter, order_by="")
         lens = Lens(view, catalog, fields=fields, filter=filter)
         return cls(view, filter, shown, compared, read, lens.view_id)
 

@@ -36,7 +36,7 @@ class Differences:
         self._patience = Patience()
         self._size = 0
         self._waiting: list[Range] = []
-        self._open: _Told | _Untold | None = None
+        self._open: ListedRange | DigestedRange | None = None
 
     @property
     def full(self) -> bool:
@@ -98,7 +98,9 @@ class Differences:
             self._open = None
             return
         range = self._waiting.pop()
-        self._open = _Untold(range) if range.records is None else _Told(range, self.upserts)
+        self._open = (
+            DigestedRange(range) if range.records is None else ListedRange(range, self.upserts)
+        )
 
 
 def runs(ranges: Sequence[Range]) -> list[list[Range]]:
@@ -112,8 +114,8 @@ def runs(ranges: Sequence[Range]) -> list[list[Range]]:
     return found
 
 
-class _Told:
-    """A range of which the caller has told each record."""
+class ListedRange:
+    """A range of which the caller has sent the digest of each record."""
 
     at_once = 1024
 
@@ -124,20 +126,23 @@ class _Told:
         self._upserts = upserts
 
     def add(self, done: Digested, first: int, last: int) -> None:
+        """Compare the hub's records from ``first`` up to ``last``."""
         for i in range(first, last):
             key = key_at(done, i).decode()
             if self._left.pop(key, None) != digest_at(done, i):
                 self._upserts.append(key)
 
     def end(self) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        """Keys to write, keys to delete and ranges to compare, at the end of the range."""
         return (), self._left, ()
 
     def cut(self, key: str) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        """The same for the part before ``key``, where the comparison stops."""
         return (), [k for k in self._left if k < key], ()
 
 
-class _Untold:
-    """A range of which the caller has told the digest alone."""
+class DigestedRange:
+    """A range of which the caller has sent one digest."""
 
     at_once = 1 << 20
 
@@ -149,6 +154,7 @@ class _Untold:
         self._size = LEAF_ROWS
 
     def add(self, done: Digested, first: int, last: int) -> None:
+        """Count the hub's records from ``first`` up to ``last``."""
         self._whole.add(done, first, last)
         while first < last:
             if self._leaf.count == self._size:
@@ -162,11 +168,13 @@ class _Untold:
             first = next_
 
     def end(self) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        """Keys to write, keys to delete and ranges to compare, at the end of the range."""
         found = self._whole.range(self.range.end)
         if found.sha256 == self.range.sha256:
             return (), (), ()
         return (), (), [*self._leaves, self._leaf.range(self.range.end)]
 
     def cut(self, key: str) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
+        """The same for the part before ``key``, where the comparison stops."""
         # Whether the whole differs is not known: the caller compares the parts.
         return (), (), [*self._leaves, self._leaf.range(key)]

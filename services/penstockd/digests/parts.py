@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from penstockd.digests.comparison import Comparison, check_bounds
+from penstockd.digests.comparison import DigestComparison, check_bounds
 from penstockd.digests.ranges import (
     Enough,
     Patience,
@@ -70,13 +70,13 @@ class DigestReply:
 
 
 async def digest_parts(
-    database: Database, comparison: Comparison, held: Held, asked: Asked
-) -> tuple[Parts, str]:
+    database: Database, comparison: DigestComparison, held: Held, asked: Asked
+) -> tuple[RangeCutter, str]:
     """The ranges with their digests, and the key before which they end; "" if all were read.
 
     Raises DatabaseUnavailable.
     """
-    found, next_key = Parts(asked), ""
+    found, next_key = RangeCutter(asked), ""
     try:
         async with database.snapshot() as connection:
             await held.share(connection)
@@ -88,7 +88,7 @@ async def digest_parts(
     return found, next_key
 
 
-async def _step(connection: Connection, comparison: Comparison, asked: Asked) -> int:
+async def _step(connection: Connection, comparison: DigestComparison, asked: Asked) -> int:
     """How many rows make a range, so that there are as many ranges as are asked for."""
     if asked.keys:
         return MAX_RECORDS
@@ -98,7 +98,7 @@ async def _step(connection: Connection, comparison: Comparison, asked: Asked) ->
     return max(1, -(-min(rows, MAX_ROWS) // asked.most_parts))
 
 
-class Parts:
+class RangeCutter:
     """Cuts rows into ranges of ``step`` each."""
 
     def __init__(self, asked: Asked) -> None:

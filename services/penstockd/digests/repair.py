@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from penstockd.budget import breathe
-from penstockd.digests.comparison import Comparison, check_bounds
+from penstockd.digests.comparison import DigestComparison, check_bounds
 from penstockd.digests.differences import Differences, runs
 from penstockd.digests.ranges import Enough, Range
 from penstockd.errors import RequestTooLarge, ValueInvalid
@@ -64,7 +64,7 @@ class RepairReply:
 
 
 async def find_repair(
-    database: Database, comparison: Comparison, held: Held, ranges: Sequence[Range]
+    database: Database, comparison: DigestComparison, held: Held, ranges: Sequence[Range]
 ) -> Repaired:
     """Compare a caller's ranges with the records of the state that is held.
 
@@ -81,7 +81,7 @@ async def find_repair(
 
 async def _compare(
     database: Database,
-    comparison: Comparison,
+    comparison: DigestComparison,
     held: Held,
     ranges: Sequence[Range],
     found: Differences,
@@ -103,7 +103,7 @@ async def _compare(
 
 
 async def _records(
-    database: Database, comparison: Comparison, held: Held, keys: Sequence[str], next_key: str
+    database: Database, comparison: DigestComparison, held: Held, keys: Sequence[str], next_key: str
 ) -> tuple[list[Message], str]:
     """The records with the keys, as many as a reply takes, and the key before which it ends."""
     several, size = comparison.several(), 0

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from penstockd.calls import Call, ReadingOrgans
 from penstockd.errors import ExportNotResumable, ReceiptNotFound
-from penstockd.exports.plan import Plan
+from penstockd.exports.plan import ExportPlan
 from penstockd.exports.receipts import (
     Receipt,
     find_receipt,
@@ -39,7 +39,9 @@ class Opened:
     durable: asyncio.Task[None]
 
 
-async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: str) -> Receipt:
+async def find_earlier(
+    database: Database, call: Call, plan: ExportPlan, receipt_id: str
+) -> Receipt:
     """The receipt of the export that a plan resumes. Raises ReceiptNotFound, ExportNotResumable."""
     receipt = await find_receipt(database, receipt_id)
     if receipt is None or receipt.consumer_id != call.entry.consumer_id:
@@ -52,7 +54,7 @@ async def find_earlier(database: Database, call: Call, plan: Plan, receipt_id: s
     return receipt
 
 
-async def open_export(organs: OpeningOrgans, call: Call, plan: Plan) -> Opened:
+async def open_export(organs: OpeningOrgans, call: Call, plan: ExportPlan) -> Opened:
     """Begin an export on the state of now. Raises DatabaseUnavailable."""
     held = await organs.snapshots.take()
     receipt = _new_receipt(call, plan, held.cursor)
@@ -83,7 +85,7 @@ async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> 
     return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
 
 
-def _new_receipt(call: Call, plan: Plan, cursor: Cursor) -> Receipt:
+def _new_receipt(call: Call, plan: ExportPlan, cursor: Cursor) -> Receipt:
     return Receipt(
         receipt_id=new_receipt_id(),
         request_id=call.entry.request_id,

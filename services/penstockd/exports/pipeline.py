@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from penstockd import budget
 from penstockd.budget import charging, in_thread
 from penstockd.calls import Permit
-from penstockd.formats import Writer
+from penstockd.formats import DocumentWriter
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.native.kernel import Data
 from penstockd.store.copyout import TICK, CopyOut, step_back
@@ -71,7 +71,7 @@ class Encoder:
     back: who resumes an export has them. Used by one thread at a time.
     """
 
-    def __init__(self, writer: Writer, skip: int = 0) -> None:
+    def __init__(self, writer: DocumentWriter, skip: int = 0) -> None:
         self.writer = writer
         self.byte_count = 0
         self.skip = skip
@@ -174,7 +174,7 @@ async def pump(
             for piece in encoder.cut(data):
                 await encoded.put(piece)
 
-    await _send_all(encoded, produce(), gate, lambda: None)
+    await send_pieces(encoded, produce(), gate, lambda: None)
 
 
 async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
@@ -182,7 +182,7 @@ async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -
     event loop has nothing to do but to send."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
-    await _send_all(encoded, copy.run(query, charging(threads.read)), gate, threads.taken)
+    await send_pieces(encoded, copy.run(query, charging(threads.read)), gate, threads.taken)
 
 
 class _Threads:
@@ -240,7 +240,7 @@ class _Threads:
 _Batch: TypeAlias = tuple[asyncio.Task[Permit], Sequence[Piece]]
 
 
-async def _send_all(
+async def send_pieces(
     encoded: asyncio.Queue[Piece],
     produce: Coroutine[Any, Any, None],
     gate: Gate,

@@ -11,15 +11,15 @@ import orjson
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.errors import ValueInvalid
-from penstockd.formats import Writer, writer
+from penstockd.formats import DocumentWriter, writer
 from penstockd.policy.model import Action
-from penstockd.policy.read import Export as Read
+from penstockd.policy.read import ExportQuery as Read
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class ExportRequest:
     """What a caller asks of an export, as it wrote it; ``format`` is the name of one there is."""
 
     format: str
@@ -35,19 +35,19 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExportPlan:
     """An export, checked: what is read, and what makes a file of it."""
 
-    export: Export
+    export: ExportRequest
     view: View
-    target: Writer
+    target: DocumentWriter
     read: Read
     sql: str
     settings: Mapping[str, str]
     digest: bytes
 
     @classmethod
-    def of(cls, call: Call, dataset: Dataset, export: Export) -> Plan:
+    def of(cls, call: Call, dataset: Dataset, export: ExportRequest) -> ExportPlan:
         """The plan of what a caller asks for.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from penstockd import budget
 from penstockd.exports.pipeline import Take
-from penstockd.policy.read import LOWER, UPPER, Export
+from penstockd.policy.read import LOWER, UPPER, ExportQuery
 from penstockd.store.database import Connection
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import apply_settings
@@ -25,7 +25,7 @@ _HEADER, _TRAILER = 19, b"\xff\xff"  # of a binary COPY without extensions
 
 
 async def read_ranges(
-    connections: Sequence[Connection], held: Held, read: Export, take: Take
+    connections: Sequence[Connection], held: Held, read: ExportQuery, take: Take
 ) -> None:
     """Give ``take`` the stream of the whole read. It must be ``splittable``.
 
@@ -42,7 +42,7 @@ async def read_ranges(
 class _Crew:
     """One reader a connection; the n-th range is for the n-th of them, round and round."""
 
-    def __init__(self, connections: Sequence[Connection], held: Held, read: Export) -> None:
+    def __init__(self, connections: Sequence[Connection], held: Held, read: ExportQuery) -> None:
         count = len(connections)
         self._held, self._read = held, read
         self._jobs: list[asyncio.Queue[tuple[int, str, str | None] | None]]

@@ -21,7 +21,7 @@ from penstockd.store.snapshots import Held
 LOST = "EXPORT_NOT_RESUMABLE"
 
 
-class State(enum.StrEnum):
+class ReceiptState(enum.StrEnum):
     """How far an export has come; a CANCELLED one was left by its client."""
 
     RUNNING = "RUNNING"
@@ -46,7 +46,7 @@ class Receipt:
     policy_revision: int
     cursor: Cursor | None
     start_time: datetime
-    state: State = State.RUNNING
+    state: ReceiptState = ReceiptState.RUNNING
     reason: str = ""
     row_count: int = 0
     byte_count: int = 0
@@ -122,7 +122,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
             held.session.pid,
             held.session.start,
         )
-    receipt.state, receipt.reason, receipt.sha256 = State.RUNNING, "", None
+    receipt.state, receipt.reason, receipt.sha256 = ReceiptState.RUNNING, "", None
     receipt.snapshot, receipt.finish_time = held.name, None
     receipt.row_count = receipt.byte_count = 0
 
@@ -162,7 +162,7 @@ async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
     *values, held = row
     receipt = Receipt(*values)
     receipt.cursor = Cursor.parse(row["cursor"]) if row["cursor"] else None
-    receipt.state = State(receipt.state)
-    if receipt.state is State.RUNNING and not held:
-        receipt.state, receipt.reason = State.FAILED, LOST
+    receipt.state = ReceiptState(receipt.state)
+    if receipt.state is ReceiptState.RUNNING and not held:
+        receipt.state, receipt.reason = ReceiptState.FAILED, LOST
     return receipt

@@ -28,8 +28,8 @@ from penstockd.exports.opening import (
     resume_export,
 )
 from penstockd.exports.pipeline import Encoder, Piece
-from penstockd.exports.plan import Plan
-from penstockd.exports.receipts import Receipt, State, close_receipt
+from penstockd.exports.plan import ExportPlan
+from penstockd.exports.receipts import Receipt, ReceiptState, close_receipt
 from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
 from penstockd.policy.standing import Standing
@@ -57,7 +57,7 @@ class ExportOrgans(OpeningOrgans, Protocol):
         """Seals cursors, and opens them."""
 
 
-class Reply(Protocol):
+class ExportReply(Protocol):
     """Where an export goes."""
 
     async def begin(self, receipt_id: str, file_name: str) -> None:
@@ -70,7 +70,9 @@ class Reply(Protocol):
         """How it ended, for the trailers; not called if nothing was begun."""
 
 
-async def run_export(organs: ExportOrgans, call: Call, plan: Plan, reply: Reply) -> None:
+async def run_export(
+    organs: ExportOrgans, call: Call, plan: ExportPlan, reply: ExportReply
+) -> None:
     """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
     rule = call.rule(plan.view, plan.export.fields)
     call.entry.shown = rule
@@ -101,8 +103,8 @@ class ExportRun:
         self,
         organs: ExportOrgans,
         call: Call,
-        plan: Plan,
-        reply: Reply,
+        plan: ExportPlan,
+        reply: ExportReply,
         opened: Opened,
         rule: bytes,
     ) -> None:
@@ -135,20 +137,20 @@ class ExportRun:
         """Write down how far it came, and tell the client if it still listens."""
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._sent_rows, self._sent_bytes
-        receipt.state = State.FAILED
+        receipt.state = ReceiptState.FAILED
         if isinstance(error, asyncio.CancelledError):
-            receipt.state = State.CANCELLED
+            receipt.state = ReceiptState.CANCELLED
         elif isinstance(error, Refused):
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"
         # What the client, or the way to it, has broken off can go on; what went wrong here cannot.
-        resumable = receipt.state is State.CANCELLED or isinstance(
+        resumable = receipt.state is ReceiptState.CANCELLED or isinstance(
             error, ClientStalled | DatabaseUnavailable
         )
         seconds = self._organs.snapshots.seconds if resumable else 0
         await self._call.finish(self._finish(seconds))
-        if self._begun and receipt.state is State.FAILED:
+        if self._begun and receipt.state is ReceiptState.FAILED:
             self._reply.end(receipt)
             # A compressed file has no place for it before its end.
             if not self._timer.blocked and not self._plan.export.compression:
@@ -157,7 +159,7 @@ class ExportRun:
     async def complete(self) -> None:
         """Write down that all was sent, and tell the client."""
         receipt = self._receipt
-        receipt.state, receipt.sha256 = State.COMPLETE, self._encoder.sha256
+        receipt.state, receipt.sha256 = ReceiptState.COMPLETE, self._encoder.sha256
         receipt.row_count, receipt.byte_count = self._encoder.rows, self._encoder.byte_count
         large = receipt.byte_count >= LARGE_BYTES
         await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
@@ -178,16 +180,20 @@ class ExportRun:
         try:
             await self._opened.durable
             await close_receipt(self._organs.database, receipt)
-            if self._begun or receipt.state is State.COMPLETE:
+            if self._begun or receipt.state is ReceiptState.COMPLETE:
                 # What left the hub in all. Which records, other entries say.
-                outcome = "OK" if receipt.state is State.COMPLETE else receipt.reason or "CANCELLED"
+                outcome = (
+                    "OK"
+                    if receipt.state is ReceiptState.COMPLETE
+                    else receipt.reason or "CANCELLED"
+                )
                 await self._call.record_end(outcome, receipt.row_count, receipt.byte_count)
         except BaseException:
             # A receipt that stays as it was is read as FAILED once its holder is gone.
             snapshots.drop(held)
             raise
         if keep_seconds:
-            lasting = receipt.state is not State.COMPLETE
+            lasting = receipt.state is not ReceiptState.COMPLETE
             snapshots.keep(held, seconds=keep_seconds, lasting=lasting)
         else:
             snapshots.release(held)

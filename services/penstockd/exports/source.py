@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstockd.exports.pipeline import Encoder, Gate, Take, pump, pump_beside
-from penstockd.exports.plan import Plan
+from penstockd.exports.plan import ExportPlan
 from penstockd.exports.ranges import read_ranges
 from penstockd.store.copyout import CopyOut
 from penstockd.store.database import Connection
@@ -14,7 +14,7 @@ from penstockd.store.snapshots import Held
 from penstockd.store.sql import apply_settings
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """The rows of one export, from connections that are in transactions on its state."""
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:
@@ -27,12 +27,12 @@ class Source(Protocol):
 class RangesSource:
     """Several connections, each of which reads ranges of keys."""
 
-    def __init__(self, connections: Sequence[Connection], held: Held, plan: Plan) -> None:
+    def __init__(self, connections: Sequence[Connection], held: Held, plan: ExportPlan) -> None:
         """The plan must be ``splittable``."""
         self._connections, self._held, self._plan = connections, held, plan
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:
-        """See ``Source``."""
+        """See ``RowSource``."""
 
         async def read(take: Take) -> None:
             await read_ranges(self._connections, self._held, self._plan.read, take)
@@ -43,12 +43,12 @@ class RangesSource:
 class ThreadSource:
     """One connection, which a thread of its own reads."""
 
-    def __init__(self, connection: Connection, plan: Plan) -> None:
+    def __init__(self, connection: Connection, plan: ExportPlan) -> None:
         """It must be ``CopyOut.possible`` on the connection."""
         self._connection, self._plan = connection, plan
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:
-        """See ``Source``."""
+        """See ``RowSource``."""
         await apply_settings(self._connection, self._plan.settings)
         await pump_beside(CopyOut(self._connection), self._plan.sql, encoder, gate)
 
@@ -56,11 +56,11 @@ class ThreadSource:
 class LoopSource:
     """One connection, which the driver reads on the event loop."""
 
-    def __init__(self, connection: Connection, plan: Plan) -> None:
+    def __init__(self, connection: Connection, plan: ExportPlan) -> None:
         self._connection, self._plan = connection, plan
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:
-        """See ``Source``."""
+        """See ``RowSource``."""
 
         async def read(take: Take) -> None:
             await self._connection.copy_from_query(self._plan.sql, output=take, format="binary")
@@ -69,7 +69,7 @@ class LoopSource:
         await pump(read, encoder, gate)
 
 
-def choose_source(connections: Sequence[Connection], held: Held, plan: Plan) -> Source:
+def choose_source(connections: Sequence[Connection], held: Held, plan: ExportPlan) -> RowSource:
     """The fastest source of a plan's rows on these connections, of which there is at least one."""
     if len(connections) > 1:
         return RangesSource(connections, held, plan)

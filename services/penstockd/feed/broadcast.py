@@ -20,9 +20,9 @@ import structlog
 from penstockd.budget import own_task, shared_task
 from penstockd.catalog import Catalog
 from penstockd.errors import Refused, ShareExhausted
-from penstockd.feed.event import Batch
+from penstockd.feed.event import EventBatch
 from penstockd.feed.reader import read_events
-from penstockd.feed.source import Block, Source
+from penstockd.feed.source import Block, FeedSource
 from penstockd.feed.tail import Tail
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, Extent, read_extent
@@ -49,7 +49,7 @@ class _Channel:
     numbered from ``first`` on. It is ``dropped`` when the log has gone back in time.
     """
 
-    source: Source
+    source: FeedSource
     position: Cursor
     recent: deque[Block] = field(default_factory=deque)
     first: int = 0
@@ -121,9 +121,9 @@ class Broadcast:
             channel.wake()
         self._kept, self._kept_bytes = OrderedDict(), 0
 
-    def subscribe(self, source: Source, cursor: Cursor) -> Subscription:
+    def subscribe(self, source: FeedSource, cursor: Cursor) -> Subscriber:
         """A place in the feed, from which a subscriber takes block by block."""
-        return Subscription(self, source, cursor)
+        return Subscriber(self, source, cursor)
 
     async def head(self) -> Cursor:
         """Where the log ends now. Raises DatabaseUnavailable."""
@@ -134,17 +134,17 @@ class Broadcast:
         async with self._database.connection() as connection:
             return await read_extent(connection)
 
-    async def read(self, source: Source, cursor: Cursor, upto: int | Cursor) -> Batch:
+    async def read(self, source: FeedSource, cursor: Cursor, upto: int | Cursor) -> EventBatch:
         """Events after a cursor, to ``upto`` at the most; see ``read_events``."""
         batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
         self.tail.hear(batch.head)
         return batch
 
-    async def next_stretch(self, source: Source, cursor: Cursor, most: int = STRIDE) -> Block:
+    async def next_stretch(self, source: FeedSource, cursor: Cursor, most: int = STRIDE) -> Block:
         """The next block after a cursor that is behind the end: of ``most`` numbers, no more."""
         return await self.stretch(source, cursor, self._end(cursor, most))
 
-    async def stretch(self, source: Source, cursor: Cursor, upto: int) -> Block:
+    async def stretch(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
         """The block after a cursor, read once for all who ask for it at about the same time."""
         while True:
             task, own = self._task(source, cursor, upto)
@@ -154,7 +154,7 @@ class Broadcast:
                 if own:
                     raise  # else it was the share of whoever asked first
 
-    def prepare(self, source: Source, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
+    def prepare(self, source: FeedSource, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
         """Begin to read what ``next_stretch`` will be asked for, while the last is being sent."""
         if most > 0 and not cursor.ahead:
             return self._task(source, cursor, self._end(cursor, most))[0]
@@ -166,7 +166,9 @@ class Broadcast:
         end = min((cursor.number // STRIDE + 1) * STRIDE, cursor.number + most)
         return min(self.tail.head, end)
 
-    def _task(self, source: Source, cursor: Cursor, upto: int) -> tuple[asyncio.Task[Block], bool]:
+    def _task(
+        self, source: FeedSource, cursor: Cursor, upto: int
+    ) -> tuple[asyncio.Task[Block], bool]:
         """The reading of a block, and whether it begins with this call, on its consumer's share."""
         key = (source.identity, cursor, upto)
         task = self._kept.get(key)
@@ -179,7 +181,7 @@ class Broadcast:
             self._kept.move_to_end(key)
         return task, own
 
-    async def _encode(self, source: Source, cursor: Cursor, upto: int) -> Block:
+    async def _encode(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
         return source.block(cursor, await self.read(source, cursor, upto))
 
     def _keep(self, key: tuple[object, ...], task: asyncio.Task[Block]) -> None:
@@ -196,7 +198,7 @@ class Broadcast:
             del self._kept[oldest]
             self._kept_bytes -= other.result().size
 
-    def join(self, source: Source) -> _Channel | None:
+    def join(self, source: FeedSource) -> _Channel | None:
         """The source's channel, begun if there is none; None before the log has been heard of."""
         channel = self._channels.get(source.identity)
         if channel is None:
@@ -252,11 +254,11 @@ class Broadcast:
                 channel.add(block)
 
 
-class Subscription:
+class Subscriber:
     """One subscriber's place. ``cursor`` is behind all that it has been given; ``whole`` says
     whether that is the end of a transaction."""
 
-    def __init__(self, feed: Broadcast, source: Source, cursor: Cursor) -> None:
+    def __init__(self, feed: Broadcast, source: FeedSource, cursor: Cursor) -> None:
         self.cursor = cursor
         self.whole = True
         self._feed, self._source = feed, source

@@ -10,8 +10,8 @@ from datetime import datetime
 from penstockd.budget import breathe, offload_large
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.record import Codec
-from penstockd.feed.event import Event, Operation
-from penstockd.feed.past import Past, Question
+from penstockd.feed.event import Event, FeedOperation
+from penstockd.feed.past import Past, PastQuestion
 from penstockd.policy.lens import Follow, Lens
 from penstockd.store.database import Connection
 from penstockd.store.history import Place, State, Step, referring, states
@@ -52,7 +52,7 @@ class _Way:
 
 
 @dataclass(slots=True)
-class Cause:
+class FollowedChange:
     """What a transaction, from its ``first`` change to its ``last``, did to what a lens follows.
 
     ``keys`` are those of the records that it moved, by way; None if they are too many to name.
@@ -89,9 +89,9 @@ class Dependents:
         self._past, self._lens = past, lens
         self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
-    async def causes(self, after: int, stretch: Stretch) -> Sequence[Cause]:
+    async def causes(self, after: int, stretch: Stretch) -> Sequence[FollowedChange]:
         """What the transactions did that end in the stretch, which begins after a number."""
-        found: dict[int, Cause] = {}
+        found: dict[int, FollowedChange] = {}
         async with aclosing(self._earlier(after, stretch)) as parts:
             async for part in parts:
                 self._add(found, part)
@@ -99,7 +99,7 @@ class Dependents:
         return list(found.values())
 
     async def events(
-        self, cause: Cause, after: str = "", upto: str | None = None
+        self, cause: FollowedChange, after: str = "", upto: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """Those of a transaction, in order of their keys, of keys behind ``after`` and to ``upto``;
         at most one a record."""
@@ -131,23 +131,23 @@ class Dependents:
             yield part.changes
             at = part.number
 
-    def _add(self, causes: dict[int, Cause], changes: Sequence[Change]) -> None:
+    def _add(self, causes: dict[int, FollowedChange], changes: Sequence[Change]) -> None:
         for change in changes:
             for way in self._ways:
                 if way.matters(change):
                     last = change.transaction
                     if last not in causes:
-                        causes[last] = Cause(change.first, last, change.commit_time)
+                        causes[last] = FollowedChange(change.first, last, change.commit_time)
                     causes[last].add(way, change.key)
 
-    async def _moved(self, cause: Cause, piece: Mapping[Place, State]) -> Sequence[Event]:
+    async def _moved(self, cause: FollowedChange, piece: Mapping[Place, State]) -> Sequence[Event]:
         pairs = []
         for (key, before), state in piece.items():
             # What the transaction changed itself is told as its own change.
             own = state.until is not None and state.until <= cause.last
             if state.image is not None and not own:
-                was = Question(self._lens, state.image, before)
-                pairs.append((key, was, Question(self._lens, state.image, cause.last)))
+                was = PastQuestion(self._lens, state.image, before)
+                pairs.append((key, was, PastQuestion(self._lens, state.image, cause.last)))
         await self._past.answer([q for _, was, there in pairs for q in (was, there)])
         events = []
         for key, was, there in pairs:
@@ -159,14 +159,14 @@ class Dependents:
                 await breathe()
         return events
 
-    def _event(self, cause: Cause, key: str, image: bytes, *, entered: bool) -> Event:
+    def _event(self, cause: FollowedChange, key: str, image: bytes, *, entered: bool) -> Event:
         shown = self._lens.project(image)
         return Event(
             cause.last,
             cause.last,
             self.dataset.name,
             key,
-            Operation.ENTERED_VIEW if entered else Operation.LEFT_VIEW,
+            FeedOperation.ENTERED_VIEW if entered else FeedOperation.LEFT_VIEW,
             None if entered else shown,
             shown if entered else None,
             (),

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from penstockd.audit.given import Given, given_records
+from penstockd.audit.given import GivenRecords, given_records
 from penstockd.budget import shared_task
 from penstockd.calls import Call, Permit
-from penstockd.feed.source import Block, Source
+from penstockd.feed.source import Block, FeedSource
 
 #: Streams of one consumer that see the same share the entry of a block that is given out to them
 #: within so many seconds; it names the one that came first. Later its time would not be theirs.
@@ -19,7 +19,7 @@ SHARED_SECONDS = 5.0
 class FeedDisclosure:
     """The records that one stream or poll of changes gives out: exact keys, by dataset."""
 
-    def __init__(self, call: Call, source: Source) -> None:
+    def __init__(self, call: Call, source: FeedSource) -> None:
         self._call = call
         self._clock = asyncio.get_running_loop().time
         self._rules = {
@@ -64,7 +64,7 @@ class FeedDisclosure:
             shared[self._shares] = known
         return known.task
 
-    def _given(self, keys: Mapping[str, Sequence[str]]) -> list[Given]:
+    def _given(self, keys: Mapping[str, Sequence[str]]) -> list[GivenRecords]:
         return [given_records(name, self._rules[name], found) for name, found in keys.items()]
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from penstockd.store.cursor import Cursor
 
 
-class Operation(enum.IntEnum):
+class FeedOperation(enum.IntEnum):
     """What became of a record (``penstock.hub.v1.Operation``).
 
     The first three are what was done to it. ENTERED_VIEW: it was there, and is shown from now on;
@@ -52,7 +52,7 @@ class Event:
     transaction: int
     dataset: str
     key: str
-    operation: Operation
+    operation: FeedOperation
     before: bytes | None
     after: bytes | None
     changed: tuple[str, ...]
@@ -65,7 +65,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EventBatch:
     """Events in the order of the log, and the cursor behind them.
 
     ``whole``: they end with a whole transaction, so that the cursor may be a checkpoint. ``more``:

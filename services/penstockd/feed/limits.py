@@ -19,7 +19,7 @@ class Streams:
         """``most`` is how many one consumer may hold at one time."""
         self.stall_seconds = stall_seconds
         self._most = most
-        self._held: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
@@ -30,12 +30,12 @@ class Streams:
         if not waits:
             yield
             return
-        if self._held[consumer_id] >= self._most:
+        if self.held[consumer_id] >= self._most:
             raise TooManyStreams(f"you hold {self._most} streams already; close some")
-        self._held[consumer_id] += 1
+        self.held[consumer_id] += 1
         try:
             yield
         finally:
-            self._held[consumer_id] -= 1
-            if not self._held[consumer_id]:
-                del self._held[consumer_id]
+            self.held[consumer_id] -= 1
+            if not self.held[consumer_id]:
+                del self.held[consumer_id]

@@ -28,7 +28,7 @@ _Place = tuple[str, str, int]
 
 
 @dataclass(slots=True)
-class Question:
+class PastQuestion:
     """Does the lens show this image, with references as they stood at ``number``?"""
 
     lens: Lens
@@ -53,7 +53,7 @@ class Past:
             reads.setdefault(follow.dataset, {}).update(dict.fromkeys(follow.reads))
         self._reads = {name: tuple(fields) for name, fields in reads.items()}
 
-    async def answer(self, questions: Sequence[Question]) -> None:
+    async def answer(self, questions: Sequence[PastQuestion]) -> None:
         """Judge all of them, whose lenses are among those it was made for."""
         at, together = 0, TOGETHER
         while at < len(questions):
@@ -65,7 +65,7 @@ class Past:
             else:
                 together = max(1, len(part) // 2)
 
-    async def _answered(self, questions: Sequence[Question]) -> bool:
+    async def _answered(self, questions: Sequence[PastQuestion]) -> bool:
         """Judge all of them, or give up because of what there would be to hold."""
         left = list(questions)
         while left:
@@ -81,7 +81,7 @@ class Past:
                 return False
         return True
 
-    def _judged(self, question: Question, missing: set[_Place]) -> bool:
+    def _judged(self, question: PastQuestion, missing: set[_Place]) -> bool:
         """Judge one, unless something that it leads to is not known yet."""
         asked: set[_Place] = set()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from penstockd.errors import HubStopping
 from penstockd.feed.broadcast import Broadcast
-from penstockd.feed.source import Block, Source
+from penstockd.feed.source import Block, FeedSource
 from penstockd.store.cursor import Cursor
 from penstockd.store.places import Places
 
@@ -34,7 +34,7 @@ class ChangePage:
 
 
 async def read_page(
-    feed: Broadcast, places: Places, source: Source, cursor: Cursor, wait: float
+    feed: Broadcast, places: Places, source: FeedSource, cursor: Cursor, wait: float
 ) -> tuple[ChangePage, list[Block]]:
     """The next page behind a cursor, and the blocks that it holds.
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from penstockd.budget import LITTLE, breathe, offload, offload_large
 from penstockd.catalog import Catalog
-from penstockd.feed.dependents import Cause, Dependents
-from penstockd.feed.event import Batch, Event, Operation
-from penstockd.feed.past import Past, Question
+from penstockd.feed.dependents import Dependents, FollowedChange
+from penstockd.feed.event import Event, EventBatch, FeedOperation
+from penstockd.feed.past import Past, PastQuestion
 from penstockd.policy.lens import Lens
 from penstockd.store import writer
 from penstockd.store.cursor import (
@@ -38,12 +38,12 @@ _OVERHEAD = 250
 
 Lenses = Mapping[str, Lens]
 #: What follows from a transaction, by its last number, for a dataset.
-_Following = tuple[int, str, Dependents, Cause]
+_Following = tuple[int, str, Dependents, FollowedChange]
 
 
 async def read_events(
     database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int | Cursor
-) -> Batch:
+) -> EventBatch:
     """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any, or
     fewer where they are large: there is always one more if there is any. What follows from
     transactions comes, with all that stands before it, to less than STRETCH_BYTES and one more.
@@ -73,7 +73,7 @@ async def read_events(
         following = replace(cursor, number=number, ahead=ahead, told=told)
         mark = await _mark(connection, following, cursor, stretch)
     following, log = replace(following, mark=mark), stretch.log
-    return Batch(events, following, reading.whole, number < log.head, newest_cursor(log))
+    return EventBatch(events, following, reading.whole, number < log.head, newest_cursor(log))
 
 
 async def _mark(
@@ -100,8 +100,8 @@ class _Seen:
 
     change: Change
     lens: Lens
-    before: Question | None
-    after: Question | None
+    before: PastQuestion | None
+    after: PastQuestion | None
 
 
 class _Reading:
@@ -230,9 +230,9 @@ class _Reading:
             if lens is not None and lens.follows:
                 before = after = None
                 if change.before is not None:
-                    before = Question(lens, change.before, change.first - 1)
+                    before = PastQuestion(lens, change.before, change.first - 1)
                 if change.after is not None:
-                    after = Question(lens, change.after, change.transaction)
+                    after = PastQuestion(lens, change.after, change.transaction)
                 seen.append(_Seen(change, lens, before, after))
         await past.answer([q for s in seen for q in (s.before, s.after) if q is not None])
         events = []
@@ -254,7 +254,7 @@ def _judged_event(seen: _Seen) -> Event | None:
     return _told(seen.change, seen.lens, _shown(seen.before), _shown(seen.after))
 
 
-def _shown(question: Question | None) -> bytes | None:
+def _shown(question: PastQuestion | None) -> bytes | None:
     """What the lens shows of an image that has been judged."""
     if question is None or not question.answer:
         return None
@@ -265,16 +265,16 @@ def _told(change: Change, lens: Lens, before: bytes | None, after: bytes | None)
     """The event of a change as a lens shows it, images included; None if it shows nothing."""
     changed: Sequence[str] = ()
     if before is not None and after is not None:
-        operation = Operation.UPDATED
+        operation = FeedOperation.UPDATED
         changed = lens.changed(before, after)
         if not changed:
             return None
     elif after is not None:
         created = change.operation == writer.Operation.CREATED
-        operation = Operation.CREATED if created else Operation.ENTERED_VIEW
+        operation = FeedOperation.CREATED if created else FeedOperation.ENTERED_VIEW
     elif before is not None:
         deleted = change.operation == writer.Operation.DELETED
-        operation = Operation.DELETED if deleted else Operation.LEFT_VIEW
+        operation = FeedOperation.DELETED if deleted else FeedOperation.LEFT_VIEW
     else:
         return None
     return Event(

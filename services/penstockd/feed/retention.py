@@ -17,7 +17,7 @@ INTERVAL = 300.0
 _log = structlog.get_logger(__name__)
 
 
-class Retention:
+class LogRetention:
     """Prunes what was numbered longer ago than ``hours``."""
 
     def __init__(self, database: Transactions, hours: int) -> None:

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from penstockd.catalog import Dataset
 from penstockd.catalog.wire import WireCodec
-from penstockd.feed.event import Event, Operation
-from penstockd.feed.source import Frame, Source
+from penstockd.feed.event import Event, FeedOperation
+from penstockd.feed.source import FeedSource, Frame
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
 from penstockd.store.database import Connection, Rows
@@ -22,14 +22,14 @@ FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
 async def snapshot_frames(
-    connection: Connection, source: Source, wanted: Wanted, held: Held
+    connection: Connection, source: FeedSource, wanted: Wanted, held: Held
 ) -> AsyncGenerator[Frame, None]:
     """All records that the source's Views show in the state that is held, dataset by dataset.
 
     They are read in the connection's transaction, which has read nothing yet. Raises
     DatabaseUnavailable.
     """
-    if source.operations and Operation.SNAPSHOT not in source.operations:
+    if source.operations and FeedOperation.SNAPSHOT not in source.operations:
         return
     await held.share(connection)
     time = await connection.fetchval("SELECT now()")
@@ -38,7 +38,7 @@ async def snapshot_frames(
         codec = WireCodec(lens.dataset, lens.fields)
         scan = Scan(lens.view, lens.fields, wanted.filter)
         rows = await _cursor(connection, scan.statement)
-        ahead = _Ahead(await _cursor(connection, scan.sizes))
+        ahead = _SizesAhead(await _cursor(connection, scan.sizes))
         most = FIRST_ROWS
         while step := await ahead.fitting(most):
             found = await rows.fetch(step)
@@ -49,7 +49,7 @@ async def snapshot_frames(
                 yield frame
 
 
-class _Ahead:
+class _SizesAhead:
     """Knows how large the next rows are before they are read, by a cursor over their sizes."""
 
     def __init__(self, cursor: Rows) -> None:
@@ -76,6 +76,6 @@ def _events(
 ) -> Sequence[Event]:
     number = held.cursor.number
     return [
-        Event(number, number, dataset.name, key, Operation.SNAPSHOT, None, image, (), time)
+        Event(number, number, dataset.name, key, FeedOperation.SNAPSHOT, None, image, (), time)
         for key, image in zip(keys, images, strict=True)
     ]

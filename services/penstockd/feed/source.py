@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from penstockd.feed.event import Batch, Event, Operation
+from penstockd.feed.event import Event, EventBatch, FeedOperation
 from penstockd.feed.wire import ChangeCodec, receipt_lines
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
@@ -58,7 +58,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Source:
+class FeedSource:
     """Lenses by dataset, and the form in which their changes are wanted.
 
     Two sources with the same ``identity`` give out the same bytes. ``mixed`` changes are those of
@@ -69,7 +69,7 @@ class Source:
     sequences: Sequences
     mixed: bool = False
     include_before: bool = False
-    operations: frozenset[Operation] = frozenset()
+    operations: frozenset[FeedOperation] = frozenset()
     batch_size: int = 500
     transaction_boundaries: bool = False
     _codecs: dict[str, ChangeCodec] = field(default_factory=dict, compare=False)
@@ -95,7 +95,7 @@ class Source:
         """Whether the subscriber asked for such events."""
         return not self.operations or event.operation in self.operations
 
-    def block(self, start: Cursor, batch: Batch) -> Block:
+    def block(self, start: Cursor, batch: EventBatch) -> Block:
         """A batch of events in the form that is wanted."""
         events = [e for e in batch.events if self.wants(e)]
         frames = self.frames(events, batch.cursor.number)

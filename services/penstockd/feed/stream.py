@@ -25,13 +25,13 @@ from penstockd.errors import (
     ValueInvalid,
     Violation,
 )
-from penstockd.exports.receipts import Receipt, State, new_receipt_id, store_receipt
-from penstockd.feed.broadcast import Subscription
+from penstockd.exports.receipts import Receipt, ReceiptState, new_receipt_id, store_receipt
+from penstockd.feed.broadcast import Subscriber
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
-from penstockd.feed.source import Block, Frame, Source
+from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translated
@@ -78,7 +78,7 @@ class End:
     receipt: Receipt
 
 
-class Reply(Protocol):
+class FeedReply(Protocol):
     """Where a stream goes. Each method returns when the client takes what it is given."""
 
     async def begin(self, begin: Begin) -> int:
@@ -109,9 +109,9 @@ class ChangeStream:
         organs: StreamOrgans,
         call: Call,
         wanted: Wanted,
-        source: Source,
+        source: FeedSource,
         watch: Watch,
-        reply: Reply,
+        reply: FeedReply,
     ) -> None:
         self._organs, self._call, self._wanted = organs, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
@@ -208,9 +208,9 @@ class ChangeStream:
         left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason(error)
         # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
-        receipt.state = State.CANCELLED if left else State.FAILED
+        receipt.state = ReceiptState.CANCELLED if left else ReceiptState.FAILED
         if isinstance(error, Refused) and not self._stalled:
-            receipt.state = State.COMPLETE
+            receipt.state = ReceiptState.COMPLETE
         try:
             await self._call.finish(self._finish())
         finally:
@@ -263,7 +263,7 @@ class ChangeStream:
             await asyncio.gather(coming, return_exceptions=True)
             await frames.aclose()
 
-    async def _send_block(self, block: Block, subscription: Subscription) -> None:
+    async def _send_block(self, block: Block, subscription: Subscriber) -> None:
         subscription.when_ahead(self._disclosure.begin)
         permit = await self._disclosure.block(block)
         for i, frame in enumerate(block.frames):

@@ -20,8 +20,8 @@ from penstockd.errors import (
     ValueInvalid,
     ViewChanged,
 )
-from penstockd.feed.event import Operation, Reconcile
-from penstockd.feed.source import Source
+from penstockd.feed.event import FeedOperation, Reconcile
+from penstockd.feed.source import FeedSource
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy, PolicySnapshot
@@ -45,14 +45,14 @@ class Wanted:
     include_before: bool = False
     transaction_boundaries: bool = False
 
-    def source(self, catalog: Catalog, places: Places, call: Call, usual: int) -> Source:
+    def source(self, catalog: Catalog, places: Places, call: Call, usual: int) -> FeedSource:
         """The source of these changes in the caller's Views.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
         """
         if not 0 <= self.batch_size <= MAX_CHANGES:
             raise ValueInvalid.of("batch_size", f"must be from 1 to {MAX_CHANGES}")
-        known = {int(o) for o in Operation}
+        known = {int(o) for o in FeedOperation}
         if not set(self.operations) <= known:
             raise ValueInvalid.of("operations", "is not an operation")
         call.asked(
@@ -64,12 +64,12 @@ class Wanted:
             d.name: Lens(call.view(d, Action.READ), catalog, fields=self.fields, filter=self.filter)
             for d in self.datasets
         }
-        return Source(
+        return FeedSource(
             lenses,
             places.sequences,
             mixed=self.mixed,
             include_before=self.include_before,
-            operations=frozenset(map(Operation, self.operations)),
+            operations=frozenset(map(FeedOperation, self.operations)),
             batch_size=self.batch_size or usual,
             transaction_boundaries=self.transaction_boundaries,
         )
@@ -117,7 +117,7 @@ class Standings:
     """Whether what a stream or a poll began with still holds, in all its datasets."""
 
     def __init__(
-        self, policy: Policy, catalog: Catalog, call: Call, narrowed: Narrowing, source: Source
+        self, policy: Policy, catalog: Catalog, call: Call, narrowed: Narrowing, source: FeedSource
     ) -> None:
         self._policy, self._catalog, self._narrowed = policy, catalog, narrowed
         self._standings = [

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
 from penstockd.catalog.wire import varint
-from penstockd.feed.event import Event, Operation
+from penstockd.feed.event import Event, FeedOperation
 from penstockd.store.sequences import Sequences
 
 #: How a record is put into field 3 or 4 of a change.
@@ -30,8 +30,8 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
     b"\x4a",
 )
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
-_HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in Operation}
-_NAMES = {o: o.name for o in Operation}
+_HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in FeedOperation}
+_NAMES = {o: o.name for o in FeedOperation}
 #: Varints that are looked up: small ones, and the lowest 14 bits of those that go on.
 _SMALL = 1 << 14
 _SIZES = [varint(i) for i in range(_SMALL)]

@@ -16,13 +16,13 @@ from penstockd.formats.compression import compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
 from penstockd.formats.parquet import ParquetWriter
-from penstockd.formats.reading import BadRow, Batch, Reader
+from penstockd.formats.reading import BadRow, Reader, RowBatch
 from penstockd.formats.writing import (
     CsvWriter,
+    DocumentWriter,
     JsonWriter,
     NdjsonWriter,
     SafeCsvWriter,
-    Writer,
     XmlWriter,
 )
 from penstockd.formats.xlsx import XlsxWriter
@@ -34,10 +34,10 @@ __all__ = [
     "READERS",
     "WRITERS",
     "BadRow",
-    "Batch",
+    "DocumentWriter",
     "FormatError",
     "Reader",
-    "Writer",
+    "RowBatch",
     "pick",
     "reader",
     "warm",
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 #: By name, in the order in which `Accept: */*` and messages take them.
-WRITERS: dict[str, type[Writer]] = {
+WRITERS: dict[str, type[DocumentWriter]] = {
     "JSON": JsonWriter,
     "NDJSON": NdjsonWriter,
     "CSV": CsvWriter,
@@ -63,7 +63,7 @@ READERS: dict[str, type[Reader]] = {
     "ARROW": ArrowReader,
 }
 #: What writes the cells of a spreadsheet so that none is run as a formula.
-_SAFE: dict[str, type[Writer]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}
+_SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}
 _MEDIA = {
     "application/json": "JSON",
     "application/x-ndjson": "NDJSON",
@@ -87,7 +87,7 @@ def writer(
     *,
     compression: str = "",
     spreadsheet_safe: bool = False,
-) -> Writer:
+) -> DocumentWriter:
     """A writer of the format for one export of ``fields``; FormatUnknown if there is none.
 
     ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
@@ -158,11 +158,11 @@ def _preferences(accept: str) -> list[tuple[float, int, str]]:
     return found
 
 
-def _known(name: str, formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:
+def _known(name: str, formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
     if (upper := name.upper()) in formats:
         return upper
     raise FormatUnknown(f"unknown format '{name[:40]}': choose one of {_names(formats)}")
 
 
-def _names(formats: dict[str, type[Writer]] | dict[str, type[Reader]]) -> str:
+def _names(formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
     return ", ".join(formats)

@@ -20,7 +20,7 @@ from typing import IO, ClassVar
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
 from penstockd.formats.csv_reader import CsvReader
-from penstockd.formats.reading import Batch
+from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
 
@@ -30,7 +30,7 @@ FILE_LIMIT = 8 << 30
 MEMORY_LIMIT = 128 << 20
 #: Seconds of the CPU that reading may take, and as many more for so many bytes of the file.
 _SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
-_SCRIPT = Path(__file__).with_name("unpack.py")
+SCRIPT = Path(__file__).with_name("unpack.py")
 _ENVIRONMENT = {
     # Memory that is accounted for, and no thread whose stack counts as such.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -62,20 +62,20 @@ class ColumnarReader(CsvReader):
         weakref.finalize(self, self._spool.close)
         self._size = 0
 
-    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         self._size += len(chunk)
         if self._size > FILE_LIMIT:
             raise RequestTooLarge(f"the file is larger than {FILE_LIMIT >> 30} GiB")
         self._spool.write(chunk)
         yield from ()
 
-    def _close(self) -> Iterator[Batch]:
+    def _close(self) -> Iterator[RowBatch]:
         if not self._size:
             raise FormatError("the file is empty", truncated=True)
         self._spool.flush()
         self._spool.seek(0)
         problem: FormatError | None = None
-        for kind, data in self._frames():
+        for kind, data in self.frames():
             if kind == _HEADER:
                 self._header(data)
             elif kind == _PROBLEM:
@@ -88,7 +88,7 @@ class ColumnarReader(CsvReader):
         if problem is not None:
             raise problem
 
-    def _frames(self) -> Iterator[tuple[bytes, bytes]]:
+    def frames(self) -> Iterator[tuple[bytes, bytes]]:
         """What the other process says; FormatError if it ends before it has said all."""
         with self._process() as process:
             try:
@@ -106,7 +106,7 @@ class ColumnarReader(CsvReader):
         }
         return subprocess.Popen(
             # -P: the folder of the script is none to import from.
-            [sys.executable, "-P", str(_SCRIPT), json.dumps(request)],
+            [sys.executable, "-P", str(SCRIPT), json.dumps(request)],
             stdin=self._spool,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

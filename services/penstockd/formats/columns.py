@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.formats.writing import Writer
+from penstockd.formats.writing import DocumentWriter
 from penstockd.native.abi import Status
 from penstockd.native.column_plan import column_plan
 from penstockd.native.copy_types import COPY_TYPES
@@ -24,7 +24,7 @@ from penstockd.native.kernel import Data, Filled
 
 #: Bytes of the COPY stream that become one batch, once the first has been given out.
 BATCH_BYTES = 2 << 20
-_FIRST_BYTES = 256 << 10
+FIRST_BYTES = 256 << 10
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
 Output = tuple[bytes, int]
 
 
-class Lane:
+class JobThread:
     """One job at a time in a thread of its own: who hands in the next waits for the one before."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Lane:
         return job.result() if job else (b"", 0)
 
 
-class ColumnarWriter(Writer):
+class ColumnarWriter(DocumentWriter):
     """A writer of batches of rows; what becomes of them is ``_write``'s to say.
 
     Some megabytes of the database's stream are gathered while those before them are encoded, in a
@@ -124,12 +124,12 @@ class ColumnarWriter(Writer):
             for t in self.schema.types
         ]
         self._gathered: list[Data] = []
-        self._wanted = _FIRST_BYTES
+        self._wanted = FIRST_BYTES
         self._seen = 0  # rows so far, given out or not
-        self._lane = Lane()
+        self._lane = JobThread()
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
-        """What is ready; the rows of ``chunk`` come later. Else see ``Writer``."""
+        """What is ready; the rows of ``chunk`` come later. Else see ``DocumentWriter``."""
         ready, view = [], memoryview(bytes(chunk))
         while len(view) >= self._wanted:
             self._gathered.append(view[: self._wanted])

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from penstockd.catalog.model import Field
 from penstockd.errors import RequestTooLarge, ValueInvalid
-from penstockd.formats.writing import Writer
+from penstockd.formats.writing import DocumentWriter
 from penstockd.native.errors import FormatError
 
 if sys.version_info >= (3, 14):
@@ -80,10 +80,10 @@ def compression(name: str) -> Compression | None:
     raise ValueInvalid.of("compression", reason)
 
 
-class CompressedWriter(Writer):
-    """A writer whose file is compressed; see ``Writer``."""
+class CompressedWriter(DocumentWriter):
+    """A writer whose file is compressed; see ``DocumentWriter``."""
 
-    def __init__(self, inner: Writer, by: Compression) -> None:
+    def __init__(self, inner: DocumentWriter, by: Compression) -> None:
         self.inner = inner
         self.dataset, self.fields, self.rows = inner.dataset, inner.fields, 0
         self.selected, self.keys = inner.selected, inner.keys
@@ -226,7 +226,7 @@ def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
     return piece, rest, len(piece) == _PIECE
 
 
-def compressed(writer: Writer, name: str) -> Writer:
+def compressed(writer: DocumentWriter, name: str) -> DocumentWriter:
     """The writer, its file compressed as ``name`` says; the writer itself for ""."""
     by = compression(name)
     return writer if by is None else CompressedWriter(writer, by)

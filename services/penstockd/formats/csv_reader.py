@@ -17,7 +17,7 @@ from penstockd.catalog.values import (
     implicit_defaults,
     text_parser,
 )
-from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Batch, Reader
+from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Reader, RowBatch
 from penstockd.native.abi import CELL, LOAD_BLANK, LOAD_LEFT, NULL_CELL, ROW, CsvFault, Status
 from penstockd.native.errors import FormatError
 from penstockd.native.kernel import Kernel
@@ -45,12 +45,12 @@ class CsvReader(Reader):
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
-        self._columns: list[_Column] = []
+        self._columns: list[_CsvColumn] = []
         self._width = 0
-        self._loader: Kernel | None = None
-        self._fresh = 0  # rows so far that were given as fresh
+        self.loader: Kernel | None = None
+        self.fresh_rows = 0  # rows so far that were given as fresh
 
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         taken = self._kernel.split_csv(data, final, self._width)
         output, rows, suspect = (
             taken.output,
@@ -91,18 +91,20 @@ class CsvReader(Reader):
             raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
         self._width = len(names)
         self._columns = [
-            _Column(known[name], i) for i, name in enumerate(names) if not known[name].output_only
+            _CsvColumn(known[name], i)
+            for i, name in enumerate(names)
+            if not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
         if self._written is not None:
             plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
-            self._loader = None if plan is None else Kernel(plan)
+            self.loader = None if plan is None else Kernel(plan)
 
-    def _batch(self, output: bytes, count: int, suspect: bool) -> Batch:
-        if self._loader is not None and count:
-            return self._loaded(self._loader, output, count, suspect)
+    def _batch(self, output: bytes, count: int, suspect: bool) -> RowBatch:
+        if self.loader is not None and count:
+            return self._loaded(self.loader, output, count, suspect)
         first = self.rows + 1
         if count and not suspect:
             self.rows += count
@@ -113,21 +115,21 @@ class CsvReader(Reader):
         self.rows += len(lines)
         return self._rowwise(lines, range(first, first + len(lines)))
 
-    def _loaded(self, loader: Kernel, output: bytes, count: int, suspect: bool) -> Batch:
+    def _loaded(self, loader: Kernel, output: bytes, count: int, suspect: bool) -> RowBatch:
         """The rows as the kernel makes records of them, and those that it leaves."""
-        fresh, first = FreshRows(self._fresh), self.rows + 1
+        fresh, first = FreshRows(self.fresh_rows), self.rows + 1
         sizes = array("i")
-        for part in loader.load(output, count, self._fresh):
+        for part in loader.load(output, count, self.fresh_rows):
             fresh.add(part.keys.decode().split(_CELL_TEXT)[:-1], part.rows, part.entries)
             sizes.frombytes(part.sizes)
-        self._fresh += len(fresh)
+        self.fresh_rows += len(fresh)
         if len(fresh) == count:
             self.rows += count
             fresh.source(range(first, first + count), sizes, partial(self._decode, output))
-            return Batch((), [], fresh=fresh)
+            return RowBatch((), [], fresh=fresh)
         if not len(fresh) and count > _ENOUGH:
-            self._loader = None  # the file is not spelled as the kernel has it
-        taken, left = _Lines(), _Lines()
+            self.loader = None  # the file is not spelled as the kernel has it
+        taken, left = _CsvLines(), _CsvLines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
             if size != LOAD_BLANK:
                 self.rows += 1
@@ -148,12 +150,12 @@ class CsvReader(Reader):
             output = _ROW.join([*(lines[i] for i in places), b""])
         return self._converted(output, range(len(places))).rows
 
-    def _converted(self, output: bytes, numbers: Sequence[int]) -> Batch:
+    def _converted(self, output: bytes, numbers: Sequence[int]) -> RowBatch:
         """The values of rows that have all cells and hold no control characters."""
         try:
             text = output[:-1].replace(_ROW, _CELL).decode()
             if not any(c in text for c in _NOT_IN_TEXT):
-                return Batch(numbers, self._columnwise(text))
+                return RowBatch(numbers, self._columnwise(text))
         except ValueError:
             pass  # some row is bad; which one and why is found row by row
         return self._rowwise(output.split(_ROW)[:-1], numbers)
@@ -169,7 +171,7 @@ class CsvReader(Reader):
                         self._complete(row)
         return rows
 
-    def _rowwise(self, lines: list[bytes], numbers: Sequence[int]) -> Batch:
+    def _rowwise(self, lines: list[bytes], numbers: Sequence[int]) -> RowBatch:
         good, rows, bad = [], [], []
         for number, line in zip(numbers, lines, strict=True):
             found = self._row(line, number)
@@ -178,7 +180,7 @@ class CsvReader(Reader):
                 rows.append(found)
             else:
                 bad.append(replace(found, key=self._key(line)))
-        return Batch(good, rows, bad)
+        return RowBatch(good, rows, bad)
 
     def _key(self, line: bytes) -> str:
         """The key of a bad row, if it can be read."""
@@ -208,7 +210,7 @@ class CsvReader(Reader):
         return row
 
 
-class _Lines:
+class _CsvLines:
     """Some rows as ``split_csv`` leaves them, with their numbers."""
 
     def __init__(self) -> None:
@@ -223,7 +225,7 @@ class _Lines:
         return _ROW.join([*self.lines, b""])
 
 
-class _Column:
+class _CsvColumn:
     """One column of the file: its field, and how its cells become values."""
 
     def __init__(self, field: Field, index: int) -> None:

@@ -15,7 +15,7 @@ from penstockd.catalog.values import (
     json_parser,
     load_json,
 )
-from penstockd.formats.reading import BadRow, Batch, Reader, check_receipt
+from penstockd.formats.reading import BadRow, Reader, RowBatch, check_receipt
 from penstockd.native.abi import JsonFault, Status
 from penstockd.native.errors import FormatError
 
@@ -28,7 +28,7 @@ _REASONS = {
 }
 
 
-class _Refused(Exception):
+class _FieldRefused(Exception):
     """The field at ``path`` refuses its value."""
 
     def __init__(self, path: str, reason: str) -> None:
@@ -48,11 +48,11 @@ class NdjsonReader(Reader):
         self._key_at = next((i for i, f in enumerate(self.fields) if f.key), 0)
         self._receipt = False
 
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         size = len(data) if final else data.rfind(b"\n") + 1
         return size, self._batch(data[:size].split(b"\n"))
 
-    def _batch(self, lines: list[bytes]) -> Batch:
+    def _batch(self, lines: list[bytes]) -> RowBatch:
         numbers, rows, bad = [], [], []
         width, fill = len(self.fields), self._object.fill
         for line in lines:
@@ -70,13 +70,13 @@ class NdjsonReader(Reader):
                 fill(load_json(line), row)
             except ValueRefused as refused:
                 bad.append(BadRow(self.rows, "", refused.reason))
-            except _Refused as refused:
+            except _FieldRefused as refused:
                 key = row[self._key_at]
                 bad.append(BadRow(self.rows, refused.path, refused.reason, key or ""))
             else:
                 numbers.append(self.rows)
                 rows.append(row)
-        return Batch(numbers, rows, bad)
+        return RowBatch(numbers, rows, bad)
 
 
 class JsonReader(NdjsonReader):
@@ -85,7 +85,7 @@ class JsonReader(NdjsonReader):
     _receipt_begins = b"\n"  # there is none in an array
     _state = 0  # split.c
 
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         taken = self._kernel.split_json(data, final, self._state)
         if taken.status == Status.MALFORMED:
             row = self.rows + taken.rows + 1
@@ -133,14 +133,14 @@ class _Object:
             elif v is not None:
                 i, parse, path = places[name]
                 if row[i] is not None:
-                    raise _Refused(path, "is given twice, by both of its names")
+                    raise _FieldRefused(path, "is given twice, by both of its names")
                 try:
                     row[i] = parse(v)
                 except ValueRefused as refused:
-                    raise _Refused(path, refused.reason) from None
+                    raise _FieldRefused(path, refused.reason) from None
         for i, path in self._required:
             if row[i] is None:
-                raise _Refused(path, "is required")
+                raise _FieldRefused(path, "is required")
         for i, absent in self._defaults:
             if row[i] is None:
                 row[i] = absent.copy() if isinstance(absent, list | dict) else absent
@@ -156,9 +156,9 @@ class _Object:
             return
         nested = self._nested.get(name)
         if nested is None:
-            raise _Refused(name[:200], "is no field of the dataset")
+            raise _FieldRefused(name[:200], "is no field of the dataset")
         if value is not None:
             try:
                 nested.fill(value, row)
             except ValueRefused as refused:
-                raise _Refused(name, refused.reason) from None
+                raise _FieldRefused(name, refused.reason) from None

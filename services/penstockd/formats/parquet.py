@@ -9,7 +9,7 @@ from typing import Any
 
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.allocator import give_back
-from penstockd.formats.columns import ColumnarWriter, Lane, Output, arrow
+from penstockd.formats.columns import ColumnarWriter, JobThread, Output, arrow
 
 #: Bytes of columns that become one group of rows; two of them are in memory at a time, and two
 #: encoded ones. Groups of 4 to 8 MiB take the same time and give files of the same size.
@@ -17,8 +17,8 @@ GROUP_BYTES = 6 << 20
 _MARK = b"PAR1"
 _SAMPLE = 1000  # rows that say whether a column's values recur
 _PAGE_BYTES = 512 << 10
-_ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
-_TRIM_GROUPS = 16  # Arrow keeps something of each to the end, between what is freed
+ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
+TRIM_GROUPS = 16  # Arrow keeps something of each to the end, between what is freed
 _ALIGNED = 64  # bytes, as Arrow has it
 _TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
 
@@ -36,13 +36,13 @@ class ParquetWriter(ColumnarWriter):
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
-        self._sink = _Sink()
+        self._sink = _ArrowSink()
         self._file: Any = None
         self._group: list[Any] = []
         self._group_bytes = 0
-        self._groups, self._written = Lane(), 0
+        self._groups, self._written = JobThread(), 0
         # One is gathered while the other is written.
-        self._space, self._other_space = _Space(), _Space()
+        self.space, self.other_space = _Space(), _Space()
 
     def head(self) -> bytes:
         """The mark that a file starts with, long before its first group is full."""
@@ -51,7 +51,7 @@ class ParquetWriter(ColumnarWriter):
 
     def _buffer(self, address: int, size: int) -> Any:
         # A copy: the group is written when the kernel has long gone on.
-        return self._space.copied(address, size)
+        return self.space.copied(address, size)
 
     def _write(self, batch: Any) -> Output:
         if self._file is None:
@@ -61,8 +61,8 @@ class ParquetWriter(ColumnarWriter):
         if self._group_bytes < GROUP_BYTES:
             return b"", 0
         output = self._groups.finish()
-        self._space, self._other_space = self._other_space, self._space
-        self._space.clear()
+        self.space, self.other_space = self.other_space, self.space
+        self.space.clear()
         self._groups.hand(self._write_group, self._taken_group())
         return output
 
@@ -82,7 +82,7 @@ class ParquetWriter(ColumnarWriter):
     def _write_group(self, table: Any) -> Output:
         self._file.write_table(table, table.num_rows)
         self._written += 1
-        if self._written % _TRIM_GROUPS == 0:
+        if self._written % TRIM_GROUPS == 0:
             give_back()
         return self._sink.taken(), table.num_rows
 
@@ -116,19 +116,19 @@ class _Space:
     """
 
     def __init__(self) -> None:
-        self._blocks = [mmap.mmap(-1, GROUP_BYTES + _ROOM)]
+        self.blocks = [mmap.mmap(-1, GROUP_BYTES + ROOM)]
         self._used = 0
 
     def clear(self) -> None:
         """Nobody uses what was copied so far."""
-        del self._blocks[1:]
+        del self.blocks[1:]
         self._used = 0
 
     def copied(self, address: int, size: int) -> Any:
         """The bytes at an address as a buffer that is good until ``clear``."""
-        block, at = self._blocks[0], self._used
+        block, at = self.blocks[0], self._used
         if size > len(block) - at:  # of rows that are very large
-            self._blocks.append(block := mmap.mmap(-1, max(size, 1)))
+            self.blocks.append(block := mmap.mmap(-1, max(size, 1)))
             at = 0
         else:
             self._used += -(-size // _ALIGNED) * _ALIGNED
@@ -137,7 +137,7 @@ class _Space:
         return buffer
 
 
-class _Sink:
+class _ArrowSink:
     """A file that Arrow writes to, and whose bytes are taken from it as they come."""
 
     closed = False

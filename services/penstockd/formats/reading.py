@@ -18,7 +18,7 @@ from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
-_PIECE = 128 << 10  # bytes that are parsed at once, if a row is no longer
+PIECE_BYTES = 128 << 10  # bytes that are parsed at once, if a row is no longer
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -36,7 +36,7 @@ class BadRow:
 
 
 @dataclass(slots=True)
-class Batch:
+class RowBatch:
     """Some rows in file order: values as in ``Reader.fields``, each with its number from 1.
 
     Bad rows are not among ``rows``, nor are those that are ``fresh``; a batch may hold nothing
@@ -70,7 +70,7 @@ class Reader(ABC):
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self._kernel = Kernel()
         self._pending = bytearray()
-        self._wanted = _PIECE
+        self._wanted = PIECE_BYTES
         self._begun = False
         self._written: tuple[datetime, int] | None = None
 
@@ -82,7 +82,7 @@ class Reader(ABC):
         """
         self._written = time, revision
 
-    def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         """The rows that the next bytes of the file complete; to be drawn to the end.
 
         What is drawn is read then, so that a small chunk of a compressed file stays small.
@@ -93,24 +93,24 @@ class Reader(ABC):
             for piece in self.unpacker.feed(chunk):
                 yield from self._feed(piece)
 
-    def close(self) -> Iterator[Batch]:
+    def close(self) -> Iterator[RowBatch]:
         """The last rows, once all bytes were fed."""
         if self.unpacker is not None:
             for piece in self.unpacker.close():
                 yield from self._feed(piece)
         yield from self._close()
 
-    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[Batch]:
+    def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         view = memoryview(chunk)
-        for at in range(0, len(view), _PIECE):
-            self._pending += view[at : at + _PIECE]
+        for at in range(0, len(view), PIECE_BYTES):
+            self._pending += view[at : at + PIECE_BYTES]
             if len(self._pending) >= self._wanted:
                 yield from self._advance(final=False)
 
-    def _close(self) -> Iterator[Batch]:
+    def _close(self) -> Iterator[RowBatch]:
         yield from self._advance(final=True)
 
-    def _advance(self, final: bool) -> Iterator[Batch]:
+    def _advance(self, final: bool) -> Iterator[RowBatch]:
         if not self._begun:
             self._begun = True
             if self._pending.startswith(_BOM):
@@ -120,12 +120,12 @@ class Reader(ABC):
         if len(self._pending) > ROW_LIMIT:
             raise FormatError("is longer than 1 MiB", row=self.rows + 1)
         # Bytes of an unfinished row are looked at again, so that looking must pay.
-        self._wanted = max(_PIECE, 2 * len(self._pending))
+        self._wanted = max(PIECE_BYTES, 2 * len(self._pending))
         if batch is not None and (batch.rows or batch.bad or batch.fresh):
             yield batch
 
     @abstractmethod
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         """Parses the whole rows at the start of ``data``: how many bytes they are, and them."""
 
 

@@ -27,7 +27,7 @@ _PIECE = 256 << 10  # bytes given to the kernel at once
 _MOST = 16 << 20  # bytes of one row
 
 
-class Writer:
+class DocumentWriter:
     """Turns one COPY stream into one document: ``head()``, ``feed(chunk)`` …, ``tail()``.
 
     ``fields`` are what the document holds, in its order; the leaves of a nested message stand
@@ -151,7 +151,7 @@ class Writer:
             raise FormatError("takes more than 16 MiB", row=self.rows + 1)
 
 
-class CsvWriter(Writer):
+class CsvWriter(DocumentWriter):
     """RFC 4180 with LF; the header holds the fields' paths; NULL is empty, "" an empty string."""
 
     content_type = "text/csv; charset=utf-8"
@@ -175,7 +175,7 @@ class SafeCsvWriter(CsvWriter):
         return csv_plan(self.fields, safe=True)
 
 
-class NdjsonWriter(Writer):
+class NdjsonWriter(DocumentWriter):
     """One proto JSON object a line."""
 
     content_type = "application/x-ndjson"
@@ -189,7 +189,7 @@ class NdjsonWriter(Writer):
         return json_plan(self.fields, b"", b"\n")
 
 
-class JsonWriter(Writer):
+class JsonWriter(DocumentWriter):
     """One array of proto JSON objects."""
 
     content_type = "application/json"
@@ -215,7 +215,7 @@ class JsonWriter(Writer):
     _given = False
 
 
-class XmlWriter(Writer):
+class XmlWriter(DocumentWriter):
     """One element a row within one for the dataset; NULLs are left out."""
 
     content_type = "application/xml"

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
-from penstockd.formats.writing import Writer
+from penstockd.formats.writing import DocumentWriter
 from penstockd.native.errors import FormatError
 from penstockd.native.print_plan import sheet_plan
 
@@ -83,7 +83,7 @@ _OPENING = (
 _CLOSING = b"</sheetData></worksheet>"
 
 
-class XlsxWriter(Writer):
+class XlsxWriter(DocumentWriter):
     """A sheet with a row of column names, at most ROW_LIMIT records, and no formula.
 
     ``feed`` raises RequestTooLarge for more rows, and for text that is longer than a cell.
@@ -96,7 +96,7 @@ class XlsxWriter(Writer):
         super().__init__(dataset, fields)
         if len(fields) > _MOST_COLUMNS:
             raise RequestTooLarge(f"a sheet of XLSX holds at most {_MOST_COLUMNS} columns")
-        self._sink = _Sink()
+        self._sink = _ZipSink()
         self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED)
 
     def head(self) -> bytes:
@@ -143,7 +143,7 @@ class XlsxWriter(Writer):
         return sheet_plan(self.fields)
 
 
-class _Sink(io.RawIOBase):
+class _ZipSink(io.RawIOBase):
     """Keeps what is written until it is taken; the zip cannot go back in it."""
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from penstockd.catalog.values import (
     text_parser,
     to_text,
 )
-from penstockd.formats.reading import ROW_LIMIT, BadRow, Batch, Reader, check_receipt
-from penstockd.formats.xml_tree import Node, Tree, node_of
+from penstockd.formats.reading import ROW_LIMIT, BadRow, Reader, RowBatch, check_receipt
+from penstockd.formats.xml_tree import Tree, XmlNode, node_of
 from penstockd.native.errors import FormatError
 
 #: Elements within each other, the root included.
@@ -51,7 +51,7 @@ class XmlReader(Reader):
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
-        self._columns = [_Column(f) for f in self.fields]
+        self._columns = [_XmlColumn(f) for f in self.fields]
         self._parser = parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.buffer_size = 1 << 16
@@ -66,17 +66,17 @@ class XmlReader(Reader):
         self._row_at = 0  # where the row at hand begins
         self._depth = 0  # of the element at hand
         self._skip = 0  # depth of an element that is passed over, with all that it holds
-        self._record = self._level = _Message(self.offered, self.fields, 0)
-        self._above: list[_Message] = []
+        self._record = self._level = _XmlMessage(self.offered, self.fields, 0)
+        self._above: list[_XmlMessage] = []
         self._cells: list[Any] = []
         self._leaf = -1  # the place of the field whose text is read
         self._pieces: list[str] = []
         self._tree: Tree | None = None  # of the repeated field that is read
         self._refused: BadRow | None = None
         self._ended = self._receipt = False
-        self._read = Batch([], [])
+        self._read = RowBatch([], [])
 
-    def _take(self, data: bytes, final: bool) -> tuple[int, Batch | None]:
+    def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         self._fed += len(data)
         try:
             self._parser.Parse(data, final)
@@ -86,7 +86,7 @@ class XmlReader(Reader):
             self._check_size()
         if self._fed - self._parser.CurrentByteIndex > ROW_LIMIT + len(data):
             raise FormatError("has a tag or comment longer than 1 MiB", row=self.rows + 1)
-        read, self._read = self._read, Batch([], [])
+        read, self._read = self._read, RowBatch([], [])
         return len(data), self._converted(read)
 
     def _malformed(self, error: expat.ExpatError, final: bool) -> FormatError:
@@ -133,20 +133,20 @@ class XmlReader(Reader):
             else:
                 self._start_other(name, member)
 
-    def _start_other(self, name: str, member: int | Node | _Message | None) -> None:
+    def _start_other(self, name: str, member: int | XmlNode | _XmlMessage | None) -> None:
         """An element of a record that is no simple value, or that is one too many."""
         level = self._level
         place = level.places.get(name, -1)
         if place >= 0 and self._cells[place] is not None:
             self._refuse(self._path(name), "is given twice")
-        elif isinstance(member, _Message):
+        elif isinstance(member, _XmlMessage):
             if member in self._present:
                 self._refuse(self._path(name), "is given twice")
                 return
             self._present.add(member)
             self._above.append(level)
             self._level = member
-        elif isinstance(member, Node):
+        elif isinstance(member, XmlNode):
             self._leaf, self._tree = place, Tree(member)
         elif name in level.passed:
             self._skip = self._depth
@@ -165,7 +165,7 @@ class XmlReader(Reader):
             self.rows += 1
             self._row_at = self._parser.CurrentByteIndex
             self._cells, self._refused = [None] * len(self._columns), None
-            self._present: set[_Message] = set()
+            self._present: set[_XmlMessage] = set()
             if attributes:
                 self._refuse("", f"has an attribute '{attributes[0][:_SHOWN]}'")
 
@@ -258,7 +258,7 @@ class XmlReader(Reader):
 
     # --- values ----------------------------------------------------------------------------
 
-    def _converted(self, read: Batch) -> Batch:
+    def _converted(self, read: RowBatch) -> RowBatch:
         if not read.rows:
             return read
         try:
@@ -268,9 +268,9 @@ class XmlReader(Reader):
             ]
         except ValueRefused:  # some row is bad; which one and why is found row by row
             return self._rowwise(read)
-        return Batch(read.numbers, list(map(list, zip(*columns, strict=True))), read.bad)
+        return RowBatch(read.numbers, list(map(list, zip(*columns, strict=True))), read.bad)
 
-    def _rowwise(self, read: Batch) -> Batch:
+    def _rowwise(self, read: RowBatch) -> RowBatch:
         good, rows, bad = [], [], read.bad
         for number, cells in zip(read.numbers, read.rows, strict=True):
             row = []
@@ -283,16 +283,16 @@ class XmlReader(Reader):
             else:
                 good.append(number)
                 rows.append(row)
-        return Batch(good, rows, sorted(bad, key=lambda b: b.row))
+        return RowBatch(good, rows, sorted(bad, key=lambda b: b.row))
 
 
-class _Message:
+class _XmlMessage:
     """What the elements of a record, or of a message in it, stand for."""
 
     def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int) -> None:
         self.path = ".".join(offered[0].steps[:depth]) if offered else ""
         #: By name: the place of a simple value, the node of a repeated one, or a message.
-        self.members: dict[str, int | Node | _Message] = {}
+        self.members: dict[str, int | XmlNode | _XmlMessage] = {}
         self.places: dict[str, int] = {}
         self.passed: set[str] = set()
         #: Cells of the leaves that a message has if it is present.
@@ -313,10 +313,10 @@ class _Message:
                     cell = value if field.repeated else to_text(field, value)
                     self.defaults.append((place, cell))
         for name, members in below.items():
-            self.members[name] = _Message(members, fields, depth + 1)
+            self.members[name] = _XmlMessage(members, fields, depth + 1)
 
 
-class _Column:
+class _XmlColumn:
     """How the cells of a field become values: texts, trees of repeated fields, or None."""
 
     def __init__(self, field: Field) -> None:

@@ -15,36 +15,36 @@ _BOOLS: dict[str, Any] = {"true": True, "false": False}
 
 
 @dataclass(eq=False)
-class Node:
+class XmlNode:
     """What an element may hold: a text, items of a list, entries of a map, members of a message."""
 
     kind: str  # "text", "bool", "list", "map" or "message"
-    item: Node | None = None
-    members: dict[str, Node] = field(default_factory=dict)
+    item: XmlNode | None = None
+    members: dict[str, XmlNode] = field(default_factory=dict)
 
 
-_TEXT, _BOOL = Node("text"), Node("bool")
+_TEXT, _BOOL = XmlNode("text"), XmlNode("bool")
 
 
-def node_of(column: Field) -> Node:
+def node_of(column: Field) -> XmlNode:
     """The node of a repeated field."""
     if column.element_message is not None:
         item = _message(column.element_message, {})
     else:
         assert column.element is not None
         item = _BOOL if column.element.kind is Kind.BOOL else _TEXT
-    return Node("map" if column.kind is Kind.MAP else "list", item)
+    return XmlNode("map" if column.kind is Kind.MAP else "list", item)
 
 
-def _message(message: Descriptor, known: dict[str, Node]) -> Node:
+def _message(message: Descriptor, known: dict[str, XmlNode]) -> XmlNode:
     if message.full_name not in known:
-        node = known[message.full_name] = Node("message")
+        node = known[message.full_name] = XmlNode("message")
         for fd in message.fields:
             node.members[fd.name] = _member(fd, known)
     return known[message.full_name]
 
 
-def _member(fd: FieldDescriptor, known: dict[str, Node]) -> Node:
+def _member(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
     of, repeated = fd, "list"
     if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
         of, repeated = fd.message_type.fields_by_name["value"], "map"
@@ -52,15 +52,15 @@ def _member(fd: FieldDescriptor, known: dict[str, Node]) -> Node:
         node = _message(of.message_type, known)
     else:
         node = _BOOL if of.type == FieldDescriptor.TYPE_BOOL else _TEXT
-    return Node(repeated, node) if fd.is_repeated else node
+    return XmlNode(repeated, node) if fd.is_repeated else node
 
 
 class Tree:
     """Builds the value of one repeated field while its elements come; raises ValueRefused."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: XmlNode) -> None:
         self.value: Any = {} if node.kind == "map" else []
-        self._open: list[tuple[Node, Any, str]] = [(node, self.value, "")]
+        self._open: list[tuple[XmlNode, Any, str]] = [(node, self.value, "")]
 
     def start(self, name: str, attributes: list[str]) -> None:
         """An element begins within the one at hand."""

@@ -34,14 +34,14 @@ class DigestKernel(Kernel):
     def digest(self, data: bytes) -> Iterator[Digested]:
         """Digests the whole rows of COPY BINARY at the start of ``data``; the last ``status`` says
         whether more is needed (DONE), the stream ended (END) or broke (MALFORMED)."""
-        digests = self._write(self._in, data)
+        digests = self._write(self.input_start, data)
         ends = digests + 32 * DIGEST_MOST_ROWS + _SLACK
         keys = ends + 4 * DIGEST_MOST_ROWS + _SLACK
         scratch = _aligned(keys + len(data) + _SLACK)
         scratch_room = 2 * len(data) + _SCRATCH
         target = _aligned(scratch + scratch_room + _SLACK)
         text = target + _SLACK
-        room, start, size = _TEXT, self._in, len(data)
+        room, start, size = _TEXT, self.input_start, len(data)
         while True:
             self._require(text + room + 2 * _SLACK)
             places = DigestTarget(digests, ends, keys, text, room, scratch, scratch_room)

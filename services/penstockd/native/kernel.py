@@ -32,7 +32,7 @@ from penstockd.native.keys import KeySet
 
 _PAGE = 65536
 _SLACK = 64  # bytes after a buffer that the kernel may touch
-_ROOM = 1 << 20  # bytes of output that one call is given
+ROOM = 1 << 20  # bytes of output that one call is given
 _MOST = 512 << 20  # bytes of memory that one kernel may take
 _KEYS = 16 << 20  # bytes in which a kernel that encodes keeps keys; see keys.c
 
@@ -42,7 +42,7 @@ SPACE = 256 << 10
 Data: TypeAlias = bytes | bytearray | memoryview
 
 
-class Taken(NamedTuple):
+class CallResult(NamedTuple):
     """What a call did: bytes consumed, its output, rows, the kernel's detail, its status."""
 
     consumed: int
@@ -116,28 +116,28 @@ class Kernel:
         self._memory = memory
         self._results: int = self._function("results")(self._store)
         self._plan = _align(heap.value(self._store))
-        self._in = _align(self._plan + len(plan) + _SLACK)
+        self.input_start = _align(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
         # They hold this kernel: a circle would keep its megabytes until the collector comes by.
         self._keys = weakref.ref(keys) if keys is not None else None
         self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
         if keys is not None:
-            self._function("start_keys")(self._store, self._in)
-            self._in += _KEYS
+            self._function("start_keys")(self._store, self.input_start)
+            self.input_start += _KEYS
             keys.complete = self._complete_keys
 
-    def encode(self, *data: Data) -> list[Taken]:
+    def encode(self, *data: Data) -> list[CallResult]:
         """Encodes the whole rows of COPY BINARY at the start of ``data``, end to end; the last
         ``status`` says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED).
         """
         with self._lock:
             return self._encode(data)
 
-    def _encode(self, data: Sequence[Data]) -> list[Taken]:
+    def _encode(self, data: Sequence[Data]) -> list[CallResult]:
         size = sum(map(len, data))
-        out, room = self._write(self._in, *data), _ROOM
-        taken: list[Taken] = []
-        start = self._in
+        out, room = self._write(self.input_start, *data), ROOM
+        taken: list[CallResult] = []
+        start = self.input_start
         while True:
             self._require(out + room + _SLACK)
             step = self._call("encode", out, self._plan, start, size, out, room)
@@ -152,21 +152,21 @@ class Kernel:
 
     def space(self) -> memoryview:
         """SPACE bytes of the memory for ``unframe`` to read, good until the kernel's next call."""
-        self._require(self._in + 2 * (SPACE + _SLACK))
-        return self._view(self._in, SPACE)
+        self._require(self.input_start + 2 * (SPACE + _SLACK))
+        return self._view(self.input_start, SPACE)
 
     def unframe(self, start: int, size: int, have: int, left: int) -> Unframed:
         """Appends the COPY stream in ``size`` bytes of ``space``, from ``start``, to the ``have``
         bytes of ``unframed``; see ``wire.c``."""
-        unframe, out = self._function("unframe"), self._in + SPACE + _SLACK + have
+        unframe, out = self._function("unframe"), self.input_start + SPACE + _SLACK + have
         self._require(out + size + _SLACK)
-        status: int = unframe(self._store, self._in + start, size, out, left)
+        status: int = unframe(self._store, self.input_start + start, size, out, left)
         done = self._result()
         return Unframed(done.consumed, done.produced, done.detail, status)
 
     def unframed(self, start: int, size: int) -> memoryview:
         """Some of the bytes that ``unframe`` gathered, good until its next call."""
-        return self._view(self._in + SPACE + _SLACK + start, size)
+        return self._view(self.input_start + SPACE + _SLACK + start, size)
 
     def columns(self, data: Sequence[Data], width: int) -> Iterator[Filled]:
         """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``,
@@ -175,9 +175,9 @@ class Kernel:
         The last ``status`` is as in ``encode``. The plan is ``column_plan.column_plan``'s.
         """
         size = sum(map(len, data))
-        out = -(-self._write(self._in, *data) // 64) * 64
+        out = -(-self._write(self.input_start, *data) // 64) * 64
         self._require(out + 5 * size + 512 * width + _SLACK)
-        columns, start = self._function("columns"), self._in
+        columns, start = self._function("columns"), self.input_start
         while True:
             with self._lock:
                 status: int = columns(self._store, self._plan, start, size, out)
@@ -195,17 +195,17 @@ class Kernel:
                 return
             start, size = start + done.consumed, size - done.consumed
 
-    def split_csv(self, data: bytes, final: bool, width: int) -> Taken:
+    def split_csv(self, data: bytes, final: bool, width: int) -> CallResult:
         """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
-        out = self._write(self._in, data)
+        out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
-        return self._call("split_csv", out, self._in, len(data), out, int(final), width)
+        return self._call("split_csv", out, self.input_start, len(data), out, int(final), width)
 
-    def split_json(self, data: bytes, final: bool, state: int) -> Taken:
+    def split_json(self, data: bytes, final: bool, state: int) -> CallResult:
         """Cuts the array in ``data`` into elements, one a line; see ``split.c``."""
-        out = self._write(self._in, data)
+        out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
-        return self._call("split_json", out, self._in, len(data), out, int(final), state)
+        return self._call("split_json", out, self.input_start, len(data), out, int(final), state)
 
     def messages(self, records: Sequence[bytes]) -> bytes | None:
         """Serialised records as cells, as ``split_csv`` leaves rows; None if one is malformed.
@@ -213,13 +213,13 @@ class Kernel:
         The plan is ``records.message_plan``'s; see ``records.c``.
         """
         sizes = array("i", map(len, records))
-        index = self._write(self._in, b"".join(records))
+        index = self._write(self.input_start, b"".join(records))
         scratch = self._write(index, sizes.tobytes())
         out = _align(scratch + 3 * max(sizes, default=0) + _SLACK)
-        room = 2 * sum(sizes) + _ROOM
+        room = 2 * sum(sizes) + ROOM
         while True:
             self._require(out + room + _SLACK)
-            arguments = (self._plan, self._in, index, len(records), scratch, out, room)
+            arguments = (self._plan, self.input_start, index, len(records), scratch, out, room)
             taken = self._call("messages", out, *arguments)
             if taken.status != Status.FULL:
                 return taken.output if taken.status == Status.DONE else None
@@ -230,13 +230,13 @@ class Kernel:
 
         ``ordinal`` is that of the first entry of the log. The plan is ``load_plan.load_plan``'s.
         """
-        index = self._write(self._in, cells)
+        index = self._write(self.input_start, cells)
         keys = _align(index + 4 * (LOAD_INDEX_WORDS + 2 * count))
         rows = _align(keys + len(cells) + _SLACK)
-        room = 4 * len(cells) + _ROOM
+        room = 4 * len(cells) + ROOM
         entries = rows + room + _SLACK
         self._require(entries + room + _SLACK)
-        load, start, size = self._function("load"), self._in, len(cells)
+        load, start, size = self._function("load"), self.input_start, len(cells)
         while size:
             status: int = load(
                 *(self._store, self._plan, start, size, index, keys, rows, entries, room, ordinal)
@@ -258,7 +258,7 @@ class Kernel:
 
     def _complete_keys(self) -> None:
         with self._lock:
-            self._require(self._in)  # the keys' own room, if no row has come yet
+            self._require(self.input_start)  # the keys' own room, if no row has come yet
             self._code_keys()
 
     def _code_keys(self) -> None:
@@ -267,11 +267,11 @@ class Kernel:
             done = self._result()
             keys.add(ctypes.string_at(self._address() + start, done.produced), done.rows)
 
-    def _call(self, name: str, out: int, *args: int) -> Taken:
+    def _call(self, name: str, out: int, *args: int) -> CallResult:
         status: int = self._function(name)(self._store, *args)
         done = self._result()
         output = ctypes.string_at(self._address() + out, done.produced)
-        return Taken(done.consumed, output, done.rows, done.detail, status)
+        return CallResult(done.consumed, output, done.rows, done.detail, status)
 
     def _result(self) -> Result:
         return Result(*_words(self._address() + self._results, RESULT_WORDS))

@@ -110,7 +110,7 @@ class RecordReader:
 
 
 @dataclass
-class _Leaf:
+class _LeafStep:
     number: int
     wires: int
     kind: int
@@ -122,7 +122,7 @@ class _Leaf:
 
 @dataclass
 class _Shape:
-    leaves: list[_Leaf] = member(default_factory=list)
+    leaves: list[_LeafStep] = member(default_factory=list)
 
 
 @functools.lru_cache(256)
@@ -173,14 +173,14 @@ def _add(
         if len(members[0].steps) == depth + 1:
             column = columns[members[0].path]
             kind = _kind(fd, members[0])
-            leaf = _Leaf(fd.number, _wires(fd), kind, members[0].presence, index, column)
+            leaf = _LeafStep(fd.number, _wires(fd), kind, members[0].presence, index, column)
             leaf.names = list(_names(members[0])) if kind == MessageKind.ENUM else ()
             leaves.append(leaf)
             continue
         assert fd.message_type is not None, "a path goes through messages only"
         shapes.append(_Shape())
         leaves.append(
-            _Leaf(fd.number, _SIZED_WIRE, MessageKind.GROUP, True, index, len(shapes) - 1)
+            _LeafStep(fd.number, _SIZED_WIRE, MessageKind.GROUP, True, index, len(shapes) - 1)
         )
         _add(shapes, len(shapes) - 1, fd.message_type, members, columns, depth + 1)
     leaves.sort(key=lambda leaf: leaf.number)

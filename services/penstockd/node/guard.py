@@ -24,7 +24,7 @@ PATIENCE = 10.0
 """Seconds the children get between their signal and SIGKILL."""
 
 
-class Guard:
+class ChildGuard:
     """The supervisor's side: tells the watcher which children exist. Safe to use from threads.
 
     With a ``lock`` file, the watcher holds it as long as it lives: a new guard waits (at most

@@ -23,7 +23,7 @@ import structlog
 
 from penstockd.node.account import open_tree, open_way, unprivileged
 from penstockd.node.errors import FolderUnusable, ProcessFailed
-from penstockd.node.guard import Guard
+from penstockd.node.guard import ChildGuard
 from penstockd.node.process import Account, Process, spawn
 
 DATABASE = "penstock"
@@ -83,7 +83,7 @@ class EmbeddedPostgres:
     socket goes into ``sockets/pg``.
     """
 
-    def __init__(self, data: Path, sockets: Path, *, guard: Guard | None = None) -> None:
+    def __init__(self, data: Path, sockets: Path, *, guard: ChildGuard | None = None) -> None:
         self.cluster = data.absolute() / "postgres"
         self.socket = sockets.absolute() / "pg"
         self.log = data.absolute() / "log" / "postgres.log"

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import structlog
 
-from penstockd.node.guard import Guard
+from penstockd.node.guard import ChildGuard
 
 LOG_LIMIT = 32 * 1024 * 1024
 """Bytes at which a log file is set aside as ``<name>.1`` when its process is next started."""
@@ -40,7 +40,7 @@ class Account:
 class Process:
     """A running child. ``name`` is for logs; ``pid`` stays valid until ``wait`` returns."""
 
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], guard: Guard | None) -> None:
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], guard: ChildGuard | None) -> None:
         self.name = name
         self.pid = popen.pid
         self._popen = popen
@@ -92,7 +92,7 @@ def spawn(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     account: Account | None = None,
-    guard: Guard | None = None,
+    guard: ChildGuard | None = None,
     last_signal: signal.Signals = signal.SIGTERM,
     descriptors: Sequence[int] = (),
 ) -> Process:

@@ -25,7 +25,7 @@ from penstockd.heartbeat import VARIABLE as HEARTBEAT
 from penstockd.node.certificates import SOON
 from penstockd.node.envoy import Edge, Envoy, EnvoyConfig, check_port
 from penstockd.node.errors import NodeError, ProcessFailed
-from penstockd.node.guard import Guard
+from penstockd.node.guard import ChildGuard
 from penstockd.node.journal import (
     follow,
     is_severe,
@@ -131,7 +131,7 @@ async def supervise(
         sockets = sockets_folder(node.data)
         # The guard of a killed run may still be busy ending that run's processes.
         try:
-            guard = await asyncio.to_thread(Guard, sockets / "guard.lock")
+            guard = await asyncio.to_thread(ChildGuard, sockets / "guard.lock")
         except OSError as error:
             raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
         _raise_file_limit()
@@ -147,7 +147,9 @@ async def supervise(
 class _Running:
     """The processes of one run of a node."""
 
-    def __init__(self, node: Node, sockets: Path, guard: Guard, console: TextIO | None) -> None:
+    def __init__(
+        self, node: Node, sockets: Path, guard: ChildGuard, console: TextIO | None
+    ) -> None:
         self._node = node
         self._sockets = sockets
         self._guard = guard

@@ -70,7 +70,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
 
     ``place`` is what the violations' fields start with.
     """
-    check = _Check(place)
+    check = _ViolationList(place)
     check.identifier("role_id", draft.role_id)
     check.text("description", draft.description)
     permissions = [
@@ -93,7 +93,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
 
 def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -> None:
     """Raise ValueInvalid for what is wrong with a consumer; ``roles`` are those there are."""
-    check = _Check(place)
+    check = _ViolationList(place)
     check.identifier("consumer_id", consumer.consumer_id)
     check.text("title", consumer.title)
     for role in sorted(consumer.roles):
@@ -105,9 +105,9 @@ def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -
     check.finish(f"consumer '{consumer.consumer_id}' cannot be taken")
 
 
-def check_claims(claims: Mapping[str, Sequence[str]], check: _Check | None = None) -> None:
+def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | None = None) -> None:
     """Raise ValueInvalid for claims that no row filter could use, unless ``check`` collects."""
-    found = check or _Check("")
+    found = check or _ViolationList("")
     if len(claims) > MAX_CLAIMS:
         found.add("claims", f"are more than {MAX_CLAIMS}")
     for name, values in claims.items():
@@ -124,12 +124,12 @@ def check_claims(claims: Mapping[str, Sequence[str]], check: _Check | None = Non
 
 def check_comment(comment: str) -> None:
     """Raise ValueInvalid for a comment that the history cannot keep."""
-    check = _Check("")
+    check = _ViolationList("")
     check.text("comment", comment)
     check.finish("the comment cannot be kept")
 
 
-class _Check:
+class _ViolationList:
     """Violations as they are found."""
 
     def __init__(self, place: str) -> None:
@@ -168,7 +168,7 @@ class _Check:
 
 
 def _grant(
-    check: _Check, at: str, role: str, draft: GrantDraft, catalog: Catalog, tables: Tables
+    check: _ViolationList, at: str, role: str, draft: GrantDraft, catalog: Catalog, tables: Tables
 ) -> Grant:
     dataset = catalog[draft.dataset]
     if not draft.actions:

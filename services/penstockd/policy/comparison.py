@@ -18,7 +18,7 @@ from penstockd.catalog.record import holds_its_message
 Read = Callable[[Any], Any]
 
 
-class Comparison:
+class MessageComparison:
     """Compares messages of a dataset in some of its fields, exactly: of floats the two zeros
     differ and NaN is NaN; decimals differ in the digits that they are written with.
     """

@@ -10,7 +10,7 @@ from penstockd.policy.model import Consumer, Grant, Mask, Role
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PolicyDifference:
     """One part of one role or consumer that is not the same; "" stands for absent."""
 
     subject: str
@@ -29,9 +29,9 @@ class Difference:
         return f"{self.subject}: {part}{self.before} -> {self.after}"
 
 
-def differences(before: PolicyDocument, after: PolicyDocument) -> list[Difference]:
+def differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
     """All that differs, roles first, each kind in order of id."""
-    found: list[Difference] = []
+    found: list[PolicyDifference] = []
     for name in sorted(before.roles.keys() | after.roles.keys()):
         found += _roles(f"role {name}", before.roles.get(name), after.roles.get(name))
     for name in sorted(before.consumers.keys() | after.consumers.keys()):
@@ -44,9 +44,9 @@ def _said(value: str) -> str:
     return "" if value in ("yes", "") else f" ({value})"
 
 
-def _roles(subject: str, before: Role | None, after: Role | None) -> Iterator[Difference]:
+def _roles(subject: str, before: Role | None, after: Role | None) -> Iterator[PolicyDifference]:
     if before is None or after is None:
-        yield Difference(subject, "", _there(before), _there(after))
+        yield PolicyDifference(subject, "", _there(before), _there(after))
     old, new = before or Role(""), after or Role("")
     yield from _differs(subject, "description", old.description, new.description)
     yield from _differs(subject, "permissions", _list(old.permissions), _list(new.permissions))
@@ -57,7 +57,7 @@ def _roles(subject: str, before: Role | None, after: Role | None) -> Iterator[Di
 
 def _grants(
     subject: str, dataset: str, before: Grant | None, after: Grant | None
-) -> Iterator[Difference]:
+) -> Iterator[PolicyDifference]:
     old, new = before or _nothing(dataset), after or _nothing(dataset)
     yield from _differs(subject, f"{dataset} actions", _list(old.actions), _list(new.actions))
     for held in sorted(old.class_masks.keys() | new.class_masks.keys()):
@@ -80,9 +80,9 @@ def _grants(
 
 def _consumers(
     subject: str, before: Consumer | None, after: Consumer | None
-) -> Iterator[Difference]:
+) -> Iterator[PolicyDifference]:
     if before is None or after is None:
-        yield Difference(subject, "", _there(before), _there(after))
+        yield PolicyDifference(subject, "", _there(before), _there(after))
     old = before or Consumer("", True, frozenset())
     new = after or Consumer("", True, frozenset())
     yield from _differs(subject, "title", old.title, new.title)
@@ -93,9 +93,9 @@ def _consumers(
         yield from _differs(subject, f"claims.{name}", *values)
 
 
-def _differs(subject: str, part: str, before: str, after: str) -> Iterator[Difference]:
+def _differs(subject: str, part: str, before: str, after: str) -> Iterator[PolicyDifference]:
     if before != after:
-        yield Difference(subject, part, before, after)
+        yield PolicyDifference(subject, part, before, after)
 
 
 def _there(found: Role | Consumer | None) -> str:

@@ -49,7 +49,7 @@ class Author:
 
 
 @dataclass(slots=True)
-class Change:
+class PolicyChange:
     """A change under way. ``revision`` is the one in force before, and the new one at the end.
 
     ``told`` is what the audit entry says of it.
@@ -83,7 +83,7 @@ class PolicyDocument:
 @asynccontextmanager
 async def change(
     database: Database, author: Author, *, expected: int = 0, dry_run: bool = False
-) -> AsyncIterator[Change]:
+) -> AsyncIterator[PolicyChange]:
     """A transaction that changes the policy, alone of its kind; its end is a new revision.
 
     With ``dry_run`` nothing stays. Raises PolicyChanged if ``expected`` is given and is not the
@@ -106,7 +106,7 @@ async def change(
             author.comment,
         )
         before = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
-        under_way = Change(connection, revision)
+        under_way = PolicyChange(connection, revision)
         yield under_way
         after = await connection.fetchrow(_ADMINISTRATORS, Permission.ACCESS_WRITE.value)
         assert before is not None and after is not None

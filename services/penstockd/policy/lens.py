@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Catalog, Field
 from penstockd.catalog.record import Codec
-from penstockd.policy.comparison import Comparison
+from penstockd.policy.comparison import MessageComparison
 from penstockd.policy.masks import TEXT_MASKS, masking
 from penstockd.policy.model import Mask
 from penstockd.policy.projection import Projection
@@ -55,7 +55,7 @@ class Lens:
         self._codec = Codec(view.dataset, self.fields)
         # What is NULL to the caller never differs.
         told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
-        self._comparison = Comparison(view.dataset, told)
+        self._comparison = MessageComparison(view.dataset, told)
         self._open = all(map(view.is_whole, view.dataset.fields))
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)

@@ -38,7 +38,7 @@ class Stripping:
 
     def __init__(self, field: Field, masks: Masks, keys: Keys) -> None:
         self._is_map = field.kind is Kind.MAP
-        self._message = _Message(field.members, len(field.steps), masks, keys)
+        self._message = _MaskedMessage(field.members, len(field.steps), masks, keys)
 
     def sql(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """The jsonb of a value as the caller gets it; NULL stays NULL."""
@@ -67,14 +67,14 @@ class Stripping:
             self._message.apply(held)
 
 
-class _Message:
+class _MaskedMessage:
     """One message: what of it is left out, masked, or stripped itself."""
 
     def __init__(self, fields: Sequence[Field], depth: int, masks: Masks, keys: Keys) -> None:
         self._dropped: list[tuple[str, str]] = []  # JSON names, proto names
         self._masked: list[tuple[str, str, Field, Mask, bytes]] = []
         self._many: list[tuple[str, str, Stripping]] = []
-        self._nested: list[tuple[str, str, _Message, bool]] = []
+        self._nested: list[tuple[str, str, _MaskedMessage, bool]] = []
         for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
             leaves = list(run)
             first, names = leaves[0], (leaves[0].json_steps[depth], name)
@@ -83,7 +83,7 @@ class _Message:
             elif all(is_whole(f, masks) for f in leaves):
                 continue
             elif len(first.steps) > depth + 1:
-                inner = _Message(leaves, depth + 1, masks, keys)
+                inner = _MaskedMessage(leaves, depth + 1, masks, keys)
                 shown = [f for f in leaves if masks[f] not in _LEFT_OUT]
                 own = [f for f in shown if len(f.steps) == depth + 2]
                 self._nested.append((*names, inner, not any(map(_always_there, own))))

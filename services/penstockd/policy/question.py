@@ -51,7 +51,7 @@ class Question:
         by_path: dict[tuple[str, ...], list[Field]] = {}
         for prefix, field in named(expression, names):
             by_path.setdefault(tuple(prefix.split(".")[:-1]), []).append(field)
-        self._place = _Place(dataset, (), by_path, catalog)
+        self._place = QuestionPlace(dataset, (), by_path, catalog)
         places = list(self._place.all())
         self._names = [".".join((*p.path, f.path)) for p in places for f in p.fields]
         fields = [f for p in places for f in p.fields]
@@ -87,7 +87,7 @@ def _steps(field: Field, show: Show) -> Iterator[Callable[[Any], Any]]:
     yield from (step for step in (from_message(field), show(field)) if step is not None)
 
 
-class _Place:
+class QuestionPlace:
     """A dataset that a question is about, the fields of it, and where it goes from there."""
 
     def __init__(
@@ -102,18 +102,18 @@ class _Place:
         self.fields = tuple(named.get(path, ()))
         self._parse = dataset.message_class.FromString
         self._getters = [getter(f) for f in self.fields]
-        self._further: list[tuple[Callable[[Any], Any], str, _Place]] = []
+        self._further: list[tuple[Callable[[Any], Any], str, QuestionPlace]] = []
         reads = list(self.fields)
         for alias in dict.fromkeys(p[len(path)] for p in named if _beyond(p, path)):
             onward = dataset.references[alias]
             assert onward.reference is not None, "references are found by their aliases"
             target = onward.reference.dataset
-            place = _Place(catalog[target], (*path, alias), named, catalog, onward)
+            place = QuestionPlace(catalog[target], (*path, alias), named, catalog, onward)
             self._further.append((getter(onward), target, place))
             reads.append(onward)
         self.follow = None if via is None else Follow(path, dataset.name, via, tuple(reads))
 
-    def all(self) -> Iterator[_Place]:
+    def all(self) -> Iterator[QuestionPlace]:
         """This place and those beyond it, in the order in which values are read."""
         yield self
         for _, _, place in self._further:

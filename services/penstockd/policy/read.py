@@ -114,7 +114,7 @@ class Scan:
         self.sizes = compile_statement(view.narrow([size], condition).order_by(key))
 
 
-class Export:
+class ExportQuery:
     """All records that match, as COPY reads them, whole or from a position on.
 
     ``columns`` are the expressions of ``fields`` as a format wants them.

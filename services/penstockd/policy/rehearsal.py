@@ -62,7 +62,7 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ConsumerSight:
     """What a consumer has of a dataset; ``rules`` are the row filters by action."""
 
     view: View | None
@@ -116,7 +116,7 @@ class Rehearsal:
 
     def __init__(self, before: PolicySnapshot, after: PolicySnapshot) -> None:
         self._before, self._after = before, after
-        self._sights: dict[Any, Sight] = {}
+        self._sights: dict[Any, ConsumerSight] = {}
         self._effects = {e.consumer_id: e for e in self._affected()}
 
     @property
@@ -179,7 +179,7 @@ class Rehearsal:
             if effect.datasets:
                 yield effect
 
-    def _sight(self, policy: PolicySnapshot, consumer_id: str, dataset: str) -> Sight:
+    def _sight(self, policy: PolicySnapshot, consumer_id: str, dataset: str) -> ConsumerSight:
         """What a consumer has under one of the policies: the same for all who are equal in it."""
         consumer = policy.consumers[consumer_id]
         claims = tuple(sorted(consumer.claims.items()))
@@ -203,14 +203,14 @@ def with_document(policy: PolicySnapshot, document: PolicyDocument) -> PolicySna
         consumers=document.consumers,
         grants={name: role.grants for name, role in document.roles.items()},
         permissions={name: role.permissions for name, role in document.roles.items()},
-        **{name: type(getattr(policy, name))() for name in ("_accesses", "_views", "_reads")},
+        **{name: type(getattr(policy, name))() for name in ("accesses", "views", "_reads")},
     )
 
 
-def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Sight:
+def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> ConsumerSight:
     view = policy.visible(principal, dataset)
     if view is None:
-        return Sight(None, frozenset(), {}, frozenset(), {}, {})
+        return ConsumerSight(None, frozenset(), {}, frozenset(), {}, {})
     writable = {
         leaf.path
         for action in (Action.CREATE, Action.UPDATE)
@@ -222,7 +222,7 @@ def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Sight:
         for action in view.actions
     }
     used = {name for g in view.grants for name in parse_rule(g.row_filter).claims}
-    return Sight(
+    return ConsumerSight(
         view,
         view.actions,
         _masks(view) if view.allows(Action.READ) else {},
@@ -242,7 +242,9 @@ def _principal(consumer: Consumer) -> Principal:
     return Principal(consumer.consumer_id, "", consumer.roles, consumer.claims)
 
 
-def _difference(dataset: Dataset, before: Sight, after: Sight) -> DatasetEffect | None:
+def _difference(
+    dataset: Dataset, before: ConsumerSight, after: ConsumerSight
+) -> DatasetEffect | None:
     """What differs for a consumer, but for the counts of rows; None if nothing does."""
     fields = {}
     for leaf in dataset.every_field:

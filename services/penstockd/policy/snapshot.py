@@ -65,8 +65,8 @@ class PolicySnapshot:
     catalog: Catalog
     tables: Tables
     mask_key: bytes
-    _accesses: OrderedDict[Any, Access | None] = field(default_factory=OrderedDict)
-    _views: OrderedDict[Any, View] = field(default_factory=OrderedDict)
+    accesses: OrderedDict[Any, Access | None] = field(default_factory=OrderedDict)
+    views: OrderedDict[Any, View] = field(default_factory=OrderedDict)
     _reads: Reads = field(default_factory=OrderedDict)
 
     def view(self, principal: Principal, dataset: str, *actions: Action) -> View:
@@ -126,10 +126,10 @@ class PolicySnapshot:
     def _access(self, principal: Principal, dataset: str) -> Access | None:
         key = (principal.roles, principal.scopes, dataset)
         try:
-            access = self._accesses[key]
-            self._accesses.move_to_end(key)
+            access = self.accesses[key]
+            self.accesses.move_to_end(key)
         except KeyError:
-            access = _remember(self._accesses, key, self._judge(principal, dataset))
+            access = _remember(self.accesses, key, self._judge(principal, dataset))
         return access
 
     def _judge(self, principal: Principal, dataset: str) -> Access | None:
@@ -153,9 +153,9 @@ class PolicySnapshot:
     ) -> View:
         values = tuple([principal.claims.get(name, ()) for name in access.claims])
         key = (principal.roles, principal.scopes, dataset, on, values)
-        view = self._views.get(key)
+        view = self.views.get(key)
         if view is not None:
-            self._views.move_to_end(key)
+            self.views.move_to_end(key)
             return view
         made = View(
             self.catalog[dataset],
@@ -168,7 +168,7 @@ class PolicySnapshot:
             claims=dict(zip(access.claims, values, strict=True)),
             reads=self._reads,
         )
-        return _remember(self._views, key, made)
+        return _remember(self.views, key, made)
 
 
 def _remember(memory: OrderedDict[K, V], key: K, value: V) -> V:
@@ -347,6 +347,10 @@ class Policy:
             self._known = False
         return self._connection
 
+    def adopt(self, snapshot: PolicySnapshot) -> None:
+        """Judge calls by this snapshot from now on."""
+        self._newest = snapshot
+
     async def _read(self, connection: Connection) -> None:
         row = await connection.fetchrow(_REVISIONS)
         assert row is not None, "the migrations have put one row into each"
@@ -363,8 +367,8 @@ class Policy:
                 await self._companion.read(connection)
                 _log.info("trust_loaded", revision=self._companion.revision)
             if policy_changed:
-                self._newest = await load_policy(
-                    connection, self._catalog, self._tables, self._mask_key
+                self.adopt(
+                    await load_policy(connection, self._catalog, self._tables, self._mask_key)
                 )
-                _log.info("policy_loaded", revision=self._newest.revision)
+                _log.info("policy_loaded", revision=self.newest.revision)
         self._known = True

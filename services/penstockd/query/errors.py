@@ -14,7 +14,7 @@ _SHOWN = 100
 class QueryError(Invalid):
     """A part of a query cannot be read or does not fit the dataset.
 
-    ``position`` counts characters of the text from 0; None where no one place is to blame.
+    ``position`` counts characters of the text from 0; None if the error has no single position.
     """
 
     def __init__(self, message: str, position: int | None = None) -> None:
@@ -46,7 +46,7 @@ class PageTokenError(QueryError):
 
 
 class FieldUnknown(FilterError, OrderError, SelectionError):
-    """A name that is no field, or none that the caller may see: the two are not told apart.
+    """The name of an unknown or hidden field; the error does not say which.
 
     It is an error of whatever it stands in, so that a caller who expects, say, FilterError
     need not know of it.

@@ -1,4 +1,4 @@
-"""The names a query may use. A View implements them; what it hides is simply not there."""
+"""The names that a query may use. A View implements them; hidden fields do not exist in it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Sort:
         return or_(column > bound, column.is_(None)) if self.nullable else column > bound
 
     def same(self, value: Any) -> ColumnElement[bool]:
-        """The rows that hold ``value`` in this column, NULL being equal to NULL."""
+        """The rows that hold ``value`` in this column; NULL equals NULL."""
         if value is None:
             return self.column.is_(None)
         return self.column == parameter(self.field.kind, value)
@@ -110,11 +110,11 @@ class OrderBy:
         return tuple(s.field for s in self.sorts)
 
     def columns(self) -> list[ColumnElement[Any]]:
-        """What ORDER BY takes."""
+        """The terms of ORDER BY."""
         return [s.column.desc() if s.descending else s.column.asc() for s in self.sorts]
 
     def expressions(self) -> list[ColumnElement[Any]]:
-        """What to select so that a row yields its position, where it is not selected anyway."""
+        """The columns to select in addition, so that a row yields its position."""
         return [s.column for s in self.sorts]
 
     def after(self, position: Sequence[Any]) -> ColumnElement[bool]:
@@ -136,7 +136,7 @@ class OrderBy:
 
     @property
     def _uniform(self) -> bool:
-        """Whether PostgreSQL's comparison of rows is this order's, which an index can serve."""
+        """Whether PostgreSQL's row comparison has this order, so that an index serves it."""
         first = self.sorts[0].descending
         return all(s.descending is first and not s.nullable for s in self.sorts)
 

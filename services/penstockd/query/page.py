@@ -45,7 +45,7 @@ _READ: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 def query_digest(*, dataset: str, filter: str, order_by: str, fields: str, scope: str) -> bytes:
-    """What a query is, in 16 bytes. ``scope`` says who asks under which policy revision."""
+    """A query in 16 bytes. ``scope`` names the caller and the policy revision."""
     parts = [p.encode("utf-8", "surrogatepass") for p in (dataset, filter, order_by, fields, scope)]
     lengths = b",".join(b"%d" % len(p) for p in parts)
     return hashlib.sha256(b":".join((lengths, *parts))).digest()[:16]
@@ -62,7 +62,7 @@ def page_size(asked: int) -> int:
 
 
 class PageTokens:
-    """Issues and reads page tokens; every worker that shares the secret reads the others'."""
+    """Issues and reads page tokens. Workers that share the secret read each other's tokens."""
 
     def __init__(self, secret: bytes) -> None:
         """Raise ValueError for a secret of less than 32 bytes."""
@@ -85,8 +85,8 @@ class PageTokens:
     def read(self, token: str, query: bytes | str) -> tuple[Any, ...]:
         """The position that the token holds, exactly as it was issued.
 
-        Raises PageTokenError: one text for whatever was not issued with this secret, another for
-        a token of another query.
+        Raises PageTokenError. Its text says whether the token was not issued with this secret or
+        belongs to another query.
         """
         payload = self._opened(token)
         digest, position = orjson.loads(payload)

@@ -1,4 +1,4 @@
-"""Filters evaluated in Python, on records that are already at hand: exactly what SQL answers."""
+"""Evaluates filters in Python on records in memory, with exactly the result of SQL."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from penstockd.query.names import Names
 from penstockd.query.resolve import (
     Compare,
     Match,
-    Pattern,
     Present,
     Reach,
     Test,
+    TextPattern,
     default_of,
     resolve,
     single,
@@ -29,7 +29,7 @@ from penstockd.query.syntax import And, Expression, Not, Or
 #: its alias ("customer.status"), all None if it leads nowhere.
 Matcher = Callable[[Mapping[str, Any]], bool]
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -60,7 +60,7 @@ def matcher(expression: Expression, names: Names) -> Matcher:
 
 
 def named(expression: Expression, names: Names) -> tuple[tuple[str, Field], ...]:
-    """What a matcher looks up in a record: fields, and the references before them ("customer.").
+    """The fields that a matcher reads, with the references before them ("customer.").
 
     Each once, in the order of the expression. Raises FilterError as ``matcher`` does.
     """
@@ -93,7 +93,7 @@ def _values(test: Test, value: Any) -> Iterator[Any]:
 
 
 def _read(leaf: Field, data: Any, keys: tuple[str, ...]) -> Any:
-    """A value of the leaf's kind out of JSON-ready data."""
+    """Convert JSON-ready data to a value of the leaf's kind."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     value = None if data is None else _from_json(leaf, data)
@@ -122,8 +122,8 @@ def _from_json(leaf: Field, data: Any) -> Any:
 def _matches(match: Match, kind: Kind, value: Any) -> bool:
     match match:
         case Compare(comparator, wanted):
-            return _COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
-        case Pattern(text, leading, trailing, negated):
+            return COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
+        case TextPattern(text, leading, trailing, negated):
             return _fits(value, text, leading, trailing) is not negated
         case Present(None):
             return True
@@ -138,7 +138,7 @@ def _fits(value: str, text: str, leading: bool, trailing: bool) -> bool:
 
 
 def _ordered(kind: Kind, value: Any) -> Any:
-    """A value as PostgreSQL orders it: NaN equals itself and is greater than all numbers."""
+    """A sort key with PostgreSQL's order: NaN equals itself and is greater than all numbers."""
     if kind is Kind.FLOAT:
         value = single(value)
     elif kind is not Kind.DOUBLE:

@@ -1,4 +1,4 @@
-"""A comparison's name looked up and its literal typed: what both evaluators work from.
+"""Looks up a comparison's name and types its literal, for both evaluators.
 
 So a filter is refused for the same reasons, and means the same, in PostgreSQL and in Python.
 
@@ -24,12 +24,12 @@ from penstockd.query.errors import FieldUnknown, FilterError, shown
 from penstockd.query.names import Names, Wrap
 from penstockd.query.syntax import MAX_STEPS, Comparison, Literal
 
-#: Kinds whose values are equal or not, and nothing more.
+#: Kinds whose values have no order.
 _UNORDERED: Final = (Kind.BOOL, Kind.ENUM)
 
 
 class Reach(enum.Enum):
-    """Where the values are that a test looks at."""
+    """The place of the values that a test reads."""
 
     COLUMN = enum.auto()  # the column's own value
     KEY = enum.auto()  # the value of one key of a map
@@ -38,15 +38,16 @@ class Reach(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A set value stands in this relation to ``value``."""
+    """The field is set and its value stands in this relation to ``value``."""
 
     comparator: str
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
-    """A set string begins with, ends with or contains ``text``; ``negated``: it does not."""
+class TextPattern:
+    """The field is set and its text begins with, ends with or contains ``text``; ``negated``: does
+    not."""
 
     text: str
     leading: bool
@@ -61,7 +62,7 @@ class Present:
     default: Any = None
 
 
-Match = Compare | Pattern | Present
+Match = Compare | TextPattern | Present
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a name led: a field and the steps after it, or a message (no field)."""
+class _NamedPlace:
+    """The result of looking up a name: a field and the steps after it, or a message (no field)."""
 
     names: Names
     field: Field | None
@@ -95,7 +96,7 @@ class _Place:
 
 
 def resolve(comparison: Comparison, names: Names) -> tuple[Test, ...]:
-    """The tests of which any must pass for the comparison to be true; usually one.
+    """The tests of a comparison, usually one; the comparison is true if any of them passes.
 
     Raises FilterError for names that are unknown or hidden (the same text), comparators that the
     field's kind does not know and literals that are no value of it.
@@ -119,19 +120,19 @@ def _locate(
     names: Names,
     wraps: tuple[Wrap, ...],
     prefix: str,
-) -> _Place:
+) -> _NamedPlace:
     # A quoted step with a dot in it can only be the key of a map; joined, it would pass as a path.
     whole = next((n for n, step in enumerate(steps) if "." in step), len(steps))
     for n in range(whole, 0, -1):
         field = names.field(".".join(steps[:n]))
         if field is not None:
-            return _Place(names, field, steps[n:], wraps, prefix)
+            return _NamedPlace(names, field, steps[n:], wraps, prefix)
     followed = names.follow(steps[0]) if len(steps) > 1 else None
     if followed is not None:
         inner, wrap = followed
         return _locate(comparison, steps[1:], inner, (*wraps, wrap), f"{prefix}{steps[0]}.")
     if whole == len(steps) and _members(names, steps):
-        return _Place(names, None, steps, wraps, prefix)
+        return _NamedPlace(names, None, steps, wraps, prefix)
     raise FieldUnknown(comparison.name, comparison.position)
 
 
@@ -141,11 +142,11 @@ def _members(names: Names, steps: tuple[str, ...]) -> list[Field]:
     return [f for f in names.fields() if f.path.startswith(start) or f.json_path.startswith(start)]
 
 
-def _test(place: _Place, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
+def _test(place: _NamedPlace, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
     return Test(place.names, field, leaf, match, wraps=place.wraps, prefix=place.prefix, **more)
 
 
-def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test, ...]:
+def _message(comparison: Comparison, place: _NamedPlace, names: Names) -> tuple[Test, ...]:
     """``address:*`` asks for the message, ``address:city`` for a field of it."""
     literal = comparison.literal
     if comparison.comparator != ":":
@@ -164,7 +165,7 @@ def _message(comparison: Comparison, place: _Place, names: Names) -> tuple[Test,
     return resolve(asked, names)
 
 
-def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
+def _list(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     if comparison.comparator != ":":
         raise FilterError(
             f"'{shown(comparison.name)}' is repeated: ask whether it has a value, as "
@@ -185,7 +186,7 @@ def _list(comparison: Comparison, place: _Place, field: Field) -> Test:
     return _test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
 
 
-def _map(comparison: Comparison, place: _Place, field: Field) -> Test:
+def _map(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     literal = comparison.literal
     if not place.rest:
         if comparison.comparator != ":":
@@ -269,16 +270,16 @@ def _refuse_claim(literal: Literal) -> None:
         raise FilterError("a claim is a value: it cannot name a field or key", literal.position)
 
 
-def _pattern(literal: Literal, *, negated: bool) -> Pattern:
+def _pattern(literal: Literal, *, negated: bool) -> TextPattern:
     text = literal.text[1:] if literal.leading else literal.text
     trailing = literal.trailing and bool(text)  # one star alone is both ends
-    return Pattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
+    return TextPattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
 
 
 @lru_cache(maxsize=4096)
 def _reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
-    # What a stored value must observe beside its kind, one that is compared with it need not.
+    # Rules on stored values, apart from the kind, do not apply to the literal.
     if leaf.key:
         leaf = replace(leaf, key=False)
     elif leaf.kind is Kind.DECIMAL:
@@ -300,7 +301,7 @@ def _value(comparison: Comparison, leaf: Field) -> Any:
 
 
 def single(value: float) -> float:
-    """The nearest number that a FLOAT can hold; OverflowError if there is none."""
+    """The nearest number that a FLOAT can hold. Raises OverflowError if it is out of range."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 

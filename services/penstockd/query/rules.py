@@ -1,12 +1,12 @@
-"""Row rules: filters of grants, in which ``claims.org`` stands for what the caller claims to be.
+"""Row rules: filters of grants, in which ``claims.org`` stands for a claim of the caller.
 
 A claim is a value, on the right of ``=``, ``!=`` or ``:`` and in lists of values, never quoted:
 ``organization_id = claims.org``, ``customer.source = (claims.source OR "web")``. A claim that has
 several values is equal to a field that holds any of them, and differs from one that holds none.
 
-Who lacks a claim that a rule names sees no row by that rule, wherever in it the claim stands,
-under NOT and != too; so does one whose claim is no value of the field. Callers' own filters know
-no claims: there ``claims.org`` is a text like any other.
+A caller that lacks a claim of a rule sees no row by that rule, even if the claim stands under NOT
+or !=. The same holds for a claim that is no value of the field. Callers' own filters know no
+claims: there ``claims.org`` is a text like any other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from penstockd.query.syntax import (
     storable,
 )
 
-#: What a claim may be called.
+#: The allowed names of claims.
 CLAIM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: More values than this, or a longer one, and a claim counts as missing.
 MAX_VALUES: Final = 100
@@ -49,7 +49,7 @@ class Rule:
     claims: tuple[str, ...]
 
     def bound(self, claims: Mapping[str, Sequence[str]]) -> Expression | None:
-        """The filter that the rule is for a caller with these claims; None: it shows no row."""
+        """The filter for a caller with these claims; None if it sees no row."""
         if not all(_usable(claims.get(name, ())) for name in self.claims):
             return None
         return _bound(self.expression, claims) if self.claims else self.expression
@@ -78,7 +78,7 @@ def claim_of(literal: Literal) -> str:
 
 
 def _marked(expression: Expression) -> Expression:
-    """The expression with its claims known as such."""
+    """The expression with its claims marked."""
     match expression:
         case And(terms):
             return And(tuple(map(_marked, terms)))
@@ -90,7 +90,7 @@ def _marked(expression: Expression) -> Expression:
     if literal.quoted or not literal.text.startswith(_PREFIX):
         return expression
     if not CLAIM_NAME.fullmatch(claim_of(literal)):
-        raise FilterError(f"'{shown(literal.text)}' is no claim", literal.position)
+        raise FilterError(f"'{shown(literal.text)}' is not a claim", literal.position)
     if expression.comparator not in _COMPARATORS:
         raise FilterError(
             "a claim may have several values and has no order: compare it with =, != or :",
@@ -111,7 +111,7 @@ def _comparisons(expression: Expression) -> Iterator[Comparison]:
 
 
 def _usable(values: Sequence[str]) -> bool:
-    """Whether a claim is there, and its values can be compared with anything."""
+    """Whether the caller has the claim, with values that can be compared."""
     return 0 < len(values) <= MAX_VALUES and all(
         0 < len(v) <= MAX_VALUE_LENGTH and storable(v) for v in values
     )
@@ -128,7 +128,7 @@ def _bound(expression: Expression, claims: Mapping[str, Sequence[str]]) -> Expre
     literal = expression.literal
     if not literal.claim:
         return expression
-    # Quoted: no value of a claim is a wildcard, a null or another claim.
+    # Quoted, so that a claim's value never acts as a wildcard, a null or another claim.
     each = tuple(
         replace(expression, literal=Literal(value, literal.position, quoted=True))
         for value in claims[claim_of(literal)]

@@ -1,7 +1,8 @@
-"""Filters as SQLAlchemy expressions. What a client wrote is always a bind parameter.
+"""Filters as SQLAlchemy expressions. Clients' texts are always bind parameters.
 
 Negations are pushed down to the tests, where ``IS NOT TRUE`` makes an unset field's unknown into
-the false that ``resolve`` promises; tests that are not negated stay bare, so that an index serves.
+the false that ``resolve`` promises; tests that are not negated stay bare, so that they can use an
+index.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ from penstockd.catalog import Field, Kind
 from penstockd.query.names import Names
 from penstockd.query.resolve import (
     Compare,
-    Pattern,
     Present,
     Reach,
     Test,
+    TextPattern,
     default_of,
     resolve,
 )
@@ -104,7 +105,7 @@ def operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
 def parameter(kind: Kind, value: Any) -> ColumnElement[Any]:
     """A canonical value as a bind parameter of its kind's SQL type."""
     if kind in (Kind.LIST, Kind.MAP):
-        # As text: what a driver makes of a jsonb parameter depends on how it was set up.
+        # As text: the encoding of a jsonb parameter depends on the driver's setup.
         return cast(literal(orjson.dumps(value).decode(), Text()), JSONB)
     if isinstance(value, dt.date) and value.year in (dt.MINYEAR, dt.MAXYEAR):
         # asyncpg sends the first and the last date that Python has as -infinity and infinity.
@@ -152,7 +153,7 @@ def _matches(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
     match test.match:
         case Compare(comparator, wanted):
             return _COMPARE[comparator](value, parameter(kind, wanted))
-        case Pattern(text, leading, trailing, negated):
+        case TextPattern(text, leading, trailing, negated):
             escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             pattern = ("%" if leading else "") + escaped + ("%" if trailing else "")
             like = value.like(literal(pattern, Text()))
@@ -179,7 +180,7 @@ def _element(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
     kind, match = test.leaf.kind, test.match
     if not test.keys:
         if isinstance(match, Compare) and kind in (Kind.STRING, Kind.ENUM, Kind.BOOL):
-            # Containment is the one question about a list that a GIN index answers.
+            # A GIN index supports containment only.
             return column.op("@>", is_comparison=True)(parameter(Kind.LIST, [match.value]))
         text = func.jsonb_array_elements_text(column, type_=Text()).column_valued()
         return exists(select(literal_column("1")).where(_matches(test, _typed(test.leaf, text))))
@@ -189,7 +190,7 @@ def _element(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def _member(leaf: Field, holder: ColumnElement[Any], keys: tuple[str, ...]) -> ColumnElement[Any]:
-    """A field of a JSON message. One without presence has its default where it was left out."""
+    """A field of a JSON message. A missing field without presence has its default."""
     steps = [literal(k, Text()) for k in keys]
     value = _typed(leaf, func.jsonb_extract_path_text(holder, *steps, type_=Text()))
     default = None if leaf.nullable else default_of(leaf)

@@ -80,7 +80,7 @@ class Not:
 Expression = And | Or | Not | Comparison
 
 
-# OR binds tighter than AND, and terms side by side are joined by AND: so AIP-160 has it.
+# As AIP-160 says, OR binds tighter than AND, and adjacent terms are joined by AND.
 # A keyword right before a parenthesis is the keyword, not the name of a function. An unquoted
 # argument may hold dots and colons and begin with a minus, for numbers and times. A dotted name is
 # one token where it can be, and rules are few, since each costs time.
@@ -116,7 +116,7 @@ ARGUMENT: /(?!(?:AND|OR|NOT)(?!{_RUN}|\.))(?!:)(?:{_RUN}|[.:])+/
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A name with nothing to compare it to: a value of a list, or a mistake."""
+    """A name without a comparison: a value of a list, or a mistake."""
 
     steps: tuple[str, ...]
     literal: Literal | None
@@ -124,7 +124,7 @@ class _Value:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class _ListComparison:
     """A comparison with a list of values, as ``status = (LEAD OR ACTIVE)``."""
 
     steps: tuple[str, ...]
@@ -164,7 +164,7 @@ class _Build(Transformer[Token, Any]):
         _, comparator, arg = parts
         if isinstance(arg, Token):
             return Comparison(value.steps, str(comparator), _literal(arg), value.position)
-        return _Listed(value.steps, str(comparator), arg, value.position)
+        return _ListComparison(value.steps, str(comparator), arg, value.position)
 
     def member(self, parts: list[Token]) -> _Value:
         position = parts[0].start_pos or 0
@@ -258,7 +258,7 @@ def storable(text: str) -> bool:
 
 
 def _unfit(text: str) -> re.Match[str] | None:
-    """Where the text holds a character that neither PostgreSQL nor XML can carry."""
+    """The position of a character that neither PostgreSQL nor XML can carry."""
     return _UNFIT.search(text)
 
 
@@ -266,7 +266,7 @@ _PARSER = Lark(
     _GRAMMAR,
     parser="lalr",
     lexer="contextual",
-    propagate_positions=False,  # tokens know theirs, and no other is needed
+    propagate_positions=False,  # tokens have their own positions, and no other is needed
     maybe_placeholders=False,
     transformer=_Build(),
 )
@@ -321,12 +321,12 @@ def _syntax_error(text: str, exc: UnexpectedInput) -> FilterError:
 
 
 class _Settle:
-    """Gives listed values their subject, refuses bare ones and counts comparisons."""
+    """Attaches listed values to their field, refuses bare values and counts comparisons."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, node: Any, subject: _Listed | None) -> Expression:
+    def __call__(self, node: Any, subject: _ListComparison | None) -> Expression:
         match node:
             case And(terms):
                 return And(tuple(self(t, subject) for t in terms))
@@ -338,11 +338,11 @@ class _Settle:
                 return self._value(node, subject)
         if subject is not None:
             raise FilterError("a list of values cannot hold comparisons", node.position)
-        if isinstance(node, _Listed):
+        if isinstance(node, _ListComparison):
             return self(node.values, node)
         return self._counted(node)
 
-    def _value(self, value: _Value, subject: _Listed | None) -> Expression:
+    def _value(self, value: _Value, subject: _ListComparison | None) -> Expression:
         if subject is None:
             raise FilterError(
                 f"a bare value is not supported: '{shown('.'.join(value.steps))}'; "

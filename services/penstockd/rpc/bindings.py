@@ -62,9 +62,9 @@ class Bindings:
     """All ways to reach a method by REST."""
 
     def __init__(self, method: MethodDescriptor) -> None:
-        self._bindings = tuple(_binding(method, verb, path) for verb, path in http_rules(method))
+        self.all_bindings = tuple(_binding(method, verb, path) for verb, path in http_rules(method))
         #: Whether there is anything to compare.
-        self.any = any(b.bound for b in self._bindings)
+        self.any = any(b.bound for b in self.all_bindings)
         if self.any and method.client_streaming:
             raise TypeError(f"{method.full_name}: a path cannot bind fields of a stream's messages")
 
@@ -78,7 +78,7 @@ class Bindings:
         if asked is None:
             return
         path, verb = asked.partition("?")[0], metadata.get(VERB)
-        for binding in self._bindings:
+        for binding in self.all_bindings:
             if verb is not None and verb != binding.verb:
                 continue
             if (match := binding.pattern.fullmatch(path)) is not None:
@@ -108,14 +108,14 @@ def _binding(method: MethodDescriptor, verb: str, template: str) -> Binding:
     pattern, bound, at = "", [], 0
     for found in _VARIABLE.finditer(template):
         within = found[2] or "*"
-        pattern += _segments(template[at : found.start()]) + f"({_segments(within)})"
+        pattern += segment_pattern(template[at : found.start()]) + f"({segment_pattern(within)})"
         bound.append(_bound(method, found[1], whole_segment=within == "*"))
         at = found.end()
-    pattern += _segments(template[at:])
+    pattern += segment_pattern(template[at:])
     return Binding(verb, re.compile(pattern + "/?"), tuple(bound))
 
 
-def _segments(template: str) -> str:
+def segment_pattern(template: str) -> str:
     """What matches a part of a template without variables."""
     escaped = re.escape(template)
     return escaped.replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
@@ -133,7 +133,7 @@ def _bound(method: MethodDescriptor, path: str, *, whole_segment: bool) -> Bound
 def _comparison(field: FieldDescriptor, whole_segment: bool) -> Same:
     """How a field's value is compared. Raises TypeError for a kind that no path should bind."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == field.TYPE_STRING:
-        return _same_segment if whole_segment else _same_segments
+        return _same_segment if whole_segment else same_segments
     if field.cpp_type in _INTEGERS:
         return _same_integer
     raise TypeError(f"{field.full_name}: a path binds texts and whole numbers only")
@@ -145,7 +145,7 @@ def _same_segment(value: str, text: str) -> bool:
     return value.encode() == unquote_to_bytes(text)
 
 
-def _same_segments(value: str, text: str) -> bool:
+def same_segments(value: str, text: str) -> bool:
     """Of several segments the sidecar leaves what is reserved, as "%2F", as it is."""
     return value.encode() == _ESCAPED.sub(_decoded, text.encode())
 

@@ -24,7 +24,7 @@ from penstockd.commands.repair_records import repair_records
 from penstockd.commands.stream_export import stream_export
 from penstockd.commands.update_record import update_record
 from penstockd.commands.watch_changes import watch_changes
-from penstockd.exports.plan import Export
+from penstockd.exports.plan import ExportRequest
 from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick
@@ -177,7 +177,7 @@ class DatasetHandlers:
 
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
-        export = Export(
+        export = ExportRequest(
             pick(request.format, call.exchange.metadata.get("accept")),
             request.filter,
             request.order_by,

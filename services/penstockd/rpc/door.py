@@ -76,7 +76,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
     # A stream ends when its client goes away or stalls, not by what it has taken.
     seconds = None if route.streams_reply else CALL_SECONDS
-    guard = _guard(hub, route)
+    guard = guard_reply(hub, route)
 
     async def answer(exchange: Exchange) -> Any:
         sent = exchange.request
@@ -112,7 +112,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     return grpc.unary_unary_rpc_method_handler(unary, **wire)
 
 
-def _guard(hub: Hub, route: Route) -> ReplyGuard | None:
+def guard_reply(hub: Hub, route: Route) -> ReplyGuard | None:
     """What watches a route's replies; None if they cannot show records."""
     method = hub.catalog.pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
     guard = ReplyGuard(hub.catalog, method.output_type)

@@ -21,7 +21,7 @@ from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.texts import refuse_null
 
 #: Bytes and fields that are parsed at once.
-_PIECE_BYTES, _PIECE_FIELDS = 256 * 1024, 16 * 1024
+PIECE_BYTES, PIECE_FIELDS = 256 * 1024, 16 * 1024
 #: So often a field that is not repeated may occur in a message beyond what is needed: the last one
 #: counts, and nobody has reason to send more than one.
 _SPARE_FIELDS = 10_000
@@ -77,7 +77,7 @@ class RequestReader:
 
     async def _merge(self, message: Message, data: bytes) -> None:
         """Parse the data into an empty message, and look whether all is within bounds."""
-        if len(data) <= _PIECE_BYTES:
+        if len(data) <= PIECE_BYTES:
             message.MergeFromString(data)
         else:
             await _Parts(message, data, "").merge()
@@ -191,11 +191,11 @@ class _Parts:
             if at > end:
                 raise DecodeError(_NO_MESSAGE)
             self._count(field, kind, size)
-            if size > _PIECE_BYTES and field is not None and field.message_type is not None:
+            if size > PIECE_BYTES and field is not None and field.message_type is not None:
                 await self._piece(start)
                 await self._within(field, data[inside:at])
                 self._from = at
-            elif at - self._from >= _PIECE_BYTES or self._fields >= _PIECE_FIELDS:
+            elif at - self._from >= PIECE_BYTES or self._fields >= PIECE_FIELDS:
                 await self._piece(at)
         await self._piece(end)
 
@@ -211,7 +211,7 @@ class _Parts:
         assert field.message_type is not None, "it was asked for"
         if field.message_type.GetOptions().map_entry:
             raise _BoundPassed(
-                self._path(field), f"holds more than {_PIECE_BYTES} bytes in one pair"
+                self._path(field), f"holds more than {PIECE_BYTES} bytes in one pair"
             )
         if field.is_repeated:
             path = f"{self._path(field)}[{self._counts[field.number] - 1}]."

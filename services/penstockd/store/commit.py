@@ -48,7 +48,7 @@ async def transaction(
     if dry:
         await _roll_back(connection, began)
     else:
-        await _commit(connection, began, seconds)
+        await send_commit(connection, began, seconds)
 
 
 async def _roll_back(connection: Any, began: Any) -> None:
@@ -62,7 +62,8 @@ async def _roll_back(connection: Any, began: Any) -> None:
         connection.terminate()
 
 
-async def _commit(connection: Any, began: Any, seconds: float) -> None:
+async def send_commit(connection: Any, began: Any, seconds: float) -> None:
+    """Send COMMIT over a bare connection. Raises as ``transaction`` does."""
     warnings: list[str] = []
 
     def heard(_: object, message: Any) -> None:

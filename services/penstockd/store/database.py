@@ -151,7 +151,7 @@ class Database:
             lanes = division.lanes().items()
             self._lanes = {k: Lane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes}
         self._pulse: Connection | None = None
-        self._hanging: set[int] = set()  # sessions of the server that are in a COMMIT
+        self.hanging_sessions: set[int] = set()  # sessions of the server that are in a COMMIT
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -231,7 +231,7 @@ class Database:
         """
         kind = Kind.BULK if bulk else Kind.WRITE
         lane = self._lanes[kind]
-        if 2 * len(self._hanging) >= lane.shares.size:
+        if 2 * len(self.hanging_sessions) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
         async with self.connection(kind) as connection:
             pid = connection.get_server_pid()
@@ -287,22 +287,22 @@ class Database:
     def _keep_place(self, pid: int, lane: Lane) -> None:
         """A session that hangs in its COMMIT is there still, though its connection is cut: until it
         ends it takes a place, or each write that hangs would cost the server one more."""
-        self._hanging.add(pid)
+        self.hanging_sessions.add(pid)
         lane.shares.hold(Payer())
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_hanging(lane))
 
     async def _watch_hanging(self, lane: Lane) -> None:
-        while self._hanging:
+        while self.hanging_sessions:
             await asyncio.sleep(LOOK)
             try:
                 async with self.connection(Kind.OWN) as connection:
-                    rows = await connection.fetch(_IN_COMMIT, list(self._hanging))
+                    rows = await connection.fetch(_IN_COMMIT, list(self.hanging_sessions))
             except Refused as exc:
                 _log.warning("commits_unwatched", error=str(exc))
                 continue
-            for pid in self._hanging - {row[0] for row in rows}:
-                self._hanging.discard(pid)
+            for pid in self.hanging_sessions - {row[0] for row in rows}:
+                self.hanging_sessions.discard(pid)
                 lane.shares.give_back(Payer())
 
 

@@ -87,10 +87,10 @@ class Load:
         new: Sequence[int] = range(len(keys))
         if there:
             new = [i for i in new if keys[i] not in there]
-        if new and not await self._insert(fresh, new, in_order=ascending == keys):
+        if new and not await self.insert_rows(fresh, new, in_order=ascending == keys):
             again, new = sorted([*again, *new]), []
         if new:
-            await self._log(fresh, new)
+            await self.log_rows(fresh, new)
             counts.created += len(new)
         if again or rows:
             again_rows = await offload(self._decoded, fresh, again)
@@ -114,7 +114,7 @@ class Load:
         counts.unchanged += len(same)
         return [i for i in places if fresh.keys[i] not in same]
 
-    async def _insert(self, fresh: FreshRows, places: Sequence[int], *, in_order: bool) -> bool:
+    async def insert_rows(self, fresh: FreshRows, places: Sequence[int], *, in_order: bool) -> bool:
         """Insert rows that are new; False, and none is, if another writer was first with one.
 
         By key, so that two loads of the same keys wait for each other and not in a circle.
@@ -130,7 +130,8 @@ class Load:
         await self._transaction.check_leaving(self._guard, [fresh.keys[i] for i in places])
         return True
 
-    async def _log(self, fresh: FreshRows, places: Sequence[int]) -> None:
+    async def log_rows(self, fresh: FreshRows, places: Sequence[int]) -> None:
+        """Write the log entries of rows that were inserted."""
         entries = fresh.entries_at(places, self._transaction.logged)
         await self._copy("change", HUB_SCHEMA, ENTRY_COLUMNS, entries)
         self._transaction.logged += len(places)

@@ -59,7 +59,7 @@ async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> l
     DatabaseUnavailable. Only one process migrates at a time; the others wait and find nothing to
     do.
     """
-    engine = _engine(url)
+    engine = make_engine(url)
     try:
         with _explained():
             async with engine.begin() as connection:
@@ -70,7 +70,7 @@ async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> l
 
 async def plan(url: str, catalog: Catalog) -> list[Step]:
     """The differences, without applying any. Raises as ``migrate`` does."""
-    engine = _engine(url)
+    engine = make_engine(url)
     try:
         with _explained():
             async with engine.connect() as connection:
@@ -93,7 +93,7 @@ def _explained() -> Iterator[None]:
         raise MigrationFailed(f"the database refuses what the hub needs: {exc}") from exc
 
 
-def _engine(url: str) -> AsyncEngine:
+def make_engine(url: str) -> AsyncEngine:
     """An engine over asyncpg, which reads the URL itself: SQLAlchemy reads fewer forms of it."""
     dsn = plain_dsn(url)
 

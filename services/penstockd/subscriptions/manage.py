@@ -11,7 +11,7 @@ from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid, LeaseUnknown, PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.organs import FeedOrgans
-from penstockd.feed.source import Source
+from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import Wanted, readable
 from penstockd.policy.model import Action
 from penstockd.store import leases
@@ -51,7 +51,9 @@ def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
     readable(organs.catalog, call, ())
 
 
-def source_of(catalog: Catalog, places: Places, call: Call, terms: Terms, changes: int) -> Source:
+def source_of(
+    catalog: Catalog, places: Places, call: Call, terms: Terms, changes: int
+) -> FeedSource:
     """What a subscription gives out in the caller's Views of now.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
@@ -120,7 +122,7 @@ def named_lease(places: Places, lease_id: str) -> str:
         raise LeaseUnknown(leases.UNKNOWN) from None
 
 
-async def find_start(organs: SubscriptionOrgans, source: Source, start: str) -> Cursor:
+async def find_start(organs: SubscriptionOrgans, source: FeedSource, start: str) -> Cursor:
     """The cursor that ``start`` stands for. Raises CursorInvalid and CursorExpired."""
     if start in ("", NOW):
         return await organs.feed.head()

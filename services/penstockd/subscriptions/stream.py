@@ -16,7 +16,7 @@ from penstockd.store.cursor import Cursor
 from penstockd.subscriptions.manage import SubscriptionOrgans
 from penstockd.subscriptions.take import (
     LOOK,
-    Taken,
+    TakenLease,
     Taking,
 )
 
@@ -34,13 +34,13 @@ class Flow:
     heartbeat_seconds: int = 0
 
 
-class Reply(Protocol):
+class LeaseReply(Protocol):
     """Where the stream goes. Each method returns, with the bytes sent, when they are taken."""
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
 
-    async def changes(self, taken: Taken, permit: Permit) -> int:
+    async def changes(self, taken: TakenLease, permit: Permit) -> int:
         """A lease, whose changes are in the audit."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
@@ -60,7 +60,7 @@ class LeaseStream:
         taking: Taking,
         spare: int,
         flow: Flow,
-        reply: Reply,
+        reply: LeaseReply,
     ) -> None:
         self._organs, self._call, self._taking, self._reply = organs, call, taking, reply
         self._spare = spare
@@ -125,7 +125,7 @@ class LeaseStream:
             if isinstance(error, Refused) and not self._stalled:
                 await self._send(self._reply.end(error, self._cursor))
 
-    async def _next(self) -> Taken | None:
+    async def _next(self) -> TakenLease | None:
         """The next lease, if there is room for it within a turn."""
         rung = self._taking.line.rung
         if self._open and (rung != self._known or self._clock() >= self._look):
@@ -138,7 +138,7 @@ class LeaseStream:
             return None
         return await self._taking.take(TURN)
 
-    async def _give(self, taken: Taken) -> None:
+    async def _give(self, taken: TakenLease) -> None:
         self._open[taken.lease.lease_id] = taken.lease.change_count
         permit = await self._disclosure.records(taken.keys)
         await self._send(self._reply.changes(taken, permit))

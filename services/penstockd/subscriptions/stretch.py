@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from penstockd.feed.broadcast import STRIDE, Broadcast
 from penstockd.feed.event import Event
-from penstockd.feed.source import Source
+from penstockd.feed.source import FeedSource
 from penstockd.store.cursor import Cursor, cursor_at, numbered, still_ahead
 from penstockd.store.database import Database
 
@@ -22,7 +22,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class LeaseStretch:
     """Changes in order, and the cursor behind them."""
 
     events: Sequence[Event]
@@ -30,8 +30,13 @@ class Stretch:
 
 
 async def read_stretch(
-    feed: Broadcast, database: Database, source: Source, start: Cursor, upto: Cursor, bounds: Bounds
-) -> Stretch:
+    feed: Broadcast,
+    database: Database,
+    source: FeedSource,
+    start: Cursor,
+    upto: Cursor,
+    bounds: Bounds,
+) -> LeaseStretch:
     """The changes after a cursor, to another at the most, as far as they keep within bounds.
 
     It ends with a whole transaction, unless the first one alone is too large. There may be more
@@ -51,9 +56,9 @@ async def read_stretch(
         reached, whole = batch.cursor, batch.whole
     number = fitting(events, bounds, reached.end, whole=whole)
     if number == reached.end:
-        return Stretch(events, reached)
+        return LeaseStretch(events, reached)
     end = await _cursor_at(database, start, number)
-    return Stretch([event for event in events if event.number <= number], end)
+    return LeaseStretch([event for event in events if event.number <= number], end)
 
 
 def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:

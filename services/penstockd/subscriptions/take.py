@@ -21,7 +21,7 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease, Place
 from penstockd.store.log import last_number
 from penstockd.subscriptions.manage import SubscriptionOrgans, known, owner, source_of
-from penstockd.subscriptions.stretch import Bounds, Stretch, read_stretch
+from penstockd.subscriptions.stretch import Bounds, LeaseStretch, read_stretch
 
 #: Changes of a stretch, unless the caller says how many.
 USUAL_CHANGES = 500
@@ -60,7 +60,7 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenLease:
     """A lease and its changes: their encoded list, and the records by dataset."""
 
     lease: Lease
@@ -114,7 +114,7 @@ class Taking:
             raise CursorExpired(_RESET, places=exc.places) from exc
         return found.acknowledged
 
-    async def take(self, seconds: float) -> Taken | None:
+    async def take(self, seconds: float) -> TakenLease | None:
         """The next stretch, leased; None if there is none within the time, or if the policy has
         changed since the caller's View was judged: then it has to be judged anew.
 
@@ -127,7 +127,7 @@ class Taking:
             await self._pass()
         return taken
 
-    async def _take_in_line(self, seconds: float) -> Taken | None:
+    async def _take_in_line(self, seconds: float) -> TakenLease | None:
         deadline = self._clock() + seconds
         async with self.line.turn(seconds) as first:
             while first and not self._organs.feed.stopping.is_set():
@@ -149,7 +149,7 @@ class Taking:
                 await asyncio.sleep(max(0.0, rest))
         return None
 
-    async def _take_at_once(self) -> Taken | None:
+    async def _take_at_once(self) -> TakenLease | None:
         """The next stretch, if there is one now; else what is to be waited for."""
         self._rested = self._clock()
         while not self._organs.feed.stopping.is_set():
@@ -191,7 +191,7 @@ class Taking:
             place, busy = await leases.next_place(connection, found)
             return place, busy, await last_number(connection)
 
-    async def _read(self, place: Place, head: int) -> Stretch:
+    async def _read(self, place: Place, head: int) -> LeaseStretch:
         start = place.start
         if self._empty is not None and self._empty[0] == place:
             start = self._empty[1]
@@ -208,7 +208,7 @@ class Taking:
             self._empty = None
             return await self._read(place, head)
 
-    async def _claim(self, place: Place, stretch: Stretch) -> Taken | None:
+    async def _claim(self, place: Place, stretch: LeaseStretch) -> TakenLease | None:
         """Lease what was read, in a transaction that is brought to its end, whoever goes away."""
         frames = self.source.frames(stretch.events)
 
@@ -227,7 +227,7 @@ class Taking:
         keys: dict[str, list[str]] = {}
         for event in stretch.events:
             keys.setdefault(event.dataset, []).append(event.key)
-        return Taken(lease, b"".join(frame.data for frame in frames), keys)
+        return TakenLease(lease, b"".join(frame.data for frame in frames), keys)
 
     async def _pass(self) -> None:
         """Let the subscription move on over what holds nothing for it, lest its place expires."""
@@ -241,7 +241,7 @@ class Taking:
                 await held.claim(place, end, 0, self._ack)
 
 
-async def take_on(taking: Taking, standings: Standings, seconds: float) -> Taken | None:
+async def take_on(taking: Taking, standings: Standings, seconds: float) -> TakenLease | None:
     """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds

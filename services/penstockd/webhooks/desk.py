@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard
+from penstockd.egress import EgressGuard
 from penstockd.errors import PermissionDenied, WebhookNotFound
 from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
@@ -48,7 +48,7 @@ class WebhookDesk:
     catalog: Catalog
     announcements: Announcements
     seal: Seal
-    guard: Guard
+    guard: EgressGuard
     url: str
     places: Places
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.feed.event import Event, Operation
+from penstockd.feed.event import Event, FeedOperation
 from penstockd.feed.reader import read_events
 from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor, cursor_at
@@ -137,7 +137,7 @@ def _seen(event: Event, lens: Lens) -> Occurrence:
 def _occurrence_of(row: Any) -> Occurrence:
     """An event as it was kept."""
     _, number, transaction, dataset, key, operation, after, changed, commit_time, *seen = row
-    what = Operation(operation)
+    what = FeedOperation(operation)
     return Occurrence(
         number, transaction, dataset, key, what, None, after, tuple(changed), commit_time, *seen
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from penstockd.feed.event import Event, Operation
+from penstockd.feed.event import Event, FeedOperation
 
 #: Seconds after the first attempt's failure, and after each that follows: with the first, ten
 #: attempts over 75 h 35 min.
@@ -17,7 +17,7 @@ DEFAULT_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 #: Events in one message at most.
 MAX_BATCH = 100
 #: What endpoints may ask for: whatever becomes of a record, by its word.
-OPERATIONS = tuple(o.word for o in Operation if o is not Operation.SNAPSHOT)
+OPERATIONS = tuple(o.word for o in FeedOperation if o is not FeedOperation.SNAPSHOT)
 
 #: How far a retry strays from its time, either way: many that failed together come back apart.
 JITTER = 0.2

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard, Network
+from penstockd.egress import EgressGuard, Network
 from penstockd.errors import CursorExpired
 from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
@@ -107,7 +107,7 @@ class Webhooks:
             self._places,
             clock=self._clock,
         )
-        async with Sender(Guard(self._terms.allowed)) as sender:
+        async with Sender(EgressGuard(self._terms.allowed)) as sender:
             dispatcher = Dispatcher(
                 self._fenced,
                 self._policy,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.egress import Guard, UrlRefused
+from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
@@ -182,7 +182,9 @@ def problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapp
     return found
 
 
-def check_webhook(policy: PolicySnapshot, catalog: Catalog, guard: Guard, webhook: Webhook) -> None:
+def check_webhook(
+    policy: PolicySnapshot, catalog: Catalog, guard: EgressGuard, webhook: Webhook
+) -> None:
     """Raise if a webhook cannot be as it is.
 
     ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
@@ -212,7 +214,7 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme)
 
 
-def _check_url(guard: Guard, url: str) -> None:
+def _check_url(guard: EgressGuard, url: str) -> None:
     try:
         guard.check_url(url)
     except UrlRefused as exc:

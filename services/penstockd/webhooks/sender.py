@@ -15,7 +15,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from penstockd.egress import AddressRefused, Guard, Resolver, guarded_socket
+from penstockd.egress import AddressRefused, EgressGuard, Resolver, guarded_socket
 from penstockd.webhooks.model import Reason
 
 CONNECT_SECONDS = 5.0
@@ -75,7 +75,7 @@ class Sender:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: EgressGuard,
         *,
         tls: ssl.SSLContext | None = None,
         connect_seconds: float = CONNECT_SECONDS,

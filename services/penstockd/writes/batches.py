@@ -24,7 +24,7 @@ from penstockd.writes.report import Report, RowProblem
 SMALL_BATCH = 100
 
 
-class Batch:
+class WriteBatch:
     """The records of one call, on their way into the store."""
 
     def __init__(self, view: View, records: Sequence[Message], *, partial: bool) -> None:

@@ -13,7 +13,7 @@ from penstockd.budget import offload
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.errors import ImportRowInvalid, Violation
-from penstockd.formats import Batch, FormatError, Reader
+from penstockd.formats import FormatError, Reader, RowBatch
 from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
@@ -84,7 +84,7 @@ class Import:
                 await batches.put(self._parsed)
             await batches.put(None)
 
-        async def take(found: Iterator[Batch]) -> None:
+        async def take(found: Iterator[RowBatch]) -> None:
             # One batch at a time: a small piece may hold very many rows, compressed.
             while (batch := await offload(self._collect, found)) is not None:
                 await batches.put(batch)
@@ -129,7 +129,7 @@ class Import:
     def _key_at(self) -> int:
         return next(i for i, f in enumerate(self._reader.fields) if f.key)
 
-    def _collect(self, found: Iterator[Batch]) -> _Parsed | None:
+    def _collect(self, found: Iterator[RowBatch]) -> _Parsed | None:
         """The next full batch of what is found; None if there is too little for one."""
         for part in found:
             budget.check()
@@ -147,7 +147,7 @@ class Import:
                 return ready
         return None
 
-    def _check(self, part: Batch) -> None:
+    def _check(self, part: RowBatch) -> None:
         """Refuse the bad rows of a part, and take from its rows those that rules speak against."""
         for bad in part.bad:
             self._refuse(bad.row, [(bad.field, bad.reason)], bad.key)

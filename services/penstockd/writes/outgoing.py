@@ -78,7 +78,7 @@ class ReplyView:
         told = Counts(counts.created, counts.updated + counts.unchanged)
         return Report(told, report.refused, report.problems)
 
-    async def own(self, given: Given, etag: str) -> Message:
+    async def own(self, given: SetValues, etag: str) -> Message:
         """The key, the etag, and what the call itself has set."""
         record: Any = await given.message([f for f in given.fields if f.key or self._may_show(f)])
         if etag and self._gives("etag"):
@@ -95,7 +95,7 @@ class ReplyView:
         return all(view.field(path) is not None for view in shown)
 
 
-class Given:
+class SetValues:
     """The values that a call sets in a record."""
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]) -> None:
@@ -103,11 +103,11 @@ class Given:
         self.fields = tuple(fields)
         self._dataset, self._row = dataset, tuple(row)
 
-    def only(self, paths: Sequence[str]) -> Given:
+    def only(self, paths: Sequence[str]) -> SetValues:
         """The key and those of the fields that are among ``paths``."""
         kept = [i for i, f in enumerate(self.fields) if f.key or f.path in paths]
         fields = [self.fields[i] for i in kept]
-        return Given(self._dataset, fields, [self._row[i] for i in kept])
+        return SetValues(self._dataset, fields, [self._row[i] for i in kept])
 
     async def message(self, fields: Sequence[Field]) -> Message:
         """A record of the values of some of the fields."""
@@ -118,7 +118,7 @@ class Given:
 class WrittenRecord:
     """One record that a call writes, as the reply to the call has it."""
 
-    def __init__(self, reply: ReplyView, key: str, given: Given, *, dry: bool = False) -> None:
+    def __init__(self, reply: ReplyView, key: str, given: SetValues, *, dry: bool = False) -> None:
         """``dry``: the call only checks whether it could write."""
         self.given = given
         self._reply, self._key, self._dry = reply, key, dry

@@ -14,7 +14,7 @@ from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, invalid, populated
-from penstockd.writes.outgoing import Given, ReplyView, known_record
+from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
 #: How often it is tried to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
@@ -31,7 +31,7 @@ class Update:
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
         #: What is set: of a record that is created, more than of one that is there.
-        self.given = Given(view.dataset, self._incoming.fields, self._row)
+        self.given = SetValues(view.dataset, self._incoming.fields, self._row)
 
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
@@ -57,7 +57,7 @@ class Update:
         whole = Incoming(self._view, self._view.writable)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
-        whole_given = Given(dataset, whole.fields, rows[0])
+        whole_given = SetValues(dataset, whole.fields, rows[0])
         self.given = whole_given.only(populated(dataset, self._record))
 
 

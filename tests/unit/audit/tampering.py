@@ -10,7 +10,7 @@ from typing import Any
 
 from penstockd.audit.chain import COLUMNS, Sealed, content_of, genesis, link
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKey
-from penstockd.audit.verify import Fault, Report, Verification
+from penstockd.audit.verify import Fault, Verification, VerificationReport
 
 KEY = CheckpointKey(b"k" * 32)
 OTHER = CheckpointKey(b"o" * 32)
@@ -47,7 +47,7 @@ class Log:
         }
         return Log(chains, list(self.checkpoints), list(self.outside), self.now)
 
-    def verify(self) -> Report:
+    def verify(self) -> VerificationReport:
         """What the verifier says of it."""
         check = Verification(self.checkpoints, [KEY.public], self.outside)
         for day, (anchor, links) in sorted(self.chains.items()):

@@ -237,6 +237,31 @@ async def test_a_log_that_is_rebuilt_with_another_key_is_found(
         assert not against_file.intact
 
 
+#: The request ids of all entries that are sealed.
+SEALED = """
+SELECT e.request_id
+FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
+JOIN hub.audit_entry AS e USING (day, entry_id)
+"""
+#: How many entries are sealed after one with a higher id.
+SEALED_LATE = """
+SELECT count(*)
+FROM (
+    SELECT i, max(i) OVER (ORDER BY s.first_sequence, o) AS top
+    FROM hub.audit_seal AS s, unnest(s.entry_ids) WITH ORDINALITY AS u (i, o)
+) AS x
+WHERE i < top
+"""
+
+
+async def cancel_running(*tasks: asyncio.Task[None]) -> None:
+    """End tasks that must still run; one that has failed raises its error."""
+    for task in tasks:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
     database: Database, file: CheckpointFile, store_url: str
 ) -> None:
@@ -279,23 +304,13 @@ async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
     await asyncio.gather(*(writer(i) for i in range(1, 6)))
     gate.set()
     await slow
-    for task in (sealing, verifying):
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    await cancel_running(sealing, verifying)
     await sealer.seal(checkpoint=True)
     async with database.connection() as connection:
-        sealed = await connection.fetch(
-            "SELECT e.request_id FROM (SELECT day, unnest(entry_ids) AS entry_id FROM"
-            " hub.audit_seal) AS s JOIN hub.audit_entry AS e USING (day, entry_id)"
-        )
+        sealed = await connection.fetch(SEALED)
         assert sorted(row[0] for row in sealed) == sorted(written)
         assert await findings(connection, file.read()) == []
-        naive = await connection.fetchval(
-            "SELECT count(*) FROM (SELECT i, max(i) OVER (ORDER BY s.first_sequence, o) AS top FROM"
-            " hub.audit_seal AS s, unnest(s.entry_ids) WITH ORDINALITY AS u (i, o)) AS x"
-            " WHERE i < top"
-        )
+        naive = await connection.fetchval(SEALED_LATE)
     assert naive, "the control: a sealer that goes by ids alone would have missed some"
 
 

@@ -246,8 +246,8 @@ async def test_old_keys_are_fetched_again_beside_the_calls(server: KeyServer) ->
     clock.now = jwks.REFRESH + 1
     del server.issuer.listed[0]
     assert await source.key("k1") is not None, "nobody waits for it"
-    assert source._fetching is not None
-    await source._fetching
+    assert source.fetching is not None
+    await source.fetching
     assert await source.key("k1") is None
     assert len(changes) == 2
 

@@ -262,7 +262,7 @@ def test_silence_counts_only_while_a_message_is_waited_for(
         assert cancelled.wait(PATIENCE)
         yield "b"
 
-    watch = feeds._Watchdog()
+    watch = feeds.Watchdog()
     watch.opened(Call())
     messages = watch.each(stream())
     assert next(messages) == "a"

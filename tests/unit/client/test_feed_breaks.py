@@ -72,7 +72,7 @@ def test_a_defect_of_the_hub_is_met_with_longer_and_longer_pauses(
     defect = refusal(INTERNAL, "internal error", "INTERNAL")
     hub.streams = [[BEGIN, defect]] * 9 + [[BEGIN, change(1), defect], [BEGIN, change(2)]]
     feed: Any = client.dataset("customers").watch()
-    feed._woken = unhurried = Unhurried()
+    feed.woken = unhurried = Unhurried()
     assert keys(feed, 2) == ["k1", "k2"]
     expected, pause = [], RECONNECT.first
     for _ in range(9):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fake_organs import HubLike
-from penstockd.audit.disclosure import Question
+from penstockd.audit.disclosure import DisclosureQuestion
 from penstockd.audit.search import Span
 from penstockd.commands.audit.export_entries import export_entries
 from penstockd.commands.audit.get_checkpoint import get_checkpoint
@@ -31,12 +31,12 @@ async def test_list_entries(hub: HubLike) -> None:
 
 
 async def test_list_disclosures(hub: HubLike) -> None:
-    question = Question("customers", "c1")
+    question = DisclosureQuestion("customers", "c1")
     found, token = await list_disclosures(hub, call := hub.call(), question, 0, "")
     assert (found, token) == ([], "")
     assert (call.entry.dataset, call.entry.record_key) == ("customers", "c1")
     with pytest.raises(ValueInvalid) as raised:
-        await list_disclosures(hub, hub.call(), Question("", ""), 0, "")
+        await list_disclosures(hub, hub.call(), DisclosureQuestion("", ""), 0, "")
     assert [v.field for v in raised.value.violations] == ["dataset", "record_key"]
 
 

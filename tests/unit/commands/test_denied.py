@@ -19,7 +19,7 @@ from fake_organs import NOBODY
 from penstock.model.v1 import customers_pb2
 from penstockd.access.changes import ChangeTerms
 from penstockd.access.subject import Subject
-from penstockd.audit.disclosure import Question
+from penstockd.audit.disclosure import DisclosureQuestion
 from penstockd.audit.search import Span
 from penstockd.auth.issuers import Issuer
 from penstockd.calls import Call
@@ -27,7 +27,7 @@ from penstockd.catalog import Dataset
 from penstockd.digests.parts import Asked
 from penstockd.digests.repair import Repair
 from penstockd.errors import PermissionDenied, Refused, ValueInvalid
-from penstockd.exports.plan import Export
+from penstockd.exports.plan import ExportRequest
 from penstockd.feed.stream import Watch
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
@@ -59,9 +59,10 @@ VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
     ChangeTerms: ChangeTerms("because"), RoleDraft: RoleDraft("x"), Consumer: CONSUMER,
     Issuer: ISSUER, Subject: Subject("x"), Query: Query(), Request: Request(),
-    Export: Export("CSV"),
+    ExportRequest: ExportRequest("CSV"),
     Asked: Asked(), Repair: Repair([]), Watch: Watch(), Flow: Flow(), Span: Span(),
-    Question: Question("customers", "x"), Filter: Filter(), Webhook: WEBHOOK, Scheme: Scheme.HMAC,
+    DisclosureQuestion: DisclosureQuestion("customers", "x"), Filter: Filter(),
+    Webhook: WEBHOOK, Scheme: Scheme.HMAC,
     Terms: Terms(["customers"]), Message: customers_pb2.Customer(customer_id="x"),
 }  # fmt: skip
 

@@ -47,7 +47,7 @@ from penstockd.errors import (
     RequestTooLarge,
     ValueInvalid,
 )
-from penstockd.exports.plan import Export
+from penstockd.exports.plan import ExportRequest
 from penstockd.feed.stream import Watch
 from penstockd.feed.watching import Wanted
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal, Role
@@ -219,13 +219,15 @@ async def test_stream_export_sends_nothing_that_is_refused(
 ) -> None:
     reply: Any = SimpleNamespace()  # whatever is asked of it fails
     with pytest.raises(FieldUnknown):
-        await stream_export(hub, hub.call(), customers, Export("CSV", fields="no_such"), reply)
+        await stream_export(
+            hub, hub.call(), customers, ExportRequest("CSV", fields="no_such"), reply
+        )
     with pytest.raises((ReceiptNotFound, ExportNotResumable)):
-        export = Export("CSV", resume_receipt="r1")
+        export = ExportRequest("CSV", resume_receipt="r1")
         await stream_export(hub, hub.call(), customers, export, reply)
     with pytest.raises(PermissionDenied):
         nobody = hub.call(caller="nobody")
-        await stream_export(hub, nobody, customers, Export("CSV"), reply)
+        await stream_export(hub, nobody, customers, ExportRequest("CSV"), reply)
 
 
 async def test_digest_records_checks_what_is_asked(hub: HubLike, customers: Dataset) -> None:

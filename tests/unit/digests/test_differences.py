@@ -124,8 +124,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(differences, "LEAVES", 3)
     monkeypatch.setattr(differences, "MOST_UPSERTS", 4)
     monkeypatch.setattr(differences, "MOST_DIFFERING_BYTES", 900)
-    monkeypatch.setattr(differences._Told, "at_once", 3)
-    monkeypatch.setattr(differences._Untold, "at_once", 5)
+    monkeypatch.setattr(differences.ListedRange, "at_once", 3)
+    monkeypatch.setattr(differences.DigestedRange, "at_once", 5)
     monkeypatch.setattr(sdk, "FEW_ROWS", 4)
     monkeypatch.setattr(sdk, "KEPT_RECORDS", 6)
     monkeypatch.setattr(sdk, "CALL_RANGES", 5)
@@ -138,7 +138,7 @@ def test_a_copy_becomes_equal_and_nothing_else_is_told() -> None:
     @given(RECORDS, RECORDS, st.integers(1, 9), st.integers(1, 20))
     def check(here: Records, there: Records, range_rows: int, chunk: int) -> None:
         hub, copy, wrong = Hub(here, chunk), Copy(dict(there)), differing(here, there)
-        repaired = sdk._Repair(hub, copy, range_rows).run()
+        repaired = sdk.RepairAttempt(hub, copy, range_rows).run()
         assert copy.records == here
         assert sorted(copy.told) == wrong
         assert repaired.upserts + repaired.deletes == len(wrong)
@@ -157,7 +157,7 @@ def test_a_few_differences_in_many_records() -> None:
         for place in places:
             there[f"k{place:05}"] = "y"
         copy = Copy(dict(there))
-        sdk._Repair(Hub(here), copy, range_rows).run()
+        sdk.RepairAttempt(Hub(here), copy, range_rows).run()
         assert (copy.records, sorted(copy.told)) == (here, differing(here, there))
 
     check()
@@ -171,7 +171,7 @@ def test_a_call_that_has_no_time_left_still_comes_forward(monkeypatch: pytest.Mo
     @given(RECORDS, RECORDS, st.integers(1, 9))
     def check(here: Records, there: Records, range_rows: int) -> None:
         hub, copy, wrong = Hub(here, 4), Copy(dict(there)), differing(here, there)
-        sdk._Repair(hub, copy, range_rows).run()
+        sdk.RepairAttempt(hub, copy, range_rows).run()
         assert (copy.records, sorted(copy.told)) == (here, wrong)
 
     check()
@@ -180,7 +180,7 @@ def test_a_call_that_has_no_time_left_still_comes_forward(monkeypatch: pytest.Mo
 def test_equal_copies_take_one_call() -> None:
     here = {f"k{i:05}": "x" for i in range(5000)}
     hub, copy = Hub(here), Copy(dict(here))
-    repaired = sdk._Repair(hub, copy, 1024).run()
+    repaired = sdk.RepairAttempt(hub, copy, 1024).run()
     assert repaired.equal and repaired.cursor == "c" and not copy.told
     assert [len(call) for call in hub.calls] == [5]
 
@@ -190,7 +190,7 @@ def test_what_differs_is_found_in_two_calls() -> None:
     there = here | {"k00100": "y", "k04000+": "new"}
     del there["k02500"]
     hub, copy = Hub(here, 1000), Copy(there)
-    sdk._Repair(hub, copy, 1024).run()
+    sdk.RepairAttempt(hub, copy, 1024).run()
     assert copy.told == ["k00100", "k02500", "k04000+"]
     # The second call tells the records of three of the smallest ranges.
     assert [len(call) for call in hub.calls] == [5, 3]
@@ -205,5 +205,5 @@ def test_a_view_that_changes_between_calls_ends_the_attempt() -> None:
         hub.view = f"v{len(hub.calls)}"
         return hub(ranges, state)
 
-    with pytest.raises(sdk._Anew):
-        sdk._Repair(compare, Copy(here | {"k00001": "y"}), 1024).run()
+    with pytest.raises(sdk.RepairMustRestart):
+        sdk.RepairAttempt(compare, Copy(here | {"k00001": "y"}), 1024).run()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstockd.digests.parts import Asked, Parts
+from penstockd.digests.parts import Asked, RangeCutter
 from penstockd.digests.ranges import Enough, Patience, Range
 
 from .test_differences import digested
@@ -20,7 +20,7 @@ def reply(rows: list[str], start: str, parts: int, chunk: int) -> tuple[list[Ran
     """What Digest… tells of the rows from a key on."""
     left = [key for key in rows if key >= start]
     asked = Asked(start_key=start, parts=parts)
-    found, next_key = Parts(asked), ""
+    found, next_key = RangeCutter(asked), ""
     found.step = max(1, -(-min(len(left), MOST_ROWS) // asked.most_parts))
     try:
         for at in range(0, len(left), chunk):

@@ -11,7 +11,7 @@ import pytest
 
 from chance import SEED
 from penstockd.calls import Permit
-from penstockd.exports.pipeline import Piece, _send_all
+from penstockd.exports.pipeline import Piece, send_pieces
 
 PIECES = 60
 
@@ -24,14 +24,14 @@ class Ledger:
     """An audit whose entries fail now and then, and a client."""
 
     def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)
+        self.chance = random.Random(seed)
         self.durable: set[bytes] = set()
         self.received: list[bytes] = []
         self.first = asyncio.Event()
 
     async def record(self, keys: Sequence[bytes]) -> None:
         await asyncio.sleep(0)
-        if self._chance.random() < 0.1:
+        if self.chance.random() < 0.1:
             raise Refused
         self.durable.update(keys)
 
@@ -89,7 +89,7 @@ async def run(gate: Any, seed: int) -> bool:
 
     producing: Coroutine[Any, Any, None] = produce()
     try:
-        await _send_all(encoded, producing, gate, lambda: None)
+        await send_pieces(encoded, producing, gate, lambda: None)
     except Refused:
         return False
     return True
@@ -118,7 +118,7 @@ async def test_the_old_order_loses_some() -> None:
 async def test_a_piece_waits_for_its_entry_and_not_for_the_next_one() -> None:
     """What is there leaves, even if nothing more is encoded for a long time."""
     gate = Gate(0)
-    gate._chance.random = lambda: 1.0  # type: ignore[method-assign]  # nothing fails
+    gate.chance.random = lambda: 1.0  # type: ignore[method-assign]  # nothing fails
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     await encoded.put(Piece(b"x", 1, b"first", 1))
     stopped = asyncio.Event()
@@ -126,7 +126,7 @@ async def test_a_piece_waits_for_its_entry_and_not_for_the_next_one() -> None:
     async def produce() -> None:
         await stopped.wait()
 
-    sending = asyncio.create_task(_send_all(encoded, produce(), gate, lambda: None))
+    sending = asyncio.create_task(send_pieces(encoded, produce(), gate, lambda: None))
     async with asyncio.timeout(60):
         await gate.first.wait()
     assert gate.received == [b"first"]

@@ -18,8 +18,8 @@ from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import FormatUnknown, RequestTooLarge, ValueInvalid
 from penstockd.formats import FormatError, xlsx
 from penstockd.formats.xsd import xml_schema
+from shelf import Shelf, writable
 
-from .conftest import Shelf, writable
 from .test_roundtrip import same, sample
 
 SCRIPTS = [
@@ -54,7 +54,7 @@ def read(
 ) -> tuple[formats.Reader, list[list[Any]]]:
     """The rows of a document that has no bad one."""
     reader = formats.reader(name, dataset, dataset.fields, compression=compression)
-    batches: list[formats.Batch] = []
+    batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
     batches += reader.close()

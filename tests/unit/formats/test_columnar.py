@@ -20,9 +20,8 @@ from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats import columns, parquet
 from penstockd.native import column_plan
+from shelf import HEAD, Shelf, copy, read, writable
 
-from .conftest import Shelf, read, writable
-from .test_keys import HEAD, copy
 from .test_roundtrip import same, sample
 
 FORMATS = ("PARQUET", "ARROW")
@@ -173,7 +172,7 @@ def test_many_batches_and_groups(
     things: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(columns, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(columns, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(columns, "FIRST_BYTES", 100)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 100_000)
     fields = [things.by_path["thing_id"], things.by_path["remark"]]
     stream, documents = copy(text_rows(5000)), []

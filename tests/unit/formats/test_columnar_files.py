@@ -19,8 +19,9 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
+from shelf import read
 
-from .conftest import read
+pytestmark = pytest.mark.lane(priority=2)
 
 SEED = 20240229
 DAY = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
@@ -67,7 +68,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             yield unpack.END, b""
 
-    monkeypatch.setattr(columnar_reader.ColumnarReader, "_frames", frames)
+    monkeypatch.setattr(columnar_reader.ColumnarReader, "frames", frames)
 
 
 every_file = pytest.mark.parametrize("how", list(WRITTEN))
@@ -290,8 +291,8 @@ def test_bombs_take_bounded_memory(
     things: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script, peak = tmp_path / "watched.py", tmp_path / "peak"
-    script.write_text(WATCHED.format(peak=str(peak), script=str(columnar_reader._SCRIPT)))
-    monkeypatch.setattr(columnar_reader, "_SCRIPT", script)
+    script.write_text(WATCHED.format(peak=str(peak), script=str(columnar_reader.SCRIPT)))
+    monkeypatch.setattr(columnar_reader, "SCRIPT", script)
 
     def taken(name: str, body: bytes) -> tuple[str, int]:
         """What is said of a file, and the most bytes of memory that reading it took."""
@@ -344,7 +345,7 @@ def test_damaged_files_break_nothing(things: Dataset) -> None:
 
 
 def test_a_reader_that_dies_is_an_error(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar_reader, "_SCRIPT", "/nowhere/unpack.py")
+    monkeypatch.setattr(columnar_reader, "SCRIPT", "/nowhere/unpack.py")
     with pytest.raises(FormatError, match="broke its reader"):
         read("PARQUET", things, as_parquet(pa.table({"thing_id": ["a"]})))
 

@@ -13,8 +13,7 @@ from chance import SEED
 from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.formats import BadRow, FormatError
-
-from .conftest import read
+from shelf import read
 
 
 def one(things: Dataset, name: str, text: str | bytes) -> BadRow:

@@ -14,9 +14,8 @@ from lxml import etree
 
 from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
-
-from .conftest import Shelf, read, writable
-from .strategies import row
+from rows_drawn import row
+from shelf import Shelf, read, writable
 
 FORMATS = ("CSV", "NDJSON", "JSON")
 

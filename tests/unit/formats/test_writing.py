@@ -14,8 +14,7 @@ from penstockd import formats
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown
 from penstockd.formats import FormatError
-
-from .conftest import Shelf, writable
+from shelf import Shelf, writable
 
 PATHS = ("thing_id", "title", "remark", "home_place.line1", "home_place.line2", "labels", "words")
 ROWS: list[list[Any]] = [

@@ -21,6 +21,8 @@ from harness import PATIENCE, eventually, free_port
 from penstockd.node.errors import AlreadyRunning
 from penstockd.node.lock import hold, running, stop
 
+pytestmark = pytest.mark.lane(priority=7)
+
 PROGRAM = Path(__file__).with_name("run_node.py")
 
 

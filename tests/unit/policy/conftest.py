@@ -1,4 +1,4 @@
-"""What the tests of policies share: the catalog of the model, and snapshots of made-up policies."""
+"""What the tests of policies share: snapshots of made-up policies."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from penstockd.catalog import Catalog
-from penstockd.installation import read_catalog
 from penstockd.policy.model import Consumer, Role
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.store.tables import Tables
 
 MakePolicy = Callable[..., PolicySnapshot]
-
-
-@pytest.fixture(scope="session")
-def catalog() -> Catalog:
-    return read_catalog()
 
 
 @pytest.fixture(scope="session")

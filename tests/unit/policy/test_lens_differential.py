@@ -16,13 +16,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import folder
 from penstockd.catalog import Catalog, Dataset, Field, Kind
 from penstockd.catalog.canonical import from_message
 from penstockd.catalog.record import holds_its_message
 from penstockd.catalog.wire import WireCodec
-from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.sockets import sockets_folder
 from penstockd.policy import lens as lens_module
 from penstockd.policy import members, projection, question
 from penstockd.policy.lens import Lens
@@ -80,20 +77,15 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     catalog = catalog_of(tmp_path_factory.mktemp("model"))
     tables, rng = Tables(catalog), random.Random(SEED)
     rows = {d.name: random_rows(catalog, d, rng) for d in catalog}
     images = {d.name: images_of(d, rows[d.name]) for d in catalog}
-    with folder() as data, asyncio.Runner() as runner:
-        postgres = EmbeddedPostgres(data, sockets_folder(data))
-        runner.run(postgres.start())
-        try:
-            connection = runner.run(filled(postgres.dsn, catalog, tables, rows))
-            yield World(catalog, tables, images, runner, connection)
-            runner.run(connection.close())
-        finally:
-            runner.run(postgres.stop())
+    with asyncio.Runner() as runner:
+        connection = runner.run(filled(module_url, catalog, tables, rows))
+        yield World(catalog, tables, images, runner, connection)
+        runner.run(connection.close())
 
 
 def images_of(dataset: Dataset, rows: Sequence[Sequence[Any]]) -> dict[str, bytes]:
@@ -221,7 +213,7 @@ def nowhere(self: Any, record: Any, find: Any, values: list[Any]) -> None:
     READ(self, record, lambda dataset, key: None, values)
 
 
-READ = question._Place.read
+READ = question.QuestionPlace.read
 
 
 def numbered(field: Field) -> Any:
@@ -237,7 +229,7 @@ def numbered(field: Field) -> Any:
         (projection, "holds_its_message", lambda field: False),
         (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
         (question, "from_message", numbered),
-        (question._Place, "read", nowhere),
+        (question.QuestionPlace, "read", nowhere),
         (Lens, "_shown", lambda self, field: None),
         (plain, "any", all),
         (members.Stripping, "apply", lambda self, value: None),

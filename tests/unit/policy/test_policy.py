@@ -88,7 +88,7 @@ class Followed(Policy):
     """A policy whose store answers, or does not."""
 
     def __init__(self, answer: PolicySnapshot) -> None:
-        self.now, self.fails = 1000.0, False
+        self.now, self.pause, self.fails = 1000.0, 0.0, False
         self.answer = answer
         database = Database("postgresql://nowhere/none")
         self.announcements, self.reads = FakeAnnouncements(), 0
@@ -109,7 +109,8 @@ class Followed(Policy):
         self.reads += 1
         if self.fails:
             raise OSError("gone")
-        self._newest = self.answer
+        self.now += self.pause
+        self.adopt(self.answer)
 
 
 async def test_without_news_for_a_minute_calls_are_refused(catalog: Catalog) -> None:
@@ -160,12 +161,7 @@ async def test_it_is_read_when_announced_when_that_may_be_lost_and_every_so_ofte
 
 async def test_news_count_from_when_they_were_asked_for(catalog: Catalog) -> None:
     policy = Followed(made(catalog))
-
-    async def slow(connection: Any) -> None:
-        policy.now += 50
-        policy._newest = policy.answer
-
-    policy._read = slow  # type: ignore[method-assign]
+    policy.pause = 50.0
     await policy.refresh()
     policy.now += 11
     with pytest.raises(PolicyStale):
@@ -297,7 +293,7 @@ def test_what_is_kept_is_bounded(catalog: Catalog, monkeypatch: pytest.MonkeyPat
     for n in range(50):
         policy.view(who("r", scopes={"customers:read", f"x{n}"}, org=str(n)), "customers", READ)
         assert policy.view(who("r", org="0"), "customers", READ) is first, "it is used"
-    assert len(policy._views) <= 10 and len(policy._accesses) <= 10
+    assert len(policy.views) <= 10 and len(policy.accesses) <= 10
 
 
 def test_scopes(catalog: Catalog) -> None:

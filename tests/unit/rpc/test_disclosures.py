@@ -19,7 +19,7 @@ from penstockd.policy.model import Principal
 from penstockd.resources import descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-from penstockd.rpc.door import _guard
+from penstockd.rpc.door import guard_reply
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.hub import routes as hub_routes
 
@@ -79,7 +79,7 @@ def test_every_route_that_can_show_records_is_watched() -> None:
         "Auth/IssueToken", "Auth/GetJwks", "Auth/GetMetadata", "Datasets/GetXmlSchema",
         "Audit/ExportEntries",
     }  # fmt: skip
-    watched = {r.method.name for r in routes if _guard(hub, r) is not None}
+    watched = {r.method.name for r in routes if guard_reply(hub, r) is not None}
     for dataset in CATALOG:
         message = dataset.message_type.name
         assert {f"Get{message}", f"Create{message}", f"Update{message}"} <= watched

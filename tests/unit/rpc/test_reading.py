@@ -31,8 +31,8 @@ async def read(kind: type[Message], data: bytes, most: int = LARGE_MESSAGE) -> A
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small messages are read in parts."""
-    monkeypatch.setattr(reading, "_PIECE_BYTES", 40)
-    monkeypatch.setattr(reading, "_PIECE_FIELDS", 7)
+    monkeypatch.setattr(reading, "PIECE_BYTES", 40)
+    monkeypatch.setattr(reading, "PIECE_FIELDS", 7)
 
 
 def some_batch(chance: random.Random) -> Message:

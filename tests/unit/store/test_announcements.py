@@ -26,8 +26,8 @@ SOURCE = Path(penstockd.__file__).parent
 
 
 @pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
-    database = Database(url, size=4)
+async def database(empty_url: str) -> AsyncIterator[Database]:
+    database = Database(empty_url, size=4)
     await database.open()
     yield database
     await database.close()

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid, DatabaseUnavailable
 from penstockd.store.cursor import (
     MAX_SKIPPED,
@@ -22,16 +21,14 @@ from penstockd.store.cursor import (
 )
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import read_changes
-from penstockd.store.migrate import migrate
 from penstockd.store.writer import BEGIN_REVISION
 
 _keys = (f"k{i}" for i in itertools.count())
 
 
 @pytest.fixture
-async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
-    await migrate(url, catalog)
-    database = Database(url, size=4)
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url, size=4)
     await database.open()
     yield database
     await database.close()

@@ -15,7 +15,7 @@ from cutting import wired
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store import pool as module
 from penstockd.store.database import Database
-from penstockd.store.migrate import _engine
+from penstockd.store.migrate import make_engine
 from penstockd.store.session import SIGN_TIMEOUT
 from penstockd.store.sockets import SERVER_SETTINGS, open_session, socket_of, socket_options
 
@@ -50,12 +50,12 @@ def test_every_session_is_opened_in_one_place() -> None:
     assert found == OPENERS
 
 
-async def test_both_ends_watch_every_session_over_tcp(url: str) -> None:
-    with wired(url) as (dsn, _):
+async def test_both_ends_watch_every_session_over_tcp(empty_url: str) -> None:
+    with wired(empty_url) as (dsn, _):
         database = Database(dsn, size=2)
         await database.open()
         single = await database.connect()
-        async with database.connection() as pooled, _engine(dsn).connect() as engine:
+        async with database.connection() as pooled, make_engine(dsn).connect() as engine:
             raw = await engine.get_raw_connection()
             sessions: list[Any] = [single, pooled, raw.driver_connection]
             for connection in sessions:
@@ -71,8 +71,8 @@ async def test_both_ends_watch_every_session_over_tcp(url: str) -> None:
         await database.close()
 
 
-async def test_a_slow_reader_of_a_snapshot_is_not_taken_for_a_lost_one(url: str) -> None:
-    database = Database(url, size=1)
+async def test_a_slow_reader_of_a_snapshot_is_not_taken_for_a_lost_one(empty_url: str) -> None:
+    database = Database(empty_url, size=1)
     await database.open()
     source = "SELECT source FROM pg_settings WHERE name = 'tcp_user_timeout'"
     async with database.snapshot() as connection:
@@ -83,10 +83,10 @@ async def test_a_slow_reader_of_a_snapshot_is_not_taken_for_a_lost_one(url: str)
 
 
 async def test_idle_connections_that_a_network_lost_are_lent_to_nobody(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IDLE_UNCHECKED", 0.0)
-    with wired(url) as (dsn, wire):
+    with wired(empty_url) as (dsn, wire):
         database = Database(dsn, size=6)
         await database.open()
         await _lend_at_once(database, 6)
@@ -102,11 +102,11 @@ async def test_idle_connections_that_a_network_lost_are_lent_to_nobody(
 
 
 async def test_a_call_would_wait_for_a_lost_connection_that_is_not_asked(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control: so it was."""
     monkeypatch.setattr(module, "IDLE_UNCHECKED", 1e9)
-    with wired(url) as (dsn, wire):
+    with wired(empty_url) as (dsn, wire):
         database = Database(dsn, size=2)
         await database.open()
         await _lend_at_once(database, 2)
@@ -120,8 +120,8 @@ async def test_a_call_would_wait_for_a_lost_connection_that_is_not_asked(
         await database.close()
 
 
-async def test_a_pulse_that_is_lost_puts_all_idle_connections_in_doubt(url: str) -> None:
-    with wired(url) as (dsn, wire):
+async def test_a_pulse_that_is_lost_puts_all_idle_connections_in_doubt(empty_url: str) -> None:
+    with wired(empty_url) as (dsn, wire):
         database = Database(dsn, size=4)
         await database.open()
         await database.ping()
@@ -134,7 +134,7 @@ async def test_a_pulse_that_is_lost_puts_all_idle_connections_in_doubt(url: str)
         await database.close()
 
 
-async def test_a_session_on_a_unix_socket_is_left_as_it_is(url: str) -> None:
-    connection = await open_session(url)
+async def test_a_session_on_a_unix_socket_is_left_as_it_is(empty_url: str) -> None:
+    connection = await open_session(empty_url)
     assert await connection.fetchval("SELECT 1") == 1
     await connection.close()

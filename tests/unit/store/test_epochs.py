@@ -14,10 +14,8 @@ import pytest
 from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.declared_epoch import open_epoch
 from penstockd.audit.sealer import Sealer
-from penstockd.catalog import Catalog
 from penstockd.store.database import Connection, Database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
-from penstockd.store.migrate import migrate
 
 #: Tables whose rows each keep the revision that they were written with, which is compared with no
 #: other than that of hub.revision and hub.policy.
@@ -26,9 +24,8 @@ FOREIGN = b"elsewher"
 
 
 @pytest.fixture
-async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
-    await migrate(url, catalog)
-    database = Database(url, size=2)
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url, size=2)
     await database.open()
     yield database
     await database.close()

@@ -17,9 +17,9 @@ BEFORE = [
 ]
 
 
-async def test_who_relied_on_an_empty_map_gets_the_flag(catalog: Catalog, url: str) -> None:
-    await migrate(url, catalog)
-    connection = await asyncpg.connect(url)
+async def test_who_relied_on_an_empty_map_gets_the_flag(catalog: Catalog, empty_url: str) -> None:
+    await migrate(empty_url, catalog)
+    connection = await asyncpg.connect(empty_url)
     try:
         await connection.execute("ALTER TABLE hub.issuer DROP COLUMN consumers_by_claim")
         for name, consumer, claim, consumers, _ in BEFORE:

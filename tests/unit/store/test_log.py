@@ -9,9 +9,7 @@ import asyncpg
 import pytest
 
 from chance import SEED
-from penstockd.catalog import Catalog
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_changes, read_stretch
-from penstockd.store.migrate import migrate
 from penstockd.store.writer import BEGIN_REVISION
 
 LARGE = 450_000
@@ -22,10 +20,9 @@ VALUES ($1::bigint, $2, 'k' || $1::bigint, 2, $3, $4)
 
 
 @pytest.fixture
-async def connection(url: str, catalog: Catalog) -> AsyncIterator[asyncpg.Connection]:
+async def connection(store_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A database whose log is empty."""
-    await migrate(url, catalog)
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(store_url)
     yield connection
     await connection.close()
 

@@ -12,11 +12,9 @@ import structlog
 
 from cutting import wired
 from harness import PATIENCE
-from penstockd.catalog import Catalog
 from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
 from penstockd.store.nodes import Agreement
 from penstockd.store.sharing import read_live_nodes
 from penstockd.store.singletons import Leases
@@ -58,9 +56,8 @@ class Standing(Leases):
 
 
 @pytest.fixture
-async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
-    await migrate(url, catalog)
-    database = Database(url, size=2)
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url, size=2)
     await database.open()
     yield database
     await database.close()
@@ -140,10 +137,10 @@ async def test_a_node_that_died_is_no_measure_and_one_that_comes_back_at_once_ke
 
 
 async def test_a_node_that_is_cut_off_notices_and_speaks_again(
-    url: str, database: Database
+    store_url: str, database: Database
 ) -> None:
     """A pool's connection would wait for its answer: nothing tells it that it is dead."""
-    with wired(url) as (dsn, wire):
+    with wired(store_url) as (dsn, wire):
         cut = Database(dsn, size=2)
         await cut.open()
         agreement = Agreement(cut, Standing(cut, "1", "a"), SETTINGS, GRAVE)

@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from penstockd.catalog import Catalog
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
 from penstockd.store.replies import StoredReply, claim, forget_replies, read_reply, store_reply
 
 REPLY = StoredReply("/m", b"digest", b"sight", b"reply", 1)
 
 
 @pytest.fixture
-async def database(url: str, catalog: Catalog) -> AsyncIterator[Database]:
-    await migrate(url, catalog)
-    database = Database(url, size=4)
+async def database(store_url: str) -> AsyncIterator[Database]:
+    database = Database(store_url, size=4)
     await database.open()
     yield database
     await database.close()

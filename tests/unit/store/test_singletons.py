@@ -9,18 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import asyncpg
 import pytest
 import structlog
 
 from cutting import wired
 from harness import PATIENCE
-from penstockd.catalog import Catalog
 from penstockd.errors import DatabaseUnavailable
-from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store import singletons as module
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
 from penstockd.store.sharing import SETTLED, LiveNode, share_out
 from penstockd.store.singletons import (
     DECLINED,
@@ -87,35 +83,12 @@ class Nodes(Protocol):
     async def __call__(self, name: str, dsn: str = ...) -> Node: ...
 
 
-@pytest.fixture(scope="module")
-def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
-    """A database that is brought to the model, to be copied."""
-
-    async def make() -> None:
-        owner = await asyncpg.connect(server.dsn)
-        await owner.execute("CREATE DATABASE singletons")
-        await owner.close()
-        await migrate(server.dsn.replace("/penstock?", "/singletons?"), catalog)
-
-    asyncio.run(make())
-    return "singletons"
-
-
 @pytest.fixture
-async def url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    owner = await asyncpg.connect(server.dsn)
-    await owner.execute(f"CREATE DATABASE held TEMPLATE {template}")
-    yield server.dsn.replace("/penstock?", "/held?")
-    await owner.execute("DROP DATABASE held WITH (FORCE)")
-    await owner.close()
-
-
-@pytest.fixture
-async def nodes(url: str) -> AsyncIterator[Nodes]:
+async def nodes(store_url: str) -> AsyncIterator[Nodes]:
     """Makes nodes on one database."""
     made: list[Node] = []
 
-    async def make(name: str, dsn: str = url) -> Node:
+    async def make(name: str, dsn: str = store_url) -> Node:
         database, clock = Database(dsn, size=3), Clock()
         await database.open()
         leases = Leases(database, f"id-{name}", name, clock=clock)
@@ -302,9 +275,11 @@ async def test_a_standby_whose_session_ends_waits_again(nodes: Nodes) -> None:
     assert await two.hold() is await waiting
 
 
-async def test_a_holder_that_is_cut_off_says_so_and_loses_its_lease(url: str, nodes: Nodes) -> None:
+async def test_a_holder_that_is_cut_off_says_so_and_loses_its_lease(
+    store_url: str, nodes: Nodes
+) -> None:
     two = await nodes("two")
-    with wired(url) as (dsn, wire):
+    with wired(store_url) as (dsn, wire):
         one = await nodes("one", dsn)
         lease = await one.hold()
         wire.hang()

@@ -18,7 +18,6 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import Conflict, EtagMismatch, RecordExists, RecordNotFound
 from penstockd.store.database import Database
 from penstockd.store.log import Change, read_changes
-from penstockd.store.migrate import migrate
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.writer import (
     SMALL_BATCH,
@@ -87,9 +86,8 @@ class Store:
 
 
 @pytest.fixture
-async def store(catalog: Catalog, url: str) -> AsyncIterator[Store]:
-    await migrate(url, catalog)
-    database = Database(url, size=8)
+async def store(catalog: Catalog, store_url: str) -> AsyncIterator[Store]:
+    database = Database(store_url, size=8)
     await database.open()
     sequencer = Sequencer(database)
     guard = unrestricted(catalog, "customers").guard

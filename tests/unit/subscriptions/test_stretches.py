@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstockd.feed.event import Event, Operation
+from penstockd.feed.event import Event, FeedOperation
 from penstockd.subscriptions.stretch import Bounds, fitting
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,7 +17,7 @@ LARGE = 1 << 30
 def event(number: int, transaction: int, size: int = 0) -> Event:
     """A change of so many bytes."""
     after = b"x" * size
-    return Event(number, transaction, "d", "k", Operation.CREATED, None, after, (), NOW)
+    return Event(number, transaction, "d", "k", FeedOperation.CREATED, None, after, (), NOW)
 
 
 def test_all_that_fits_is_taken() -> None:

@@ -41,10 +41,10 @@ async def settled(rig: Rig, sql: str, *arguments: object) -> None:
 
 
 async def test_one_dead_endpoint_among_a_hundred(
-    database_url: str, catalog: Catalog, receiver: Receiver
+    store_url: str, catalog: Catalog, receiver: Receiver
 ) -> None:
     # Nothing that the dead one does ends by itself: were anybody to wait for it, they all would.
-    async with rigged(database_url, catalog, connect_seconds=300, total_seconds=300) as rig:
+    async with rigged(store_url, catalog, connect_seconds=300, total_seconds=300) as rig:
         never = asyncio.Event()
 
         async def hang(_: web.Request) -> web.Response:

@@ -94,7 +94,7 @@ class Replica:
         wanted = [path.strip() for path in paths if path.strip()]
         if wanted and key not in wanted:
             wanted.insert(0, key)
-        self._table = Table(
+        self.table = Table(
             connection, dataset, table or dataset, self._source.record_class, key, wanted
         )
         self._narrowed: dict[str, Any] = {"filter": filter, "fields": wanted}
@@ -106,13 +106,13 @@ class Replica:
     @property
     def cursor(self) -> str:
         """How far it has come; "" before the first ``sync``."""
-        return self._table.state.cursor if self._table.state else ""
+        return self.table.state.cursor if self.table.state else ""
 
     def sync(self) -> int:
         """Brings it to what the hub holds now; returns how many changes that took."""
         done = renewals = 0
         while not self._closed:
-            state = self._table.state
+            state = self.table.state
             if state is None:
                 done += self._snapshot()
                 continue
@@ -127,7 +127,7 @@ class Replica:
             with self._undone():
                 self._write(page.changes)
                 if page.cursor != state.cursor:
-                    self._table.commit(State(page.cursor, page.view))
+                    self.table.commit(State(page.cursor, page.view))
             done += len(page.changes)
             if not page.more:
                 break
@@ -141,7 +141,7 @@ class Replica:
         """
         told = on_commit or (lambda count: None)
         while not self._closed:
-            state = self._table.state
+            state = self.table.state
             if state is None:
                 told(self._snapshot())
                 continue
@@ -161,7 +161,7 @@ class Replica:
         """
         for left in range(ATTEMPTS - 1, -1, -1):
             self.sync()
-            cursor, store = self.cursor, _Comparison(self._table)
+            cursor, store = self.cursor, _Comparison(self.table)
             with self._undone():
                 self._source.digests.repair(store, **self._narrowed)
             written = set() if store.equal or not left else self._written_since(cursor)
@@ -169,21 +169,21 @@ class Replica:
             if store.equal or different or unexpected or not left:
                 break
         with self._undone():
-            rows = self._table.count()
+            rows = self.table.count()
         return Verified(rows, tuple(sorted(different)), tuple(sorted(unexpected)))
 
     def repair(self) -> Repaired:
         """Makes it what the hub holds, whatever it was; only digests and what differs are sent."""
         try:
             with self._undone():
-                self._table.begin()
-                found = self._source.digests.repair(_Mending(self._table), **self._narrowed)
-                self._table.commit(State(found.cursor, found.view))
+                self.table.begin()
+                found = self._source.digests.repair(_Mending(self.table), **self._narrowed)
+                self.table.commit(State(found.cursor, found.view))
         except PenstockError as error:
             if error.reason not in _UNREPAIRED:
                 raise
             upserts = self._snapshot()
-            found = Repaired(self.cursor, self._table.state.view if self._table.state else "")
+            found = Repaired(self.cursor, self.table.state.view if self.table.state else "")
             found.upserts = upserts
         self.repairs.append(found)
         return found
@@ -218,8 +218,8 @@ class Replica:
         with self._opened(snapshot=True) as feed, closing(iter(feed)) as batches:
             for batch in batches:
                 if batch.begins_anew or not (done or batch.changes):
-                    self._table.rollback()
-                    self._table.clear()
+                    self.table.rollback()
+                    self.table.clear()
                     done = 0
                 done += self._write(batch.changes)
                 if batch.position is not None:
@@ -239,14 +239,14 @@ class Replica:
 
     def _commit(self, batch: Batch) -> None:
         assert batch.position is not None, "behind a checkpoint there is a position"
-        self._table.commit(State(batch.checkpoint, batch.position.view))
+        self.table.commit(State(batch.checkpoint, batch.position.view))
 
     def _write(self, changes: Iterable[Change]) -> int:
         """Of each record only what became of it in the end is written."""
         changes = tuple(changes)
         last = {change.key: change.after for change in changes}
-        self._table.put(record for record in last.values() if record is not None)
-        self._table.remove(key for key, record in last.items() if record is None)
+        self.table.put(record for record in last.values() if record is not None)
+        self.table.remove(key for key, record in last.items() if record is None)
         return len(changes)
 
     def _written_since(self, cursor: str) -> set[str]:
@@ -273,7 +273,7 @@ class Replica:
         try:
             yield
         finally:
-            self._table.rollback()
+            self.table.rollback()
 
 
 def _restless() -> PenstockError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.difference import Difference, differences
+from penstockd.policy.difference import PolicyDifference, differences
 from penstockd.policy.history import read_revision
 from penstockd.policy.model import Permission
 
 
-async def compare_revisions(hub: Hub, call: Call, before: int, after: int) -> list[Difference]:
+async def compare_revisions(
+    hub: Hub, call: Call, before: int, after: int
+) -> list[PolicyDifference]:
     """What differs between two revisions; 0 is the one in force. Raises RecordNotFound."""
     call.require(Permission.ACCESS_READ)
     call.asked(from_revision=before, to_revision=after)

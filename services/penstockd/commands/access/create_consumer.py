@@ -9,7 +9,7 @@ from penstockd.errors import RecordExists
 from penstockd.hub import Hub
 from penstockd.policy.admin import StoredConsumer, put_consumer, read_consumer, role_ids
 from penstockd.policy.checks import check_consumer
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer
 
 
@@ -19,7 +19,7 @@ async def create_consumer(
     """Create a consumer. Raises RecordExists and ValueInvalid."""
     key = f"consumers/{consumer.consumer_id}"
 
-    async def create(under_way: Change) -> StoredConsumer:
+    async def create(under_way: PolicyChange) -> StoredConsumer:
         name, connection = consumer.consumer_id, under_way.connection
         check_consumer(consumer, await role_ids(connection), "consumer.")
         if await read_consumer(connection, name) is not None:

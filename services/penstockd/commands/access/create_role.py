@@ -9,7 +9,7 @@ from penstockd.errors import RecordExists
 from penstockd.hub import Hub
 from penstockd.policy.admin import put_role, read_role
 from penstockd.policy.checks import RoleDraft, checked_role
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Role
 
 
@@ -19,7 +19,7 @@ async def create_role(
     """Create a role. Raises RecordExists, and ValueInvalid for all that is wrong with it."""
     key = f"roles/{draft.role_id}"
 
-    async def create(under_way: Change) -> Role:
+    async def create(under_way: PolicyChange) -> Role:
         role = checked_role(draft, hub.catalog, call.policy.tables)
         if await read_role(under_way.connection, role.role_id) is not None:
             raise RecordExists(f"role '{role.role_id}' exists already")

@@ -7,14 +7,14 @@ from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.admin import remove_consumer
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 
 
 async def delete_consumer(hub: Hub, call: Call, consumer_id: str, terms: ChangeTerms) -> None:
     """Delete a consumer and its credentials. Raises RecordNotFound."""
     key = f"consumers/{consumer_id}"
 
-    async def delete(under_way: Change) -> None:
+    async def delete(under_way: PolicyChange) -> None:
         found = await find_consumer(under_way.connection, consumer_id)
         await remove_consumer(under_way.connection, consumer_id)
         tell(under_way, consumers_document(found.consumer), consumers_document())

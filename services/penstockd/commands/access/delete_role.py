@@ -8,14 +8,14 @@ from penstockd.calls import Call
 from penstockd.errors import RoleInUse
 from penstockd.hub import Hub
 from penstockd.policy.admin import holders, remove_roles
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 
 
 async def delete_role(hub: Hub, call: Call, role_id: str, terms: ChangeTerms) -> None:
     """Delete a role that nobody has. Raises RecordNotFound, and RoleInUse, which says who."""
     key = f"roles/{role_id}"
 
-    async def delete(under_way: Change) -> None:
+    async def delete(under_way: PolicyChange) -> None:
         found = await find_role(under_way.connection, role_id)
         names = await holders(under_way.connection, role_id)
         if names:

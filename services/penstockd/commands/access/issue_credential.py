@@ -10,7 +10,7 @@ from penstockd.auth.credentials import KINDS
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Permission
 
 
@@ -32,7 +32,7 @@ async def issue_credential(
         raise ValueInvalid.of("kind", "is required: CLIENT_SECRET or API_KEY")
     check_end(expire_time)
 
-    async def issue(under_way: Change) -> NewCredential:
+    async def issue(under_way: PolicyChange) -> NewCredential:
         issued, secret = await issue_within(
             hub.credentials, call, under_way, consumer_id, kind, expire_time
         )

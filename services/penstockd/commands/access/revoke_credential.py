@@ -8,7 +8,7 @@ from penstockd.access.stored import find_credential
 from penstockd.auth.credentials import StoredCredential, end_credential
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 
 
 async def revoke_credential(
@@ -17,7 +17,7 @@ async def revoke_credential(
     """End a credential for ever; one that has ended stays so. Raises RecordNotFound."""
     key = f"consumers/{consumer_id}/credentials/{credential_id}"
 
-    async def revoke(under_way: Change) -> StoredCredential:
+    async def revoke(under_way: PolicyChange) -> StoredCredential:
         found = await find_credential(under_way.connection, consumer_id, credential_id)
         await end_credential(under_way.connection, credential_id)
         under_way.told["change"] = [f"consumer {consumer_id}: {name_credential(found)} revoked"]

@@ -6,7 +6,13 @@ from penstockd.access.changes import ChangeTerms, change_policy, tell
 from penstockd.access.rehearsing import draft_policy
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.history import Change, PolicyDocument, Revision, read_revision, write_document
+from penstockd.policy.history import (
+    PolicyChange,
+    PolicyDocument,
+    Revision,
+    read_revision,
+    write_document,
+)
 
 
 async def roll_back(
@@ -19,7 +25,7 @@ async def roll_back(
     """
     key = f"revisions/{revision}"
 
-    async def write(under_way: Change) -> PolicyDocument:
+    async def write(under_way: PolicyChange) -> PolicyDocument:
         connection = under_way.connection
         now, wanted = await draft_policy(connection, hub.catalog, call, None, revision)
         await write_document(connection, now, wanted)

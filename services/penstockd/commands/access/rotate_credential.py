@@ -11,7 +11,7 @@ from penstockd.auth.credentials import end_credential
 from penstockd.calls import Call
 from penstockd.errors import CredentialEnded, ValueInvalid
 from penstockd.hub import Hub
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Permission
 
 MAX_OVERLAP = timedelta(days=30)
@@ -35,7 +35,7 @@ async def rotate_credential(
         raise ValueInvalid.of("overlap", f"must be between 0 and {MAX_OVERLAP.days} days")
     check_end(expire_time)
 
-    async def rotate(under_way: Change) -> NewCredential:
+    async def rotate(under_way: PolicyChange) -> NewCredential:
         old = await find_credential(under_way.connection, consumer_id, credential_id)
         if old.ended:
             raise CredentialEnded(f"credential '{credential_id}' has ended")

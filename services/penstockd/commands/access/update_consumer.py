@@ -17,7 +17,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.admin import StoredConsumer, put_consumer, role_ids
 from penstockd.policy.checks import check_consumer
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer, Permission
 
 #: What an update may change.
@@ -32,7 +32,7 @@ async def update_consumer(
     check_mask(mask, FIELDS)
     key = f"consumers/{consumer.consumer_id}"
 
-    async def update(under_way: Change) -> StoredConsumer:
+    async def update(under_way: PolicyChange) -> StoredConsumer:
         connection = under_way.connection
         before = (await find_consumer(connection, consumer.consumer_id)).consumer
         after = replace(before, **{name: getattr(consumer, name) for name in mask})

@@ -11,7 +11,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.admin import put_role
 from penstockd.policy.checks import RoleDraft, checked_role, draft_of
-from penstockd.policy.history import Change
+from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Permission, Role
 
 #: What an update may change.
@@ -26,7 +26,7 @@ async def update_role(
     check_mask(mask, FIELDS)
     key = f"roles/{draft.role_id}"
 
-    async def update(under_way: Change) -> Role:
+    async def update(under_way: PolicyChange) -> Role:
         before = await find_role(under_way.connection, draft.role_id)
         wanted = replace(draft_of(before), **{name: getattr(draft, name) for name in mask})
         after = checked_role(wanted, hub.catalog, call.policy.tables)

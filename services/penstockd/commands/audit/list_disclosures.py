@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.audit.disclosure import Disclosure, Question, disclosures, name_question
+from penstockd.audit.disclosure import Disclosure, DisclosureQuestion, disclosures, name_question
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.paging import Paging
@@ -10,7 +10,7 @@ from penstockd.policy.model import Permission
 
 
 async def list_disclosures(
-    hub: Hub, call: Call, question: Question, size: int, token: str
+    hub: Hub, call: Call, question: DisclosureQuestion, size: int, token: str
 ) -> tuple[list[Disclosure], str]:
     """A page of disclosures, and the token of the next, "" on the last.
 

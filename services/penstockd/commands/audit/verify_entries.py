@@ -6,13 +6,13 @@ import asyncio
 
 from penstockd.audit.checkpoint import read_filed
 from penstockd.audit.proof import verify_database
-from penstockd.audit.verify import Report
+from penstockd.audit.verify import VerificationReport
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
 
-async def verify_entries(hub: Hub, call: Call) -> Report:
+async def verify_entries(hub: Hub, call: Call) -> VerificationReport:
     """Verify all of the audit as it is now, with the file of checkpoints of this host.
 
     It takes some ten seconds for each million of entries. Raises PermissionDenied.

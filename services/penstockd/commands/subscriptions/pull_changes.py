@@ -13,7 +13,7 @@ from penstockd.subscriptions.stretch import Bounds
 from penstockd.subscriptions.take import (
     USUAL_CHANGES,
     Pull,
-    Taken,
+    TakenLease,
     Taking,
     ack_time,
     changes_of,
@@ -23,7 +23,7 @@ from penstockd.subscriptions.take import (
 
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
-) -> tuple[Taken | None, str]:
+) -> tuple[TakenLease | None, str]:
     """The next stretch, None if there is none within the time to wait; and the View's name.
 
     None also if while it waited what the caller may see has become another: it is to pull anew.

@@ -8,13 +8,13 @@ from penstockd.feed.source import FRAME_BYTES
 from penstockd.feed.stream import MAX_HEARTBEAT
 from penstockd.hub import Hub
 from penstockd.subscriptions.manage import check_reader
-from penstockd.subscriptions.stream import Flow, LeaseStream, Reply
+from penstockd.subscriptions.stream import Flow, LeaseReply, LeaseStream
 from penstockd.subscriptions.stretch import Bounds
 from penstockd.subscriptions.take import USUAL_CHANGES, Taking, ack_time, changes_of
 
 
 async def watch_subscription(
-    hub: Hub, call: Call, subscription_id: str, flow: Flow, reply: Reply
+    hub: Hub, call: Call, subscription_id: str, flow: Flow, reply: LeaseReply
 ) -> None:
     """Send leases to ``reply`` until the caller goes away.
 

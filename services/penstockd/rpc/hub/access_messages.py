@@ -11,7 +11,7 @@ from penstock.hub.v1 import access_pb2
 from penstockd.access.changes import ChangeTerms
 from penstockd.policy.admin import StoredConsumer
 from penstockd.policy.checks import GrantDraft, RoleDraft
-from penstockd.policy.difference import Difference
+from penstockd.policy.difference import PolicyDifference
 from penstockd.policy.model import Consumer, Role
 
 
@@ -113,7 +113,7 @@ def role_message(role: Role, revision: int = 0) -> access_pb2.Role:
     )
 
 
-def difference_message(difference: Difference) -> access_pb2.PolicyDifference:
+def difference_message(difference: PolicyDifference) -> access_pb2.PolicyDifference:
     """A difference as a reply has it."""
     return access_pb2.PolicyDifference(
         subject=difference.subject,

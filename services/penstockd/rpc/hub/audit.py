@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import audit_pb2
 from penstockd.audit.checkpoint import fingerprint, key_text
-from penstockd.audit.disclosure import Disclosure, Question
+from penstockd.audit.disclosure import Disclosure, DisclosureQuestion
 from penstockd.audit.search import Found, Span
-from penstockd.audit.shown import Rule
+from penstockd.audit.shown import StoredShown
 from penstockd.audit.verify import Finding
 from penstockd.commands.audit.export_entries import export_entries
 from penstockd.commands.audit.get_checkpoint import get_checkpoint
@@ -60,7 +60,7 @@ async def _list_entries(
 async def _list_disclosures(
     request: audit_pb2.ListDisclosuresRequest, call: ServedCall
 ) -> audit_pb2.ListDisclosuresResponse:
-    question = Question(
+    question = DisclosureQuestion(
         request.dataset,
         request.record_key,
         request.field,
@@ -130,7 +130,7 @@ def _entry(found: Found) -> audit_pb2.AuditEntry:
     return audit_pb2.AuditEntry(**values, time=time, shown=shown, rule=rule)
 
 
-def _rule(rule: Rule) -> audit_pb2.Rule:
+def _rule(rule: StoredShown) -> audit_pb2.Rule:
     return audit_pb2.Rule(
         dataset=rule.dataset, fields=rule.fields, roles=rule.roles, row_filters=rule.row_filters
     )

@@ -32,7 +32,7 @@ from penstockd.store.leases import Lease
 from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
-from penstockd.subscriptions.take import Pull, Taken
+from penstockd.subscriptions.take import Pull, TakenLease
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Subscriptions"]
 
@@ -161,7 +161,7 @@ class _StreamReply:
             )
         )
 
-    async def changes(self, taken: Taken, permit: Permit) -> int:
+    async def changes(self, taken: TakenLease, permit: Permit) -> int:
         """A lease and its changes, which are encoded already."""
         return await self._send(
             taken.changes

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csv_drawn import REVISION, TIME
 from penstockd.catalog import Dataset, values
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Field, Kind
@@ -22,9 +23,8 @@ from penstockd.resources import descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
+from rows_drawn import row
 
-from .files import REVISION, TIME
-from .strategies import row
 from .test_fresh_rows import entries
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "150"))

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
-
-from .strategies import row
+from rows_drawn import row
 
 #: Right, but not as our own exports have it.
 ODD: dict[Kind, list[str]] = {

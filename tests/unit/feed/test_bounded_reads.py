@@ -14,10 +14,10 @@ from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.feed import dependents
-from penstockd.feed.event import Batch, Event, Operation
+from penstockd.feed.event import Event, EventBatch, FeedOperation
 from penstockd.feed.reader import read_events
 from penstockd.feed.snapshot_changes import snapshot_frames
-from penstockd.feed.source import Source
+from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import Wanted
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Grant, Mask
@@ -25,7 +25,6 @@ from penstockd.policy.view import View
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Database
 from penstockd.store.log import STRETCH_BYTES
-from penstockd.store.migrate import migrate
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.tables import Tables
@@ -37,7 +36,7 @@ LARGE = 450_000
 MOST = STRETCH_BYTES + 2 * (LARGE + 1000)
 CLEAR = {c: Mask.CLEAR for c in FieldClass}
 ACTIVE = "customer.status = ACTIVE"
-_kinds = {Operation.LEFT_VIEW: "left", Operation.ENTERED_VIEW: "entered"}
+_kinds = {FeedOperation.LEFT_VIEW: "left", FeedOperation.ENTERED_VIEW: "entered"}
 
 
 @dataclass
@@ -62,7 +61,10 @@ class Store:
 
     async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
         """The keys of a snapshot, as a stream begins with it."""
-        source, snapshots = Source(lenses, PLACES.sequences), Snapshots(self.database, seconds=1)
+        source, snapshots = (
+            FeedSource(lenses, PLACES.sequences),
+            Snapshots(self.database, seconds=1),
+        )
         held = await snapshots.take()
         wanted = Wanted([lens.dataset for lens in lenses.values()])
         try:
@@ -102,7 +104,7 @@ class Store:
 
     async def batches(
         self, lenses: dict[str, Lens], start: Cursor, end: Cursor | None = None
-    ) -> list[Batch]:
+    ) -> list[EventBatch]:
         """All that there is behind a cursor, and to another if it is given."""
         end, found = end or await self.head(), []
         while start.place < end.place:
@@ -114,10 +116,9 @@ class Store:
 
 @pytest.fixture
 async def store(
-    catalog: Catalog, url: str, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
-    await migrate(url, catalog)
-    database = Database(url, size=4)
+    database = Database(store_url, size=4)
     await database.open()
     sequencer = Sequencer(database)
     writer = Writer(database, sequencer)
@@ -142,7 +143,7 @@ def counting(fetch: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
     return counted
 
 
-def events(batches: Sequence[Batch]) -> list[Event]:
+def events(batches: Sequence[EventBatch]) -> list[Event]:
     return [event for batch in batches for event in batch.events]
 
 
@@ -254,8 +255,8 @@ async def test_what_rules_read_is_bounded_too(store: Store) -> None:
     found = events(await store.batches(store.lenses(interactions='customer.notes = "n*"'), start))
     told = [f"t-{n}" for n in names]
     assert [(e.operation, e.key) for e in found] == [
-        *[(Operation.CREATED, key) for key in told],
-        *[(Operation.LEFT_VIEW, key) for key in told[:10]],
+        *[(FeedOperation.CREATED, key) for key in told],
+        *[(FeedOperation.LEFT_VIEW, key) for key in told[:10]],
     ]
     assert max(store.read) <= MOST
 

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from harness import PATIENCE, folder
+from harness import PATIENCE
 from penstockd.auth.keys import ensure_signing_key
-from penstockd.catalog import Catalog
-from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
 from penstockd.installation import root_secret
-from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.sockets import sockets_folder
 from penstockd.organs import end_tasks, first_error
-from penstockd.resources import descriptors
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
 from penstockd.store.singletons import SINGLETONS, FencedDatabase, Lease, LeaseOver, Leases, elapsed
 from penstockd.wiring import keeper_database, open_hub, singletons
 
@@ -56,32 +48,6 @@ WORK = {
         INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
         VALUES ('old', 'w', 't', '{}', now() - interval '400 days')""",
 }
-
-
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog(descriptors())
-
-
-@pytest.fixture(scope="module")
-def dsn(catalog: Catalog) -> Iterator[str]:
-    with folder() as data, asyncio.Runner() as runner:
-        postgres = EmbeddedPostgres(data, sockets_folder(data))
-        runner.run(postgres.start())
-        try:
-            runner.run(migrate(postgres.dsn, catalog))
-            yield postgres.dsn
-        finally:
-            runner.run(postgres.stop())
-
-
-@pytest.fixture
-async def url(dsn: str) -> AsyncIterator[str]:
-    owner = await asyncpg.connect(dsn.replace("/penstock?", "/postgres?"))
-    await owner.execute("CREATE DATABASE walk TEMPLATE penstock")
-    yield dsn.replace("/penstock?", "/walk?")
-    await owner.execute("DROP DATABASE walk WITH (FORCE)")
-    await owner.close()
 
 
 async def contents(database: Database) -> dict[str, str]:
@@ -116,9 +82,9 @@ async def lease_of(database: Database, name: str, *, over: bool) -> Lease:
 
 @pytest.mark.parametrize("name", SINGLETONS)
 async def test_a_singleton_whose_term_is_over_writes_nothing(
-    name: str, url: str, tmp_path: Path
+    name: str, store_url: str, tmp_path: Path
 ) -> None:
-    settings = Settings(data_dir=tmp_path, database_url=url)
+    settings = Settings(data_dir=tmp_path, database_url=store_url)
     async with open_hub(settings, keeper_database(settings)) as hub:
         database = hub.database
         async with database.transaction() as connection:

@@ -27,8 +27,7 @@ from penstockd.formats.parquet import ParquetWriter
 from penstockd.native import kernel
 from penstockd.native.keys import KeySet, contains
 from penstockd.store.copyout import CopyOut
-
-from .test_keys import HEAD, copy, exported
+from shelf import HEAD, copy, exported
 
 #: Text that no compression makes small: a group of Parquet's rows comes out as megabytes.
 ROWS, QUERY = (
@@ -115,7 +114,7 @@ class Collecting:
 
 
 async def pieces(
-    database: str, things: Dataset, name: str, *, beside: bool
+    module_url: str, things: Dataset, name: str, *, beside: bool
 ) -> tuple[list[Piece], Encoder]:
     """What an export would send, piece by piece."""
     found: list[Piece] = []
@@ -123,7 +122,7 @@ async def pieces(
     encoder = Encoder(formats.writer(name, things, fields))
 
     gate = Collecting(found)
-    connection: Any = await asyncpg.connect(database)
+    connection: Any = await asyncpg.connect(module_url)
     try:
         if beside:
             await pump_beside(CopyOut(connection), QUERY, encoder, gate)
@@ -145,8 +144,8 @@ def reading(connection: Any) -> Callable[[Take], Awaitable[None]]:
 
 @pytest.mark.parametrize("name", ["PARQUET", "ARROW", "CSV"])
 @pytest.mark.parametrize("beside", [True, False])
-async def test_no_piece_is_large(database: str, things: Dataset, name: str, beside: bool) -> None:
-    found, encoder = await pieces(database, things, name, beside=beside)
+async def test_no_piece_is_large(module_url: str, things: Dataset, name: str, beside: bool) -> None:
+    found, encoder = await pieces(module_url, things, name, beside=beside)
     # So that those which wait for a client are QUEUE_PIECES times as much at most.
     assert max(len(piece.data) for piece in found) <= PIECE_BYTES == pipeline.PIECE_BYTES
     assert sum(len(piece.data) for piece in found) == encoder.byte_count > 10 << 20
@@ -156,11 +155,11 @@ async def test_no_piece_is_large(database: str, things: Dataset, name: str, besi
 
 @pytest.mark.parametrize("beside", [True, False])
 async def test_groups_are_larger_than_pieces(
-    database: str, things: Dataset, beside: bool, monkeypatch: pytest.MonkeyPatch
+    module_url: str, things: Dataset, beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: what comes out of the writer at once is more than may wait as one piece."""
     monkeypatch.setattr(pipeline, "PIECE_BYTES", 1 << 30)
-    found, _ = await pieces(database, things, "PARQUET", beside=beside)
+    found, _ = await pieces(module_url, things, "PARQUET", beside=beside)
     assert max(len(piece.data) for piece in found) > 4 * PIECE_BYTES
 
 
@@ -176,15 +175,15 @@ def test_rows_count_with_their_last_byte(things: Dataset) -> None:
 
 def spaces(writer: ParquetWriter) -> list[int]:
     """How many blocks each of the two spaces for groups has."""
-    return [len(space._blocks) for space in (writer._space, writer._other_space)]
+    return [len(space.blocks) for space in (writer.space, writer.other_space)]
 
 
 def test_groups_use_the_same_memory_again(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(columns, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(columns, "FIRST_BYTES", 100)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 100_000)
-    monkeypatch.setattr(parquet, "_ROOM", 30_000)
-    monkeypatch.setattr(parquet, "_TRIM_GROUPS", 2)
+    monkeypatch.setattr(parquet, "ROOM", 30_000)
+    monkeypatch.setattr(parquet, "TRIM_GROUPS", 2)
     writer = ParquetWriter(things, [things.key, things.by_path["title"]])
     document, seen = writer.head(), []
     # Large rows now and then, that no space has room for.

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chance import SEED
+from csv_drawn import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
 from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
@@ -28,9 +29,7 @@ from penstockd.resources import descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
-
-from .conftest import writable
-from .files import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
+from shelf import writable
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 
@@ -269,7 +268,7 @@ def test_a_nested_message_has_its_defaults_where_it_is_present(things: Dataset) 
 def test_a_file_of_other_spellings_is_soon_read_without_the_kernel(things: Dataset) -> None:
     data = b"thing_id,flag\n" + b"".join(b"k%d,TRUE\n" % i for i in range(20_000))
     fast = agree(things, data)
-    assert isinstance(fast.reader, CsvReader) and fast.reader._loader is None
+    assert isinstance(fast.reader, CsvReader) and fast.reader.loader is None
 
 
 def plan_of(dataset: Dataset) -> bytes:
@@ -316,7 +315,7 @@ def test_output_that_has_no_room_at_once_comes_in_parts(
     plan = load_plan(things, [things.key], TIME, REVISION)
     assert plan is not None
     whole = loaded(plan, cells, 2_000, 5)
-    monkeypatch.setattr(kernel, "_ROOM", 10_000)
+    monkeypatch.setattr(kernel, "ROOM", 10_000)
     assert len(list(Kernel(plan).load(cells, 2_000, 5))) > 1
     assert loaded(plan, cells, 2_000, 5) == whole
 

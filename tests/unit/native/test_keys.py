@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,29 +12,9 @@ from penstockd import formats
 from penstockd.catalog.model import Dataset, Field
 from penstockd.native import kernel
 from penstockd.native.keys import KeySet, contains, count
+from shelf import HEAD, exported
 
-HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 SEGMENT = 1 << 20
-
-
-def copy(rows: Sequence[Sequence[bytes | None]]) -> bytes:
-    """The stream of COPY BINARY that holds some rows of text."""
-    stream = bytearray(HEAD)
-    for row in rows:
-        stream += struct.pack(">h", len(row))
-        for cell in row:
-            stream += b"\xff" * 4 if cell is None else struct.pack(">i", len(cell)) + cell
-    return bytes(stream + b"\xff\xff")
-
-
-def exported(name: str, dataset: Dataset, keys: Sequence[str], paths: Sequence[str]) -> KeySet:
-    """The keys of an export of some text fields."""
-    fields = [dataset.by_path[p] for p in paths]
-    writer = formats.writer(name, dataset, fields)
-    rows = [[k.encode() if f.key else b"x" for f in writer.selected] for k in keys]
-    body = writer.head() + writer.feed(copy(rows)) + writer.tail()
-    assert body and writer.rows == len(keys)
-    return writer.keys
 
 
 def random_keys(number: int, seed: int) -> list[str]:
@@ -98,7 +78,7 @@ def test_sets_are_joined_end_to_end(things: Dataset) -> None:
     assert not contains(first, "c") and not contains(second, "a")
 
 
-def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.Writer, int]]:
+def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.DocumentWriter, int]]:
     """A writer after each piece of an export of so many keys, and the keys so far."""
     fields: list[Field] = [things.key]
     writer = formats.writer("CSV", things, fields)
@@ -145,4 +125,4 @@ def test_data_that_is_no_set_is_refused(things: Dataset) -> None:
 
 def test_a_kernel_that_only_reads_keeps_no_keys() -> None:
     """Negative control of the memory that keys take."""
-    assert kernel.Kernel()._in < kernel.Kernel(b"", KeySet())._in - SEGMENT
+    assert kernel.Kernel().input_start < kernel.Kernel(b"", KeySet()).input_start - SEGMENT

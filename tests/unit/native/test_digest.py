@@ -19,9 +19,8 @@ from penstockd.catalog.record import Codec
 from penstockd.formats import FormatError
 from penstockd.native.digest import Digester, digest_fields
 from penstockd.store.rows import stored_row
-
-from .conftest import Shelf, writable
-from .strategies import row
+from rows_drawn import row
+from shelf import Shelf, writable
 
 
 def sample(things: Dataset, count: int) -> list[list[Any]]:

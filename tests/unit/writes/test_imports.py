@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csv_drawn import REVISION, TIME, files
 from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ImportRowInvalid, RecordNotFound, Refused, StorageFull
@@ -27,8 +28,6 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer, WriteTransaction
 from penstockd.writes import imports as import_records
 from penstockd.writes.imports import Import
-
-from .files import REVISION, TIME, files
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "20"))
 
@@ -71,7 +70,7 @@ class Shop:
         except FormatError as error:  # the command says it in the caller's terms
             return type(error), str(error), []
         finally:
-            self.fresh += source._fresh
+            self.fresh += source.fresh_rows
         return counts.created, counts.updated, counts.unchanged
 
     async def state(self) -> tuple[list[str], list[Any]]:
@@ -122,13 +121,13 @@ def run() -> Iterator[Run]:
 
 
 @pytest.fixture(scope="module")
-def shop(run: Run, database: str, things: Dataset) -> Iterator[Shop]:
+def shop(run: Run, module_url: str, things: Dataset) -> Iterator[Shop]:
     """A database that holds ``things``."""
     catalog = Catalog({"things": things}, things.message_type.file.pool)
-    made = Shop(catalog, database)
+    made = Shop(catalog, module_url)
 
     async def opened() -> None:
-        await migrate(database, catalog)
+        await migrate(module_url, catalog)
         await made.database.open()
 
     async def closed() -> None:
@@ -180,7 +179,7 @@ def fuzz(*, wrong: bool, rows: int) -> Callable[[Run, Shop], None]:
 @pytest.mark.parametrize("batch", [10_000, 2])
 def test_good_files(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(import_records, "BATCH_ROWS", batch)
-    monkeypatch.setattr("penstockd.formats.reading._PIECE", 1 << 17 if batch > 2 else 64)
+    monkeypatch.setattr("penstockd.formats.reading.PIECE_BYTES", 1 << 17 if batch > 2 else 64)
     fuzz(wrong=False, rows=8)(run, shop)
 
 
@@ -222,7 +221,7 @@ def test_the_later_row_of_a_key_is_named(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, batch: int, rows: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(import_records, "BATCH_ROWS", batch)
-    monkeypatch.setattr("penstockd.formats.reading._PIECE", 8)
+    monkeypatch.setattr("penstockd.formats.reading.PIECE_BYTES", 8)
     ((kind, _, violations),) = both(run, shop, [lines(*rows)])
     assert kind is ImportRowInvalid
     assert [(v.field, v.description) for v in violations] == [
@@ -251,7 +250,7 @@ def race(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[Any]]
 ) -> Any:
     """An import, when others write between its look at the keys and its inserts."""
-    insert = loading.Load._insert
+    insert = loading.Load.insert_rows
     lost = []
 
     async def late(self: Any, *args: Any, **kwargs: Any) -> bool:
@@ -259,7 +258,7 @@ def race(
         lost.append(not await insert(self, *args, **kwargs))
         return not lost[-1]
 
-    monkeypatch.setattr(loading.Load, "_insert", late)
+    monkeypatch.setattr(loading.Load, "insert_rows", late)
     data = lines("a,1,,", "b,2,,", "c,3,,", "d,-,-0,")
     said = run(shop.load(data, native=True))
     assert lost == [True]
@@ -316,6 +315,6 @@ def test_a_load_that_fails_leaves_nothing(
     async def broken(self: Any, *args: Any) -> None:
         raise asyncpg.DiskFullError("no room")
 
-    monkeypatch.setattr(loading.Load, "_log", broken)
+    monkeypatch.setattr(loading.Load, "log_rows", broken)
     assert run(shop.load(lines("a,1,,"), native=True))[0] is StorageFull
     assert run(shop.state()) == ([], [])

@@ -1,0 +1,132 @@
+"""Rules of the house that no linter knows: ``python -m rules`` names what breaks them.
+
+- A file of tests/unit lies where its subject lies in services/ or scripts/.
+- No function of the tests has more than LONGEST lines.
+- Tests reach at most PRIVATE private names of the server and the client.
+- No two classes of the server share a name, except those in SHARED.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LONGEST, PRIVATE = 50, 10
+#: Functions that are longer and wait to be split. Add none.
+TOO_LONG = {
+    "test_poison_hurts_who_sends_it_alone",
+    "test_both_nodes_are_followed_exactly_over_a_failover",
+    "surfaces",
+    "_prepare",
+}
+#: What a folder or file of tests/unit mirrors.
+SUBJECTS = ("services/penstockd", "services/penstock", "scripts")
+#: Files of tests/unit whose subject is a file of the root.
+ROOT_FILES = {"test_docs.py": "README.md", "test_packaging.py": "pyproject.toml"}
+#: Public by their documentation, in spite of their names.
+NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
+#: Names of several classes of which one stands for the other, and why.
+SHARED: dict[str, str] = {}
+
+
+def find_misplaced(root: Path) -> Iterator[str]:
+    """Files of tests/unit that mirror nothing, or import nothing of what they mirror."""
+    unit = root / "tests" / "unit"
+    for path in sorted(unit.rglob("test_*.py")):
+        name = path.relative_to(unit).as_posix()
+        if name in ROOT_FILES and (root / ROOT_FILES[name]).exists():
+            continue
+        subject = path.relative_to(unit).parent if "/" in name else Path(path.stem[5:])
+        found = [s for s in SUBJECTS if _is_module(root / s / subject)]
+        if not found:
+            yield f"tests/unit/{name}: no module {subject} in {', '.join(SUBJECTS)}"
+        elif found[0] == SUBJECTS[0]:
+            module = ".".join(("penstockd", *subject.parts))
+            imported = _imports(root, path)
+            if imported and not any(f"{i}.".startswith(f"{module}.") for i in imported):
+                yield f"tests/unit/{name}: imports nothing of {module}"
+
+
+def find_long_functions(root: Path) -> Iterator[str]:
+    """Functions of the tests with more than LONGEST lines."""
+    for path in sorted((root / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST and node.name not in TOO_LONG:
+                    yield f"{path.relative_to(root)}: {node.name} has {lines} lines"
+
+
+def find_private_names(root: Path) -> set[str]:
+    """Private names that tests read, call, replace or import, other than their own."""
+    found: set[str] = set()
+    for path in sorted((root / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Attribute) and not _is_self(node.value):
+                names = [node.attr]
+            elif isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+                texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                names = [str(t).rpartition(".")[2] for t in texts]
+            found |= {f"{path.relative_to(root)}: {n}" for n in names if _is_private(n)}
+    return found
+
+
+def find_shared_class_names(root: Path) -> Iterator[str]:
+    """Names of more than one class of the server."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((root / "services" / "penstockd").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name.lstrip("_")].append(str(path.relative_to(root)))
+    for name, files in sorted(places.items()):
+        if len(files) > 1 and name not in SHARED:
+            yield f"class {name}: {', '.join(files)}"
+
+
+def check(root: Path) -> list[str]:
+    """Everything that breaks a rule."""
+    private = sorted(find_private_names(root))
+    excess = f"{len(private)} private names: {', '.join(private)}"
+    return [
+        *find_misplaced(root),
+        *find_long_functions(root),
+        *([excess] if len(private) > PRIVATE else []),
+    ]
+
+
+def _is_module(path: Path) -> bool:
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def _imports(root: Path, path: Path) -> set[str]:
+    """Modules of the server that a test imports, itself or by helpers in tests/."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            helper = root / "tests" / f"{node.module}.py"
+            if node.level == 0 and helper.exists() and helper != path:
+                found |= _imports(root, helper)
+            elif node.module.partition(".")[0] == "penstockd":
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Print what breaks a rule; 1 if anything does."""
+    broken = check(Path(next(iter(arguments), ROOT)))
+    print("\n".join(broken))
+    return 1 if broken else 0

@@ -1,0 +1,92 @@
+"""What unit tests share: the models, one PostgreSQL, and a database on it for each test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import orjson
+import pytest
+
+from databases import entered, own_database, running_postgres
+from penstockd.catalog import Catalog
+from penstockd.catalog.model import Dataset
+from penstockd.installation import read_catalog
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.store.migrate import migrate
+from shelf import COLUMN_TYPES, Shelf
+from worlds import plain_things
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The hub's datasets."""
+    return read_catalog()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """The one PostgreSQL of all unit tests."""
+    with entered(running_postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
+    """The name of a database with the hub's tables. It is copied, and nothing connects to it."""
+    asyncio.run(migrate(server.dsn, catalog))
+    return "penstock"
+
+
+@pytest.fixture
+async def empty_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of an empty database of the test's own."""
+    async with own_database(server) as url:
+        yield url
+
+
+@pytest.fixture
+async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """The URL of a database of the test's own that has the hub's tables."""
+    async with own_database(server, template) as url:
+        copy = await asyncpg.connect(url)
+        # A copy is another cluster to the hub; let it be the one that this database is in.
+        await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
+        await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
+        await copy.close()
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_url(server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database that the tests of a module share, empty at first."""
+    with entered(own_database(server)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The dataset that has every kind of field."""
+    return plain_things(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+async def shelf(module_url: str, things: Dataset) -> AsyncIterator[Shelf]:
+    """An empty table for ``things``."""
+    connection = await asyncpg.connect(module_url)
+    try:
+        await connection.set_type_codec(
+            "jsonb",
+            schema="pg_catalog",
+            format="binary",
+            encoder=lambda v: b"\x01" + orjson.dumps(v),
+            decoder=lambda v: orjson.loads(v[1:]),
+        )
+        columns = ", ".join(f'"{f.path}" {COLUMN_TYPES.get(f.kind, "text")}' for f in things.fields)
+        await connection.execute("DROP TABLE IF EXISTS things")
+        await connection.execute(f'CREATE TABLE things ("#" integer, {columns})')
+        yield Shelf(connection, things)
+    finally:
+        # close() waits for ever where a sink raised at the end of its stream.
+        connection.terminate()

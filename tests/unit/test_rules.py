@@ -1,0 +1,84 @@
+"""The rules of the house find what breaks them; that nothing does is for scripts/check to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rules
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file of a small tree that has a server, a client and tests."""
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    write("services/penstockd/store/log.py", "class Entry: ...\n")
+    write("services/penstockd/budget.py", "")
+    write("services/penstock/client/feed.py", "class Entry: ...\n")
+    write("tests/unit/store/test_log.py", "from penstockd.store import log\n")
+    write("tests/unit/test_budget.py", "from penstockd import budget\n")
+    write("tests/unit/client/test_feed.py", "from penstock.client import feed\n")
+    return write
+
+
+def test_a_tree_that_keeps_the_rules(write: Write, tmp_path: Path) -> None:
+    assert rules.check(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("unit/storage/test_log.py", "", "no module storage"),
+        ("unit/test_budgets.py", "", "no module budgets"),
+        ("unit/store/test_other.py", "from penstockd.policy import view\n", "imports nothing of"),
+        ("unit/store/test_other.py", "from helper import make\n", "imports nothing of"),
+    ],
+)
+def test_a_misplaced_test_is_named(
+    write: Write, tmp_path: Path, file: str, text: str, said: str
+) -> None:
+    write("tests/helper.py", "from penstockd.policy.view import View\n")
+    write(f"tests/{file}", text)
+    (broken,) = rules.check(tmp_path)
+    assert broken.startswith(f"tests/{file}: ") and said in broken
+
+
+def test_a_helper_imports_for_its_tests(write: Write, tmp_path: Path) -> None:
+    write("tests/helper.py", "from penstockd.store.log import Entry\n")
+    write("tests/unit/store/test_other.py", "from helper import make\n")
+    assert rules.check(tmp_path) == []
+
+
+@pytest.mark.parametrize(("lines", "broken"), [(rules.LONGEST, 0), (rules.LONGEST + 1, 1)])
+def test_a_long_function_is_named(write: Write, tmp_path: Path, lines: int, broken: int) -> None:
+    body = "    pass\n" * (lines - 1)
+    write("tests/helper.py", f"class A:\n  async def work(self):\n{body}")
+    assert len(rules.check(tmp_path)) == broken
+
+
+def test_private_names_are_counted_once_a_file(write: Write, tmp_path: Path) -> None:
+    text = "import x\nx._a\nx._a\nself._own\nx._replace(a=1)\nx.__doc__\n"
+    write("tests/a.py", text + "patch.setattr(x, '_b', 1)\npatch.setattr('x.y._c', 1)\n")
+    write("tests/b.py", "from x import _a\n")
+    found = {"tests/a.py: _a", "tests/a.py: _b", "tests/a.py: _c", "tests/b.py: _a"}
+    assert rules.find_private_names(tmp_path) == found
+    assert rules.check(tmp_path) == []
+    for number in range(rules.PRIVATE):
+        write(f"tests/c{number}.py", "x._more\n")
+    assert len(rules.check(tmp_path)) == 1
+
+
+def test_class_names_of_the_server_are_unique(write: Write, tmp_path: Path) -> None:
+    assert list(rules.find_shared_class_names(tmp_path)) == []
+    write("services/penstockd/budget.py", "class _Entry: ...\n")
+    (broken,) = rules.find_shared_class_names(tmp_path)
+    assert broken.startswith("class Entry: ") and "budget.py" in broken
