@@ -7,7 +7,7 @@ from penstockd.hub import Hub
 from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.endpoints import Stored, read_stored, read_webhooks
+from penstockd.webhooks.endpoints import Stored, read_webhooks
 
 
 async def list_webhooks(
@@ -29,4 +29,4 @@ async def list_webhooks(
             ),
             lambda w: w.webhook_id,
         )
-        return [await read_stored(connection, hub.webhooks.seal, w) for w in page], token
+        return [await hub.webhooks.describe(call, connection, w) for w in page], token
