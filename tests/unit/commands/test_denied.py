@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-import penstockd
 from fake_organs import NOBODY
 from penstock.model.v1 import customers_pb2
+from penstockd import commands
 from penstockd.access.changes import ChangeTerms
 from penstockd.access.subject import Subject
 from penstockd.audit.disclosure import DisclosureQuestion
@@ -40,7 +40,7 @@ from penstockd.webhooks.model import Kind, Scheme, Selection, Webhook
 from penstockd.webhooks.search import Filter
 from penstockd.writes.idempotency import Request
 
-ROOT = Path(penstockd.__file__).parent
+ROOT = Path(commands.__file__).parents[1]
 NAMES = [
     ".".join(("penstockd", *p.relative_to(ROOT).with_suffix("").parts))
     for p in sorted((ROOT / "commands").rglob("*.py"))
