@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 
 from harness import SECRET
@@ -13,11 +14,18 @@ PLACES = Places(RootSecret(SECRET).derive, hours=24)
 PLACES.use([CursorKey(1, 0.0, 0)])
 #: The most changes of a transaction in which tests look for its last one.
 _MOST = 100_000
+#: Sequences belong to one thread at a time; followers of some tests have their own.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @lru_cache(maxsize=100_000)
 def log_number(sequence: int) -> int:
     """The number of the log that has a sequence. Raises ValueError if none has it."""
+    with _ONE_AT_A_TIME:
+        return _find_number(sequence)
+
+
+def _find_number(sequence: int) -> int:
     low, high = 0, 1 << 40
     while low < high:
         middle = (low + high) // 2
@@ -34,7 +42,8 @@ def log_number(sequence: int) -> int:
 def transaction_number(name: int, change: int) -> int:
     """The number of the last change of a transaction, of which one change has a number. Raises
     ValueError if it is not found there."""
-    for number in range(change, change + _MOST):
-        if PLACES.sequences.transaction(number) == name:
-            return number
+    with _ONE_AT_A_TIME:
+        for number in range(change, change + _MOST):
+            if PLACES.sequences.transaction(number) == name:
+                return number
     raise ValueError(f"{name} names no transaction")

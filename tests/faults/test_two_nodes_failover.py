@@ -35,7 +35,7 @@ from faults.validator import FeedValidator, State, Write, read_marks, read_table
 from feeds import CATALOG, at, number, refused, told
 from harness import RunningHub, eventually, folder, free_port
 from penstock.hub.v1 import subscriptions_pb2
-from penstockd.store.cursor import Cursor
+from places import PLACES
 
 pytestmark = pytest.mark.lane(priority=9)
 
@@ -233,7 +233,7 @@ class Follower:
         """An export, if its state has nothing that has no number yet: that would not come again,
         and a validator takes it for a gap."""
         cursor, data = exported(hub, "admin", "NDJSON")
-        return None if Cursor.parse(cursor).ahead else (cursor, data)
+        return None if PLACES.open(cursor).ahead else (cursor, data)
 
     def arrived(self, place: int) -> bool:
         """Whether it has all up to a number."""
