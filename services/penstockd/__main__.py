@@ -8,17 +8,19 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from penstockd.app import serve
 from penstockd.config import Settings
-from penstockd.keeper import keep
 
 
 def main() -> None:
-    """Run the process that the arguments name."""
+    """Run the process that the arguments name. Each loads what it needs: a keeper has no gRPC."""
     match sys.argv[1:]:
         case ["worker", "--socket", path]:
+            from penstockd.app import serve
+
             _run(serve(Settings(), Path(path)))
         case ["keeper"]:
+            from penstockd.keeper import keep
+
             _run(keep(Settings()))
         case _:
             sys.exit("usage: python -m penstockd worker --socket PATH | keeper")

@@ -109,12 +109,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     announcements = PostgresAnnouncements(database)
     snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
-    tokens = Tokens(
-        SigningKeys([]),  # they come with the policy
-        issuer=settings.issuer,
-        audience=settings.audience,
-        lifetime=settings.token_minutes * 60,
-    )
+    tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
     trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
@@ -157,6 +152,16 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+    )
+
+
+def _make_tokens(settings: Settings) -> Tokens:
+    """What makes and judges the hub's own tokens; its keys come with the policy."""
+    return Tokens(
+        SigningKeys([]),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=settings.token_minutes * 60,
     )
 
 

@@ -1,6 +1,7 @@
 """The unified data model as the hub knows it: datasets and fields, read once from descriptors."""
 
 from penstockd.catalog.model import (
+    MOVING,
     Catalog,
     Dataset,
     Field,
@@ -10,4 +11,4 @@ from penstockd.catalog.model import (
     Reference,
 )
 
-__all__ = ["Catalog", "Dataset", "Field", "FieldClass", "Kind", "ModelError", "Reference"]
+__all__ = ["MOVING", "Catalog", "Dataset", "Field", "FieldClass", "Kind", "ModelError", "Reference"]

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -98,6 +98,11 @@ class Field:
         """Whether the field holds many values, kept as one jsonb column."""
         return self.kind in (Kind.LIST, Kind.MAP)
 
+    @property
+    def is_etag(self) -> bool:
+        """Whether it is the record's etag: a text for callers, a number in the store."""
+        return self.path == ETAG
+
     def walk(self) -> Iterator[Field]:
         """The field and all members within it that are shown each for itself, each behind the one
         that holds it."""
@@ -107,6 +112,9 @@ class Field:
                 yield from member.walk()
 
 
+ETAG: Final = "etag"
+#: Fields that change with every write, whatever is written.
+MOVING: Final = frozenset({"update_time", ETAG})
 #: Fields that every dataset has, and who writes them.
 COMMON_FIELDS: Mapping[str, Kind] = {
     "source": Kind.STRING,

@@ -169,7 +169,7 @@ def _scalar_json(field: Field, value: Any) -> Any:
 
 def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
     """From a row's value to what the message's constructor takes; None if they are the same."""
-    if field.path == "etag":
+    if field.is_etag:
         return str
     match field.kind:
         case Kind.DECIMAL:

@@ -99,7 +99,7 @@ class _Group:
 
 def column_encoder(fd: FieldDescriptor, field: Field) -> EncodeColumn:
     """Serialises the values of one leaf."""
-    if field.path == "etag":
+    if field.is_etag:
         return _bytes_column(fd, field, lambda value: str(value).encode())
     match field.kind:
         case Kind.STRING:

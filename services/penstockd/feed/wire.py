@@ -90,7 +90,7 @@ class ChangeCodec:
         """Encode what changes of one transaction share: its name and time, and the next tag."""
         self._transaction = event.transaction
         stamp = timestamp(event.commit_time)
-        name = varint(self._sequences.transaction(event.transaction))
+        name = _name(self._sequences.transaction(event.transaction))
         self._rest = b"".join((_TRANSACTION, name, _TIME, varint(len(stamp)), stamp, _SEQUENCE))
 
     def _record(self, tag: bytes, record: bytes) -> tuple[bytes, ...]:
@@ -114,6 +114,16 @@ def _number(number: int) -> bytes:
     if high < _SMALL:
         return _LOW[number & 0x3FFF] + _SIZES[high]
     return _LOW[number & 0x3FFF] + _LOW[high & 0x3FFF] + _high(high >> 14)
+
+
+def _name(number: int) -> bytes:
+    """A varint of 63 bits, of which neighbours share nothing."""
+    parts = []
+    while number >= _SMALL:
+        parts.append(_LOW[number & 0x3FFF])
+        number >>= 14
+    parts.append(_SIZES[number])
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=64)

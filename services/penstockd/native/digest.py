@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
+from penstockd.catalog import MOVING
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.native.abi import (
     DIGEST_OP_WORDS,
@@ -33,8 +34,6 @@ from penstockd.native.words import pack_words
 
 #: Bytes of one record's digest.
 DIGEST_BYTES = 32
-#: Fields that no digest holds: they move with fields that the caller does not see.
-LEFT_OUT = ("update_time", "etag")
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8
@@ -62,7 +61,8 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 def digest_fields(dataset: Dataset, fields: Sequence[Field]) -> tuple[Field, ...]:
     """What of ``fields`` a digest is of, in the order of the canonical form; always the key."""
-    wanted = {f for f in fields if f.path not in LEFT_OUT} | {dataset.key}
+    # Those that move would tell of fields that the caller does not see.
+    wanted = {f for f in fields if f.path not in MOVING} | {dataset.key}
     return tuple(sorted(wanted, key=lambda f: f.json_steps))
 
 

@@ -210,7 +210,7 @@ def _column(field: Field, value: Any) -> bytes:
     """A column of COPY BINARY that holds one of the values that the hub itself sets."""
     if value is None:
         return _NULL
-    if field.path == "etag":
+    if field.is_etag:
         return _sized(struct.pack(">q", value))
     match field.kind:
         case Kind.STRING | Kind.ENUM:

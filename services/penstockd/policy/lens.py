@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from google.protobuf.message import Message
 
-from penstockd.catalog import Catalog, Field
+from penstockd.catalog import MOVING, Catalog, Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.comparison import MessageComparison
 from penstockd.policy.masks import TEXT_MASKS, masking
@@ -25,9 +25,6 @@ from penstockd.policy.view import View
 from penstockd.query import Expression, canonical, parse, parse_fields
 
 __all__ = ["Find", "Follow", "Lens"]
-
-#: Fields that move with every write, whatever else it has changed.
-_MOVING: Final = frozenset({"update_time", "etag"})
 
 
 class Lens:
@@ -113,7 +110,7 @@ class Lens:
         if before == after:
             return []
         paths = self._comparison.differing(self._parse(before), self._parse(after))
-        return paths if self._open or not _MOVING.issuperset(paths) else []
+        return paths if self._open or not MOVING.issuperset(paths) else []
 
     # --- many --------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column, select
 
-from penstockd.catalog import Field
+from penstockd.catalog import MOVING, Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile, parse, parse_fields
@@ -29,7 +29,7 @@ class EtagCodec:
     def __init__(self, view: View, selected: Sequence[Field]) -> None:
         self.fields = tuple(view.fields())
         self._view = view
-        told = [f for f in self.fields if f.path not in ("update_time", "etag")]
+        told = [f for f in self.fields if f.path not in MOVING]
         self._told = [self.fields.index(f) for f in told]
         self._record = Codec(view.dataset, told)
         self._chosen = [self.fields.index(f) for f in selected]
@@ -50,7 +50,7 @@ class EtagCodec:
 
 def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
     """What makes records of rows that are read by key or in pages."""
-    if view.derives_etag and any(f.path == "etag" for f in selected):
+    if view.derives_etag and any(f.is_etag for f in selected):
         return EtagCodec(view, selected)
     return Codec(view.dataset, selected)
 

@@ -393,7 +393,7 @@ class RowNames:
 def _readable(table: FromClause, field: Field) -> ColumnElement[Any]:
     """The field's value as readers know it: an etag is a number inside and text outside."""
     column: ColumnElement[Any] = table.c[field.path]
-    return cast(column, Text()) if field.path == "etag" else column
+    return cast(column, Text()) if field.is_etag else column
 
 
 def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:

@@ -107,7 +107,7 @@ def unchanged(field: Field, old: Any, new: Any) -> bool:
 
 
 def _empty(field: Field) -> Any:
-    if field.path == "etag":
+    if field.is_etag:
         return 0
     if field.kind is Kind.ENUM:
         assert field.enum_values is not None

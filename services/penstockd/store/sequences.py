@@ -7,7 +7,8 @@ that the key decides, between a quarter and three quarters. Gaps are therefore u
 far off alike, and within its own gap a number stands wherever the key puts it.
 
 What remains: two sequences tell which was first, and a long stretch of them how much was written
-there, within a factor of about three. README says so to operators.
+there, within a factor of about three: of guesses by a stretch of the same length beside it half are
+wrong by more than a half, and one in ten by more than 2.5 times. README says so to operators.
 
 ``transaction`` names a transaction by a number that tells nothing, not even the order.
 
@@ -17,7 +18,9 @@ after a restore. The key must never change, since sequences of before would no l
 
 from __future__ import annotations
 
+import sys
 from array import array
+from collections.abc import Sequence
 from functools import lru_cache
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -30,7 +33,6 @@ _ROOM = 2
 #: So many numbers are looked up together: they are the leaves below one node.
 _CHUNK = 8
 _CHUNKS, _NODES = 1024, 4096
-_WORD = 8
 _MASK = (1 << 63) - 1
 #: The number of the highest chunk; beyond it there are no sequences of 63 bits.
 _LAST = (1 << (63 - _RANGE + _DEPTH)) - 1
@@ -66,10 +68,9 @@ class Sequences:
         for height in range(_CHUNK, 0, -1):
             begin = first >> height
             shares = self._random(_SPLIT, height, begin, len(bounds) - 1)
-            parted = [bounds[0]]
-            for i, share in enumerate(shares):
-                middle = _middle(bounds[i], bounds[i + 1], height, share)
-                parted += (middle, bounds[i + 1])
+            parted = [0] * (2 * len(bounds) - 1)
+            parted[::2] = bounds
+            parted[1::2] = _middles(bounds, height, shares)
             bounds = parted
         places = self._random(_PLACE, 0, first, count)
         sequences = array(
@@ -84,20 +85,31 @@ class Sequences:
             return index << _RANGE, (index + 1) << _RANGE
         low, high = self._node(height + 1, index >> 1)
         (share,) = self._random(_SPLIT, height + 1, index >> 1, 1)
-        middle = _middle(low, high, height + 1, share)
+        (middle,) = _middles((low, high), height + 1, (share,))
         return (middle, high) if index & 1 else (low, middle)
 
     def _random(self, kind: int, height: int, first: int, count: int) -> array[int]:
         """64 bits each for ``count`` places behind each other."""
-        head = ((kind << 8 | height) << 64).to_bytes(_WORD * 2)[:_WORD]
-        blocks = b"".join([head + i.to_bytes(_WORD) for i in range(first, first + count)])
-        found = array("Q", self._block.update(blocks))
+        blocks = array("Q", [kind << 8 | height]) * (2 * count)
+        blocks[1::2] = array("Q", range(first, first + count))
+        if sys.byteorder == "little":
+            blocks.byteswap()
+        found = array("Q", self._block.update(blocks.tobytes()))
         return found[::2]
 
 
-def _middle(low: int, high: int, height: int, share: int) -> int:
-    """Where the range of a node parts: each half keeps room for all of its numbers."""
-    width, least = high - low, _ROOM << (height - 1)
-    quarter = width >> 2
-    at = quarter + ((width >> 1) * (share >> (64 - _BITS)) >> _BITS)
-    return low + min(max(at, least), width - least)
+def _middles(bounds: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
+    """Where the ranges between bounds part: each half keeps room for all of its numbers."""
+    least = _ROOM << (height - 1)
+    # All in one expression, for this is half of what a sequence costs.
+    return [
+        low
+        + min(
+            max(
+                ((width := high - low) >> 2) + ((width >> 1) * (share >> (64 - _BITS)) >> _BITS),
+                least,
+            ),
+            width - least,
+        )
+        for low, high, share in zip(bounds, bounds[1:], shares, strict=False)
+    ]

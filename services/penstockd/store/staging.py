@@ -105,7 +105,7 @@ _NULL = "\\N"
 
 
 def _text_column(field: Field) -> Callable[[Column], list[str]]:
-    if field.path == "etag":
+    if field.is_etag:
         return _plain_column(str)
     match field.kind:
         case Kind.STRING | Kind.LIST | Kind.MAP:

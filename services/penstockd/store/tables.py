@@ -77,14 +77,14 @@ _LENGTHS: Mapping[Kind, str] = {
 
 def column_type(field: Field) -> TypeEngine[Any]:
     """The SQL type of a field's column. An etag is a number inside and text outside."""
-    return BigInteger() if field.path == "etag" else _TYPES[field.kind]
+    return BigInteger() if field.is_etag else _TYPES[field.kind]
 
 
 def column_default(field: Field) -> str | None:
     """The SQL default of a column that may not be NULL; None where NULL is the default."""
     if field.nullable or field.key or field.kind is Kind.TIMESTAMP:
         return None
-    if field.path == "etag":
+    if field.is_etag:
         return "0"
     if field.kind is Kind.ENUM:
         assert field.enum_values is not None
@@ -97,7 +97,7 @@ def row_size(fields: Iterable[Field]) -> str:
     """SQL for how large a row's values of some fields are, in bytes; what cannot be large counts
     nothing. The length of a text that is stored apart is known without fetching it."""
     # An etag is a number inside.
-    long = [f for f in fields if f.kind in _LENGTHS and f.path != "etag"]
+    long = [f for f in fields if f.kind in _LENGTHS and not f.is_etag]
     lengths = [_LENGTHS[f.kind].format(f'"{f.path}"') for f in long]
     return " + ".join(f"coalesce({length}, 0)" for length in lengths) or "0"
 

@@ -20,10 +20,10 @@ async def extend(
 ) -> Lease:
     """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
-    lease = named_lease(organs.places, lease_id)
 
     async def work(connection: Connection) -> Lease:
         await found(call, connection, subscription_id)
+        lease = named_lease(organs.places, lease_id)
         held = await leases.hold(connection, owner(call), subscription_id)
         return await held.extend(lease, seconds)
 

@@ -20,7 +20,7 @@ from penstockd.webhooks.composing import make_composer
 from penstockd.webhooks.endpoints import Endpoint, announce_due, check_enabled, read_webhook
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.model import Delivery, Webhook
-from penstockd.webhooks.owners import unread_by
+from penstockd.webhooks.owners import find_problems, unread_by
 from penstockd.webhooks.queue import Result
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed
@@ -77,7 +77,13 @@ class WebhookDesk:
     async def show(self, call: Call, connection: Connection, webhook_id: str) -> Stored:
         """A webhook that was changed, as its owner is shown it. Raises as ``touch``."""
         webhook = await self.touch(call, connection, webhook_id)
-        return await read_stored(connection, self.seal, webhook)
+        return await self.describe(call, connection, webhook)
+
+    async def describe(self, call: Call, connection: Connection, webhook: Webhook) -> Stored:
+        """A webhook that the caller may know of, as its owner is shown it."""
+        problems = find_problems(call.policy, self.catalog, webhook)
+        readable = any(map(call.permits, TO_READ))
+        return await read_stored(connection, self.seal, webhook, problems, readable=readable)
 
     def reads(self, call: Call, webhook: Webhook) -> bool:
         """Whether the caller may itself read all that a webhook tells."""

@@ -128,7 +128,7 @@ def lens_of(
     return Lens(view, catalog, fields=selection.fields, filter=selection.filter)
 
 
-def problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapping[str, str]:
+def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapping[str, str]:
     """Why selections bring no events, by dataset."""
     principal = owner_of(policy, webhook)
     found = {}

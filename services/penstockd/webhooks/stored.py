@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.errors import CursorExpired
@@ -16,16 +16,26 @@ from penstockd.webhooks.signing import Seal, Secret
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A webhook with its secrets, the newest first; and of a replay that is under way, how far it
-    has come and where it ends."""
+    """A webhook with its secrets, the newest first; of a replay that is under way, how far it has
+    come and where it ends; why selections bring no events, by dataset; and whether the caller may
+    see webhooks at all, and not only have them."""
 
     webhook: Webhook
     secrets: Sequence[Secret]
-    replay: tuple[Cursor, Cursor] | None = None
+    replay: tuple[Cursor, Cursor] | None
+    problems: Mapping[str, str]
+    readable: bool
 
 
-async def read_stored(connection: Connection, seal: Seal, webhook: Webhook) -> Stored:
-    """A webhook with its secrets and its replay."""
+async def read_stored(
+    connection: Connection,
+    seal: Seal,
+    webhook: Webhook,
+    problems: Mapping[str, str],
+    *,
+    readable: bool,
+) -> Stored:
+    """A webhook with its secrets, its replay and what is wrong with its selections."""
     secrets = await read_secrets(connection, webhook.webhook_id, seal)
     replay = None
     if webhook.replay_number is not None and webhook.replay_end is not None:
@@ -34,4 +44,4 @@ async def read_stored(connection: Connection, seal: Seal, webhook: Webhook) -> S
                 await cursor_at(connection, webhook.replay_number),
                 await cursor_at(connection, webhook.replay_end),
             )
-    return Stored(webhook, secrets, replay)
+    return Stored(webhook, secrets, replay, problems, readable)

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset, Field
+from penstockd.catalog import MOVING, Dataset, Field
 from penstockd.catalog.record import Codec
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
 from penstockd.policy.model import Action
@@ -18,9 +18,6 @@ from penstockd.policy.view import View
 from penstockd.store.writer import Counts, WriteTransaction
 from penstockd.writes.idempotency import Form
 from penstockd.writes.report import Report
-
-#: Fields that every write moves. They tell whether a value differs from the one that was there.
-_MOVING = ("update_time", "etag")
 
 
 class ReplyView:
@@ -143,7 +140,8 @@ class WrittenRecord:
             etag = await self._reply.etag(transaction, self._key)
             record = await self._reply.own(self.given, etag)
         if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
-            for name in _MOVING:
+            # They tell whether a value differs from the one that was there.
+            for name in sorted(MOVING):
                 record.ClearField(name)
         return record
 

@@ -1,4 +1,4 @@
-"""What the supervisor loads: it runs for as long as the node, beside every process of it."""
+"""What supervisor and keeper load: they run for as long as the node, beside its workers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import pytest
 PROBE = "import sys, {}; print(*sorted(n for n in sys.modules if n.partition('.')[0] == 'grpc'))"
 
 
-@pytest.mark.parametrize(("module", "light"), [("penstockd.up", True), ("penstockd.app", False)])
-def test_the_supervisor_loads_no_grpc(module: str, light: bool) -> None:
+@pytest.mark.parametrize(
+    ("module", "light"),
+    [
+        ("penstockd.up", True),
+        ("penstockd.keeper", True),
+        ("penstockd.__main__", True),
+        ("penstockd.app", False),
+    ],
+)
+def test_supervisor_and_keeper_load_no_grpc(module: str, light: bool) -> None:
     """A worker's module is the control."""
     command = [sys.executable, "-c", PROBE.format(module)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -13,6 +13,7 @@ from penstock.client.cli.access_terms import print_json, shown_time, time_of
 from penstock.client.cli.connection import As, Url, connect
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import wrong_arguments
+from penstock.client.cli.webhook_calls import call, pages
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
 DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="Its id, as msg_….")]
@@ -45,7 +46,6 @@ def test(
     consumer: As = "",
 ) -> None:
     """Send a test event, and print how the first attempt went; exit with 1 unless it was taken."""
-    from penstock.client.cli.webhooks import call
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -78,7 +78,6 @@ def deliveries(
     consumer: As = "",
 ) -> None:
     """Show deliveries, the newest first."""
-    from penstock.client.cli.webhooks import pages
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with wrong_arguments():
@@ -98,7 +97,6 @@ def deliveries(
 
 def delivery(webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = "") -> None:
     """Print one delivery with all its attempts as JSON."""
-    from penstock.client.cli.webhooks import call
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -108,7 +106,6 @@ def delivery(webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: 
 
 def resend(webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = "") -> None:
     """Send a delivery again, under its id."""
-    from penstock.client.cli.webhooks import call
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -124,7 +121,6 @@ def recover(
     consumer: As = "",
 ) -> None:
     """Send all that was given up since a time again."""
-    from penstock.client.cli.webhooks import call
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.RecoverDeliveriesRequest(webhook_id=webhook)
@@ -142,7 +138,6 @@ def replay(
     consumer: As = "",
 ) -> None:
     """Tell a stretch of the change log once more, as new deliveries."""
-    from penstock.client.cli.webhooks import call
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -159,7 +154,6 @@ def dead_letters(
     consumer: As = "",
 ) -> None:
     """Show what was given up of all webhooks, with the reasons."""
-    from penstock.client.cli.webhooks import pages
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.ListDeadLettersRequest(reason=reason, page_size=min(limit, 1000))
@@ -174,7 +168,6 @@ def notices(limit: Limit = 100, url: Url = "", consumer: As = "") -> None:
     from google.protobuf import json_format
 
     from penstock.client.cli.tables import print_table
-    from penstock.client.cli.webhooks import pages
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:

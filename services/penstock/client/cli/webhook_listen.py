@@ -18,7 +18,7 @@ import typer
 
 from penstock.client.cli.connection import As, Url, connect
 from penstock.client.cli.failures import Failure, one_line
-from penstock.client.cli.webhooks import (
+from penstock.client.cli.webhook_calls import (
     Datasets,
     Events,
     Fields,

@@ -30,11 +30,12 @@ async def acknowledge_changes(
         problem = "either lease_id or cursor must be given"
         raise ValueInvalid(problem, violations=[Violation("lease_id", problem)])
     call.asked(lease=lease_id[:64], cursor=cursor[:200])
-    place = hub.places.open(cursor) if cursor else None
-    lease = named_lease(hub.places, lease_id) if lease_id else ""
 
     async def work(connection: Connection) -> Cursor:
         await found(call, connection, subscription_id)
+        # Who may not touch the subscription is not told whether there is such a place in it.
+        place = hub.places.open(cursor) if cursor else None
+        lease = named_lease(hub.places, lease_id) if lease_id else ""
         held = await leases.hold(connection, owner(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)

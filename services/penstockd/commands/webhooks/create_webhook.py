@@ -33,11 +33,12 @@ MAX_WEBHOOKS = 1000
 
 
 async def create_webhook(
-    hub: Hub, call: Call, draft: Webhook, scheme: Scheme
+    hub: Hub, call: Call, draft: Webhook, scheme: Scheme | None
 ) -> tuple[Stored, Secret]:
     """The webhook of a draft, the caller's own or, by administrators, another consumer's.
 
-    Raises PermissionDenied, TooManyWebhooks, and what is wrong with it (``checks``).
+    Its secret is for HMAC unless ``scheme`` says another. Raises PermissionDenied, TooManyWebhooks,
+    and what is wrong with it (``checks``).
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal
@@ -54,7 +55,7 @@ async def create_webhook(
     if webhook.kind is Kind.LISTEN:
         webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
     check_webhook(call.policy, hub.catalog, desk.guard, webhook)
-    secret = new_secret(scheme, now())
+    secret = new_secret(scheme or Scheme.HMAC, now())
 
     async def create(connection: Connection) -> Stored:
         # Where the log ends now is where the webhook begins.

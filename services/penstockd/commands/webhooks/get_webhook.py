@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
 
 async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
@@ -14,4 +14,4 @@ async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     async with hub.database.connection() as connection:
         webhook = await hub.webhooks.find(call, connection, webhook_id)
         call.entry.row_count = 1
-        return await read_stored(connection, hub.webhooks.seal, webhook)
+        return await hub.webhooks.describe(call, connection, webhook)

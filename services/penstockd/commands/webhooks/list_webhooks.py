@@ -8,7 +8,7 @@ from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 from penstockd.webhooks.desk import TO_READ
 from penstockd.webhooks.endpoints import read_webhooks
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
 
 async def list_webhooks(
@@ -30,4 +30,4 @@ async def list_webhooks(
             ),
             lambda w: w.webhook_id,
         )
-        return [await read_stored(connection, hub.webhooks.seal, w) for w in page], token
+        return [await hub.webhooks.describe(call, connection, w) for w in page], token

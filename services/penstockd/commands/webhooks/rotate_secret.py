@@ -13,9 +13,10 @@ from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secret
 from penstockd.webhooks.model import Scheme
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.signing import Secret, new_secret
-from penstockd.webhooks.stored import Stored, read_stored
+from penstockd.webhooks.stored import Stored
 
-MAX_OVERLAP = timedelta(days=30)
+#: How long the old secret stays beside the new one, usually and at the most.
+USUAL_OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
 
 
 async def rotate_secret(
@@ -37,6 +38,6 @@ async def rotate_secret(
         secret = new_secret(kind, now())
         await expire_secrets(connection, webhook_id, now() + overlap)
         await put_secret(connection, webhook_id, secret, seal)
-        return await read_stored(connection, seal, webhook), secret
+        return await hub.webhooks.describe(call, connection, webhook), secret
 
     return await hub.webhooks.change(call, rotate)

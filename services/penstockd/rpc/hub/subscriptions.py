@@ -151,13 +151,13 @@ class _LeaseStreamReply:
     """A stream of leases."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange, self._places = exchange, exchange.hub.places
+        self._exchange = exchange
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
         """The first record."""
         return await self._say(
             begin=changes_pb2.StreamBegin(
-                cursor=self._places.seal(cursor), view=view, policy_revision=revision
+                cursor=self._exchange.hub.places.seal(cursor), view=view, policy_revision=revision
             )
         )
 
@@ -166,14 +166,14 @@ class _LeaseStreamReply:
         return await self._send(
             taken.changes
             + api.WatchSubscriptionResponse(
-                lease=_lease(taken.lease, self._places)
+                lease=_lease(taken.lease, self._exchange.hub.places)
             ).SerializeToString(),
             permit,
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """A sign of life."""
-        said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
+        said = changes_pb2.Heartbeat(cursor=self._exchange.hub.places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
@@ -182,7 +182,7 @@ class _LeaseStreamReply:
         said = changes_pb2.StreamEnd(
             reason=error.reason,
             message=error.message,
-            cursor=self._places.seal(cursor),
+            cursor=self._exchange.hub.places.seal(cursor),
             reconcile=int(reconcile_of(error)),  # type: ignore[arg-type]  # an enum's number
         )
         return await self._say(end=said)

@@ -159,7 +159,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
     )
 
 
-def webhook_message(stored: Stored, problems: Mapping[str, str], places: Places) -> pb.Webhook:
+def webhook_message(stored: Stored, places: Places) -> pb.Webhook:
     """A webhook as a reply has it: without what is secret."""
     webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
@@ -168,7 +168,7 @@ def webhook_message(stored: Stored, problems: Mapping[str, str], places: Places)
     message.MergeFrom(pb.Webhook(state=webhook.state.value))
     message.reason = webhook.reason
     message.scopes.extend(sorted(webhook.scopes or ()))
-    message.problems.update(problems)
+    message.problems.update(stored.problems)
     for name in ("failing_time", "create_time", "update_time", "expire_time"):
         put_time(message, name, getattr(webhook, name))
     if stored.replay is not None:

@@ -25,7 +25,7 @@ from penstockd.commands.webhooks.recover_deliveries import recover_deliveries
 from penstockd.commands.webhooks.replay_changes import replay_changes
 from penstockd.commands.webhooks.resend_delivery import resend_delivery
 from penstockd.commands.webhooks.resume_webhook import resume_webhook
-from penstockd.commands.webhooks.rotate_secret import rotate_secret
+from penstockd.commands.webhooks.rotate_secret import USUAL_OVERLAP, rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
 from penstockd.rpc.door import Route
@@ -42,9 +42,7 @@ from penstockd.rpc.hub.webhook_messages import (
     webhook_of,
 )
 from penstockd.rpc.routes import routes_of
-from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.model import DeliveryState, Scheme
-from penstockd.webhooks.owners import problems
+from penstockd.webhooks.model import DeliveryState
 from penstockd.webhooks.pulled import Outcome
 from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Filter
@@ -101,7 +99,7 @@ async def _get(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
 
 async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
-    scheme = scheme_of(request.webhook.options.signature) or Scheme.HMAC
+    scheme = scheme_of(request.webhook.options.signature)
     made, secret = await create_webhook(call.hub, call, draft, scheme)
     return pb.IssuedSecret(webhook=_message(call, made), secret=secret.text)
 
@@ -133,7 +131,7 @@ async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webh
 
 
 async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
-    overlap = duration_of(request, "overlap", timedelta(days=1))
+    overlap = duration_of(request, "overlap", USUAL_OVERLAP)
     found, secret = await rotate_secret(
         call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
@@ -250,9 +248,8 @@ def _message(call: ServedCall, stored: Stored, given: Sequence[str] | None = Non
     ``given`` are the paths that the call itself has set, None for all. A caller that may have
     webhooks and not see them gets these, and what any reply says: to write is not to read.
     """
-    found = problems(call.policy, call.hub.catalog, stored.webhook)
-    message = webhook_message(stored, found, call.hub.places)
-    if given is None or any(map(call.permits, TO_READ)):
+    message = webhook_message(stored, call.hub.places)
+    if given is None or stored.readable:
         return message
     shown = pb.Webhook()
     FieldMask(paths=[*_ALWAYS_SHOWN, *given]).MergeMessage(message, shown)
