@@ -4,6 +4,7 @@
 - No function of the tests has more than LONGEST lines.
 - Tests reach at most PRIVATE private names of the server and the client.
 - No two classes of the server share a name, except those in SHARED.
+- No modules of the server and the client import each other in a circle, inside functions neither.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from rules.circles import find_circles
 
 ROOT = Path(__file__).parents[2]
 LONGEST, PRIVATE = 50, 10
@@ -28,7 +31,6 @@ SUBJECTS = ("services/penstockd", "services/penstock", "scripts")
 ROOT_FILES = {
     "test_docs.py": "README.md",
     "test_packaging.py": "pyproject.toml",
-    "test_structure.py": "services/penstockd",
 }
 #: Public by their documentation, in spite of their names.
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
@@ -104,6 +106,7 @@ def check(root: Path) -> list[str]:
         *find_long_functions(root),
         *([excess] if len(private) > PRIVATE else []),
         *find_shared_class_names(root),
+        *find_circles(root),
     ]
 
 

@@ -39,6 +39,8 @@ PAUSE = 0.05
 BLOCKED = 0.5
 #: Seconds that a step works before ``breathe`` lets others have their turn.
 SLICE = 0.002
+#: Seconds that calls work in one round of the event loop; the steps of others wait for the next.
+ROUND = 0.002
 #: Seconds that a thread works before it lets the event loop have the interpreter: a call waits for
 #: that at each of its steps. With Python's own 5 ms a call beside two threads takes several times
 #: as long.
@@ -261,6 +263,42 @@ def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return asyncio.create_task(metered(Budget(name, None), work))
 
 
+class _Round:
+    """The round of the event loop that goes on now: how long calls have worked in it.
+
+    A loop looks for what comes in between two rounds alone, and a round is as long as all steps
+    that are ready when it begins. Hundreds of calls that are refused at one moment would hold it
+    for seconds, and with it new calls and the question whether the worker is well.
+    """
+
+    def __init__(self) -> None:
+        self.used = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None  # which is to say when the round ends
+
+    def goes_on(self) -> bool:
+        """Whether it is the round of the loop that runs now."""
+        if self._loop is not asyncio.get_running_loop():
+            self._end()
+        return self._loop is not None
+
+    def add(self, seconds: float) -> None:
+        """Count a step."""
+        self.used += seconds
+        if self._loop is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # the work is closed, and no loop runs any more
+                return
+            loop.call_soon(self._end)
+            self._loop = loop
+
+    def _end(self) -> None:
+        self.used, self._loop = 0.0, None
+
+
+_round = _Round()
+
+
 class _Steps:
     """Runs a coroutine step by step, and measures each."""
 
@@ -271,6 +309,12 @@ class _Steps:
     def __await__(self) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = functools.partial(next, self._work)
         while True:
+            while _round.used > ROUND and _round.goes_on():
+                try:
+                    yield None  # its turn comes in the next round, and what has come in is seen
+                except BaseException as exc:
+                    resume = functools.partial(self._work.throw, exc)
+                    break
             began, wall = _clock(), time.monotonic()
             self._budget.began = began
             try:
@@ -279,7 +323,9 @@ class _Steps:
                 return stop.value
             finally:
                 self._budget.began = None
-                self._budget.step(_clock() - began, time.monotonic() - wall)
+                cpu = _clock() - began
+                self._budget.step(cpu, time.monotonic() - wall)
+                _round.add(cpu)
             try:
                 value = yield waits
             except BaseException as exc:  # also a cancellation: it is the work's to see

@@ -154,12 +154,23 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancel tasks until they have ended: one that fails as it is cancelled may go on."""
+    """Cancel tasks until they have ended: one that fails as it is cancelled may go on.
+
+    What they raise is nobody's concern, not even if this is cancelled before they have ended.
+    """
+    for task in tasks:
+        task.add_done_callback(_drop_error)
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=_PULSE)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _drop_error(task: asyncio.Future[Any]) -> None:
+    """Let an error be taken for retrieved: otherwise asyncio logs it, with its traceback."""
+    if not task.cancelled():
+        task.exception()
 
 
 def stop_signal() -> asyncio.Event:

@@ -48,6 +48,7 @@ TIMES = 5
 TRIES, RETRIES = 3, 10
 #: What texts are made of: nothing special, a list, brackets, an expression, not ASCII.
 TEXTS = ("x", "a,", "(", "name = 1 AND ", "Ω.")
+_patterns = itertools.cycle(TEXTS)
 IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
 NEIGHBOUR = "/penstock.hub.v1.Changes/GetChangeLog"
 
@@ -156,14 +157,18 @@ def usual_request(place: Place) -> Message:
 
 
 def large_requests(place: Place) -> Iterator[Message]:
-    """Requests in which the field is as large as it may be, and ten times as large."""
+    """Requests in which the field is as large as it may be, and ten times as large.
+
+    Texts are made of each pattern in turn, field by field; of all patterns where ALL are tried.
+    """
     given, most = base(place.route, place), limit(place)
     if not is_text(place.field):
         yield place.message(most, given)
         yield place.message(10 * most, given)
         return
     far = min(10 * most, MOST)
-    for pattern, size in [*((pattern, most) for pattern in TEXTS), (TEXTS[0], far)]:
+    patterns = TEXTS if ALL else [next(_patterns)]
+    for pattern, size in [*((pattern, most) for pattern in patterns), (TEXTS[0], far)]:
         if place.field.type == place.field.TYPE_BYTES:
             yield place.message(given_file(given, pattern, size), given)
         else:

@@ -265,3 +265,55 @@ async def test_a_call_goes_on_beside_threads() -> None:
     finally:
         sys.setswitchinterval(before)
     print(f"steps as Python has it, and as the hub has it: {tries}")
+
+
+async def test_a_round_of_the_loop_ends_however_much_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes in is seen between two rounds: hundreds that wake at one moment do not hide it."""
+
+    async def rounds_of(most: float) -> int:
+        """In how many rounds calls that all become ready in one are worked off."""
+        monkeypatch.setattr(budget, "ROUND", most)
+        ready, rounds = asyncio.Event(), 0
+
+        async def call() -> None:
+            await ready.wait()
+            burn(0.002)
+
+        calls = [asyncio.create_task(metered(Budget("call"), call())) for _ in range(60)]
+        await asyncio.sleep(0)
+        ready.set()
+        while not all(each.done() for each in calls):
+            rounds += 1
+            await asyncio.sleep(0)
+        await asyncio.gather(*calls)
+        return rounds
+
+    found = await rounds_of(budget.ROUND)
+    assert found > 60 * 0.002 / (budget.ROUND + 0.002) / 2
+    # The negative control: without a bound all work in one round.
+    assert await rounds_of(1e9) < 5
+
+
+async def test_a_call_whose_step_waits_can_be_cancelled() -> None:
+    started = list[int]()
+
+    async def call(number: int) -> None:
+        started.append(number)
+        burn(2 * budget.ROUND)
+
+    calls = [asyncio.create_task(metered(Budget("call"), call(i))) for i in range(5)]
+    await asyncio.sleep(0)
+    calls[3].cancel()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ends] == [i == 3 for i in range(5)]
+    assert started == [0, 1, 2, 4]
+
+
+def test_a_round_that_a_loop_left_does_not_hold_up_the_next_loop() -> None:
+    async def call() -> None:
+        burn(2 * budget.ROUND)
+
+    for _ in range(3):
+        asyncio.run(asyncio.wait_for(metered(Budget("call"), call()), 60))

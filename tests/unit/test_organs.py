@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -181,3 +183,29 @@ async def test_a_singleton_ends_its_work_before_it_hands_its_lease_over() -> Non
         await end_tasks([running])
     assert told == ["1 begins", "1 ends", "2 begins", "2 ends"]
     assert "organ_failed" not in [e["event"] for e in logged]  # nothing has gone wrong
+
+
+async def test_errors_of_tasks_that_end_are_not_logged_even_if_nobody_waits_for_them() -> None:
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: logged.append(said))
+    ended = asyncio.Event()
+
+    async def fail_late() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await ended.wait()
+            raise RuntimeError("its connection is gone")
+
+    task = asyncio.create_task(fail_late())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end_tasks([task]))
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.wait([ending])
+    ended.set()
+    await asyncio.wait([task])
+    del task, ending
+    gc.collect()
+    assert not logged

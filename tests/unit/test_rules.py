@@ -82,3 +82,21 @@ def test_class_names_of_the_server_are_unique(write: Write, tmp_path: Path) -> N
     write("services/penstockd/budget.py", "class _Entry: ...\n")
     (broken,) = rules.find_shared_class_names(tmp_path)
     assert broken.startswith("class Entry: ") and "budget.py" in broken
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from penstockd import budget\n",
+        "from penstockd.budget import f\n",
+        "def g() -> None:\n    from penstockd.budget import f\n",
+        "import penstockd.budget\n",
+    ],
+)
+def test_a_circle_of_imports_is_named(write: Write, tmp_path: Path, source: str) -> None:
+    write("services/penstockd/turns.py", source)
+    write("services/penstockd/budget.py", "if TYPE_CHECKING:\n    import penstockd.turns\n")
+    assert rules.check(tmp_path) == []
+    write("services/penstockd/budget.py", "def f() -> None:\n    import penstockd.turns\n")
+    (broken,) = rules.check(tmp_path)
+    assert "penstockd.budget" in broken and "penstockd.turns" in broken
