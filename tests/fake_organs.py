@@ -33,6 +33,8 @@ from places import PLACES
 
 #: Who calls, unless a test says another.
 CALLER = "caller"
+#: A consumer that has no role.
+NOBODY = "nobody"
 
 
 class Row(tuple[Any, ...]):
@@ -51,6 +53,10 @@ class Row(tuple[Any, ...]):
 
     def keys(self) -> Sequence[str]:
         return self.names
+
+
+#: What COPY gives of no rows.
+NO_ROWS = b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\xff\xff"
 
 
 class CommitFailed(Exception):
@@ -95,8 +101,8 @@ class FakeConnection:
         self.statements.append((f"COPY {table}", tuple(arguments["records"])))
 
     async def copy_from_query(self, text: str, *, output: Any, **_: Any) -> None:
-        for row in await self.fetch(text):
-            await output(row)
+        self.statements.append((text, ()))
+        await output(NO_ROWS)
 
     def asked(self, part: str) -> list[tuple[Any, ...]]:
         """The arguments of each statement that has this in its text."""
@@ -270,6 +276,7 @@ class FakeHub:
             organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), EgressGuard(()),
             self.public_url, self.places,
         )  # fmt: skip
+        self.states = SimpleNamespace()  # whatever is asked of it fails
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)
         self.issuers = SimpleNamespace(origins=Origins((), loopback=False))
         self.noted: list[str] = []
@@ -303,7 +310,8 @@ def fake_hub(catalog: Catalog, tables: Tables, *roles: Role, **consumers: Consum
     caller = Consumer(CALLER, True, frozenset(r.role_id for r in roles))
     grants = {r.role_id: r.grants for r in roles}
     permissions = {r.role_id: frozenset(r.permissions) for r in roles}
-    known = {CALLER: caller, **consumers}
+    nobody = Consumer(NOBODY, True, frozenset())
+    known = {CALLER: caller, NOBODY: nobody, **consumers}
     snapshot = PolicySnapshot(7, known, {}, grants, permissions, catalog, tables, b"k" * 32)
     return FakeHub(catalog, FakePolicy(snapshot))
 

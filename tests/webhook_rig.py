@@ -28,10 +28,10 @@ from penstockd.store.writer import BEGIN_REVISION
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
+from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
-from penstockd.webhooks.log import FeedLog
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, Webhook
-from penstockd.webhooks.owners import Owners
+from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal, Secret, new_secret
@@ -263,11 +263,13 @@ def make(
 ) -> Rig:
     """The organ's parts as the keeper puts them together."""
     clock, seal = clock or FakeClock(), Seal(b"s" * 32)
-    log, look = FeedLog(database, catalog), Owners(catalog).sights
+    log, roster = FeedLog(database, catalog), Roster(catalog, seal)
     sender = Sender(EgressGuard(allowed), **sending)
-    composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), look, log.reread)
-    intake = Intake(database, FakeAnnouncements(), catalog, policy, seal, log, PLACES, clock=clock)
+    composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), roster, log)
+    intake = Intake(
+        database, FakeAnnouncements(), catalog, policy, roster, log, PLACES, clock=clock
+    )
     dispatcher = Dispatcher(
-        database, policy, seal, sender, composer, look, clock=clock, chance=chance
+        database, policy, seal, roster, sender, composer, clock=clock, chance=chance
     )
     return Rig(database, catalog, policy, seal, clock, sender, intake, dispatcher)

@@ -1,12 +1,13 @@
 """Derives what the kernel's C and its callers in Python share, from ``native/abi.toml``.
 
-Each part of the description becomes ``native/src/abi/<part>.h``; all of them become
-``native/abi.py``.
+Each part of the description becomes ``native/src/abi/<part>.h`` and ``native/abi/<part>.py``; the
+package ``native.abi`` has the names of all parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 import tomllib
@@ -40,7 +41,9 @@ _TYPES = {
 def abi_files(description: Mapping[str, Any]) -> dict[Path, str]:
     """The generated files, by their paths in the tree. Raises ValueError naming what is wrong."""
     files = {NATIVE / "src/abi" / f"{name}.h": _header(name, p) for name, p in description.items()}
-    files[NATIVE / "abi.py"] = _module(description)
+    modules = {name: _module(part) for name, part in description.items()}
+    files |= {NATIVE / "abi" / f"{name}.py": text for name, text in modules.items()}
+    files[NATIVE / "abi" / "__init__.py"] = _package(modules)
     return files
 
 
@@ -80,27 +83,48 @@ def _c_struct(name: str, struct: Mapping[str, Any]) -> Iterator[str]:
     yield f'_Static_assert(sizeof({name}) == {size}, "abi.toml");'
 
 
-def _module(description: Mapping[str, Any]) -> str:
-    lines = [
-        '"""What the kernel\'s C and its callers share: opcodes, limits and layouts.',
-        "",
-        MARK,
-        '"""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "import enum",
-        "import struct",
-        "from typing import Final, NamedTuple",
-    ]
-    for part in description.values():
-        lines += ["", *_python_part(part)]
-    return "\n".join(lines).rstrip() + "\n"
+def _module(part: Mapping[str, Any]) -> str:
+    body = "\n".join(_python_part(part)).strip("\n")
+    typing = [name for name in ("Final", "NamedTuple") if re.search(rf"\b{name}\b", body)]
+    imports = [f"import {name}" for name in ("enum", "struct") if f"{name}." in body]
+    lines = [*_about(part["about"]), "", "from __future__ import annotations", "", *imports]
+    if typing:
+        lines.append(f"from typing import {', '.join(typing)}")
+    if re.search(r": Text$", body, re.MULTILINE) and "class Text(" not in body:
+        lines += ["", "from penstockd.native.abi.kernel import Text"]
+    # A class stands two lines below what is before it.
+    return "\n".join((*lines, "", body if body[:5] != "class" else f"\n{body}")) + "\n"
+
+
+def _about(text: str) -> Iterator[str]:
+    wrapped = textwrap.wrap(text, _WIDTH - 3)
+    if len(wrapped) > 1:
+        raise ValueError(f"abi.toml: '{text}' is too long for a line")
+    yield from (f'"""{text}', "", MARK, '"""')
+
+
+def _package(modules: Mapping[str, str]) -> str:
+    """What other modules import: the names of all parts."""
+    names = {m: re.findall(r"^(?:class )?([A-Z]\w+)(?:: Final|\()", t, re.M)
+             for m, t in sorted(modules.items())}  # fmt: skip
+    lines = [*_about("What the kernel's C and its callers share: opcodes, limits and layouts."), ""]
+    for module, found in names.items():
+        # Constants first, then classes, as imports are sorted.
+        ordered = sorted(found, key=lambda n: (not n.isupper(), n))
+        whole = f"from penstockd.native.abi.{module} import {', '.join(ordered)}"
+        if len(whole) <= _WIDTH:
+            lines.append(whole)
+        else:
+            lines += [f"from penstockd.native.abi.{module} import (",
+                      *(f"    {n}," for n in ordered), ")"]  # fmt: skip
+    every = sorted((n for found in names.values() for n in found),
+                   key=lambda n: (not n.isupper(), n))  # fmt: skip
+    lines += ["", "__all__ = [", *(f'    "{n}",' for n in every), "]"]
+    return "\n".join(lines) + "\n"
 
 
 def _python_part(part: Mapping[str, Any]) -> Iterator[str]:
     prefix = part["prefix"]
-    yield from textwrap.wrap(part["about"], _WIDTH - 2, initial_indent="# ", subsequent_indent="# ")
     for constant, value, note in _entries(part.get("constants", {}).items()):
         if note:
             yield f"#: {note[0].upper()}{note[1:]}."
@@ -198,7 +222,8 @@ def main() -> int:
         print(f"generate: {error}", file=sys.stderr)
         return 1
     stale = [p for p, text in files.items() if _read(root / p) != text]
-    stray = set((root / NATIVE / "src/abi").glob("*.h")) - {root / p for p in files}
+    made = {*(root / NATIVE / "src/abi").glob("*.h"), *(root / NATIVE / "abi").glob("*.py")}
+    stray = made - {root / p for p in files}
     if arguments.check:
         for path in [*stale, *sorted(stray)]:
             print(f"out of date: {path}", file=sys.stderr)

@@ -27,6 +27,9 @@ async def serve(settings: Settings, socket: Path) -> None:
     """Run a worker on a Unix socket until SIGTERM or SIGINT, then end its calls in peace."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
+        # Not before: what is logged meanwhile may not end a process whose log is full.
+        share_interpreter()
+        formats.warm()
         server = Server(hub, f"unix:{socket}")
         # What is there now stays: not to be gone through while a call waits.
         gc.collect()
@@ -39,8 +42,6 @@ async def serve(settings: Settings, socket: Path) -> None:
         await server.stop(STOP_GRACE)
         await end_tasks([running])
 
-    share_interpreter()
-    formats.warm()
     await wiring.run_process(settings, f"worker {socket.stem}", wiring.worker_database, work)
 
 

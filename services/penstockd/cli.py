@@ -99,7 +99,7 @@ def migrate(
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
     for step in steps:
-        typer.echo(f"{'additive' if step.additive else 'CAUTION '}  {step.description}")
+        typer.echo(f"{step.consent.value:8}  {step.description}")
     if not steps:
         typer.echo("the database is as the model wants it")
     elif apply:

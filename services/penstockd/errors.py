@@ -157,6 +157,19 @@ class RecordNotFound(Refused):
     reason = "RECORD_NOT_FOUND"
 
 
+class RecordUnreadable(Refused):
+    """A record holds a value that the model cannot say: something else has written the tables."""
+
+    reason = "RECORD_UNREADABLE"
+
+    def __init__(self, dataset: str, key: str, field: str, value: str) -> None:
+        super().__init__(
+            f"{dataset}/{key} cannot be read: its {field} holds {value}, which the model cannot "
+            "say; an operator must set it right",
+            metadata={"dataset": dataset, "key": key, "field": field},
+        )
+
+
 class RecordExists(Refused):
     """A record with this key is there already."""
 

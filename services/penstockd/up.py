@@ -34,7 +34,6 @@ from penstockd.store.migrate import (
     MigrationFailed,
     MigrationNeeded,
     ServerTooOld,
-    Step,
     migrate,
     plan,
 )
@@ -43,6 +42,7 @@ from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.store.singletons import Singleton, read_singletons
+from penstockd.store.steps import Step
 
 _log = structlog.get_logger(__name__)
 
@@ -113,10 +113,10 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """How the database differs from the model; with ``apply`` it does no longer.
 
-    Raises StartRefused, also if the hub runs on the embedded database.
+    Raises StartRefused, with ``apply`` also if the hub runs on the embedded database.
     """
     try:
-        async with find_database(settings, alone=True) as found:
+        async with find_database(settings, alone=apply) as found:
             steps = await _migrate(settings, settings.database_owner_url or found.url, apply)
         if apply:
             await _part_roles(settings)

@@ -51,7 +51,7 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
-from penstockd.webhooks.retention import Retention as WebhookRetention
+from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 
 #: Connections to the database that the singletons share; webhooks have their own.

@@ -314,7 +314,7 @@ class TakenOver:
             file.seek(self._told)
             text = file.read().decode()
         assert "Task exception" not in text, text
-        told = [json.loads(line) for line in text.splitlines()]
+        told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         failed = {e.get("organ", e.get("singleton")) for e in told if e["event"] in FAILURES}
         moved = {name for name in kept if after[name][:3] != self._before[name][:3]}
         print(f"kept {sorted(kept)}, of which failed {failed & kept}, moved {moved}")

@@ -21,7 +21,7 @@ from penstockd.commands.list_changes import list_changes
 from penstockd.commands.subscriptions import pull_changes as pull_module
 from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
 from penstockd.commands.subscriptions.create_subscription import create_subscription
-from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
+from penstockd.commands.subscriptions.pull_changes import pull_changes
 from penstockd.commands.webhooks import pull_deliveries as pulling
 from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
@@ -32,10 +32,10 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import Terms
 from penstockd.subscriptions import take as taking
-from penstockd.subscriptions.take import TakenLease, Taking
+from penstockd.subscriptions.take import Pull, TakenLease, Taking
 from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
-from penstockd.webhooks.pulled import Pulled
+from penstockd.webhooks.pulling import Pulled
 from penstockd.wiring import open_hub, worker_database
 
 CALLS = 40
@@ -125,7 +125,8 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
             taken: TakenLease = done.result()[0]
             assert taken.keys == {"customers": [key]}
             # Whoever waits next hears of it, in whichever process it is said.
-            await acknowledge_changes(hub, call(hub), "line", taken.lease.lease_id, "")
+            lease = hub.places.seal_lease(taken.lease.lease_id)
+            await acknowledge_changes(hub, call(hub), "line", lease, "")
         print(f"{looks['all']} looks, {CALLS} calls that waited")
         # Of each lease: before it, for it, behind it, and when it is acknowledged.
         assert looks["all"] <= 4 * 3 + 2 < CALLS
@@ -166,7 +167,7 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
     monkeypatch.setattr(polling, "MAX_WAIT", PATIENCE)
     few = replace(hub, streams=Streams(most=3))
     wanted = Wanted([hub.catalog["customers"]])
-    cursor = str(await hub.feed.head())
+    cursor = hub.places.seal(await hub.feed.head())
     await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
 
     def poll(wait: float) -> Awaitable[Any]:

@@ -129,6 +129,12 @@ def poll(hub: RunningHub, start: str) -> dict[str, Any]:
     return dict(reply.json())
 
 
+def whole_poll(hub: RunningHub, start: str, last: str) -> dict[str, Any] | None:
+    """What is told after a place, if the change of the ``last`` key is among it."""
+    told = poll(hub, start)
+    return told if any(c["key"] == last for c in told.get("changes", ())) else None
+
+
 def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[int]]:
     """What is told of the same changes, with so many of hidden records among them, as far as it
     can be the same; and the numbers of the log."""
@@ -140,7 +146,8 @@ def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[in
             put(hub, "customers", record | {"source": source})
         record = {"customerId": f"{source}-{i}", "name": "Shown", "status": "ACTIVE"}
         put(hub, "customers", record | {"source": source})
-    told = poll(hub, start)
+    # A change is told once it has its number, soon after it was written.
+    told = eventually(lambda: whole_poll(hub, start, f"{source}-{len(hidden) - 1}"))
     found = told["changes"]
     numbers = [log_number(int(c["sequence"])) for c in found]
     ranks = {s: i for i, s in enumerate(sorted(int(c["sequence"]) for c in found))}

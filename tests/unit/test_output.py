@@ -85,14 +85,24 @@ def test_without_the_guard_it_would_end() -> None:
 
 
 def test_every_process_has_the_guard_before_it_writes() -> None:
-    """All that the supervisor starts, and the supervisor, call ``set_up`` first of all."""
-    for module, function in (("app", "serve"), ("keeper", "keep"), ("up", "run_node")):
-        tree = ast.parse((SOURCES / f"{module}.py").read_text())
-        [found] = [
-            n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == function
-        ]
-        first = found.body[1]  # behind the docstring
+    """All that the supervisor starts, and the supervisor, call ``set_up`` first of all: workers and
+    keeper in ``run_process``, which is all that they do."""
+    for module, function in (("wiring", "run_process"), ("up", "run_node")):
+        first = _body(module, function)[0]
         assert isinstance(first, ast.Expr) and ast.unparse(first).startswith("set_up("), module
+    for module, function in (("app", "serve"), ("keeper", "keep")):
+        *before, last = _body(module, function)
+        assert all(isinstance(statement, ast.AsyncFunctionDef) for statement in before), module
+        assert ast.unparse(last).startswith("await wiring.run_process("), module
+
+
+def _body(module: str, function: str) -> list[ast.stmt]:
+    """The statements of a function behind its docstring."""
+    tree = ast.parse((SOURCES / f"{module}.py").read_text())
+    [found] = [
+        n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == function
+    ]
+    return found.body[1:]
 
 
 def test_no_stream_is_bound_before_the_guard_is_there() -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PROBE = """
-import importlib.metadata, importlib.util, sys
+import importlib.metadata, importlib.util, re, sys
 from pathlib import Path
 import penstockd.catalog.load, penstockd.resources as resources
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
@@ -30,10 +30,16 @@ assert "customers" in catalog
 for path in (resources.descriptors(), resources.envoy_inputs(), resources.envoy_templates(),
              resources.portal() / "index.html"):
     assert path.is_relative_to(root), path
-distribution = next(importlib.metadata.distributions(name="penstock", path=[sys.argv[2]]))
+distribution = next(importlib.metadata.distributions(name="penstock-hub", path=[sys.argv[2]]))
 points = {(p.group, p.name): p.value for p in distribution.entry_points}
 assert points["console_scripts", "penstock"] == "penstock.client.cli:main"
 assert points["penstock.commands", "server"] == "penstockd.cli:commands"
+readme = (Path(sys.argv[3]) / "README.md").read_text()
+extras = distribution.metadata.get_all("Provides-Extra")
+for installed in re.findall(r"pip install '?([\\w\\[\\]-]+)", readme):
+    name, _, extra = installed.rstrip("]").partition("[")
+    assert name in (distribution.name, "penstock"), installed
+    assert not extra or extra in extras, installed
 """
 
 
@@ -63,7 +69,7 @@ def install(python: Path, *what: str) -> None:
 
 def probe(python: Path, root: Path) -> None:
     where = site(python.parents[1])
-    subprocess.run([python, "-I", "-c", PROBE, root, where], check=True, cwd=python.parent)
+    subprocess.run([python, "-I", "-c", PROBE, root, where, ROOT], check=True, cwd=python.parent)
 
 
 @pytest.mark.slow
@@ -74,7 +80,7 @@ def test_a_wheel_brings_code_stubs_and_data(python: Path, tmp_path: Path) -> Non
         cwd=ROOT,
         capture_output=True,
     )
-    (wheel,) = tmp_path.glob("penstock-*.whl")
+    (wheel,) = tmp_path.glob("penstock_hub-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"penstock", "penstockd"}

@@ -101,14 +101,8 @@ class Link:
         try:
             beside.headers = dict(call.initial_metadata() or ())
             yield from first
-            while first:
-                try:
-                    reply = next(call)
-                except StopIteration:
-                    break
-                except grpc.RpcError as error:
-                    raise from_rpc(error) from None
-                yield reply
+            if first:
+                yield from _following(call)
             beside.trailers = dict(call.trailing_metadata() or ())
         finally:
             call.cancel()
@@ -217,3 +211,15 @@ def _channel(url: str, tls: Tls) -> grpc.Channel:
     if url.startswith(_SOCKET):
         target = url
     return grpc.insecure_channel(target, options)
+
+
+def _following(call: Any) -> Generator[Any, None, None]:
+    """The replies of a call after its first, with its errors as the client's."""
+    while True:
+        try:
+            reply = next(call)
+        except StopIteration:
+            return
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        yield reply

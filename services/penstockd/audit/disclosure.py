@@ -7,8 +7,8 @@ begin before and end after it; a list in order of its keys has one such page.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from penstockd.audit.keys import Certainty, holds
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import StoredShown
 from penstockd.budget import breathe
+from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
 
@@ -207,3 +208,28 @@ def _disclosure(row: Any, question: DisclosureQuestion, rule: StoredShown) -> Di
     if values["phase"] == Phase.PART:
         certainty = Certainty.PROBABLE
     return Disclosure(values, certainty, rule, fields)
+
+
+async def name_question(
+    connection: Connection, catalog: Catalog, question: DisclosureQuestion
+) -> DisclosureQuestion:
+    """The question in names of the proto. Raises ValueInvalid for one that never was a name."""
+    dataset, field = question.dataset, question.field
+    if dataset in catalog:
+        named = dict(_names(catalog[dataset]))
+        if not field or field in named:
+            return replace(question, field=named.get(field, ""))
+    elif not await ever_shown(connection, dataset, ""):
+        raise ValueInvalid.of("dataset", f"'{dataset}' never was one")
+    if field and not await ever_shown(connection, dataset, field):
+        raise ValueInvalid.of("field", f"'{field}' never was one of {dataset}")
+    return question
+
+
+def _names(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """What the fields of a dataset and the messages that hold them may be called, and the path."""
+    for field in dataset.every_field:
+        for end in range(1, len(field.steps) + 1):
+            path = ".".join(field.steps[:end])
+            yield path, path
+            yield ".".join(field.json_steps[:end]), path

@@ -27,7 +27,24 @@ def repeated_parser(field: Field) -> Parser:
     else:
         assert field.element is not None
         item = _scalar(field.element)
-    return _map(item) if field.kind is Kind.MAP else _list(item)
+    return _items(field, item)
+
+
+def _items(field: Field, item: Parser) -> Parser:
+    """The parser of a LIST or MAP whose elements ``item`` parses."""
+    if field.kind is Kind.LIST:
+        return _list(item)
+    assert field.map_key is not None, "a map has keys"
+    return _map(_map_key(field.map_key), item)
+
+
+def _map_key(kind: Kind) -> Parser:
+    """The parser of a map's keys, which are text in JSON whatever they are in protobuf."""
+    if kind is Kind.STRING:
+        return scalars.string
+    key = Field("", "", kind, FieldClass.PUBLIC, False)
+    parse = scalars.text_parser(key)
+    return lambda text: scalars.to_text(key, parse(text))
 
 
 def default(field: Field) -> Any:
@@ -83,13 +100,14 @@ def _list(item: Parser) -> Parser:
     return parse
 
 
-def _map(item: Parser) -> Parser:
+def _map(key: Parser, item: Parser) -> Parser:
     def parse(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise ValueRefused(f"must be an object, not {type_name(value)}")
-        return {
-            _at("key", scalars.string, k): _at(f"[{k[:40]!r}]", item, v) for k, v in value.items()
-        }
+        parsed = {_at("key", key, k): _at(f"[{k[:40]!r}]", item, v) for k, v in value.items()}
+        if len(parsed) < len(value):
+            raise ValueRefused("has a key twice, spelled in two ways")
+        return parsed
 
     return parse
 
@@ -132,7 +150,7 @@ class _ElementParser:
             else:
                 assert field.element is not None
                 item = _scalar(field.element)
-            parse = _map(item) if field.kind is Kind.MAP else _list(item)
+            parse = _items(field, item)
         else:
             parse = _scalar(field)
         filled = not field.nullable and field.kind not in (Kind.DATE, Kind.TIMESTAMP)

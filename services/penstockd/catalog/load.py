@@ -167,13 +167,17 @@ def leaf(
     """
     element: Field | None = None
     element_message: Descriptor | None = None
+    map_key: Kind | None = None
     members: tuple[Field, ...] = ()
     recursive = False
     if fd.is_repeated:
         entry = fd.message_type
         is_map = entry is not None and entry.GetOptions().map_entry
         kind = Kind.MAP if is_map else Kind.LIST
-        one = entry.fields_by_name["value"] if entry is not None and is_map else fd
+        one = fd
+        if entry is not None and is_map:
+            one = entry.fields_by_name["value"]
+            map_key = _SCALARS[entry.fields_by_name["key"].type]
         element_message = _plain_message(one)
         if element_message is None:
             kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
@@ -201,6 +205,7 @@ def leaf(
         reference=reference,
         element=element,
         element_message=element_message,
+        map_key=map_key,
         members=members,
         recursive=recursive,
         description=comments.get(fd.full_name, ""),

@@ -79,6 +79,7 @@ class Field:
     scale: int = 0
     element: Field | None = None  # of a LIST or MAP of scalars: how one value is held
     element_message: Descriptor | None = None  # of a LIST or MAP of messages
+    map_key: Kind | None = None  # of a MAP: what its keys are
     members: tuple[Field, ...] = ()  # the leaves of that message, paths from the record on
     recursive: bool = False  # that message stands within itself; it is shown whole or not at all
     description: str = ""

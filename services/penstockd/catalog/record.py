@@ -18,9 +18,12 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.errors import RecordUnreadable
 
 Convert = Callable[[Any], Any]
 Getter = Callable[[Any], Any]
+#: What making a message of values raises that are none of the model's.
+UNREADABLE = (KeyError, TypeError, ValueError, json_format.ParseError)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -30,6 +33,7 @@ class Codec:
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
+        self._dataset = dataset
         self._converts = [
             (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
         ]
@@ -38,12 +42,18 @@ class Codec:
         self._json = [i for i, f in enumerate(fields) if f.repeated]
 
     def message(self, row: Sequence[Any]) -> Message:
-        """The message of a row. What is NULL stays unset; so is a message of NULLs only."""
+        """The message of a row. What is NULL stays unset; so is a message of NULLs only.
+
+        Raises RecordUnreadable if a value is none of the model's.
+        """
         values = list(row)
-        for i, convert in self._converts:
-            if values[i] is not None:
-                values[i] = convert(values[i])
-        return self._shape.build(values)
+        try:
+            for i, convert in self._converts:
+                if values[i] is not None:
+                    values[i] = convert(values[i])
+            return self._shape.build(values)
+        except UNREADABLE as exc:
+            raise unreadable(self._dataset, self.fields, row) or exc from exc
 
     def json_size(self, row: Sequence[Any]) -> int:
         """Characters of JSON in a row. They dominate the time that building a message takes."""
@@ -53,6 +63,26 @@ class Codec:
         """What a message holds in each field, unchecked: enums as numbers, decimals and dates as
         text, repeated fields as proto JSON data, None where an optional field is not set."""
         return [get(message) for get in self._getters]
+
+
+def unreadable(
+    dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]
+) -> RecordUnreadable | None:
+    """What to raise if a row cannot be made a record; None if each of its values can.
+
+    The first value that the model cannot say is named, with the record's key if the row has it.
+    """
+    keys = [str(v) for f, v in zip(fields, row, strict=True) if f.key]
+    for field, value in zip(fields, row, strict=True):
+        if value is None:
+            continue
+        try:
+            convert = _to_protobuf(field, dataset)
+            converted = value if convert is None else convert(value)
+            _RecordShape(dataset.message_type, [field], 0).build([converted])
+        except UNREADABLE:
+            return RecordUnreadable(dataset.name, keys[0] if keys else "", field.path, repr(value))
+    return None
 
 
 class _RecordShape:

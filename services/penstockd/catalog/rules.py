@@ -165,6 +165,26 @@ def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
     return message.fields_by_name[name]
 
 
+def rules_text(dataset: Dataset) -> str:
+    """All rules of a dataset as one text, so that two models can be compared: a line for every
+    field, message and oneof that has some, with the bytes of the rules in hex. Empty if none has.
+    """
+    options = _OptionReader.of(dataset)
+    if options is None:
+        return ""
+    lines: list[str] = []
+    seen: set[str] = set()
+    waiting = [dataset.message_type]
+    while waiting:
+        message = waiting.pop()
+        if message.full_name in seen:
+            continue
+        seen.add(message.full_name)
+        waiting += [fd.message_type for fd in message.fields if fd.message_type is not None]
+        lines += options.texts(message)
+    return "\n".join(sorted(lines))
+
+
 class _OptionReader:
     """Reads rules from the options of descriptors. The descriptor pool itself does not parse
     them."""
@@ -197,6 +217,17 @@ class _OptionReader:
             self._extension(oneof, "OneofOptions", self._oneof) is not None
             for oneof in message.oneofs
         )
+
+    def texts(self, message: Descriptor) -> Iterator[str]:
+        """A line for the message and each of its fields and oneofs that has rules."""
+        parts: list[tuple[Any, str, Any]] = [(message, "MessageOptions", self._message)]
+        parts += [(oneof, "OneofOptions", self._oneof) for oneof in message.oneofs]
+        parts += [(fd, "FieldOptions", self._field) for fd in message.fields]
+        for descriptor, kind, extension in parts:
+            rules = self._extension(descriptor, kind, extension)
+            if rules is not None:
+                data = rules.SerializeToString(deterministic=True)
+                yield f"{descriptor.full_name} {data.hex()}"
 
     def _extension(self, descriptor: Any, kind: str, extension: Any) -> Any:
         raw = descriptor.GetOptions().SerializeToString()

@@ -17,7 +17,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.catalog.record import seconds_and_micros
+from penstockd.catalog.record import UNREADABLE, seconds_and_micros, unreadable
 
 #: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
@@ -53,11 +53,18 @@ class WireCodec:
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field] | None = None) -> None:
         chosen = dataset.fields if fields is None else fields
+        self._dataset, self._fields = dataset, tuple(chosen)
         self._group = _Group(dataset.message_type, chosen, 0)
 
     def images(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The serialised record of every row."""
-        return self._group.encode(columns)
+        """The serialised record of every row. Raises RecordUnreadable as ``Codec`` does."""
+        try:
+            return self._group.encode(columns)
+        except UNREADABLE as exc:
+            for row in zip(*columns, strict=True):
+                if refused := unreadable(self._dataset, self._fields, row):
+                    raise refused from exc
+            raise
 
 
 class _Group:

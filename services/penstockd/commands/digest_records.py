@@ -19,14 +19,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
     """
     comparison = DigestComparison.of(hub.catalog, call, dataset, asked.filter, asked.fields)
-    call.asked(
-        filter=asked.filter,
-        fields=asked.fields,
-        start_key=asked.start_key,
-        end_key=asked.end_key,
-        parts=asked.parts,
-        keys=asked.keys,
-    )
+    call.asked(**asked.said)
     asked.check()
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):

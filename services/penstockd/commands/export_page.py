@@ -40,7 +40,7 @@ async def export_page(
     ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
-    call.asked(format=format, filter=query.filter, order_by=query.order_by, fields=query.fields)
+    call.asked(format=format, **query.said)
     size = page_size(query.page_size)
     bound = query.bound_to(call.principal.consumer_id, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None

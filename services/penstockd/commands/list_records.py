@@ -21,7 +21,7 @@ async def list_records(
     Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
     """
     view = call.view(dataset, Action.READ)
-    call.asked(filter=query.filter, order_by=query.order_by, fields=query.fields)
+    call.asked(**query.said)
     size = page_size(query.page_size)
     bound = query.bound_to(call.principal.consumer_id, view)
     position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None

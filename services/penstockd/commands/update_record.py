@@ -50,7 +50,6 @@ async def update_record(
     update = await offload_large(record.ByteSize(), Update, view, record, fields, expected)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)
-
     shown = ExpectedEtag(call, reply, expected)
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:

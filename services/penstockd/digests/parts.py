@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from penstockd.digests.comparison import DigestComparison, check_bounds
 from penstockd.digests.ranges import (
@@ -37,6 +37,11 @@ class Asked:
     parts: int = 0
     keys: bool = False
     state: str = ""
+
+    @property
+    def said(self) -> dict[str, str | int]:
+        """What the audit entry says of it: all but which state it is of."""
+        return {name: value for name, value in asdict(self).items() if name != "state"}
 
     @property
     def most_parts(self) -> int:

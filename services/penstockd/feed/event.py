@@ -24,6 +24,11 @@ class FeedOperation(enum.IntEnum):
     LEFT_VIEW = 5
     SNAPSHOT = 6
 
+    @property
+    def word(self) -> str:
+        """Its lower-case name, by which webhooks call it."""
+        return self.name.lower()
+
 
 class Reconcile(enum.IntEnum):
     """How to be sure that a replica is right after a stream (``penstock.hub.v1.Reconcile``)."""

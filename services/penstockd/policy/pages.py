@@ -28,6 +28,11 @@ class Query:
     page_size: int = 0
     page_token: str = ""
 
+    @property
+    def said(self) -> dict[str, str]:
+        """What the audit entry says of it: all but which page is asked for."""
+        return {"filter": self.filter, "order_by": self.order_by, "fields": self.fields}
+
     def bound_to(self, consumer_id: str, view: View) -> bytes:
         """What a page token of this query is bound to: the query, its asker, the policy."""
         return query_digest(

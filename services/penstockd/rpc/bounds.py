@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstockd.commands.batch_upsert import MAX_RECORDS
 from penstockd.digests.parts import MAX_RECORDS as MAX_DIGESTS
 from penstockd.digests.repair import MAX_RANGES
-from penstockd.webhooks.checks import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
-from penstockd.webhooks.pulled import MAX_DELIVERIES
+from penstockd.webhooks.owners import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
+from penstockd.webhooks.pulling import MAX_DELIVERIES
 from penstockd.writes.incoming import MAX_ELEMENTS
 
 #: Bytes of a request that carries no records and no file.

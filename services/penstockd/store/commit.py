@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
-from penstockd.store.session import Connection, Isolation, usable
+from penstockd.store.session import Connection, Isolation, cut_session, usable
 
 #: A server that says one of these in place of an answer may have done the COMMIT before.
 _BROKEN_OFF = (
@@ -59,7 +59,7 @@ async def _roll_back(connection: Any, began: Any) -> None:
         await began.rollback()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         _log.info("not_rolled_back", error=repr(exc))
-        connection.terminate()
+        cut_session(connection)
 
 
 async def send_commit(connection: Any, began: Any, seconds: float) -> None:
@@ -76,7 +76,7 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     # Cut, not cancelled: a server that is asked to cancel the wait for a standby makes the
     # transaction visible, though it may be lost, and says that it is committed.
-    timer = loop.call_later(seconds, connection.terminate) if seconds else None
+    timer = loop.call_later(seconds, cut_session, connection) if seconds else None
     connection.add_log_listener(heard)
     try:
         await began.commit()
@@ -85,7 +85,7 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
             raise _unknown(connection, "the database broke off") from exc
         raise
     except asyncio.CancelledError:
-        connection.terminate()
+        cut_session(connection)
         raise
     except Exception as exc:
         raise _unknown(connection, "the database did not answer") from exc
@@ -101,7 +101,7 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
 def _unknown(connection: Any, why: str) -> OutcomeUnknown:
     _log.warning("outcome_unknown", why=why)
     if usable(connection):
-        connection.terminate()
+        cut_session(connection)
     return OutcomeUnknown(
         "it is not known whether this was written: the database did not confirm it in time; repeat"
         " the call with the same request_id, or read what is there before you write it again"

@@ -21,6 +21,7 @@ from penstockd.store.session import (
     Isolation,
     Rows,
     as_ours,
+    cut_session,
     gives_sign,
     prepare_session,
     translated,
@@ -263,7 +264,7 @@ class Database:
                 yield connection
                 await connection.execute("COMMIT")
             except BaseException:
-                connection.terminate()
+                cut_session(connection)
                 raise
 
     async def connect(self) -> Connection:

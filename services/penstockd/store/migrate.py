@@ -1,33 +1,34 @@
 """Brings the database to the model: the hub's own tables by Alembic, datasets' by difference.
 
-Additive differences (a new dataset, a new field) are applied at start. Anything else would lose or
-reinterpret data: the hub refuses to start and says which command shows and applies it.
+What affects no stored value is applied at start. For anything else the hub refuses to start and
+says which command shows and applies it; what some stored value does not survive, no command applies
+(see ``steps``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Table, text
-from sqlalchemy.dialects import postgresql
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog import Catalog
+from penstockd.catalog.scalars import ValueRefused
 from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translated
 from penstockd.store.script import run_script
 from penstockd.store.sockets import open_session
-from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA, Tables, column_default, column_type
+from penstockd.store.steps import Consent, Step, keep_manifest, model_steps
+from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
 from penstockd.store.triggers import missing_triggers
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 
 
 class MigrationNeeded(Exception):
@@ -42,22 +43,13 @@ class MigrationFailed(Exception):
     """The database refuses what the hub needs to do in it; the message says what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One difference between the database and the model, and the SQL that ends it."""
-
-    description: str
-    sql: str
-    additive: bool
-
-
 async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> list[Step]:
     """Apply all differences in one transaction and return them.
 
     Raises MigrationNeeded if a difference is not additive and ``destructive`` is not set; nothing
-    is changed then. Raises MigrationFailed if the database refuses, as for want of privileges, and
-    DatabaseUnavailable. Only one process migrates at a time; the others wait and find nothing to
-    do.
+    is changed then. Raises MigrationFailed if stored values stand against a difference or the
+    database refuses, as for want of privileges, and DatabaseUnavailable. Only one process migrates
+    at a time; the others wait and find nothing to do.
     """
     engine = make_engine(url)
     try:
@@ -74,7 +66,7 @@ async def plan(url: str, catalog: Catalog) -> list[Step]:
     try:
         with _explained():
             async with engine.connect() as connection:
-                return await connection.run_sync(lambda c: list(difference(c, catalog)))
+                return await connection.run_sync(lambda c: list(model_steps(c, catalog)))
     finally:
         await engine.dispose()
 
@@ -113,135 +105,45 @@ def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> lis
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    steps = list(difference(connection, catalog))
+    try:
+        command.upgrade(config, "head")
+    except CommandError as exc:
+        if isinstance(exc.__cause__, ResolutionError):
+            raise MigrationFailed(
+                "the database was set up by a newer version of the hub: start that version"
+            ) from exc
+        raise
+    steps = list(model_steps(connection, catalog))
+    _refuse(steps, destructive)
+    for step in steps:
+        try:
+            step.apply(connection)
+        except ValueRefused as exc:  # written since it was judged
+            raise MigrationFailed(f"{step.description}: the value {exc.reason}") from exc
+    for sql in list(missing_triggers(connection, catalog)):
+        run_script(connection, sql)
+    keep_manifest(connection, catalog)
+    return steps
+
+
+def _refuse(steps: list[Step], destructive: bool) -> None:
+    """Raise MigrationFailed or MigrationNeeded unless all steps may be applied."""
+    impossible = [s for s in steps if s.consent is Consent.NEVER]
+    if impossible:
+        raise MigrationFailed(
+            "the model changed in ways that stored values stand against:\n"
+            + _listed(impossible)
+            + "\nSet these values right with the model of before, or give the field of the new "
+            "model another number and name. Nothing was changed."
+        )
     refused = [s for s in steps if not s.additive]
     if refused and not destructive:
         raise MigrationNeeded(
             "the model changed in ways that are not additive:\n"
-            + "\n".join(f"  - {s.description}" for s in refused)
+            + _listed(refused)
             + "\nSee them with `penstock migrate`, apply them with `penstock migrate --apply`."
         )
-    for step in steps:
-        run_script(connection, step.sql)
-    for sql in list(missing_triggers(connection, catalog)):
-        run_script(connection, sql)
-    return steps
 
 
-def difference(connection: Connection, catalog: Catalog) -> Iterator[Step]:
-    """What must change so that the database holds exactly the catalog's tables."""
-    tables = Tables(catalog)
-    present = _present_columns(connection)
-    for dataset in catalog:
-        if dataset.name not in present:
-            yield Step(
-                f"new dataset {dataset.name}", table_ddl(dataset, tables[dataset.name]), True
-            )
-        else:
-            yield from _column_steps(dataset, present[dataset.name])
-    for name in present.keys() - {d.name for d in catalog}:
-        yield Step(
-            f"dataset {name} is no longer in the model: its table would be dropped",
-            f'DROP TABLE {DATA_SCHEMA}."{name}"',
-            False,
-        )
-
-
-def _column_steps(dataset: Dataset, present: Mapping[str, tuple[str, bool]]) -> Iterator[Step]:
-    table = f'{DATA_SCHEMA}."{dataset.name}"'
-    for field in dataset.fields:
-        where = f"{dataset.name}.{field.path}"
-        column = f'"{field.path}"'
-        if field.path not in present:
-            yield Step(f"new field {where}", f"ALTER TABLE {table} ADD {_column_ddl(field)}", True)
-            continue
-        type_name, nullable = present[field.path]
-        wanted = _type_name(field)
-        if type_name != wanted:
-            yield Step(
-                f"{where} changes from {type_name} to {wanted}",
-                f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {wanted}"
-                f"{_collation(field)} USING {column}::text::{wanted}"
-                + _default_clause(table, field),
-                False,
-            )
-        if nullable and not field.nullable:
-            default = column_default(field) or "now()"
-            yield Step(
-                f"{where} may no longer be unset: unset values become {default}",
-                f"UPDATE {table} SET {column} = {default} WHERE {column} IS NULL; "
-                f"ALTER TABLE {table} ALTER {column} SET NOT NULL",
-                False,
-            )
-        elif field.nullable and not nullable:
-            yield Step(
-                f"{where} may now be unset",
-                f"ALTER TABLE {table} ALTER {column} DROP NOT NULL, ALTER {column} DROP DEFAULT",
-                True,
-            )
-    for name in present.keys() - dataset.by_path.keys():
-        yield Step(
-            f"{dataset.name}.{name} is no longer in the model: its values would be dropped",
-            f'ALTER TABLE {table} DROP COLUMN "{name}"',
-            False,
-        )
-
-
-def table_ddl(dataset: Dataset, table: Table) -> str:
-    """CREATE TABLE and its indexes: the key, and every reference."""
-    sql = [
-        f"CREATE TABLE {table.fullname} (\n\t"
-        + ",\n\t".join([*map(_column_ddl, dataset.fields), f'PRIMARY KEY ("{dataset.key.path}")'])
-        + "\n)"
-    ]
-    for field in dataset.references.values():
-        sql.append(f'CREATE INDEX ON {table.fullname} ("{field.path}")')
-    return ";\n".join(sql)
-
-
-def _column_ddl(field: Field) -> str:
-    null = "" if field.nullable else " NOT NULL"
-    default = column_default(field)
-    if default is None and not field.nullable and not field.key:
-        default = "now()"  # create_time and update_time of rows older than the column
-    return f'"{field.path}" {_type_name(field)}{_collation(field)}{null}' + (
-        f" DEFAULT {default}" if default else ""
-    )
-
-
-def _collation(field: Field) -> str:
-    return ' COLLATE "C"' if _type_name(field) == "text" else ""
-
-
-def _default_clause(table: str, field: Field) -> str:
-    default = column_default(field)
-    return f'; ALTER TABLE {table} ALTER "{field.path}" SET DEFAULT {default}' if default else ""
-
-
-def _type_name(field: Field) -> str:
-    """The type as information_schema and DDL both spell it."""
-    name = column_type(field).compile(dialect=_DIALECT).split(" COLLATE")[0].lower()
-    return {"numeric(20, 0)": "numeric(20,0)", "double precision": "double precision"}.get(
-        name, name
-    )
-
-
-def _present_columns(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Table -> column -> (type, nullable), as the database has them."""
-    rows = connection.execute(
-        text(
-            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull"
-            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
-            " AND NOT a.attisdropped"
-            " WHERE n.nspname = :schema AND c.relkind IN ('r', 'p')"
-        ),
-        {"schema": DATA_SCHEMA},
-    )
-    present: dict[str, dict[str, tuple[str, bool]]] = {}
-    for table, column, type_name, nullable in rows:
-        columns = present.setdefault(table, {})
-        if column is not None:
-            columns[column] = (type_name, nullable)
-    return present
+def _listed(steps: list[Step]) -> str:
+    return "\n".join(f"  - {s.description}" for s in steps)

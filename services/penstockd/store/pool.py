@@ -21,6 +21,7 @@ from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
     PooledConnection,
+    cut_session,
     gives_sign,
     usable,
 )
@@ -134,7 +135,7 @@ class Lane:
     def abandon(self) -> None:
         """Cut all connections in use, and let all calls fail that wait for one."""
         for connection in list(self._lent):
-            connection.terminate()
+            cut_session(connection)
         self.shares.fail(DatabaseUnavailable("the database does not answer"))
 
     async def take(self, payer: Payer, weight: int) -> Any:
@@ -177,7 +178,7 @@ class Lane:
                 answers = await gives_sign(connection)
             except BaseException:
                 self._lent.discard(connection)
-                connection.terminate()
+                cut_session(connection)
                 raise
             if not answers:
                 await self._drop_idle(asked)

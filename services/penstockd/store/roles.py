@@ -48,6 +48,7 @@ TABLES: Mapping[str, Granted] = {
     "cursor_key": Granted(READ, EXTEND),
     "epoch": Granted(READ, READ),
     "epoch_head": Granted(READ, READ),
+    "model": Granted(READ, READ),
     "schema_version": Granted(READ, READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
@@ -123,6 +123,13 @@ def usable(connection: Any) -> bool:
         return not connection.is_closed()
     except asyncpg.InterfaceError:
         return False
+
+
+def cut_session(connection: Any) -> None:
+    """End a session that was lent, without a goodbye. One that has been cut before, by whoever came
+    first, is the pool's again: there is nothing to do."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def gives_sign(connection: Any) -> bool:

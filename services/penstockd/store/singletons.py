@@ -27,6 +27,7 @@ import structlog
 from penstockd.errors import Refused
 from penstockd.store.database import Connection, Database, Isolation, translated
 from penstockd.store.own_session import ANSWER, OwnSession
+from penstockd.store.session import cut_session
 from penstockd.store.sharing import (
     HEAD_START,
     SETTLED,
@@ -233,7 +234,7 @@ class FencedDatabase:
     def abandon(self) -> None:
         """Cut the transactions under way: their answers may never come."""
         for connection in list(self._lent):
-            connection.terminate()
+            cut_session(connection)
 
 
 class Leases:

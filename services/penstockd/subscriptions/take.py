@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from penstockd.calls import Call
 from penstockd.errors import CursorExpired, CursorInvalid, ValueInvalid
 from penstockd.feed.bells import subscription_line
-from penstockd.feed.watching import MAX_CHANGES
+from penstockd.feed.watching import MAX_CHANGES, Standings
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
@@ -48,6 +48,15 @@ def changes_of(name: str, wanted: int, usual: int) -> int:
     if not 0 <= wanted <= MAX_CHANGES:
         raise ValueInvalid.of(name, f"must be from 1 to {MAX_CHANGES}")
     return wanted or usual
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What a worker asks for; 0 stands for what is usual. ``wait`` is in seconds."""
+
+    max_changes: int = 0
+    ack_seconds: int = 0
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,3 +239,16 @@ class Taking:
             held = await leases.hold(connection, *self._key)
             with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
                 await held.claim(place, end, 0, self._ack)
+
+
+async def take_on(taking: Taking, standings: Standings, seconds: float) -> TakenLease | None:
+    """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    taken = await taking.take(seconds)
+    while taken is None and taking.outdated:
+        if (policy := standings.renew()) is None:
+            break
+        taking.judged = policy
+        taken = await taking.take(max(0.0, deadline - clock()))
+    return taken

@@ -7,7 +7,7 @@ same, so is what it shows. If not, the event is read from the log again, through
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -16,10 +16,15 @@ from penstockd.audit.entry import Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.budget import breathe, offload_large
+from penstockd.catalog import Catalog
 from penstockd.errors import CursorExpired
+from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.store.database import Connection, Database
+from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.model import (
     Cause,
@@ -27,30 +32,23 @@ from penstockd.webhooks.model import (
     DeliveryState,
     Occurrence,
     Reason,
-    Sight,
     Webhook,
 )
-from penstockd.webhooks.notices import UNDONE
-from penstockd.webhooks.owners import owner_of
+from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.queue import Result
+from penstockd.webhooks.settling import UNDONE
 
 #: The method that the audit has for what leaves by webhooks.
 METHOD = "/penstock.hub.v1.Webhooks/Deliver"
 SURFACE = "WEBHOOK"
 
-#: The sights of an endpoint by dataset, see ``owners``.
-Look = Callable[[PolicySnapshot, Webhook], Mapping[str, Sight]]
-#: An event read again through another sight; None if that shows nothing of it. Raises
-#: CursorExpired.
-Reread = Callable[[Sight, Occurrence], Awaitable[Occurrence | None]]
-
 
 class Composer:
     """Makes messages of deliveries, or says why there is none to be made."""
 
-    def __init__(self, payloads: Payloads, look: Look, reread: Reread) -> None:
-        self._payloads, self._look, self._reread = payloads, look, reread
+    def __init__(self, payloads: Payloads, owners: Owners, log: FeedLog) -> None:
+        self._payloads, self._owners, self._log = payloads, owners, log
 
     async def compose(
         self, policy: PolicySnapshot, endpoint: Endpoint, delivery: Delivery, at: datetime
@@ -62,7 +60,7 @@ class Composer:
         notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
         if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
             return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
-        sights = self._look(policy, webhook)
+        sights = self._owners.sights(policy, webhook)
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
             kept, reason = await self._shown(webhook, delivery, sights)
@@ -80,7 +78,7 @@ class Composer:
         return Composed(delivery, message, policy)
 
     async def _shown(
-        self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Sight]
+        self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
     ) -> tuple[list[tuple[Occurrence, int]], Reason]:
         """The events that may be told, with what was told before; and why others may not."""
         reason = Reason.EVENT_EXPIRED
@@ -94,11 +92,11 @@ class Composer:
             seen: Occurrence | None = event
             if sight.view_id != event.view_id:
                 try:
-                    seen = await self._reread(sight, event)
+                    seen = await self._log.reread(sight, event)
                 except CursorExpired:
                     continue
             operations = wanted.get(event.dataset, ())
-            if seen is None or (operations and seen.operation not in operations):
+            if seen is None or (operations and seen.operation.word not in operations):
                 reason = Reason.NOT_VISIBLE
                 continue
             kept.append((seen, before))
@@ -112,7 +110,7 @@ def place_of(url: str) -> str:
 
 
 def entries(
-    endpoint: Endpoint, sights: Mapping[str, Sight], composed: Sequence[Composed]
+    endpoint: Endpoint, sights: Mapping[str, Lens], composed: Sequence[Composed]
 ) -> tuple[list[Entry], list[Shown]]:
     """What the audit has to say of messages to one endpoint, before any of them leaves."""
     webhook = endpoint.webhook
@@ -149,3 +147,18 @@ def entries(
             entry.keys = page_keys(found)
         made.append(entry)
     return made, shown
+
+
+async def make_composer(
+    database: Database,
+    catalog: Catalog,
+    public_url: str,
+    places: Places,
+    connection: Connection,
+) -> tuple[Composer, Owners]:
+    """What makes messages, and the sights that it makes them by."""
+    epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
+    owners = Owners(catalog)
+    log = FeedLog(database, catalog)
+    payloads = Payloads(catalog, public_url, epoch, places)
+    return Composer(payloads, owners, log), owners

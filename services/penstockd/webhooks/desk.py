@@ -15,17 +15,21 @@ from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
-from penstockd.webhooks.composer import entries
-from penstockd.webhooks.composing import make_composer
-from penstockd.webhooks.endpoints import Endpoint, announce_due, check_enabled, read_webhook
+from penstockd.webhooks.composer import entries, make_composer
+from penstockd.webhooks.endpoints import (
+    Endpoint,
+    Stored,
+    announce_due,
+    check_enabled,
+    read_stored,
+    read_webhook,
+)
 from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.model import Delivery, Webhook
+from penstockd.webhooks.model import Delivery, Webhook, now
 from penstockd.webhooks.owners import find_problems, unread_by
 from penstockd.webhooks.queue import Result
-from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed
 from penstockd.webhooks.signing import Seal
-from penstockd.webhooks.stored import Stored, read_stored
 
 T = TypeVar("T")
 

@@ -17,20 +17,19 @@ from penstockd.errors import PolicyStale
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Lease, Transactions
-from penstockd.webhooks.composer import Composer, Look, entries
-from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
+from penstockd.webhooks.composer import Composer, entries
+from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed, Lane
-from penstockd.webhooks.model import DeliveryState, Reason, State
-from penstockd.webhooks.outcomes import attempt_of, judge, rest_of
+from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, now
+from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
     Result,
     claim,
     promote_stuck,
     release_all,
 )
-from penstockd.webhooks.schedule import Chance, Clock, now
 from penstockd.webhooks.sender import Reply, Sender
-from penstockd.webhooks.settling import Settling
+from penstockd.webhooks.settling import Settling, attempt_of, judge, rest_of
 from penstockd.webhooks.signing import Seal
 
 #: Messages that one transaction claims, and results that one settles.
@@ -51,9 +50,9 @@ class Dispatcher:
         database: Transactions,
         policy: Policy,
         seal: Seal,
+        roster: Roster,
         sender: Sender,
         composer: Composer,
-        look: Look,
         *,
         clock: Clock = now,
         chance: Chance = random.random,
@@ -61,8 +60,8 @@ class Dispatcher:
     ) -> None:
         """``lease`` is what ``database`` checks; without one nothing else delivers."""
         self._lease = lease
-        self._database, self._policy, self._seal = database, policy, seal
-        self._sender, self._composer, self._look = sender, composer, look
+        self._database, self._policy, self._roster = database, policy, roster
+        self._sender, self._composer = sender, composer
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
         self._revision = (0, 0)
@@ -180,11 +179,11 @@ class Dispatcher:
         return {name: min(room, share) for name, room in open_lanes.items()}
 
     async def _refresh(self, connection: Connection) -> None:
-        """Read the endpoints anew if any changed."""
-        revision = await endpoints_revision(connection)
+        """Have a lane for each endpoint, as the endpoints are now."""
+        await self._roster.refresh(connection)
+        revision, found = self._roster.revision, self._roster.endpoints
         if revision == self._revision:
             return
-        found = await load_endpoints(connection, self._seal)
         if revision[0] != self._revision[0]:
             self._shown.clear()  # what was stored may be undone
         self._revision = revision
@@ -214,7 +213,7 @@ class Dispatcher:
         shown: dict[bytes, Shown] = {}
         for name, group in by_endpoint.items():
             endpoint = self._lanes[name].endpoint
-            told, rules = entries(endpoint, self._look(policy, endpoint.webhook), group)
+            told, rules = entries(endpoint, self._roster.sights(policy, endpoint.webhook), group)
             made += told
             shown |= {r.digest: r for r in rules if r.digest not in self._shown}
         if shown:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from penstockd.errors import WebhookDisabled
+from penstockd.errors import CursorExpired, WebhookDisabled
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
+from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
@@ -282,3 +284,36 @@ def _secret(row: Any, seal: Seal) -> Secret:
     return Secret(
         row["secret_id"], Scheme(row["scheme"]), key, row["create_time"], row["expire_time"]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A webhook with its secrets, the newest first; of a replay that is under way, how far it has
+    come and where it ends; why selections bring no events, by dataset; and whether the caller may
+    see webhooks at all, and not only have them."""
+
+    webhook: Webhook
+    secrets: Sequence[Secret]
+    replay: tuple[Cursor, Cursor] | None
+    problems: Mapping[str, str]
+    readable: bool
+
+
+async def read_stored(
+    connection: Connection,
+    seal: Seal,
+    webhook: Webhook,
+    problems: Mapping[str, str],
+    *,
+    readable: bool,
+) -> Stored:
+    """A webhook with its secrets, its replay and what is wrong with its selections."""
+    secrets = await read_secrets(connection, webhook.webhook_id, seal)
+    replay = None
+    if webhook.replay_number is not None and webhook.replay_end is not None:
+        with contextlib.suppress(CursorExpired):  # then it is about to be ended
+            replay = (
+                await cursor_at(connection, webhook.replay_number),
+                await cursor_at(connection, webhook.replay_end),
+            )
+    return Stored(webhook, secrets, replay, problems, readable)

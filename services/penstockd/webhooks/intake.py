@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from penstockd.catalog import Catalog
 from penstockd.feed.bells import ring_everywhere, webhook_line
@@ -18,14 +17,11 @@ from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 from penstockd.store.singletons import Transactions
-from penstockd.webhooks.endpoints import (
-    Endpoint,
-    load_endpoints,
-    lock_intake,
-    lock_known,
-)
+from penstockd.webhooks.endpoints import lock_intake, lock_known
+from penstockd.webhooks.events import FeedLog, put_events
 from penstockd.webhooks.model import (
     Cause,
+    Clock,
     DeliveryState,
     Kind,
     Occurrence,
@@ -33,12 +29,11 @@ from penstockd.webhooks.model import (
     Reason,
     State,
     Webhook,
+    now,
 )
-from penstockd.webhooks.notices import tell_undone
-from penstockd.webhooks.owners import Owners
-from penstockd.webhooks.queue import Draft, put_deliveries, put_events
-from penstockd.webhooks.schedule import Clock, now
-from penstockd.webhooks.signing import Seal
+from penstockd.webhooks.owners import Roster
+from penstockd.webhooks.queue import Draft, put_deliveries
+from penstockd.webhooks.settling import tell_undone
 
 #: Changes of the log that one step reads at most.
 STRETCH = 1000
@@ -46,9 +41,9 @@ STRETCH = 1000
 BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
-SELECT w.cursor, l.last_number, l.epoch, l.mark, h.epoch, r.revision,
+SELECT w.cursor, l.last_number, l.epoch, l.mark,
        EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL), w.epoch < h.epoch
-FROM hub.webhook_head AS w, hub.log_head AS l, hub.webhook_revision AS r, hub.epoch_head AS h
+FROM hub.webhook_head AS w, hub.log_head AS l, hub.epoch_head AS h
 """
 #: What an endpoint was told last of some records, and what it is told now.
 _LAST = """
@@ -61,23 +56,6 @@ INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Events of a stretch of the log, and the cursor behind it."""
-
-    events: Sequence[Occurrence]
-    cursor: Cursor
-    more: bool
-
-
-class LogReader(Protocol):
-    """Reads the log through lenses."""
-
-    async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int) -> Stretch:
-        """The events after a cursor, of numbers to ``upto``, or fewer where they are large."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +74,7 @@ class Listener:
         """Whether the endpoint asked for such events."""
         for selection in self.webhook.selections:
             if selection.dataset == event.dataset:
-                return not selection.operations or event.operation in selection.operations
+                return not selection.operations or event.operation.word in selection.operations
         return False
 
 
@@ -109,18 +87,15 @@ class Intake:
         announcements: Announcements,
         catalog: Catalog,
         policy: Policy,
-        seal: Seal,
-        reader: LogReader,
+        roster: Roster,
+        log: FeedLog,
         places: Places,
         *,
         clock: Clock = now,
     ) -> None:
         self._database, self._announcements = database, announcements
         self._catalog, self._policy = catalog, policy
-        self._seal, self._reader, self._clock = seal, reader, clock
-        self._owners, self._places = Owners(catalog), places
-        self._endpoints: Mapping[str, Endpoint] = {}
-        self._revision = (0, 0)
+        self._roster, self._log, self._places, self._clock = roster, log, places, clock
 
     async def step(self) -> tuple[int, bool]:
         """Take the next stretch; how many deliveries that made, and whether there is more to take.
@@ -132,11 +107,11 @@ class Intake:
             await lock_intake(connection)
             cursor, head, replaying, undone = await self._place(connection)
             if undone:
-                endpoints = list(self._endpoints.values())
+                endpoints = list(self._roster.endpoints.values())
                 await tell_undone(connection, endpoints, self._places, self._clock())
             listeners = [
-                Listener(e.webhook, self._owners.sights(policy, e.webhook))
-                for e in self._endpoints.values()
+                Listener(e.webhook, self._roster.sights(policy, e.webhook))
+                for e in self._roster.endpoints.values()
             ]
             upto = min(cursor.number + STRETCH, head)
             made, reached = 0, cursor
@@ -163,7 +138,7 @@ class Intake:
         for n, group in enumerate(_by_view(listeners)):
             place = cursor
             while place.number < reached.number:
-                stretch = await self._reader.read(group[0].lenses, place, reached.number)
+                stretch = await self._log.read(group[0].lenses, place, reached.number)
                 made += await self.enqueue(connection, group, stretch.events)
                 place = stretch.cursor
                 if n == 0 and place.told is None:
@@ -216,7 +191,7 @@ class Intake:
             yield Draft(
                 webhook.webhook_id,
                 cause,
-                f"{dataset.singular}.{event.operation}" if len(group) == 1 else "batch",
+                f"{dataset.singular}.{event.operation.word}" if len(group) == 1 else "batch",
                 event.commit_time,
                 [i for _, i, _ in group],
                 [p for _, _, p in group],
@@ -277,7 +252,7 @@ class Intake:
             if upto > number and listener.lenses:
                 place: Cursor | None = await cursor_at(connection, number)
                 while place is not None:
-                    stretch = await self._reader.read(listener.lenses, place, upto)
+                    stretch = await self._log.read(listener.lenses, place, upto)
                     made += await self.enqueue(connection, [listener], stretch.events, Cause.REPLAY)
                     place = stretch.cursor if stretch.cursor.told is not None else None
                 reached = min(upto, stretch.cursor.number)
@@ -295,12 +270,10 @@ class Intake:
         """The place up to which the log is in the queue, at first its end; where the log ends;
         whether there are replays; and whether the database has gone back in time since receivers
         were told of that. Reads the endpoints anew if any changed."""
+        await self._roster.refresh(connection)
         row = await connection.fetchrow(_PLACE)
         assert row is not None, "the migrations have put one row into each"
-        stored, head, epoch, mark, *revision, replaying, undone = row
-        if tuple(revision) != self._revision:
-            self._endpoints = await load_endpoints(connection, self._seal)
-            self._revision = (revision[0], revision[1])
+        stored, head, epoch, mark, replaying, undone = row
         if stored is not None and (cursor := Cursor.parse(stored)).epoch == epoch:
             return cursor, head, replaying, undone
         cursor = Cursor(epoch, head, mark=mark)

@@ -1,21 +1,31 @@
-"""The nouns of webhooks: endpoints, what they are told, and what became of that."""
+"""The nouns of webhooks: endpoints, what they are told, when, and what became of that."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from penstockd.catalog import Dataset, Field
-from penstockd.policy.view import View
+from penstockd.feed.event import Event, FeedOperation
 
 #: Seconds after the first attempt's failure, and after each that follows: with the first, ten
 #: attempts over 75 h 35 min.
 DEFAULT_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 #: Events in one message at most.
 MAX_BATCH = 100
+#: What endpoints may ask for: whatever becomes of a record, by its word.
+OPERATIONS = tuple(o.word for o in FeedOperation if o is not FeedOperation.SNAPSHOT)
+
+#: How far a retry strays from its time, either way: many that failed together come back apart.
+JITTER = 0.2
+#: The longest that a receiver can ask for by Retry-After.
+MAX_RETRY_AFTER = timedelta(days=1)
+Clock = Callable[[], datetime]
+#: A number from 0 on and below 1.
+Chance = Callable[[], float]
 
 
 class Kind(enum.StrEnum):
@@ -207,47 +217,15 @@ class Webhook:
     expire_time: datetime | None = None
 
 
-class Sight(Protocol):
-    """What an owner sees of a dataset for one selection: a ``policy.lens.Lens``."""
+@dataclass(slots=True)
+class Occurrence(Event):
+    """An event as the owners of endpoints see it through one View, which ``view_id`` names.
 
-    @property
-    def view_id(self) -> str:
-        """Names what is seen: equal for all that see the same."""
-        ...
-
-    @property
-    def view(self) -> View:
-        """The View below."""
-        ...
-
-    @property
-    def dataset(self) -> Dataset:
-        """Of which dataset."""
-        ...
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """The fields that are shown."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrence:
-    """An event as one View class sees it; ``operation`` is the lower-case name of it.
-
-    ``after`` is the serialised record as the View shows it, None where it shows none. ``mark`` is
-    the log's at its number; events that have not been stored yet have none.
+    It is the same from the log to the body. ``mark`` is the log's at its number; events that have
+    not been stored yet have none.
     """
 
-    view_id: str
-    number: int
-    transaction: int
-    dataset: str
-    key: str
-    operation: str
-    after: bytes | None
-    changed: tuple[str, ...]
-    commit_time: datetime
+    view_id: str = ""
     mark: bytes = b""
 
 
@@ -270,3 +248,28 @@ class Delivery:
     event_time: datetime
     events: list[Occurrence] = field(default_factory=list)
     claim_term: int | None = None
+
+
+def now() -> datetime:
+    """The time by the system's clock."""
+    return datetime.now(UTC)
+
+
+def next_time(
+    schedule: Sequence[int],
+    tries: int,
+    at: datetime,
+    retry_after: timedelta | None = None,
+    chance: Chance = random.random,
+) -> datetime | None:
+    """When to try again after the try of a number (from 1 on) failed at a time; None: never.
+
+    ``retry_after`` is what the receiver asked for: it can delay a retry, not hasten it.
+    """
+    if tries > len(schedule):
+        return None
+    stray = 1 + JITTER * (2 * chance() - 1)
+    wait = timedelta(seconds=schedule[tries - 1] * stray)
+    if retry_after is not None:
+        wait = max(wait, min(retry_after, MAX_RETRY_AFTER))
+    return at + wait

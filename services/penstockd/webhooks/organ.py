@@ -1,4 +1,4 @@
-"""The organ as the keeper runs it: intake and dispatch."""
+"""What webhooks do by themselves, as the keeper runs it: intake, dispatch, and retention."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -17,14 +18,14 @@ from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announce
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
 from penstockd.store.places import Places
-from penstockd.store.singletons import FencedDatabase
+from penstockd.store.singletons import FencedDatabase, Transactions
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
+from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
-from penstockd.webhooks.log import FeedLog
-from penstockd.webhooks.owners import Owners
+from penstockd.webhooks.model import Chance, Clock, now
+from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.payload import Payloads
-from penstockd.webhooks.schedule import Chance, Clock, now
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 
@@ -32,6 +33,28 @@ from penstockd.webhooks.signing import Seal
 CONNECTIONS = 8
 #: How often the log is looked at if no announcement comes, in seconds.
 POLL_SECONDS = 1.0
+
+#: How often the old is deleted, in seconds; and how much of it at a time.
+INTERVAL = 600.0
+CHUNK = 5000
+_DELIVERIES = """
+WITH old AS (
+    DELETE FROM hub.webhook_delivery WHERE delivery_id IN (
+        SELECT delivery_id FROM hub.webhook_delivery
+        WHERE state IN ('DELIVERED', 'DEAD') AND delivery_id < $1 AND finish_time < $2 LIMIT $3)
+    RETURNING delivery_id
+), attempts AS (
+    DELETE FROM hub.webhook_attempt AS a USING old WHERE a.delivery_id = old.delivery_id
+)
+SELECT count(*) FROM old
+"""
+#: Events older than all that deliveries still name.
+_EVENTS = """
+DELETE FROM hub.webhook_event WHERE commit_time < $1 AND event_id < coalesce(
+    (SELECT min(e) FROM hub.webhook_delivery, unnest(event_ids) AS e), 9223372036854775807)
+"""
+_LISTENERS = "DELETE FROM hub.webhook WHERE kind = 'LISTEN' AND expire_time < $1"
+_NOTICES = "DELETE FROM hub.webhook_notice WHERE create_time < $1"
 
 _log = structlog.get_logger(__name__)
 
@@ -72,14 +95,14 @@ class Webhooks:
         async with self._database.connection() as connection:
             epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
         log = FeedLog(self._database, self._catalog)
-        look = Owners(self._catalog).sights
+        roster = Roster(self._catalog, self._seal)
         payloads = Payloads(self._catalog, self._terms.url, epoch, self._places)
         intake = Intake(
             self._fenced,
             self._announcements,
             self._catalog,
             self._policy,
-            self._seal,
+            roster,
             log,
             self._places,
             clock=self._clock,
@@ -89,9 +112,9 @@ class Webhooks:
                 self._fenced,
                 self._policy,
                 self._seal,
+                roster,
                 sender,
-                Composer(payloads, look, log.reread),
-                look,
+                Composer(payloads, roster, log),
                 clock=self._clock,
                 chance=self._chance,
                 lease=self._fenced.lease,
@@ -136,3 +159,36 @@ class Webhooks:
                 " WHERE replay_number < $1",
                 cursor.number,
             )
+
+
+class Retention:
+    """Deletes what ended longer ago than ``age``, and endpoints of commands that stopped."""
+
+    def __init__(self, database: Transactions, age: timedelta, clock: Clock) -> None:
+        self._database, self._age, self._clock = database, age, clock
+
+    async def run(self) -> None:
+        """Delete every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            await self.prune()
+            await asyncio.sleep(INTERVAL)
+
+    async def prune(self) -> int:
+        """Delete what is too old; returns how many deliveries that were."""
+        cutoff, count = self._clock() - self._age, 0
+        while True:
+            async with self._database.transaction() as connection:
+                found = await connection.fetchval(_DELIVERIES, _first_id(cutoff), cutoff, CHUNK)
+            count += found
+            if found < CHUNK:
+                break
+        async with self._database.transaction() as connection:
+            await connection.execute(_LISTENERS, self._clock())
+            await connection.execute(_NOTICES, cutoff)
+            await connection.execute(_EVENTS, cutoff)
+        return int(count)
+
+
+def _first_id(moment: datetime) -> str:
+    """An id that all made before a moment are less than."""
+    return f"msg_{int(moment.timestamp() * 1_000_000):014x}"

@@ -1,23 +1,42 @@
-"""What the owner of an endpoint may see now: the policy decides at every step, nothing is kept."""
+"""What the owner of an endpoint may see now, and what an endpoint must be like before it is stored.
+
+The policy decides at every step, nothing is kept.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import structlog
 
 from penstockd.catalog import Catalog
-from penstockd.errors import PermissionDenied
+from penstockd.egress import EgressGuard, UrlRefused
+from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
-from penstockd.webhooks.model import Selection, Webhook
+from penstockd.store.database import Connection
+from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
+from penstockd.webhooks.model import MAX_BATCH, OPERATIONS, Envelope, Kind, Selection, Webhook
+from penstockd.webhooks.sender import OWN_HEADERS
+from penstockd.webhooks.signing import Seal
 
 _KEPT = 4096
+
+CONCURRENCY = range(1, 129)
+RATE = range(0, 100_001)
+RETRY_SECONDS = range(1, 259_201)
+MAX_RETRIES = 20
+MAX_SELECTIONS = 50
+MAX_HEADERS = 20
+_PORTS = {"https": 443, "http": 80}
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +82,26 @@ class Owners:
             return None
 
 
+class Roster(Owners):
+    """All endpoints with what their owners see: one for all that the organ does.
+
+    ``revision`` is what the endpoints are of (see ``endpoints_revision``).
+    """
+
+    def __init__(self, catalog: Catalog, seal: Seal) -> None:
+        super().__init__(catalog)
+        self._seal = seal
+        self.endpoints: Mapping[str, Endpoint] = {}
+        self.revision = (0, 0)
+
+    async def refresh(self, connection: Connection) -> None:
+        """Read the endpoints anew if any changed, as the connection's transaction sees them."""
+        revision = await endpoints_revision(connection)
+        if revision != self.revision:
+            self.endpoints = await load_endpoints(connection, self._seal)
+            self.revision = revision
+
+
 def brought_claims(policy: PolicySnapshot, principal: Principal) -> dict[str, tuple[str, ...]]:
     """The claims that a caller's token has brought, which are not its consumer's own."""
     own = policy.consumers[principal.consumer_id].claims
@@ -87,7 +126,7 @@ def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webho
 
     A caller that changes a webhook can point it at somebody else. So the caller's token decides,
     not what the owner's roles allow at present, which may grow. Another consumer (an
-    administrator: see ``commands.webhooks``) could give itself any role, but no scope.
+    administrator) could give itself any role, but no scope.
     """
     for selection in webhook.selections:
         name = selection.dataset
@@ -141,3 +180,96 @@ def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) ->
         except (PermissionDenied, QueryError) as exc:
             found[selection.dataset] = exc.message
     return found
+
+
+def check_webhook(
+    policy: PolicySnapshot, catalog: Catalog, guard: EgressGuard, webhook: Webhook
+) -> None:
+    """Raise if a webhook cannot be as it is.
+
+    ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
+    have no webhooks or not read a dataset, FieldUnknown and FilterInvalid as lists do.
+    """
+    violations = [Violation(f"webhook.{f}", text) for f, text in _problems(policy, webhook)]
+    if violations:
+        first = violations[0]
+        raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
+    if webhook.kind is Kind.HTTP:
+        _check_url(guard, webhook.url)
+    owner = owner_of(policy, webhook)
+    if owner is None:
+        needed = Permission.WEBHOOKS_WRITE.value
+        raise PermissionDenied(f"'{webhook.consumer_id}' needs the permission {needed}")
+    for selection in webhook.selections:
+        lens_of(policy, catalog, owner, selection)
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL; what they are in full, and in lower case."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:  # it is refused
+        port = None
+    return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme)
+
+
+def _check_url(guard: EgressGuard, url: str) -> None:
+    try:
+        guard.check_url(url)
+    except UrlRefused as exc:
+        violation = Violation("webhook.url", str(exc))
+        raise WebhookUrlRefused(f"url: {exc}", violations=[violation]) from exc
+
+
+def _problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[str, str]]:
+    if webhook.consumer_id not in policy.consumers:
+        yield "consumer_id", f"there is no consumer '{webhook.consumer_id}'"
+    if len(webhook.title) > 200 or "\0" in webhook.title:
+        yield "title", "may have 200 characters"
+    if webhook.kind is Kind.LISTEN and webhook.url:
+        yield "url", "is for webhooks of kind HTTP"
+    yield from _selection_problems(webhook)
+    yield from _option_problems(webhook)
+    yield from _header_problems(webhook)
+
+
+def _selection_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
+    if not 0 < len(webhook.selections) <= MAX_SELECTIONS:
+        yield "selections", f"must be 1 to {MAX_SELECTIONS}"
+        return
+    seen: set[str] = set()
+    for i, selection in enumerate(webhook.selections):
+        if selection.dataset in seen:
+            yield f"selections[{i}].dataset", "is selected twice"
+        seen.add(selection.dataset)
+        for operation in selection.operations:
+            if operation not in OPERATIONS:
+                text = f"'{operation[:40]}' is none of {', '.join(OPERATIONS)}"
+                yield f"selections[{i}].operations", text
+
+
+def _option_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
+    options = webhook.options
+    if not 1 <= options.batch_size <= MAX_BATCH:
+        yield "options.batch_size", f"must be 1 to {MAX_BATCH}"
+    if options.envelope is Envelope.CLOUDEVENTS_BINARY and options.batch_size > 1:
+        yield "options.batch_size", "must be 1: CloudEvents in binary mode come one by one"
+    if options.concurrency not in CONCURRENCY:
+        yield "options.concurrency", f"must be 1 to {CONCURRENCY.stop - 1}"
+    if options.rate not in RATE:
+        yield "options.rate", f"must be 0 to {RATE.stop - 1}"
+    bad = [s for s in options.schedule if s not in RETRY_SECONDS]
+    if bad or not 0 < len(options.schedule) <= MAX_RETRIES:
+        yield "options.retry_seconds", f"must be 1 to {MAX_RETRIES} of 1 to 259200 seconds"
+
+
+def _header_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
+    if len(webhook.headers) > MAX_HEADERS:
+        yield "headers", f"may be {MAX_HEADERS}"
+    for name, value in webhook.headers.items():
+        lower = name.lower()
+        if not _NAME.fullmatch(name) or lower in OWN_HEADERS or lower.startswith("ce-"):
+            yield "headers", f"'{name[:100]}' cannot be set"
+        elif not (value.isascii() and value.isprintable() and len(value) <= 1024):
+            yield f"headers[{name}]", "must be at most 1024 printable characters"

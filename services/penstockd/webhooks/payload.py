@@ -1,19 +1,29 @@
-"""What an endpoint is sent: the body of a message, and the headers that belong to it."""
+"""What an endpoint is sent: the body of a message, its records, and the headers with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import datetime as dt
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 import orjson
 
-from penstockd.catalog import Catalog
+from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstockd.catalog.record import Codec
+from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
 from penstockd.store.places import Places
-from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence, Options, Sight
-from penstockd.webhooks.records import RecordWriter, time_text, xml_of
+from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence, Options
+
+Convert = Callable[[Any], Any]
+
+#: What XML 1.0 cannot hold, in place of which U+FFFD stands.
+_NOT_XML = {c: 0xFFFD for c in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
 
 #: Messages that are about the endpoint itself.
 TEST = "webhook.test"
@@ -22,6 +32,94 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
 #: Attributes of a CloudEvent in a header: printable ASCII but for these (HTTP binding 3.1.3.2).
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
+
+
+class RecordWriter:
+    """Writes the records of a dataset, ``fields`` of them."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        self._dataset, self._codec = dataset, Codec(dataset, fields)
+        self._parse = dataset.message_class.FromString
+        self._converts = [_convert(f) for f in fields]
+        self._json = [f.json_steps for f in fields]
+        self._xml = [f.steps for f in fields]
+
+    def json(self, image: bytes) -> dict[str, Any]:
+        """A serialised record as JSON data; what is not set is left out."""
+        return self._tree(image, self._json)
+
+    def xml(self, image: bytes) -> str:
+        """A serialised record as an element, as exports in XML have it."""
+        name = self._dataset.singular
+        return f"<{name}>{xml_of(self._tree(image, self._xml))}</{name}>"
+
+    def _tree(self, image: bytes, places: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        row = self._codec.row(self._parse(image))
+        for value, convert, steps in zip(row, self._converts, places, strict=True):
+            if value is None:
+                continue
+            holder = tree
+            for step in steps[:-1]:
+                holder = holder.setdefault(step, {})
+            holder[steps[-1]] = convert(value) if convert is not None else value
+        return tree
+
+
+def xml_of(value: Any) -> str:
+    """JSON data as the inside of an element: lists as items, maps as members."""
+    if isinstance(value, Mapping):
+        return "".join(_element(name, v) for name, v in value.items())
+    if isinstance(value, list | tuple):
+        return "".join(f"<item>{xml_of(v)}</item>" for v in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else escape(str(value).translate(_NOT_XML))
+
+
+def time_text(moment: dt.datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Entries(dict[str, Any]):
+    """A map field, which XML writes as entries with keys."""
+
+
+def _element(name: str, value: Any) -> str:
+    if isinstance(value, Entries):
+        inner = "".join(
+            f"<entry key={quoteattr(str(k).translate(_NOT_XML))}>{xml_of(v)}</entry>"
+            for k, v in value.items()
+        )
+        return f"<{name}>{inner}</{name}>"
+    return f"<{name}>{xml_of(value)}</{name}>"
+
+
+def _convert(field: Field) -> Convert | None:
+    """From what a message holds (``Codec.row``) to JSON data; None if they are the same."""
+    match field.kind:
+        case Kind.INT64 | Kind.UINT64:
+            return str
+        case Kind.FLOAT | Kind.DOUBLE:
+            return _number
+        case Kind.BYTES:
+            return lambda value: base64.b64encode(value).decode()
+        case Kind.ENUM:
+            assert field.enum_values is not None
+            names = {number: name for name, number in reversed([*field.enum_values.items()])}
+            return lambda value: names.get(value, value)
+        case Kind.TIMESTAMP:
+            return time_text
+        case Kind.MAP:
+            return Entries
+    return None
+
+
+def _number(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +144,7 @@ class Payloads:
         self,
         delivery: Delivery,
         options: Options,
-        sights: Mapping[str, Sight],
+        sights: Mapping[str, Lens],
         at: datetime,
         previous: Sequence[int] | None = None,
     ) -> Message:
@@ -70,7 +168,7 @@ class Payloads:
         return Message(body, headers, disclosed)
 
     def _event(
-        self, event: Occurrence, previous: int, options: Options, sights: Mapping[str, Sight]
+        self, event: Occurrence, previous: int, options: Options, sights: Mapping[str, Lens]
     ) -> tuple[str, datetime, dict[str, Any], str]:
         dataset = self._catalog[event.dataset]
         data: dict[str, Any] = {"dataset": event.dataset, "key": event.key}
@@ -85,10 +183,10 @@ class Payloads:
             data["previousRevision"] = str(sequence(previous))
         cursor = Cursor(self._epoch, event.number, mark=event.mark)
         data["cursor"] = self._places.seal(cursor)
-        kind = f"{dataset.singular}.{event.operation}"
+        kind = f"{dataset.singular}.{event.operation.word}"
         return kind, event.commit_time, data, event.key
 
-    def _record(self, event: Occurrence, body: Body, sight: Sight) -> Any:
+    def _record(self, event: Occurrence, body: Body, sight: Lens) -> Any:
         name = (event.dataset, sight.view_id)
         writer = self._writers.get(name)
         if writer is None:

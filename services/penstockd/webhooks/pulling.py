@@ -4,28 +4,91 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from penstockd.calls import Call
-from penstockd.errors import PermissionDenied
+from penstockd.errors import PermissionDenied, WebhookKindUnfit
 from penstockd.feed.bells import webhook_line
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.snapshot import Policy
-from penstockd.store.database import Database
+from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
-from penstockd.webhooks.endpoints import LISTEN_SECONDS, set_expiry
-from penstockd.webhooks.model import State
-from penstockd.webhooks.pulled import Pulled, as_posted, listening_endpoint
-from penstockd.webhooks.queue import claim, lend, next_due, return_lent
-from penstockd.webhooks.schedule import now
-from penstockd.webhooks.settling import Settling
+from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
+from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.model import Delivery, Kind, Reason, State, Webhook, now
+from penstockd.webhooks.queue import Result, claim, lend, next_due, return_lent
+from penstockd.webhooks.sender import Reply
+from penstockd.webhooks.settling import Settling, attempt_of, judge
+from penstockd.webhooks.signing import Seal, Signer
+
+#: Messages that one call pulls or acknowledges.
+MAX_DELIVERIES = 100
 
 #: What is not acknowledged in this time comes again.
 LEASE = timedelta(seconds=60)
 #: A call that waits looks when its line is rung, and so often even if it is not; and at the most so
 #: often. In seconds.
 LOOK, REST = 5.0, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A message as it would be posted."""
+
+    delivery_id: str
+    event_type: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it: the status of the reply, 0 if it could not be posted."""
+
+    delivery_id: str
+    status: int
+    latency: timedelta
+    response_head: str
+
+
+async def listening_endpoint(connection: Connection, webhook: Webhook, seal: Seal) -> Endpoint:
+    """The endpoint of a webhook that is pulled from. Raises WebhookKindUnfit."""
+    if webhook.kind is not Kind.LISTEN:
+        raise WebhookKindUnfit("only webhooks of kind LISTEN are pulled from")
+    secrets = await read_secrets(connection, webhook.webhook_id, seal)
+    return Endpoint(webhook, tuple(secrets), Signer(secrets))
+
+
+def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
+    """A message with the headers that it would be posted with."""
+    delivery, message = composed.delivery, composed.message
+    signed = endpoint.signer.sign(delivery.delivery_id, now(), message.body)
+    headers = {**endpoint.webhook.headers, **message.headers, **signed}
+    return Pulled(delivery.delivery_id, delivery.event_type, headers, message.body)
+
+
+def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> Result:
+    """What becomes of a delivery that was pulled, as if the hub had posted it."""
+    reply = _reply_of(outcome)
+    attempt = attempt_of(reply, now(), {}, "(forwarded)", 0)
+    return judge(delivery, webhook.options.schedule, reply, attempt, now(), lambda: 0.5)
+
+
+def _reply_of(outcome: Outcome) -> Reply:
+    """What a command says it got, as if the hub had posted itself."""
+    status = outcome.status or None
+    reason = ""
+    if status is None:
+        reason = Reason.FORWARD_FAILED.value
+    elif status == 410:
+        reason = Reason.GONE.value
+    elif not 200 <= status < 300:
+        reason = Reason.STATUS.value
+    latency = max(0.0, outcome.latency.total_seconds())
+    head = outcome.response_head[:4096]
+    return Reply(latency, status, reason, head)
 
 
 class PullOrgans(Protocol):

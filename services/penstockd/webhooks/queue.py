@@ -15,35 +15,17 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-import structlog
 
 from penstockd.store.database import Connection
-from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Occurrence, Reason
+from penstockd.webhooks.events import attach_events
+from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Reason
 
-_EVENT_COLUMNS = (
-    "event_id", "view_id", "number", "transaction", "dataset", "key", "operation", "after",
-    "changed", "commit_time", "mark",
-)  # fmt: skip
-_OPERATIONS = ("", "created", "updated", "deleted", "entered_view", "left_view")
-_NUMBERS = {name: i for i, name in enumerate(_OPERATIONS)}
 _COLUMNS = (
     "delivery_id", "webhook_id", "cause", "event_type", "event_ids", "previous", "notice",
     "dataset", "key", "order_key", "state", "reason", "event_time", "create_time", "next_time",
     "finish_time",
 )  # fmt: skip
 
-_EVENTS = """
-INSERT INTO hub.webhook_event
-    (view_id, number, transaction, dataset, key, operation, after, changed, commit_time, mark)
-SELECT view_id, number, transaction, dataset, key, operation, after,
-       coalesce(string_to_array(nullif(changed, ''), ','), '{}'), commit_time,
-       coalesce(
-           (SELECT t.mark FROM hub.log_transaction AS t WHERE t.last_number = e.transaction), '\\x')
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[],
-            $7::bytea[], $8::text[], $9::timestamptz[])
-     AS e (view_id, number, transaction, dataset, key, operation, after, changed, commit_time)
-RETURNING event_id, number, dataset, key, operation
-"""
 #: So many of each endpoint as it has room for, those that are due longest first; what others hold
 #: is passed by.
 _CLAIM = """
@@ -108,8 +90,6 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
 
-_log = structlog.get_logger(__name__)
-
 
 @dataclass(slots=True)
 class Draft:
@@ -160,24 +140,6 @@ class Result:
 def new_id() -> str:
     """A message id: those made later sort later."""
     return f"msg_{time.time_ns() // 1000:014x}{os.urandom(9).hex()}"
-
-
-async def put_events(connection: Connection, events: Sequence[Occurrence]) -> list[int]:
-    """Keep events; returns their ids, in order."""
-    rows = await connection.fetch(
-        _EVENTS,
-        [e.view_id for e in events],
-        [e.number for e in events],
-        [e.transaction for e in events],
-        [e.dataset for e in events],
-        [e.key for e in events],
-        [_NUMBERS[e.operation] for e in events],
-        [e.after for e in events],
-        [",".join(e.changed) for e in events],
-        [e.commit_time for e in events],
-    )
-    ids = {(row[1], row[2], row[3], row[4]): int(row[0]) for row in rows}
-    return [ids[e.number, e.dataset, e.key, _NUMBERS[e.operation]] for e in events]
 
 
 async def put_deliveries(
@@ -274,38 +236,6 @@ async def next_due(connection: Connection, webhook_id: str, after: datetime) -> 
         after,
     )
     return due
-
-
-async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Read the events of deliveries. One that is gone is left out, with what was told before it."""
-    wanted = sorted({i for d in deliveries for i in d.event_ids})
-    if not wanted:
-        return
-    known = {}
-    for row in await connection.fetch(
-        f"SELECT {', '.join(_EVENT_COLUMNS)} FROM hub.webhook_event WHERE event_id = ANY ($1)",
-        wanted,
-    ):
-        values = list(row)
-        known[values[0]] = Occurrence(
-            view_id=values[1],
-            number=values[2],
-            transaction=values[3],
-            dataset=values[4],
-            key=values[5],
-            operation=_OPERATIONS[values[6]],
-            after=values[7],
-            changed=tuple(values[8]),
-            commit_time=values[9],
-            mark=values[10],
-        )
-    for delivery in deliveries:
-        told = zip(delivery.event_ids, delivery.previous, strict=True)
-        kept = [(known[i], previous) for i, previous in told if i in known]
-        if len(kept) < len(delivery.event_ids):
-            _log.error("webhook_events_gone", delivery=delivery.delivery_id)
-        delivery.events = [event for event, _ in kept]
-        delivery.previous = [previous for _, previous in kept]
 
 
 async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:

@@ -11,8 +11,8 @@ import orjson
 
 from penstockd.errors import DeliveryNotFound
 from penstockd.store.database import Connection
+from penstockd.webhooks.events import attach_events
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState
-from penstockd.webhooks.queue import attach_events
 
 _COLUMNS = """
 d.delivery_id, d.webhook_id, d.cause, d.event_type, cardinality(d.event_ids) AS event_count,

@@ -1,33 +1,186 @@
-"""Writes what became of claimed deliveries, and what follows from that for their endpoints."""
+"""What becomes of claimed deliveries, and what follows from that for their endpoints and owners."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 import structlog
 
+from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import Endpoint, lock_known, read_webhook, set_failing, set_state
-from penstockd.webhooks.model import Cause, DeliveryState, Reason, State, Webhook
-from penstockd.webhooks.notices import keep_notice
-from penstockd.webhooks.outcomes import Health, health
-from penstockd.webhooks.queue import Draft, Result, bury, put_deliveries, settle
-from penstockd.webhooks.records import time_text
-from penstockd.webhooks.schedule import Clock
+from penstockd.store.places import Places
+from penstockd.webhooks.endpoints import (
+    Endpoint,
+    lock_known,
+    read_webhook,
+    set_failing,
+    set_state,
+)
+from penstockd.webhooks.model import (
+    Cause,
+    Chance,
+    Clock,
+    Delivery,
+    DeliveryState,
+    Reason,
+    State,
+    Webhook,
+    next_time,
+)
+from penstockd.webhooks.payload import time_text
+from penstockd.webhooks.queue import Attempt, Draft, Result, bury, put_deliveries, settle
+from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal
 
+#: The database has gone back in time: what a receiver was told may be undone.
+UNDONE = "changes.undone"
+
+#: After so long without a delivery taken, an endpoint is disabled.
+DISABLE_AFTER = timedelta(days=5)
+#: Parts of that time after which the owner is warned, in percent.
+WARNINGS = (50, 70, 90)
+#: Statuses whose Retry-After is about the receiver, not the one message.
+_BUSY = (429, 503)
 FAILING = "webhook.failing"
 DISABLED = "webhook.disabled"
-
 _HEARERS = """
 SELECT webhook_id FROM hub.webhook
 WHERE consumer_id = $1 AND webhook_id <> $2 AND state = 'ACTIVE' AND (options->>'notices')::boolean
 """
 
 _log = structlog.get_logger(__name__)
+
+
+async def keep_notice(
+    connection: Connection, webhook: Webhook, kind: str, content: Mapping[str, Any], at: datetime
+) -> None:
+    """Keep a notice for the owner of a webhook, to be listed."""
+    await connection.execute(
+        "INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        webhook.consumer_id,
+        webhook.webhook_id,
+        kind,
+        orjson.dumps(content).decode(),
+        at,
+    )
+
+
+async def tell_undone(
+    connection: Connection, endpoints: Sequence[Endpoint], places: Places, at: datetime
+) -> None:
+    """Tell every receiver once that the database has gone back in time.
+
+    The message has the epoch and a cursor: what a receiver reads anew at this cursor or behind it
+    holds nothing of what was undone, and changes go on from there.
+    """
+    cursor = (await read_extent(connection)).newest
+    epoch, begin_time = await connection.fetchrow(  # type: ignore[misc]
+        "SELECT epoch, begin_time FROM hub.epoch ORDER BY epoch DESC LIMIT 1"
+    )
+    drafts = []
+    for webhook in (endpoint.webhook for endpoint in endpoints):
+        content = {
+            "webhookId": webhook.webhook_id,
+            "epoch": str(epoch),
+            "revision": str(places.sequences.sequence(cursor.number)),
+            "cursor": places.seal(cursor),
+            "reconcile": "REPAIR",
+        }
+        await keep_notice(connection, webhook, UNDONE, content, at)
+        dead = webhook.state is State.DISABLED
+        drafts.append(
+            Draft(
+                webhook.webhook_id,
+                Cause.NOTICE,
+                UNDONE,
+                begin_time,
+                notice=content,
+                state=DeliveryState.DEAD if dead else DeliveryState.PENDING,
+                reason=Reason.ENDPOINT_DISABLED.value if dead else "",
+            )
+        )
+    if drafts:
+        await put_deliveries(connection, drafts, at)
+    await connection.execute("UPDATE hub.webhook_head SET epoch = $1", epoch)
+
+
+def attempt_of(
+    reply: Reply, at: datetime, headers: Mapping[str, str], url: str, body_bytes: int
+) -> Attempt:
+    """What is kept of an attempt. Values of the owner's own headers are not in ``headers``."""
+    lines = [f"POST {url}", *(f"{name}: {value}" for name, value in headers.items())]
+    return Attempt(
+        start_time=at,
+        latency_ms=reply.latency * 1000,
+        delivered=reply.delivered,
+        reason=reply.reason,
+        address=reply.address,
+        request_head="\n".join(lines),
+        body_bytes=body_bytes,
+        status=reply.status,
+        reply_head=reply.head,
+        reply_body=reply.body,
+    )
+
+
+def judge(
+    delivery: Delivery,
+    schedule: Sequence[int],
+    reply: Reply,
+    attempt: Attempt,
+    at: datetime,
+    chance: Chance,
+) -> Result:
+    """Delivered, to be tried again, or dead, of an attempt that ended at a time."""
+    if reply.delivered:
+        return Result(delivery, DeliveryState.DELIVERED, attempt=attempt)
+    again = None
+    if reply.reason != Reason.GONE.value:
+        again = next_time(schedule, delivery.tries, at, reply.retry_after, chance)
+    state = DeliveryState.DEAD if again is None else DeliveryState.PENDING
+    return Result(delivery, state, reply.reason, again, attempt)
+
+
+def rest_of(reply: Reply) -> timedelta | None:
+    """How long a receiver that is busy asks to be left alone."""
+    return reply.retry_after if reply.status in _BUSY else None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Since when an endpoint has failed without a break, and how many warnings that was worth.
+
+    ``warning`` is the percentage to warn of now, if any; ``disable`` whether it has failed for too
+    long.
+    """
+
+    failing_time: datetime | None
+    warned: int
+    warning: int | None = None
+    disable: bool = False
+
+
+def health(webhook: Webhook, results: Sequence[Result]) -> Health:
+    """An endpoint's health after some results, in the order in which they came."""
+    failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
+    for result in results:
+        if result.attempt is None:
+            continue
+        if result.attempt.delivered:
+            failing, warned, warning, disable = None, 0, None, False
+            continue
+        failing = failing or result.attempt.start_time
+        part = (result.attempt.start_time - failing) / DISABLE_AFTER * 100
+        due = sum(part >= w for w in WARNINGS)
+        if due > warned:
+            warned, warning = due, WARNINGS[due - 1]
+        disable = part >= 100
+    return Health(failing, warned, warning, disable)
 
 
 class Settling:

@@ -308,7 +308,7 @@ def test_other_distributions_add_commands(run: Run, monkeypatch: pytest.MonkeyPa
     found: list[EntryPoint] = []
     monkeypatch.setattr(cli, "entry_points", lambda group: found)
     ran = run("up", "--port", "1")
-    assert ran.code == 1 and "pip install 'penstock[server]'" in ran.err
+    assert ran.code == 1 and "pip install 'penstock-hub[server]'" in ran.err
     found.append(EntryPoint("broken", "penstock_nothing_here:add", cli.COMMANDS))
     ran = run("migrate")
     assert ran.code == 1

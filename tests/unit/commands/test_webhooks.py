@@ -41,7 +41,7 @@ from penstockd.errors import (
 )
 from penstockd.policy.model import Action, Grant, Mask, Permission, Role
 from penstockd.webhooks.model import Kind, Options, Scheme, Selection, Webhook
-from penstockd.webhooks.pulled import Outcome
+from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
 from places import PLACES
 

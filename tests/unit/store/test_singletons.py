@@ -175,6 +175,22 @@ async def test_a_transaction_of_a_frozen_holder_is_ended_and_leaves_nothing(node
     assert await two.noted() == []
 
 
+async def test_what_is_cut_already_may_be_cut_again(nodes: Nodes) -> None:
+    """As when the work ends its own connections, and then the lease's end those behind its fence:
+    what fails there would leave the work running."""
+    one = await nodes("one")
+    fenced = FencedDatabase(one.database, await one.hold())
+    cut = False
+    with pytest.raises(DatabaseUnavailable):
+        async with fenced.transaction() as connection:
+            for _ in range(2):
+                fenced.abandon()
+                one.database.abandon()
+            cut = True
+            await connection.execute("SELECT 1")
+    assert cut
+
+
 async def test_renewals_do_not_wait_for_a_long_transaction_of_the_holder(nodes: Nodes) -> None:
     one = await nodes("one")
     lease = await one.hold()

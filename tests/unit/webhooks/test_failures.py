@@ -15,9 +15,8 @@ import pytest
 from aiohttp import web
 
 from certificates import Authority
-from penstockd.webhooks.model import DEFAULT_SCHEDULE, Selection, State
+from penstockd.webhooks.model import DEFAULT_SCHEDULE, Selection, State, next_time
 from penstockd.webhooks.queue import recover
-from penstockd.webhooks.schedule import next_time
 from penstockd.webhooks.sender import READ_BYTES, retry_after
 from webhook_rig import START, Receiver, Rig, customer, receiving, status
 

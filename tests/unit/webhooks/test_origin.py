@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstockd.webhooks.checks import origin
+from penstockd.webhooks.owners import origin
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from aiohttp import web
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.intake import BATCH_BYTES
 from penstockd.webhooks.model import Ordering
+from penstockd.webhooks.organ import Retention
 from penstockd.webhooks.queue import claim, recover, resend
-from penstockd.webhooks.retention import Retention
 from webhook_rig import START, Receiver, Rig, customer, make, status
 
 

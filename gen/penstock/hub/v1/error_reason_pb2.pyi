@@ -68,6 +68,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_LOCKED: _ClassVar[ErrorReason]
     QUERY_TOO_LONG: _ClassVar[ErrorReason]
     OUTCOME_UNKNOWN: _ClassVar[ErrorReason]
+    RECORD_UNREADABLE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -129,3 +130,4 @@ SHARE_EXHAUSTED: ErrorReason
 DATA_LOCKED: ErrorReason
 QUERY_TOO_LONG: ErrorReason
 OUTCOME_UNKNOWN: ErrorReason
+RECORD_UNREADABLE: ErrorReason

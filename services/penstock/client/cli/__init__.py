@@ -57,11 +57,12 @@ def build() -> typer.Typer:
     replicas.register(app)
     subscriptions.register(app)
     webhooks.register(app)
-    found = sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name)
-    for entry in found:
+    # By name: an environment may still hold the distribution under its former name.
+    found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    for _, entry in sorted(found.items()):
         _add(app, entry)
     if not found:
-        _add_absent(app, "they come with the server: pip install 'penstock[server]'")
+        _add_absent(app, "they come with the server: pip install 'penstock-hub[server]'")
     return app
 
 
@@ -78,7 +79,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
     except ImportError as error:
         # The entry point is there with the client alone, the server's libraries are not.
         reason = f"{error.name or error} is missing; they come with the server"
-        _add_absent(app, f"{reason}: pip install 'penstock[server]'")
+        _add_absent(app, f"{reason}: pip install 'penstock-hub[server]'")
         return
     register(app)
 
@@ -92,7 +93,7 @@ def _add_absent(app: typer.Typer, reason: str) -> None:
 
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
     for name, about in _SERVER_COMMANDS.items():
-        text = f"{about} (needs penstock[server])"
+        text = f"{about} (needs penstock-hub[server])"
         app.command(name, help=text, context_settings=settings)(absent)
-    text = "Prove that the audit is what it was (needs penstock[server])"
+    text = "Prove that the audit is what it was (needs penstock-hub[server])"
     audit.group_of(app).command("verify", help=text, context_settings=settings)(absent)

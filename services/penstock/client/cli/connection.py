@@ -19,6 +19,9 @@ _files: dict[str, str] = {}
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
+#: The name on the package index, where another project is called penstock.
+DISTRIBUTION = "penstock-hub"
+
 Url = Annotated[
     str,
     typer.Option(
@@ -58,6 +61,14 @@ def connect(url: str, consumer: str, scope: str = "") -> Client:
         raise Failure(str(error)) from None
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"penstock {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
 def certificates(
     ca_file: Annotated[
         str,
@@ -80,6 +91,12 @@ def certificates(
             help="PEM file of its private key, if not in the same file.",
         ),
     ] = "",
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Read, write, export and import the datasets of a Penstock data hub."""
     _files.update(ca_file=ca_file, client_cert=client_cert, client_key=client_key)

@@ -74,7 +74,7 @@ def export(
     """
     from penstock.client.files import compression_of
 
-    to_file = output is not None and str(output) != "-"
+    target = output if str(output) != "-" else None
     name = (format or _suffix_format(output) or "csv").upper()
     packed = compression or (compression_of(output) if output is not None else "")
     with connect(url, consumer) as client:
@@ -88,11 +88,15 @@ def export(
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
         )
-        kind = "" if packed else name
-        size, found = _exported(begin, dataset, kind, output if to_file else None)
-    if to_file and found is not None:
-        rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
-        typer.echo(f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}", err=True)
+        size, found = _exported(begin, dataset, "" if packed else name, target)
+    if target is not None and found is not None:
+        typer.echo(_done(target, size, found), err=True)
+
+
+def _done(output: Path, size: int, found: Any) -> str:
+    """What is said of an export into a file."""
+    rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
+    return f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}"
 
 
 def _exported(

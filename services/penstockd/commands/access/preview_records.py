@@ -47,9 +47,7 @@ async def preview_records(
         consumer_id=subject.consumer_id,
         roles=sorted(principal.roles),
         claims={name: list(values) for name, values in principal.claims.items()},
-        filter=query.filter,
-        order_by=query.order_by,
-        fields=query.fields,
+        **query.said,
     )
     view = call.policy.view(principal, dataset.name, Action.READ)
     check_reads(call, dataset.name, view.grants)

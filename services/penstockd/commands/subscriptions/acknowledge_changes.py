@@ -8,13 +8,7 @@ from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import (
-    changing,
-    check_reader,
-    found,
-    named_lease,
-    owner,
-)
+from penstockd.subscriptions.manage import changing, check_reader, found, named_lease, owner
 
 
 async def acknowledge_changes(

@@ -6,12 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import (
-    changing,
-    check_reader,
-    found,
-    owner,
-)
+from penstockd.subscriptions.manage import changing, check_reader, found, owner
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:

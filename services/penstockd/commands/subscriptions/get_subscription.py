@@ -5,11 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import (
-    check_reader,
-    found,
-    known,
-)
+from penstockd.subscriptions.manage import check_reader, found, known
 
 
 async def get_subscription(hub: Hub, call: Call, subscription_id: str) -> Subscription:

@@ -6,11 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import (
-    check_reader,
-    owner,
-    unread,
-)
+from penstockd.subscriptions.manage import check_reader, owner, unread
 
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-
 from penstockd.calls import Call
 from penstockd.errors import HubStopping, ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
@@ -13,16 +10,15 @@ from penstockd.feed.watching import Standings
 from penstockd.hub import Hub
 from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.stretch import Bounds
-from penstockd.subscriptions.take import USUAL_CHANGES, TakenLease, Taking, ack_time, changes_of
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """What a worker asks for; 0 stands for what is usual. ``wait`` is in seconds."""
-
-    max_changes: int = 0
-    ack_seconds: int = 0
-    wait: float = 0.0
+from penstockd.subscriptions.take import (
+    USUAL_CHANGES,
+    Pull,
+    TakenLease,
+    Taking,
+    ack_time,
+    changes_of,
+    take_on,
+)
 
 
 async def pull_changes(
@@ -48,7 +44,7 @@ async def pull_changes(
     standings = Standings(hub.policy, hub.catalog, call, taking.terms, taking.source)
     disclosure = FeedDisclosure(call, taking.source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
-        taken = await _take(taking, standings, pull.wait)
+        taken = await take_on(taking, standings, pull.wait)
     call.entry.row_count = 0
     if taken is not None:
         call.entry.row_count = taken.lease.change_count
@@ -57,16 +53,3 @@ async def pull_changes(
     elif hub.feed.stopping.is_set():
         raise HubStopping("this worker ends; pull again")
     return taken, taking.source.view
-
-
-async def _take(taking: Taking, standings: Standings, seconds: float) -> TakenLease | None:
-    """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + seconds
-    taken = await taking.take(seconds)
-    while taken is None and taking.outdated:
-        if (policy := standings.renew()) is None:
-            break
-        taking.judged = policy
-        taken = await taking.take(max(0.0, deadline - clock()))
-    return taken

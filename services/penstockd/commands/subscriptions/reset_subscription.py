@@ -9,13 +9,7 @@ from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import (
-    changing,
-    check_reader,
-    find_start,
-    owner,
-    source_of,
-)
+from penstockd.subscriptions.manage import changing, check_reader, find_start, owner, source_of
 
 
 async def reset_subscription(

@@ -8,8 +8,8 @@ from penstockd.calls import Call
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.pulled import MAX_DELIVERIES, Outcome, judge_outcome, listening_endpoint
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.model import now
+from penstockd.webhooks.pulling import MAX_DELIVERIES, Outcome, judge_outcome, listening_endpoint
 from penstockd.webhooks.search import read_deliveries
 from penstockd.webhooks.settling import Settling
 

@@ -12,21 +12,19 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.store.database import Connection
 from penstockd.store.log import last_number
-from penstockd.webhooks.checks import check_webhook
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import (
     LISTEN_SECONDS,
+    Stored,
     count_webhooks,
     lock_intake,
     put_secret,
     put_webhook,
 )
-from penstockd.webhooks.model import Kind, Scheme, Webhook
-from penstockd.webhooks.owners import brought_claims
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.model import Kind, Scheme, Webhook, now
+from penstockd.webhooks.owners import brought_claims, check_webhook
 from penstockd.webhooks.signing import Secret, new_secret
-from penstockd.webhooks.stored import Stored
 
 #: Webhooks of one consumer.
 MAX_WEBHOOKS = 1000
@@ -38,7 +36,7 @@ async def create_webhook(
     """The webhook of a draft, the caller's own or, by administrators, another consumer's.
 
     Its secret is for HMAC unless ``scheme`` says another. Raises PermissionDenied, TooManyWebhooks,
-    and what is wrong with it (``checks``).
+    and what is wrong with it (``check_webhook``).
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.model import now
 from penstockd.webhooks.search import Figures, figures
 
 WINDOW = timedelta(days=1)

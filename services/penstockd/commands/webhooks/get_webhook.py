@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.stored import Stored
+from penstockd.webhooks.endpoints import Stored
 
 
 async def get_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:

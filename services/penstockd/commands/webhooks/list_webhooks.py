@@ -7,8 +7,7 @@ from penstockd.hub import Hub
 from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.endpoints import read_webhooks
-from penstockd.webhooks.stored import Stored
+from penstockd.webhooks.endpoints import Stored, read_webhooks
 
 
 async def list_webhooks(

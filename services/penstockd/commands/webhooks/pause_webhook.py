@@ -6,9 +6,8 @@ from penstockd.calls import Call
 from penstockd.errors import WebhookDisabled
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import set_state
+from penstockd.webhooks.endpoints import Stored, set_state
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored
 
 
 async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:

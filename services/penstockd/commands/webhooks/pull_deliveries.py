@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.webhooks.pulled import MAX_DELIVERIES, Pulled
-from penstockd.webhooks.pulling import pull_due, wait_in_line
+from penstockd.webhooks.pulling import MAX_DELIVERIES, Pulled, pull_due, wait_in_line
 
 MAX_WAIT = timedelta(seconds=20)
 

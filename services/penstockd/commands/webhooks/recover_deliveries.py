@@ -9,8 +9,8 @@ from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
+from penstockd.webhooks.model import now
 from penstockd.webhooks.queue import recover
-from penstockd.webhooks.schedule import now
 
 
 async def recover_deliveries(

@@ -8,9 +8,8 @@ from penstockd.hub import Hub
 from penstockd.store.cursor import check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
-from penstockd.webhooks.endpoints import set_replay
+from penstockd.webhooks.endpoints import Stored, set_replay
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored
 
 
 async def replay_changes(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
+from penstockd.webhooks.model import now
 from penstockd.webhooks.queue import resend
-from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, find_delivery
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import set_state
+from penstockd.webhooks.endpoints import Stored, set_state
 from penstockd.webhooks.model import State
-from penstockd.webhooks.stored import Stored
 
 
 async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:

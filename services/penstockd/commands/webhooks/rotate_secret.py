@@ -9,11 +9,14 @@ from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
-from penstockd.webhooks.endpoints import expire_secrets, put_secret, read_secrets
-from penstockd.webhooks.model import Scheme
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.endpoints import (
+    Stored,
+    expire_secrets,
+    put_secret,
+    read_secrets,
+)
+from penstockd.webhooks.model import Scheme, now
 from penstockd.webhooks.signing import Secret, new_secret
-from penstockd.webhooks.stored import Stored
 
 #: How long the old secret stays beside the new one, usually and at the most.
 USUAL_OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)

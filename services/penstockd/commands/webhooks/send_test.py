@@ -5,10 +5,9 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.model import Cause
+from penstockd.webhooks.model import Cause, now
 from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
-from penstockd.webhooks.schedule import now
 from penstockd.webhooks.search import Listed, find_delivery
 
 

@@ -9,13 +9,11 @@ from dataclasses import replace
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.checks import check_webhook, origin
 from penstockd.webhooks.composer import place_of
-from penstockd.webhooks.endpoints import put_webhook, replace_secrets
-from penstockd.webhooks.model import Webhook
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.endpoints import Stored, put_webhook, replace_secrets
+from penstockd.webhooks.model import Webhook, now
+from penstockd.webhooks.owners import check_webhook, origin
 from penstockd.webhooks.signing import Secret
-from penstockd.webhooks.stored import Stored
 
 
 async def update_webhook(
@@ -24,7 +22,7 @@ async def update_webhook(
     """What ``change`` makes of a webhook, and its new secret if its URL has another origin.
 
     Then headers that ``change`` does not give anew are dropped, and the secrets of before, too.
-    Raises PermissionDenied, WebhookNotFound, and what is wrong with it (``checks``).
+    Raises PermissionDenied, WebhookNotFound, and what is wrong with it (``check_webhook``).
     """
     desk = hub.webhooks
 

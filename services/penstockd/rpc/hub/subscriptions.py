@@ -17,7 +17,7 @@ from penstockd.commands.subscriptions.delete_subscription import delete_subscrip
 from penstockd.commands.subscriptions.extend_lease import extend_lease
 from penstockd.commands.subscriptions.get_subscription import get_subscription
 from penstockd.commands.subscriptions.list_subscriptions import list_subscriptions
-from penstockd.commands.subscriptions.pull_changes import Pull, pull_changes
+from penstockd.commands.subscriptions.pull_changes import pull_changes
 from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
@@ -32,7 +32,7 @@ from penstockd.store.leases import Lease
 from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 from penstockd.subscriptions.stream import Flow
-from penstockd.subscriptions.take import TakenLease
+from penstockd.subscriptions.take import Pull, TakenLease
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Subscriptions"]
 

@@ -15,6 +15,7 @@ from penstock.hub.v1 import webhooks_pb2 as pb
 from penstockd.query import FieldUnknown
 from penstockd.rpc.hub.messages import put_time
 from penstockd.store.places import Places
+from penstockd.webhooks.endpoints import Stored
 from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
@@ -28,7 +29,6 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.search import Figures, Listed, Tried
 from penstockd.webhooks.signing import Secret
-from penstockd.webhooks.stored import Stored
 
 _Options = pb.WebhookOptions
 #: What an update may change.

@@ -42,11 +42,10 @@ from penstockd.rpc.hub.webhook_messages import (
     webhook_of,
 )
 from penstockd.rpc.routes import routes_of
-from penstockd.webhooks.model import DeliveryState
-from penstockd.webhooks.pulled import Outcome
-from penstockd.webhooks.schedule import now
+from penstockd.webhooks.endpoints import Stored
+from penstockd.webhooks.model import DeliveryState, now
+from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
-from penstockd.webhooks.stored import Stored
 
 #: What every reply about a webhook says.
 _ALWAYS_SHOWN = ("webhook_id", "consumer_id", "kind", "state", "update_time")

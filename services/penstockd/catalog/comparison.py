@@ -1,0 +1,132 @@
+"""Two models compared: which fields are the same, and whether old values mean the same in the new.
+
+A field is known by its numbers, as in protobuf: one with another name and the same numbers is
+renamed. A field whose numbers are not known, or are nobody's any more, is known by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from penstockd.catalog.manifest import MemberShape, StoredField, ValueShape
+
+Messages = Mapping[str, Sequence[MemberShape]]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMatches:
+    """The fields of two models of a dataset: those that are in both, as pairs, and the others."""
+
+    kept: Sequence[tuple[StoredField, StoredField]]
+    added: Sequence[StoredField]
+    removed: Sequence[StoredField]
+
+
+def match_fields(before: Sequence[StoredField], after: Sequence[StoredField]) -> FieldMatches:
+    """Which field of the new model is which of the old."""
+    pairs: dict[str, StoredField] = {}  # by the new path
+    by_number = {f.numbers: f for f in before if f.numbers}
+    for field in after:
+        if field.numbers in by_number:
+            pairs[field.path] = by_number[field.numbers]
+    taken = {f.path for f in pairs.values()}
+    by_path = {f.path: f for f in before if f.path not in taken}
+    for field in after:
+        if field.path not in pairs and field.path in by_path:
+            pairs[field.path] = by_path[field.path]
+    taken = {f.path for f in pairs.values()}
+    return FieldMatches(
+        kept=[(pairs[f.path], f) for f in after if f.path in pairs],
+        added=[f for f in after if f.path not in pairs],
+        removed=[f for f in before if f.path not in taken],
+    )
+
+
+class ShapeComparison:
+    """Compares the shapes of two models, with the messages that each of them has."""
+
+    def __init__(self, before: Messages, after: Messages) -> None:
+        self.before = before
+        self.after = after
+
+    def holds_every(self, before: ValueShape, after: ValueShape) -> bool:
+        """Whether every stored value of the old shape is, as it stands, one of the new."""
+        return self._holds(before, after, frozenset())
+
+    def same_kinds(self, before: ValueShape, after: ValueShape) -> bool:
+        """Whether protobuf bytes of the old shape are read as the same values in the new."""
+        return self._same(before, after, frozenset())
+
+    def _holds(
+        self, before: ValueShape, after: ValueShape, above: frozenset[tuple[str, str]]
+    ) -> bool:
+        if (before.kind, before.map_key) != (after.kind, after.map_key):
+            return False
+        match after.kind:
+            case "ENUM":
+                return before.enum_values.items() <= after.enum_values.items()
+            case "DECIMAL":
+                whole = before.precision - before.scale <= after.precision - after.scale
+                return whole and before.scale <= after.scale
+            case "LIST" | "MAP":
+                return self._holds(_element(before), _element(after), above)
+            case "MESSAGE":
+                return self._message_holds(before.message, after.message, above)
+        return True
+
+    def _message_holds(self, before: str, after: str, above: frozenset[tuple[str, str]]) -> bool:
+        if (before, after) in above:
+            return True
+        within = above | {(before, after)}
+        old = {m.number: m for m in self.before[before]}
+        order = [m.number for m in self.after[after] if m.number in old]
+        if order != [m.number for m in self.before[before]]:
+            return False  # one is gone, or they are written in another order
+        for member in self.after[after]:
+            known = old.get(member.number)
+            if known is None and member.filled:
+                return False
+            if known is not None and (
+                known.json_name != member.json_name
+                or known.filled != member.filled
+                or not self._holds(known.shape, member.shape, within)
+            ):
+                return False
+        return True
+
+    def _same(
+        self, before: ValueShape, after: ValueShape, above: frozenset[tuple[str, str]]
+    ) -> bool:
+        if (before.kind, before.map_key) != (after.kind, after.map_key):
+            return False
+        if after.kind in ("LIST", "MAP"):
+            return self._same(_element(before), _element(after), above)
+        if after.kind != "MESSAGE" or (before.message, after.message) in above:
+            return True
+        within = above | {(before.message, after.message)}
+        old = {m.number: m.shape for m in self.before[before.message]}
+        return all(
+            self._same(old[m.number], m.shape, within)
+            for m in self.after[after.message]
+            if m.number in old
+        )
+
+
+def _element(shape: ValueShape) -> ValueShape:
+    assert shape.element is not None, "a list or map has elements"
+    return shape.element
+
+
+def shape_name(shape: ValueShape) -> str:
+    """What a person calls the shape, as "decimal(12, 4)" or "list of string"."""
+    match shape.kind:
+        case "DECIMAL":
+            return f"decimal({shape.precision}, {shape.scale})"
+        case "LIST":
+            return f"list of {shape_name(_element(shape))}"
+        case "MAP":
+            return f"map of {shape_name(_element(shape))}"
+        case "MESSAGE":
+            return shape.message.rsplit(".", 1)[-1]
+    return shape.kind.lower()

@@ -1,0 +1,150 @@
+"""A catalog written down as data: what a store keeps of the model that its tables hold.
+
+A manifest tells every difference that matters to stored values: column types do not tell an enum
+from a string, nor one list from another. It stays readable when the rules of the vocabulary change,
+since nothing in it is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from pydantic import TypeAdapter
+
+from penstock.options.v1 import options_pb2
+from penstockd.catalog.load import leaf
+from penstockd.catalog.model import Catalog, Dataset, Field, FieldClass, Kind
+from penstockd.catalog.rules import rules_text
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+
+
+@dataclass(frozen=True)
+class ValueShape:
+    """What the values of a field, of an element or of a member look like in JSON.
+
+    ``kind`` is the name of a Kind, or MESSAGE for a message in a list or map, which ``message``
+    then names. ``element`` is that of a LIST or MAP, ``map_key`` the Kind of a MAP's keys.
+    """
+
+    kind: str
+    enum_values: Mapping[str, int] = field(default_factory=dict)
+    precision: int = 0
+    scale: int = 0
+    element: ValueShape | None = None
+    message: str = ""
+    map_key: str = ""
+
+
+@dataclass(frozen=True)
+class MemberShape:
+    """A member of a message that a list or map holds. ``filled``: it is never absent in JSON."""
+
+    number: int
+    json_name: str
+    shape: ValueShape
+    filled: bool
+
+
+@dataclass(frozen=True)
+class StoredField:
+    """A column: the field's path by name and by number, and what its values are."""
+
+    path: str
+    numbers: tuple[int, ...]
+    shape: ValueShape
+    nullable: bool
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A table: its fields, and the rules of its values as text, which is compared alone."""
+
+    fields: tuple[StoredField, ...]
+    rules: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All datasets by name, and all messages that their lists and maps hold."""
+
+    datasets: Mapping[str, StoredDataset]
+    messages: Mapping[str, tuple[MemberShape, ...]]
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def write_manifest(catalog: Catalog) -> Manifest:
+    """The manifest of a catalog."""
+    messages: dict[str, tuple[MemberShape, ...]] = {}
+    datasets = {}
+    for dataset in catalog:
+        stored = tuple(_stored_field(dataset, f, messages) for f in dataset.fields)
+        datasets[dataset.name] = StoredDataset(stored, rules_text(dataset))
+    return Manifest(datasets, messages)
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """The manifest as JSON."""
+    return _ADAPTER.dump_json(manifest).decode()
+
+
+def parse_manifest(text: str) -> Manifest:
+    """The manifest that ``dump_manifest`` wrote."""
+    return _ADAPTER.validate_json(text)
+
+
+def _stored_field(
+    dataset: Dataset, field: Field, messages: dict[str, tuple[MemberShape, ...]]
+) -> StoredField:
+    numbers = tuple(_numbers(dataset.message_type, field))
+    return StoredField(field.path, numbers, value_shape(field, messages), field.nullable, field.key)
+
+
+def _numbers(message: Descriptor, field: Field) -> Iterator[int]:
+    for step in field.steps:
+        fd = message.fields_by_name[step]
+        yield fd.number
+        if fd.message_type is not None:
+            message = fd.message_type
+
+
+def value_shape(field: Field, messages: dict[str, tuple[MemberShape, ...]]) -> ValueShape:
+    """The shape of a field; messages that it holds are added to ``messages``."""
+    if not field.repeated:
+        return ValueShape(
+            field.kind.name, dict(field.enum_values or {}), field.precision, field.scale
+        )
+    if field.element_message is not None:
+        _add_message(field.element_message, messages)
+        element = ValueShape("MESSAGE", message=field.element_message.full_name)
+    else:
+        assert field.element is not None
+        element = value_shape(field.element, messages)
+    map_key = field.map_key.name if field.map_key is not None else ""
+    return ValueShape(field.kind.name, element=element, map_key=map_key)
+
+
+def _add_message(message: Descriptor, messages: dict[str, tuple[MemberShape, ...]]) -> None:
+    if message.full_name in messages:
+        return
+    messages[message.full_name] = ()  # a message may hold itself
+    messages[message.full_name] = tuple(_member(fd, messages) for fd in message.fields)
+
+
+def _member(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]) -> MemberShape:
+    of = fd.message_type
+    if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+        _add_message(of, messages)
+        shape = ValueShape("MESSAGE", message=of.full_name)
+        return MemberShape(fd.number, fd.json_name, shape, filled=False)
+    own: Any = fd.GetOptions()
+    options = own.Extensions[options_pb2.field]
+    member = leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
+    filled = not member.nullable and member.kind not in (Kind.DATE, Kind.TIMESTAMP)
+    return MemberShape(fd.number, fd.json_name, value_shape(member, messages), filled)

@@ -1,0 +1,263 @@
+"""Columns of datasets' tables: how they are declared, what the database has, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import postgresql
+
+from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.rules import RowRules
+from penstockd.catalog.scalars import ValueRefused
+from penstockd.catalog.values import load_json
+from penstockd.store.tables import DATA_SCHEMA, column_default, column_type
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
+#: Rows that are read, converted and written at one time.
+_BATCH = 2_000
+#: Values that a report names.
+_NAMED = 5
+
+#: Whether a stored value is another than the one that it was converted from.
+Differ = Callable[[Any, Any], bool]
+
+T = TypeVar("T")
+
+#: From a stored value to the stored value of another model; raises ValueRefused.
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentColumn:
+    """A column as the database has it."""
+
+    type_name: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ValueReport:
+    """What a conversion does to the values of a column.
+
+    ``named`` gives keys and reasons of the first few of the ``refused`` ones.
+    """
+
+    changed: int = 0
+    refused: int = 0
+    named: Sequence[tuple[str, str]] = ()
+
+    def reasons(self) -> str:
+        """The refused values, for a person."""
+        listed = "; ".join(f"{key}: {reason}" for key, reason in self.named)
+        more = self.refused - len(self.named)
+        return listed + (f"; and {more} more" if more else "")
+
+
+def quoted_table(dataset: str) -> str:
+    """The table of a dataset, as SQL names it."""
+    return f'{DATA_SCHEMA}."{dataset}"'
+
+
+def column_ddl(field: Field) -> str:
+    """The declaration of a column."""
+    null = "" if field.nullable else " NOT NULL"
+    default = column_default(field)
+    if default is None and not field.nullable and not field.key:
+        default = "now()"  # create_time and update_time of rows older than the column
+    return f'"{field.path}" {type_name(field)}{collation(field)}{null}' + (
+        f" DEFAULT {default}" if default else ""
+    )
+
+
+def collation(field: Field) -> str:
+    """The clause that makes text sort by bytes; empty for other types."""
+    return ' COLLATE "C"' if type_name(field) == "text" else ""
+
+
+def type_name(field: Field) -> str:
+    """The type of a field's column, as information_schema and DDL both spell it."""
+    name = column_type(field).compile(dialect=_DIALECT).split(" COLLATE")[0].lower()
+    return name.replace(", ", ",")
+
+
+def read_columns(connection: Connection) -> dict[str, dict[str, PresentColumn]]:
+    """The columns of every dataset's table, as the database has them."""
+    rows = connection.execute(
+        text(
+            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " AND NOT a.attisdropped"
+            " WHERE n.nspname = :schema AND c.relkind IN ('r', 'p')"
+        ),
+        {"schema": DATA_SCHEMA},
+    )
+    present: dict[str, dict[str, PresentColumn]] = {}
+    for table, column, name, nullable in rows:
+        columns = present.setdefault(table, {})
+        if column is not None:
+            columns[column] = PresentColumn(name, nullable)
+    return present
+
+
+def has_rows(connection: Connection, dataset: str, condition: str = "true") -> bool:
+    """Whether the table of a dataset has a row of which the condition holds."""
+    sql = f"SELECT EXISTS (SELECT FROM {quoted_table(dataset)} WHERE {condition})"
+    return bool(connection.execute(text(sql)).scalar_one())
+
+
+def judge_values(
+    connection: Connection, dataset: str, key: str, column: str, convert: Convert, differ: Differ
+) -> ValueReport:
+    """What a conversion would do to the values of a column. Nothing is written."""
+
+    async def judge(driver: asyncpg.Connection[Any]) -> ValueReport:
+        changed = refused = 0
+        named: list[tuple[str, str]] = []
+        async for keys, rows in _batches(driver, dataset, key, [column]):
+            for name, (value,) in zip(keys, rows, strict=True):
+                try:
+                    changed += differ(value, convert(value))
+                except ValueRefused as exc:
+                    refused += 1
+                    if len(named) < _NAMED:
+                        named.append((name, exc.reason))
+        return ValueReport(changed, refused, named)
+
+    return _driven(connection, judge)
+
+
+def rewrite_values(
+    connection: Connection, dataset: Dataset, field: Field, present: str, convert: Convert
+) -> None:
+    """Convert every value of a column, whose type in the database is ``present``.
+
+    Raises ValueRefused for the first value that cannot be converted. The table is locked first:
+    nobody writes a value of the old kind in between.
+    """
+    table, wanted = quoted_table(dataset.name), type_name(field)
+    key, target = f'"{dataset.key.path}"', f'"{field.path}"'
+    fresh = wanted != present
+
+    async def rewrite(driver: asyncpg.Connection[Any]) -> None:
+        await driver.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        written = target
+        if fresh:
+            written = '"~converted"'
+            await driver.execute(f"ALTER TABLE {table} ADD {written} {wanted}{collation(field)}")
+        array = "text[]" if wanted == "jsonb" else f"{wanted}[]"
+        update = (
+            f"UPDATE {table} AS t SET {written} = v.value::{wanted}"
+            f" FROM unnest($1::text[], $2::{array}) AS v (key, value) WHERE t.{key} = v.key"
+        )
+        async for keys, rows in _batches(driver, dataset.name, dataset.key.path, [field.path]):
+            pairs = [
+                (name, _converted(convert, name, value), value)
+                for name, (value,) in zip(keys, rows, strict=True)
+            ]
+            pairs = [p for p in pairs if fresh or p[1] != p[2]]
+            if pairs:
+                await driver.execute(update, [p[0] for p in pairs], [p[1] for p in pairs])
+        if fresh:
+            await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
+            await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
+            default = column_default(field)
+            if default is not None:
+                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
+            if not field.nullable:
+                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
+            if field.reference is not None:
+                await driver.execute(f"CREATE INDEX ON {table} ({target})")
+
+    _driven(connection, rewrite)
+
+
+def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:
+    """Which records break the rules of the model."""
+    fields = [f for f in dataset.fields if not f.output_only]
+    rules = RowRules(dataset, fields)
+    paths = [f.path for f in fields]
+
+    async def judge(driver: asyncpg.Connection[Any]) -> ValueReport:
+        refused = 0
+        named: list[tuple[str, str]] = []
+        async for keys, batch in _batches(driver, dataset.name, dataset.key.path, paths):
+            rows = [_canonical(fields, row) for row in batch]
+            for index, problems in rules.problems(rows).items():
+                refused += 1
+                if len(named) < _NAMED:
+                    path, description = problems[0]
+                    named.append((keys[index], f"{path} {description}".strip()))
+        return ValueReport(0, refused, named)
+
+    return _driven(connection, judge)
+
+
+def _converted(convert: Convert, key: Any, value: Any) -> Any:
+    try:
+        return convert(value)
+    except ValueRefused as exc:
+        raise ValueRefused(f"of {key} {exc.reason}") from None
+
+
+def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
+    """A row as the rules judge it."""
+    return [
+        load_json(v) if f.repeated and v is not None else v
+        for f, v in zip(fields, row, strict=True)
+    ]
+
+
+async def _batches(
+    driver: asyncpg.Connection[Any], dataset: str, key: str, columns: Sequence[str]
+) -> AsyncIterator[tuple[Sequence[str], Sequence[Any]]]:
+    """The keys and the rows of a table, some at a time. No cursor stays open, which would keep
+    the table from being altered."""
+    chosen = "".join(f', "{c}"' for c in columns)
+    sql = (
+        f'SELECT "{key}"{chosen} FROM {quoted_table(dataset)} WHERE "{key}" > $1'
+        f' ORDER BY "{key}" LIMIT {_BATCH}'
+    )
+    last = ""
+    while found := await driver.fetch(sql, last):
+        last = found[-1][0]
+        yield [row[0] for row in found], [tuple(row)[1:] for row in found]
+
+
+def _driven(connection: Connection, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
+    """Run a coroutine on the driver's connection, in the transaction that is open."""
+    adapted: Any = connection.connection.dbapi_connection
+
+    async def run(driver: asyncpg.Connection[Any]) -> T:
+        # As text: SQLAlchemy has it parsed, which loses digits.
+        await driver.set_type_codec(
+            "jsonb", schema="pg_catalog", encoder=str, decoder=str, format="text"
+        )
+        return await work(driver)
+
+    result: T = adapted.run_async(run)
+    return result
+
+
+def sql_kind(name: str) -> Kind | None:
+    """The kind whose values a column of the type holds; None where several may."""
+    return _KINDS.get(name)
+
+
+_KINDS: Mapping[str, Kind] = {
+    "text": Kind.STRING,
+    "boolean": Kind.BOOL,
+    "integer": Kind.INT32,
+    "bigint": Kind.INT64,
+    "numeric(20,0)": Kind.UINT64,
+    "numeric": Kind.DECIMAL,
+    "real": Kind.FLOAT,
+    "double precision": Kind.DOUBLE,
+    "bytea": Kind.BYTES,
+    "date": Kind.DATE,
+    "timestamp with time zone": Kind.TIMESTAMP,
+}

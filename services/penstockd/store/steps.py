@@ -1,0 +1,408 @@
+"""The steps that bring the datasets' tables to the model, and what each of them takes.
+
+The store keeps the manifest of the model that its tables were made with (``hub.model``), so that a
+change is seen which no column type shows. Values decide: a change that no value is affected by is
+applied at start, one that converts values is applied by command, and one that some value does not
+survive is refused, with the keys of the records that hold it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Table, text
+
+from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog.comparison import ShapeComparison, match_fields, shape_name
+from penstockd.catalog.conversion import FieldConversion
+from penstockd.catalog.elements import default
+from penstockd.catalog.manifest import (
+    Manifest,
+    StoredDataset,
+    StoredField,
+    ValueShape,
+    dump_manifest,
+    parse_manifest,
+    write_manifest,
+)
+from penstockd.catalog.values import load_json
+from penstockd.store.columns import (
+    Differ,
+    PresentColumn,
+    ValueReport,
+    column_ddl,
+    has_rows,
+    judge_rules,
+    judge_values,
+    quoted_table,
+    read_columns,
+    rewrite_values,
+    sql_kind,
+    type_name,
+)
+from penstockd.store.script import run_script
+from penstockd.store.tables import Tables, column_default
+
+Apply = Callable[[Connection], None]
+
+
+class Consent(enum.Enum):
+    """What it takes to apply a step."""
+
+    START = "additive"  # nothing stored is affected: applied when the hub starts
+    COMMAND = "caution"  # by `penstock migrate --apply`
+    NEVER = "refused"  # not while the values are there that the step names
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One difference between the database and the model, and what ends it."""
+
+    description: str
+    consent: Consent
+    apply: Apply = field(compare=False, repr=False)
+
+    @property
+    def additive(self) -> bool:
+        """Whether the hub applies it by itself when it starts."""
+        return self.consent is Consent.START
+
+
+def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
+    """What must change so that the database holds exactly the catalog's tables, in order.
+
+    Reads every value of the columns whose meaning changes.
+    """
+    history = _history(connection)
+    before = history[-1] if history else Manifest({}, {})
+    after = write_manifest(catalog)
+    present = read_columns(connection)
+    tables = Tables(catalog)
+    closing: list[tuple[str, str]] = []
+    for dataset in catalog:
+        if dataset.name not in present:
+            ddl = table_ddl(dataset, tables[dataset.name])
+            yield Step(f"new dataset {dataset.name}", Consent.START, _script(ddl))
+            if any(dataset.name in m.datasets for m in history):
+                closing.append((dataset.name, f"the former dataset {dataset.name}"))
+            continue
+        changes = _DatasetChanges(connection, dataset, present[dataset.name], before, after)
+        yield from changes.steps()
+        closing += [(dataset.name, what) for what in changes.unreadable(history)]
+    for name in present.keys() - {d.name for d in catalog}:
+        gone = f"DROP TABLE {quoted_table(name)}; DELETE FROM hub.lost_reference WHERE dataset = "
+        consent = Consent.COMMAND if has_rows(connection, name) else Consent.START
+        yield Step(
+            f"dataset {name} is no longer in the model: its table would be dropped",
+            consent,
+            _script(gone + _literal(name)),
+        )
+    closing = [c for c in closing if _log_holds(connection, c[0])]
+    if closing:
+        what = ", ".join(name for _, name in closing)
+        yield Step(
+            f"the change log up to now is closed, since its images of {what} cannot"
+            " be read with the new model: feeds answer CURSOR_EXPIRED once, and who follows them"
+            " takes a snapshot",
+            Consent.COMMAND,
+            _close_log,
+        )
+
+
+def keep_manifest(connection: Connection, catalog: Catalog) -> None:
+    """Note the catalog as the one that the tables hold now."""
+    manifest = write_manifest(catalog)
+    history = _history(connection)
+    if not history or history[-1] != manifest:
+        connection.execute(
+            text("INSERT INTO hub.model (manifest) VALUES (CAST(:manifest AS json))"),
+            {"manifest": dump_manifest(manifest)},
+        )
+
+
+def table_ddl(dataset: Dataset, table: Table) -> str:
+    """CREATE TABLE and its indexes: the key, and every reference."""
+    sql = [
+        f"CREATE TABLE {table.fullname} (\n\t"
+        + ",\n\t".join([*map(column_ddl, dataset.fields), f'PRIMARY KEY ("{dataset.key.path}")'])
+        + "\n)"
+    ]
+    for reference in dataset.references.values():
+        sql.append(f'CREATE INDEX ON {table.fullname} ("{reference.path}")')
+    return ";\n".join(sql)
+
+
+class _DatasetChanges:
+    """The steps of one dataset that has a table."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        dataset: Dataset,
+        present: Mapping[str, PresentColumn],
+        before: Manifest,
+        after: Manifest,
+    ) -> None:
+        self._connection = connection
+        self._dataset = dataset
+        self._present = present
+        self._table = quoted_table(dataset.name)
+        self._rules_before = before.datasets.get(dataset.name, StoredDataset(())).rules
+        self._known = dataset.name in before.datasets
+        self._after = after.datasets[dataset.name]
+        self._shapes = ShapeComparison(before.messages, after.messages)
+        stored = before.datasets.get(dataset.name, StoredDataset(()))
+        self._matches = match_fields(self._stored_fields(stored), self._after.fields)
+
+    def steps(self) -> Iterator[Step]:
+        """In the order in which they are applied: columns leave, are renamed, come, change."""
+        for gone in self._matches.removed:
+            yield self._removal(gone)
+        yield from self._renames()
+        for new in self._matches.added:
+            added = self._dataset.by_path[new.path]
+            sql = f"ALTER TABLE {self._table} ADD {column_ddl(added)}"
+            if added.reference is not None:
+                sql += f'; CREATE INDEX ON {self._table} ("{added.path}")'
+            yield Step(f"new field {self._where(added)}", Consent.START, _script(sql))
+        for old, new in self._matches.kept:
+            yield from self._field_steps(old, new)
+        yield from self._rule_steps()
+
+    def unreadable(self, history: Sequence[Manifest]) -> list[str]:
+        """The fields whose images in the log mean something else in the new model, or nothing."""
+        found = [
+            self._where(self._dataset.by_path[new.path])
+            for old, new in self._matches.kept
+            if not self._shapes.same_kinds(old.shape, new.shape)
+            or (old.numbers and old.numbers != new.numbers)
+        ]
+        for new in self._matches.added:
+            for manifest in history:
+                stored = manifest.datasets.get(self._dataset.name, StoredDataset(()))
+                earlier = [f.shape for f in stored.fields if f.numbers == new.numbers]
+                shapes = ShapeComparison(manifest.messages, self._shapes.after)
+                if any(not shapes.same_kinds(shape, new.shape) for shape in earlier):
+                    found.append(f"a former field of the number of {new.path}")
+        return list(dict.fromkeys(found))
+
+    def _stored_fields(self, stored: StoredDataset) -> list[StoredField]:
+        """The columns as they are, with what the manifest knows of them. Of a store that has no
+        manifest yet, a column of the type that the model asks for is taken as the model's."""
+        known = {f.path: f for f in stored.fields}
+        wanted = {f.path: f for f in self._after.fields}
+        fields = []
+        for path, column in self._present.items():
+            field = known.get(path)
+            if field is None and not self._known and path in wanted:
+                same = type_name(self._dataset.by_path[path]) == column.type_name
+                field = wanted[path] if same else None
+            if field is None:
+                kind = sql_kind(column.type_name)
+                shape = ValueShape(kind.name if kind is not None else "STRING", {}, 38, 19)
+                key = path == self._dataset.key.path
+                field = StoredField(path, (), shape, column.nullable, key)
+            fields.append(field)
+        return fields
+
+    def _where(self, field: Field) -> str:
+        return f"{self._dataset.name}.{field.path}"
+
+    def _removal(self, gone: StoredField) -> Step:
+        where = f"{self._dataset.name}.{gone.path}"
+        if gone.key:
+            return Step(f"the key {where} is no longer in the model", Consent.NEVER, _nothing)
+        sql = f'ALTER TABLE {self._table} DROP COLUMN "{gone.path}"'
+        rows = has_rows(self._connection, self._dataset.name)
+        return Step(
+            f"{where} is no longer in the model: its values would be dropped",
+            Consent.COMMAND if rows else Consent.START,
+            _script(sql),
+        )
+
+    def _renames(self) -> Iterator[Step]:
+        renamed = [(old, new) for old, new in self._matches.kept if old.path != new.path]
+        if not renamed:
+            return
+        # By way of names that no field has: two fields may have changed their names.
+        sql = [
+            f'ALTER TABLE {self._table} RENAME COLUMN "{old.path}" TO "~{i}"'
+            for i, (old, _) in enumerate(renamed)
+        ]
+        sql += [
+            f'ALTER TABLE {self._table} RENAME COLUMN "~{i}" TO "{new.path}"'
+            for i, (_, new) in enumerate(renamed)
+        ]
+        cases = " ".join(f"WHEN {_literal(o.path)} THEN {_literal(n.path)}" for o, n in renamed)
+        sql.append(
+            f"UPDATE hub.lost_reference SET field = CASE field {cases} ELSE field END"
+            f" WHERE dataset = {_literal(self._dataset.name)}"
+        )
+        names = ", ".join(f"{self._dataset.name}.{o.path} to {n.path}" for o, n in renamed)
+        rows = has_rows(self._connection, self._dataset.name)
+        yield Step(
+            f"renamed: {names}; the values stay, but grants, filters and files that use the old"
+            " name must use the new one",
+            Consent.COMMAND if rows else Consent.START,
+            _script("; ".join(sql)),
+        )
+
+    def _field_steps(self, old: StoredField, new: StoredField) -> Iterator[Step]:
+        field = self._dataset.by_path[new.path]
+        where, column = self._where(field), self._present[old.path]
+        if field.key != old.key:
+            yield Step(
+                f"the key of {self._dataset.name} moves to {field.path}: records cannot change"
+                " their keys; make another dataset",
+                Consent.NEVER,
+                _nothing,
+            )
+            return
+        typed = type_name(field) == column.type_name
+        if not typed or not self._shapes.holds_every(old.shape, new.shape):
+            yield from self._conversion(old, new, field, column)
+        elif column.nullable and not field.nullable:
+            yield self._filling(field, old)
+        if field.nullable and not column.nullable:
+            yield Step(
+                f"{where} may now be unset",
+                Consent.START,
+                _script(
+                    f'ALTER TABLE {self._table} ALTER "{field.path}" DROP NOT NULL,'
+                    f' ALTER "{field.path}" DROP DEFAULT'
+                ),
+            )
+
+    def _filling(self, field: Field, old: StoredField) -> Step:
+        """Unset values become the default."""
+        column, default = f'"{field.path}"', column_default(field) or "now()"
+        unset = has_rows(self._connection, self._dataset.name, f'"{old.path}" IS NULL')
+        return Step(
+            f"{self._where(field)} may no longer be unset: unset values become {default}",
+            Consent.COMMAND if unset else Consent.START,
+            _script(
+                f"UPDATE {self._table} SET {column} = {default} WHERE {column} IS NULL; "
+                f"ALTER TABLE {self._table} ALTER {column} SET DEFAULT {default},"
+                f" ALTER {column} SET NOT NULL"
+            ),
+        )
+
+    def _conversion(
+        self, old: StoredField, new: StoredField, field: Field, column: PresentColumn
+    ) -> Iterator[Step]:
+        convert = _filled(FieldConversion(old, new, field, self._shapes), field)
+        report = judge_values(
+            self._connection,
+            self._dataset.name,
+            self._key_now,
+            old.path,
+            convert,
+            _differing(field, column),
+        )
+        what = f"{self._where(field)} {self._difference(old, new)}"
+        yield Step(
+            f"{what}: {_effect(report)}",
+            _consent(report),
+            lambda connection: rewrite_values(
+                connection, self._dataset, field, column.type_name, convert
+            ),
+        )
+
+    @property
+    def _key_now(self) -> str:
+        """The name of the key's column before anything is renamed."""
+        return next(o.path for o, n in self._matches.kept if n.path == self._dataset.key.path)
+
+    def _difference(self, old: StoredField, new: StoredField) -> str:
+        before, after = shape_name(old.shape), shape_name(new.shape)
+        if before != after:
+            return f"changes from {before} to {after}"
+        gone = old.shape.enum_values.items() - new.shape.enum_values.items()
+        if gone:
+            return f"loses or renames {', '.join(sorted(name for name, _ in gone))}"
+        return f"changes in what its {after} may hold"
+
+    def _rule_steps(self) -> Iterator[Step]:
+        if not self._known or self._rules_before == self._after.rules:
+            return
+        if any(o.path != n.path or o.shape != n.shape for o, n in self._matches.kept):
+            return  # the values are not there yet that could be judged
+        if self._matches.added:
+            return
+        report = judge_rules(self._connection, self._dataset)
+        if report.refused:
+            yield Step(
+                f"{self._dataset.name}: {report.refused} records break the rules of now; they can"
+                f" be read, and are refused when they are written again: {report.reasons()}",
+                Consent.START,
+                _nothing,
+            )
+
+
+def _filled(convert: FieldConversion, field: Field) -> Callable[[object], object]:
+    """The conversion, with a value in place of NULL where NULL may no longer be."""
+    if field.nullable:
+        return convert
+    return lambda value: default(field) if value is None else convert(value)
+
+
+def _differing(field: Field, column: PresentColumn) -> Differ:
+    """Whether a conversion has changed a value: one of another type always, JSON by its data."""
+    if type_name(field) != column.type_name:
+        return lambda before, after: before is not None or after is not None
+    if field.repeated:
+        return lambda before, after: before is None or load_json(before) != load_json(after)
+    return lambda before, after: bool(before != after)
+
+
+def _effect(report: ValueReport) -> str:
+    if report.refused:
+        return f"{report.refused} values cannot be held ({report.reasons()})"
+    if report.changed:
+        return f"{report.changed} values are converted"
+    return "no value is affected"
+
+
+def _consent(report: ValueReport) -> Consent:
+    if report.refused:
+        return Consent.NEVER
+    return Consent.COMMAND if report.changed else Consent.START
+
+
+def _history(connection: Connection) -> list[Manifest]:
+    """All manifests that the store has had, the newest last; none before the first migration."""
+    if connection.execute(text("SELECT to_regclass('hub.model') IS NULL")).scalar_one():
+        return []
+    rows = connection.execute(text("SELECT manifest::text FROM hub.model ORDER BY id"))
+    return [parse_manifest(row[0]) for row in rows]
+
+
+def _log_holds(connection: Connection, dataset: str) -> bool:
+    """Whether the log has images of a dataset's records."""
+    sql = (
+        "SELECT EXISTS (SELECT FROM hub.change AS c WHERE dataset = :dataset AND ("
+        " EXISTS (SELECT FROM hub.log_transaction AS t WHERE t.revision = c.revision)"
+        " OR EXISTS (SELECT FROM hub.pending AS p WHERE p.revision = c.revision)))"
+    )
+    return bool(connection.execute(text(sql), {"dataset": dataset}).scalar_one())
+
+
+def _close_log(connection: Connection) -> None:
+    """Let go of all changes that the log has, as if they were older than it keeps them."""
+    while connection.execute(text("SELECT hub.stamp()")).scalar_one():
+        pass
+    connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
+
+
+def _script(sql: str) -> Apply:
+    return lambda connection: run_script(connection, sql)
+
+
+def _nothing(_: Connection) -> None:
+    """A step that only tells something."""
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,53 @@
+"""Rows whose values the model cannot say are told with dataset, key and field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from penstockd.catalog import Catalog
+from penstockd.catalog.load import load_catalog
+from penstockd.catalog.record import Codec
+from penstockd.catalog.wire import WireCodec
+from penstockd.errors import RecordUnreadable
+from penstockd.resources import descriptors
+
+Make = Callable[[Catalog, str, Sequence[str], Sequence[Any]], object]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(descriptors())
+
+
+def by_message(catalog: Catalog, name: str, paths: Sequence[str], row: Sequence[Any]) -> object:
+    dataset = catalog[name]
+    return Codec(dataset, [dataset.by_path[p] for p in paths]).message(row)
+
+
+def by_column(catalog: Catalog, name: str, paths: Sequence[str], row: Sequence[Any]) -> object:
+    dataset = catalog[name]
+    columns = [[value, value] for value in row]
+    return WireCodec(dataset, [dataset.by_path[p] for p in paths]).images(columns)
+
+
+@pytest.mark.parametrize("make", [by_message, by_column])
+@pytest.mark.parametrize(
+    ("name", "path", "good", "bad"),
+    [
+        ("customers", "status", "ACTIVE", "GONE"),
+        ("orders", "lines", '[{"quantity": 1}]', '[{"gone": 1}]'),
+        ("products", "attributes", '{"a": "b"}', "[1]"),
+    ],
+)
+def test_a_value_that_the_model_cannot_say(
+    catalog: Catalog, make: Make, name: str, path: str, good: Any, bad: Any
+) -> None:
+    key = catalog[name].key.path
+    make(catalog, name, [key, path], ["k1", good])
+    with pytest.raises(RecordUnreadable) as raised:
+        make(catalog, name, [key, path], ["k1", bad])
+    assert raised.value.metadata == {"dataset": name, "key": "k1", "field": path}
+    assert f"{name}/k1" in raised.value.message

@@ -1,0 +1,148 @@
+"""No command does anything for a caller that has no role: all of them, with whatever they take."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from fake_organs import NOBODY
+from penstock.model.v1 import customers_pb2
+from penstockd import commands
+from penstockd.access.changes import ChangeTerms
+from penstockd.access.subject import Subject
+from penstockd.audit.disclosure import DisclosureQuestion
+from penstockd.audit.search import Span
+from penstockd.auth.issuers import Issuer
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.digests.parts import Asked
+from penstockd.digests.repair import Repair
+from penstockd.errors import PermissionDenied, Refused, ValueInvalid
+from penstockd.exports.plan import ExportRequest
+from penstockd.feed.stream import Watch
+from penstockd.feed.watching import Wanted
+from penstockd.hub import Hub
+from penstockd.policy.checks import RoleDraft
+from penstockd.policy.model import Consumer, Permission
+from penstockd.policy.pages import Query
+from penstockd.store.subscriptions import Terms
+from penstockd.subscriptions.stream import Flow
+from penstockd.webhooks.model import Kind, Scheme, Selection, Webhook
+from penstockd.webhooks.search import Filter
+from penstockd.writes.idempotency import Request
+
+ROOT = Path(commands.__file__).parents[1]
+NAMES = [
+    ".".join(("penstockd", *p.relative_to(ROOT).with_suffix("").parts))
+    for p in sorted((ROOT / "commands").rglob("*.py"))
+    if p.name != "__init__.py"
+]
+#: The caller of this one is not known yet: it shows a secret.
+PUBLIC = {"issue_token"}
+#: It tells what the caller may do, which is nothing.
+EMPTY = {"list_datasets"}
+
+CONSUMER = Consumer("x", True, frozenset())
+ISSUER = Issuer("x", "https://x.example", "", (), ("RS256",), ("at+jwt",), 3600)
+WEBHOOK = Webhook("", "", Kind.HTTP, (Selection("customers"),), url="https://x.example/")
+#: What commands are given, by the type that they take; of protocols, what nobody may ask.
+VALUES: dict[Any, Any] = {
+    str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
+    ChangeTerms: ChangeTerms("because"), RoleDraft: RoleDraft("x"), Consumer: CONSUMER,
+    Issuer: ISSUER, Subject: Subject("x"), Query: Query(), Request: Request(),
+    ExportRequest: ExportRequest("CSV"),
+    Asked: Asked(), Repair: Repair([]), Watch: Watch(), Flow: Flow(), Span: Span(),
+    DisclosureQuestion: DisclosureQuestion("customers", "x"), Filter: Filter(),
+    Webhook: WEBHOOK, Scheme: Scheme.HMAC,
+    Terms: Terms(["customers"]), Message: customers_pb2.Customer(customer_id="x"),
+}  # fmt: skip
+
+
+def value(annotation: Any, dataset: Dataset) -> Any:
+    """Something of a type."""
+    options = [a for a in typing.get_args(annotation) if a is not type(None)]
+    origin = typing.get_origin(annotation)
+    if origin in (Sequence, list):
+        return []
+    if origin is Callable:
+        return lambda given: given
+    if options and origin is not None:
+        annotation = options[0]
+    if annotation is Dataset:
+        return dataset
+    if annotation is Wanted:
+        return Wanted([dataset])
+    if getattr(annotation, "_is_protocol", False):
+        return SimpleNamespace()
+    if annotation.__name__ == "Pull":
+        return annotation()
+    return VALUES[annotation]
+
+
+def arguments(command: Any, hub: Any, call: Call, dataset: Dataset) -> dict[str, Any]:
+    """What a command takes, by name."""
+    hints = typing.get_type_hints(command)
+    given: dict[str, Any] = {}
+    for name in inspect.signature(command).parameters:
+        kind = hints[name]
+        given[name] = hub if kind is Hub else call if kind is Call else value(kind, dataset)
+    if "lease_id" in given and "cursor" in given:
+        given["cursor"] = ""
+    return given
+
+
+async def faults(command: Any, hub: Any) -> list[str]:
+    """What a command does for a caller without a role, but to refuse it."""
+    call = hub.call(caller=NOBODY)
+    given = arguments(command, hub, call, hub.catalog["customers"])
+    found = []
+    try:
+        made = command(**given)
+        made = await made if inspect.isawaitable(made) else made
+    except Refused as error:
+        if not isinstance(error, PermissionDenied) and "NotFound" not in type(error).__name__:
+            found.append(f"looks further before it refuses: {error!r}")
+    else:
+        if command.__name__ not in EMPTY or made:
+            found.append(f"gives {made!r}")
+    found += [t for t, _ in hub.database.connected.statements if not t.lstrip().startswith("S")]
+    if hub.database.committed or call.recorded or call.disclosed:
+        found.append("leaves something")
+    return found
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.rpartition(".")[2] not in PUBLIC])
+async def test_a_caller_without_a_role_gets_nothing_done(name: str, make_hub: Any) -> None:
+    command = getattr(importlib.import_module(name), name.rpartition(".")[2])
+    assert await faults(command, make_hub()) == []
+
+
+async def gives(hub: Hub, call: Call, key: str) -> str:
+    """A command that forgets to ask."""
+    return key
+
+
+async def writes(hub: Hub, call: Call) -> None:
+    """One that asks too late."""
+    async with hub.database.transaction() as connection:
+        await connection.execute("DELETE FROM hub.role")
+    call.require(Permission.ACCESS_WRITE)
+
+
+async def looks(hub: Hub, call: Call, page_size: int) -> None:
+    """One that judges what is asked before it judges who asks."""
+    raise ValueInvalid.of("page_size", "is negative")
+
+
+@pytest.mark.parametrize("careless", [gives, writes, looks])
+async def test_the_walk_sees_a_careless_command(careless: Any, make_hub: Any) -> None:
+    assert await faults(careless, make_hub()) != []
