@@ -14,7 +14,7 @@ M = TypeVar("M", bound=Message)
 MEDIA_TYPE = "application/problem+json"
 #: Under this name a ready-made problem travels to the sidecar, which puts it in the reply's place.
 HEADER = "x-problem"
-#: It travels as a header: the most bytes it may have.
+#: The most bytes of a problem, which travels as a header.
 MAX_BYTES = 6 * 1024
 
 #: google.rpc.Code -> its name and the HTTP status that the sidecar makes of it.
@@ -95,7 +95,7 @@ def packed(status: status_pb2.Status) -> str:
 
 
 def _detail(status: status_pb2.Status, into: M) -> M:
-    """The detail of that type, empty if the status has none."""
+    """The status's detail of one type; an empty message if there is none."""
     for detail in status.details:
         if detail.Unpack(into):
             break

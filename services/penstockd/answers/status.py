@@ -29,7 +29,7 @@ def status_of(
     url: str = "",
     seal: Callable[[Any], str] | None = None,
 ) -> status_pb2.Status:
-    """What the client gets for an error. The text of a defect never leaves the hub.
+    """The status that a client gets for an error. The text of a defect never leaves the hub.
 
     ``url`` is where clients reach the hub; the link to the reason's description begins with it.
     ``seal`` makes texts of the cursors in the metadata, which are left out without it.
@@ -58,7 +58,7 @@ def help_url(reason: str, url: str) -> str:
 
 
 def _advice(reason: ErrorReason) -> Iterator[Message]:
-    """When to try again, and which limit was reached."""
+    """Details that say when to try again and which limit was reached."""
     if reason.retry_seconds:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = reason.retry_seconds

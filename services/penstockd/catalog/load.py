@@ -165,30 +165,10 @@ def leaf(
 
     See ``leaves`` for ``within``.
     """
-    element: Field | None = None
-    element_message: Descriptor | None = None
-    map_key: Kind | None = None
-    members: tuple[Field, ...] = ()
-    recursive = False
     if fd.is_repeated:
-        entry = fd.message_type
-        is_map = entry is not None and entry.GetOptions().map_entry
-        kind = Kind.MAP if is_map else Kind.LIST
-        one = fd
-        if entry is not None and is_map:
-            one = entry.fields_by_name["value"]
-            map_key = _SCALARS[entry.fields_by_name["key"].type]
-        element_message = _plain_message(one)
-        if element_message is None:
-            kind_of_one, limits_of_one = _kind(one, options), _limits(one, options)
-            element = Field(path, json_path, kind_of_one, field_class, False, **limits_of_one)
-        else:
-            # One level of a message that contains itself shows all field classes in it.
-            recursive = element_message.full_name in within
-            members = _members(element_message, path, json_path, field_class, comments, within)
-        limits: dict[str, Any] = {}
+        values = _repeated(fd, options, path, json_path, field_class, comments, within)
     else:
-        kind, limits = _kind(fd, options), _limits(fd, options)
+        values = {"kind": _kind(fd, options), **_limits(fd, options)}
     reference = None
     if options.HasField("reference"):
         alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
@@ -196,21 +176,43 @@ def leaf(
     return Field(
         path=path,
         json_path=json_path,
-        kind=kind,
         field_class=field_class,
         nullable=nested or (fd.has_presence and not options.output_only),
         presence=fd.has_presence,
         key=options.key,
         output_only=options.output_only,
         reference=reference,
-        element=element,
-        element_message=element_message,
-        map_key=map_key,
-        members=members,
-        recursive=recursive,
         description=comments.get(fd.full_name, ""),
-        **limits,
+        **values,
     )
+
+
+def _repeated(
+    fd: FieldDescriptor,
+    options: options_pb2.FieldOptions,
+    path: str,
+    json_path: str,
+    field_class: FieldClass,
+    comments: dict[str, str],
+    within: tuple[str, ...],
+) -> dict[str, Any]:
+    """What a Field says of a list or a map: its kind, and what is in it."""
+    entry = fd.message_type
+    values: dict[str, Any] = {"kind": Kind.LIST}
+    one = fd
+    if entry is not None and entry.GetOptions().map_entry:
+        one = entry.fields_by_name["value"]
+        values = {"kind": Kind.MAP, "map_key": _SCALARS[entry.fields_by_name["key"].type]}
+    message = _plain_message(one)
+    if message is None:
+        kind, limits = _kind(one, options), _limits(one, options)
+        return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
+    return values | {
+        "element_message": message,
+        "members": _members(message, path, json_path, field_class, comments, within),
+        # One level of a message that contains itself shows all field classes in it.
+        "recursive": message.full_name in within,
+    }
 
 
 def _members(

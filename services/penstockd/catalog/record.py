@@ -37,7 +37,7 @@ class Codec:
         self._converts = [
             (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
         ]
-        self._shape = _MessageShape(dataset.message_type, fields, 0)
+        self._shape = _RecordShape(dataset.message_type, fields, 0)
         self._getters = [getter(f) for f in fields]
         self._json = [i for i, f in enumerate(fields) if f.repeated]
 
@@ -79,25 +79,25 @@ def unreadable(
         try:
             convert = _to_protobuf(field, dataset)
             converted = value if convert is None else convert(value)
-            _MessageShape(dataset.message_type, [field], 0).build([converted])
+            _RecordShape(dataset.message_type, [field], 0).build([converted])
         except UNREADABLE:
             return RecordUnreadable(dataset.name, keys[0] if keys else "", field.path, repr(value))
     return None
 
 
-class _MessageShape:
+class _RecordShape:
     """One message of a record: which values are its own, and which go to messages within it."""
 
     def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
         self._class = message_factory.GetMessageClass(message)
         steps = [f.steps[depth:] for f in fields]
         self._own = [(s[0], i) for i, s in enumerate(steps) if len(s) == 1]
-        self._nested: list[tuple[str, list[int], _MessageShape]] = []
+        self._nested: list[tuple[str, list[int], _RecordShape]] = []
         for name in dict.fromkeys(s[0] for s in steps if len(s) > 1):
             places = [i for i, s in enumerate(steps) if len(s) > 1 and s[0] == name]
             inner = message.fields_by_name[name].message_type
             assert inner is not None, "a path goes through messages only"
-            shape = _MessageShape(inner, [fields[i] for i in places], depth + 1)
+            shape = _RecordShape(inner, [fields[i] for i in places], depth + 1)
             self._nested.append((name, places, shape))
 
     def build(self, values: Sequence[Any]) -> Message:

@@ -1,1 +1,1 @@
-"""What digests and repairs are made of: what is compared, of which state, range by range."""
+"""Digests of ranges of keys, and repairs of copies by them."""

@@ -1,4 +1,4 @@
-"""What is compared: the records of a View that match, some of their fields, in ranges of keys."""
+"""The subject of a comparison: some fields of the matching records of a View, by ranges of keys."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.sql import apply_settings
 
-#: Takes the digests of the next rows; called in another thread.
+#: Receives the digests of the next rows, in another thread.
 Take = Callable[[Digested], None]
 
 
 @dataclass(frozen=True, slots=True)
 class DigestComparison:
-    """A caller's comparison, checked. ``view_id`` changes with what it may see and asks for;
-    the feed of the same view has the same one."""
+    """A caller's comparison, checked. ``view_id`` changes with the caller's View and its request; a
+    feed of the same view has the same id."""
 
     view: View
     filter: str
@@ -54,7 +54,7 @@ class DigestComparison:
     async def digest(self, connection: Connection, start: str, end: str, take: Take) -> None:
         """Give ``take`` the digests of the range's rows, in order of key; raises what it raises.
 
-        The connection is in a transaction; it is of no use any more if this raises.
+        The connection must be in a transaction. It cannot be used any more if this raises.
         """
         bounds = {LOWER: start, UPPER: end} if end else {LOWER: start}
         sql, settings = self.read.copy_range(last=not end)
@@ -67,12 +67,12 @@ class DigestComparison:
             await rows.stop()
 
     def several(self) -> Several:
-        """The read of some records, all that the caller asked for of each."""
+        """The query for some records with all requested fields."""
         return Several(self.view, self.shown)
 
 
 def check_bounds(start: str, end: str, where: str = "") -> None:
-    """Raise ValueInvalid for bounds that no range has; ``where`` leads to their fields."""
+    """Raise ValueInvalid for impossible bounds; ``where`` is the path of their message."""
     for name, key in (("start_key", start), ("end_key", end)):
         if len(key.encode()) > MAX_KEY_BYTES:
             raise ValueInvalid.of(

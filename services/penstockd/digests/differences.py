@@ -1,4 +1,4 @@
-"""A caller's ranges beside the rows that there are: what it is to write, to delete, to ask next."""
+"""Compares a caller's ranges with the hub's rows: what it must write, delete and compare next."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from penstockd.native.digest_kernel import Digested
 
 #: Rows in the smallest ranges that a differing one is cut into.
 LEAF_ROWS = 32
-#: After so many of them the next ones are twice as large, and so on: few for a range of any size.
+#: After so many ranges the next ones are twice as large, and so on, which keeps their number small.
 LEAVES = 256
-#: Records to write that one reply names, and bytes of the smaller ranges that it tells.
+#: The most records to write in one reply, and the most bytes of smaller ranges.
 MOST_UPSERTS, MOST_DIFFERING_BYTES = 4096, 1 << 20
-#: Bytes that a range takes in a reply, about, beside its keys.
+#: The approximate bytes of a range in a reply, without its keys.
 _RANGE_BYTES = 96
 
 
 class Differences:
-    """What is found, all of it in order of key. Rows are taken run by run (see ``runs``)."""
+    """The differences, in order of key. Rows are taken run by run (see ``runs``)."""
 
     def __init__(self) -> None:
         self.upserts: list[str] = []
@@ -48,12 +48,12 @@ class Differences:
         )
 
     def begin(self, run: Sequence[Range]) -> None:
-        """The rows of these ranges come next."""
+        """Announce that the rows of these ranges come next."""
         self._waiting = list(reversed(run))
         self._next()
 
     def take(self, done: Digested) -> None:
-        """The next rows. Raises Enough when the reply is full."""
+        """Compare the next rows. Raises Enough when the reply is full."""
         at = 0
         while at < done.rows:
             assert self._open is not None, "no row lies outside the run"
@@ -63,19 +63,20 @@ class Differences:
                 continue
             if self.full and self.rows:
                 raise Enough(key_at(done, at).decode())
-            # A bounded number at once, lest the reply become much more than full.
+            # A bounded number at once, so that the reply does not become much larger than its
+            # limit.
             last = min(last, at + self._open.at_once)
             self._open.add(done, at, last)
             self.rows += last - at
             at = last
 
     def end(self) -> None:
-        """The rows of the run have been taken."""
+        """Finish the run, whose rows have all been taken."""
         while self._open is not None:
             self._close()
 
     def cut(self, key: str) -> None:
-        """What is told ends before this key, which is that of Enough."""
+        """End the reply before this key, which is that of Enough."""
         if self._open is not None and self._open.range.start < key:
             self._gather(self._open.cut(key))
         self._open = None
@@ -104,7 +105,7 @@ class Differences:
 
 
 def runs(ranges: Sequence[Range]) -> list[list[Range]]:
-    """Ranges that are next to each other, together: one read is for all of them."""
+    """Group adjacent ranges, so that one read serves all of a group."""
     found: list[list[Range]] = []
     for range in ranges:
         if found and found[-1][-1].end == range.start:
@@ -176,5 +177,5 @@ class DigestedRange:
 
     def cut(self, key: str) -> tuple[Iterable[str], Iterable[str], Iterable[Range]]:
         """The same for the part before ``key``, where the comparison stops."""
-        # Whether the whole differs is not known: the caller compares the parts.
+        # Whether the whole range differs is unknown, so the caller compares its parts.
         return (), (), [*self._leaves, self._leaf.range(key)]

@@ -1,4 +1,4 @@
-"""The digests of the ranges that a range of keys is cut into."""
+"""Cuts a range of keys into smaller ones and digests each."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.snapshots import Held
 
 DEFAULT_PARTS, MAX_PARTS = 256, 4096
-#: The most records whose own digests one reply holds.
+#: The most digests of single records in one reply.
 MAX_RECORDS = 10_000
-#: The most records that one reply covers: as many as can be read in good time.
+#: The most records that one reply covers; more would take too long to read.
 MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a caller asks of a digest, as it wrote it."""
+    """A request for digests, unchecked."""
 
     filter: str = ""
     fields: str = ""
@@ -49,7 +49,7 @@ class Asked:
         return 1 if self.keys else min(self.parts or DEFAULT_PARTS, MAX_PARTS)
 
     def check(self) -> None:
-        """Raise ValueInvalid for bounds and numbers that no digest has."""
+        """Raise ValueInvalid for bounds and numbers out of range."""
         check_bounds(self.start_key, self.end_key)
         if self.parts < 0:
             raise ValueInvalid.of("parts", "is negative")
@@ -59,7 +59,7 @@ class Asked:
 class DigestReply:
     """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
 
-    ``state`` asks for the same state again, ``cursor`` is its place in the change log.
+    ``state`` is a token for the same state, ``cursor`` its place in the change log.
     """
 
     ranges: list[Range]
@@ -89,7 +89,7 @@ async def digest_parts(
 
 
 async def _step(connection: Connection, comparison: DigestComparison, asked: Asked) -> int:
-    """How many rows make a range, so that there are as many ranges as are asked for."""
+    """The rows of each range that give the requested number of ranges."""
     if asked.keys:
         return MAX_RECORDS
     count = Count(comparison.view, asked.filter, MAX_ROWS).statement(bounded=bool(asked.end_key))
@@ -111,7 +111,7 @@ class RangeCutter:
         self._tally = Tally(asked.start_key)
 
     def take(self, done: Digested) -> None:
-        """The next rows. Raises Enough when there are enough of them for one reply."""
+        """Digest the next rows. Raises Enough when the reply is full."""
         at = 0
         while at < done.rows:
             over = self._tally.count > 0 and self._patience.over
@@ -130,7 +130,7 @@ class RangeCutter:
             at = last
 
     def close(self, end: str) -> None:
-        """The range under way ends before a key."""
+        """End the current range before a key."""
         found = self._tally.range(end)
         if self._told:
             self.keys = list(self._records)

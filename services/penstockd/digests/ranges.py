@@ -1,4 +1,4 @@
-"""Ranges of keys with their digests, told by a caller or found in the rows of a read."""
+"""Ranges of keys with their digests, sent by a caller or computed from rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from penstockd.native.digest import DIGEST_BYTES
 from penstockd.native.digest_kernel import Digested
 
-#: How long one call reads rows before it leaves the rest to another, in seconds.
+#: The seconds that one call may read rows; another call reads the rest.
 PATIENCE = 10.0
 
 
@@ -18,7 +18,7 @@ PATIENCE = 10.0
 class Range:
     """The records from key ``start`` on and before ``end``; "" is no bound.
 
-    ``records`` holds the digest of each by its key, in order, or is None where they are not told.
+    ``records`` maps keys to digests, in order; None if only the digest of the range is known.
     """
 
     start: str
@@ -44,7 +44,7 @@ class Patience:
 
     @property
     def over(self) -> bool:
-        """Whether it is over."""
+        """Whether the time is up."""
         return time.monotonic() >= self.deadline
 
 
@@ -59,7 +59,7 @@ def digest_at(done: Digested, index: int) -> bytes:
 
 
 def rows_before(done: Digested, key: str, low: int) -> int:
-    """How many rows there are before a key, ``low`` of which are known to be; "" is no bound."""
+    """The number of rows before a key, at least ``low``; "" is no bound."""
     high, wanted = done.rows, key.encode()
     if not key or key_at(done, high - 1) < wanted:
         return high
@@ -73,7 +73,7 @@ def rows_before(done: Digested, key: str, low: int) -> int:
 
 
 class Tally:
-    """Rows of one range that is being read."""
+    """The rows so far of the range that is being read."""
 
     __slots__ = ("_hash", "count", "start")
 
@@ -82,11 +82,11 @@ class Tally:
         self._hash = hashlib.sha256()
 
     def add(self, done: Digested, first: int, last: int) -> None:
-        """The rows from ``first`` on and before ``last``."""
+        """Add the rows from ``first`` up to ``last``, which is excluded."""
         view = memoryview(done.digests)
         self._hash.update(view[DIGEST_BYTES * first : DIGEST_BYTES * last])
         self.count += last - first
 
     def range(self, end: str) -> Range:
-        """The range, which ends before a key."""
+        """The range with its digest, ended before a key."""
         return Range(self.start, end, self.count, self._hash.digest())

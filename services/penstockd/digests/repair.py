@@ -1,4 +1,4 @@
-"""What a caller must write and delete so that its copy equals one state of the records."""
+"""Finds what a caller must write and delete so that its copy equals one state of the records."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from penstockd.store.snapshots import Held
 
 #: Ranges in one request.
 MAX_RANGES = 4096
-#: Bytes of records in one reply; it may hold one record more.
+#: Bytes of records in one reply, which may exceed them by one record.
 RECORDS_BYTES = 2 << 20
-#: Records that are fetched at once.
+#: Records of one fetch.
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a caller holds, as it tells it, and what of it is to be compared."""
+    """A request for a repair: the caller's ranges and the subject of the comparison."""
 
     ranges: Sequence[Range]
     filter: str = ""
@@ -48,14 +48,14 @@ class Repaired:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left of what was asked."""
+        """Whether everything was compared."""
         return not self.differing and not self.next_key
 
 
 @dataclass(frozen=True, slots=True)
 class RepairReply:
-    """What was found, of which state: ``state`` asks for it again, ``cursor`` is its place in the
-    change log, and ``view`` names what the caller sees."""
+    """The result for one state: ``state`` is a token for it, ``cursor`` its place in the change
+    log, and ``view`` the id of the caller's view."""
 
     found: Repaired
     cursor: str
@@ -125,7 +125,7 @@ async def _records(
 
 
 def check_ranges(ranges: Sequence[Range]) -> None:
-    """Raise ValueInvalid and RequestTooLarge for what no caller can hold."""
+    """Raise ValueInvalid and RequestTooLarge for impossible ranges."""
     if not ranges:
         raise ValueInvalid.of(
             "ranges", "is empty: tell what you hold, if only one range of no records"

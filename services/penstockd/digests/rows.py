@@ -26,18 +26,18 @@ class Rows:
         self._job: asyncio.Task[None] | None = None
 
     async def take(self, data: bytes) -> None:
-        """The next bytes. Raises what ``consume`` raised, and FormatError."""
+        """Add the next bytes. Raises what ``consume`` raised, and FormatError."""
         self._gathered.extend(data)
         if len(self._gathered) >= CHUNK_BYTES:
             await self._hand()
 
     async def finish(self) -> None:
-        """There are no more bytes: the rest is digested. Raises as ``take``."""
+        """Digest the rest. Raises as ``take``."""
         await self._hand()
         await self._settle()
 
     async def stop(self) -> None:
-        """Wait for a chunk that is still being digested, whatever becomes of it."""
+        """Wait for a chunk that is still being digested; ignore its errors."""
         if self._job is not None:
             await asyncio.gather(self._job, return_exceptions=True)
             self._job = None

@@ -1,4 +1,4 @@
-"""The state of the data that a call compares with, and the token by which it is asked for again."""
+"""The state of the data that a call compares with, and the token that names it in later calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def held_state(
     ``owner`` is the consumer. Raises ValueInvalid for a token that it was not given, StateGone and
     DatabaseUnavailable.
     """
-    # Of all datasets: who keeps several of them up to date does so by one cursor.
+    # Of all datasets, since a client may follow several of them with one cursor.
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
     try:
         name = _read(tokens, token, bound) if token else None

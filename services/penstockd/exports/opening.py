@@ -1,4 +1,4 @@
-"""How an export begins: with a state of the data that is held, and a receipt that says so."""
+"""Begins exports: holds a state of the data and makes a receipt durable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def open_export(organs: OpeningOrgans, call: Call, plan: ExportPlan) -> Op
     receipt = _new_receipt(call, plan, held.cursor)
     writing = open_receipt(organs.database, receipt, held)
     call.entry.receipt_id = receipt.receipt_id
-    # Beside the read: it must be durable before the first byte leaves, and no sooner.
+    # It runs beside the read, since it must be durable only before the first byte leaves.
     return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
 
 

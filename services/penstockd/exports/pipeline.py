@@ -1,4 +1,4 @@
-"""COPY -> encoder -> client: each works while the others do, and none gets far ahead."""
+"""COPY -> encoder -> client: the three work at the same time, and none gets far ahead."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ QUEUE_PIECES = 4
 BATCH_PIECES = 12
 #: How long pieces that could go wait for others to share their entry, in seconds.
 GATHER_SECONDS = 0.02
-#: Bytes of the database's stream that are encoded first, so that something goes out soon.
+#: Bytes of the database's stream that are encoded first, so that the first byte leaves soon.
 FIRST_BYTES = 16 * 1024
 #: Bytes of it that are encoded at once after that.
 ENCODE_BYTES = 256 * 1024
 
-#: Bytes of the file that are sent at once, at least: what each sending costs, it costs the loop.
+#: The least bytes of one sending; each sending costs time of the event loop.
 GIVE_BYTES = 192 * 1024
-#: And at most: a group of Parquet's rows is some megabytes, and QUEUE_PIECES such ones are many.
+#: The most bytes of one sending: QUEUE_PIECES whole row groups of Parquet would be too many.
 PIECE_BYTES = 512 * 1024
 
 #: Takes the next bytes of the database's stream.
@@ -56,7 +56,7 @@ class Piece:
 
 
 class Gate(Protocol):
-    """The way out: what leaves is in the audit before."""
+    """The way out of the hub. Records are in the audit before they leave."""
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
         """Return when it is durable which records are in some pieces; called in their order,
@@ -67,8 +67,8 @@ class Gate(Protocol):
 
 
 class Encoder:
-    """A writer whose output is counted and hashed, and of which the first ``skip`` bytes are kept
-    back: who resumes an export has them. Used by one thread at a time.
+    """A writer whose output is counted and hashed. The first ``skip`` bytes are kept back: a client
+    that resumes an export has them. Used by one thread at a time.
     """
 
     def __init__(self, writer: DocumentWriter, skip: int = 0) -> None:
@@ -88,7 +88,7 @@ class Encoder:
 
     @property
     def sha256(self) -> bytes:
-        """The digest of all bytes so far, of those kept back too."""
+        """The digest of all bytes so far, including those kept back."""
         return self._digest.digest()
 
     def start(self, chunk: Data) -> bytes:
@@ -213,7 +213,7 @@ class _Threads:
                         self._give(job.result(), GIVE_BYTES)
                     job = threads.submit(encode, bytes(piece))
                     if messages.size == FIRST_BYTES:
-                        # Not to wait for the next one, which may take its time.
+                        # So that it does not wait for the next one, which may take long.
                         self._give(job.result(), 1)
                         job = None
                     messages.size, encode = ENCODE_BYTES, self._feed
@@ -316,6 +316,6 @@ async def _gather(
 
 
 def _hear(task: asyncio.Task[Permit]) -> None:
-    """Nobody asks what became of the entry of pieces that are not sent any more."""
+    """Retrieve the error of an entry whose pieces are not sent any more, which nobody awaits."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""What a caller asks of an export, and what of it was checked before anything is read."""
+"""Requests for exports, and the plans that are checked before anything is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstockd.query import parse_fields
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What a caller asks of an export, as it wrote it; ``format`` is the name of one there is."""
+    """A request for an export, unchecked except for ``format``, which names an existing one."""
 
     format: str
     filter: str = ""
@@ -36,7 +36,7 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """An export, checked: what is read, and what makes a file of it."""
+    """A checked export: the query, and the writer of its file."""
 
     export: ExportRequest
     view: View
@@ -48,7 +48,7 @@ class ExportPlan:
 
     @classmethod
     def of(cls, call: Call, dataset: Dataset, export: ExportRequest) -> ExportPlan:
-        """The plan of what a caller asks for.
+        """The plan of a request.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and
         ValueInvalid.

@@ -1,6 +1,6 @@
 """A read over several connections that see one state: ranges of keys, given on in their order.
 
-What comes out is the very stream that one connection would give, so that nothing behind it knows.
+The result is exactly the stream of one connection, so that its readers need not know.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Crew:
                 turn += 1
 
     async def dismiss(self) -> None:
-        """End all that is still at work."""
+        """End the readers that still run."""
         for task in (self._dealing, *self._working):
             task.cancel()
         await asyncio.gather(self._dealing, *self._working, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Receipts: what became of an export. Without one that says COMPLETE, an export is a part.
+"""Receipts of exports. An export without a receipt that says COMPLETE is incomplete.
 
 A receipt is in the database before the first byte of its export leaves, and is brought to its end
 by work that does not hang on the call.
@@ -34,7 +34,7 @@ class ReceiptState(enum.StrEnum):
 class Receipt:
     """One export. ``row_count``, ``byte_count`` and ``sha256`` are of the file without an in-band
     receipt; of an export that is not complete, the counts are of what was sent, and there is no
-    digest. ``snapshot`` is None once nobody can go on with it.
+    digest. ``snapshot`` is None once the export cannot be resumed.
     """
 
     receipt_id: str
@@ -80,7 +80,7 @@ _COLUMNS = tuple(field.name for field in fields(Receipt))
 
 
 def new_receipt_id() -> str:
-    """An id that nobody guesses."""
+    """A new id that nobody can guess."""
     return f"r{secrets.token_hex(16)}"
 
 

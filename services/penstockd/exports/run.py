@@ -61,13 +61,13 @@ class ExportReply(Protocol):
     """Where an export goes."""
 
     async def begin(self, receipt_id: str, file_name: str) -> None:
-        """Told once, just before the first data."""
+        """Called once, just before the first data."""
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
         """Some bytes of the file, or of its in-band receipt; returns when the client takes them."""
 
     def end(self, receipt: Receipt) -> None:
-        """How it ended, for the trailers; not called if nothing was begun."""
+        """The outcome, for the trailers. Not called before ``begin``."""
 
 
 async def run_export(
@@ -134,7 +134,7 @@ class ExportRun:
             raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
 
     async def fail(self, error: BaseException) -> None:
-        """Write down how far it came, and tell the client if it still listens."""
+        """Record how far the export came, and notify the client if it still listens."""
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._sent_rows, self._sent_bytes
         receipt.state = ReceiptState.FAILED
@@ -157,7 +157,7 @@ class ExportRun:
                 await self._say_in_band(receipt)
 
     async def complete(self) -> None:
-        """Write down that all was sent, and tell the client."""
+        """Record that all was sent, and notify the client."""
         receipt = self._receipt
         receipt.state, receipt.sha256 = ReceiptState.COMPLETE, self._encoder.sha256
         receipt.row_count, receipt.byte_count = self._encoder.rows, self._encoder.byte_count
@@ -216,9 +216,8 @@ class ExportRun:
         self._sent_rows, self._sent_bytes = piece.rows, self._sent_bytes + len(piece.data)
 
     async def _send_bytes(self, data: bytes, permit: Permit) -> None:
-        """Send what the client is still to be shown. Raises AccessChanged and ClientStalled.
-
-        Both are looked for while it takes nothing, too.
+        """Send the bytes that the client lacks. Raises AccessChanged and ClientStalled, also while
+        the client takes nothing.
         """
         if not data:
             return

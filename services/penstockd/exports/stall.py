@@ -1,4 +1,4 @@
-"""Looks after a stream whose client may take nothing for a long time."""
+"""Ends streams whose client takes nothing for a long time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StallTimer:
     """
 
     def __init__(self, check: Callable[[], None], stall_seconds: float) -> None:
-        """What ``check`` raises while a sending waits, the sending raises."""
+        """A sending that waits raises what ``check`` raises."""
         self.blocked = False  #: whether the latest sending has waited in vain for a while
         self._check, self._stall = check, stall_seconds
         self._period = min(INTERVAL, stall_seconds)

@@ -1,10 +1,10 @@
 """Reads and encodes each stretch of the log once for all subscribers who see the same.
 
-Who is behind reads stretches that end at fixed numbers, or before where changes are large, which is
-at the same place for all of the same View: so many who catch up ask for the same ones; what was
-read is kept for a while, within a bound of bytes. Who has arrived at the end joins the channel of
-its source, which one task moves on. A subscriber that is too slow for its channel falls behind and
-catches up from the log: nothing is queued for it.
+A subscriber that is catching up reads up to the next multiple of STRIDE, or less if changes are
+large. Subscribers of one View cut at the same places, so they share blocks, which are cached within
+a bound of bytes. A subscriber that has reached the end joins the channel of its source, which one
+task moves on. A subscriber that is too slow for its channel catches up from the log: nothing is
+queued for it.
 """
 
 from __future__ import annotations
@@ -342,7 +342,7 @@ class Subscriber:
             block = channel.recent[self._next - channel.first]
             self._next += 1
             return block
-        # What the channel has passed with nothing in it has been given, too.
+        # Positions that the channel skipped because they were empty count as delivered.
         self.cursor, self.whole = channel.position, channel.whole
         if channel.error is not None:
             raise channel.error

@@ -129,10 +129,10 @@ class Digester:
 
 def canonical_plan(fields: Sequence[Field]) -> bytes:
     """The kernel's plan for ``fields``, which must be in the order of ``digest_fields``."""
-    return _DigestPlan(fields).pack()
+    return _DigestLayout(fields).pack()
 
 
-class _DigestPlan:
+class _DigestLayout:
     """``Plan``, ``Op``, ``Member`` and shapes of ``src/digest.c``, laid out in one block.
 
     Words are int32; a bytes item takes two of them, offset and length of a literal, and a tuple

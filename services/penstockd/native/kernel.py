@@ -118,7 +118,8 @@ class Kernel:
         self._plan = _align(heap.value(self._store))
         self.input_start = _align(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
-        # They hold this kernel: a circle would keep its megabytes until the collector comes by.
+        # KeySet refers back to the kernel; a weak reference avoids a cycle that would hold its
+        # memory until the next collection.
         self._keys = weakref.ref(keys) if keys is not None else None
         self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
         if keys is not None:

@@ -70,7 +70,7 @@ _NULL = struct.pack(">i", -1)
 
 
 @dataclass
-class _LoadOp:
+class _LoadStep:
     code: LoadCode
     column: int = -1
     arg: int = 0
@@ -114,7 +114,7 @@ class _Planner:
         self._rules = Rules.of(dataset)
         self._count = 0
 
-    def ops(self, message: Descriptor, fields: Sequence[Field], depth: int) -> Iterator[_LoadOp]:
+    def ops(self, message: Descriptor, fields: Sequence[Field], depth: int) -> Iterator[_LoadStep]:
         """The operations of some fields of a message, in the order of ``WireCodec``'s images."""
         if depth >= LOAD_MOST_DEPTH:
             raise _NoPlan
@@ -125,7 +125,7 @@ class _Planner:
                 yield self._leaf(fd, members[0])
                 continue
             assert fd.message_type is not None, "a path goes through messages only"
-            group = _LoadOp(
+            group = _LoadStep(
                 LoadCode.GROUP, extra=int(any(self._within(f) is not None for f in members))
             )
             group.literals[0] = tag_of(fd)
@@ -135,12 +135,12 @@ class _Planner:
             # The operations up to this one have been drawn, so that their number is known.
             group.arg = self._count
             self._count += 1
-            yield _LoadOp(LoadCode.CLOSE)
+            yield _LoadStep(LoadCode.CLOSE)
 
     def _within(self, field: Field) -> Any:
         return self._defaults.within(self._place[field.path])
 
-    def _leaf(self, fd: FieldDescriptor, field: Field) -> _LoadOp:
+    def _leaf(self, fd: FieldDescriptor, field: Field) -> _LoadStep:
         encode = column_encoder(fd, field)
 
         def image(value: Any) -> bytes:
@@ -150,7 +150,7 @@ class _Planner:
             value = within = self._stamps[field.path]
         else:
             value, within = self._defaults.value(self._place[field.path]), self._within(field)
-        op = _LoadOp(LoadCode.OTHER, self._columns.get(field.path, -1), presence=field.presence)
+        op = _LoadStep(LoadCode.OTHER, self._columns.get(field.path, -1), presence=field.presence)
         if value is None and not field.nullable:
             if op.column < 0:
                 raise _NoPlan
@@ -166,7 +166,9 @@ class _Planner:
         return op
 
 
-def _reading(op: _LoadOp, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]) -> None:
+def _reading(
+    op: _LoadStep, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]
+) -> None:
     """How the cells of a column are read, as far as the kernel reads such."""
     op.code = _CODES.get(field.kind, LoadCode.OTHER)
     match field.kind:
@@ -183,7 +185,7 @@ def _reading(op: _LoadOp, fd: FieldDescriptor, field: Field, image: Callable[[An
             op.arg = int.from_bytes(b"[]" if field.kind is Kind.LIST else b"{}", "little")
 
 
-def _judging(op: _LoadOp, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
+def _judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
     """What the model asks of the cells of a column, and of what is in the place of no cell."""
     nested = len(field.steps) > 1
     default = within if nested else value
@@ -238,7 +240,7 @@ def _sized(data: bytes) -> bytes:
     return struct.pack(">i", len(data)) + data
 
 
-def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadOp]) -> bytes:
+def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep]) -> bytes:
     text = bytearray()
     names: list[LoadName] = []
     names_at = LOAD_PLAN_WORDS + LOAD_OP_WORDS * len(ops)

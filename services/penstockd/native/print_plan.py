@@ -51,7 +51,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass
-class _PrintOp:
+class _PrintStep:
     code: PrintCode
     before: bytes = b""
     after: bytes = b""
@@ -67,7 +67,7 @@ class _Builder:
     format: PrintFormat
     columns: int = 0
     key: int = 0
-    ops: list[_PrintOp] = field(default_factory=list)
+    ops: list[_PrintStep] = field(default_factory=list)
     shapes: list[list[int | bytes | tuple[int]]] = field(default_factory=list)
     known: dict[str, int] = field(default_factory=dict)
 
@@ -76,24 +76,24 @@ class _Builder:
         """A plan that has no operation yet but to pass over the key, if ``fields`` lack it."""
         found = cls(format)
         if lacks_key(fields):
-            found.ops.append(_PrintOp(PrintCode.PASSED))
+            found.ops.append(_PrintStep(PrintCode.PASSED))
             found.columns = 1
         return found
 
     def leaf(self, column: Field, before: bytes, after: bytes, null: bytes) -> None:
         shape = self.shape_of(column) if self.format == PrintFormat.XML and column.repeated else 0
-        self.ops.append(_PrintOp(_CODES[column.kind], before, after, null, self.columns, shape))
+        self.ops.append(_PrintStep(_CODES[column.kind], before, after, null, self.columns, shape))
         if column.key:
             self.key = self.columns
         self.columns += 1
 
-    def group(self, before: bytes, null: bytes) -> _PrintOp:
-        op = _PrintOp(PrintCode.GROUP, before, null=null, arg=self.columns, shape=len(self.ops))
+    def group(self, before: bytes, null: bytes) -> _PrintStep:
+        op = _PrintStep(PrintCode.GROUP, before, null=null, arg=self.columns, shape=len(self.ops))
         self.ops.append(op)
         return op
 
-    def close(self, group: _PrintOp, literal: bytes) -> None:
-        self.ops.append(_PrintOp(PrintCode.LITERAL, literal))
+    def close(self, group: _PrintStep, literal: bytes) -> None:
+        self.ops.append(_PrintStep(PrintCode.LITERAL, literal))
         group.arg = self.columns - group.arg
         group.shape = len(self.ops) - 1 - group.shape
 

@@ -25,12 +25,12 @@ class Undisclosed(AssertionError):
     """A reply shows records that the audit knows nothing of."""
 
 
-class _Step(NamedTuple):
+class _DisclosureStep(NamedTuple):
     """A field by which a message leads to records: ``inner`` is None if it holds some itself."""
 
     name: str
     is_repeated: bool
-    inner: tuple[_Step, ...] | None
+    inner: tuple[_DisclosureStep, ...] | None
 
 
 class ReplyGuard:
@@ -56,10 +56,10 @@ class ReplyGuard:
         message = self._output.FromString(reply) if isinstance(reply, bytes) else reply
         return _holds(message, self._steps)
 
-    def _steps_of(self, kind: Descriptor, above: tuple[str, ...]) -> tuple[_Step, ...]:
+    def _steps_of(self, kind: Descriptor, above: tuple[str, ...]) -> tuple[_DisclosureStep, ...]:
         found = []
         for field in kind.fields:
-            inner: tuple[_Step, ...] | None = ()
+            inner: tuple[_DisclosureStep, ...] | None = ()
             if field.type == FieldDescriptor.TYPE_BYTES and field.full_name not in _FOREIGN:
                 inner = None
             elif field.message_type is not None:
@@ -69,11 +69,11 @@ class ReplyGuard:
                 elif name not in above:
                     inner = self._steps_of(field.message_type, (*above, name))
             if inner is None or inner:
-                found.append(_Step(field.name, field.is_repeated, inner))
+                found.append(_DisclosureStep(field.name, field.is_repeated, inner))
         return tuple(found)
 
 
-def _holds(message: Any, steps: tuple[_Step, ...]) -> bool:
+def _holds(message: Any, steps: tuple[_DisclosureStep, ...]) -> bool:
     for name, is_repeated, inner in steps:
         value = getattr(message, name)
         if is_repeated:

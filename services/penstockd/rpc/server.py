@@ -50,7 +50,7 @@ class Server:
         self._server.add_insecure_port(address)
 
     async def start(self) -> None:
-        """Accept calls, healthy from the first: whoever could open the hub had its database.
+        """Accept calls and report SERVING at once: opening the hub has proved the database.
 
         An answer of another kind to the first question would cost the worker another round of them.
         """

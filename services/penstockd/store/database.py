@@ -112,7 +112,7 @@ class Division:
         return {**terms, Kind.OWN: own}
 
 
-class _Lease:
+class _LentConnection:
     """A connection for the length of a block. Written out, since every call pays for it."""
 
     __slots__ = ("_connection", "_lane", "_payer", "_weight")
@@ -219,7 +219,7 @@ class Database:
         ``weight`` is how many places of the lane the call takes: heavier work counts for more.
         Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
         """
-        return _Lease(self._lanes[kind], weight)
+        return _LentConnection(self._lanes[kind], weight)
 
     @asynccontextmanager
     async def transaction(

@@ -82,12 +82,12 @@ class Stretch:
 #: The columns of ``hub.log_head`` that make a ``Log``.
 LOG = "epoch, last_number, mark, oldest_number, oldest_mark, marked_after"
 
-# One statement, so that all of it is seen in one state. A transaction is found by the number of
-# its last change, of which the first two branches read no more than they need; within it, changes
-# are found by their ordinal. Datasets are compared so that no index of theirs seems to be of use:
-# it would be walked from end to end. octet_length knows the length of a large image without
-# fetching it, and those behind the bound are never fetched. Only the first row has nothing before
-# it, and it alone carries what holds for the whole log: in every row that would cost time.
+# One statement, so that it sees one state. The first two branches find transactions by the number
+# of their last change and read no more than they need; changes within a transaction are found by
+# their ordinal. The form of the dataset predicate hides it from the planner, which would otherwise
+# scan the whole dataset index. octet_length knows the length of a large image without fetching it,
+# and images behind the bound are never fetched. Only the first row carries what holds for the whole
+# log: in every row it would cost time.
 _STRETCH = f"""
 WITH h AS MATERIALIZED (
     SELECT last_number, ROW({LOG}) AS log, least($2, last_number) AS upto,

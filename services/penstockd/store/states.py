@@ -31,7 +31,7 @@ class StateName:
 
 
 @dataclass(eq=False, slots=True)
-class _State:
+class _KeptState:
     owner: str
     held: Held
     users: int = 0
@@ -42,7 +42,7 @@ class States:
 
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
-        self._states: dict[str, _State] = {}  # by origin, the latest used last
+        self._states: dict[str, _KeptState] = {}  # by origin, the latest used last
         self._room = Shares(MOST_IN_USE, Terms(1, seconds=PATIENCE), what="states of the data")
 
     @asynccontextmanager
@@ -66,7 +66,7 @@ class States:
         finally:
             self._room.give_back(payer)
 
-    async def _found(self, owner: str, name: StateName | None) -> tuple[_State, StateName]:
+    async def _found(self, owner: str, name: StateName | None) -> tuple[_KeptState, StateName]:
         self._forget_lost()
         if name is None:
             held = await self._snapshots.take()
@@ -78,10 +78,10 @@ class States:
         state = self._entered(owner, origin, held)
         return state, StateName(origin, state.held.name, state.held.cursor)
 
-    def _entered(self, owner: str, origin: str, held: Held) -> _State:
+    def _entered(self, owner: str, origin: str, held: Held) -> _KeptState:
         state = self._states.pop(origin, None)
         if state is None:
-            state = _State(owner, held)
+            state = _KeptState(owner, held)
         elif state.held is not held:  # another call has joined it at the same time
             self._snapshots.release(held)
         self._states[origin] = state

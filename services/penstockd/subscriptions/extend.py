@@ -1,4 +1,4 @@
-"""The time that a worker has for its lease."""
+"""Extends leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a subscription is, what it gives out, and how it is changed."""
+"""Ownership, contents and changes of subscriptions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from penstockd.store.database import Connection
 from penstockd.store.places import Places
 from penstockd.store.subscriptions import Subscription, Terms
 
-#: Bytes of what a subscription says: every pull reads it.
+#: The most bytes of a subscription's terms, which every pull reads.
 MAX_TERMS = 16 * 1024
-#: Where a subscription begins, unless with a cursor.
+#: Where a subscription begins without a cursor.
 NOW, OLDEST = "now", "oldest"
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -102,13 +102,13 @@ async def found(call: Call, connection: Connection, subscription_id: str) -> Sub
 
 
 def unread(call: Call, subscription: Subscription) -> str:
-    """The first dataset of a subscription that the caller's token may not read; "" if none."""
+    """The first dataset of a subscription that the caller's token may not read, or ""."""
     names = (d for d in subscription.terms.datasets if not call.reaches(d, Action.READ))
     return next(names, "")
 
 
 def known(subscription_id: str) -> str:
-    """The id, if there can be a subscription with it. Raises SubscriptionNotFound."""
+    """The id, if it is well formed. Raises SubscriptionNotFound."""
     if not _ID.fullmatch(subscription_id):
         raise store.absent(subscription_id[:63])
     return subscription_id
@@ -135,7 +135,7 @@ async def find_start(organs: SubscriptionOrgans, source: FeedSource, start: str)
 
 
 def check_terms(subscription_id: str, terms: Terms) -> None:
-    """Raise ValueInvalid if there can be no such subscription."""
+    """Raise ValueInvalid for terms that no subscription may have."""
     violations = []
     if not _ID.fullmatch(subscription_id):
         problem = "must be lower-case letters, digits, '-', '_' and '.', 63 at most"

@@ -1,4 +1,4 @@
-"""Leases as a stream, no more unacknowledged changes than the client wants."""
+"""Leases as a stream that respects the client's limit of unacknowledged changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TURN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How a client wants its stream; 0 stands for what is usual."""
+    """A client's limits of its stream; 0 stands for the default."""
 
     max_outstanding: int = 0
     max_changes: int = 0
@@ -41,7 +41,7 @@ class LeaseReply(Protocol):
         """The first record."""
 
     async def changes(self, taken: TakenLease, permit: Permit) -> int:
-        """A lease, whose changes are in the audit."""
+        """A lease. Its changes are in the audit already."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """Nothing has happened."""
@@ -81,7 +81,7 @@ class LeaseStream:
             raise
 
     async def _begin(self) -> None:
-        """Find the subscription. Nothing is sent yet."""
+        """Find the subscription, before anything is sent."""
         self._cursor = await self._taking.open()
         self._standings = Standings(
             self._organs.policy,
@@ -93,7 +93,7 @@ class LeaseStream:
         self._disclosure = FeedDisclosure(self._call, self._taking.source)
 
     async def _send_all(self) -> None:
-        """Leases for ever."""
+        """Send leases without end."""
         source, revision = self._taking.source, self._call.policy.revision
         await self._send(self._reply.begin(self._cursor, source.view, revision))
         silent = self._clock() + self._heartbeat
@@ -133,7 +133,7 @@ class LeaseStream:
             self._open = {lease: self._open[lease] for lease in held}
             self._known, self._look = rung, self._clock() + LOOK
         if sum(self._open.values()) > self._spare:
-            # Whatever makes room rings, unless leases expire.
+            # Acknowledgements ring the line; leases that expire do not.
             await self._taking.line.wait(rung, TURN)
             return None
         return await self._taking.take(TURN)

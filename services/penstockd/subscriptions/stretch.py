@@ -1,4 +1,4 @@
-"""Stretches of the log: as many changes as one lease is to hold, and where they end."""
+"""Reads stretches of the log for leases."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def read_stretch(
 
 
 def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:
-    """Whether another read is worth its while."""
+    """Whether another read can add changes."""
     return len(events) <= bounds.changes // 2 and size <= bounds.size // 2
 
 
@@ -86,7 +86,7 @@ def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: boo
 
 
 def _count(events: Sequence[Event], bounds: Bounds) -> int:
-    """How many of the first events are within bounds."""
+    """The number of first events within bounds."""
     size = 0
     for i, event in enumerate(events):
         size += event.size

@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Delivers. One at a time runs; a second one would deliver nothing twice, but gain nothing."""
+    """Delivers the queue. A singleton: a second instance is safe but useless."""
 
     def __init__(
         self,

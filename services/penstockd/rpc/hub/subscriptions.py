@@ -143,11 +143,11 @@ async def _watch(request: api.WatchSubscriptionRequest, call: ServedCall) -> Non
         request.heartbeat_seconds,
     )
     await watch_subscription(
-        call.hub, call, request.subscription_id, flow, _StreamReply(call.exchange)
+        call.hub, call, request.subscription_id, flow, _LeaseStreamReply(call.exchange)
     )
 
 
-class _StreamReply:
+class _LeaseStreamReply:
     """A stream of leases."""
 
     def __init__(self, exchange: Exchange) -> None:
