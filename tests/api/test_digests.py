@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 import json
@@ -15,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from digesting import DATASETS, Form, range_digest, records
-from harness import ROOT, Reply, RunningHub, eventually, new_customer
+from harness import ROOT, SECRET, Reply, RunningHub, eventually, new_customer
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
 from penstock.client import Client
 from penstock.client.canonical import canonical, canonical_json, record_digest
 from penstock.model.v1.customers_pb2 import Customer
+from penstockd.auth.secret import RootSecret
+from penstockd.query import PageTokens, query_digest
 
 EMPTY = hashlib.sha256().hexdigest()
 ROLES = ("admin", "crm", "bi")
@@ -254,9 +255,10 @@ def test_a_state_stays_as_it_was(spare: RunningHub) -> None:
 
 
 def holders(hub: RunningHub, token: str) -> list[int]:
-    """The database sessions that hold the state of a token."""
-    data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    _, (_, name, _) = json.loads(data[16:])
+    """The database sessions that hold the state of a token that the admin was given."""
+    tokens = PageTokens(RootSecret(SECRET).derive("page-tokens"))
+    bound = query_digest(dataset="", filter="", order_by="state", fields="", scope="admin")
+    _, name, _ = tokens.read(token, bound)
     proc, transaction, _ = name.split("-")
     place = f"{int(proc, 16)}/{int(transaction, 16)}"
     return [
