@@ -30,7 +30,7 @@ from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
-from penstockd.webhooks.model import Kind, Options, Scheme, Selection, Webhook
+from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
@@ -155,7 +155,7 @@ class Rig:
         webhook = Webhook(
             name,
             consumer,
-            Kind.HTTP,
+            WebhookKind.HTTP,
             tuple(selections),
             replace(Options(), **options),
             url=url,

@@ -3,7 +3,7 @@
 - A file of tests/unit lies where its subject lies in services/ or scripts/.
 - No function of the tests has more than LONGEST lines.
 - Tests reach at most PRIVATE private names of the server and the client.
-- No two classes of the server share a name, except those in SHARED.
+- No two classes of the server share a name.
 - No modules of the server and the client import each other in a circle, inside functions neither.
 """
 
@@ -34,10 +34,6 @@ ROOT_FILES = {
 }
 #: Public by their documentation, in spite of their names.
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
-#: Names of several classes that wait to be renamed. Add none.
-SHARED = {
-    *("Held", "Kind", "Lane", "Lease", "Result", "State", "Stretch", "Terms", "Upload"),
-}
 
 
 def find_misplaced(root: Path) -> Iterator[str]:
@@ -93,7 +89,7 @@ def find_shared_class_names(root: Path) -> Iterator[str]:
             if isinstance(node, ast.ClassDef):
                 places[node.name.lstrip("_")].append(str(path.relative_to(root)))
     for name, files in sorted(places.items()):
-        if len(files) > 1 and name not in SHARED:
+        if len(files) > 1:
             yield f"class {name}: {', '.join(files)}"
 
 

@@ -222,7 +222,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
     checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
-    terms = webhooks.Terms(settings.url, settings.webhook_allow)
+    terms = webhooks.DeliveryTerms(settings.url, settings.webhook_allow)
     return {
         "sequencer": sweep_log,
         "partitions": keep_partitions,
@@ -240,7 +240,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
 
 
 async def _deliver_webhooks(
-    hub: Hub, fenced: FencedDatabase, terms: webhooks.Terms, leases: Leases
+    hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
     """Deliver, with connections of its own: what waits for receivers holds up nothing else."""
     database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)

@@ -26,7 +26,7 @@ from harness import eventually
 from penstock.api.v1.customers_service_pb2 import ImportCustomersRequest
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.errors import ImportTruncated
-from penstockd.rpc.writes import Upload
+from penstockd.rpc.writes import GrpcUpload
 
 UPLOADS = int(os.environ.get("PENSTOCK_CUT_UPLOADS", "60"))
 FEW = 20
@@ -38,19 +38,19 @@ CHANCE = random.Random(SEED)
 METHOD = "/test.Uploads/Import"
 
 
-async def by_operation(upload: Upload) -> None:
+async def by_operation(upload: GrpcUpload) -> None:
     """The hub's way."""
     await upload.confirm_whole()
 
 
-async def by_the_end_of_the_pieces(upload: Upload) -> None:
+async def by_the_end_of_the_pieces(upload: GrpcUpload) -> None:
     """What gRPC's iterator says: it ends in the same way whether the upload was cut off or not."""
 
 
 class Receiver:
     """A gRPC server in a thread of its own, whose loop is held up again and again."""
 
-    def __init__(self, decide: Callable[[Upload], Any]) -> None:
+    def __init__(self, decide: Callable[[GrpcUpload], Any]) -> None:
         self.outcomes: Counter[str] = Counter()
         #: Set, by the number of an upload, as soon as all its pieces have come.
         self.read: dict[str, threading.Event] = defaultdict(threading.Event)
@@ -98,7 +98,7 @@ class Receiver:
 
     async def _receive(self, requests: Any, context: Any) -> bytes:
         number = dict(context.invocation_metadata())["number"]
-        upload = Upload(requests, SimpleNamespace(context=context, metadata={}))  # type: ignore[arg-type]  # no hub is needed
+        upload = GrpcUpload(requests, SimpleNamespace(context=context, metadata={}))  # type: ignore[arg-type]  # no hub is needed
         try:
             await upload.begun()
             size = 0
@@ -167,7 +167,7 @@ def all_at_once(work: Callable[[], None], count: int) -> None:
         thread.join()
 
 
-def outcomes(decide: Callable[[Upload], Any], count: int, *, cut: bool) -> Counter[str]:
+def outcomes(decide: Callable[[GrpcUpload], Any], count: int, *, cut: bool) -> Counter[str]:
     """What became of so many uploads."""
     with Receiver(decide) as receiver:
         all_at_once(lambda: send(receiver, cut=cut), count)

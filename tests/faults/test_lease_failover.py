@@ -14,7 +14,7 @@ from penstockd.catalog import Catalog
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
 from penstockd.store.migrate import migrate
-from penstockd.store.singletons import FencedDatabase, Lease, LeaseOver, Leases
+from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases, SingletonLease
 
 NAME = "digging"
 
@@ -31,7 +31,7 @@ def primary() -> Iterator[Cluster]:
             cluster.stop()
 
 
-async def hold(leases: Leases) -> Lease:
+async def hold(leases: Leases) -> SingletonLease:
     """The lease, as soon as it is free; a database that is being replaced is tried again."""
     obtaining = asyncio.create_task(leases.obtain(NAME))
     async with asyncio.timeout(PATIENCE):
@@ -97,6 +97,6 @@ async def writes(database: Database, leases: Leases) -> None:
                     return
 
 
-def _as_if_it_ran(lease: Lease) -> Lease:
+def _as_if_it_ran(lease: SingletonLease) -> SingletonLease:
     """The lease as a holder has it whose own clock stood still with it."""
-    return Lease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0)
+    return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0)

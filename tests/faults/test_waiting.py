@@ -30,7 +30,7 @@ from penstockd.feed.limits import Streams
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
-from penstockd.store.subscriptions import Terms
+from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import Pull, TakenLease, Taking
 from penstockd.up import prepare_store
@@ -114,7 +114,7 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
     # Nothing but what is announced makes them look.
     monkeypatch.setattr(taking, "LOOK", PATIENCE)
     monkeypatch.setattr(pull_module, "MAX_WAIT", PATIENCE)
-    await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
+    await create_subscription(hub, call(hub), "line", SubscriptionTerms(["customers"]), "now")
     async with waiting(lambda: pull_changes(hub, call(hub), "line", Pull(wait=PATIENCE))) as pulls:
         await until(lambda: hub.streams.held["c"] == CALLS and looks["all"])
         for key in ("a", "b", "c"):
@@ -168,7 +168,7 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
     few = replace(hub, streams=Streams(most=3))
     wanted = Wanted([hub.catalog["customers"]])
     cursor = hub.places.seal(await hub.feed.head())
-    await create_subscription(hub, call(hub), "line", Terms(["customers"]), "now")
+    await create_subscription(hub, call(hub), "line", SubscriptionTerms(["customers"]), "now")
 
     def poll(wait: float) -> Awaitable[Any]:
         return list_changes(few, call(few), wanted, cursor, wait)

@@ -16,29 +16,29 @@ from harness import PATIENCE
 from penstockd import organs as module
 from penstockd.errors import DatabaseUnavailable
 from penstockd.organs import TRIES, Organ, Organs, end_tasks, singleton
-from penstockd.store.singletons import Lease, Leases, elapsed
+from penstockd.store.singletons import Leases, SingletonLease, elapsed
 
 
 class FakeLeases:
     """Gives one lease after the other."""
 
     def __init__(self) -> None:
-        self.given: list[Lease] = []
-        self.released: list[Lease] = []
-        self.declined: list[Lease] = []
+        self.given: list[SingletonLease] = []
+        self.released: list[SingletonLease] = []
+        self.declined: list[SingletonLease] = []
 
-    async def obtain(self, name: str) -> Lease:
+    async def obtain(self, name: str) -> SingletonLease:
         if not self.given or not self.given[-1].runs:
             self.given.append(
-                Lease(name, len(self.given) + 1, datetime.now(UTC), elapsed(), elapsed)
+                SingletonLease(name, len(self.given) + 1, datetime.now(UTC), elapsed(), elapsed)
             )
         return self.given[-1]
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: SingletonLease) -> None:
         lease.end("released")
         self.released.append(lease)
 
-    async def decline(self, lease: Lease) -> None:
+    async def decline(self, lease: SingletonLease) -> None:
         self.declined.append(lease)
         await self.release(lease)
 

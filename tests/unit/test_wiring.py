@@ -17,7 +17,14 @@ from penstockd.config import Settings
 from penstockd.installation import root_secret
 from penstockd.organs import end_tasks, first_error
 from penstockd.store.database import Database
-from penstockd.store.singletons import SINGLETONS, FencedDatabase, Lease, LeaseOver, Leases, elapsed
+from penstockd.store.singletons import (
+    SINGLETONS,
+    FencedDatabase,
+    LeaseOver,
+    Leases,
+    SingletonLease,
+    elapsed,
+)
 from penstockd.wiring import keeper_database, open_hub, singletons
 
 AGO = dt.timedelta(days=400)
@@ -68,7 +75,7 @@ async def contents(database: Database) -> dict[str, str]:
         }
 
 
-async def lease_of(database: Database, name: str, *, over: bool) -> Lease:
+async def lease_of(database: Database, name: str, *, over: bool) -> SingletonLease:
     """A lease that runs; or whose next term another has, without its holder knowing."""
     async with database.connection() as connection:
         acquired = await connection.fetchval(
@@ -77,7 +84,7 @@ async def lease_of(database: Database, name: str, *, over: bool) -> Lease:
             name,
             8 if over else 7,
         )
-    return Lease(name, 7, acquired, elapsed() + 3600, elapsed)
+    return SingletonLease(name, 7, acquired, elapsed() + 3600, elapsed)
 
 
 @pytest.mark.parametrize("name", SINGLETONS)

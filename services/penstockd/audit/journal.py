@@ -20,7 +20,7 @@ from penstockd.store.database import (
     IDLE_UNCHECKED,
     Connection,
     Database,
-    Kind,
+    WorkKind,
     gives_sign,
     translated,
 )
@@ -85,7 +85,7 @@ class Journal:
         Raises DatabaseUnavailable.
         """
         if shown.digest not in self._known:
-            async with self._database.connection(Kind.OWN) as connection:
+            async with self._database.connection(WorkKind.OWN) as connection:
                 await insert_shown(connection, [shown])
             self._known.add(shown.digest)
         return shown.digest

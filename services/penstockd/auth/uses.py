@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.store.database import Database, Kind
+from penstockd.store.database import Database, WorkKind
 
 #: How often the uses that were noted are written at most, in seconds.
 INTERVAL = 60.0
@@ -52,7 +52,7 @@ class CredentialUses:
             return
         times = [datetime.fromtimestamp(t, UTC) for t in noted.values()]
         try:
-            async with self._database.connection(Kind.OWN) as connection:
+            async with self._database.connection(WorkKind.OWN) as connection:
                 await connection.execute(_WRITE, list(noted), times)
         except BaseException:
             self._noted = noted | self._noted

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import Database, Kind
+from penstockd.store.database import Database, WorkKind
 from penstockd.store.places import Places
 from penstockd.store.snapshots import Held
 
@@ -102,7 +102,7 @@ async def _insert(database: Database, receipt: Receipt, pid: int, start: datetim
     values["cursor"] = "" if receipt.cursor is None else receipt.cursor.stored
     places = ", ".join(f"${i}" for i in range(1, len(values) + 1))
     sql = f"INSERT INTO hub.receipt ({', '.join(values)}) VALUES ({places})"
-    async with database.connection(Kind.OWN) as connection:
+    async with database.connection(WorkKind.OWN) as connection:
         await connection.execute(sql, *values.values())
 
 
@@ -111,7 +111,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
 
     From now on the call that was interrupted has no say any more, even if it still runs.
     """
-    async with database.connection(Kind.OWN) as connection:
+    async with database.connection(WorkKind.OWN) as connection:
         receipt.resume_count = await connection.fetchval(
             "UPDATE hub.receipt SET state = 'RUNNING', reason = '', row_count = 0, byte_count = 0,"
             " sha256 = NULL, finish_time = NULL, resume_count = resume_count + 1,"
@@ -130,7 +130,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
 async def close_receipt(database: Database, receipt: Receipt) -> None:
     """Write how the export ended, unless another call goes on with it."""
     receipt.finish_time = datetime.now(UTC)
-    async with database.connection(Kind.OWN) as connection:
+    async with database.connection(WorkKind.OWN) as connection:
         await connection.execute(
             "UPDATE hub.receipt SET state = $3, reason = $4, row_count = $5, byte_count = $6,"
             " sha256 = $7, finish_time = $8, snapshot = $9"

@@ -14,7 +14,7 @@ from penstockd.feed.event import Event, FeedOperation
 from penstockd.feed.past import Past, PastQuestion
 from penstockd.policy.lens import Follow, Lens
 from penstockd.store.database import Connection
-from penstockd.store.history import Place, State, Step, referring, states
+from penstockd.store.history import PastState, Place, Step, referring, states
 from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
 #: Changes that are read at a time, fewer if they are large.
@@ -140,7 +140,9 @@ class Dependents:
                         causes[last] = FollowedChange(change.first, last, change.commit_time)
                     causes[last].add(way, change.key)
 
-    async def _moved(self, cause: FollowedChange, piece: Mapping[Place, State]) -> Sequence[Event]:
+    async def _moved(
+        self, cause: FollowedChange, piece: Mapping[Place, PastState]
+    ) -> Sequence[Event]:
         pairs = []
         for (key, before), state in piece.items():
             # What the transaction changed itself is told as its own change.

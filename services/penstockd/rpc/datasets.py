@@ -36,7 +36,7 @@ from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
 from penstockd.rpc.routes import routes_of
-from penstockd.rpc.writes import Upload, replied, reported, write_request
+from penstockd.rpc.writes import GrpcUpload, replied, reported, write_request
 
 PACKAGE = "penstock.api.v1"
 
@@ -147,7 +147,7 @@ class DatasetHandlers:
 
     async def import_(self, requests: Any, call: ServedCall) -> Any:
         """Import…: an uploaded file."""
-        upload = Upload(requests, call.exchange)
+        upload = GrpcUpload(requests, call.exchange)
         asked, partial = await upload.begun()
         report = await import_records(
             call,

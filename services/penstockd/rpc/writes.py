@@ -53,7 +53,7 @@ def reported(reply: Any, report: Report, **more: int) -> Any:
     )
 
 
-class Upload:
+class GrpcUpload:
     """The requests of an import, of which the first says all but the file."""
 
     def __init__(self, requests: Any, exchange: Exchange) -> None:

@@ -13,7 +13,7 @@ import structlog
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
-from penstockd.store.pool import LOOK, Kind, Lane, LaneTerms, Limits
+from penstockd.store.pool import LOOK, LaneTerms, Limits, PoolLane, WorkKind
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
@@ -26,7 +26,7 @@ from penstockd.store.session import (
     prepare_session,
     translated,
 )
-from penstockd.store.shares import Payer, Terms, payer_var
+from penstockd.store.shares import Payer, ShareTerms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [
@@ -36,8 +36,8 @@ __all__ = [
     "Database",
     "Division",
     "Isolation",
-    "Kind",
     "Rows",
+    "WorkKind",
     "gives_sign",
     "open_database",
     "place",
@@ -88,7 +88,7 @@ class Division:
     statement: float = 30.0
     commit: float = 10.0
 
-    def lanes(self) -> Mapping[Kind, LaneTerms]:
+    def lanes(self) -> Mapping[WorkKind, LaneTerms]:
         """The lane of each kind.
 
         A consumer takes at most three quarters of the connections for short reads, which come back
@@ -96,20 +96,26 @@ class Division:
         long as its client, which has a bound of its own.
         """
         count, short = self.connections, Limits(self.lock, self.statement, self.commit)
-        sizes = {Kind.READ: count * 7 // 16, Kind.WRITE: count * 3 // 16, Kind.BULK: count // 4}
+        sizes = {
+            WorkKind.READ: count * 7 // 16,
+            WorkKind.WRITE: count * 3 // 16,
+            WorkKind.BULK: count // 4,
+        }
         terms = {
-            Kind.READ: LaneTerms(
-                sizes[Kind.READ], short, Terms(3, 2, self.wait), ready=1, read_only=True
+            WorkKind.READ: LaneTerms(
+                sizes[WorkKind.READ], short, ShareTerms(3, 2, self.wait), ready=1, read_only=True
             ),
-            Kind.WRITE: LaneTerms(sizes[Kind.WRITE], short, Terms(1, 2, self.wait)),
-            Kind.BULK: LaneTerms(
-                sizes[Kind.BULK], Limits(self.lock, commit=self.commit), Terms(1, 2, self.wait)
+            WorkKind.WRITE: LaneTerms(sizes[WorkKind.WRITE], short, ShareTerms(1, 2, self.wait)),
+            WorkKind.BULK: LaneTerms(
+                sizes[WorkKind.BULK],
+                Limits(self.lock, commit=self.commit),
+                ShareTerms(1, 2, self.wait),
             ),
         }
         # What the hub does for itself is short, and commits with each statement.
         brief = Limits(self.lock, self.commit, self.commit)
-        own = LaneTerms(count - sum(sizes.values()), brief, Terms(seconds=self.wait))
-        return {**terms, Kind.OWN: own}
+        own = LaneTerms(count - sum(sizes.values()), brief, ShareTerms(seconds=self.wait))
+        return {**terms, WorkKind.OWN: own}
 
 
 class _LentConnection:
@@ -117,7 +123,7 @@ class _LentConnection:
 
     __slots__ = ("_connection", "_lane", "_payer", "_weight")
 
-    def __init__(self, lane: Lane, weight: int) -> None:
+    def __init__(self, lane: PoolLane, weight: int) -> None:
         self._lane, self._payer, self._weight = lane, payer_var.get(), weight
 
     async def __aenter__(self) -> Connection:
@@ -146,17 +152,19 @@ class Database:
         self.dsn = plain_dsn(url)
         self.memory = Memory()
         if division is None:
-            lane = Lane(self.dsn, "everything", LaneTerms(size, ready=1), self._prepare)
-            self._lanes = dict.fromkeys(Kind, lane)
+            lane = PoolLane(self.dsn, "everything", LaneTerms(size, ready=1), self._prepare)
+            self._lanes = dict.fromkeys(WorkKind, lane)
         else:
             lanes = division.lanes().items()
-            self._lanes = {k: Lane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes}
+            self._lanes = {
+                k: PoolLane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes
+            }
         self._pulse: Connection | None = None
         self.hanging_sessions: set[int] = set()  # sessions of the server that are in a COMMIT
         self._watch: asyncio.Task[None] | None = None
 
     @property
-    def _each_lane(self) -> list[Lane]:
+    def _each_lane(self) -> list[PoolLane]:
         return list(dict.fromkeys(self._lanes.values()))
 
     async def open(self) -> None:
@@ -212,7 +220,7 @@ class Database:
             self._pulse = None
 
     def connection(
-        self, kind: Kind = Kind.READ, *, weight: int = 1
+        self, kind: WorkKind = WorkKind.READ, *, weight: int = 1
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection of the current payer's share, translated errors included.
 
@@ -230,7 +238,7 @@ class Database:
 
         Raises OutcomeUnknown if it is not known whether it was committed, and as ``connection``.
         """
-        kind = Kind.BULK if bulk else Kind.WRITE
+        kind = WorkKind.BULK if bulk else WorkKind.WRITE
         lane = self._lanes[kind]
         if 2 * len(self.hanging_sessions) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
@@ -247,7 +255,7 @@ class Database:
     @property
     def spare_snapshots(self) -> int:
         """How many more ``snapshot`` would lend the current payer without waiting."""
-        return self._lanes[Kind.BULK].shares.spare(payer_var.get())
+        return self._lanes[WorkKind.BULK].shares.spare(payer_var.get())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
@@ -256,7 +264,7 @@ class Database:
         If the block fails, the connection is thrown away: a COPY that was cut off in the middle
         leaves nothing that could be used again. Raises as ``connection``.
         """
-        async with self.connection(Kind.BULK) as connection:
+        async with self.connection(WorkKind.BULK) as connection:
             try:
                 await connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
@@ -285,7 +293,7 @@ class Database:
         await prepare_session(connection)
         await notice_epoch(connection, self.memory)
 
-    def _keep_place(self, pid: int, lane: Lane) -> None:
+    def _keep_place(self, pid: int, lane: PoolLane) -> None:
         """A session that hangs in its COMMIT is there still, though its connection is cut: until it
         ends it takes a place, or each write that hangs would cost the server one more."""
         self.hanging_sessions.add(pid)
@@ -293,11 +301,11 @@ class Database:
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_hanging(lane))
 
-    async def _watch_hanging(self, lane: Lane) -> None:
+    async def _watch_hanging(self, lane: PoolLane) -> None:
         while self.hanging_sessions:
             await asyncio.sleep(LOOK)
             try:
-                async with self.connection(Kind.OWN) as connection:
+                async with self.connection(WorkKind.OWN) as connection:
                     rows = await connection.fetch(_IN_COMMIT, list(self.hanging_sessions))
             except Refused as exc:
                 _log.warning("commits_unwatched", error=str(exc))

@@ -59,7 +59,7 @@ FROM (
 
 
 @dataclass(slots=True)
-class State:
+class PastState:
     """A record at a place: None where there was none. It was so up to the change ``until``, None if
     that has no number yet or the record is still so."""
 
@@ -75,7 +75,7 @@ async def states(
     places: Iterable[Place],
     fields: Sequence[Field] | None = None,
     size: int = STRETCH_BYTES,
-) -> AsyncGenerator[Mapping[Place, State], None]:
+) -> AsyncGenerator[Mapping[Place, PastState], None]:
     """The serialised records at the places, with ``fields`` or all fields in them.
 
     They come in pieces, in the order of the places: each has images of less than ``size`` bytes,
@@ -95,18 +95,21 @@ async def states(
         for place in group:
             state = logged.pop(place, None)
             if state is None:
-                state = present.get(place[0]) or State(None, None)
+                state = present.get(place[0]) or PastState(None, None)
             elif slim is not None and state.image is not None:
                 state.image = slim(state.image)
             piece[place] = state
         # Several places of one record share what its table holds.
         for key in {p[0] for p in group} & present.keys():
-            present[key] = State(None, None, present[key].length, given=False)
+            present[key] = PastState(None, None, present[key].length, given=False)
         yield piece
 
 
 def _groups(
-    places: Sequence[Place], logged: Mapping[Place, State], present: Mapping[str, State], size: int
+    places: Sequence[Place],
+    logged: Mapping[Place, PastState],
+    present: Mapping[str, PastState],
+    size: int,
 ) -> Iterator[Sequence[Place]]:
     """The places in groups, each of which ends with the image that brings it to the size."""
     group: list[Place] = []
@@ -124,14 +127,14 @@ def _groups(
 
 async def _logged(
     connection: Connection, dataset: Dataset, places: Sequence[Place], size: int
-) -> dict[Place, State]:
+) -> dict[Place, PastState]:
     """The places behind which the log has a change of the record."""
     if not places:
         return {}
     keys, numbers = [key for key, _ in places], [number for _, number in places]
     rows = await connection.fetch(_AFTER, dataset.name, keys, numbers, size)
     return {
-        places[place - 1]: State(image, number, length or 0, given)
+        places[place - 1]: PastState(image, number, length or 0, given)
         for place, number, length, given, image in rows
     }
 
@@ -142,7 +145,7 @@ async def _present(
     keys: Collection[str],
     fields: Sequence[Field] | None,
     size: int,
-) -> dict[str, State]:
+) -> dict[str, PastState]:
     """The records that the dataset's table holds."""
     if not keys:
         return {}
@@ -152,7 +155,8 @@ async def _present(
     columns = [list(c) for c in zip(*given, strict=True)][3:]
     images = iter(WireCodec(dataset, chosen).images(columns) if columns else [b""] * len(given))
     return {
-        row[0]: State(next(images) if row[2] else None, None, row[1], given=row[2]) for row in rows
+        row[0]: PastState(next(images) if row[2] else None, None, row[1], given=row[2])
+        for row in rows
     }
 
 

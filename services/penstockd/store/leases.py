@@ -53,7 +53,7 @@ class Lease:
     expire_time: datetime
 
 
-class Held:
+class LockedSubscription:
     """A subscription whose row is locked, to the end of the connection's transaction."""
 
     def __init__(self, connection: Connection, row: asyncpg.Record) -> None:
@@ -267,7 +267,9 @@ class Held:
         return await self._acknowledged()
 
 
-async def hold(connection: Connection, consumer_id: str, subscription_id: str) -> Held:
+async def hold(
+    connection: Connection, consumer_id: str, subscription_id: str
+) -> LockedSubscription:
     """Lock a subscription for the rest of the transaction. Raises SubscriptionNotFound."""
     row = await connection.fetchrow(
         "SELECT *, epoch < (SELECT epoch FROM hub.epoch_head) AS undone FROM hub.subscription"
@@ -277,13 +279,13 @@ async def hold(connection: Connection, consumer_id: str, subscription_id: str) -
     )
     if row is None:
         raise absent(subscription_id)
-    return Held(connection, row)
+    return LockedSubscription(connection, row)
 
 
 async def next_place(
     connection: Connection, subscription: Subscription
 ) -> tuple[Place | None, float]:
-    """See ``Held.place``; without a lock, so that it may be another one by the next moment."""
+    """See ``LockedSubscription.place``; without a lock, so that it may be another one by the next moment."""
     key = (subscription.consumer_id, subscription.subscription_id)
     fresh = Place(subscription.lineage, subscription.position)
     return await _place(connection, key, subscription.terms.ordered, fresh)

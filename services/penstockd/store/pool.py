@@ -25,7 +25,7 @@ from penstockd.store.session import (
     gives_sign,
     usable,
 )
-from penstockd.store.shares import Payer, Shares, Terms
+from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.sockets import open_session
 
 #: How much longer the hub waits for a statement than the database gives it, in seconds: then the
@@ -40,7 +40,7 @@ Prepare = Callable[[Any], Coroutine[Any, Any, None]]
 _log = structlog.get_logger(__name__)
 
 
-class Kind(enum.Enum):
+class WorkKind(enum.Enum):
     """What a connection is for."""
 
     READ = "short reads"
@@ -71,12 +71,12 @@ class LaneTerms:
 
     size: int
     limits: Limits = field(default_factory=Limits)
-    shared: Terms = field(default_factory=Terms)
+    shared: ShareTerms = field(default_factory=ShareTerms)
     ready: int = 0
     read_only: bool = False
 
 
-class Lane:
+class PoolLane:
     """The connections of one kind of work. Opened once; belongs to one event loop."""
 
     def __init__(self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare) -> None:

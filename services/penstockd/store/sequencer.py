@@ -12,7 +12,7 @@ import asyncio
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.store.database import Database, Kind
+from penstockd.store.database import Database, WorkKind
 from penstockd.store.singletons import Transactions
 
 #: How often the keeper sweeps, in seconds.
@@ -31,7 +31,7 @@ class Sequencer:
 
     async def stamp(self) -> int:
         """Number what is visible and not numbered yet; returns how many log rows that were."""
-        async with self._database.connection(Kind.OWN) as connection:
+        async with self._database.connection(WorkKind.OWN) as connection:
             return int(await connection.fetchval("SELECT hub.stamp()"))
 
     def nudge(self) -> None:

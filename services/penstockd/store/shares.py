@@ -47,7 +47,7 @@ def for_the_hub() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ShareTerms:
     """How something is shared. A factor of None is no threshold."""
 
     consumer_factor: int | None = None
@@ -68,7 +68,7 @@ class _Waiter(NamedTuple):
 class Shares:
     """``size`` places that consumers share. Belongs to one event loop."""
 
-    def __init__(self, size: int, terms: Terms, *, what: str = "places") -> None:
+    def __init__(self, size: int, terms: ShareTerms, *, what: str = "places") -> None:
         """``what`` names the places in messages."""
         self.size, self._terms, self._what = size, terms, what
         self._used = 0

@@ -143,7 +143,7 @@ async def read_singletons(connection: Connection) -> list[Singleton]:
     return [Singleton(*row) for row in await connection.fetch(_READ, timedelta(seconds=LENGTH))]
 
 
-class Lease:
+class SingletonLease:
     """What a process holds. ``over`` is set when it holds it no longer; ``wanted`` when the
     holder is to end its work and release it, since it is in the share of another node.
 
@@ -204,7 +204,7 @@ class Lease:
 class FencedDatabase:
     """The database as the holder of a lease writes to it: every transaction checks the term."""
 
-    def __init__(self, database: Transactions, lease: Lease) -> None:
+    def __init__(self, database: Transactions, lease: SingletonLease) -> None:
         self.lease = lease
         self._database = database
         self._lent: set[Connection] = set()
@@ -256,8 +256,8 @@ class Leases:
         self.node_id, self.host = node_id, host
         self._database, self._clock = database, clock
         self._session = OwnSession(database)
-        self._held: dict[str, Lease] = {}
-        self._wanted: dict[str, asyncio.Future[Lease]] = {}
+        self._held: dict[str, SingletonLease] = {}
+        self._wanted: dict[str, asyncio.Future[SingletonLease]] = {}
         self._inherited: set[str] = set()
         # When this process handed a lease over, and when it gave one up as it failed.
         self._handed: dict[str, float] = {}
@@ -272,7 +272,7 @@ class Leases:
         time_then, then = self._known_time
         return time_then + timedelta(seconds=self._clock() - then)
 
-    async def obtain(self, name: str) -> Lease:
+    async def obtain(self, name: str) -> SingletonLease:
         """The lease of a name, as soon as this process holds it."""
         held = self._held.get(name)
         if held is not None and held.runs:
@@ -291,12 +291,12 @@ class Leases:
         failing = {name for name, moment in self._declined.items() if moment > since}
         return sorted((self._wanted.keys() | self._held.keys()) - failing)
 
-    async def decline(self, lease: Lease) -> None:
+    async def decline(self, lease: SingletonLease) -> None:
         """Release it, and leave it to other nodes for some minutes, if any takes it."""
         self._declined[lease.name] = self._clock()
         await self.release(lease)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: SingletonLease) -> None:
         """Let another take it at once. If the database cannot be told, it takes some seconds."""
         self._held.pop(lease.name, None)
         if not lease.runs:
@@ -403,7 +403,7 @@ class Leases:
         if taken is None or future is None or future.done():
             return
         term, acquired = taken
-        lease = Lease(found.name, term, acquired, asked, self._clock)
+        lease = SingletonLease(found.name, term, acquired, asked, self._clock)
         self._held[found.name] = lease
         _log.info("lease_taken", singleton=found.name, term=term, before=found.host)
         future.set_result(lease)

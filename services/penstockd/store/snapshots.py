@@ -21,7 +21,7 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
-from penstockd.store.database import Connection, Database, Kind, gives_sign, translated
+from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translated
 from penstockd.store.shares import payer_var
 
 #: How many states a process keeps for clients that may come back; of the consumer that has most of
@@ -233,7 +233,7 @@ class Snapshots:
         kept = {h.name: h for h in self._held if h.deadline is not None and h.by_receipt}
         if not kept:
             return
-        async with self._database.connection(Kind.OWN) as connection:
+        async with self._database.connection(WorkKind.OWN) as connection:
             rows = await connection.fetch(
                 "SELECT snapshot FROM hub.receipt WHERE snapshot = ANY ($1::text[])", list(kept)
             )

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from penstockd.store.cursor import Cursor
-from penstockd.store.shares import Payer, Shares, Terms
+from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.snapshots import Held, Snapshots
 
 #: States that a process holds for one caller; the one that was used last longest ago goes first.
@@ -43,7 +43,7 @@ class States:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
         self._states: dict[str, _KeptState] = {}  # by origin, the latest used last
-        self._room = Shares(MOST_IN_USE, Terms(1, seconds=PATIENCE), what="states of the data")
+        self._room = Shares(MOST_IN_USE, ShareTerms(1, seconds=PATIENCE), what="states of the data")
 
     @asynccontextmanager
     async def use(

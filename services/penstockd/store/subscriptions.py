@@ -34,7 +34,7 @@ _UNDONE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SubscriptionTerms:
     """What a subscription gives out; ``ordered``: one stretch at a time."""
 
     datasets: Sequence[str]
@@ -57,7 +57,7 @@ class Subscription:
     consumer_id: str
     subscription_id: str
     lineage: str
-    terms: Terms
+    terms: SubscriptionTerms
     position: Cursor
     acknowledged: Cursor
     lease_count: int
@@ -81,7 +81,11 @@ FROM hub.epoch_head AS h CROSS JOIN hub.subscription AS s CROSS JOIN LATERAL (
 
 
 async def create(
-    connection: Connection, consumer_id: str, subscription_id: str, terms: Terms, start: Cursor
+    connection: Connection,
+    consumer_id: str,
+    subscription_id: str,
+    terms: SubscriptionTerms,
+    start: Cursor,
 ) -> None:
     """Make a subscription. Raises SubscriptionExists and TooManySubscriptions."""
     await connection.execute(
@@ -152,7 +156,7 @@ async def delete(connection: Connection, consumer_id: str, subscription_id: str)
 
 
 def _subscription(row: asyncpg.Record) -> Subscription:
-    terms = Terms(
+    terms = SubscriptionTerms(
         row["datasets"],
         row["filter"],
         row["fields"],

@@ -20,7 +20,7 @@ from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
-from penstockd.store.subscriptions import Subscription, Terms
+from penstockd.store.subscriptions import Subscription, SubscriptionTerms
 
 #: The most bytes of a subscription's terms, which every pull reads.
 MAX_TERMS = 16 * 1024
@@ -52,7 +52,7 @@ def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
 
 
 def source_of(
-    catalog: Catalog, places: Places, call: Call, terms: Terms, changes: int
+    catalog: Catalog, places: Places, call: Call, terms: SubscriptionTerms, changes: int
 ) -> FeedSource:
     """What a subscription gives out in the caller's Views of now.
 
@@ -134,7 +134,7 @@ async def find_start(organs: SubscriptionOrgans, source: FeedSource, start: str)
     return cursor
 
 
-def check_terms(subscription_id: str, terms: Terms) -> None:
+def check_terms(subscription_id: str, terms: SubscriptionTerms) -> None:
     """Raise ValueInvalid for terms that no subscription may have."""
     violations = []
     if not _ID.fullmatch(subscription_id):

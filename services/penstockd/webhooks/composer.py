@@ -36,7 +36,7 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.payload import Payloads
-from penstockd.webhooks.queue import Result
+from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
 
 #: The method that the audit has for what leaves by webhooks.
@@ -52,20 +52,20 @@ class Composer:
 
     async def compose(
         self, policy: PolicySnapshot, endpoint: Endpoint, delivery: Delivery, at: datetime
-    ) -> Composed | Result:
+    ) -> Composed | SendResult:
         """The message of a delivery, or that it is dead since the owner may not have it."""
         webhook = endpoint.webhook
         owner = owner_of(policy, webhook)
         # Such a notice describes the owner's other webhooks, their URLs included.
         notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
         if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
-            return Result(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
+            return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._owners.sights(policy, webhook)
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
             kept, reason = await self._shown(webhook, delivery, sights)
             if not kept:
-                return Result(delivery, DeliveryState.DEAD, reason.value)
+                return SendResult(delivery, DeliveryState.DEAD, reason.value)
             delivery.events = [event for event, _ in kept]
             previous = [number for _, number in kept]
         # A batch of large records takes long to write out; the keeper and workers do other things.

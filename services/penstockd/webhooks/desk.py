@@ -27,7 +27,7 @@ from penstockd.webhooks.endpoints import (
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.model import Delivery, Webhook, now
 from penstockd.webhooks.owners import find_problems, unread_by
-from penstockd.webhooks.queue import Result
+from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.search import Listed
 from penstockd.webhooks.signing import Seal
 
@@ -120,14 +120,14 @@ class WebhookDesk:
 
     async def compose(
         self, call: Call, connection: Connection, endpoint: Endpoint, found: Sequence[Delivery]
-    ) -> tuple[list[Composed], list[Result]]:
+    ) -> tuple[list[Composed], list[SendResult]]:
         """The messages of deliveries, put on record as given out; and the deliveries of which the
         owner may see nothing now."""
         composer, owners = await make_composer(
             self.database, self.catalog, self.url, self.places, connection
         )
         composed: list[Composed] = []
-        dead: list[Result] = []
+        dead: list[SendResult] = []
         for delivery in found:
             made = await composer.compose(call.policy, endpoint, delivery, now())
             if isinstance(made, Composed):

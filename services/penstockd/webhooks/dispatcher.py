@@ -16,14 +16,14 @@ from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.errors import PolicyStale
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
-from penstockd.store.singletons import Lease, Transactions
+from penstockd.store.singletons import SingletonLease, Transactions
 from penstockd.webhooks.composer import Composer, entries
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.lanes import Composed, Lane
 from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, now
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
-    Result,
+    SendResult,
     claim,
     promote_stuck,
     release_all,
@@ -56,7 +56,7 @@ class Dispatcher:
         *,
         clock: Clock = now,
         chance: Chance = random.random,
-        lease: Lease | None = None,
+        lease: SingletonLease | None = None,
     ) -> None:
         """``lease`` is what ``database`` checks; without one nothing else delivers."""
         self._lease = lease
@@ -65,7 +65,7 @@ class Dispatcher:
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
         self._revision = (0, 0)
-        self._results: list[tuple[Lane, Result]] = []
+        self._results: list[tuple[Lane, SendResult]] = []
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()
         self._settling = Settling(seal, clock)
@@ -142,7 +142,7 @@ class Dispatcher:
             if not found:
                 return 0
             composed: list[Composed] = []
-            dead: list[Result] = []
+            dead: list[SendResult] = []
             for delivery in found:
                 endpoint = self._lanes[delivery.webhook_id].endpoint
                 made = await self._composer.compose(policy, endpoint, delivery, self._clock())
@@ -228,7 +228,9 @@ class Dispatcher:
             await self._attempt(lane, composed)
         except PolicyStale:
             back = self._clock() + timedelta(seconds=POLL_SECONDS)
-            self._done(lane, composed, Result(composed.delivery, DeliveryState.PENDING, "", back))
+            self._done(
+                lane, composed, SendResult(composed.delivery, DeliveryState.PENDING, "", back)
+            )
         except Exception:
             webhook_id = composed.delivery.webhook_id
             _log.exception("webhook_not_sent", webhook=webhook_id)
@@ -245,7 +247,7 @@ class Dispatcher:
         at = self._clock()
         moved = self._policy.current is not composed.policy
         if moved or webhook.state is not State.ACTIVE:
-            back = Result(delivery, DeliveryState.PENDING, next_time=at)
+            back = SendResult(delivery, DeliveryState.PENDING, next_time=at)
             self._done(lane, composed, back)
             return
         message = composed.message
@@ -272,7 +274,7 @@ class Dispatcher:
             lane.rest(rest.total_seconds())
         self._done(lane, composed, result)
 
-    def _done(self, lane: Lane, composed: Composed, result: Result) -> None:
+    def _done(self, lane: Lane, composed: Composed, result: SendResult) -> None:
         lane.held_bytes -= len(composed.message.body)
         self._results.append((lane, result))
         self._finished.set()

@@ -15,7 +15,7 @@ from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
-from penstockd.webhooks.model import Kind, Options, Scheme, Selection, State, Webhook
+from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
 
 #: How long an endpoint of kind LISTEN stays without being pulled from, in seconds.
@@ -258,7 +258,7 @@ def _webhook(row: Any, seal: Seal) -> Webhook:
     return Webhook(
         webhook_id=row["webhook_id"],
         consumer_id=row["consumer_id"],
-        kind=Kind(row["kind"]),
+        kind=WebhookKind(row["kind"]),
         selections=tuple(map(Selection.parse, selections)),
         options=Options.parse(orjson.loads(row["options"])),
         title=row["title"],

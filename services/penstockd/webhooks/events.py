@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EventStretch:
     """Events of a stretch of the log, and the cursor behind it."""
 
     events: Sequence[Occurrence]
@@ -52,7 +52,9 @@ class FeedLog:
     def __init__(self, database: Database, catalog: Catalog) -> None:
         self._database, self._catalog = database, catalog
 
-    async def read(self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int | Cursor) -> Stretch:
+    async def read(
+        self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int | Cursor
+    ) -> EventStretch:
         """The events after a cursor, of numbers to ``upto``, or fewer where they are large; see
         ``read_events``.
 
@@ -60,7 +62,7 @@ class FeedLog:
         """
         batch = await read_events(self._database, self._catalog, lenses, cursor, upto)
         events = [_seen(e, lenses[e.dataset]) for e in batch.events]
-        return Stretch(events, batch.cursor, batch.more)
+        return EventStretch(events, batch.cursor, batch.more)
 
     async def reread(self, lens: Lens, event: Occurrence) -> Occurrence | None:
         """The event as another lens shows it; None if it shows nothing of it.

@@ -23,12 +23,12 @@ from penstockd.webhooks.model import (
     Cause,
     Clock,
     DeliveryState,
-    Kind,
     Occurrence,
     Ordering,
     Reason,
     State,
     Webhook,
+    WebhookKind,
     now,
 )
 from penstockd.webhooks.owners import Roster
@@ -173,7 +173,7 @@ class Intake:
             drafts += self._drafts(webhook, told, cause)
         await put_deliveries(connection, drafts, self._clock())
         for webhook, _ in wanted:
-            if webhook.kind is Kind.LISTEN:  # somebody may wait to pull them
+            if webhook.kind is WebhookKind.LISTEN:  # somebody may wait to pull them
                 line = webhook_line(webhook.webhook_id)
                 await ring_everywhere(self._announcements, connection, line)
         return len(drafts)

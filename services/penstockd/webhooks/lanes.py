@@ -15,7 +15,7 @@ from typing import Any
 
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.webhooks.endpoints import Endpoint
-from penstockd.webhooks.model import Delivery, Kind, State
+from penstockd.webhooks.model import Delivery, State, WebhookKind
 from penstockd.webhooks.payload import Message
 
 #: After so many failures in a row a lane is narrow.
@@ -59,7 +59,7 @@ class Lane:
     def open(self) -> bool:
         """Whether the endpoint takes messages."""
         webhook = self.endpoint.webhook
-        return webhook.state is State.ACTIVE and webhook.kind is Kind.HTTP
+        return webhook.state is State.ACTIVE and webhook.kind is WebhookKind.HTTP
 
     @property
     def width(self) -> int:

@@ -28,7 +28,7 @@ Clock = Callable[[], datetime]
 Chance = Callable[[], float]
 
 
-class Kind(enum.StrEnum):
+class WebhookKind(enum.StrEnum):
     """HTTP is posted to; LISTEN is pulled by a developer's command and ends when that stops."""
 
     HTTP = "HTTP"
@@ -197,7 +197,7 @@ class Webhook:
 
     webhook_id: str
     consumer_id: str
-    kind: Kind
+    kind: WebhookKind
     selections: tuple[Selection, ...]
     options: Options = Options()
     title: str = ""

@@ -60,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DeliveryTerms:
     """What the operator says: the hub's URL, and networks that are open to deliveries."""
 
     url: str
@@ -78,7 +78,7 @@ class Webhooks:
         catalog: Catalog,
         policy: Policy,
         seal: Seal,
-        terms: Terms,
+        terms: DeliveryTerms,
         places: Places,
         *,
         clock: Clock = now,

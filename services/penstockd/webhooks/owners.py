@@ -23,7 +23,14 @@ from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
-from penstockd.webhooks.model import MAX_BATCH, OPERATIONS, Envelope, Kind, Selection, Webhook
+from penstockd.webhooks.model import (
+    MAX_BATCH,
+    OPERATIONS,
+    Envelope,
+    Selection,
+    Webhook,
+    WebhookKind,
+)
 from penstockd.webhooks.sender import OWN_HEADERS
 from penstockd.webhooks.signing import Seal
 
@@ -194,7 +201,7 @@ def check_webhook(
     if violations:
         first = violations[0]
         raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
-    if webhook.kind is Kind.HTTP:
+    if webhook.kind is WebhookKind.HTTP:
         _check_url(guard, webhook.url)
     owner = owner_of(policy, webhook)
     if owner is None:
@@ -227,7 +234,7 @@ def _problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[str, s
         yield "consumer_id", f"there is no consumer '{webhook.consumer_id}'"
     if len(webhook.title) > 200 or "\0" in webhook.title:
         yield "title", "may have 200 characters"
-    if webhook.kind is Kind.LISTEN and webhook.url:
+    if webhook.kind is WebhookKind.LISTEN and webhook.url:
         yield "url", "is for webhooks of kind HTTP"
     yield from _selection_problems(webhook)
     yield from _option_problems(webhook)

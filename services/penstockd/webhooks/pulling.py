@@ -17,8 +17,8 @@ from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
 from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
 from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.model import Delivery, Kind, Reason, State, Webhook, now
-from penstockd.webhooks.queue import Result, claim, lend, next_due, return_lent
+from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, now
+from penstockd.webhooks.queue import SendResult, claim, lend, next_due, return_lent
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge
 from penstockd.webhooks.signing import Seal, Signer
@@ -55,7 +55,7 @@ class Outcome:
 
 async def listening_endpoint(connection: Connection, webhook: Webhook, seal: Seal) -> Endpoint:
     """The endpoint of a webhook that is pulled from. Raises WebhookKindUnfit."""
-    if webhook.kind is not Kind.LISTEN:
+    if webhook.kind is not WebhookKind.LISTEN:
         raise WebhookKindUnfit("only webhooks of kind LISTEN are pulled from")
     secrets = await read_secrets(connection, webhook.webhook_id, seal)
     return Endpoint(webhook, tuple(secrets), Signer(secrets))
@@ -69,7 +69,7 @@ def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
     return Pulled(delivery.delivery_id, delivery.event_type, headers, message.body)
 
 
-def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> Result:
+def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> SendResult:
     """What becomes of a delivery that was pulled, as if the hub had posted it."""
     reply = _reply_of(outcome)
     attempt = attempt_of(reply, now(), {}, "(forwarded)", 0)

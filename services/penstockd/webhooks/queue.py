@@ -127,7 +127,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SendResult:
     """What becomes of a delivery that was claimed. Without an ``attempt`` nothing was sent."""
 
     delivery: Delivery
@@ -238,7 +238,7 @@ async def next_due(connection: Connection, webhook_id: str, after: datetime) -> 
     return due
 
 
-async def settle(connection: Connection, results: Sequence[Result], at: datetime) -> None:
+async def settle(connection: Connection, results: Sequence[SendResult], at: datetime) -> None:
     """Note what became of claimed deliveries, and let those parked behind them go on.
 
     The connection must be in a transaction.

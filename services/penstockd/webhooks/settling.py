@@ -32,7 +32,7 @@ from penstockd.webhooks.model import (
     next_time,
 )
 from penstockd.webhooks.payload import time_text
-from penstockd.webhooks.queue import Attempt, Draft, Result, bury, put_deliveries, settle
+from penstockd.webhooks.queue import Attempt, Draft, SendResult, bury, put_deliveries, settle
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal
 
@@ -135,15 +135,15 @@ def judge(
     attempt: Attempt,
     at: datetime,
     chance: Chance,
-) -> Result:
+) -> SendResult:
     """Delivered, to be tried again, or dead, of an attempt that ended at a time."""
     if reply.delivered:
-        return Result(delivery, DeliveryState.DELIVERED, attempt=attempt)
+        return SendResult(delivery, DeliveryState.DELIVERED, attempt=attempt)
     again = None
     if reply.reason != Reason.GONE.value:
         again = next_time(schedule, delivery.tries, at, reply.retry_after, chance)
     state = DeliveryState.DEAD if again is None else DeliveryState.PENDING
-    return Result(delivery, state, reply.reason, again, attempt)
+    return SendResult(delivery, state, reply.reason, again, attempt)
 
 
 def rest_of(reply: Reply) -> timedelta | None:
@@ -165,7 +165,7 @@ class Health:
     disable: bool = False
 
 
-def health(webhook: Webhook, results: Sequence[Result]) -> Health:
+def health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
     """An endpoint's health after some results, in the order in which they came."""
     failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
     for result in results:
@@ -194,7 +194,7 @@ class Settling:
     async def write(
         self,
         connection: Connection,
-        results: Sequence[Result],
+        results: Sequence[SendResult],
         endpoints: Mapping[str, Endpoint],
     ) -> None:
         """Settle results, warn owners, and disable endpoints that are gone or fail for days."""
@@ -202,11 +202,11 @@ class Settling:
         names = sorted({r.delivery.webhook_id for r in results})
         # Those that were deleted meanwhile have taken their deliveries along.
         known = await lock_known(connection, names)
-        by_endpoint: dict[str, list[Result]] = {}
+        by_endpoint: dict[str, list[SendResult]] = {}
         for result in results:
             if result.delivery.webhook_id in known:
                 by_endpoint.setdefault(result.delivery.webhook_id, []).append(result)
-        written: list[Result] = []
+        written: list[SendResult] = []
         ended: list[tuple[Webhook, Reason]] = []
         for name, group in by_endpoint.items():
             webhook = endpoints[name].webhook
@@ -221,7 +221,7 @@ class Settling:
             await self._disable(connection, webhook, reason, at)
 
     async def _observe(
-        self, connection: Connection, webhook: Webhook, results: Sequence[Result], at: datetime
+        self, connection: Connection, webhook: Webhook, results: Sequence[SendResult], at: datetime
     ) -> Reason | None:
         """Keep the endpoint's health up to date; why it is to be disabled, if it is."""
         failed = [r for r in results if r.attempt is not None and not r.attempt.delivered]
@@ -275,7 +275,7 @@ class Settling:
             await put_deliveries(connection, drafts, at)
 
 
-def _given_up(result: Result) -> Result:
+def _given_up(result: SendResult) -> SendResult:
     """A result of an endpoint that is disabled: nothing of it is tried again."""
     if result.state is not DeliveryState.PENDING:
         return result

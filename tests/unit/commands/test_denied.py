@@ -34,9 +34,9 @@ from penstockd.hub import Hub
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.pages import Query
-from penstockd.store.subscriptions import Terms
+from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
-from penstockd.webhooks.model import Kind, Scheme, Selection, Webhook
+from penstockd.webhooks.model import Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.search import Filter
 from penstockd.writes.idempotency import Request
 
@@ -53,7 +53,7 @@ EMPTY = {"list_datasets"}
 
 CONSUMER = Consumer("x", True, frozenset())
 ISSUER = Issuer("x", "https://x.example", "", (), ("RS256",), ("at+jwt",), 3600)
-WEBHOOK = Webhook("", "", Kind.HTTP, (Selection("customers"),), url="https://x.example/")
+WEBHOOK = Webhook("", "", WebhookKind.HTTP, (Selection("customers"),), url="https://x.example/")
 #: What commands are given, by the type that they take; of protocols, what nobody may ask.
 VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
@@ -63,7 +63,8 @@ VALUES: dict[Any, Any] = {
     Asked: Asked(), Repair: Repair([]), Watch: Watch(), Flow: Flow(), Span: Span(),
     DisclosureQuestion: DisclosureQuestion("customers", "x"), Filter: Filter(),
     Webhook: WEBHOOK, Scheme: Scheme.HMAC,
-    Terms: Terms(["customers"]), Message: customers_pb2.Customer(customer_id="x"),
+    SubscriptionTerms: SubscriptionTerms(["customers"]),
+    Message: customers_pb2.Customer(customer_id="x"),
 }  # fmt: skip
 
 

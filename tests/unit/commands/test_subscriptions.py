@@ -26,7 +26,7 @@ from penstockd.errors import (
     ValueInvalid,
 )
 from penstockd.policy.model import Action, Grant, Role
-from penstockd.store.subscriptions import Terms
+from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Pull
 from places import PLACES
@@ -75,15 +75,15 @@ async def test_list_subscriptions_of_what_the_token_may_read(hub: HubLike) -> No
 
 async def test_create_subscription(hub: HubLike) -> None:
     hub.give({"SELECT count(*) FROM hub.subscription": [(0,)]})
-    terms = Terms(["customers"])
+    terms = SubscriptionTerms(["customers"])
     made = await create_subscription(hub, call := hub.call(), "line", terms, "now")
     assert made.terms.datasets == ["customers"] and call.recorded
     assert hub.asked("INSERT INTO hub.subscription")[0][:2] == (CALLER, "line")
-    for name, bad in (("Not an id", terms), ("line", Terms([], filter="name = 'x'"))):
+    for name, bad in (("Not an id", terms), ("line", SubscriptionTerms([], filter="name = 'x'"))):
         with pytest.raises(ValueInvalid):
             await create_subscription(hub, hub.call(), name, bad, "now")
     with pytest.raises(PermissionDenied):
-        await create_subscription(hub, hub.call(), "line", Terms(["orders"]), "now")
+        await create_subscription(hub, hub.call(), "line", SubscriptionTerms(["orders"]), "now")
 
 
 async def test_delete_subscription(hub: HubLike) -> None:

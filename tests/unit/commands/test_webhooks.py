@@ -40,7 +40,7 @@ from penstockd.errors import (
     WebhookNotFound,
 )
 from penstockd.policy.model import Action, Grant, Mask, Permission, Role
-from penstockd.webhooks.model import Kind, Options, Scheme, Selection, Webhook
+from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
 from places import PLACES
@@ -125,7 +125,7 @@ async def test_list_webhooks(hub: HubLike) -> None:
 
 
 def draft(**changes: Any) -> Webhook:
-    return replace(Webhook("", "", Kind.HTTP, (Selection("customers"),), url=URL), **changes)
+    return replace(Webhook("", "", WebhookKind.HTTP, (Selection("customers"),), url=URL), **changes)
 
 
 async def test_create_webhook(hub: HubLike) -> None:

@@ -9,7 +9,7 @@ import pytest
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Principal, Role
 from penstockd.policy.scopes import beyond
-from penstockd.webhooks.model import Kind, Selection, Webhook
+from penstockd.webhooks.model import Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import lens_of, owner_of, unread_by
 
 from .conftest import MakePolicy
@@ -26,7 +26,7 @@ def role(*grants: Grant) -> Role:
 
 
 def webhook(*datasets: str, **values: Any) -> Webhook:
-    return Webhook("w", "c", Kind.HTTP, tuple(Selection(d) for d in datasets), **values)
+    return Webhook("w", "c", WebhookKind.HTTP, tuple(Selection(d) for d in datasets), **values)
 
 
 def caller(scopes: str | None = None, name: str = "c", **claims: str) -> Principal:

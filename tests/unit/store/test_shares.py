@@ -10,7 +10,7 @@ import pytest
 
 from chance import SEED
 from penstockd.errors import DatabaseUnavailable, ShareExhausted
-from penstockd.store.shares import Payer, Shares, Terms, for_the_hub, payer_var
+from penstockd.store.shares import Payer, Shares, ShareTerms, for_the_hub, payer_var
 
 A, B, C = Payer("a", "orders"), Payer("b", "customers"), Payer("c", "orders")
 
@@ -32,30 +32,30 @@ async def waiting(shares: Shares, payer: Payer, weight: int = 1) -> asyncio.Task
 
 
 def test_one_consumer_leaves_room_and_so_do_all_that_come_after_it() -> None:
-    shares = Shares(8, Terms(consumer_factor=1))
+    shares = Shares(8, ShareTerms(consumer_factor=1))
     assert [held(shares, Payer(name)) for name in "abcd"] == [4, 2, 1, 1]
     assert shares.free == 0 and not shares.try_take(Payer("e"))
-    wide = Shares(16, Terms(consumer_factor=3))
+    wide = Shares(16, ShareTerms(consumer_factor=3))
     assert [held(wide, Payer(name)) for name in "abc"] == [12, 3, 1]
     # The negative control: without a threshold the first takes all.
-    assert [held(Shares(8, Terms()), Payer(name)) for name in "a"] == [8]
+    assert [held(Shares(8, ShareTerms()), Payer(name)) for name in "a"] == [8]
 
 
 def test_one_dataset_leaves_room_whoever_asks_for_it() -> None:
-    shares = Shares(12, Terms(dataset_factor=2))
+    shares = Shares(12, ShareTerms(dataset_factor=2))
     assert sum(held(shares, Payer(str(n), "orders")) for n in range(12)) == 8
     assert shares.try_take(Payer("new", "customers")) and shares.try_take(Payer("0"))
 
 
 def test_what_is_spare_is_what_would_be_given() -> None:
-    shares = Shares(9, Terms(consumer_factor=2, dataset_factor=1))
+    shares = Shares(9, ShareTerms(consumer_factor=2, dataset_factor=1))
     for payer in (A, Payer("a"), B, C):
         spare = shares.spare(payer)
         assert spare == held(shares, payer)
 
 
 async def test_calls_of_a_burst_wait_for_each_other_and_for_nobody_else() -> None:
-    shares = Shares(4, Terms(consumer_factor=None))
+    shares = Shares(4, ShareTerms(consumer_factor=None))
     assert held(shares, A) == 4
     order: list[str] = []
 
@@ -76,7 +76,7 @@ async def test_calls_of_a_burst_wait_for_each_other_and_for_nobody_else() -> Non
 
 
 async def test_turns_are_weighed_by_what_calls_cost() -> None:
-    shares = Shares(4, Terms())
+    shares = Shares(4, ShareTerms())
     assert held(shares, C) == 4
     order: list[str] = []
 
@@ -98,7 +98,7 @@ async def test_turns_are_weighed_by_what_calls_cost() -> None:
 
 
 async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
-    shares = Shares(4, Terms(consumer_factor=3))
+    shares = Shares(4, ShareTerms(consumer_factor=3))
     assert held(shares, B) == 3
     heavy = await waiting(shares, A, 4)
     # Room for one, but it is kept for the one that waits.
@@ -113,7 +113,7 @@ async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
 
 
 async def test_who_is_over_its_share_is_passed() -> None:
-    shares = Shares(4, Terms(consumer_factor=1))
+    shares = Shares(4, ShareTerms(consumer_factor=1))
     assert held(shares, A) == 2
     mine = await waiting(shares, A)
     assert shares.try_take(B)
@@ -124,7 +124,7 @@ async def test_who_is_over_its_share_is_passed() -> None:
 
 
 async def test_a_locked_dataset_holds_up_no_other_call_of_its_consumer() -> None:
-    shares = Shares(6, Terms(consumer_factor=None, dataset_factor=1))
+    shares = Shares(6, ShareTerms(consumer_factor=None, dataset_factor=1))
     assert held(shares, Payer("a", "locked")) == 3
     behind = await waiting(shares, Payer("a", "locked"))
     assert shares.try_take(Payer("a", "free"))
@@ -132,7 +132,7 @@ async def test_a_locked_dataset_holds_up_no_other_call_of_its_consumer() -> None
 
 
 async def test_waiting_is_bounded_in_time_and_says_how_long() -> None:
-    shares = Shares(2, Terms(1, seconds=0.01), what="connections for exports")
+    shares = Shares(2, ShareTerms(1, seconds=0.01), what="connections for exports")
     assert held(shares, A) == 1
     with pytest.raises(ShareExhausted, match=r"waited 0.01 s .* connections for exports") as caught:
         await shares.take(A)
@@ -142,7 +142,7 @@ async def test_waiting_is_bounded_in_time_and_says_how_long() -> None:
 
 
 async def test_waiting_is_bounded_in_number_by_consumer() -> None:
-    shares = Shares(1, Terms(most_waiting=3))
+    shares = Shares(1, ShareTerms(most_waiting=3))
     assert shares.try_take(A)
     calls = [await waiting(shares, payer) for payer in (A, A._replace(dataset="x"), A)]
     with pytest.raises(ShareExhausted, match="3 of your calls wait already"):
@@ -156,7 +156,7 @@ async def test_waiting_is_bounded_in_number_by_consumer() -> None:
 
 
 async def test_what_ends_the_wait_for_all() -> None:
-    shares = Shares(1, Terms())
+    shares = Shares(1, ShareTerms())
     assert shares.try_take(A)
     calls = [await waiting(shares, p) for p in (A, B, C)]
     shares.fail(DatabaseUnavailable("gone"))
@@ -169,7 +169,7 @@ async def test_what_ends_the_wait_for_all() -> None:
 async def test_nothing_is_lost_whenever_callers_go_away() -> None:
     chance = random.Random(SEED)
     print("seed", SEED)
-    shares = Shares(5, Terms(2, 2, seconds=5))
+    shares = Shares(5, ShareTerms(2, 2, seconds=5))
     now: Counter[str] = Counter()
 
     async def call(payer: Payer, weight: int) -> None:

@@ -23,9 +23,9 @@ from penstockd.store.singletons import (
     LENGTH,
     MARGIN,
     FencedDatabase,
-    Lease,
     LeaseOver,
     Leases,
+    SingletonLease,
     read_singletons,
 )
 from penstockd.store.vacancies import ALARM, Vacancies
@@ -51,7 +51,7 @@ class Node:
     leases: Leases
     clock: Clock
 
-    async def hold(self) -> Lease:
+    async def hold(self) -> SingletonLease:
         """The lease, which is free."""
         obtaining = asyncio.create_task(self.leases.obtain(NAME))
         async with asyncio.timeout(PATIENCE):

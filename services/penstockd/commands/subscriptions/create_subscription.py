@@ -9,7 +9,7 @@ from penstockd.feed.watching import readable
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
-from penstockd.store.subscriptions import Subscription, Terms
+from penstockd.store.subscriptions import Subscription, SubscriptionTerms
 from penstockd.subscriptions.manage import (
     changing,
     check_reader,
@@ -21,7 +21,7 @@ from penstockd.subscriptions.manage import (
 
 
 async def create_subscription(
-    hub: Hub, call: Call, subscription_id: str, terms: Terms, start: str
+    hub: Hub, call: Call, subscription_id: str, terms: SubscriptionTerms, start: str
 ) -> Subscription:
     """Make a subscription of the caller's.
 

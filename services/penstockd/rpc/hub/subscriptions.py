@@ -30,7 +30,7 @@ from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
 from penstockd.store.places import Places
-from penstockd.store.subscriptions import Subscription, Terms
+from penstockd.store.subscriptions import Subscription, SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
 from penstockd.subscriptions.take import Pull, TakenLease
 
@@ -58,7 +58,7 @@ def routes() -> Iterator[Route]:
 
 async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> api.Subscription:
     asked = request.subscription
-    terms = Terms(
+    terms = SubscriptionTerms(
         list(asked.datasets),
         asked.filter,
         asked.fields,

@@ -20,12 +20,12 @@ from penstockd.webhooks.model import (
     DEFAULT_SCHEDULE,
     Body,
     Envelope,
-    Kind,
     Options,
     Ordering,
     Scheme,
     Selection,
     Webhook,
+    WebhookKind,
 )
 from penstockd.webhooks.search import Figures, Listed, Tried
 from penstockd.webhooks.signing import Secret
@@ -46,7 +46,7 @@ def webhook_of(message: pb.Webhook) -> Webhook:
     return Webhook(
         webhook_id=message.webhook_id,
         consumer_id=message.consumer_id,
-        kind=Kind.LISTEN if message.kind == pb.Webhook.Kind.LISTEN else Kind.HTTP,
+        kind=WebhookKind.LISTEN if message.kind == pb.Webhook.Kind.LISTEN else WebhookKind.HTTP,
         selections=tuple(
             Selection(s.dataset, tuple(dict.fromkeys(s.operations)), s.filter, s.fields)
             for s in message.selections
