@@ -285,7 +285,7 @@ async def hold(
 async def next_place(
     connection: Connection, subscription: Subscription
 ) -> tuple[Place | None, float]:
-    """See ``LockedSubscription.place``; without a lock, so that it may be another one by the next moment."""
+    """The same as ``LockedSubscription.place``, read without a lock: it may have changed already."""
     key = (subscription.consumer_id, subscription.subscription_id)
     fresh = Place(subscription.lineage, subscription.position)
     return await _place(connection, key, subscription.terms.ordered, fresh)
