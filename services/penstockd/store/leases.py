@@ -285,7 +285,7 @@ async def hold(
 async def next_place(
     connection: Connection, subscription: Subscription
 ) -> tuple[Place | None, float]:
-    """The same as ``LockedSubscription.place``, read without a lock: it may have changed already."""
+    """The same as ``LockedSubscription.place``, read without a lock: it may have changed since."""
     key = (subscription.consumer_id, subscription.subscription_id)
     fresh = Place(subscription.lineage, subscription.position)
     return await _place(connection, key, subscription.terms.ordered, fresh)
