@@ -317,7 +317,7 @@ class _XmlMessage:
 
 
 class _XmlColumn:
-    """Converts a field's cells to values; a cell is a text, the tree of a repeated field, or None."""
+    """Converts a field's cells to values; a cell is a text, a repeated field's tree, or None."""
 
     def __init__(self, field: Field) -> None:
         self.field = field
