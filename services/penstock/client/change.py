@@ -129,7 +129,7 @@ class Position:
 
 
 def reader_of(dataset: str = "") -> Reader:
-    """The reader of changes of a dataset's own service or, without a dataset, of several datasets."""
+    """The reader of changes of a dataset's own service or, without one, of several datasets."""
     return _Mixed().read if not dataset else _Typed(dataset).read
 
 
