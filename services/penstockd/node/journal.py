@@ -42,7 +42,7 @@ def is_severe(line: str) -> bool:
 
 
 def is_severe_postgres(line: str) -> bool:
-    """Whether PostgreSQL reports trouble of its own; an ERROR concerns only a client's statement."""
+    """Whether PostgreSQL reports trouble of its own; an ERROR is only about one statement."""
     return " FATAL: " in line or " PANIC: " in line
 
 
