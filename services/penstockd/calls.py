@@ -217,8 +217,8 @@ class Call(ArrivingCall):
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         """A transaction of the call's own writes: no call opens one in another way.
 
-        It also holds the call's entry, unless the call is a stream or takes something that it
-        gives out: those write entries of their own. The entry counts as recorded only once the
+        It also holds the call's entry, unless the call is a stream or leases what it gives out:
+        those write entries of their own. The entry counts as recorded only once the
         transaction is committed: if it fails, even in COMMIT, another entry says so.
         """
         self._within = False
