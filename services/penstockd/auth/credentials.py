@@ -75,8 +75,7 @@ class Credentials:
         kind: str,
         expire_time: datetime | None = None,
     ) -> Issued:
-        """A new credential of a consumer, valid until ``expire_time``, or without end if that is
-        None."""
+        """A new credential of a consumer, valid until ``expire_time`` if that is set."""
         credential_id = secrets.token_hex(8)
         secret = f"{_PREFIXES[kind]}_{credential_id}_{secrets.token_urlsafe(32)}"
         await connection.execute(
@@ -91,8 +90,7 @@ class Credentials:
         return Issued(credential_id, secret)
 
     def principal(self, policy: PolicySnapshot, kind: str, secret: str) -> Principal | None:
-        """The principal that owns a secret; None if it is unknown, revoked, expired or of another
-        kind."""
+        """The owner of a secret; None if it is unknown, revoked, expired or of another kind."""
         parts = secret.split("_", 2)
         if len(secret) > _MAX_LENGTH or len(parts) != 3 or parts[0] != _PREFIXES[kind]:
             return None

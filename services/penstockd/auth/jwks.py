@@ -199,8 +199,7 @@ class KeySource:
 
     @property
     def good(self) -> bool:
-        """Whether the keys are recent enough to trust. Starts a background fetch if they are
-        old."""
+        """Whether the keys are recent enough to trust. Starts a background fetch of old ones."""
         age = self._clock() - self._fetched
         if age > REFRESH:
             self._start()
@@ -220,8 +219,7 @@ class KeySource:
             self.fetching.cancel()
 
     def _start(self) -> None:
-        """Start fetching the keys, unless a fetch is under way or started less than RETRY seconds
-        ago."""
+        """Start fetching the keys, unless a fetch is under way or began within RETRY seconds."""
         if self.fetching is None and self._clock() - self._asked >= RETRY:
             self._asked = self._clock()
             self.fetching = asyncio.create_task(self._fetch())

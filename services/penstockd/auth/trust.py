@@ -1,5 +1,4 @@
-"""Who is trusted to authenticate callers: the hub's own keys and external issuers, at a
-revision."""
+"""Who may authenticate callers: the hub's own keys and external issuers, at a revision."""
 
 from __future__ import annotations
 
