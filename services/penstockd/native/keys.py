@@ -1,4 +1,4 @@
-"""Which keys an export sent: a set that takes under three bytes per key and misses none.
+"""The keys that an export sent: a set that takes under three bytes per key and misses none.
 
 A key that was sent is always found. A key that was not sent is wrongly found with a probability of
 2^-20 for each segment of 1,048,576 keys. ``src/keys.c`` makes the segments while rows are encoded;
