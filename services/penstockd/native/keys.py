@@ -47,7 +47,7 @@ class KeySet:
     def drain(self) -> list[bytes]:
         """Return and forget the full segments, each of which is a set.
 
-        The set of a large export can so be stored piece by piece, and takes no memory.
+        This allows storing the set of a large export piece by piece, so that it takes no memory.
         """
         ready, self._segments = self._segments, []
         return ready

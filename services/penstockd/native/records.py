@@ -1,7 +1,7 @@
 """The kernel prepares records that arrive as messages for the store, as it does rows of CSV.
 
 It lays them out as cells (``src/records.c``) and makes records of these, which need no further
-check. It leaves a record with a value that it does not read, as it leaves such a row of a file.
+check. It leaves records with values that it cannot read, as it leaves such rows of a file.
 """
 
 from __future__ import annotations
