@@ -228,7 +228,7 @@ class AccessClient:
     def rehearse(
         self, role: Any = None, *, revision: int = 0, days: int = 0
     ) -> api.RehearseAccessResponse:
-        """What a changed role, or an earlier revision, would mean for the recent callers."""
+        """What a changed role, or an earlier revision, would mean for recent callers."""
         request = api.RehearseAccessRequest(revision=revision, days=days)
         if role is not None:
             request.role.CopyFrom(_message(role, api.Role))

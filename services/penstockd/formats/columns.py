@@ -84,7 +84,7 @@ Output = tuple[bytes, int]
 
 
 class JobThread:
-    """A thread that runs one job at a time: to hand in the next waits for the one before."""
+    """A thread that runs one job at a time: handing in a job waits for the previous one."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, "columns")

@@ -216,7 +216,7 @@ def _decompressor(by: Compression) -> Any:
 
 
 def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
-    """Decompresses once: a piece, what is left of ``data``, and whether the member holds more."""
+    """Decompress once: a piece, the rest of ``data``, and whether the member holds more."""
     piece: bytes = member.decompress(data, _PIECE)
     if member.eof:
         return piece, member.unused_data, False

@@ -152,7 +152,7 @@ class DocumentWriter:
 
 
 class CsvWriter(DocumentWriter):
-    """RFC 4180 with LF and a header of the fields' paths; NULL is empty, an empty string ""."""
+    """RFC 4180 with LF and a header of the fields' paths; NULL is empty, an empty text is ""."""
 
     content_type = "text/csv; charset=utf-8"
     suffix = ".csv"

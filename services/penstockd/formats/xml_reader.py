@@ -107,7 +107,7 @@ class XmlReader(Reader):
         if self._parser.CurrentByteIndex - self._row_at > ROW_LIMIT:
             raise FormatError("is longer than 1 MiB", row=self.rows)
 
-    # --- what the parser calls -------------------------------------------------------------
+    # --- the parser's callbacks -------------------------------------------------------------
 
     def _start(self, name: str, attributes: list[str]) -> None:
         self._depth = depth = self._depth + 1

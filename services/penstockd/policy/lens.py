@@ -57,7 +57,7 @@ class Lens:
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
 
-    # --- what it is ------------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------
 
     @property
     def sees_all(self) -> bool:

@@ -1,4 +1,4 @@
-"""Strips lists and maps of messages of their hidden members, and masks others.
+"""Strips hidden members from lists and maps of messages, and masks others.
 
 It does the same in three forms: in SQL, which rewrites the value before anything else reads it; on
 JSON data, for filters in Python; and on protobuf messages, for records of the change log. A member

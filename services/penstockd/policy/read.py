@@ -15,7 +15,7 @@ from penstockd.query import OrderBy, compile, parse, parse_fields
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
 from penstockd.store.tables import row_size
 
-#: The settings that hold the bounds of a range of keys (see ``Export.copy_range``).
+#: The settings that hold the bounds of a range of keys (see ``ExportQuery.copy_range``).
 LOWER, UPPER = "penstock.lower", "penstock.upper"
 
 

@@ -2,7 +2,7 @@
 
 A scope is ``dataset:action``, either of which may be ``*`` (``customers:read``, ``orders:*``,
 ``*:read``), or a permission on the hub itself (``audit.read``). A token without scopes may do all
-that its consumer's roles allow; a token with scopes only what those scopes also name.
+that its consumer's roles allow; a token with scopes may do only the part that its scopes name.
 """
 
 from __future__ import annotations

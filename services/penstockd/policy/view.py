@@ -1,7 +1,7 @@
 """The View: what one principal may see of one dataset. It is the only door to data.
 
-Only this module builds reads. Filters, sorts and field lists resolve their names against the View,
-so that a hidden field does not exist for the caller.
+Every read is built from a View. Filters, sorts and field lists resolve their names against it, so
+that a hidden field does not exist for the caller.
 """
 
 from __future__ import annotations
