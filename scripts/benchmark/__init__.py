@@ -1,1 +1,1 @@
-"""Figures of the hub beside those of what a user would take instead, from one run."""
+"""Figures of the hub beside those of the tools a user would choose instead, from one run."""

@@ -1,6 +1,6 @@
 """Measures the hub beside its references: a table on stdout, the same figures as JSON in a file.
 
-Exits with 1 if a part fails; what the others measured is printed and in the file all the same.
+Exits with 1 if a part fails; the figures of the others are still printed and in the file.
 Exits with 2, before it measures anything, if something that a part needs is missing.
 """
 
@@ -18,7 +18,7 @@ from benchmark.needs import find_missing, need_space, need_writable
 from benchmark.parts import PARTS, Part
 
 ROOT = Path(__file__).parents[2]
-#: Customers of the hub before a part loads more.
+#: Customers in the hub before a part loads more.
 DEMO_CUSTOMERS = 100
 
 
@@ -63,7 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _can_start(parts: Sequence[Part], rows: int, file: Path) -> bool:
-    """Name everything that is missing, and for which parts, and how to get it."""
+    """Print everything that is missing, for which parts, and how to get it."""
     # An estimate: 4 KiB a customer, for its record, its changes and their audit.
     common = [need_space(2048 + rows // 256), need_writable(file)]
     missing = find_missing([*common, *(need for part in parts for need in part.needs)])

@@ -1,4 +1,4 @@
-"""The database below a hub: what it holds, and how references reach it."""
+"""The database below a hub: its content, and how references reach it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from penstockd.node.sockets import sockets_folder
 
 
 def database_url(hub: RunningHub) -> str:
-    """The URL that psql and asyncpg take."""
+    """The URL for psql and asyncpg."""
     return EmbeddedPostgres(hub.data, sockets_folder(hub.data)).dsn
 
 
 def load_customers(hub: RunningHub, rows: int) -> None:
     """Import the demo's customers unless the hub has so many already.
 
-    A part that reads then measures the same rows by itself as after the part ``import``.
+    A part that reads then measures the same rows alone as after the part ``import``.
     """
     if hub.sql("SELECT count(*) FROM data.customers")[0][0] >= rows:
         return
@@ -31,7 +31,7 @@ def load_customers(hub: RunningHub, rows: int) -> None:
 
 
 def wait_until_quiet(hub: RunningHub) -> None:
-    """Let the database finish what a load leaves behind: statistics, visibility, checkpoint."""
+    """Let the database finish the work that a load leaves: statistics, visibility, checkpoint."""
 
     async def settle() -> None:
         connection = await asyncpg.connect(database_url(hub))

@@ -17,12 +17,12 @@ from penstock.client import Client
 from penstock.client.dataset import DatasetClient
 from penstock.client.digest import Repaired
 
-#: Records that differ from the hub's when a repair begins.
+#: How many records differ from the hub's when a repair begins.
 DIFFERING = 10
 
 
 class Copy:
-    """Keys and digests of a copy; what is to be written is kept."""
+    """Keys and digests of a copy; records what a repair would write."""
 
     def __init__(self, records: list[tuple[str, bytes]]) -> None:
         self.records = records
@@ -39,7 +39,7 @@ class Copy:
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """As the admin, who sees all."""
+    """Measure as the admin, who sees everything."""
     load_customers(hub, rows)
     wait_until_quiet(hub)
     with Client(hub.url, api_key=hub.api_key) as client:
@@ -63,7 +63,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 
 
 def _digest(hub: RunningHub, rounds: int) -> tuple[float, str, int]:
-    """Seconds, what they cost the hub, and the rows."""
+    """The seconds, their cost to the hub, and the rows."""
     seconds = []
     for _ in range(rounds):
         with usage(hub) as used:
@@ -88,7 +88,7 @@ def _repair(customers: DatasetClient, rounds: int) -> tuple[float, int, Repaired
 
 
 def _records(customers: DatasetClient) -> list[tuple[str, bytes]]:
-    """Keys and digests of all records, as the hub tells them."""
+    """Keys and digests of all records, as the hub reports them."""
     found: list[tuple[str, bytes]] = []
     start = state = ""
     while True:
@@ -101,7 +101,7 @@ def _records(customers: DatasetClient) -> list[tuple[str, bytes]]:
 
 
 def _damaged(right: list[tuple[str, bytes]]) -> tuple[Copy, list[str]]:
-    """A copy that lacks some records, has others wrong, and some that are nowhere else."""
+    """A copy that lacks some records, has others wrong, and holds some that exist nowhere else."""
     records = dict(right)
     keys = random.Random(7).sample(list(records), DIFFERING - 2)
     for i, key in enumerate(keys):

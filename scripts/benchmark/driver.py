@@ -1,4 +1,4 @@
-"""Runs parts of the bench one after the other and keeps what each of them has measured."""
+"""Runs parts of the bench one after the other and keeps the figures of each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Hub(Protocol):
         """Start it and wait until it answers."""
 
     def stop(self) -> None:
-        """Stop it, if it runs."""
+        """Stop it, if it is running."""
 
 
 @dataclass
 class Results:
-    """The figures of all parts that are done, in a file that is never behind."""
+    """The figures of all finished parts, in a file that is always up to date."""
 
     file: Path
     figures: list[dict[str, Any]] = field(default_factory=list)
@@ -41,14 +41,14 @@ class Results:
         self.write()
 
     def write(self) -> None:
-        """Replace the file as a whole, so that a crash leaves the figures before or after."""
+        """Replace the file as a whole, so that a crash leaves the earlier or the new figures."""
         new = self.file.with_name(f"{self.file.name}.new")
         new.write_text(json.dumps(self.figures, indent=2))
         new.replace(self.file)
 
 
 def run_parts(parts: Sequence[Part], hub: Hub, rows: int, rounds: int, results: Results) -> None:
-    """Measure every part on one hub. A part that fails is noted, and the next one is measured.
+    """Measure every part on one hub. Note a part that fails, and continue with the next.
 
     A failure may leave the hub in any state, so the next part gets a restarted one.
     """

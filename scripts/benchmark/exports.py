@@ -18,7 +18,7 @@ from feeds import consumer_with, credentials, grant
 from harness import RunningHub
 from penstockd.node.postgres import psql
 
-#: Format -> the demanded part of psql's rows a second.
+#: Format -> the fraction of psql's rows a second that is demanded.
 DEMANDS = {
     "CSV": 0.95, "NDJSON": 0.65, "JSON": 0.65, "XML": 0.5, "PARQUET": 0.65, "ARROW": 0.75
 }  # fmt: skip
@@ -34,12 +34,12 @@ class _Figures:
 
     @property
     def rate(self) -> float:
-        """Rows a second, as the receipt counts them."""
+        """Rows a second, as counted by the receipt."""
         return self.rows / statistics.median(self.seconds)
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """Every format and the reference in turn, so that all see the same machine."""
+    """Every format and the reference in turn, so that all meet the same machine."""
     load_customers(hub, rows)
     wait_until_quiet(hub)
     reference: list[float] = []
@@ -51,7 +51,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
             _export(hub, "admin", name, found)
         _export(hub, "bi", "CSV", masked)
     best = statistics.median(reference)
-    # The part before may have left more than were asked for.
+    # The part before may have left more rows than were asked for.
     count = figures["CSV"].rows
     found_rows = [Row("psql \\copy … csv", count / best, "rows/s", note=f"{count:,} rows")]
     for name, found in figures.items():
@@ -90,7 +90,7 @@ SELECT 'bench-' || n, 'c' || n, (
 
 
 def _without_members(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """Orders with their lines whole, with a member hidden in each, and with one hashed."""
+    """Orders with whole lines, with a member of each line hidden, and with one hashed."""
     hub.sql(_ORDERS.format(rows=rows))
     hub.sql("ANALYZE data.orders")
     masks: dict[str, dict[str, Any]] = {
@@ -115,7 +115,7 @@ def _without_members(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 
 
 def _on_connections(hub: RunningHub, connections: int, rounds: int) -> list[Row]:
-    """CSV read by several connections on one snapshot, beside psql; the hub starts anew for it."""
+    """CSV read by several connections on one snapshot, beside psql; restarts the hub for it."""
     setting = "PENSTOCK_EXPORT_CONNECTIONS"
     reference: list[float] = []
     figures = _Figures()
@@ -160,10 +160,10 @@ def _export(
 
 
 def _drain(hub: RunningHub, headers: Mapping[str, str], path: str, found: _Figures) -> str:
-    """Read an export and throw it away, as psql does with its copy; the id of its receipt.
+    """Read an export and discard it, as psql does with its copy; return the id of its receipt.
 
-    From the socket: a client written in Python would take more of the two cores than the hub's
-    sidecar, and more than psql, which is written in C.
+    It reads from the socket: a full client in Python would use more of the two cores than the
+    hub's sidecar, and more than psql, which is written in C.
     """
     place = urlsplit(hub.url)
     start = time.perf_counter()

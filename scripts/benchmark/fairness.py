@@ -1,4 +1,4 @@
-"""What a caller notices of another consumer that asks for all it can get: its p99 beside to alone.
+"""What a caller notices of another consumer at full load: the ratio of its p99 to that alone.
 
 Every load lasts as long as the measurement, see ``benchmark.hostile``.
 """
@@ -17,17 +17,17 @@ from benchmark.hostile import LOADS, locked_readers
 from benchmark.table import Row
 from harness import RunningHub
 
-#: GETs whose latencies are looked at, the pause between two, and what comes before the first.
+#: GETs that are measured, the pause between two, and the number of warm-up GETs.
 CALLS = int(os.environ.get("PENSTOCK_BENCH_CALLS", "800"))
 _PAUSE, _WARM = 0.005, 50
 VICTIM = "bi"
-#: A customer may be read meanwhile, but where its table is locked.
+#: A customer can be read under every load except the one that locks its table.
 USUAL, ELSEWHERE = "customers", "products"
 DEMAND = 1.5
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """All in turn, so that they see the same machine; each beside is to the alone of its round."""
+    """All in turn, so that they meet the same machine; each ratio is within one round."""
     load_customers(hub, rows)
     wait_until_quiet(hub)
     alone: dict[str, list[float]] = {USUAL: [], ELSEWHERE: []}
@@ -47,7 +47,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 
 
 def _read_beside(load: str) -> str:
-    """The dataset that the victim reads beside a load."""
+    """The dataset that the victim reads under a load."""
     return ELSEWHERE if LOADS[load] is locked_readers else USUAL
 
 

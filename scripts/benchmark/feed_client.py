@@ -1,4 +1,4 @@
-"""A client of feeds in a process of its own: told what to do by JSON, it prints what it found."""
+"""A client of feeds in a process of its own: it takes its task as JSON and prints the result."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import grpc
 import uvloop
 
-#: Streams of one connection; Envoy takes a hundred at once.
+#: Streams of one connection; Envoy accepts a hundred at once.
 PER_CONNECTION = 50
 _WATCH = "/penstock.api.v1.Customers/WatchCustomers"
 
 
 def fields(data: bytes) -> Any:
-    """Field numbers and values (as offsets) of a message at its top level."""
+    """Field numbers and values (as offsets) of the top-level fields of a message."""
     at, size = 0, len(data)
     while at < size:
         tag, at = _varint(data, at)
@@ -29,7 +29,7 @@ def fields(data: bytes) -> Any:
 
 
 def changes(data: bytes) -> int:
-    """How many changes a message begins with, by their lengths alone."""
+    """How many changes a message begins with, found by their lengths alone."""
     at, count, size = 0, 0, len(data)
     while at < size and data[at] == 0x0A:
         length = data[at + 1]
@@ -55,7 +55,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 class Watch:
-    """Streams over a few connections, whose messages come as bytes."""
+    """Streams over a few connections, whose messages arrive as bytes."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -63,7 +63,7 @@ class Watch:
         self._count = 0
 
     def open(self, method: str = _WATCH, **request: Any) -> AsyncIterator[bytes]:
-        """One more stream."""
+        """Open one more stream."""
         if self._count % PER_CONNECTION == 0:
             arguments = [
                 ("grpc.use_local_subchannel_pool", 1),
@@ -92,7 +92,7 @@ def _request(cursor: str = "", batch_size: int = 0, filter: str = "") -> bytes:
 
 
 async def stamps(options: dict[str, Any], watch: Watch) -> None:
-    """When each change arrived whose key begins with the prefix."""
+    """Record when each change arrived whose key begins with the prefix."""
     stream = watch.open()
     arrived: dict[str, int] = {}
     prefix = options["prefix"].encode()
@@ -102,7 +102,7 @@ async def stamps(options: dict[str, Any], watch: Watch) -> None:
             if number == 4:
                 print("ready", flush=True)
             elif number == 1:
-                # Operation (two bytes), then the key.
+                # The operation (two bytes) comes first, then the key.
                 assert data[at] == 8 and data[at + 2] == 0x12
                 size, begin = _varint(data, at + 3)
                 key = data[begin : begin + size]
@@ -115,7 +115,7 @@ async def stamps(options: dict[str, Any], watch: Watch) -> None:
 
 
 async def count(options: dict[str, Any], watch: Watch) -> None:
-    """How many changes come within some seconds from the first on."""
+    """Count the changes that arrive within some seconds of the first."""
     total, began, last, seconds = 0, 0.0, 0.0, options["seconds"]
     async for data in watch.open(cursor=options["cursor"]):
         found = 0
@@ -125,7 +125,7 @@ async def count(options: dict[str, Any], watch: Watch) -> None:
             found += number == 1
         now = time.monotonic()
         if found and not began:
-            began = last = now  # what came first counts as the beginning, not as delivered since
+            began = last = now  # the first changes only mark the start; they are not counted
         elif found:
             total, last = total + found, now
         if began and now - began >= seconds:
@@ -134,10 +134,10 @@ async def count(options: dict[str, Any], watch: Watch) -> None:
 
 
 async def catch(options: dict[str, Any], watch: Watch) -> None:
-    """How long many subscribers take to get so many changes each.
+    """Measure how long many subscribers take to receive so many changes each.
 
-    One of them counts all; the others, who are sent the very same, stop where the number of bytes
-    says that they have it, too.
+    One of them counts all; the others receive exactly the same bytes, so they stop at that number
+    of bytes.
     """
     wanted, others = options["changes"], options["subscribers"] - 1
     begun = time.monotonic()
@@ -154,7 +154,7 @@ async def catch(options: dict[str, Any], watch: Watch) -> None:
 
 
 async def _counted(watch: Watch, request: dict[str, Any], wanted: int) -> int:
-    """The bytes of the changes that make up so many."""
+    """The number of bytes of so many changes."""
     total = size = 0
     async for data in watch.open(**request):
         found = changes(data)
@@ -176,7 +176,7 @@ async def _sized(watch: Watch, request: dict[str, Any], wanted: int) -> None:
 
 
 async def idle(options: dict[str, Any], watch: Watch) -> None:
-    """Hold streams on which nothing happens, until killed."""
+    """Hold idle streams, until killed."""
     streams = [
         watch.open(
             f"/penstock.api.v1.{options['dataset'].title()}/Watch{options['dataset'].title()}"
@@ -201,7 +201,7 @@ KINDS = {"stamps": stamps, "count": count, "catch": catch, "idle": idle}
 
 
 def main() -> None:
-    """Do what the first argument says."""
+    """Run the task that the first argument names."""
     options = json.loads(sys.argv[1])
     uvloop.run(KINDS[options["kind"]](options, Watch(options)))
 

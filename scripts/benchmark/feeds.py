@@ -1,7 +1,7 @@
 """Feeds of changes through the sidecar: latency, rates, fan-out and idle streams.
 
-Clients are processes of their own, which take messages as bytes and count what is in them. Clocks
-are the machine's monotonic one, which all of its processes share.
+Clients are processes of their own, which read messages as bytes and count their content. All
+processes share the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.model.v1.customers_pb2 import Customer
 
 COMMITS, RATE = 2000, 200
-#: Changes that a subscriber catches up with; for many subscribers, a part of them.
+#: Changes that one subscriber catches up with; many subscribers catch up with fewer.
 LOG, SHARED = 200_000, 60_000
 SUBSCRIBERS, IDLE = 100, 1000
-#: Changes of one message of those who catch up.
+#: Changes in one message of a subscriber that catches up.
 MESSAGE = 2000
-#: Rows of one call of those who write as fast as they can, and how long they do.
+#: Rows in one call of a writer at full speed, and for how many seconds it writes.
 BATCH, SECONDS = 2000, 8.0
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """All figures of feeds; ``rounds`` medians of the rates."""
+    """All figures of feeds; rates are medians of ``rounds``."""
     latency = _latency(hub)
     sustained, written = _sustained(hub)
     start = _fill(hub)
@@ -67,12 +67,12 @@ def _latencies(hub: RunningHub, commits: int = COMMITS) -> tuple[float, float]:
         sent = _write_steadily(hub, prefix, commits)
         arrived = json.loads(client.readline())
     found = sorted((arrived[key] - moment) / 1e6 for key, moment in sent.items())
-    # Negative ones came before the writer had its answer: the change was there at once.
+    # Negative ones arrived before the writer had its answer: the change was there at once.
     return statistics.median(found), found[int(len(found) * 0.99)]
 
 
 def _write_steadily(hub: RunningHub, prefix: str, commits: int) -> dict[str, int]:
-    """Writes at a pace, by several connections; key -> when the write was answered."""
+    """Write at a steady pace, over several connections; key -> when the write was answered."""
     sent: dict[str, int] = {}
     threads, each = 4, commits // 4
     began = time.monotonic() + 0.1
@@ -123,7 +123,7 @@ def _sustained(hub: RunningHub) -> tuple[Row, Row]:
 
 
 def _fill(hub: RunningHub) -> str:
-    """Make sure that the log has LOG changes after the cursor that is returned."""
+    """Make sure that the log has LOG changes after the returned cursor."""
     wait_until_quiet(hub)
     start = _now(hub)
     wanted = hub.head() + LOG
@@ -135,11 +135,11 @@ def _fill(hub: RunningHub) -> str:
 def _caught_up(
     hub: RunningHub, start: str, subscribers: int, changes: int, rounds: int
 ) -> list[Row]:
-    """Deliveries a second to so many who read the log from the same place."""
+    """Deliveries a second to so many subscribers that read the log from the same place."""
     wait_until_quiet(hub)
     rates, cpu = [], ""
     for turn in range(rounds):
-        # Another size of messages each time: nothing is left of it in the hub's memory.
+        # Each round uses another message size, so that the hub has nothing cached.
         options = {"changes": changes, "subscribers": subscribers, "batch_size": MESSAGE - turn}
         with usage(hub) as used, _client(hub, "catch", cursor=start, **options) as client:
             assert client.readline() == "ready\n"
@@ -155,7 +155,7 @@ def _caught_up(
 
 
 def _idle(hub: RunningHub) -> list[Row]:
-    """What a thousand streams that have nothing to say cost in memory, and others in time."""
+    """What a thousand idle streams cost: memory for each, and latency for others."""
     wait_until_quiet(hub)
     alone = _latencies(hub, COMMITS // 2)[1]
     before = _memory(hub)
@@ -202,7 +202,7 @@ def _upsert(hub: RunningHub, keys: Sequence[str]) -> None:
 
 
 class _Client:
-    """A client's process: what it prints."""
+    """A client's process and its output."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process

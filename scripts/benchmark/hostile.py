@@ -1,8 +1,8 @@
-"""Loads that one consumer puts on a hub for the length of a block, as much as it is let.
+"""Loads that one consumer puts on a hub for the length of a block, as heavy as the hub allows.
 
-They take next to nothing of the processor themselves: ``h2load`` makes calls and makes each again
-as soon as it is answered, and replies that are taken slowly or not at all are taken by a process
-of their own (``benchmark.slow_reader``).
+The loads themselves use almost no processor: ``h2load`` makes calls and repeats each as soon as
+it is answered, and a process of its own reads replies slowly or not at all
+(``benchmark.slow_reader``).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 from harness import RunningHub, eventually
 
-#: The sizes of the loads. Smaller ones try the part out and say nothing.
+#: The sizes of the loads. Smaller ones only test that the part works.
 LISTS = int(os.environ.get("PENSTOCK_BENCH_LISTS", "2000"))
 PULLS = int(os.environ.get("PENSTOCK_BENCH_PULLS", "150"))
 EXPORTS = int(os.environ.get("PENSTOCK_BENCH_EXPORTS", "20"))
 READERS = int(os.environ.get("PENSTOCK_BENCH_READERS", "70"))
 ROWS = int(os.environ.get("PENSTOCK_BENCH_HOSTILE_ROWS", "1000000"))
-#: Uploads at one time.
+#: Concurrent uploads.
 IMPORTS = 4
-#: Bytes a second that each slow export takes: far less than it could be given.
+#: Bytes a second that each slow export reads: far less than it could get.
 SLOWLY = 64 * 1024
 CONSUMER = "crm"
 
@@ -41,14 +41,14 @@ _WAITING = (
 
 
 def bursts_of_lists(hub: RunningHub) -> AbstractContextManager[None]:
-    """Lists of 500 records, LISTS of them under way at any time."""
+    """Lists of 500 records, LISTS of them in progress at any time."""
     clients = max(1, LISTS // 100)
     return _called(hub, "/v1/customers?page_size=500", clients, LISTS // clients)
 
 
 @contextmanager
 def waiting_pulls(hub: RunningHub) -> Iterator[None]:
-    """PULLS of one subscription that wait for changes, at any time."""
+    """PULLS calls of one subscription that wait for changes, at any time."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     body = {"subscription": {"subscriptionId": name, "datasets": ["customers"]}, "start": "now"}
     made = hub.request("POST", "/v1/subscriptions", consumer=CONSUMER, json_body=body)
@@ -69,7 +69,7 @@ def hostile_imports(hub: RunningHub) -> AbstractContextManager[None]:
 
 @contextmanager
 def locked_readers(hub: RunningHub) -> Iterator[None]:
-    """READERS of a dataset whose table somebody else keeps locked."""
+    """READERS of a dataset whose table another session keeps locked."""
     lock = "BEGIN; LOCK TABLE data.customers IN ACCESS EXCLUSIVE MODE"
     path = "/v1/customers?page_size=1"
     with hub.holding(lock), _called(hub, path, READERS, early=True):
@@ -78,12 +78,12 @@ def locked_readers(hub: RunningHub) -> Iterator[None]:
 
 
 def stalled_exports(hub: RunningHub) -> AbstractContextManager[None]:
-    """EXPORTS of which nobody takes what they send; those beyond a share wait for it."""
+    """EXPORTS whose output nobody reads; those beyond a share wait for it."""
     return _exports(hub, 0)
 
 
 def slow_exports(hub: RunningHub) -> AbstractContextManager[None]:
-    """EXPORTS that are taken SLOWLY, and asked for again when they end."""
+    """EXPORTS that are read at SLOWLY bytes a second, and requested again when they end."""
     return _exports(hub, SLOWLY)
 
 
@@ -118,9 +118,9 @@ def _called(
     kind: str = "",
     early: bool = False,
 ) -> Iterator[None]:
-    """Calls by so many connections, so many at a time on each; a POST if it has a body.
+    """Calls over so many connections, so many at a time on each; a POST if it has a body.
 
-    Returns when the first has been answered; ``early`` at once, for calls that take long.
+    Returns when the first has been answered; ``early`` returns at once, for calls that take long.
     """
     headers = [f"authorization: Bearer {hub.token(CONSUMER)}"]
     command = ["h2load", "-D", "36000", "-c", str(clients), "-m", str(max(1, streams))]
@@ -155,6 +155,6 @@ def _running(command: list[str], env: dict[str, str] | None = None) -> Iterator[
 
 
 def _answered(hub: RunningHub) -> int:
-    """How many calls of the hostile consumer the audit has."""
+    """How many calls of the hostile consumer are in the audit."""
     query = "SELECT count(*) FROM hub.audit_entry WHERE consumer_id = $1"
     return int(hub.sql(query, CONSUMER)[0][0])

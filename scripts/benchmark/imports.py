@@ -1,4 +1,4 @@
-"""Bulk writes through the door, with log and audit: import of CSV, and batches of records."""
+"""Bulk writes through the hub's API, with log and audit: import of CSV, and batches of records."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from penstock.client import Client
 from penstock.client.dataset import DatasetClient
 from penstockd.demo import generate
 
-#: Records that are written by batches, whatever the rows of the import.
+#: Records that the batches write, whatever the rows of the import.
 _BATCHED = 100_000
 _SOURCES = re.compile(rb",(crm|shop|erp),")
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """One import of all rows: they are new only once. Batches are of other records."""
+    """One import of all rows, because they are new only once. Batches are of other records."""
     admin = hub.consumers["admin"]
     few = min(rows, _BATCHED)
     chunks = list(generate("customers", rows))
@@ -43,7 +43,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 def _imported(
     hub: RunningHub, customers: DatasetClient, chunks: Sequence[bytes], **expected: int
 ) -> tuple[float, Usage]:
-    """The seconds that an import takes, and what it costs the hub."""
+    """The seconds that an import takes, and its cost to the hub."""
     with usage(hub) as used:
         start = time.perf_counter()
         counts = customers.import_(iter(chunks), "CSV", timeout=3600)

@@ -1,4 +1,4 @@
-"""What a part of the bench needs of the machine, checked before anything is measured."""
+"""What a part of the bench needs on the machine, checked before anything is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Something that must be there. ``how`` says how to get it."""
+    """Something that must be present. ``how`` says how to get it."""
 
     name: str
     how: str
@@ -48,7 +48,7 @@ def need_space(mebibytes: int) -> Need:
 
 
 def need_writable(file: Path) -> Need:
-    """A file that can be written. Its folder is made."""
+    """A file that can be written. Creates its folder."""
     return Need(f"write access to {file}", "choose another file with --json", lambda: _touch(file))
 
 

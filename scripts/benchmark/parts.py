@@ -1,4 +1,4 @@
-"""The parts of the bench in the order in which they run, and what each of them needs."""
+"""The parts of the bench in the order in which they run, and the needs of each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Part:
     needs: tuple[Need, ...] = ()
 
     def load_measure(self) -> Measure:
-        """Import the module. It is not imported earlier, since it may need a missing package."""
+        """Import the module, only now, because it may need a missing package."""
         measure: Measure = importlib.import_module(self.module).measure
         return measure
 
 
-#: What starts a hub and calls it, whichever part is measured.
+#: Needed to start a hub and call it, whichever part is measured.
 HUB = (ENVOY, PSQL, *map(need_package, ("asyncpg", "grpc", "penstockd", "psutil")))
 REFERENCES = tuple(map(need_package, ("fastapi", "httptools", "starlette", "uvicorn", "uvloop")))
 

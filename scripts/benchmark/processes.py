@@ -16,7 +16,7 @@ _SAMPLE_SECONDS = 0.05
 
 @dataclass
 class Usage:
-    """What the hub's own processes took: CPU seconds by kind, MiB gained by all workers."""
+    """What the hub's own processes used: CPU seconds by kind, MiB gained by all workers."""
 
     cpu: dict[str, float] = field(default_factory=dict)
     gained_mib: float = 0.0
@@ -28,7 +28,7 @@ class Usage:
 
 @contextlib.contextmanager
 def usage(hub: RunningHub) -> Iterator[Usage]:
-    """Measure from here to the end of the block. Memory is sampled, the peak counts."""
+    """Measure from here to the end of the block. Memory is sampled; the peak counts."""
     found = Usage()
     before = _cpu(hub)
     workers = hub.processes("worker")
@@ -53,8 +53,11 @@ def usage(hub: RunningHub) -> Iterator[Usage]:
 
 
 def _memory(processes: list[psutil.Process]) -> int:
-    """Resident bytes that are no files' and shared with nobody. Asked for page by page (psutil's
-    ``uss``) they take 10 ms, in which the workers wait for the memory's lock."""
+    """Resident bytes that belong to no file and are not shared.
+
+    Reading them page by page (psutil's ``uss``) takes 10 ms, during which the workers wait for the
+    memory's lock.
+    """
     found = [p.memory_info() for p in processes]
     return sum(m.rss - getattr(m, "shared", 0) for m in found)
 

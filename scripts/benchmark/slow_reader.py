@@ -1,7 +1,7 @@
-"""``python -m benchmark.slow_reader URL COUNT RATE``: GETs whose replies are taken slowly.
+"""``python -m benchmark.slow_reader URL COUNT RATE``: GETs whose replies are read slowly.
 
-Each of COUNT connections takes RATE bytes a second, or nothing at all if that is 0, and asks again
-when its reply has ended. The bearer token comes in the environment as TOKEN. Runs until killed.
+Each of COUNT connections reads RATE bytes a second, or nothing at all if that is 0, and asks again
+when its reply has ended. The environment variable TOKEN is the bearer token. Runs until killed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-#: How often something is taken, in seconds.
+#: Seconds between two reads.
 _PERIOD = 0.25
-#: What the system keeps of a reply for a reader, in bytes.
+#: Bytes of a reply that the system buffers for a reader.
 _BUFFER = 4096
 
 
@@ -41,7 +41,7 @@ async def _read_again(url: str, rate: int) -> None:
 
 
 async def _take(made: socket.socket, rate: int) -> None:
-    """Read at a rate until the reply ends; for ever if nothing is taken."""
+    """Read at a rate until the reply ends; wait for ever if the rate is 0."""
     loop = asyncio.get_running_loop()
     if not rate:
         await loop.create_future()

@@ -1,4 +1,4 @@
-"""One figure a row: what was measured, the demand, and whether it was reached."""
+"""One figure a row: what was measured, the demand, and whether it was met."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row:
         return self.value <= self.demand if self.at_most else self.value >= self.demand
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The row for JSON."""
         return {**asdict(self), "reached": self.reached}
 
 

@@ -34,7 +34,7 @@ _KEYS = 100
 
 
 def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
-    """All in turn, so that they see the same machine; ratios are to Starlette with asyncpg."""
+    """All in turn, so that they meet the same machine; ratios are to Starlette with asyncpg."""
     load_customers(hub, rows)
     wait_until_quiet(hub)
     keys = _keys(hub)
@@ -125,7 +125,7 @@ def _rest(url: str, keys: list[str], *headers: str) -> float:
 
 
 def _grpc(hub: RunningHub, key: str, *headers: str) -> float:
-    """Calls a second straight to one worker, its answer checked once by a real client."""
+    """Calls a second straight to one worker; a real client checks its answer once."""
     socket = min(sockets_folder(hub.data).glob("worker-*.sock"))
     request = customers_service_pb2.GetCustomerRequest(customer_id=key)
     metadata = [(name, value.strip()) for name, _, value in (h.partition(":") for h in headers)]
@@ -156,7 +156,7 @@ def _load(*arguments: str, headers: list[str] | tuple[str, ...]) -> float:
 
 
 def _latencies(hub: RunningHub, keys: list[str]) -> tuple[float, float]:
-    """The 99th percentile of single GETs in seconds, alone and beside exports in a row."""
+    """The 99th percentile of single GETs in seconds, alone and beside a series of exports."""
     idle = _percentile(hub, keys)
     done = threading.Event()
     exporting = threading.Thread(target=_export_until, args=(hub, done))

@@ -28,19 +28,19 @@ _RATE, _PACED = 50, 500
 _ENDPOINTS, _EVENTS = 40, 2_500
 #: Drains that are compared: how many pairs, and the events of each endpoint.
 _PAIRS, _FEW = 4, 250
-#: One of these answers 500, the other nothing: 5 % of the endpoints.
+#: One of these answers 500, the other never answers: 5 % of the endpoints.
 _FAILING = ("/fail", "/hang")
 
 
 @dataclass
 class Receiver:
-    """A process that takes deliveries."""
+    """A process that receives deliveries."""
 
     process: subprocess.Popen[str]
     url: str
 
     def taken(self) -> tuple[int, dict[str, float]]:
-        """How many it took in all, and when, by key, since it was asked before."""
+        """How many it took in all, and the time of each by key since the last call."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -48,7 +48,7 @@ class Receiver:
         return count, times
 
     def wait(self, count: int, watched: psutil.Process) -> tuple[float, float]:
-        """Seconds until it has taken so many, and the most MiB of a process meanwhile."""
+        """Seconds until it has taken so many, and the peak MiB of a process meanwhile."""
         start, most = time.perf_counter(), 0.0
 
         def done() -> bool:
@@ -98,7 +98,7 @@ def _steady(hub: RunningHub, client: Client) -> list[Row]:
 
 
 def _paced(hub: RunningHub, client: Client) -> list[Row]:
-    """Single writes at a steady rate; from the moment that each is sent to its receipt."""
+    """Single writes at a steady rate; measures from sending each write to its receipt."""
     customers = client.dataset("customers")
     kind: Any = customers.record_class
     sent: dict[str, float] = {}
@@ -122,15 +122,15 @@ def _paced(hub: RunningHub, client: Client) -> list[Row]:
 
 
 def _backlog(hub: RunningHub, client: Client) -> list[Row]:
-    """A backlog that failing endpoints share, and what they do to the others.
+    """A backlog that failing endpoints share, and their effect on the others.
 
-    "One dead endpoint never slows another" is asked of the deliveries to the healthy endpoints:
-    from the moment that they are due, which is when the endpoints are resumed, until they are
-    taken. With a backlog that is mostly the time in the queue, where a dead neighbour would be
-    felt; the time of an attempt alone says how busy this machine is. It is compared to the same
-    endpoints without the failing ones, not to failing ones that are well: work that a dead
-    endpoint does not take must not make up for the work that it makes. Both are drained in turn,
-    first the one and then the other first, so that what else the machine does falls on both.
+    "One dead endpoint never slows another" is a demand on the deliveries to the healthy endpoints:
+    it counts the time from when they are due, which is when the endpoints are resumed, until they
+    are taken. With a backlog that is mostly time in the queue, where a dead neighbour would be
+    felt; the time of an attempt alone shows how busy this machine is. The comparison is with the
+    same endpoints without the failing ones, not with healthy ones in their place: the work that a
+    dead endpoint does not take must not make up for the work that it makes. Both are drained in
+    turn, in alternating order, so that other load on the machine affects both.
     """
     whole = _drain(hub, client, "backlog", _FAILING, _EVENTS)
     pairs: list[tuple[_Drain, _Drain]] = []
@@ -157,15 +157,16 @@ def _backlog(hub: RunningHub, client: Client) -> list[Row]:
 
 
 def _turn(n: int) -> Iterable[tuple[str, ...]]:
-    """Without and with failing endpoints; every other pair begins with the latter."""
+    """Drain without and with failing endpoints; every other pair begins with the latter."""
     sides: list[tuple[str, ...]] = [(), _FAILING]
     return sides if n % 2 == 0 else reversed(sides)
 
 
 @dataclass(frozen=True, slots=True)
 class _Drain:
-    """Of the healthy endpoints: seconds until they have all, p99 from due to taken in ms; and the
-    MiB that the keeper gained meanwhile."""
+    """The healthy endpoints' seconds until they have all, their p99 from due to taken in ms, and
+    the MiB that the keeper gained meanwhile.
+    """
 
     seconds: float
     p99: float

@@ -12,7 +12,7 @@ from generator.tree import differences, replace
 
 
 def main() -> int:
-    """Regenerate, or check. Gives the exit code: 1 for a bad model, or for drift."""
+    """Regenerate, or check. Returns the exit code: 1 for a bad model, or for drift."""
     parser = argparse.ArgumentParser(
         prog="scripts/generate", description="Derives everything under gen/ from protos/."
     )
@@ -36,14 +36,14 @@ def main() -> int:
 
 
 class GenerateError(Exception):
-    """The protos cannot be derived from; the message says where and why."""
+    """The protos cannot be used; the message says where and why."""
 
 
 def generate(root: Path, output: Path) -> None:
     """Derive everything from ``root``/protos into the empty folder ``output``.
 
-    Raises GenerateError. To be called once in a process: the stubs of the options are
-    imported from ``output``.
+    Raises GenerateError. Call it once in a process: it imports the stubs of the options from
+    ``output``.
     """
     (output / "protos").mkdir()
     compiler = Compiler([root / "protos", root / "protos/vendor", output / "protos"])
@@ -51,7 +51,7 @@ def generate(root: Path, output: Path) -> None:
         compiler.messages(compiler.files("penstock/options"), output)
     except CompileError as error:
         raise GenerateError(str(error)) from error
-    # What follows reads the options by these very stubs, not by those of an older gen/.
+    # The following code reads the options by these stubs, not by those of an older gen/.
     sys.path.insert(0, str(output))
     from generator.derive import derive
     from generator.envoy import RouteError

@@ -1,4 +1,4 @@
-"""protoc, as grpcio-tools brings it."""
+"""protoc, from grpcio-tools."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 class CompileError(Exception):
-    """protoc refused the protos; the message is what it said, with file and line."""
+    """protoc refused the protos; the message is its output, with file and line."""
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """protoc over some roots of imports."""
+    """protoc with import roots."""
 
     roots: Sequence[Path]
 
     def files(self, folder: str) -> list[str]:
-        """The protos of ``folder`` and below, as imports name them, in order."""
+        """The protos of ``folder`` and below, by their import names, in order."""
         return sorted(
             path.relative_to(root).as_posix()
             for root in self.roots
@@ -29,7 +29,7 @@ class Compiler:
         )
 
     def describe(self, files: Sequence[str]) -> bytes:
-        """The ``FileDescriptorSet`` of ``files``, with all that they import, and comments.
+        """The ``FileDescriptorSet`` of ``files``, with all their imports and comments.
 
         Raises CompileError.
         """
@@ -46,7 +46,7 @@ class Compiler:
         self._run([f"--python_out={output}", f"--pyi_out={output}"], files)
 
     def messages_of(self, described: bytes, files: Sequence[str], output: Path) -> None:
-        """The same of files that a ``FileDescriptorSet`` holds. Raises CompileError."""
+        """Write the same for files in a ``FileDescriptorSet``. Raises CompileError."""
         with tempfile.TemporaryDirectory() as folder:
             held = Path(folder, "set")
             held.write_bytes(described)
@@ -74,7 +74,7 @@ class Compiler:
     def typescript_of(
         self, described: bytes, files: Sequence[str], output: Path, plugin: Path
     ) -> None:
-        """Write the TypeScript of files that a ``FileDescriptorSet`` holds.
+        """Write the TypeScript of files in a ``FileDescriptorSet``.
 
         ``plugin`` is protoc-gen-es. Raises CompileError.
         """

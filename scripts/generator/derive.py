@@ -17,7 +17,7 @@ from generator.services import write_services
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.rules import Rules
 
-#: No proto of ours imports them, but errors carry them: Envoy must know them all, or it
+#: Our protos do not import them, but errors carry them: if Envoy does not know them, it
 #: answers with an empty body.
 ERROR_DETAILS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
@@ -33,7 +33,7 @@ def derive(compiler: Compiler, output: Path) -> None:
     """
     catalog = load_catalog(compiler.describe(compiler.files("penstock/model")))
     for dataset in catalog:
-        Rules.of(dataset)  # a rule that cannot be is found now, not by the first who writes
+        Rules.of(dataset)  # finds an invalid rule now, not when somebody first writes a record
     write_services(list(catalog), output / "protos")
 
     files = compiler.files("penstock")
@@ -56,7 +56,7 @@ def derive(compiler: Compiler, output: Path) -> None:
 
 
 def _without_foreign_comments(described: bytes) -> bytes:
-    """Keep the comments of our own protos only: the others are most of the set, and unread."""
+    """Keep only the comments of our own protos: the others are most of the set, and unread."""
     files = FileDescriptorSet.FromString(described)
     for file in files.file:
         if not file.name.startswith("penstock/"):
@@ -65,12 +65,14 @@ def _without_foreign_comments(described: bytes) -> bytes:
 
 
 def _without_rules(described: bytes) -> bytes:
-    """The same without the rules of ``buf.validate``: the Python stubs are to need no package for
-    them. The hub reads its rules from the descriptors."""
+    """Remove the rules of ``buf.validate``, so that the Python stubs need no package for them.
+
+    The hub reads its rules from the descriptors.
+    """
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(described).file:
         pool.Add(file)
-    # In a pool that knows the rules they are no unknown fields, and can be taken out.
+    # A pool that knows the rules parses them as fields, not unknown fields, so they can be removed.
     name = FileDescriptorSet.DESCRIPTOR.full_name
     kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
     plain: Any = kind.FromString(described)
@@ -89,7 +91,7 @@ def _without_rules(described: bytes) -> bytes:
 
 
 def _take_out(message: Any, extensions: list[Any]) -> None:
-    """Clear the options ``extensions`` in the description of a message and all that is in it."""
+    """Clear the options ``extensions`` in the description of a message and of all nested in it."""
     for holder in (message, *message.field, *message.oneof_decl):
         if not holder.HasField("options"):
             continue
@@ -105,7 +107,7 @@ def _take_out(message: Any, extensions: list[Any]) -> None:
 
 
 def _without_json_names(fields: Iterable[Any]) -> None:
-    """Clear the JSON names that follow from the names: from protos, protoc leaves them out too."""
+    """Clear the JSON names that follow from the field names, as protoc does for protos."""
     for field in fields:
         first, *others = field.name.split("_")
         if field.json_name == first + "".join(w[:1].upper() + w[1:] for w in others):

@@ -1,4 +1,4 @@
-"""Services -> what Envoy's configuration needs to know of them."""
+"""Services -> the facts about them that Envoy's configuration needs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 
 from penstock.options.v1 import method_pb2
 
-#: A message that is a body of any kind.
+#: A message that stands for a body of any kind.
 HTTP_BODY = "google.api.HttpBody"
 
-#: A variable of a path template, as {name} or {name=pattern}.
+#: A variable of a path template, such as {name} or {name=pattern}.
 _VARIABLE = re.compile(r"{([^}=]+)[^}]*}")
 
 
 class Inputs(TypedDict):
-    """What the templates under ``envoy/`` are filled with; every list is sorted."""
+    """The values that fill the templates under ``envoy/``; every list is sorted."""
 
     services: list[str]
     """Full names, for the transcoder."""
@@ -38,7 +38,7 @@ class Inputs(TypedDict):
 
 
 class RouteError(Exception):
-    """The REST paths of the services do not fit together; the message names the methods."""
+    """The REST paths of the services conflict; the message names the methods."""
 
 
 def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:

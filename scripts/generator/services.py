@@ -31,7 +31,7 @@ def write_services(datasets: list[Dataset], protos: Path) -> None:
 
 
 def _names(dataset: Dataset) -> dict[str, str]:
-    """The words that the template puts together: ``Customers``, ``Customer``, ``/v1/customers``."""
+    """The names that the template combines: ``Customers``, ``Customer``, ``/v1/customers``."""
     about = f"Reads and writes {dataset.name.replace('_', ' ')}. A record: {dataset.description}"
     return {
         "source": f"{MODEL_FOLDER}/{dataset.name}.proto",

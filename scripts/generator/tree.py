@@ -1,4 +1,4 @@
-"""Putting a generated tree in the place of an older one, and telling the two apart."""
+"""Replacing an older generated tree with a new one, and comparing the two."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def differences(new: Path, old: Path) -> list[str]:
-    """Files below ``new`` or ``old`` that the other lacks or holds differently, in order."""
+    """Files below ``new`` or ``old`` that the other lacks or that differ in the other, in order."""
     names = _files(new) | _files(old)
     return sorted(name for name in names if not _same(new / name, old / name))
 
 
 def replace(new: Path, old: Path) -> list[str]:
-    """Make ``old`` hold what ``new`` does; give the files that were written or removed.
+    """Make ``old`` equal to ``new``; return the files that were written or removed.
 
-    Files that are the same are not touched. Only the folders that ``new`` has are looked at.
+    Does not touch files that are the same, and looks only at the folders that ``new`` has.
     """
     changed = []
     for folder in sorted(new.iterdir()):

@@ -1,10 +1,10 @@
-"""Rules of the house that no linter knows: ``python -m rules`` names what breaks them.
+"""House rules that no linter knows: ``python -m rules`` prints violations.
 
 - A file of tests/unit lies where its subject lies in services/ or scripts/.
 - No function of the tests has more than LONGEST lines.
-- Tests reach at most PRIVATE private names of the server and the client.
+- Tests use at most PRIVATE private names of the server and the client.
 - No two classes of the server share a name.
-- No modules of the server and the client import each other in a circle, inside functions neither.
+- No modules of the server and the client import each other in a circle, not even inside functions.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from rules.circles import find_circles
 
 ROOT = Path(__file__).parents[2]
 LONGEST, PRIVATE = 50, 10
-#: Functions that are longer and wait to be split. Add none.
+#: Longer functions that still wait to be split. Add none.
 TOO_LONG = {
     "test_poison_hurts_who_sends_it_alone",
     "test_both_nodes_are_followed_exactly_over_a_failover",
     "surfaces",
     "_prepare",
 }
-#: What a folder or file of tests/unit mirrors.
+#: The roots that folders and files of tests/unit mirror.
 SUBJECTS = ("services/penstockd", "services/penstock", "scripts")
-#: Files of tests/unit whose subject is something else of the root.
+#: Files of tests/unit whose subject is another file of the root.
 ROOT_FILES = {
     "test_docs.py": "README.md",
     "test_packaging.py": "pyproject.toml",
 }
-#: Public by their documentation, in spite of their names.
+#: Public according to their documentation, despite their names.
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
 
 
@@ -111,7 +111,7 @@ def _is_module(path: Path) -> bool:
 
 
 def _imports(root: Path, path: Path) -> set[str]:
-    """Modules of the server that a test imports, itself or by helpers in tests/."""
+    """Modules of the server that a test imports, directly or through helpers in tests/."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -132,7 +132,7 @@ def _is_private(name: str) -> bool:
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Print what breaks a rule; 1 if anything does."""
+    """Print violations of the rules; return 1 if there are any."""
     broken = check(Path(next(iter(arguments), ROOT)))
     print("\n".join(broken))
     return 1 if broken else 0

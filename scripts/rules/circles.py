@@ -28,7 +28,7 @@ def _read_modules(services: Path) -> dict[str, ast.Module]:
 
 
 def _imports_of(name: str, modules: Mapping[str, ast.Module]) -> set[str]:
-    """What a module imports of the others; not what types alone need."""
+    """The other modules that a module imports; imports for types alone do not count."""
     tree = modules[name]
     typing = {
         id(inner)

@@ -1,4 +1,4 @@
-"""One record by key as tutorials write it: a session, a mapped class, a response model."""
+"""One record by key in the style of tutorials: a session, a mapped class, a response model."""
 
 from __future__ import annotations
 

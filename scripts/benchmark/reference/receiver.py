@@ -1,8 +1,8 @@
-"""A receiver of webhooks that costs next to nothing: it takes every POST, and counts.
+"""A receiver of webhooks that costs almost nothing: it accepts every POST, and counts.
 
-What is posted to /fail gets a 500, what is posted to /hang no answer. It prints its port, and for
-each line on standard input how many it took and, since the line before, when (seconds since 1970)
-by the key in the body.
+A POST to /fail gets a 500, a POST to /hang no answer. The process prints its port. For each line
+on standard input it prints the number of POSTs so far and, for those since the line before, the
+time (seconds since 1970) by the key in the body.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
     """One connection, kept alive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports do not subclass asyncio's.
         self._transport, self._data = cast(asyncio.Transport, transport), b""
 
     def data_received(self, data: bytes) -> None:

@@ -7,8 +7,8 @@
         for customer in customers.list(filter='status = "ACTIVE"', order_by="name"):
             print(customer.customer_id, customer.name)
 
-Everything here works for every dataset that has generated stubs. The names are loaded when
-they are first used, so that importing the package is quick.
+Everything here works for every dataset that has generated stubs. Names load at first use, so that
+importing the package is quick.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Administration of access: consumers, credentials, roles, the policy's history, and why.
 
-Messages are those of ``penstock.hub.v1.access``; where one is sent, a dict in its JSON form does.
+Messages are those of ``penstock.hub.v1.access``; arguments may also be dicts in their JSON form.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Claims = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a change is made: why, only at which policy revision (0: any), or not really."""
+    """How to make a change: why, at which policy revision only (0: any), or as a dry run."""
 
     comment: str = ""
     policy_revision: int = 0
     validate_only: bool = False
 
     def fields(self) -> dict[str, Any]:
-        """As the fields of a request."""
+        """The terms as fields of a request."""
         return {
             "comment": self.comment,
             "policy_revision": self.policy_revision,
@@ -43,7 +43,7 @@ _NOW = Terms()
 
 
 class AccessClient:
-    """What an administrator does at one hub. Every method raises PenstockError.
+    """An administrator's methods at one hub. Every method raises PenstockError.
 
     Reading takes the permission access.read; changes, previews and rehearsals take access.write.
     """
@@ -101,7 +101,7 @@ class AccessClient:
         expire_time: datetime | None = None,
         terms: Terms = _NOW,
     ) -> api.IssuedCredential:
-        """A new credential of a kind, CLIENT_SECRET or API_KEY; its secret is shown this once."""
+        """A new credential of a kind, CLIENT_SECRET or API_KEY; shows its secret only this once."""
         request = api.IssueCredentialRequest(consumer_id=consumer_id, kind=kind, **terms.fields())
         if expire_time is not None:
             request.expire_time.FromDatetime(expire_time)
@@ -115,7 +115,7 @@ class AccessClient:
         expire_time: datetime | None = None,
         terms: Terms = _NOW,
     ) -> api.IssuedCredential:
-        """A new credential in place of one, which works on for the overlap."""
+        """A new credential in place of another, which stays valid for the overlap."""
         request = api.RotateCredentialRequest(
             consumer_id=consumer_id, credential_id=credential_id, **terms.fields()
         )
@@ -127,7 +127,7 @@ class AccessClient:
     def revoke_credential(
         self, consumer_id: str, credential_id: str, terms: Terms = _NOW
     ) -> api.Credential:
-        """End a credential for ever."""
+        """Ends a credential for ever."""
         request = api.RevokeCredentialRequest(
             consumer_id=consumer_id, credential_id=credential_id, **terms.fields()
         )
@@ -168,7 +168,7 @@ class AccessClient:
         return self._pages(self._policy.ListPolicyRevisions, request, "revisions")
 
     def revision(self, revision: int) -> api.PolicyRevision:
-        """One revision with all roles and consumers as they were."""
+        """One revision with all roles and consumers of its time."""
         request = api.GetPolicyRevisionRequest(revision=revision)
         return self._read(self._policy.GetPolicyRevision, request)
 
@@ -178,7 +178,7 @@ class AccessClient:
         return list(self._read(self._policy.ComparePolicyRevisions, request).differences)
 
     def roll_back(self, revision: int, terms: Terms = _NOW) -> api.PolicyRevision:
-        """Bring the policy of an earlier revision back, as a new one."""
+        """Restores the policy of an earlier revision, as a new one."""
         request = api.RollbackPolicyRequest(revision=revision, **terms.fields())
         return self._write(self._policy.RollbackPolicy, request)
 
@@ -193,7 +193,7 @@ class AccessClient:
         claims: Claims | None = None,
         key: str = "",
     ) -> api.ExplainAccessResponse:
-        """What a consumer, or whoever has some roles, may do with a dataset, and why."""
+        """What a consumer, or any holder of some roles, may do with a dataset, and why."""
         request = api.ExplainAccessRequest(
             dataset=dataset, consumer_id=consumer_id, roles=roles, key=key
         )
@@ -212,7 +212,7 @@ class AccessClient:
         fields: str = "",
         limit: int = 0,
     ) -> api.PreviewRecordsResponse:
-        """The first records that a consumer, or whoever has some roles, would get."""
+        """The first records that a consumer, or any holder of some roles, would get."""
         request = api.PreviewRecordsRequest(
             dataset=dataset,
             consumer_id=consumer_id,
@@ -228,7 +228,7 @@ class AccessClient:
     def rehearse(
         self, role: Any = None, *, revision: int = 0, days: int = 0
     ) -> api.RehearseAccessResponse:
-        """What a changed role, or an earlier revision, would do to those who called lately."""
+        """What a changed role, or an earlier revision, would mean for recent callers."""
         request = api.RehearseAccessRequest(revision=revision, days=days)
         if role is not None:
             request.role.CopyFrom(_message(role, api.Role))
@@ -257,7 +257,7 @@ def _put_claims(request: Any, claims: Claims | None) -> None:
 
 
 def _message(given: Any, kind: Any) -> Any:
-    """The message itself, or that of a dict in JSON form. Raises ValueError."""
+    """The message itself, or one made of a dict in JSON form. Raises ValueError."""
     if isinstance(given, kind):
         return given
     try:

@@ -1,4 +1,4 @@
-"""Credentials: what a call carries in its metadata, and how tokens are had and renewed."""
+"""Credentials: what a call carries in its metadata, and how tokens are obtained and renewed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from penstock.client.errors import PenstockError, from_status
 from penstock.client.retry import BACKOFF
 from penstock.client.tls import Tls
 
-#: Seconds before its end at which a token is renewed, at most a fifth of its life.
+#: How many seconds before its end a token is renewed, at most a fifth of its life.
 RENEW_BEFORE = 60.0
 _MAX_REPLY = 1 << 20
 
@@ -34,7 +34,7 @@ class Credentials(Protocol):
         ...
 
     def refused(self) -> bool:
-        """Told that the hub refused them; true if new ones can be had, so that one may retry."""
+        """Called when the hub refused them; returns whether new ones are available for a retry."""
         ...
 
 
@@ -42,11 +42,11 @@ class Anonymous:
     """No credentials."""
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Nothing."""
+        """No metadata."""
         return ()
 
     def refused(self) -> bool:
-        """There are no others."""
+        """No other credentials are available."""
         return False
 
 
@@ -62,7 +62,7 @@ class ApiKey(Anonymous):
 
 
 class BearerToken(Anonymous):
-    """A token that was had elsewhere; it is not renewed."""
+    """A token obtained elsewhere; it is not renewed."""
 
     def __init__(self, token: str) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),)
@@ -75,8 +75,8 @@ class BearerToken(Anonymous):
 class ClientCredentials:
     """Tokens of the OAuth 2 client credentials grant, kept and renewed before they expire.
 
-    ``scope`` narrows the tokens, as "customers:read orders:*". May be used by many threads; one of
-    them fetches while the others wait.
+    ``scope`` narrows the tokens, for example "customers:read orders:*". Many threads may use it;
+    one of them fetches while the others wait.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class ClientCredentials:
         self._renew_at = 0.0
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The token of the moment. Raises PenstockError if none can be had."""
+        """The current token. Raises PenstockError if none can be obtained."""
         return (("authorization", f"Bearer {self.token()}"),)
 
     def refused(self) -> bool:
-        """Forgets the token: the hub may have new signing keys."""
+        """Drops the token: the hub may have new signing keys."""
         with self._lock:
             self._token = ""
         return True
 
     def token(self) -> str:
-        """The access token, fetched if there is none or it is about to expire."""
+        """The access token; fetches one if there is none or it is about to expire."""
         with self._lock:
             if not self._token or self._clock() >= self._renew_at:
                 asked = self._clock()
@@ -139,8 +139,8 @@ def post_form(
 ) -> dict[str, Any]:
     """POSTs a form and returns the JSON object of the reply.
 
-    Asking for a token changes nothing, so a hub that cannot be reached, or is not ready, is
-    asked again with growing pauses. Raises PenstockError.
+    Asking for a token changes nothing, so the request is repeated with growing pauses if the hub
+    cannot be reached or is not ready. Raises PenstockError.
     """
     request = urllib.request.Request(
         url,
@@ -184,7 +184,7 @@ def _post(
 
 
 def _opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
-    """An opener that keeps loopback away from the proxies of the environment."""
+    """An opener that bypasses the environment's proxies for the loopback."""
     handlers: list[urllib.request.BaseHandler] = []
     if is_loopback(host):
         handlers.append(urllib.request.ProxyHandler({}))
@@ -200,7 +200,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _refusal(error: urllib.error.HTTPError) -> PenstockError:
-    """What a token endpoint's answer of 400 and above means: RFC 6749, or a gRPC status."""
+    """The error for a token endpoint's answer of 400 or above: RFC 6749, or a gRPC status."""
     request_id = error.headers.get("x-request-id", "")
     codes = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED"}
     code = codes.get(error.code, "UNAVAILABLE" if error.code >= 500 else "INVALID_ARGUMENT")
@@ -218,7 +218,7 @@ def _refusal(error: urllib.error.HTTPError) -> PenstockError:
             status = json_format.ParseDict(body, status_pb2.Status(), ignore_unknown_fields=True)
             return from_status(status, request_id)
         except json_format.ParseError:
-            pass  # details of a type unknown here; the message is still worth having
+            pass  # details of a type unknown here; the message is still useful
         return PenstockError(code, str(body.get("message", "")), request_id=request_id)
     message = f"{error.url} answered {error.code} {error.reason}"
     return PenstockError(code, message, request_id=request_id)

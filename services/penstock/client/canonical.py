@@ -1,6 +1,6 @@
 """The canonical form of records, and their digests, from messages and from JSON.
 
-``penstock/hub/v1/digests.proto`` says what the form is, for any language; this is it in Python.
+``penstock/hub/v1/digests.proto`` defines the form for any language; this is its Python version.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from google.protobuf.message import Message
 
 from penstock.client.stubs import Descriptor, FieldDescriptor, field_options
 
-#: Fields of records that are not part of the form: they move with fields that are not shown.
+#: Fields that are not part of the form: they change when fields that are not shown change.
 LEFT_OUT = frozenset({"update_time", "etag"})
 
 _TIMESTAMP = "google.protobuf.Timestamp"
 _EPOCH_DAYS = 719163
-#: A value -> its text; None if a field without presence is not set by it.
+#: A value -> its text; None if the value leaves a field without presence unset.
 _Print = Callable[[Any], str | None]
 
 
 def canonical(record: Message) -> bytes:
-    """The canonical form of a record as the hub gave it: what its digest is of."""
+    """The canonical form of a record as the hub sent it: the input of its digest."""
     return _form(record.DESCRIPTOR, True).of_message(record).encode()
 
 
 def canonical_json(record: Mapping[str, Any], record_class: type[Message]) -> bytes:
-    """The same of a record in proto JSON: of REST, of streams or of a line of NDJSON."""
+    """The canonical form of a record in proto JSON, from REST, streams or a line of NDJSON."""
     return _form(record_class.DESCRIPTOR, True).of_json(record).encode()
 
 
@@ -77,7 +77,7 @@ class _Form:
         return "{" + ",".join(parts) + "}"
 
     def of_json(self, record: Mapping[str, Any]) -> str:
-        """The form of proto JSON; members that are null are absent."""
+        """The form of proto JSON; null members count as absent."""
         parts = []
         for label, json_name, _, _, _, print_ in self._fields:
             value = record.get(json_name)
@@ -89,7 +89,7 @@ class _Form:
 
 
 def _printers(fd: FieldDescriptor) -> tuple[_Print, _Print]:
-    """How a field is printed from a message and from JSON."""
+    """How to print a field from a message and from JSON."""
     one, is_map = fd, False
     if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
         one, is_map = fd.message_type.fields_by_name["value"], True
@@ -107,7 +107,7 @@ def _value(fd: FieldDescriptor, decimal: bool) -> tuple[Callable[[Any], str], Ca
     if fd.message_type is not None:
         if fd.message_type.full_name == _TIMESTAMP:
             return _moment, _moment_text
-        # Found when it is needed: messages may hold themselves.
+        # Looked up at each call: messages may contain themselves.
         of = fd.message_type
         return (lambda v: _form(of).of_message(v)), (lambda v: _form(of).of_json(v))
     if fd.enum_type is not None:
@@ -132,9 +132,9 @@ def _value(fd: FieldDescriptor, decimal: bool) -> tuple[Callable[[Any], str], Ca
 
 
 def _set(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
-    """Leaves out what a field without presence holds when it is not set."""
+    """Omits the value that a field without presence has when it is unset."""
     if fd.cpp_type in (fd.CPPTYPE_FLOAT, fd.CPPTYPE_DOUBLE):
-        # A zero with a sign is set, as in a message.
+        # A negative zero counts as set, as in a message.
         return lambda v: None if v == 0 and math.copysign(1, v) > 0 else print_(v)
     nothing: tuple[Any, ...] = (0, "", b"", "0") if fd.cpp_type != fd.CPPTYPE_STRING else ("", b"")
     if fd.enum_type is not None:
@@ -151,7 +151,7 @@ def _map(print_: Callable[[Any], str]) -> _Print:
         if not len(values):
             return None
         named = {_key(k): v for k, v in values.items()}
-        # As RFC 8785 sorts: by the units of UTF-16.
+        # RFC 8785 sorts by UTF-16 code units.
         names = sorted(named, key=lambda k: k.encode("utf-16-be"))
         return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
 
@@ -192,13 +192,13 @@ def _clock(seconds: int) -> str:
 
 
 def _moment_text(text: str) -> str:
-    """RFC 3339 in UTC, with however many digits of the fraction."""
+    """RFC 3339 in UTC, with any number of digits in the fraction."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
     return f'"{whole}.{fraction[:6]:0<6}Z"'
 
 
 def _single(value: float) -> float:
-    """The number of the fewest digits that is the same in 32 bits."""
+    """The number with the fewest digits that is the same in 32 bits."""
     if not math.isfinite(value):
         return value
     for digits in range(1, 10):

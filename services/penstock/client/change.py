@@ -1,4 +1,4 @@
-"""Changes as feeds give them, of one dataset or of several."""
+"""Changes as feeds deliver them, of one dataset or of several."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from penstock.client.record import to_dict
 from penstock.client.stubs import load_stubs
 from penstock.hub.v1 import changes_pb2
 
-#: Makes a Change of the message of a service.
+#: Makes a Change from the message of a service.
 Reader = Callable[[Any], "Change"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one record in the caller's View.
+    """A change of one record in the caller's View.
 
-    ``operation`` is CREATED, UPDATED, DELETED, ENTERED_VIEW (it was there and may be seen from now
-    on), LEFT_VIEW (it is there and may be seen no longer) or SNAPSHOT (it was there when the feed
-    began). ``after`` is the record as the caller sees it now, None if it is gone; ``before`` as it
-    was seen before, if asked for. ``changed_fields`` are the paths that differ, of an update.
-    Changes that were committed together share ``transaction_id``; ``sequence`` rises.
+    ``operation`` is CREATED, UPDATED, DELETED, ENTERED_VIEW (it existed and becomes visible),
+    LEFT_VIEW (it exists and is no longer visible) or SNAPSHOT (it existed when the feed began).
+    ``after`` is the record as the caller sees it now, None if it is gone; ``before`` is its earlier
+    image, if asked for. ``changed_fields`` are the paths that an update changed. Changes that were
+    committed together share ``transaction_id``; ``sequence`` rises.
     """
 
     dataset: str
@@ -40,11 +40,11 @@ class Change:
 
     @property
     def gone(self) -> bool:
-        """Whether the caller sees the record no longer."""
+        """Whether the caller no longer sees the record."""
         return self.after is None
 
     def to_json(self) -> dict[str, Any]:
-        """The change as proto JSON has it."""
+        """The change as proto JSON."""
         document: dict[str, Any] = {"operation": self.operation, "key": self.key}
         if self.before is not None:
             document["before"] = to_dict(self.before)
@@ -63,10 +63,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The answer to a poll. ``cursor`` is where to go on, even if there were no changes.
+    """The answer to a poll. Continue from ``cursor``, even if there were no changes.
 
-    ``view`` names what the caller sees; if it is not what it was, changes alone do not tell what
-    has come and gone. ``more`` says that the next poll need not wait.
+    ``view`` names what the caller sees; if it has changed, changes alone do not show what has
+    entered or left. ``more`` says that the next poll need not wait.
     """
 
     changes: tuple[Change, ...]
@@ -77,11 +77,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a feed has come, to the change; as JSON it may be kept for the next time.
+    """How far a feed has come, to the change; it can be stored as JSON.
 
     ``cursor`` is the last checkpoint, ``view`` names what the caller sees. ``sequence`` and
-    ``keys`` (dataset and key) tell which changes behind the checkpoint have been given: all below
-    ``sequence``, and of that sequence those of ``keys``.
+    ``keys`` (dataset and key) tell which changes after the checkpoint have been delivered: all
+    below ``sequence``, and those of ``keys`` with that sequence.
     """
 
     cursor: str
@@ -90,13 +90,13 @@ class Position:
     keys: frozenset[tuple[str, str]] = frozenset()
 
     def passed(self, change: Change) -> bool:
-        """Whether the change was given before."""
+        """Whether the change was delivered before."""
         if change.sequence != self.sequence:
             return change.sequence < self.sequence
         return (change.dataset, change.key) in self.keys
 
     def behind(self, changes: Iterable[Change]) -> Position:
-        """The position when these have been given, too."""
+        """The position after these changes have been delivered, too."""
         sequence, keys = self.sequence, set(self.keys)
         for change in changes:
             if change.sequence != sequence:
@@ -106,7 +106,7 @@ class Position:
         return Position(self.cursor, self.view, sequence, frozenset(keys))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The position as JSON."""
         keys = [list(key) for key in sorted(self.keys)]
         return {
             "cursor": self.cursor,
@@ -117,7 +117,7 @@ class Position:
 
     @classmethod
     def from_json(cls, found: Any) -> Position:
-        """What ``to_json`` made. Raises ValueError if it is something else."""
+        """The position that ``to_json`` wrote. Raises ValueError for anything else."""
         try:
             keys = frozenset((str(dataset), str(key)) for dataset, key in found["keys"])
             position = cls(str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys)
@@ -129,12 +129,12 @@ class Position:
 
 
 def reader_of(dataset: str = "") -> Reader:
-    """How changes are read: those of a dataset's own service or, without one, those of many."""
+    """The reader of changes of a dataset's own service or, without one, of several datasets."""
     return _Mixed().read if not dataset else _Typed(dataset).read
 
 
 def numbers_of(operations: str | Iterable[str]) -> list[int]:
-    """The numbers of operations, given by name, as a sequence or with commas.
+    """The numbers of operations, given by name, as a sequence or comma-separated.
 
     Raises ValueError for a name that is not an operation.
     """
@@ -159,7 +159,7 @@ class _Typed:
 
 
 class _Mixed:
-    """Reads changes whose records are wrapped, since they may be of any dataset."""
+    """Reads changes whose records are wrapped, because they may belong to any dataset."""
 
     def read(self, message: Any) -> Change:
         before = self._record(message, "before")

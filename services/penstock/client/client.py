@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A connection to one hub; may be used by many threads, and closed once.
+    """A connection to one hub. Many threads may use it; close it once.
 
-    ``url`` is the hub's one address, as "http://127.0.0.1:8080": tokens and gRPC both use it,
+    ``url`` is the hub's one address, such as "http://127.0.0.1:8080": tokens and gRPC both use it,
     with TLS if it is https. Credentials are ``client_id`` and ``client_secret``, an ``api_key``,
-    or a ``token`` that was had elsewhere; give one of the three, or none. ``scope`` narrows the
-    tokens that id and secret are exchanged for, as "customers:read orders:*". ``timeout`` is for
-    calls with one reply, retries included, in seconds.
+    or a ``token`` obtained elsewhere; pass one of the three, or none. ``scope`` narrows the
+    tokens that id and secret are exchanged for, for example "customers:read orders:*". ``timeout``
+    is for calls with one reply, retries included, in seconds.
 
     With https, ``ca_file`` (PEM) holds the authorities that the hub's certificate must come from,
     if not the usual ones; ``client_cert`` and ``client_key`` (PEM; the key may be in the first
-    file) are what the client shows of itself.
+    file) are the certificate that the client presents.
 
-    A hub on the same machine can be called on a worker's socket too, as
-    "unix:///srv/penstock/run/worker-0.sock", with a key or token; what the sidecar does (limits,
-    access log) is left out.
+    A hub on the same machine can also be called on a worker's socket, such as
+    "unix:///srv/penstock/run/worker-0.sock", with a key or token; this bypasses the sidecar
+    (limits, access log).
 
-    Nothing is called before the first method is. Raises ValueError if the arguments do not
-    fit together. Every call raises PenstockError.
+    The constructor calls nothing. It raises ValueError if the arguments do not fit together.
+    Every call raises PenstockError.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Client:
         return self._link.channel
 
     def dataset(self, name: str) -> DatasetClient:
-        """The client of one dataset, as "customers".
+        """The client of one dataset, such as "customers".
 
         Raises UnknownDataset if no stubs of it are installed.
         """
@@ -107,9 +107,9 @@ class Client:
         return list(self._link.unary(stub.ListDatasets, request, safe=True).datasets)
 
     def receipt(self, receipt_id: str) -> Any:
-        """What became of an export (``penstock.hub.v1.Receipt``).
+        """The receipt of an export (``penstock.hub.v1.Receipt``).
 
-        NOT_FOUND if there is no receipt with the id that the caller may see.
+        NOT_FOUND if the caller can see no receipt with this id.
         """
         from penstock.hub.v1 import receipts_pb2, receipts_pb2_grpc
 
@@ -131,7 +131,7 @@ class Client:
     ) -> Feed:
         """The changes of several datasets as they are committed, with one cursor.
 
-        Without ``datasets`` of all that the caller may read. For the rest see
+        Without ``datasets``, covers all that the caller may read. For the rest see
         ``DatasetClient.watch``.
         """
         from penstock.client import feeds
@@ -156,13 +156,13 @@ class Client:
         return feeds.poll_all(self._link, datasets, asked, wait)
 
     def subscription(self, name: str) -> SubscriptionClient:
-        """A feed whose place the hub keeps under a name; see there."""
+        """A feed whose position the hub keeps under a name; see ``SubscriptionClient``."""
         from penstock.client.subscription import SubscriptionClient
 
         return SubscriptionClient(self._link, name)
 
     def subscriptions(self) -> list[Any]:
-        """All of the caller's (``penstock.hub.v1.Subscription``), by id."""
+        """All subscriptions of the caller (``penstock.hub.v1.Subscription``), by id."""
         from penstock.client.subscription import list_subscriptions
 
         return list_subscriptions(self._link)
@@ -176,11 +176,11 @@ class Client:
 
     @staticmethod
     def known_datasets() -> list[str]:
-        """The names of the datasets that have stubs installed, whatever the hub holds."""
+        """The names of the datasets with installed stubs, whatever the hub holds."""
         return known_datasets()
 
     def access_token(self) -> str:
-        """The access token that calls carry now.
+        """The access token that calls currently carry.
 
         Raises ValueError if the client has no client id and secret.
         """

@@ -30,18 +30,18 @@ from penstock.client.link import Link
 from penstock.client.record import Record, key_of, paths_of, to_message
 from penstock.client.stubs import Stubs
 
-#: How often a download that cannot be resumed is started again.
+#: How many times a download that cannot be resumed starts again.
 RESTARTS = 2
-#: Told the number of bytes so far.
+#: Called with the number of bytes so far.
 Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows of an import or a batch.
+    """The outcome of the rows of an import or a batch.
 
-    ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) tell of the rows
-    that a partial one left out.
+    ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) describe the rows
+    that a partial import or batch left out.
     """
 
     rows: int
@@ -57,7 +57,7 @@ class DatasetClient(DatasetFeeds):
 
     Records are the generated messages (``record_class``); methods that take a record also take
     proto JSON as a dict. ``fields`` are field paths ("name", "billing_address.city"), as a
-    sequence or a comma-separated string; without them all visible fields come. Every method
+    sequence or a comma-separated string; by default, records carry all visible fields. Every method
     raises PenstockError; ValueError means that an argument is wrong and nothing was called.
     """
 
@@ -82,11 +82,11 @@ class DatasetClient(DatasetFeeds):
 
     @property
     def digests(self) -> Digests:
-        """Digests of what the caller may see, and repairs of copies by them."""
+        """Digests of what the caller may see, and repair of copies by them."""
         return Digests(self._link, self._stubs)
 
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
-        """The record with the key. NOT_FOUND if there is none that the caller may see."""
+        """The record with the key. NOT_FOUND if the caller can see no such record."""
         method = self._stubs.method("Get")
         return self._call(method, safe=True, **{self.key: key}, fields=_joined(fields))
 
@@ -98,7 +98,7 @@ class DatasetClient(DatasetFeeds):
         fields: str | Sequence[str] = (),
         page_size: int = 0,
     ) -> Iterator[Any]:
-        """All records that the filter (AIP-160) leaves, page by page as they are drawn.
+        """All records that match the filter (AIP-160); pages are fetched as they are consumed.
 
         Each page sees what is committed when it is read. For one consistent state, or for
         many records, use ``export``. ``page_size`` 0 leaves the size to the hub.
@@ -123,10 +123,9 @@ class DatasetClient(DatasetFeeds):
     def create(self, record: Record, *, request_id: str = "", validate_only: bool = False) -> Any:
         """Creates a record and returns it as stored. ALREADY_EXISTS if its key is taken.
 
-        Of all methods that write: with a ``request_id`` (best a UUID), a call that is repeated
-        within 24 hours does nothing again and gets the same reply, so that the client may repeat it
-        by itself where a connection breaks. With ``validate_only`` everything is checked and
-        nothing written.
+        For all methods that write: with a ``request_id`` (best a UUID), a call that is repeated
+        within 24 hours writes nothing again and returns the same reply, so the client itself may
+        repeat it if a connection breaks. ``validate_only`` checks everything and writes nothing.
         """
         return self._write("Create", record, request_id=request_id, validate_only=validate_only)
 
@@ -140,12 +139,11 @@ class DatasetClient(DatasetFeeds):
         request_id: str = "",
         validate_only: bool = False,
     ) -> Any:
-        """Changes the fields in ``mask`` of the record with the record's key; returns it.
+        """Changes the fields in ``mask`` of the record with this record's key; returns the record.
 
-        Without a mask all fields change that the record sets; in a dict, null sets a field to
-        null. With an ``etag``, ABORTED if the record has changed since. With ``allow_missing`` a
-        record that is not there is created, of all fields that are set. For the rest see
-        ``create``.
+        Without a mask, changes all fields that the record sets; in a dict, null clears a field.
+        With an ``etag``, ABORTED if the record has changed since. With ``allow_missing``, creates
+        a missing record from all fields that are set. For the rest see ``create``.
         """
         if not key_of(record, self.record_class.DESCRIPTOR, self.key):
             raise ValueError(f"the record has no {self.key}")
@@ -177,7 +175,7 @@ class DatasetClient(DatasetFeeds):
     ) -> None:
         """Deletes the record with the key. With an ``etag``, ABORTED if it has changed since.
 
-        With ``allow_missing`` there may be none. For the rest see ``create``.
+        With ``allow_missing`` a missing record is no error. For the rest see ``create``.
         """
         self._call(
             self._stubs.method("Delete"),
@@ -199,8 +197,8 @@ class DatasetClient(DatasetFeeds):
     ) -> Counts:
         """Creates or replaces records in one transaction: all of them, or none and an error.
 
-        With ``partial`` those that are good are written and the others told of. For more than some
-        thousands use ``import_``. For the rest see ``create``.
+        With ``partial`` the good records are written and the others reported. For more than a few
+        thousand records use ``import_``. For the rest see ``create``.
         """
         method = self._stubs.method("BatchUpsert", many=True)
         messages = [to_message(record, self.record_class) for record in records]
@@ -227,15 +225,14 @@ class DatasetClient(DatasetFeeds):
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
-        ``source`` is a path, a binary file, bytes or an iterable of bytes; ``format`` CSV,
-        NDJSON, JSON, XML, PARQUET or ARROW, by default that of the path's suffix; the hub finds
-        out itself whether it is compressed by gzip or zstd. If any row is bad, nothing is
-        loaded: INVALID_ARGUMENT with up to 100 ``violations`` such as
-        ``rows[70000].credit_limit`` (rows count from 1) and their total in
-        ``metadata["bad_rows"]``; with ``partial`` the good rows are, and the others told of in the
-        counts. For ``request_id`` and ``validate_only`` see ``create``; an upload is never repeated
-        by the client itself. If ``source`` raises, nothing is loaded and the error comes
-        through. ``progress`` is called from another thread.
+        ``source`` is a path, a binary file, bytes or an iterable of bytes; ``format`` is CSV,
+        NDJSON, JSON, XML, PARQUET or ARROW, by default that of the path's suffix; the hub detects
+        compression by gzip or zstd. If any row is bad, nothing is loaded: INVALID_ARGUMENT with up
+        to 100 ``violations`` such as ``rows[70000].credit_limit`` (rows count from 1) and their
+        total in ``metadata["bad_rows"]``. With ``partial`` the good rows are loaded, and the counts
+        report the others. For ``request_id`` and ``validate_only`` see ``create``; the client
+        never repeats an upload by itself. If ``source`` raises, nothing is loaded and the error is
+        raised here. ``progress`` is called from another thread.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -264,11 +261,11 @@ class DatasetClient(DatasetFeeds):
         """The records as a stream of bytes in a format: one consistent state.
 
         ``format`` is CSV, JSON, NDJSON, XML, PARQUET, ARROW or XLSX; ``compression`` GZIP or ZSTD,
-        of the file itself. ``spreadsheet_safe`` disarms cells of CSV that a spreadsheet would run
-        as a formula; they do not come back as they were.
+        of the file itself. ``spreadsheet_safe`` disarms CSV cells that a spreadsheet would run as
+        formulas; importing such cells does not restore the original values.
 
-        It goes on by itself where a connection breaks, and ends without an error only if the hub's
-        receipt stands for all that came (see ``Export``). Closing it early ends the call.
+        It resumes by itself after a broken connection, and ends without an error only if the hub's
+        receipt matches everything that arrived (see ``Export``). Closing it early ends the call.
         ``limit`` 0 means all records.
         """
         method = self._stubs.method("StreamExport", many=True)
@@ -280,7 +277,7 @@ class DatasetClient(DatasetFeeds):
             limit=limit,
             compression=compression.upper(),
             spreadsheet_safe=spreadsheet_safe,
-            omit_receipt=True,  # the trailers have it, and the file is to be records alone
+            omit_receipt=True,  # the trailers carry the receipt; the file should hold records only
         )
         return Export(self._link, getattr(self._stub, method), request, timeout=timeout)
 
@@ -301,10 +298,10 @@ class DatasetClient(DatasetFeeds):
     ) -> int:
         """Exports into the file at ``path`` and returns its size in bytes; see ``export``.
 
-        The file appears under its name only when it is whole and its receipt has been checked:
-        until then, and after a failure, what there is stands in ``path`` + ".part". An export that
-        cannot be resumed is started again. ``format`` is by default that of the suffix,
-        and ".gz" or ".zst" behind it compresses the file.
+        The file appears under its name only once it is whole and its receipt has been checked:
+        until then, and after a failure, the partial file is ``path`` + ".part". An export that
+        cannot be resumed starts again. ``format`` is by default that of the suffix, and a further
+        ".gz" or ".zst" compresses the file.
         """
 
         def start() -> Export:
@@ -348,13 +345,13 @@ class DatasetClient(DatasetFeeds):
             sent += len(chunk)
             if progress:
                 progress(sent)
-        if first:  # an empty source is an import of no rows, which the hub may judge
+        if first:  # an empty source is an import without rows; the hub decides whether to accept it
             yield request_class(file=httpbody_pb2.HttpBody(content_type=kind), **first)
         yield request_class(complete={"byte_count": sent, "sha256": seen.digest()})
 
 
 def write_all(chunks: Iterable[bytes], file: IO[bytes], progress: Progress | None = None) -> int:
-    """Writes the chunks to the file as they come; returns the number of bytes."""
+    """Writes the chunks to the file as they arrive; returns the number of bytes."""
     size = 0
     for chunk in chunks:
         file.write(chunk)
@@ -367,10 +364,10 @@ def write_all(chunks: Iterable[bytes], file: IO[bytes], progress: Progress | Non
 def write_whole(
     start: Callable[[], Iterable[bytes]], file: IO[bytes], progress: Progress | None = None
 ) -> int:
-    """Writes an export to a file of its own; returns the number of bytes.
+    """Writes a whole export to a file; returns the number of bytes.
 
-    If it breaks off and cannot be resumed, the file is emptied and it starts again, RESTARTS times
-    at most; what cannot be emptied, as a pipe, is written to once.
+    If the export breaks off and cannot be resumed, empties the file and starts again, RESTARTS
+    times at most; a target that cannot be emptied, such as a pipe, gets one attempt.
     """
     for left in range(RESTARTS, -1, -1):
         try:

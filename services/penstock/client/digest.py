@@ -1,9 +1,9 @@
-"""Digests of a dataset, and the repair of whatever holds a copy of it.
+"""Digests of a dataset, and the repair of any copy of it.
 
     repaired = client.dataset("customers").digests.repair(store)
-    # The store now holds what the hub held at repaired.cursor; the changes after it go on there.
+    # The store now holds what the hub held at repaired.cursor; continue the changes from there.
 
-``penstock/hub/v1/digests.proto`` says what digests are; ``canonical`` makes them.
+``penstock/hub/v1/digests.proto`` defines digests; ``canonical`` computes them.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ __all__ = [
     "record_digest",
 ]
 
-#: Records of the store in the ranges that are compared first.
+#: Records of the store in each range of the first comparison.
 RANGE_ROWS = 1024
-#: Where the hub has so many records at most, they are compared one by one.
+#: In a range where the hub has at most so many records, they are compared one by one.
 FEW_ROWS = 1024
-#: Ranges, and records told one by one, in one call.
+#: Ranges, and single records, in one call.
 CALL_RANGES, CALL_RECORDS = 4096, 16_384
-#: Records of the store that are kept in memory while a range is looked at.
+#: Records of the store kept in memory while a range is examined.
 KEPT_RECORDS = 8192
-#: How often a repair begins anew when the hub no longer keeps the state it began with.
+#: How often a repair begins again when the hub no longer keeps the state it began with.
 ATTEMPTS = 3
 
 
 class Store(Protocol):
-    """What a repair asks of the holder of a copy. It calls neither method within the other."""
+    """A copy, as a repair uses it. The repair calls neither method within the other."""
 
     def digests(self, start: str, end: str) -> Iterable[tuple[str, bytes]]:
         """Key and ``record_digest`` of each record from key ``start`` on and before ``end`` ("" is
-        no bound), in order of the keys' UTF-8 bytes. An iterator is dropped when enough is read.
+        no bound), in order of the keys' UTF-8 bytes. The caller may stop reading early.
         """
 
     def apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
@@ -59,10 +59,10 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Repaired:
-    """What a repair found. ``cursor`` is where the feed goes on; ``view`` is that of the feed.
+    """What a repair found. The feed continues from ``cursor``; ``view`` is that of the feed.
 
-    ``compared`` counts the hub's records, as often as they were compared, ``byte_count`` the bytes
-    of requests and replies.
+    ``compared`` counts the hub's records, once for each comparison; ``byte_count`` the bytes of
+    requests and replies.
     """
 
     cursor: str = ""
@@ -82,7 +82,7 @@ class Repaired:
 class Digests:
     """The digests of one dataset; see ``DatasetClient.digests``. Every method raises PenstockError.
 
-    ``filter`` and ``fields`` say what is compared; without them all that the caller may see.
+    ``filter`` and ``fields`` say what is compared, by default all that the caller may see.
     """
 
     def __init__(self, link: Link, stubs: Stubs) -> None:
@@ -102,8 +102,8 @@ class Digests:
     ) -> Any:
         """Digests of ranges of keys (``Digest<Dataset>Response``).
 
-        With ``keys`` those of each record. If the reply has a ``next_key``, the rest has to be
-        asked for, from there, with its ``state``: FAILED_PRECONDITION if that is no longer kept.
+        With ``keys``, digests of each record. If the reply has a ``next_key``, ask for the rest
+        from there, with the reply's ``state``: FAILED_PRECONDITION if that is no longer kept.
         """
         return self._call(
             "Digest",
@@ -124,7 +124,7 @@ class Digests:
         fields: str | Sequence[str] = (),
         state: str = "",
     ) -> Any:
-        """What differs from ranges of a copy (``Repair<Dataset>Response``), in one call."""
+        """The differences from ranges of a copy (``Repair<Dataset>Response``), in one call."""
         more = {"filter": filter, "fields": _joined(fields), "state": state}
         return self._call("Repair", ranges=ranges, **more)
 
@@ -138,10 +138,10 @@ class Digests:
     ) -> Repaired:
         """Make a store hold exactly what the hub holds at one moment, ``Repaired.cursor``.
 
-        Only what differs is sent. Where ``update_time`` and ``etag`` alone differ, nothing is: no
-        digest holds them. A store that throws away what it is told is compared only, and
+        Only differences are sent. A record that differs only in ``update_time`` and ``etag`` is not
+        sent: digests do not cover them. A store whose ``apply`` does nothing is only compared, and
         ``Repaired`` says how far it is from the hub. If this raises, what was applied until then
-        is right in itself, but nothing is known of the whole.
+        is right in itself, but the whole remains unknown.
         """
 
         def compare(ranges: Sequence[RangeDigest], state: str) -> Any:
@@ -162,7 +162,7 @@ class Digests:
 
 
 class RepairMustRestart(Exception):
-    """The repair has to begin anew: the state it began with is gone, or the view has changed."""
+    """The repair must begin again: the state it began with is gone, or the view has changed."""
 
     def __init__(self, error: PenstockError) -> None:
         super().__init__(str(error))
@@ -171,7 +171,7 @@ class RepairMustRestart(Exception):
 
 @dataclass(slots=True)
 class _Unlike:
-    """A range of the hub's that may differ from the store's."""
+    """A range of the hub that may differ from the store's."""
 
     start: str
     end: str
@@ -181,7 +181,7 @@ class _Unlike:
 
 @dataclass
 class RepairAttempt:
-    """One attempt: ranges wait in order of key, and what is found of one takes its place."""
+    """One attempt: ranges wait in order of key, and findings about a range take its place."""
 
     compare: Callable[[Sequence[RangeDigest], str], Any]
     store: Store
@@ -201,9 +201,9 @@ class RepairAttempt:
         return self.result
 
     def _read_store(self, start: str) -> str | None:
-        """Put ranges of the store into the queue; returns where the rest begins, None if nowhere.
+        """Put ranges of the store into the queue; return where the rest begins, None at the end.
 
-        A range ends where the next one begins, so that together they are all keys.
+        A range ends where the next one begins, so that together they cover all keys.
         """
         records = iter(self.store.digests(start, ""))
         ranges: list[RangeDigest] = []
@@ -222,7 +222,7 @@ class RepairAttempt:
         return following[0] if following is not None else None
 
     def _batch(self) -> list[RangeDigest]:
-        """The ranges of the next call, in order of key; those that are unlike looked into."""
+        """The ranges of the next call, in order of key; looks into those that may differ."""
         batch: list[RangeDigest] = []
         records = 0
         while self.waiting and len(batch) < CALL_RANGES and records < CALL_RECORDS:
@@ -235,9 +235,10 @@ class RepairAttempt:
         return batch
 
     def _look_into(self, unlike: _Unlike) -> Iterator[RangeDigest | _Unlike]:
-        """What to ask of a range of the hub's, in order of key; nothing if the store has the same.
+        """What to ask about a range of the hub, in order of key; nothing if the store has the same.
 
-        Records are told one by one where the hub has few; where it has none, all go.
+        If the hub has few records there, they are sent one by one; if it has none, the store's are
+        deleted.
         """
         kept: list[tuple[str, bytes]] = []
         hashed, count = hashlib.sha256(), 0
@@ -284,7 +285,7 @@ class RepairAttempt:
         return reply
 
     def _take(self, batch: list[RangeDigest], reply: Any) -> None:
-        """Apply what a call told, and queue what is to be asked next."""
+        """Apply the reply to a call, and queue what to ask next."""
         self._apply(reply.upserts, reply.deletes)
         following: list[RangeDigest | _Unlike] = [
             _Unlike(r.start_key, r.end_key, r.row_count, r.sha256) for r in reply.differing
@@ -313,7 +314,7 @@ def _untold(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Range
 
 
 def _told(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Iterator[RangeDigest]:
-    """A range of the store with its records, in pieces that a call can hold."""
+    """A range of the store with its records, in pieces that fit in a call."""
     for at in range(0, max(1, len(records)), FEW_ROWS):
         some = records[at : at + FEW_ROWS]
         more = records[at + FEW_ROWS][0] if at + FEW_ROWS < len(records) else end
@@ -324,13 +325,13 @@ def _told(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Iterato
 
 
 def _from(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
-    """What of a range was not compared, if it was only before a key."""
+    """The part of a range from ``key`` on, if only the part before it was compared."""
     if range.end_key and range.end_key <= key:
         return None
     if range.start_key >= key:
         return range
     if range.row_count and not range.records:
-        # The hub must compute the digest of what is left.
+        # The hub must compute the digest of the rest.
         return _Unlike(key, range.end_key, FEW_ROWS + 1, "")
     left = [r for r in range.records if r.key >= key]
     return RangeDigest(start_key=key, end_key=range.end_key, row_count=len(left), records=left)

@@ -2,8 +2,8 @@
 
     PenstockError        a call that the hub refused or that did not reach it
       UnknownDataset     no stubs for the dataset are installed; nothing was called
-      ExportIncomplete   what has arrived of an export is not the whole, or not what was sent
-      FeedEnded          changes alone do not lead on from here; it says what does
+      ExportIncomplete   an export arrived incomplete, or differs from what was sent
+      FeedEnded          changes alone cannot continue the feed; the error says what can
 
 Arguments that are wrong before any call is made raise ValueError.
 """
@@ -20,13 +20,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One value that was refused: ``field`` as "credit_limit" or "rows[70000].credit_limit"."""
+    """One refused value: ``field`` is "credit_limit" or "rows[70000].credit_limit"."""
 
     field: str
     description: str
 
 
-#: Reasons with which a cursor is refused that is no place to go on from.
+#: Reasons for refusing a cursor from which no feed can continue.
 LOST_PLACES = frozenset({"CURSOR_EXPIRED", "CURSOR_INVALID"})
 
 
@@ -74,7 +74,7 @@ class UnknownDataset(PenstockError):
 
 
 class ExportIncomplete(PenstockError):
-    """An export ended, but its receipt does not stand for what has arrived."""
+    """An export ended, but its receipt does not match what has arrived."""
 
     def __init__(self, message: str, receipt_id: str = "") -> None:
         metadata = {"receipt": receipt_id} if receipt_id else {}
@@ -83,13 +83,13 @@ class ExportIncomplete(PenstockError):
 
 
 class FeedEnded(PenstockError):
-    """A feed cannot go on from where it is, or not with changes alone.
+    """A feed cannot continue from its position, or not with changes alone.
 
-    ``reason`` says why: CURSOR_EXPIRED (the changes after the cursor are kept no longer),
-    CURSOR_INVALID (the cursor is none of this database, or of a state of it that was undone),
-    VIEW_CHANGED and ACCESS_CHANGED (what the caller may see is not what it was). ``reconcile`` is
-    what to do: REPAIR (what was built from the feed has to be compared with the source, or built
-    anew from a snapshot; ``Replica`` does so by itself) or STOP (there is no access any more).
+    ``reason`` says why: CURSOR_EXPIRED (the log no longer holds the changes after the cursor),
+    CURSOR_INVALID (the cursor is not from this database, or from a state of it that was undone),
+    VIEW_CHANGED and ACCESS_CHANGED (what the caller may see has changed). ``reconcile`` says what
+    to do: REPAIR (compare what was built from the feed with the source, or rebuild it from a
+    snapshot; ``Replica`` does so by itself) or STOP (the caller has no access any more).
     ``cursor`` is the last checkpoint.
     """
 
@@ -113,9 +113,9 @@ _ADVICE = {
 
 
 def from_rpc(error: grpc.RpcError) -> PenstockError:
-    """The PenstockError that a failed gRPC call stands for.
+    """The PenstockError for a failed gRPC call.
 
-    Reads the ``google.rpc.Status`` in the trailers; without one, code and text are all there is.
+    Reads the ``google.rpc.Status`` in the trailers; without one, only code and text are known.
     """
     call: Any = error
     trailers = _metadata(call.trailing_metadata())
@@ -129,7 +129,7 @@ def from_rpc(error: grpc.RpcError) -> PenstockError:
 
 
 def from_status(status: status_pb2.Status, request_id: str = "") -> PenstockError:
-    """The PenstockError of a ``google.rpc.Status`` that came as the body of an HTTP answer."""
+    """The PenstockError for a ``google.rpc.Status`` in the body of an HTTP answer."""
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     code = names.get(status.code, "UNKNOWN")
     return _decode(status, code, status.message or code, request_id)

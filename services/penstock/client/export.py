@@ -1,4 +1,4 @@
-"""A file that streams from the hub: it goes on after a broken connection, and is checked."""
+"""A file that streams from the hub: it resumes after a broken connection, and is checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock.client.link import Link, Metadata
 from penstock.client.retry import Backoff
 from penstock.hub.v1 import receipts_pb2
 
-#: How often one export is resumed at most; each time with pauses as of BACKOFF until bytes come.
+#: How often one export is resumed at most; each time with BACKOFF's pauses until bytes arrive.
 RESUMES = 20
 BACKOFF = Backoff(attempts=8, first=0.1, most=2.0)
 
@@ -21,14 +21,14 @@ _HEADER = "penstock-receipt"
 
 
 class Export(Iterator[bytes]):
-    """The bytes of one export, in chunks that have no meaning of their own.
+    """The bytes of one export, in chunks of arbitrary size.
 
-    If the connection breaks, the export is resumed where it broke off, on the same state of the
-    data. Only an iteration that ends without an error has given everything: then the hub's
-    ``receipt`` has been compared with all that came, its number of bytes and its SHA-256.
+    If the connection breaks, the export resumes where it broke off, on the same state of the data.
+    Only an iteration that ends without an error has delivered everything: then the hub's
+    ``receipt`` matched the number of bytes and the SHA-256 of everything that arrived.
 
-    Raises PenstockError: EXPORT_NOT_RESUMABLE if the export has to be started again, and
-    ExportIncomplete if the receipt is missing or does not fit.
+    Raises PenstockError: EXPORT_NOT_RESUMABLE if the export must be started again, and
+    ExportIncomplete if the receipt is missing or does not match.
     """
 
     def __init__(self, link: Link, method: Any, request: Any, *, timeout: float | None) -> None:
@@ -44,7 +44,7 @@ class Export(Iterator[bytes]):
         return next(self._chunks)
 
     def close(self) -> None:
-        """Ends the call, if it has not ended."""
+        """Ends the call, if it is still running."""
         self._chunks.close()
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class Export(Iterator[bytes]):
             return
 
     def _once(self, beside: Metadata) -> Generator[bytes, None, None]:
-        """What comes in one call."""
+        """The bytes that arrive in one call."""
         if self.receipt_id:
             self._request.resume_receipt = self.receipt_id
             self._request.resume_offset = self.size
@@ -95,7 +95,7 @@ class Export(Iterator[bytes]):
             bodies.close()
 
     def _broken(self, error: PenstockError) -> bool:
-        """Whether it was the way to the hub, and not the hub, that ended the call."""
+        """Whether the connection, rather than the hub, ended the call."""
         if not self.receipt_id or error.code == "DEADLINE_EXCEEDED":
             return False
         return not error.reason or error.code == "UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""A stream of changes that goes on by itself where a connection breaks, each change once."""
+"""A stream of changes that reconnects by itself and returns each change once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from penstock.client.link import Link
 from penstock.client.retry import Backoff
 from penstock.hub.v1 import changes_pb2
 
-#: A stream that has not even said that it lives for so long is dead, in seconds; the hub's
-#: heartbeats are at most 15 s apart.
+#: A stream without even a heartbeat for so long is dead, in seconds; the hub sends heartbeats at
+#: most 15 s apart.
 SILENCE = 45.0
-#: The pauses before a stream is opened again, after those that every call makes.
+#: The pauses before a stream is reopened, after the retries that every call makes.
 RECONNECT = Backoff(attempts=1 << 62, first=0.1, most=10.0)
-#: How long a hub that is not there at the start is tried, in seconds: its workers may be starting.
+#: How long to wait for an absent hub at the start, in seconds: its workers may be starting.
 START = 10.0
 
-# What passes by itself: the stream is opened again, after longer and longer pauses if it comes no
-# further. INTERNAL is also what gRPC makes of a stream whose worker was killed.
+# Transient failures: the stream is reopened, after growing pauses if it makes no progress. gRPC
+# also reports INTERNAL for a stream whose worker was killed.
 _PASSING = {
     "UNAVAILABLE",
     "INTERNAL",
@@ -43,12 +43,12 @@ _REPAIRED = {*LOST_PLACES, "VIEW_CHANGED"}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some changes in order, and how far they lead; there may be none.
+    """Some changes in order, possibly none, and the feed's position after them.
 
-    With a ``checkpoint``, all changes up to it have been given: a cursor to go on from.
-    ``position`` is how far the feed has come with these changes; it is None before the end of a
-    snapshot. ``begins_anew``: a snapshot broke off, and is given again from its first record; what
-    came of it before is void.
+    With a ``checkpoint``, all changes up to it have been delivered: a cursor to continue from.
+    ``position`` is the feed's position after these changes; it is None before the end of a
+    snapshot. ``begins_anew``: a snapshot broke off and starts again from its first record; discard
+    what came of it before.
     """
 
     changes: tuple[Change, ...]
@@ -60,15 +60,14 @@ class Batch:
 class Feed:
     """The changes of datasets as they are committed; iterate over it for batches.
 
-    It never ends by itself. Where the connection breaks, it is opened again from the last
-    checkpoint, and what was given before is left out. The first batch is empty, and its checkpoint
-    is where the feed begins (of a snapshot: comes at its end); later ones are empty where only time
-    has passed.
+    It never ends by itself. After a broken connection it reopens from the last checkpoint and skips
+    what it has delivered. The first batch is empty, and its checkpoint is where the feed begins
+    (a snapshot's checkpoint comes at its end); later batches are empty if only time has passed.
 
-    Raises FeedEnded when changes alone do not lead on, and PenstockError when the hub refuses, or
-    is not there for 10 s at the start, or for ``patience`` seconds (None: for ever) at any time.
-    ``on_break`` is told the error of each interruption. To be used by one thread; ``close`` may be
-    called by any, and ends the iteration without an error.
+    Raises FeedEnded when changes alone cannot continue the feed, and PenstockError when the hub
+    refuses, or is absent for 10 s at the start, or for ``patience`` seconds (None: for ever) at any
+    time. ``on_break`` receives the error of each interruption. Only one thread may use a feed, but
+    any may call ``close``, which ends the iteration without an error.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class Feed:
         self._patience = patience
         self._on_break = on_break or (lambda error: None)
         self._closed = False
-        # Unlike an Event, it may be put to by a signal at any moment.
+        # Unlike an Event, a signal handler may put to it at any moment.
         self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._watch = Watchdog()
         self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
         self._begun = self._renewed = False
-        # When the first of the failures came since which nothing was heard.
+        # When the first failure since the last message occurred.
         self._lost_since: float | None = None
-        #: How far it has come; None before the start, and before the end of a snapshot.
+        #: The feed's position; None before the start, and before the end of a snapshot.
         self.position = position
         #: Names what the caller sees; "" before the start.
         self.view = position.view if position else ""
@@ -122,7 +121,7 @@ class Feed:
                 if self._lost_since is None:
                     self._lost_since = now
                 self._judge(failure, now - self._lost_since)
-                # That it begins is no sign that it will do better than before.
+                # A stream that merely opens is no sign of progress.
                 if self.position != position or now - began > RECONNECT.most:
                     pauses = RECONNECT.pauses()
                 self._on_break(failure)
@@ -130,10 +129,10 @@ class Feed:
                     self.woken.get(timeout=next(pauses) or 0.0)
 
     def _is_closed(self) -> bool:
-        return self._closed  # by a call, since it changes while the loop goes on
+        return self._closed  # a method, since the value changes while the loop runs
 
     def _judge(self, failure: PenstockError, away: float) -> None:
-        """Raises what does not pass by itself, or has not passed in time."""
+        """Raises a failure that is not transient, or that has lasted too long."""
         if isinstance(failure, FeedEnded):
             raise failure
         if failure.reason in _REPAIRED:
@@ -141,14 +140,14 @@ class Feed:
             raise FeedEnded(failure, reconcile="REPAIR", cursor=cursor)
         passes, patience = failure.code in _PASSING, self._patience
         if not self._begun:
-            # What the hub itself gives a reason for is told; the rest is of workers that start.
+            # Report what the hub gives a reason for; other failures come from starting workers.
             passes = failure.code == "UNAVAILABLE" or (passes and not failure.reason)
             patience = START if patience is None else min(patience, START)
         if not passes or (patience is not None and away > patience):
             raise failure
 
     def _segment(self) -> Generator[Batch, None, None]:
-        """The batches of one stream, to its end in order."""
+        """The batches of one stream, to its proper end."""
         proof = _Proof()
         with closing(
             self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
@@ -190,8 +189,8 @@ class Feed:
             self.position = self.position.behind(changes)
         cursor = message.checkpoint.cursor
         if not cursor and self.position is not None:
-            # A sign of life is a checkpoint, too, unless it repeats the one before: then changes
-            # may have come since, of a transaction that is not at its end.
+            # A heartbeat is a checkpoint, too, unless it repeats the one before: then changes of an
+            # unfinished transaction may have come since.
             cursor = message.heartbeat.cursor
             cursor = cursor if cursor != self.position.cursor else ""
         if cursor:
@@ -201,7 +200,7 @@ class Feed:
         return Batch(changes, cursor, self.position)
 
     def _end(self, end: Any, proof: _Proof, stream: Iterator[Any]) -> NoReturn:
-        """Raises why the hub has ended the stream, once its receipt is found to be right."""
+        """Checks the hub's receipt, then raises the reason why the hub ended the stream."""
         self.receipts.append(end.receipt)
         proof.check(end.receipt)
         if end.reconcile in (changes_pb2.REPAIR, changes_pb2.STOP):
@@ -210,8 +209,8 @@ class Feed:
                 for _ in self._watch.each(stream):
                     pass
             except PenstockError as error:
-                # The status behind the last record has the request's id; a connection that breaks
-                # after it has nothing to add.
+                # The status after the last record has the request's id; a connection that breaks
+                # after the record adds nothing.
                 cause = error if error.reason == end.reason else cause
             name = changes_pb2.Reconcile.Name(end.reconcile)
             raise FeedEnded(cause, reconcile=name, cursor=end.cursor)
@@ -230,7 +229,7 @@ class Feed:
 
 
 class _Proof:
-    """What has arrived of a segment, against the receipt that the hub ends it with."""
+    """What has arrived of a segment, compared with the hub's closing receipt."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -243,7 +242,7 @@ class _Proof:
         self._digest.update("".join(lines).encode())
 
     def check(self, receipt: Any) -> None:
-        """Raises PenstockError if the receipt stands for something else."""
+        """Raises PenstockError if the receipt does not match."""
         if receipt.row_count != self._rows or receipt.sha256 != self._digest.hexdigest():
             raise PenstockError(
                 "DATA_LOSS",
@@ -254,13 +253,13 @@ class _Proof:
 
 
 class Watchdog:
-    """Cancels a call whose stream is silent for too long, and when it is told to.
+    """Cancels a call whose stream is silent for too long, or on request.
 
-    The time counts only while the next message is waited for. It has a thread while it is entered.
+    Only the time spent waiting for the next message counts. It runs a thread while it is entered.
     """
 
     def __init__(self) -> None:
-        # Of one thread as often as it likes: a signal may come while it is held.
+        # Reentrant in one thread: a signal may arrive while it is held.
         self._lock = threading.RLock()
         self._call: Any = None
         self._cancelled = False
@@ -268,7 +267,7 @@ class Watchdog:
         self._done = threading.Event()
 
     def opened(self, call: Any) -> None:
-        """A new call takes the place of the one before."""
+        """Watches a new call in place of the one before."""
         with self._lock:
             self._call = call
             self._waits_since = time.monotonic()
@@ -276,7 +275,7 @@ class Watchdog:
                 call.cancel()
 
     def cancel(self) -> None:
-        """Ends the call, and those that are still to be opened."""
+        """Ends the call, and any call opened later."""
         with self._lock:
             self._cancelled = True
             if self._call is not None:

@@ -1,4 +1,4 @@
-"""Asking for changes: streams and polls, of one dataset and of several."""
+"""Requests for changes: streams and polls, of one dataset and of several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.hub.v1 import changes_pb2, changes_pb2_grpc
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What streams and polls have in common. Raises ValueError if it does not fit together."""
+    """What streams and polls have in common. Raises ValueError for contradictory arguments."""
 
     cursor: str | Position
     snapshot: bool
@@ -32,12 +32,12 @@ class Asked:
 
     @property
     def position(self) -> Position | None:
-        """Where a stream is to begin; None: now."""
+        """Where a stream begins; None: now."""
         given = self.cursor
         return given if isinstance(given, Position) else Position(given) if given else None
 
     def of_stream(self) -> dict[str, Any]:
-        """The fields of a request for a stream, but for the cursor."""
+        """The fields of a request for a stream, except the cursor."""
         return {
             "snapshot": self.snapshot,
             "operations": numbers_of(self.operations),
@@ -81,11 +81,11 @@ class DatasetFeeds:
     ) -> Feed:
         """The changes as they are committed, in batches; see ``Feed``.
 
-        They begin after ``cursor`` (from a checkpoint, a receipt, a digest or a poll; or a
-        ``Position``, which also knows what behind the last checkpoint was given), with all records
-        as they are if ``snapshot``, and now without either. ``operations`` leaves out all
-        others, ``batch_size`` 0 leaves the size to the hub, ``include_before`` gives the records as
-        they were, too. A Position whose view is not the caller's any more ends the feed at once.
+        The feed begins after ``cursor`` (from a checkpoint, a receipt, a digest or a poll; or a
+        ``Position``, which also knows the changes delivered after the last checkpoint), with all
+        current records if ``snapshot``, and now without either. ``operations`` leaves out all
+        others, ``batch_size`` 0 leaves the size to the hub, ``include_before`` adds the earlier
+        image of each record. A Position whose view is no longer the caller's ends the feed at once.
         """
         asked = Asked(cursor, snapshot, operations, batch_size, include_before)
         method = self._stubs.method("Watch", many=True)
@@ -113,7 +113,7 @@ class DatasetFeeds:
         page_size: int = 0,
         include_before: bool = False,
     ) -> Page:
-        """The changes after a cursor; without one there are none, and the cursor of now.
+        """The changes after a cursor; without a cursor, no changes and the current cursor.
 
         If there are none yet, waits for the first, ``wait`` seconds at most (30 is the
         hub's limit). FeedEnded if the cursor has expired.

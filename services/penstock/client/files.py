@@ -1,4 +1,4 @@
-"""Files on this side: formats by suffix, frames of an upload, downloads that appear whole."""
+"""Local files: formats by suffix, frames of an upload, downloads that appear whole."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ FRAME = 256 << 10
 
 
 def format_of(source: Source) -> str:
-    """The format that a path's suffix stands for, as "customers.csv" and "customers.csv.gz".
+    """The format for a path's suffix, such as "customers.csv" or "customers.csv.gz".
 
-    Raises ValueError if it says none.
+    Raises ValueError if the suffix names no format.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -51,14 +51,14 @@ def format_of(source: Source) -> str:
 
 
 def compression_of(path: str | os.PathLike[str]) -> str:
-    """The compression that a path's last suffix stands for: GZIP, ZSTD or ""."""
+    """The compression for a path's last suffix: GZIP, ZSTD or ""."""
     return _COMPRESSIONS.get(Path(path).suffix.lower(), "")
 
 
 def frames(source: Source) -> Iterator[bytes]:
     """The bytes of the source in frames of at most FRAME bytes.
 
-    A file given as a path is opened when the first frame is drawn. Raises OSError.
+    A file given as a path is opened when the first frame is read. Raises OSError.
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
@@ -74,12 +74,12 @@ def frames(source: Source) -> Iterator[bytes]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of ``path`` when the block ends without an error.
+    """A new file that replaces ``path`` when the block ends without an error.
 
-    Until then it is ``path`` + ".part", and there it stays after an error. What is no plain
-    file, as a pipe or /dev/null, is written to directly. Raises OSError.
+    Until then it is ``path`` + ".part", and stays there after an error. A target that is not a
+    plain file, such as a pipe or /dev/null, is written to directly. Raises OSError.
     """
-    path = path.resolve()  # the file that a link points to is replaced, not the link
+    path = path.resolve()  # replaces the target of a link, not the link
     if path.exists() and not path.is_file():
         with open(path, "wb") as file:
             yield file
@@ -93,7 +93,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def is_plain(file: IO[bytes]) -> bool:
-    """Whether it is a file on a disk, which can be emptied, and no pipe or device."""
+    """Whether it is a file on a disk, which can be emptied, rather than a pipe or device."""
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 

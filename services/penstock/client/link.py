@@ -16,15 +16,15 @@ from penstock.client.errors import PenstockError, from_rpc
 from penstock.client.retry import BACKOFF
 from penstock.client.tls import Tls
 
-#: A page of large records must fit; Envoy and the hub have narrower limits of their own.
+#: Large enough for a page of large records; Envoy and the hub have narrower limits of their own.
 _MAX_MESSAGE = 64 << 20
-#: A socket of a hub on this machine, as unix:///run/penstock/worker-0.sock.
+#: A socket of a hub on this machine, such as unix:///run/penstock/worker-0.sock.
 _SOCKET = "unix:///"
 
 
 @dataclass(slots=True)
 class Metadata:
-    """What a stream says beside its replies: headers with the first, trailers at the end."""
+    """What a stream sends beside its replies: headers with the first, trailers at the end."""
 
     headers: dict[str, str | bytes] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
@@ -33,9 +33,9 @@ class Metadata:
 class Link:
     """A gRPC channel with credentials. Its methods take a stub's callable and a request.
 
-    All of them raise PenstockError. A call is made again only where that cannot do harm: after
+    All of them raise PenstockError. A call is repeated only where that does no harm: after
     UNAVAILABLE if it changes nothing, and once after UNAUTHENTICATED (a refused call has done
-    nothing) if new credentials can be had.
+    nothing) if new credentials can be obtained.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Link:
     def unary(self, method: Any, request: Any, *, safe: bool, longer: float = 0.0) -> Any:
         """The reply to one request; ``safe`` says that the call changes nothing.
 
-        The time-out covers all attempts together; ``longer`` is added to it, in seconds.
+        The time-out covers all attempts together; ``longer`` extends it, in seconds.
         """
         deadline = time.monotonic() + self._timeout + longer
 
@@ -75,11 +75,11 @@ class Link:
     ) -> Generator[Any, None, None]:
         """The replies to one request, as they come.
 
-        The call starts with the first ``next`` and is made again only while nothing has come.
-        Whoever stops early ends the call. ``timeout`` is for the whole stream, in seconds;
-        without it a stream may take for ever, but not hang on a dead connection. ``beside`` gets
-        what comes beside the replies. ``opened`` is told each call that is made, whose ``cancel``
-        may be called by another thread.
+        The call starts with the first ``next`` and is repeated only before its first reply.
+        Closing the iterator early ends the call. ``timeout`` is for the whole stream, in seconds;
+        without it a stream may take for ever, but does not hang on a dead connection. ``beside``
+        collects headers and trailers. ``opened`` receives each call that is made; another thread
+        may call its ``cancel``.
         """
         beside = beside or Metadata()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -110,7 +110,7 @@ class Link:
     def upload(self, method: Any, requests: Iterable[Any], *, timeout: float | None) -> Any:
         """The reply to a stream of requests, which is never sent twice.
 
-        An error that ``requests`` raises cancels the call, so that the hub does not take a part
+        An error that ``requests`` raises cancels the call, so that the hub does not mistake a part
         for the whole, and is raised here.
         """
         self.credentials.metadata()  # before the first request is drawn
@@ -128,7 +128,7 @@ class Link:
         except BaseException:
             call.cancel()
             raise
-        if source.error is not None:  # the hub answered before it had read all
+        if source.error is not None:  # the hub answered before it had read everything
             raise source.error
         return reply
 
@@ -144,7 +144,7 @@ class Link:
             if failure.code == "UNAUTHENTICATED" and not renewed and self.credentials.refused():
                 renewed = True
                 continue
-            # The call that broke off may be under way still; its outcome is had by repeating it.
+            # The interrupted call may still be running; repeating it returns its outcome.
             passing = failure.code == "UNAVAILABLE" or failure.reason == "REQUEST_IN_FLIGHT"
             pause = next(pauses) if safe and passing else None
             if pause is None or (deadline is not None and time.monotonic() + pause >= deadline):
@@ -153,7 +153,7 @@ class Link:
 
 
 class _Source:
-    """The requests of an upload, drawn by gRPC's thread, with the error that ended them."""
+    """The requests of an upload, consumed by gRPC's thread, with the error that ended them."""
 
     def __init__(self, requests: Iterable[Any]) -> None:
         self._requests = requests
@@ -170,7 +170,7 @@ class _Source:
         try:
             yield from self._requests
         except Exception as error:
-            # Ending the iteration alone would tell the hub that all was sent.
+            # Only ending the iteration would tell the hub that everything was sent.
             self.error = error
             self._cancel()
 
@@ -184,7 +184,7 @@ def parse_url(url: str) -> str:
         raise ValueError(f"'{url}' is not the URL of a hub, as http://127.0.0.1:8080")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise ValueError(f"'{url}' must be a scheme, a host and a port, and nothing else")
-    _ = parts.port  # raises ValueError if it is no number
+    _ = parts.port  # raises ValueError if it is not a number
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -196,7 +196,7 @@ def _channel(url: str, tls: Tls) -> grpc.Channel:
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.max_send_message_length", _MAX_MESSAGE),
-        # A dead connection is found within 80 s, even under a stream that is silent.
+        # This finds a dead connection within 80 s, even under a silent stream.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         # The attempts of BACKOFF are useless if the channel itself waits a second to reconnect.
@@ -214,7 +214,7 @@ def _channel(url: str, tls: Tls) -> grpc.Channel:
 
 
 def _following(call: Any) -> Generator[Any, None, None]:
-    """The replies of a call after its first, with its errors as the client's."""
+    """The replies of a call after its first, with errors translated to the client's."""
     while True:
         try:
             reply = next(call)

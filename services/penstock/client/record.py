@@ -8,11 +8,11 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-# protobuf's type stubs have two classes of descriptors that do not fit each other.
+# protobuf's type stubs have two incompatible classes of descriptors.
 Descriptor = Any
 FieldDescriptor = Any
 
-#: A record as callers give it: a message, or proto JSON with camelCase or proto names.
+#: A record as an argument: a message, or proto JSON with camelCase or proto names.
 Record = Message | Mapping[str, Any]
 
 
@@ -33,8 +33,8 @@ def to_message(record: Record, record_class: type[Message]) -> Message:
 def paths_of(record: Record, message: Descriptor) -> list[str]:
     """The fields that a record sets, as paths of a field mask.
 
-    In a mapping nulls count: they clear their fields. In a message only what is set can be
-    seen. Raises ValueError for a name that the message does not have.
+    In a mapping, nulls count: they clear their fields. A message shows only what is set. Raises
+    ValueError for a name that the message does not have.
     """
     if isinstance(record, Message):
         return list(_set_paths(record, ""))
@@ -49,7 +49,7 @@ def key_of(record: Record, message: Descriptor, key: str) -> str:
 
 
 def to_dict(record: Message, paths: Iterable[str] = ()) -> dict[str, Any]:
-    """The record as proto JSON, defaults printed; only the fields in ``paths`` if there are any."""
+    """The record as proto JSON, with defaults; only the fields in ``paths`` if there are any."""
     wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
     whole = json_format.MessageToDict(record, always_print_fields_with_no_presence=True)
     return _pruned(whole, record.DESCRIPTOR, wanted) if wanted else whole

@@ -1,4 +1,4 @@
-"""When a call that failed is made again."""
+"""When a failed call is repeated."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Backoff:
         yield None
 
 
-#: What every call uses: some 2.5 s in all, in which a worker that died is back.
+#: The policy of every call: some 2.5 s in all, enough for a worker that died to come back.
 BACKOFF = Backoff()

@@ -1,4 +1,4 @@
-"""What the generated stubs of a dataset are called, read from their descriptors.
+"""The names of a dataset's generated stubs, read from their descriptors.
 
 A dataset needs nothing but its stubs: the service's methods, the record's class and the key's
 name follow from the file ``penstock/api/v1/<dataset>_service.proto``.
@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from penstock.client.errors import UnknownDataset
 from penstock.options.v1 import options_pb2
 
-# protobuf's type stubs have two classes of descriptors that do not fit each other.
+# protobuf's type stubs have two incompatible classes of descriptors.
 Descriptor = Any
 FieldDescriptor = Any
 
@@ -43,7 +43,7 @@ class Stubs:
     methods: dict[str, MethodDescriptor]
 
     def method(self, verb: str, *, many: bool = False) -> str:
-        """The name of a method, as "GetCustomer" or, of ``many``, "ListCustomers"."""
+        """The name of a method, such as "GetCustomer" or, with ``many``, "ListCustomers"."""
         return verb + (self.plural if many else self.singular)
 
     def request(self, method: str) -> type[Message]:
@@ -90,13 +90,13 @@ def load_stubs(dataset: str) -> Stubs:
 
 
 def field_options(field: FieldDescriptor) -> options_pb2.FieldOptions:
-    """What the model says of a field: its class, its encoding, who writes it."""
+    """The model's options of a field: its class, its encoding, who writes it."""
     options: options_pb2.FieldOptions = field.GetOptions().Extensions[options_pb2.field]
     return options
 
 
 def known_datasets() -> list[str]:
-    """The datasets that have stubs installed, by name."""
+    """The datasets with installed stubs, by name."""
     try:
         package = importlib.import_module(_PACKAGE)
     except ModuleNotFoundError:

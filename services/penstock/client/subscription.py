@@ -1,4 +1,4 @@
-"""Subscriptions: feeds whose place the hub keeps, shared by as many workers as one likes."""
+"""Subscriptions: feeds whose position the hub keeps, shared by any number of workers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WAIT = 20.0
 
 @dataclass(frozen=True, slots=True)
 class LeasedBatch:
-    """Changes that are the caller's until ``expire_time``, in order.
+    """Changes leased to the caller until ``expire_time``, in order.
 
-    ``attempt`` says how often they, or some of them, were given out before. ``view`` names what
+    ``attempt`` counts how often they, or some of them, were leased before. ``view`` names what
     the caller sees.
     """
 
@@ -35,35 +35,35 @@ class LeasedBatch:
     _subscription: SubscriptionClient = field(repr=False, compare=False)
 
     def acknowledge(self) -> str:
-        """Says that the changes are processed; returns how far all is acknowledged (a cursor).
+        """Acknowledges that the changes are processed; returns the cursor up to which all are.
 
-        To repeat it changes nothing. LEASE_EXPIRED if it comes too late: the changes are given
-        again, or were.
+        Repeating it changes nothing. LEASE_EXPIRED if it comes too late: the hub leases, or has
+        leased, the changes again.
         """
         return self._subscription.acknowledge(self.lease_id)
 
     def extend(self, seconds: int) -> datetime:
-        """Takes so many seconds from now, at most 3600; returns when they are over."""
+        """Extends the lease to so many seconds from now, at most 3600; returns its new end."""
         return self._subscription.extend(self.lease_id, seconds)
 
     def release(self) -> None:
-        """Gives the changes back, so that others are given them at once."""
+        """Returns the changes, so that the hub leases them to another worker at once."""
         self._subscription.release(self.lease_id)
 
 
 class SubscriptionClient:
-    """One subscription of the caller's, by name; it need not exist yet.
+    """One subscription of the caller, by name; it need not exist yet.
 
         for batch in client.subscription("mail"):
             for change in batch.changes:
                 …
 
-    A batch is acknowledged when the loop asks for the next one. Who leaves the loop before, by an
-    error or ``break``, has not acknowledged the last batch: it is given again when its time is
-    over.
+    A batch is acknowledged when the loop asks for the next one. A loop that ends early, by an
+    error or ``break``, does not acknowledge its last batch: the hub leases it again when its time
+    is over.
     Every call raises PenstockError; SUBSCRIPTION_NOT_FOUND if there is none of this name. After a
-    failover or a restore of the database FeedEnded says so: repair what was built from the changes,
-    and reset the subscription to where the repair ends.
+    failover or a restore of the database, calls raise FeedEnded: repair what was built from the
+    changes, and reset the subscription to where the repair ends.
 
         except FeedEnded:
             copy.repair()
@@ -87,10 +87,10 @@ class SubscriptionClient:
         include_before: bool = False,
         ordered: bool = True,
     ) -> Any:
-        """Makes it, beginning "now", at the "oldest" change that is kept, or at a cursor.
+        """Creates it, beginning "now", at the "oldest" change that is kept, or at a cursor.
 
-        Without ``datasets`` it is of all that the caller may read. Of one that is not ``ordered``
-        several batches are given out at a time. SUBSCRIPTION_EXISTS if there is one already.
+        Without ``datasets`` it covers all that the caller may read. If not ``ordered``, the hub
+        leases several batches at a time. SUBSCRIPTION_EXISTS if there is one already.
         """
         subscription = subscriptions_pb2.Subscription(
             subscription_id=self.name,
@@ -107,17 +107,17 @@ class SubscriptionClient:
         return self._link.unary(self._stub.CreateSubscription, request, safe=False)
 
     def get(self) -> Any:
-        """What it is, and how far it has come (``penstock.hub.v1.Subscription``)."""
+        """The subscription and its progress (``penstock.hub.v1.Subscription``)."""
         request = subscriptions_pb2.GetSubscriptionRequest(subscription_id=self.name)
         return self._link.unary(self._stub.GetSubscription, request, safe=True)
 
     def delete(self) -> None:
-        """Deletes it, whoever holds batches of it."""
+        """Deletes it, even if workers hold batches of it."""
         request = subscriptions_pb2.DeleteSubscriptionRequest(subscription_id=self.name)
         self._link.unary(self._stub.DeleteSubscription, request, safe=False)
 
     def reset(self, start: str = "now") -> Any:
-        """Lets it go on from another place, as after FeedEnded; see ``create``."""
+        """Continues it from another place, for example after FeedEnded; see ``create``."""
         request = subscriptions_pb2.ResetSubscriptionRequest(subscription_id=self.name, start=start)
         return self._link.unary(self._stub.ResetSubscription, request, safe=False)
 
@@ -126,9 +126,9 @@ class SubscriptionClient:
     ) -> LeasedBatch | None:
         """The next batch; None if there is none within ``wait`` seconds (30 at most).
 
-        It has to be acknowledged within ``ack_seconds`` (60, if 0). Raises FeedEnded, with REPAIR,
-        until it is ``reset``: CURSOR_EXPIRED if changes that were not given out yet are kept no
-        longer, CURSOR_INVALID if the database has gone back in time, so that what was given out
+        It must be acknowledged within ``ack_seconds`` (60, if 0). Raises FeedEnded, with REPAIR,
+        until it is ``reset``: CURSOR_EXPIRED if the log no longer holds changes that were not
+        leased yet, CURSOR_INVALID if the database has gone back in time, so that changes leased
         before may be undone.
         """
         request = subscriptions_pb2.PullChangesRequest(
@@ -137,7 +137,7 @@ class SubscriptionClient:
         if wait:
             nanos = round(wait * 1e9)
             request.wait.CopyFrom(Duration(seconds=nanos // 10**9, nanos=nanos % 10**9))
-        # If a reply is lost its batch is given again: that the call is repeated is no harm.
+        # Safe to repeat: if a reply is lost, the hub leases its batch again.
         try:
             reply = self._link.unary(self._stub.PullChanges, request, safe=True, longer=wait)
         except PenstockError as error:
@@ -162,8 +162,8 @@ class SubscriptionClient:
     ) -> Iterator[LeasedBatch]:
         """The batches as they come, each acknowledged when the next is asked for.
 
-        Without ``follow`` it ends when there are no changes at present. LEASE_EXPIRED if a batch
-        took longer than ``ack_seconds``: it is given again.
+        Without ``follow`` it ends when there are no further changes. LEASE_EXPIRED if a batch took
+        longer than ``ack_seconds``: the hub leases it again.
         """
         wait = WAIT if follow else 0.0
         while True:
@@ -180,7 +180,7 @@ class SubscriptionClient:
     def acknowledge(self, lease_id: str = "", *, cursor: str = "") -> str:
         """Acknowledges a lease or, by its cursor, it and all before it; see ``LeasedBatch``.
 
-        ACKNOWLEDGED_BACKWARDS if that lies behind what is acknowledged.
+        ACKNOWLEDGED_BACKWARDS if the cursor lies before what is already acknowledged.
         """
         request = subscriptions_pb2.AcknowledgeChangesRequest(
             subscription_id=self.name, lease_id=lease_id, cursor=cursor
@@ -189,7 +189,7 @@ class SubscriptionClient:
         return str(reply.cursor)
 
     def extend(self, lease_id: str, seconds: int) -> datetime:
-        """Lets a lease run for so many seconds from now; returns when they are over."""
+        """Extends a lease to so many seconds from now; returns its new end."""
         request = subscriptions_pb2.ExtendLeaseRequest(
             subscription_id=self.name, lease_id=lease_id, ack_seconds=seconds
         )
@@ -198,7 +198,7 @@ class SubscriptionClient:
         return end
 
     def release(self, lease_id: str) -> None:
-        """Ends a lease; its changes are given to whoever asks next."""
+        """Ends a lease; its changes go to the next worker that asks."""
         request = subscriptions_pb2.ReleaseLeaseRequest(
             subscription_id=self.name, lease_id=lease_id
         )
@@ -206,7 +206,7 @@ class SubscriptionClient:
 
 
 def list_subscriptions(link: Link) -> list[Any]:
-    """All of the caller's (``penstock.hub.v1.Subscription``), by id."""
+    """All subscriptions of the caller (``penstock.hub.v1.Subscription``), by id."""
     stub = subscriptions_pb2_grpc.SubscriptionsStub(link.channel)
     request = subscriptions_pb2.ListSubscriptionsRequest()
     return list(link.unary(stub.ListSubscriptions, request, safe=True).subscriptions)

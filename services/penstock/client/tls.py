@@ -1,4 +1,4 @@
-"""Whom a client trusts, and what it shows of itself, where the hub's URL is https."""
+"""Whom a client trusts, and the certificate it presents, if the hub's URL is https."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files; an empty path is none.
+    """PEM files; an empty path means none.
 
     ``ca_file``: the authorities that the hub's certificate must come from, in place of the usual
-    ones. ``client_cert``: the client's certificate, where the hub wants to see one; ``client_key``
+    ones. ``client_cert``: the client's certificate, if the hub asks for one; ``client_key``
     its private key, if that is not in the same file.
     """
 
@@ -27,15 +27,15 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca_file or None)
             if self.client_cert:
-                # A key with a password would ask for it on the terminal, in mid-call.
+                # A key with a password would prompt on the terminal in the middle of a call.
                 context.load_cert_chain(self.client_cert, self.client_key or None, password="")
-        except OSError as error:  # ssl.SSLError is one
+        except OSError as error:  # ssl.SSLError is a subclass
             raise ValueError(f"{self._names()}: {error.strerror or error}") from None
         return context
 
     def credentials(self) -> grpc.ChannelCredentials:
         """For gRPC. Raises ValueError if the files cannot be used."""
-        self.context()  # gRPC would tell of a bad file with the first call, and not which
+        self.context()  # gRPC would report a bad file only at the first call, without naming it
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.ca_file),
             private_key=_read(self.client_key or self.client_cert),

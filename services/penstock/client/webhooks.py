@@ -18,16 +18,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-#: How far the clocks of sender and receiver may be apart, in seconds.
+#: How far the clocks of sender and receiver may differ, in seconds.
 TOLERANCE = 300
-#: Digits of a timestamp at most: more are no time, and too many no number.
+#: Digits of a timestamp at most: longer ones are no time, and far longer ones fail to parse.
 _TIME_DIGITS = 15
 #: Bytes of an Ed25519 public key.
 _PUBLIC_BYTES = 32
 
 
 class VerificationFailed(Exception):
-    """A delivery is not what the hub sent, or not now; the message says which."""
+    """A delivery did not come from the hub, or is not recent; the message says which."""
 
 
 def verify(
@@ -38,13 +38,13 @@ def verify(
     tolerance: float = TOLERANCE,
     now: float | None = None,
 ) -> Any:
-    """The event of a delivery, parsed if it is JSON and else as it came.
+    """The event of a delivery, parsed if it is JSON and otherwise unchanged.
 
     ``headers`` are those of the request, in any case, and ``body`` its body, byte for byte.
-    ``secret`` is the ``whsec_…`` or ``whpk_…`` that the hub gave out. ``now`` is in seconds since
-    1970, by default the time. Raises VerificationFailed if no signature fits, or the timestamp is
-    more than ``tolerance`` seconds off, and ValueError if the secret is none. Headers and body may
-    hold anything: they raise nothing else.
+    ``secret`` is the ``whsec_…`` or ``whpk_…`` that the hub issued. ``now`` is in seconds since
+    1970, by default the current time. Raises VerificationFailed if no signature matches, or the
+    timestamp is more than ``tolerance`` seconds off, and ValueError if the secret is malformed.
+    Headers and body may hold anything: they raise nothing else.
     """
     key = _Key(secret)
     data = _encoded(body) if isinstance(body, str) else body
@@ -79,15 +79,15 @@ def _encoded(text: str) -> bytes:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of base64 text; none if it is something else."""
+    """The bytes of base64 text; empty if it is not base64."""
     try:
         return base64.b64decode(text, validate=True)
-    except ValueError:  # also for what is not ASCII
+    except ValueError:  # also for non-ASCII text
         return b""
 
 
 class _Key:
-    """What checks signatures: a secret, or a public key. Raises ValueError if it is neither."""
+    """A secret or a public key that checks signatures. Raises ValueError if it is neither."""
 
     def __init__(self, secret: str) -> None:
         kind, _, text = secret.partition("_")
@@ -98,10 +98,10 @@ class _Key:
             raise ValueError("the secret is not whsec_… or whpk_… and base64")
 
     def signed(self, content: bytes, signatures: str) -> bool:
-        """Whether one of the signatures, which blanks part, fits."""
+        """Whether one of the space-separated signatures matches."""
         given = [s.partition(",") for s in signatures.split(" ")]
         fits = self._by_secret if self._version == "v1" else self._by_key
-        # Each is compared, whether one before it fits or not.
+        # Compare each one, whether one before it matches or not.
         return any([fits(content, _decoded(s)) for v, _, s in given if v == self._version])
 
     def _by_secret(self, content: bytes, signature: bytes) -> bool:

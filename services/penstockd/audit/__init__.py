@@ -1,1 +1,1 @@
-"""Every call leaves an entry: in the write's transaction, or durable before a read is answered."""
+"""Every call leaves an entry: in a write's transaction, or durable before a read is answered."""

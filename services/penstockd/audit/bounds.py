@@ -1,4 +1,4 @@
-"""How much of what a caller says an audit entry keeps, in bytes of UTF-8."""
+"""How much of a caller's input an audit entry keeps, in bytes of UTF-8."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-#: The longest key that a record has, and so the longest that an index of the audit holds.
+#: The longest key of a record, and so the longest in an index of the audit.
 KEY_BYTES = 512
-#: What says that a text was cut takes at most so many bytes.
+#: The most bytes of the mark that says that a text was cut.
 MARK_BYTES = 64
-#: The most bytes of each text of an entry, at least MARK_BYTES; more than any that the hub makes.
+#: The most bytes of each text of an entry, at least MARK_BYTES; texts that the hub makes are
+#: shorter.
 TEXT_BYTES: Mapping[str, int] = {
     "request_id": 64,
     "trace_id": 64,
@@ -26,16 +27,16 @@ TEXT_BYTES: Mapping[str, int] = {
     "outcome": 64,
     "peer": 256,
 }
-#: The most bytes of what a caller asked for, in JSON.
+#: The most bytes of a caller's query, in JSON.
 QUERY_BYTES = 16 * 1024
-#: In a query that is too long: bytes of each text and elements of each list, tried in this order.
+#: For a query that is too long: bytes of each text and elements of each list, tried in order.
 _STEPS = ((4096, 100), (1024, 50), (256, 20), (64, 5))
 
 
 def bounded_text(text: str, most: int) -> str:
-    """The text, at most so many bytes of it; of a longer one the beginning, its length and digest.
+    """The text in at most ``most`` bytes; a longer one as its beginning, its length and its digest.
 
-    U+0000, which the store cannot hold, stands in it as U+FFFD.
+    U+0000, which the store cannot hold, becomes U+FFFD.
     """
     text = text.replace("\0", "\ufffd")
     data = text.encode("utf-8", "replace")
@@ -46,7 +47,7 @@ def bounded_text(text: str, most: int) -> str:
 
 
 def query_text(query: Mapping[str, Any]) -> str:
-    """What a caller asked for as JSON of at most QUERY_BYTES, its values cut if need be."""
+    """A caller's query as JSON of at most QUERY_BYTES, its values cut if necessary."""
     data = orjson.dumps(query)
     for size, count in _STEPS:
         if len(data) <= QUERY_BYTES:
@@ -58,7 +59,7 @@ def query_text(query: Mapping[str, Any]) -> str:
 
 
 def bounded_json(text: str) -> str:
-    """JSON of at most QUERY_BYTES, from one that may be longer."""
+    """Shorten JSON to at most QUERY_BYTES."""
     return text if len(text.encode()) <= QUERY_BYTES else query_text(orjson.loads(text))
 
 

@@ -1,4 +1,4 @@
-"""Calls that were made, out of the audit: what consumers asked of datasets, and how often."""
+"""Past calls, from the audit: what consumers asked of datasets, and how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from penstockd.policy.rehearsal import Calls
 from penstockd.store.database import Connection
 
-#: The methods of datasets.
+#: The prefix of the methods on datasets.
 _DATASETS = "/penstock.api.v1."
 
 _CALLS = """
@@ -26,9 +26,9 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 LIMIT $5
 async def read_calls(
     connection: Connection, since: datetime, wanted: Mapping[str, Sequence[str]], limit: int
 ) -> list[Calls]:
-    """The calls that succeeded since a time, of consumers to their ``wanted`` datasets.
+    """The successful calls since a time, of consumers to their ``wanted`` datasets.
 
-    Those that asked for the same are counted together; at most ``limit`` of these groups.
+    Identical calls are counted together; at most ``limit`` groups.
     """
     pairs = [(consumer, dataset) for consumer, names in wanted.items() for dataset in names]
     rows = await connection.fetch(

@@ -1,12 +1,12 @@
-"""The chain over a day's entries: each hash covers an entry and, by the hash before it, all others.
+"""The chain over a day's entries: each hash covers its entry and, by the previous hash, all before.
 
     hash(0) = SHA-256("penstock audit chain 1" || day || hash of the checkpoint it hangs from)
     hash(n) = SHA-256(hash(n - 1) || content(n))
 
-The content of an entry is its row as PostgreSQL's binary form of a composite value has it: the
-number of columns and, for each, its type, its length (-1 for NULL) and its bytes. No two rows share
-one, and whoever knows the values of a row can make it: see ``content_of``. Of ``keys``, which may
-be long, it holds the SHA-256.
+The content of an entry is its row in PostgreSQL's binary form of a composite value: the number of
+columns and, for each, its type, its length (-1 for NULL) and its bytes. No two rows share one, and
+it can be computed from the values of a row: see ``content_of``. For ``keys``, which may be long, it
+holds the SHA-256.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ COLUMNS: Mapping[str, _Type] = {
     "high_key": _TEXT,
     "keys": _BYTEA,
 }
-#: Columns whose content is that of an expression.
+#: Columns whose content comes from an expression.
 _EXPRESSIONS = {
     "txid": "e.txid::text",
     "query": "e.query::text",
     "keys": "pg_catalog.sha256(e.keys)",
 }
-#: The values of an entry ``e`` as its content holds them, in the order of COLUMNS.
+#: The values of an entry ``e`` as in its content, in the order of COLUMNS.
 VALUES = ", ".join(_EXPRESSIONS.get(name, f"e.{name}") for name in COLUMNS)
 #: The content of an entry ``e`` in SQL.
 CONTENT = f"pg_catalog.record_send(ROW({VALUES}))"
 
 
 def content_of(values: Mapping[str, Any]) -> bytes:
-    """The content of an entry by its values, as VALUES gives them. Raises KeyError."""
+    """The content of an entry from its values, as VALUES selects them. Raises KeyError."""
     parts = [struct.pack(">i", len(COLUMNS))]
     for name, (number, encode) in COLUMNS.items():
         value = values[name]
@@ -97,17 +97,17 @@ def content_of(values: Mapping[str, Any]) -> bytes:
 
 
 def genesis(day: dt.date, anchor: bytes) -> bytes:
-    """What a day's chain starts from; ``anchor`` is the digest of a checkpoint, b"" without one."""
+    """The start of a day's chain; ``anchor`` is the digest of a checkpoint, b"" without one."""
     return hashlib.sha256(_GENESIS + day.isoformat().encode() + anchor).digest()
 
 
 def link(previous: bytes, content: bytes) -> bytes:
-    """The hash of an entry by the hash before it."""
+    """The hash of an entry, from the previous hash."""
     return hashlib.sha256(previous + content).digest()
 
 
 class Sealed(NamedTuple):
-    """An entry in its place in a chain. ``content`` is None if the entry is not there any more."""
+    """An entry in its place in a chain. ``content`` is None if the entry is missing."""
 
     sequence: int
     entry_id: int

@@ -1,8 +1,8 @@
-"""Checkpoints: signed statements of how far a day's chain has come, each naming the one before.
+"""Checkpoints: signed statements of how far a day's chain has come, each naming the previous one.
 
-They are kept in the database and appended to a file, which is made to be shipped off the host: who
-rewrites the database afterwards contradicts the file. The key that signs them is derived from the
-root secret; it is in no database.
+They are stored in the database and appended to a file that is meant to be shipped off the host:
+rewriting the database later contradicts the file. The signing key is derived from the root secret;
+it is in no database.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-#: How much of the end of a file is looked at for its last line.
+#: How much of the end of a file is read to find its last line.
 _TAIL_BYTES = 64 * 1024
 
 _log = structlog.get_logger(__name__)
 
 
 class CheckpointKind(enum.StrEnum):
-    """SEAL: the chain of the day has this hash at this sequence. PRUNE: all up to the day went.
+    """SEAL: the day's chain has this hash at this sequence. PRUNE: days up to this were dropped.
 
-    RESTORE: the database has gone back in time, which its operator declared. Of the checkpoints
-    that the file has, those behind number ``sequence`` and before this one are of what was undone.
-    It follows the last one of the file (``previous``), and in the database the one with the digest
-    ``hash``.
+    RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
+    after number ``sequence`` and before this one were undone. It follows the last checkpoint of the
+    file (``previous``), and in the database the one with the digest ``hash``.
     """
 
     SEAL = "SEAL"
@@ -45,10 +44,10 @@ class CheckpointKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Number ``number`` of the checkpoints of a database, from 1 on.
+    """One checkpoint of a database; ``number`` counts from 1.
 
-    ``previous`` is the digest of the one before, b"" of the first. ``sequence`` is how many
-    entries the chain of the day holds, ``hash`` that of the last of them.
+    ``previous`` is the digest of the previous one, b"" for the first. ``sequence`` is how many
+    entries the day's chain holds, ``hash`` the hash of the last of them.
     """
 
     number: int
@@ -63,7 +62,7 @@ class Checkpoint:
 
     @property
     def statement(self) -> bytes:
-        """What is signed."""
+        """The signed bytes."""
         lines = (
             "penstock audit checkpoint 1",
             str(self.number),
@@ -79,11 +78,11 @@ class Checkpoint:
 
     @property
     def digest(self) -> bytes:
-        """What the next one names it by."""
+        """The digest by which the next one names it."""
         return hashlib.sha256(self.statement + self.signature).digest()
 
     def signed_by(self, key: bytes) -> bool:
-        """Whether it names this public key and carries its signature."""
+        """Whether it names this public key and has a valid signature of it."""
         if self.public_key != key:
             return False
         try:
@@ -93,7 +92,7 @@ class Checkpoint:
         return True
 
     def line(self) -> str:
-        """The checkpoint as a line of the file, without its end."""
+        """The checkpoint as a line of the file, without a newline."""
         return orjson.dumps(
             {
                 "number": self.number,
@@ -110,7 +109,7 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, line: str | bytes) -> Checkpoint:
-        """The checkpoint of a line. Raises ValueError."""
+        """Parse a line of the file. Raises ValueError."""
         try:
             found: dict[str, Any] = orjson.loads(line)
             return cls(
@@ -138,18 +137,18 @@ class CheckpointKey:
     def sign(
         self, last: Checkpoint | None, time: dt.datetime, day: dt.date, sequence: int, hash: bytes
     ) -> Checkpoint:
-        """The checkpoint after ``last``: that the chain of the day has this hash."""
+        """The checkpoint after ``last``: it states that the day's chain has this hash."""
         return self._signed(last, time, CheckpointKind.SEAL, day, sequence, hash)
 
     def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
-        """The checkpoint after ``last``: that the hub itself dropped all days up to this one."""
+        """The checkpoint after ``last``: it states that the hub dropped all days up to ``day``."""
         return self._signed(last, time, CheckpointKind.PRUNE, day, 0, b"")
 
     def sign_restore(
         self, last: Checkpoint | None, filed: Checkpoint, common: int, time: dt.datetime
     ) -> Checkpoint:
-        """The checkpoint behind ``last`` of the database and ``filed`` of the file: that what the
-        file has after number ``common`` was undone."""
+        """The checkpoint after ``last`` of the database and ``filed`` of the file: it states that
+        what the file has after number ``common`` was undone."""
         number = max(filed.number, last.number if last is not None else 0) + 1
         digest = last.digest if last is not None else b""
         day = time.astimezone(dt.UTC).date()
@@ -187,29 +186,29 @@ class CheckpointKey:
 
 
 class CheckpointFile:
-    """The file of checkpoints, one JSON object a line. Nothing in it is ever changed.
+    """The file of checkpoints, one JSON object per line. It is only ever appended to.
 
-    It is opened for each append, so that others may move it away at any time.
+    It is opened for each append, so that it can be moved away at any time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Add lines, on disk on return. Raises OSError."""
+        """Append lines; they are on disk on return. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = "".join(c.line() + "\n" for c in checkpoints).encode()
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a line that was cut off stays what it is
+                if file.read(1) != b"\n":  # a truncated line stays as it is
                     data = b"\n" + data
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
     def last(self) -> Checkpoint | None:
-        """The last checkpoint in it, None if there is none. Raises OSError."""
+        """The last checkpoint in it, or None. Raises OSError."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -220,7 +219,7 @@ class CheckpointFile:
         return next(_parsed(reversed(lines)), None)
 
     def read(self) -> list[Checkpoint]:
-        """All checkpoints in it; lines that were cut off are passed over. Raises OSError."""
+        """All checkpoints in it, skipping truncated lines. Raises OSError."""
         with self.path.open("rb") as file:
             return list(_parsed(file))
 
@@ -239,12 +238,12 @@ def time_text(time: dt.datetime) -> str:
 
 
 def key_text(key: bytes) -> str:
-    """A public key as people pass it on."""
+    """A public key in the text form that people exchange."""
     return base64.b64encode(key).decode()
 
 
 def parse_key(text: str) -> bytes:
-    """The public key of a text. Raises ValueError."""
+    """Parse a public key. Raises ValueError."""
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error as exc:
@@ -255,12 +254,12 @@ def parse_key(text: str) -> bytes:
 
 
 def fingerprint(key: bytes) -> str:
-    """What people compare: the SHA-256 of a public key."""
+    """The fingerprint that people compare: the SHA-256 of a public key."""
     return "SHA256:" + hashlib.sha256(key).hexdigest()
 
 
 def read_filed(file: CheckpointFile) -> list[Checkpoint]:
-    """All checkpoints of the file, none if it cannot be read, which the log says then."""
+    """All checkpoints of the file; if it cannot be read, logs that and returns none."""
     try:
         return file.read()
     except OSError as exc:

@@ -1,9 +1,9 @@
-"""A copy of the audit that can be verified away from the hub: NDJSON, made and read here.
+"""Writes and verifies copies of the audit (NDJSON), which can be verified away from the hub.
 
-Each line is an object with one of: ``checkpoint``; ``rule``, what a digest stands for; ``chain``, a
-day with the checkpoint that it hangs from; ``entry``, all its values, in its place in the chain
-before it; ``end``, without which the copy was cut off. Bytes are in hexadecimal digits; of the keys
-of a reply it holds the SHA-256.
+Each line is an object with one of: ``checkpoint``; ``rule``, the content of a digest; ``chain``, a
+day with its anchoring checkpoint; ``entry``, all values of an entry and its place in the preceding
+chain; ``end``, without which the copy is truncated. Bytes are hexadecimal; for the keys of a reply
+it holds the SHA-256.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class CopyBroken(Exception):
 
 @dataclass(slots=True)
 class Written:
-    """What a copy holds so far."""
+    """What has been written to a copy so far."""
 
     entries: int = 0
     size: int = 0
 
 
 def parse_day(field: str, text: str, otherwise: dt.date) -> dt.date:
-    """A day given as "2025-03-01"; ``otherwise`` if the text is empty. Raises ValueInvalid."""
+    """Parse a day such as "2025-03-01"; ``otherwise`` if the text is empty. Raises ValueInvalid."""
     try:
         return dt.date.fromisoformat(text) if text else otherwise
     except ValueError as exc:
@@ -63,7 +63,7 @@ def parse_day(field: str, text: str, otherwise: dt.date) -> dt.date:
 async def write_copy(
     connection: Connection, first: dt.date, last: dt.date, written: Written
 ) -> AsyncGenerator[bytes, None]:
-    """The chains of the days as the connection's snapshot has them, in pieces of whole lines."""
+    """The chains of the days in the connection's snapshot, in pieces of whole lines."""
     chains = await connection.fetch(_CHAINS, first, last)
     anchor = min((chain[1] for chain in chains), default=0)
     checkpoints = await read_checkpoints(connection, after=max(0, anchor - 1))
@@ -104,7 +104,7 @@ def _line(**values: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it exactly."""
+    """A value in a form that JSON holds exactly."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dt.datetime):
@@ -126,7 +126,7 @@ def _value(name: str, value: Any) -> Any:
 def verify_copy(
     lines: Iterable[bytes], keys: Collection[bytes], outside: Sequence[Checkpoint] = ()
 ) -> VerificationReport:
-    """Verify a copy: the days that it holds. Raises CopyBroken if it is none."""
+    """Verify the days that a copy holds. Raises CopyBroken if the lines are not a copy."""
     started = time.perf_counter()
     source = _CopyLines(lines)
     checkpoints = [source.checkpoint(found) for found in source.take("checkpoint")]
@@ -146,7 +146,7 @@ def verify_copy(
 
 
 def _feed(day: DayCheck, source: _CopyLines) -> None:
-    """Give the entries of a chain to its check."""
+    """Feed the entries of a chain to its check."""
     group: list[Sealed] = []
     for found in source.take("entry", whole=True):
         try:
@@ -160,7 +160,7 @@ def _feed(day: DayCheck, source: _CopyLines) -> None:
 
 
 def _sealed(found: Any) -> Sealed:
-    """An entry in its place; what cannot be one's values is not what was sealed."""
+    """An entry in its place; unparsable values get no content, so they fail the check."""
     entry = found["entry"]
     try:
         content = content_of({name: _value(name, entry[name]) for name in COLUMNS})
@@ -171,7 +171,7 @@ def _sealed(found: Any) -> Sealed:
 
 
 class _CopyLines:
-    """The lines of a copy, of which one kind after the other is taken. Raises CopyBroken."""
+    """The lines of a copy, read one kind after the other. Raises CopyBroken."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
@@ -180,7 +180,7 @@ class _CopyLines:
         self._advance()
 
     def take(self, kind: str, most: int = 0, *, whole: bool = False) -> Iterator[Any]:
-        """The next lines of the kind, what they hold or as a whole; at most so many, if not 0."""
+        """The next lines of a kind: their value, or ``whole`` lines; at most ``most`` if not 0."""
         taken = 0
         while self._next is not None and kind in self._next and (not most or taken < most):
             found = self._next if whole else self._next[kind]
@@ -189,7 +189,7 @@ class _CopyLines:
             yield found
 
     def checkpoint(self, found: Any) -> Checkpoint:
-        """The checkpoint of a line."""
+        """Parse the checkpoint of a line."""
         try:
             return Checkpoint.parse(orjson.dumps(found))
         except ValueError as exc:

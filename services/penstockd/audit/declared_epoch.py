@@ -1,4 +1,4 @@
-"""An operator declares that the database has gone back in time, and it goes on from there."""
+"""Declares, for an operator, that the database has gone back in time, and begins an epoch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from penstockd.errors import Conflict
 from penstockd.store.database import Database
 from penstockd.store.declared_epochs import declare_epoch
 
-#: How often it is tried beside a keeper that seals as well.
+#: How often it is tried while a keeper also seals.
 TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch that has begun: behind which number of the log, and the audit's checkpoint that
-    closes the gap, if the file of checkpoints shows one."""
+    """An epoch: its number, the log number after which it begins, and the audit's checkpoint that
+    closes the gap, if the file of checkpoints shows a gap."""
 
     number: int
     last_number: int
@@ -26,11 +26,11 @@ class Epoch:
 
 
 async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
-    """Close the audit's chain over what was undone, and note it.
+    """Declare an epoch, and close the gap in the audit's chain with a signed checkpoint.
 
-    Consumers are told once: an epoch that the hub has begun by itself for the same reason is
-    declared, and no other begun. Raises Conflict, OSError if the file of checkpoints cannot be
-    read, and DatabaseUnavailable.
+    If the hub itself has begun an epoch for the same reason, declares that one and begins no other,
+    so that consumers are notified once. Raises Conflict, OSError if the file of checkpoints cannot
+    be read, and DatabaseUnavailable.
     """
     known = sealer.filed()
     checkpoint = await _declared(sealer)

@@ -1,7 +1,7 @@
-"""Who was shown a record: the index of disclosures, which is the entries themselves.
+"""Who was shown a record: searches disclosures in the entries themselves.
 
-Replies of one record are found by its key. Of replies of several, those are looked into whose keys
-begin before and end after it; a list in order of its keys has one such page.
+Replies of one record are found by its key. Replies of several are examined if their range of keys
+contains it; a list in key order has one such page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
 
-#: Replies of several records that are looked into for one page of disclosures.
+#: Replies of several records that are examined for one page of disclosures.
 MAX_CANDIDATES = 2000
 
 _COLUMNS = """
@@ -30,13 +30,13 @@ e.entry_id, e.entry_time, e.phase, e.request_id, e.consumer_id, e.credential_id,
 e.policy_revision, e.method, e.surface, e.record_key, e.query, e.shown, e.row_count,
 e.receipt_id, e.outcome, e.peer
 """
-#: Of the dataset and the consumer, from the start on and before a position.
+#: Selects by dataset and consumer, from the start on and before a position.
 _WHERE = """
 e.dataset = $1 AND e.shown IS NOT NULL AND ($3::text IS NULL OR e.consumer_id = $3)
 AND e.entry_time >= $4 AND (e.entry_time, e.entry_id) < ($5, $6) AND e.day BETWEEN $7 AND $8
 """
 _LATEST = "ORDER BY e.entry_time DESC, e.entry_id DESC LIMIT $9"
-#: A stream of which there is an end is judged by it. One that has none may have held anything.
+#: A stream that has an END entry is judged by that. One without may have held anything.
 _ONE = f"""
 SELECT {_COLUMNS}, NULL::bytea AS keys, false AS endless FROM hub.audit_entry AS e
 WHERE e.record_key = $2 AND hashtextextended(e.record_key, 0) = hashtextextended($2, 0)
@@ -58,15 +58,15 @@ AND (e.keys IS NOT NULL
 """
 
 
-#: Columns that are no values of a disclosure.
+#: Columns that are not values of a disclosure.
 _APART = frozenset({"keys", "endless", "streamed", "end_outcome", "end_count"})
 
 
 @dataclass(frozen=True, slots=True)
 class DisclosureQuestion:
-    """Who was shown this record, this field of it, from ``start`` on and before ``end``?
+    """Asks who was shown this record, or this field of it, from ``start`` on and before ``end``.
 
-    ``field`` is a path of the proto; that of a message stands for all fields in it.
+    ``field`` is a path of the proto; the path of a message stands for all fields in it.
     """
 
     dataset: str
@@ -78,7 +78,7 @@ class DisclosureQuestion:
 
     @property
     def said(self) -> dict[str, str]:
-        """What narrows it, as the audit entry and the page token have it."""
+        """Its conditions, in the form for the audit entry and the page token."""
         return {
             "field": self.field,
             "recipient": self.consumer_id or "",
@@ -87,14 +87,14 @@ class DisclosureQuestion:
         }
 
     def check(self) -> None:
-        """Raise ValueInvalid if it does not say which record."""
+        """Raise ValueInvalid if it does not name a record."""
         needed = {"dataset": self.dataset, "record_key": self.key}
         missing = [Violation(name, "is missing") for name, value in needed.items() if not value]
         if missing:
             raise ValueInvalid(f"{missing[0].field} is missing", violations=missing)
 
     def asked_of(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """Of the fields that a reply showed, with their masks, those that are asked for."""
+        """Those fields that a reply showed, with their masks, that the question asks for."""
         within = f"{self.field}."
         return {
             path: mask
@@ -103,13 +103,13 @@ class DisclosureQuestion:
         }
 
 
-#: Where a page of disclosures ends: time and id of an entry.
+#: The end of a page of disclosures: time and id of an entry.
 Position = tuple[dt.datetime, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """A reply that held the record, or may have; ``values`` are columns of its entry."""
+    """A reply that held the record, or may have held it; ``values`` are columns of its entry."""
 
     values: dict[str, Any]
     certainty: Certainty
@@ -124,7 +124,7 @@ class Disclosure:
 
     @property
     def complete(self) -> bool:
-        """Whether the reply was whole."""
+        """Whether the reply was complete."""
         return self.values["outcome"] == "OK" and self.certainty is not Certainty.POSSIBLE
 
 
@@ -139,16 +139,16 @@ SELECT EXISTS (
 
 
 async def ever_shown(connection: Connection, dataset: str, field: str) -> bool:
-    """Whether any reply could show a field of a dataset, or with "" anything of the dataset."""
+    """Whether any rule ever showed a field of a dataset, or with "" anything of it."""
     return bool(await connection.fetchval(_EVER_SHOWN, dataset, field))
 
 
 async def disclosures(
     connection: Connection, question: DisclosureQuestion, limit: int, after: Position | None
 ) -> tuple[list[Disclosure], Position | None]:
-    """At most ``limit`` disclosures, the newest first, and where to go on, None at the end.
+    """At most ``limit`` disclosures, newest first, and where to continue, None at the end.
 
-    There may be fewer, and even none, though there are more: MAX_CANDIDATES are looked into.
+    A page may have fewer, even none, before the end: at most MAX_CANDIDATES are examined.
     """
     single = await _rows(connection, _ONE, question, after, limit + 1)
     several = await _rows(connection, _SEVERAL, question, after, MAX_CANDIDATES)
@@ -160,7 +160,7 @@ async def disclosures(
     rules = await read_rules(connection, [row["shown"] for row in known])
     found: list[Disclosure] = []
     for row in known:
-        await breathe()  # each row may have the keys of a whole reply to unpack
+        await breathe()  # a row may hold the keys of a whole reply
         made = _disclosure(row, question, rules[row["shown"]])
         if made is not None:
             found.append(made)
@@ -203,7 +203,7 @@ def _disclosure(row: Any, question: DisclosureQuestion, rule: StoredShown) -> Di
         return None
     values = {name: row[name] for name in row.keys() if name not in _APART}  # noqa: SIM118
     if row.get("streamed"):
-        # How a stream went on, and how many records it had, the entry of its end tells.
+        # The END entry of a stream holds its outcome and how many records it had.
         values["outcome"], values["row_count"] = row["end_outcome"] or "", row["end_count"]
     if values["phase"] == Phase.PART:
         certainty = Certainty.PROBABLE
@@ -213,7 +213,7 @@ def _disclosure(row: Any, question: DisclosureQuestion, rule: StoredShown) -> Di
 async def name_question(
     connection: Connection, catalog: Catalog, question: DisclosureQuestion
 ) -> DisclosureQuestion:
-    """The question in names of the proto. Raises ValueInvalid for one that never was a name."""
+    """The question with proto names. Raises ValueInvalid for names that never existed."""
     dataset, field = question.dataset, question.field
     if dataset in catalog:
         named = dict(_names(catalog[dataset]))
@@ -227,7 +227,7 @@ async def name_question(
 
 
 def _names(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """What the fields of a dataset and the messages that hold them may be called, and the path."""
+    """Every name of a dataset's fields and of the messages that hold them, with its path."""
     for field in dataset.every_field:
         for end in range(1, len(field.steps) + 1):
             path = ".".join(field.steps[:end])

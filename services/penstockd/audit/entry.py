@@ -1,7 +1,7 @@
-"""What one call did, as the audit keeps it.
+"""Audit entries: what one call did.
 
-An entry can be written for every call that the door lets in: ``audit.bounds`` cuts what is too
-long, whoever said it, and no text of a caller's stands in an index.
+An entry can be written for every admitted call: ``audit.bounds`` cuts every text that is too long,
+and no index holds a text of unbounded length.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_j
 from penstockd.audit.given import GivenRecords
 from penstockd.store.database import Connection
 
-#: Outcome and method of an entry that reports another one, which the database did not keep.
+#: Outcome and method of an entry that reports another entry that the database did not keep.
 SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
 
 
 class EntryNotKept(Exception):
-    """The database took an entry and did not keep it: something there suppresses the audit."""
+    """The database accepted an entry but did not keep it: something suppresses the audit."""
 
 
 class Phase(enum.StrEnum):
-    """What an entry is about: a call; of a streamed reply, keys that it held, or its end."""
+    """What an entry records: a call, some keys of a streamed reply, or the end of one."""
 
     CALL = "CALL"
     PART = "PART"
@@ -40,12 +40,11 @@ class Phase(enum.StrEnum):
 class Entry:
     """One call. ``outcome`` is "OK" or the reason of the error (``ErrorReason``).
 
-    ``query`` holds filter, fields, order, format and limit as the caller gave them, in JSON.
-    ``surface`` is GRPC, GRPC_WEB or REST. ``shown`` is the digest of what was shown of each record
-    (see ``shown``), ``keys`` with ``low_key`` and ``high_key`` says which records if there were
-    several (see ``keys``). ``row_count`` and ``byte_count`` (of the reply as gRPC carries it) are
-    None where they are not known before the first byte leaves: a stream's stand in the entry of
-    its end.
+    ``query`` holds the caller's filter, fields, order, format and limit, in JSON. ``surface`` is
+    GRPC, GRPC_WEB or REST. ``shown`` is the digest of what was shown of each record (see
+    ``shown``); ``keys`` with ``low_key`` and ``high_key`` say which records, if several (see
+    ``keys``). ``row_count`` and ``byte_count`` (of the reply as gRPC carries it) are None if they
+    are not known before the first byte leaves: a stream's are in its END entry.
     """
 
     request_id: str
@@ -70,7 +69,7 @@ class Entry:
     keys: bytes | None = None
 
     def bound(self) -> None:
-        """Cut what is longer than an entry may keep, and say so in its place."""
+        """Cut texts that are too long for an entry, and mark the cuts."""
         for name, most in TEXT_BYTES.items():
             text = getattr(self, name)
             if text is not None and (len(text) > most // 4 or "\0" in text):
@@ -79,14 +78,14 @@ class Entry:
             self.query = bounded_json(self.query)
         for key in (self.low_key, self.high_key):
             if key is not None and len(key.encode("utf-8", "replace")) > KEY_BYTES:
-                # What is cut has another place in the order of keys; none means any.
+                # A cut key would sort elsewhere; None means any key.
                 self.low_key = self.high_key = None
 
     def reduced(self, problem: str, *, suppressed: bool = False) -> Entry:
-        """What is left of an entry that the store refuses: who called what, and that it failed.
+        """A reduced form of an entry that the store refuses: who called what, and that it failed.
 
-        A ``suppressed`` entry keeps its request id alone in its place, since whatever makes entries
-        vanish chooses them by their content. Its outcome is SUPPRESSED.
+        A ``suppressed`` entry keeps only its request id in a column of its own, since whatever
+        suppresses entries selects them by content. Its outcome is SUPPRESSED.
         """
         said = {"reduced": problem[:200], "outcome": self.outcome}
         if suppressed:
@@ -107,7 +106,7 @@ class Entry:
         )
 
     def part(self, given: GivenRecords) -> Entry:
-        """The entry of records that the call's stream gives out next."""
+        """The PART entry for records that the call's stream sends next."""
         return replace(
             self,
             phase=Phase.PART,
@@ -121,7 +120,7 @@ class Entry:
         )
 
     def end(self, outcome: str, rows: int, size: int) -> Entry:
-        """The entry of the end of the call's stream: rows and bytes, whose records are told."""
+        """The END entry of the call's stream: its rows and bytes; PART entries name the records."""
         return replace(
             self,
             phase=Phase.END,
@@ -156,7 +155,7 @@ _COLUMNS = (
     ("high_key", "text"),
     ("keys", "bytea"),
 )
-#: Fails, and so keeps nothing, unless all of the entries were kept.
+#: Fails, and so keeps nothing, unless all entries were kept.
 _ALL_KEPT = (
     "WITH kept AS ({insert} RETURNING 1)"
     " SELECT 1 / (CASE WHEN count(*) = {count} THEN 1 ELSE 0 END) FROM kept"
@@ -167,15 +166,15 @@ _INSERT_MANY = _ALL_KEPT.format(
     f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})",
     count="cardinality($1)",
 )
-#: Up to so many entries go each value by itself: the driver takes half the time for them.
+#: Up to this many entries are sent as single values: that halves the driver's time.
 _FEW = 16
 _VALUES = attrgetter(*(name for name, _ in _COLUMNS))
 
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in the connection's transaction, or as one of their own; all or none.
+    """Write entries in the connection's transaction or in one of their own; all or none.
 
-    They are bounded before. Raises EntryNotKept if the database does not keep one.
+    Bounds them first. Raises EntryNotKept if the database does not keep one.
     """
     for entry in entries:
         entry.bound()

@@ -1,4 +1,4 @@
-"""Records that leave the hub: of which dataset, shown by which rule, which ones and how many."""
+"""Records that leave the hub: their dataset, the rule that shows them, which and how many."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from penstockd.audit.keys import page_keys, stream_keys
 
 @dataclass(frozen=True, slots=True)
 class GivenRecords:
-    """Some records of one dataset that are given out.
+    """Some records of one dataset that are sent.
 
-    ``rule`` is the digest of what is shown of each (see ``shown``). ``keys`` says which they are
-    (see ``keys``), the first and the last in order between ``low_key`` and ``high_key``, which are
-    None if not known.
+    ``rule`` is the digest of what is shown of each (see ``shown``). ``keys`` encodes their keys
+    (see ``keys``), which all lie between ``low_key`` and ``high_key``, inclusive; these are None if
+    unknown.
     """
 
     dataset: str

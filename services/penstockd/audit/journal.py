@@ -1,7 +1,7 @@
-"""Group commit: entries of concurrent calls share one transaction, and so one flush to disk.
+"""Group commit: entries of concurrent calls share one transaction and so one flush to disk.
 
-What becomes of an entry never depends on its neighbours': a group that the store refuses is written
-one by one, and what it refuses even so leaves a reduced entry that says so.
+The fate of an entry never depends on its neighbours: a refused group is split until only the
+refused entries are left, and for each of these a reduced entry is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_GROUP = 1000
 #: How long an entry may take to become durable before the call is refused, in seconds.
 TIMEOUT = 2.0
 
-#: What is wrong with the database, not with an entry.
+#: Errors of the database, not of an entry.
 _UNAVAILABLE = (DatabaseUnavailable, StorageFull)
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An entry that is to become durable by a time of the event loop's clock."""
+    """An entry that must become durable by ``deadline``, by the event loop's clock."""
 
     entry: Entry
     done: asyncio.Future[None]
@@ -46,7 +46,8 @@ class _Waiting:
 
 
 class Journal:
-    """Makes entries durable. One flush runs at a time; what arrives meanwhile forms the next."""
+    """Makes entries durable. One flush runs at a time; entries that arrive meanwhile wait for the
+    next."""
 
     def __init__(self, database: Database, *, timeout: float = TIMEOUT) -> None:
         self._database, self._timeout = database, timeout
@@ -61,26 +62,26 @@ class Journal:
     async def record(self, entry: Entry) -> None:
         """Return when the entry is on disk.
 
-        Raises DatabaseUnavailable if that takes longer than TIMEOUT, the wait for other groups
-        included: what cannot be audited is not answered. Raises what the store says of an entry
-        that it refuses; a reduced entry has been written in its place.
+        Raises DatabaseUnavailable if that takes longer than TIMEOUT, including the wait for other
+        groups: calls that cannot be audited are not answered. If the store refuses the entry,
+        raises its error after writing a reduced entry in its place.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(entry, done, self._clock() + self._timeout)
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush_all())
-        # A caller that goes away does not take the entry of its call along: it is in the group.
+        # If the caller goes away, its entry is still written: it is in the group.
         await waiting.done
 
     def introduce(self, shown: Shown) -> bytes:
-        """The digest of what is shown, for an entry; its content is stored before the entry."""
+        """The digest of what is shown, for an entry; the content is stored before the entry."""
         if shown.digest not in self._known:
             self._unknown[shown.digest] = shown
         return shown.digest
 
     async def store(self, shown: Shown) -> bytes:
-        """As ``introduce``, but stored on return: for entries of transactions not our own.
+        """Like ``introduce``, but stored on return: for entries that other transactions write.
 
         Raises DatabaseUnavailable.
         """
@@ -91,7 +92,7 @@ class Journal:
         return shown.digest
 
     async def close(self) -> None:
-        """Flush what is waiting and let the connection go."""
+        """Flush waiting entries and close the connection."""
         if self._task is not None:
             await self._task
         if self._connection is not None:
@@ -107,13 +108,13 @@ class Journal:
                     await self._write(entries, group[0].deadline, rules)
                 except _UNAVAILABLE:
                     raise
-                except Exception as exc:  # some entry's, which the others are not to pay for
+                except Exception as exc:  # some entry's fault, which must not fail the others
                     _log.warning("audit_group_refused", entries=len(group), error=repr(exc))
                     await self._write_apart(group, await self._store_rules())
             except _UNAVAILABLE as exc:
                 self._drop_connection()
                 if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
-                    # The database is no better for those who came meanwhile.
+                    # The database is no better for entries that arrived meanwhile.
                     group, self._waiting = group + self._waiting, []
                 _fail(group, exc)
             except BaseException as exc:  # the process ends
@@ -124,8 +125,8 @@ class Journal:
                     _succeed(waiting)
 
     async def _write_apart(self, group: Sequence[_Waiting], refused: Set[bytes]) -> None:
-        """Write the entries of a group that was refused: by halves, down to those that are the
-        reason. These fail, and leave reduced entries. Raises DatabaseUnavailable, StorageFull."""
+        """Write the entries of a refused group by halves, down to those that cause the refusal.
+        These fail, and leave reduced entries. Raises DatabaseUnavailable, StorageFull."""
         middle = max(1, len(group) // 2)
         for part in (group[:middle], group[middle:]):
             if len(part) > 1:
@@ -149,13 +150,13 @@ class Journal:
                 _succeed(waiting)
 
     async def _store_rules(self) -> set[bytes]:
-        """Store new rules one by one; returns the digests of those that the store refuses."""
+        """Store new rules one by one; returns the digests of refused ones."""
         refused: set[bytes] = set()
         for digest, shown in list(self._unknown.items()):
             try:
                 await self._write([], self._clock() + self._timeout, {digest: shown})
             except _UNAVAILABLE:
-                break  # the entries will meet it, too
+                break  # writing the entries will raise it, too
             except Exception as exc:
                 _log.error("audit_rule_refused", digest=digest.hex(), error=repr(exc))
                 self._unknown.pop(digest, None)
@@ -163,7 +164,7 @@ class Journal:
         return refused
 
     async def _write_or_reduce(self, entry: Entry, refused: Set[bytes]) -> None:
-        """Write one entry or, if the store refuses it, a reduced one; then raise its error."""
+        """Write one entry; if the store refuses it, write a reduced one and raise its error."""
         deadline = self._clock() + self._timeout
         try:
             return await self._write([entry], deadline, {}, refused)
@@ -189,10 +190,10 @@ class Journal:
         rules: Mapping[bytes, Shown],
         refused: Set[bytes] = frozenset(),
     ) -> None:
-        """Rules first, so that no entry names one that is not there; each a transaction.
+        """Write rules first, so that no entry names a missing one; each in its own transaction.
 
-        On a connection of the journal's own, so that reads never starve it. Raises EntryNotKept if
-        an entry names one of the ``refused`` rules.
+        Uses the journal's own connection, so that reads never starve it. Raises EntryNotKept if an
+        entry names one of the ``refused`` rules.
         """
         if refused and any(entry.shown in refused for entry in entries):
             raise EntryNotKept("the rule by which records were shown cannot be stored")
@@ -209,7 +210,7 @@ class Journal:
         self._answered = time.monotonic()
 
     async def _connected(self) -> Connection:
-        """The connection; one that was silent for a while may be dead, and is asked first."""
+        """The connection; probes one that was silent for a while, since it may be dead."""
         known = self._connection
         if known is not None and not known.is_closed():
             silent = time.monotonic() - self._answered
@@ -236,4 +237,4 @@ def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
     for waiting in group:
         if not waiting.done.done():
             waiting.done.set_exception(error)
-            waiting.done.exception()  # a caller that went away no longer asks
+            waiting.done.exception()  # retrieved here, in case the caller has gone

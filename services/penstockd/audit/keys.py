@@ -1,8 +1,7 @@
-"""Which records a reply held: the keys of a page exactly, those of a stream as a compact set.
+"""Which records a reply held: exact keys for a page, a compact set for a stream.
 
-A page's keys are joined with NUL, which no key can hold, and compressed. A stream's are a
-``native.keys`` set, which says of a key that was not given out, once in a million times, that it
-may have been.
+A page's keys are joined with NUL, which no key can contain, and compressed. A stream's are a
+``native.keys`` set, which reports about one in a million unsent keys as sent.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _SET = b"S"
 
 
 class Certainty(enum.StrEnum):
-    """How sure it is that a record was in a reply."""
+    """How certain it is that a record was in a reply."""
 
     EXACT = "EXACT"
     PROBABLE = "PROBABLE"
@@ -26,12 +25,12 @@ class Certainty(enum.StrEnum):
 
 
 def page_keys(keys: Sequence[str]) -> bytes | None:
-    """The keys of a page; None of an empty one."""
+    """Encode the keys of a page; None for an empty page."""
     return _PAGE + zlib.compress("\0".join(keys).encode(), 1) if keys else None
 
 
 def stream_keys(encoded: bytes) -> bytes | None:
-    """The keys of a stream from ``KeySet.encode()``; None if there are none."""
+    """Wrap the keys of a stream from ``KeySet.encode()``; None if there are none."""
     return _SET + encoded if encoded else None
 
 

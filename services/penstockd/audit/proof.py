@@ -1,4 +1,4 @@
-"""Reads the audit from the database, in one snapshot, and verifies it while the hub goes on."""
+"""Reads the audit from the database in one snapshot and verifies it, while the hub runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from penstockd.audit.shown import digest_of
 from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
 from penstockd.store.database import Connection
 
-#: How much older than the newest checkpoint an entry may be that is in no chain, in seconds: its
-#: transaction may have been under way when the sealer made its pass.
+#: How much older than the newest checkpoint an entry outside every chain may be, in seconds: its
+#: transaction may have been open when the sealer made its pass.
 UNSEALED_SECONDS = 60.0
-#: Groups of entries that are read at once.
+#: Groups of entries that are read at a time.
 _GROUPS = 8
 
 _SEALS = """
@@ -30,7 +30,7 @@ _CONTENTS = f"""
 SELECT e.entry_id, {CONTENT} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
 """
-#: With the time of the last pass that is signed for; without one nothing was sealed yet.
+#: $1 is the time of the last signed pass; without one nothing was sealed yet.
 _OLD = "e.entry_time < coalesce($1, '-infinity'::timestamptz)"
 _OUTSIDE = f"""
 SELECT e.day, e.entry_id, e.entry_time FROM hub.audit_entry AS e
@@ -61,10 +61,10 @@ async def verify_database(
     *,
     patience: float | None = 120.0,
 ) -> VerificationReport:
-    """Verify the audit that the connection sees; it must be in a snapshot transaction.
+    """Verify the audit that the connection sees. It must be in a snapshot transaction.
 
     ``outside`` are the checkpoints of the file, read before the snapshot was taken. With
-    ``patience``, the newest checkpoint must not be older than so many seconds.
+    ``patience``, the newest checkpoint must not be older than that many seconds.
     """
     started = time.perf_counter()
     checkpoints = await read_checkpoints(connection)
@@ -89,7 +89,7 @@ async def verify_database(
 
 
 async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
-    """The entries of a day's chain; the database looks for the next ones meanwhile."""
+    """The entries of a day's chain, reading ahead while they are checked."""
     groups = await connection.fetch(_SEALS, day, 0, _GROUPS)
     reading = asyncio.create_task(_read(connection, day, groups)) if groups else None
     try:
@@ -98,7 +98,7 @@ async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Se
             reading = None
             if following:
                 reading = asyncio.create_task(_read(connection, day, following))
-                await asyncio.sleep(0)  # so that the query is on its way
+                await asyncio.sleep(0)  # so that the query is sent
             yield [s for group in groups for s in _placed(group, contents)]
             groups = following
     finally:
@@ -128,10 +128,10 @@ def _placed(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
 async def _check_outside_chains(
     connection: Connection, check: Verification, passed: dt.datetime | None
 ) -> tuple[int, dt.datetime | None]:
-    """Find entries in no chain that the sealer's last pass must have seen; returns how many there
-    are that it need not have, and the time of the oldest of these.
+    """Find entries outside every chain that the sealer's last pass must have seen; returns the
+    number of newer ones, and the time of the oldest of these.
 
-    That nobody has sealed since is no proof that they were put in: it is told as a count.
+    The newer ones may just not be sealed yet, which is no fault: they are only counted.
     """
     old, new = await connection.fetchrow(
         f"SELECT count(*) FILTER (WHERE {_OLD}), count(*) FILTER (WHERE NOT {_OLD})"
@@ -150,7 +150,7 @@ async def _check_outside_chains(
 
 
 async def _check_suppressed(connection: Connection, check: Verification) -> None:
-    """Entries that report others which the database did not keep."""
+    """Report entries that stand for others that the database did not keep."""
     rows = await connection.fetch(_SUPPRESSED, SUPPRESSED, MAX_FINDINGS)
     for day, entry_id, request_id in rows:
         words = f"an entry of the call {request_id} was not kept by the database"
@@ -158,7 +158,7 @@ async def _check_suppressed(connection: Connection, check: Verification) -> None
 
 
 async def _check_rules(connection: Connection, check: Verification) -> None:
-    """What entries name by digest must be there and have it."""
+    """Check that every digest in an entry has content, and that each content has its digest."""
     for digest, content in await connection.fetch("SELECT digest, content FROM hub.audit_shown"):
         if digest_of(content) != digest:
             words = f"what {digest.hex()} stands for is not what was stored"

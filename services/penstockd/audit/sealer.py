@@ -1,9 +1,9 @@
-"""Seals entries after they were committed: puts them into the chain of their day, in the keeper.
+"""Seals committed entries: adds them to the chain of their day; runs in the keeper.
 
-Entries become visible in another order than that of their ids, and one of a long transaction late:
-the sealer remembers the snapshot of its last pass and takes what was not visible in it, which are
-the entries of transactions that were under way then or began after it. So none is missed or taken
-twice, and none is looked for again while a long transaction is open.
+Entries do not become visible in the order of their ids, and those of a long transaction appear
+late. So the sealer remembers the snapshot of its last pass and takes what was not visible in it:
+the entries of transactions that were open then or began later. So none is missed or taken twice,
+and an open long transaction causes no repeated searches.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from penstockd.store.singletons import Transactions
 
 #: How often committed entries are sealed, in seconds.
 SEAL_INTERVAL = 0.25
-#: Entries that are read, and sealed in one row, at once.
+#: Entries that are read at a time, and sealed in one row.
 GROUP = 1000
-#: So many new entries are found among those of another cluster before they count as old, too.
+#: How many new entries may accumulate beside those of another cluster before a rebase counts them
+#: as old, too.
 REBASE_ENTRIES = 100_000
-#: How often it is told that the file and the database do not belong together, in seconds.
+#: How often a mismatch of file and database is logged, in seconds.
 TELL_INTERVAL = 60.0
 
-#: What the snapshot of the last pass did not see; ids of transactions elsewhere say nothing.
+#: Entries that the last pass's snapshot did not see; transaction ids of another cluster are
+#: meaningless.
 _NEW = "e.entry_id > $3 AND (e.txid >= $1 OR e.txid = ANY ($2::xid8[]))"
-#: What came from another cluster and is in no chain.
+#: Entries from another cluster that are in no chain.
 _FOREIGN = """
 e.entry_id <= $1 AND NOT EXISTS (
     SELECT FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
     WHERE s.day = e.day AND s.entry_id = e.entry_id)
 """
-#: Whether the database is in another cluster than at the last pass; or new entries have become so
-#: many, while transactions have lower ids than some of another cluster, that they are long to find.
+#: Whether the database is in another cluster than at the last pass; or so many new entries have
+#: accumulated that finding them is slow, while transaction ids are below some of another cluster.
 _MOVED = f"""
 SELECT h.cluster <> hub.cluster()
     OR h.foreign_txid >= pg_snapshot_xmax(pg_current_snapshot())
@@ -60,7 +62,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Chain:
-    """Where the chain of a day stands; ``checked`` is the sequence of its last checkpoint."""
+    """The state of a day's chain; ``checked`` is the sequence of its last checkpoint."""
 
     day: dt.date
     anchor: int
@@ -79,7 +81,7 @@ class Chain:
 
 
 class Sealer:
-    """Seals, and signs a checkpoint every ``interval`` seconds, whether entries came or not."""
+    """Seals, and signs a checkpoint every ``interval`` seconds, even without new entries."""
 
     def __init__(
         self,
@@ -100,13 +102,13 @@ class Sealer:
             try:
                 await self.seal()
             except Conflict:
-                _log.warning("sealed_by_another")  # the next pass sees what it did
+                _log.warning("sealed_by_another")  # the next pass sees its work
             await asyncio.sleep(SEAL_INTERVAL)
 
     async def seal(self, *, checkpoint: bool = False) -> int:
-        """Seal what is committed and not sealed, and sign if it is time or ``checkpoint`` is set.
+        """Seal committed entries, and sign a checkpoint if one is due or ``checkpoint`` is set.
 
-        Returns how many entries that were. Raises Conflict if another process seals as well.
+        Returns how many entries were sealed. Raises Conflict if another process also seals.
         """
         async with self._database.transaction() as connection:
             if await connection.fetchval(_MOVED):
@@ -121,7 +123,7 @@ class Sealer:
         return work.count
 
     async def _file_all(self, signed: Sequence[Checkpoint]) -> None:
-        """Append what is not in the file yet. If that fails, it is tried again at the next pass."""
+        """Append checkpoints missing from the file. If that fails, the next pass tries again."""
         try:
             if self._filed is None:
                 self._filed = self._file.last()
@@ -136,7 +138,7 @@ class Sealer:
             _log.error("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
 
     async def _check_filed(self) -> None:
-        """Begin a new epoch if the file ends with a checkpoint that the database has not."""
+        """Begin a new epoch if the file ends with a checkpoint that the database lacks."""
         filed = self._filed
         if filed is None:
             return
@@ -154,9 +156,9 @@ class Sealer:
         return bool(newest and newest > self._filed.number)
 
     async def _missing(self) -> list[Checkpoint]:
-        """The checkpoints after the last of the file; of an empty one, the newest alone.
+        """The checkpoints after the file's last; only the newest if the file is empty.
 
-        None are given out that do not follow it: then the database is not the one that it was.
+        Returns none if they do not follow it: then the database is no longer the same.
         """
         filed = self._filed
         async with self._database.transaction() as connection:
@@ -164,7 +166,8 @@ class Sealer:
                 newest = await read_checkpoint(connection)
                 return [newest] if newest is not None else []
             found = await read_checkpoints(connection, after=filed.number)
-        # Behind a declared restore the row goes on from the file's end, whatever was signed before.
+        # After a declared restore the series continues from the file's end, whatever was signed
+        # before.
         for at, checkpoint in enumerate(found):
             if checkpoint.previous == filed.digest:
                 return found[at:]
@@ -174,7 +177,7 @@ class Sealer:
         return []
 
     def _tell(self, event: str, **facts: object) -> None:
-        """Log an error that lasts, once in a while."""
+        """Log a lasting error at most every TELL_INTERVAL."""
         now = time.monotonic()
         if now - self._told >= TELL_INTERVAL:
             self._told = now
@@ -185,11 +188,11 @@ class Sealer:
         return self._file.last()
 
     async def declare_restore(self) -> Checkpoint | None:
-        """Sign that the database has gone back in time, if the file has checkpoints that it does
-        not have; what is missing is named (see ``CheckpointKey.sign_restore``).
+        """Sign that the database has gone back in time, if it lacks checkpoints that the file has;
+        the signed checkpoint states which (see ``CheckpointKey.sign_restore``).
 
-        All that is there is sealed before. Returns the checkpoint, None if nothing is missing.
-        Raises Conflict if another process seals as well, and OSError.
+        Seals all present entries first. Returns the checkpoint, None if nothing is missing. Raises
+        Conflict if another process also seals, and OSError.
         """
         await self.seal(checkpoint=True)
         filed = self._file.read() if self._file.path.exists() else []
@@ -222,7 +225,7 @@ class _Pass:
         self.count = 0
 
     async def seal(self) -> None:
-        """Link what is new, in the order of its ids."""
+        """Link new entries, in the order of their ids."""
         row = await self._connection.fetchrow(
             "SELECT snapshot, foreign_id, foreign_sealed FROM hub.audit_head"
         )
@@ -234,7 +237,7 @@ class _Pass:
         await self._link_all(_NEW, end, list(under_way), foreign)
 
     async def _link_all(self, where: str, *arguments: Any) -> None:
-        """Link all entries of which something is so."""
+        """Link all entries that meet a condition."""
         cursor = await self._connection.cursor(_ENTRIES + where + _ORDER, *arguments)
         while rows := await cursor.fetch(GROUP):
             for day in dict.fromkeys(row[0] for row in rows):
@@ -256,7 +259,7 @@ class _Pass:
         self.count += len(rows)
 
     async def _chain(self, day: dt.date) -> Chain:
-        """The chain of a day; a new one hangs from the newest checkpoint of those before."""
+        """The chain of a day; a new one is anchored at the newest checkpoint."""
         if day not in self._chains:
             row = await self._connection.fetchrow(
                 "SELECT day, anchor, last_sequence, last_hash, checked_sequence"
@@ -275,7 +278,8 @@ class _Pass:
         return Chain(day, anchor, 0, genesis(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
-        """Sign if the newest checkpoint is old enough; the newest chain again if none has grown."""
+        """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain
+        again."""
         now = await self._connection.fetchval("SELECT now()")
         last = await self._newest()
         age = interval if last is None else (now - last.time).total_seconds()
@@ -286,7 +290,7 @@ class _Pass:
             await self._sign(await self._chain(day or now.astimezone(dt.UTC).date()), now)
 
     async def _sign_all(self, now: dt.datetime) -> bool:
-        """Sign every chain that has grown since it was signed last; whether there was one."""
+        """Sign every chain that has grown since it was last signed; returns whether any has."""
         rows = await self._connection.fetch(
             "SELECT day FROM hub.audit_chain WHERE last_sequence > checked_sequence"
         )
@@ -311,7 +315,7 @@ class _Pass:
         return self._last
 
     async def save(self) -> None:
-        """Keep how far the chains have come, and what was seen; nothing if nothing was done."""
+        """Store the state of the chains and the snapshot; nothing if nothing was done."""
         for day in self._touched:
             chain = self._chains[day]
             await self._connection.execute(
@@ -326,14 +330,14 @@ class _Pass:
                 chain.checked,
             )
         if self._touched or self._rebased:
-            # The snapshot of this transaction, which is what the entries were read with.
+            # The snapshot of this transaction, with which the entries were read.
             await self._connection.execute(
                 "UPDATE hub.audit_head SET snapshot = pg_current_snapshot(), foreign_sealed = true"
             )
 
 
 async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
-    """Keep a checkpoint."""
+    """Store a checkpoint."""
     await connection.execute(
         "INSERT INTO hub.audit_checkpoint (number, checkpoint_time, kind, day, sequence, hash,"
         " previous, public_key, signature) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -356,7 +360,7 @@ async def read_checkpoint(connection: Connection) -> Checkpoint | None:
 
 
 async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
-    """All checkpoints with higher numbers, in order."""
+    """All checkpoints with numbers above ``after``, in order."""
     rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
     return [_checkpoint(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Searches entries: AIP-160 over their fields, the newest first."""
+"""Searches entries by AIP-160 filters over their fields, newest first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from penstockd.store.sql import Statement, compile_statement
 
 _C = Text(collation="C")
 
-#: The entries; what is not read here has no column.
+#: The table of entries, without columns that are not read here.
 ENTRIES = Table(
     "audit_entry",
     MetaData(schema="hub"),
@@ -64,7 +64,7 @@ ENTRIES = Table(
 )
 
 _KINDS = {"entry_time": Kind.TIMESTAMP}
-#: What filters may name: the columns up to ``peer``, the time being "time" to callers.
+#: The columns that filters may name, up to ``peer``; callers know ``entry_time`` as "time".
 _SEARCHED = [c for c in ENTRIES.c if c.name not in ("day", "shown", "low_key", "high_key", "keys")]
 
 
@@ -100,7 +100,7 @@ class Span:
 
 
 class EntryNames:
-    """What a filter of entries may name (see ``query.Names``)."""
+    """The names in a filter of entries (see ``query.Names``)."""
 
     def __init__(self) -> None:
         self._columns = {_field(c): c for c in _SEARCHED}
@@ -108,11 +108,11 @@ class EntryNames:
         self._by_name = dict(named)
 
     def fields(self) -> Sequence[Field]:
-        """All that can be named."""
+        """All fields."""
         return tuple(self._columns)
 
     def field(self, path: str) -> Field | None:
-        """The field of a name."""
+        """The field with a name."""
         return self._by_name.get(path)
 
     def members(self, field: Field) -> Sequence[Field]:
@@ -120,25 +120,25 @@ class EntryNames:
         return field.members
 
     def column(self, field: Field) -> ColumnElement[Any]:
-        """Its column; the query as text."""
+        """The column of a field; the query as text."""
         column = self._columns[field]
         return cast(column, Text()) if field.path == "query" else column
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
-        """Entries refer to nothing."""
+        """None: entries refer to nothing."""
         return None
 
 
 NAMES = EntryNames()
 
-#: No entry is of a time before or after.
+#: No entry is earlier or later.
 EARLIEST = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
 LATEST = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry as a search gives it; ``values`` by column, ``rule`` what was shown."""
+    """An entry that a search returns; ``values`` by column, ``rule`` is what was shown."""
 
     values: dict[str, Any]
     rule: StoredShown | None
@@ -146,7 +146,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for: a filter, and times from ``start`` on and before ``end``."""
+    """The conditions of a search: a filter, and times from ``start`` on and before ``end``."""
 
     filter: str = ""
     start: dt.datetime | None = None
@@ -165,8 +165,8 @@ class Search:
 
 
 def _by_index(expression: Expression) -> Iterator[ColumnElement[bool]]:
-    """What follows from a filter that names a record's key, in terms of the index of keys: it
-    holds their hashes, since a text that a caller takes for a key may be of any length."""
+    """Conditions that let a filter on a record's key use the index of keys. It holds hashes, since
+    a caller may send a key of any length."""
     terms = expression.terms if isinstance(expression, And) else (expression,)
     for term in terms:
         if isinstance(term, And):
@@ -181,7 +181,7 @@ def _by_index(expression: Expression) -> Iterator[ColumnElement[bool]]:
 def within(
     statement: Select[Any], start: dt.datetime | None, end: dt.datetime | None
 ) -> Select[Any]:
-    """The entries of a time, looked for in the partitions of its days alone."""
+    """Restrict a statement to a time span, and to the partitions of its days."""
     first, last = days_of(start or EARLIEST, end or LATEST)
     if start is not None:
         statement = statement.where(ENTRIES.c.entry_time >= start, ENTRIES.c.day >= first)
@@ -191,7 +191,7 @@ def within(
 
 
 def days_of(start: dt.datetime, end: dt.datetime) -> tuple[dt.date, dt.date]:
-    """The first and the last day whose partitions may hold entries of a time."""
+    """The first and the last day whose partitions may hold entries of a time span."""
     day = dt.timedelta(days=1)
     return (max(start, EARLIEST) - day).date(), (min(end, LATEST) + day).date()
 
@@ -199,7 +199,7 @@ def days_of(start: dt.datetime, end: dt.datetime) -> tuple[dt.date, dt.date]:
 async def find(
     connection: Connection, search: Search, limit: int, before: int | None
 ) -> list[Found]:
-    """The entries, the newest first. Raises FilterError, FieldUnknown."""
+    """The entries, newest first. Raises FilterError, FieldUnknown."""
     statement = search.statement(limit, before)
     rows = await connection.fetch(statement.text, *statement.arguments())
     rules = await read_rules(connection, [row["shown"] for row in rows])
@@ -209,7 +209,7 @@ async def find(
 async def read_rules(
     connection: Connection, digests: Sequence[bytes | None]
 ) -> dict[bytes | None, StoredShown]:
-    """What digests stand for."""
+    """The stored rules by digest."""
     wanted = list({d for d in digests if d is not None})
     if not wanted:
         return {}

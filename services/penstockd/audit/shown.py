@@ -1,7 +1,7 @@
 """What a caller is shown of a record: which fields under which masks, and by which rule.
 
-An entry names it by its digest; ``hub.audit_shown`` holds it once. It says what was decided when
-the call was made, so that no later change of roles, and not even of the model, changes the answer.
+An entry names it by its digest; ``hub.audit_shown`` holds it once. It records the decision at the
+time of the call, so that no later change of roles or of the model alters the answer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 
 DIGEST_BYTES = 16
-#: The most rules that are known to be stored: callers make new ones, by the fields they ask for.
+#: The most digests that are remembered as stored: callers create rules by the fields they ask for.
 MAX_KNOWN = 4096
 
 
 class Shown:
-    """What a View shows of the fields that a text selects. Made by ``View.prepared``.
+    """What a View shows of the fields that ``fields`` selects. Made by ``View.prepared``.
 
     ``content`` is JSON with sorted keys: dataset, fields (path -> mask; the members of repeated
     messages and maps too), roles (those that decided
@@ -50,7 +50,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class StoredShown:
-    """A ``Shown`` as it was stored."""
+    """A ``Shown`` read from the store."""
 
     dataset: str
     fields: dict[str, str]
@@ -59,18 +59,18 @@ class StoredShown:
 
     @classmethod
     def parse(cls, content: str) -> StoredShown:
-        """What a content says."""
+        """Parse a stored content."""
         found = orjson.loads(content)
         return cls(found["dataset"], found["fields"], found["roles"], found["row_filters"])
 
 
 def digest_of(content: str) -> bytes:
-    """The name of a content: the first 16 bytes of its SHA-256."""
+    """The digest of a content: the first 16 bytes of its SHA-256."""
     return hashlib.sha256(content.encode()).digest()[:DIGEST_BYTES]
 
 
 async def insert_shown(connection: Connection, shown: Sequence[Shown]) -> None:
-    """Keep what is not kept yet."""
+    """Store those that are not stored yet."""
     await connection.execute(
         "INSERT INTO hub.audit_shown (digest, content)"
         " SELECT * FROM unnest($1::bytea[], $2::text[]) ON CONFLICT DO NOTHING",
@@ -80,7 +80,7 @@ async def insert_shown(connection: Connection, shown: Sequence[Shown]) -> None:
 
 
 class KnownDigests:
-    """The digests of the rules that are stored, the latest MAX_KNOWN of them."""
+    """The digests of rules known to be stored, the latest MAX_KNOWN of them."""
 
     def __init__(self, most: int = MAX_KNOWN) -> None:
         self._most = most
@@ -96,11 +96,11 @@ class KnownDigests:
         return len(self._digests)
 
     def clear(self) -> None:
-        """Forget all: the database may have gone back in time."""
+        """Forget all, since the database may have gone back in time."""
         self._digests.clear()
 
     def add(self, digest: bytes) -> None:
-        """Note that a rule is stored; the one that was asked for longest ago is forgotten."""
+        """Note that a rule is stored; forgets the least recently used one beyond the limit."""
         self._digests[digest] = None
         self._digests.move_to_end(digest)
         if len(self._digests) > self._most:

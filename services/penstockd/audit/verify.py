@@ -1,8 +1,8 @@
-"""Finds what was done to an audit afterwards. It reads no database: see ``proof`` and ``copy``.
+"""Detects tampering with an audit. It reads no database: see ``proof`` and ``copy``.
 
-What is given is the checkpoints, the public keys to trust, the checkpoints of a file that was kept
-elsewhere, and then each day's entries in the order of its chain. The first fault of a day has the
-exact place; what follows may be a consequence of it.
+Its input is the checkpoints, the public keys to trust, the checkpoints of a file kept elsewhere,
+and then each day's entries in the order of its chain. The first fault of a day has the exact place;
+later ones may be consequences of it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from dataclasses import dataclass
 from penstockd.audit.chain import Sealed, genesis, link
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
 
-#: The most findings that are told.
+#: The most findings that are reported.
 MAX_FINDINGS = 100
 
 
 class Fault(enum.StrEnum):
-    """What is wrong. The order is that of the documentation."""
+    """The kind of a fault, in the order of the documentation."""
 
-    CHANGED = "CHANGED"  # an entry, or what stood before it, is not what was sealed
-    DELETED = "DELETED"  # a sealed entry is not there
-    INSERTED = "INSERTED"  # an entry stands where there was none, or outside the chain
-    REORDERED = "REORDERED"  # an entry stands before one that it came after
+    CHANGED = "CHANGED"  # an entry, or what came before it, is not what was sealed
+    DELETED = "DELETED"  # a sealed entry is missing
+    INSERTED = "INSERTED"  # an entry is where there was none, or outside the chain
+    REORDERED = "REORDERED"  # an entry is before one that it came after
     TRUNCATED = "TRUNCATED"  # the end of a chain, or whole days, or checkpoints are gone
-    REBUILT = "REBUILT"  # a chain that holds together is not the one that was signed
-    CHECKPOINT = "CHECKPOINT"  # a checkpoint was changed or is out of its order
+    REBUILT = "REBUILT"  # a consistent chain is not the one that was signed
+    CHECKPOINT = "CHECKPOINT"  # a checkpoint was changed or is out of order
     WRONG_KEY = "WRONG_KEY"  # a checkpoint is signed with a key that is not trusted
-    STALE = "STALE"  # no checkpoint was made for too long: the newest may be gone
-    UNVERIFIABLE = "UNVERIFIABLE"  # there is no checkpoint: anybody could have written all of it
-    SUPPRESSED = "SUPPRESSED"  # the database was given an entry and did not keep it
+    STALE = "STALE"  # the last checkpoint is too old: newer ones may be gone
+    UNVERIFIABLE = "UNVERIFIABLE"  # there is no checkpoint: anybody could have written everything
+    SUPPRESSED = "SUPPRESSED"  # the database accepted an entry and did not keep it
     RULE_CHANGED = "RULE_CHANGED"  # what callers were shown is not what was stored
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: where, in the chain of a day or in the row of checkpoints, and in words."""
+    """One fault: its place in a day's chain or among the checkpoints, and a description."""
 
     fault: Fault
     description: str
@@ -58,10 +58,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What a verification found: places in chains, then other entries, then checkpoints.
+    """The result of a verification; ``findings``: places in chains, then other entries,
+    checkpoints.
 
-    ``checkpoints`` counts those that were given, ``outside`` those of the file. ``unsealed`` counts
-    entries that are not sealed yet, and ``waiting`` is the age of the oldest of them in seconds.
+    ``checkpoints`` counts the checkpoints of the audit, ``outside`` those of the file. ``unsealed``
+    counts entries that are not sealed yet; ``waiting`` is the age of the oldest of them in seconds.
     ``restores`` lists the gaps that were declared after the database had gone back in time.
     """
 
@@ -76,12 +77,12 @@ class VerificationReport:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
 
 class Verification:
-    """One verification. ``findings`` is empty as long as all is well."""
+    """One verification. ``findings`` is empty as long as there is no fault."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class Verification:
         self._check_outside(checkpoints, outside)
         self._marks: dict[dt.date, list[Checkpoint]] = {}
         self._pruned = dt.date.min
-        # What the file says counts, too: it may be all that is left.
+        # Checkpoints of the file count, too: they may be all that is left.
         for digest, checkpoint in {c.digest: c for c in (*checkpoints, *outside)}.items():
             if digest not in self._genuine and not self._is_genuine(checkpoint):
                 continue
@@ -128,7 +129,7 @@ class Verification:
             self.findings.append(finding)
 
     def day(self, day: dt.date, anchor: int) -> DayCheck:
-        """The check of a day's chain, which hangs from the checkpoint with the number."""
+        """Begin the check of a day's chain, anchored at checkpoint number ``anchor``."""
         before = self._by_number.get(anchor)
         if anchor and before is None:
             self.find(Finding(Fault.CHECKPOINT, "the anchor of the chain is gone", day, 1))
@@ -136,8 +137,8 @@ class Verification:
         return DayCheck(self, day, start, sorted(self._marks.pop(day, ()), key=_sequence))
 
     def close(self, now: dt.datetime | None = None, patience: float = 120.0) -> None:
-        """All days were given. With ``now``, the newest checkpoint must not be older than so many
-        seconds."""
+        """Finish after the last day. With ``now``, the newest checkpoint must not be older than
+        ``patience`` seconds."""
         for day in sorted(self._marks):
             if day > self._pruned and any(c.sequence for c in self._marks[day]):
                 self.find(Finding(Fault.TRUNCATED, "the whole day is gone", day, 1))
@@ -152,7 +153,7 @@ class Verification:
     def report(
         self, unsealed: int, seconds: float, waiting: float | None = None
     ) -> VerificationReport:
-        """All that was found."""
+        """The result so far."""
         found = sorted(self.findings, key=_place)
         count = len(self._by_number)
         told = [self._told(restore) for restore in self._restores]
@@ -161,7 +162,7 @@ class Verification:
         )
 
     def _told(self, restore: Checkpoint) -> str:
-        """What a declared restore has left out, in words."""
+        """Describe what a declared restore left out."""
         text = f"checkpoint {restore.number}: RESTORE declared at {time_text(restore.time)}"
         undone = [c for c in self._undone if restore.sequence < c.number < restore.number]
         if not undone:
@@ -218,7 +219,7 @@ class Verification:
     def _check_outside(
         self, checkpoints: Sequence[Checkpoint], outside: Sequence[Checkpoint]
     ) -> None:
-        """What stands in the file must stand in the database, letter by letter."""
+        """Check that every checkpoint of the file is in the database unchanged."""
         for checkpoint in outside:
             known = self._by_number.get(checkpoint.number)
             if known == checkpoint:
@@ -245,7 +246,7 @@ class Verification:
 
 
 class DayCheck:
-    """Checks the chain of one day, given in pieces of any size."""
+    """Checks the chain of one day, fed in pieces of any size."""
 
     def __init__(
         self, whole: Verification, day: dt.date, start: bytes, marks: Sequence[Checkpoint]
@@ -262,7 +263,7 @@ class DayCheck:
         self._pass_marks()
 
     def feed(self, entries: Sequence[Sealed]) -> None:
-        """The next entries of the chain."""
+        """Check the next entries of the chain."""
         self._whole.entries += len(entries)
         for at, entry in enumerate(entries):
             self._sequence += 1
@@ -289,7 +290,7 @@ class DayCheck:
                 self._pass_marks()
 
     def end(self, length: int) -> None:
-        """The chain ends here, which is said to hold ``length`` entries."""
+        """End the chain, which is recorded as ``length`` entries long."""
         self._tell_unsigned()
         if not self._sound:
             return
@@ -305,7 +306,7 @@ class DayCheck:
             self._note(Fault.TRUNCATED, words, place)
 
     def _pass_marks(self) -> None:
-        """Compare with the checkpoints of this place."""
+        """Compare with the checkpoints at this place."""
         while self._next is not None and self._sequence >= self._next.sequence:
             mark = self._next
             self._next = self._marks.pop(0) if self._marks else None
@@ -314,7 +315,7 @@ class DayCheck:
             if mark.sequence == self._sequence and mark.hash == self._last:
                 self._confirmed = mark.sequence
                 continue
-            # An entry that was put in just before would explain it: the next one tells.
+            # An entry inserted just before would explain it: the next entry will show.
             self._unsigned = mark
 
     def _tell_unsigned(self) -> None:
@@ -324,7 +325,7 @@ class DayCheck:
             self._note(Fault.REBUILT, words, Sealed(self._confirmed + 1, 0, b"", None))
 
     def _follows_earlier(self, entry: Sealed) -> bool:
-        """Whether the entry follows not the one before it, but the one before that."""
+        """Whether the entry follows the last entry but one instead of the last."""
         return (
             self._entry is not None
             and entry.content is not None
@@ -337,7 +338,7 @@ class DayCheck:
 
 
 def _place(finding: Finding) -> tuple[bool, bool, dt.date, int, int]:
-    """Places in chains first, then entries outside of them, then checkpoints."""
+    """Sorts places in chains first, then entries outside them, then checkpoints."""
     day = finding.day or dt.date.max
     outside = finding.sequence == 0
     return finding.day is None, outside, day, finding.sequence, finding.checkpoint
@@ -348,7 +349,7 @@ def _sequence(checkpoint: Checkpoint) -> tuple[int, int]:
 
 
 def _diagnosis(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fault, str]:
-    """Why the entry at ``at`` does not follow: told by whether the next one would."""
+    """Why the entry at ``at`` does not follow, judged by whether the next one would."""
     entry = entries[at]
     after = entries[at + 1] if at + 1 < len(entries) else None
     if after is not None and after.content is not None and entry.content is not None:

@@ -1,7 +1,7 @@
-"""Compact tokens (RFC 7515, RFC 7519) taken apart with suspicion, before any of it is believed.
+"""Parses compact tokens (RFC 7515, RFC 7519) defensively, before anything in them is trusted.
 
-Whether a signature is good, the library says. What it is lenient about is refused here: long
-tokens, other alphabets, names given twice, NaN, deep nesting.
+The library verifies signatures. This module refuses what it tolerates: long tokens, other
+alphabets, repeated names, NaN, deep nesting.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
 class Malformed(ValueError):
-    """The token is none; what is wrong with it is said to nobody."""
+    """The text is no valid token; the fault is never disclosed."""
 
 
 def opened(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of a token whose signature nobody has checked. Raises Malformed."""
+    """Header and claims of a token, whose signature is not verified. Raises Malformed."""
     if len(token) > MAX_TOKEN_BYTES:
         raise Malformed
     parts = _COMPACT.fullmatch(token)
@@ -33,12 +33,12 @@ def opened(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def whole_times(claims: Mapping[str, Any]) -> bool:
-    """Whether the times among the claims are whole seconds, and not texts or truth values."""
+    """Whether the times among the claims are whole seconds, not strings or booleans."""
     return all(type(claims[name]) is int for name in ("exp", "iat", "nbf") if name in claims)
 
 
 def _object(encoded: str) -> dict[str, Any]:
-    """The JSON object that a part holds, all of its names told apart."""
+    """The JSON object in a part, whose names must be unique."""
     try:
         text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
         found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)

@@ -1,8 +1,7 @@
 """Credentials: random secrets, shown once, of which only a keyed digest is kept.
 
-A secret carries its credential's identifier (``psk_<id>_<random>``), so that finding it needs no
-search; its 256 random bits need no slow
-hash, which is for passwords.
+A secret contains its credential's identifier (``psk_<id>_<random>``), so that no search is needed.
+Its 256 random bits need no slow hash, unlike passwords.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ FROM hub.credential LEFT JOIN hub.credential_use USING (credential_id)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new credential, and its secret, which cannot be had again."""
+    """A new credential, and its secret, which cannot be retrieved again."""
 
     credential_id: str
     secret: str
@@ -41,7 +40,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """A credential as it is kept: all but the secret. Times that are None are never."""
+    """A credential as stored: everything but the secret. A time of None means never."""
 
     credential_id: str
     consumer_id: str
@@ -53,12 +52,12 @@ class StoredCredential:
 
     @property
     def prefix(self) -> str:
-        """What its secret starts with."""
+        """The prefix of its secret."""
         return f"{_PREFIXES[self.kind]}_{self.credential_id}_"
 
     @property
     def ended(self) -> bool:
-        """Whether it is good for nothing any more."""
+        """Whether it is revoked or expired."""
         expired = self.expire_time is not None and self.expire_time <= datetime.now(UTC)
         return self.revoked or expired
 
@@ -76,7 +75,7 @@ class Credentials:
         kind: str,
         expire_time: datetime | None = None,
     ) -> Issued:
-        """A new credential of a consumer, good until ``expire_time`` if that is given."""
+        """A new credential of a consumer, valid until ``expire_time`` if that is set."""
         credential_id = secrets.token_hex(8)
         secret = f"{_PREFIXES[kind]}_{credential_id}_{secrets.token_urlsafe(32)}"
         await connection.execute(
@@ -91,13 +90,13 @@ class Credentials:
         return Issued(credential_id, secret)
 
     def principal(self, policy: PolicySnapshot, kind: str, secret: str) -> Principal | None:
-        """Whose secret this is; None if it is nobody's, revoked, expired or of another kind."""
+        """The owner of a secret; None if it is unknown, revoked, expired or of another kind."""
         parts = secret.split("_", 2)
         if len(secret) > _MAX_LENGTH or len(parts) != 3 or parts[0] != _PREFIXES[kind]:
             return None
         credential = policy.credentials.get(parts[1])
         digest = self._digest(secret)
-        # The digest is compared even when there is none to compare with: time tells nothing.
+        # Compare even if there is no credential, so that timing reveals nothing.
         expected = credential.digest if credential is not None else bytes(32)
         if not hmac.compare_digest(digest, expected) or credential is None:
             return None
@@ -108,7 +107,8 @@ class Credentials:
 
 
 def principal_of(policy: PolicySnapshot, credential: Credential) -> Principal | None:
-    """The principal of a credential as the policy stands; None if either is no longer good."""
+    """The principal of a credential under the policy; None if the consumer is missing or inactive,
+    or the credential is revoked or expired."""
     consumer = policy.consumers.get(credential.consumer_id)
     expired = credential.expire_time is not None and credential.expire_time <= datetime.now(UTC)
     if consumer is None or not consumer.active or credential.revoked or expired:
@@ -131,7 +131,7 @@ async def read_credential(
 async def read_credentials(
     connection: Connection, consumer_id: str, after: tuple[datetime, str] | None, limit: int
 ) -> list[StoredCredential]:
-    """A consumer's credentials, newest first, those after a time and id, at most ``limit``."""
+    """At most ``limit`` credentials of a consumer, newest first, after a time and id."""
     rows = await connection.fetch(
         _STORED + "WHERE consumer_id = $1"
         " AND ($2::timestamptz IS NULL OR (create_time, credential_id) < ($2, $3))"
@@ -146,7 +146,7 @@ async def read_credentials(
 async def end_credential(
     connection: Connection, credential_id: str, at: datetime | None = None
 ) -> None:
-    """End a credential: at a time, if that is earlier than its end, or at once and for ever."""
+    """End a credential: at a time, if that is before its current end, or at once and for ever."""
     if at is None:
         await connection.execute(
             "UPDATE hub.credential SET revoked = true WHERE credential_id = $1", credential_id

@@ -1,4 +1,4 @@
-"""What an issuer outside the hub must be like before it is stored."""
+"""Checks an external issuer before it is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.errors import ValueInvalid, Violation
 from penstockd.query.rules import CLAIM_NAME
 
 MAX_AGE_SECONDS = range(60, 3601)
-#: Of audiences, claims and the like: an issuer is read whole by every worker.
+#: Limits lists such as audiences and claims: every worker loads each issuer whole.
 MAX_LIST = 100
 MAX_CONSUMERS = 1000
 
@@ -23,10 +23,10 @@ _TOKEN_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,100}")
 def check_issuer(
     issuer: Issuer, *, consumers: Collection[str], own_issuer: str, origins: Origins
 ) -> None:
-    """Raise ValueInvalid if an issuer cannot be as it is.
+    """Raise ValueInvalid if an issuer is invalid.
 
     ``consumers`` are those that the policy knows, ``own_issuer`` names the hub itself, and
-    ``origins`` says where key sets may lie.
+    ``origins`` says where key sets may come from.
     """
     violations = [
         Violation(f"issuer.{field}", text)

@@ -1,8 +1,8 @@
-"""Issuers outside the hub: who else may say who calls, and what it may say.
+"""External issuers: who else may authenticate callers, and which claims they may make.
 
-A token of another issuer stands for a consumer of the hub. It brings no rights of its own: the
-consumer's roles decide, and it must exist and be active on every call. It may bring claims, for
-row filters, as far as the issuer's entry maps them.
+A token of an external issuer stands for a consumer of the hub. It grants no rights itself: the
+consumer's roles decide, and on every call the consumer must exist and be active. It may carry
+claims for row filters, if the issuer's entry maps them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from penstockd.auth.jwks import KeySource, Origins
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 
-#: How many verified tokens are remembered.
+#: How many verified tokens are cached.
 CACHE_SIZE = 10_000
 #: Seconds that the clock of another issuer may be ahead.
 LEEWAY = 30
@@ -32,9 +32,9 @@ _REQUIRED = ["exp", "iat", "iss", "aud"]
 
 @dataclass(frozen=True, slots=True)
 class ClaimMapping:
-    """A claim of tokens that becomes one of the principal's.
+    """A token claim that becomes a claim of the principal.
 
-    Where the consumer has a claim of that name itself, its own counts, unless ``override``.
+    If the consumer itself has a claim of that name, the consumer's wins, unless ``override``.
     """
 
     token_claim: str
@@ -44,11 +44,11 @@ class ClaimMapping:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One issuer, as an administrator has entered it.
+    """One issuer, as entered by an administrator.
 
-    The consumer of its tokens is ``consumer_id``, or what ``consumer_claim`` says: a key of
-    ``consumers`` or, with ``consumers_by_claim``, the consumer's id itself. An issuer that has
-    neither speaks for nobody.
+    The consumer of its tokens is ``consumer_id``, or the value of ``consumer_claim`` determines it:
+    a key of ``consumers`` or, with ``consumers_by_claim``, the consumer's id itself. An issuer with
+    neither authenticates nobody.
     """
 
     issuer_id: str
@@ -69,13 +69,13 @@ class Issuer:
 
     @property
     def credential_id(self) -> str:
-        """What stands for a credential in the audit."""
+        """The credential id that the audit records."""
         return f"issuer:{self.issuer_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a verified token of another issuer says."""
+    """The contents of a verified token of an external issuer."""
 
     issuer: Issuer
     source: KeySource
@@ -86,10 +86,10 @@ class Identity:
     scopes: frozenset[str] | None
 
     def principal(self, policy: PolicySnapshot) -> Principal | None:
-        """The consumer as the policy stands; None if it is not there or not active.
+        """The consumer under the policy; None if it is missing or inactive.
 
-        None also for one that may change access, if the token alone names it: whoever issues the
-        tokens would be everybody's administrator.
+        Also None for a consumer that may change access, if only the token names it: otherwise the
+        issuer could administer everything.
         """
         consumer = policy.consumers.get(self.consumer_id)
         if consumer is None or not consumer.active:
@@ -106,12 +106,12 @@ class Identity:
 
 
 class Issuers:
-    """Verifies tokens of other issuers, with a bounded memory of those verified before."""
+    """Verifies tokens of external issuers, with a bounded cache of verified ones."""
 
     def __init__(
         self, origins: Origins | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
-        """``origins`` says where key sets may come from: by default the public internet."""
+        """``origins`` says where key sets may come from; by default the public internet."""
         self.origins, self._clock = origins or Origins(), clock
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="jwks")
         self._issuers: Mapping[str, Issuer] = {}
@@ -119,9 +119,9 @@ class Issuers:
         self._verified: OrderedDict[str, Identity] = OrderedDict()
 
     def replace(self, issuers: Iterable[Issuer]) -> None:
-        """Go on with these issuers; tokens of those that are gone or changed are forgotten."""
+        """Replace the issuers and forget all verified tokens."""
         self._issuers = {i.issuer: i for i in issuers if i.active}
-        # Key sets outlive a change of anything but where they come from.
+        # Keep key sets whose URL and algorithms are unchanged.
         wanted = {(i.jwks_uri, i.algorithms) for i in self._issuers.values()}
         for place in self._sources.keys() - wanted:
             self._sources.pop(place).close()
@@ -133,16 +133,16 @@ class Issuers:
         self._verified.clear()
 
     def known(self, token: str) -> Identity | None:
-        """What a token says that was verified before and is still good."""
+        """The identity of a token that is cached and still valid."""
         identity = self._verified.get(token)
         if identity is None or identity.expires <= self._clock() or not identity.source.good:
             return None
         return identity
 
     async def verify(self, token: str) -> Identity | None:
-        """What a token says; None, whatever is wrong with it, if it is not to be trusted.
+        """The identity of a token; None, whatever the fault, if it is not to be trusted.
 
-        Waits for the issuer's key set, where it has to be fetched, for seconds at most.
+        Waits for the issuer's key set if it must be fetched, which takes seconds at most.
         """
         try:
             header, claims = opened(token)
@@ -169,7 +169,7 @@ class Issuers:
         except (jwt.PyJWTError, ValueError, TypeError):
             return None
         identity = self._identity(issuer, source, claims)
-        # While the key was waited for, the issuer may have gone.
+        # The issuer may have been removed while this waited for the key.
         if identity is None or self._issuers.get(issuer.issuer) is not issuer:
             return None
         self._verified[token] = identity
@@ -188,7 +188,7 @@ class Issuers:
     ) -> Identity | None:
         if not whole_times(claims):
             return None
-        # However long a token is meant to live: here it does not live longer than this.
+        # Cap a token's lifetime, whatever it says.
         expires = min(claims["exp"], claims["iat"] + issuer.max_age_seconds)
         consumer_id = _consumer_of(issuer, claims)
         if consumer_id is None or expires <= self._clock():
@@ -207,13 +207,13 @@ class Issuers:
 
 
 def _header_fits(header: Mapping[str, Any], issuer: Issuer) -> bool:
-    """A closed set of headers: no jku, jwk, x5u or crit can ask for anything."""
+    """A closed set of headers: jku, jwk, x5u and crit are refused."""
     kind = header.get("typ")
     return (
         header.keys() <= _HEADERS
         and header.get("alg") in issuer.algorithms
         and isinstance(kind, str)
-        # Media types know no case and may leave their "application/" out (RFC 7515 4.1.9).
+        # Media types ignore case and may omit "application/" (RFC 7515 4.1.9).
         and kind.lower().removeprefix("application/") in map(str.lower, issuer.token_types)
     )
 
@@ -228,7 +228,7 @@ def _consumer_of(issuer: Issuer, claims: Mapping[str, Any]) -> str | None:
 
 
 def _values(given: Any) -> tuple[str, ...]:
-    """The values of a token's claim as texts; none of what is neither a text nor some of them."""
+    """The values of a token's claim as texts; empty if any is not a string, integer or boolean."""
     listed = given if isinstance(given, list) else [given]
     texts = [
         ("true" if v else "false") if isinstance(v, bool) else str(v)

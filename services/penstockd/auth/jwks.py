@@ -1,9 +1,8 @@
-"""Key sets of other issuers (RFC 7517): fetched over the network, read with suspicion, kept.
+"""Key sets of external issuers (RFC 7517): fetched over the network, read defensively, cached.
 
-A key set is fetched when a token first needs it, again every REFRESH seconds of use, and at once,
-but not more often than every RETRY seconds, for a key id that it does not hold. An issuer that is
-down does not matter for KEEP seconds; after that nobody can say which of its keys are still good,
-and its tokens are refused.
+A key set is fetched when a token first needs it, again every REFRESH seconds while in use, and at
+once for an unknown key id, but at most every RETRY seconds. An issuer may be down for KEEP seconds;
+after that its keys may no longer be valid, and its tokens are refused.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ import structlog
 from penstockd.egress import LOOPBACK, EgressGuard, Network, UrlRefused, dial
 
 MAX_BYTES = 64 * 1024
-#: Seconds for a connection, and between two pieces of the reply.
+#: Seconds for connecting, and between two pieces of the reply.
 TIMEOUT = 3.0
-#: Seconds for a key set in all.
+#: Seconds for fetching a key set in all.
 DEADLINE = 6.0
 REFRESH = 300.0
 RETRY = 10.0
 KEEP = 3600.0
 
-#: What may sign tokens of other issuers: by kind of key, asymmetric all of them.
+#: The algorithms for tokens of external issuers, by kind of key; all are asymmetric.
 ALGORITHMS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("RSA", ""): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("EC", "P-256"): ("ES256",),
@@ -49,21 +48,21 @@ _log = structlog.get_logger(__name__)
 
 
 class JwksUnavailable(Exception):
-    """The key set could not be had; the message says why, for the log."""
+    """The key set could not be obtained; the message says why, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key, and the algorithms that it may be used with."""
+    """A public key, and the algorithms for which it may be used."""
 
     material: Any
     algorithms: frozenset[str]
 
 
 class Origins:
-    """Where key sets may come from: the public internet by https, and what the operator allows.
+    """Where key sets may come from: the public internet by https, and what the operator adds.
 
-    That is ``allowed`` networks by https, and with ``loopback`` this machine, by http too.
+    That is ``allowed`` networks by https, and with ``loopback`` this machine, also by http.
     """
 
     def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:
@@ -71,9 +70,9 @@ class Origins:
         self.guard = EgressGuard((*allowed, *LOOPBACK) if loopback else allowed)
 
     def check_url(self, url: str) -> SplitResult:
-        """The parts of a URL that key sets may be fetched from. Raises UrlRefused.
+        """Check a key set's URL and return its parts. Raises UrlRefused.
 
-        A name may still lead to a refused address: that is judged when it is dialled.
+        A name may still resolve to a refused address: that is checked when it is dialled.
         """
         parts = self.guard.check_url(url)
         near = parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -83,10 +82,10 @@ class Origins:
 
 
 def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
-    """The usable keys of a key set by id. Raises JwksUnavailable if it is none.
+    """The usable keys of a key set by id. Raises JwksUnavailable if the data is no key set.
 
-    Keys of other kinds or uses, without an id, with an id that another key has, too weak, or with
-    a private half are left out.
+    Leaves out keys of other kinds or uses, without an id, with a repeated id, too weak, or with a
+    private half.
     """
     try:
         listed = orjson.loads(data)["keys"]
@@ -124,7 +123,7 @@ def _key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
 
 
 def fetch(url: str, origins: Origins) -> bytes:
-    """The reply to a GET, blocking. No proxy, no redirect, no more than MAX_BYTES.
+    """The reply to a GET, blocking. No proxy, no redirects, at most MAX_BYTES.
 
     Raises JwksUnavailable.
     """
@@ -155,7 +154,7 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(parts.hostname, parts.port or (443 if self._secure else 80), TIMEOUT)
 
     def connect(self) -> None:
-        """Dial; called by http.client. Raises OSError, AddressRefused among them."""
+        """Dial; called by http.client. Raises OSError, including AddressRefused."""
         made = dial(self._guard, self.host, self.port, secure=self._secure, seconds=TIMEOUT)
         if self._secure:
             try:
@@ -178,7 +177,7 @@ def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
 
 
 class KeySource:
-    """The key set of one issuer. ``changed`` is called when keys were taken from it."""
+    """The key set of one issuer. ``changed`` is called when a different set was loaded."""
 
     def __init__(
         self,
@@ -199,14 +198,14 @@ class KeySource:
 
     @property
     def good(self) -> bool:
-        """Whether the keys can be relied on. Has them fetched, beside, when they are old."""
+        """Whether the keys are recent enough to trust. Starts a background fetch of old ones."""
         age = self._clock() - self._fetched
         if age > REFRESH:
             self._start()
         return age <= KEEP
 
     async def key(self, key_id: str) -> Key | None:
-        """The key of an id, fetched if need be; None if the issuer has none."""
+        """The key with an id, fetched if necessary; None if the issuer has none."""
         if not self.good or key_id not in self._keys:
             self._start()
             if self.fetching is not None:
@@ -219,7 +218,7 @@ class KeySource:
             self.fetching.cancel()
 
     def _start(self) -> None:
-        """Fetch the keys, unless that is under way or was done a moment ago."""
+        """Start fetching the keys, unless a fetch is under way or began within RETRY seconds."""
         if self.fetching is None and self._clock() - self._asked >= RETRY:
             self._asked = self._clock()
             self.fetching = asyncio.create_task(self._fetch())
@@ -233,7 +232,7 @@ class KeySource:
     async def _fetch(self) -> None:
         asked, loop = self._clock(), asyncio.get_running_loop()
         try:
-            # The deadline holds for the look-up of the name too, which nothing else would end.
+            # The deadline also covers the name look-up, which has no timeout of its own.
             async with asyncio.timeout(DEADLINE + 1):
                 data = await loop.run_in_executor(self._pool, fetch, self._url, self._origins)
             keys = read_jwks(data, self._algorithms)

@@ -1,7 +1,7 @@
 """Signing keys: ES256, kept in the store, the private half sealed under the root secret.
 
-A key is published before it signs, so that whoever keeps a copy of the key set has it by then, and
-verifies until the last token that it can have signed has expired. Then it is deleted.
+A key is published before it signs, so that caches of the key set have it by then, and verifies
+until the last token that it can have signed has expired. Then it is deleted.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from penstockd.store.places import rotate_cursor_key
 from penstockd.store.singletons import Transactions
 
 ALGORITHM = "ES256"
-#: How often the keeper looks whether a key is too old, in seconds.
+#: How often the keeper checks whether a key is too old, in seconds.
 INTERVAL = 60.0
 
-#: How long a key is published before it signs. Envoy asks for the key set every 5 s, and who heeds
-#: the reply's cache-control, every 30 s.
+#: How long a key is published before it signs. Envoy fetches the key set every 5 s, clients that
+#: heed the reply's cache-control every 30 s.
 PUBLISH_AHEAD = timedelta(seconds=60)
-#: How long a key verifies after it has signed for the last time: tokens live 15 minutes at most,
-#: and a process without news signs on for one more.
+#: How long a key verifies after it last signed: tokens live 15 minutes at most, and a process
+#: without news keeps signing for one more.
 RETIRE_AFTER = timedelta(minutes=17)
 
 _log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class SecretMismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One key. It signs from ``sign_time`` on, until another does, and then only verifies."""
+    """One key. It signs from ``sign_time`` until the next key does, and then only verifies."""
 
     key_id: str
     private: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -55,7 +55,7 @@ class SigningKey:
 
 
 class SigningKeys:
-    """The keys in force: one signs, all of them verify."""
+    """The keys in force: one signs, all verify."""
 
     def __init__(self, keys: Sequence[SigningKey], jwks: bytes = b'{"keys":[]}') -> None:
         self.all = tuple(sorted(keys, key=lambda k: k.sign_time))
@@ -68,30 +68,30 @@ class SigningKeys:
         }
 
     def signer(self, now: float) -> SigningKey:
-        """The key that signs at a time, in seconds since 1970."""
+        """The key that signs at ``now``, in seconds since 1970."""
         begun = [k for k in self.all if k.sign_time.timestamp() <= now]
         return begun[-1] if begun else self.all[0]
 
     def verifier(self, key_id: str, now: float) -> ec.EllipticCurvePublicKey | None:
-        """The key of an id, None if there is none or it has retired."""
+        """The key with an id; None if there is none or it has retired."""
         if self._ends.get(key_id, now + 1) <= now:
             return None
         return self.public.get(key_id)
 
 
 async def ensure_signing_key(connection: Connection, sealing_key: bytes) -> None:
-    """Make the first signing key if there is none. Safe to call from several processes."""
+    """Create the first signing key if there is none. Safe to call from several processes."""
     await _lock(connection)
     if not await connection.fetchval("SELECT count(*) FROM hub.signing_key"):
         await _insert(connection, sealing_key, timedelta())
 
 
 async def rotate(connection: Connection, sealing_key: bytes, *, now: bool) -> str:
-    """Let another key sign, and return its id. The connection must be in a transaction.
+    """Create a key to sign next, and return its id. The connection must be in a transaction.
 
-    The new key signs after PUBLISH_AHEAD; a rotation that is already on its way is left as it is.
-    ``now`` is for a key that others may have: the old ones are deleted, and what they signed is
-    void as soon as the other processes have read it.
+    The new key signs after PUBLISH_AHEAD; a rotation already under way is left as it is. ``now`` is
+    for a leaked key: the old ones are deleted, and their tokens become invalid as soon as the other
+    processes have read the change.
     """
     await _lock(connection)
     if now:
@@ -122,9 +122,9 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
 
 
 async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
-    """Replace keys that are too old: those that sign tokens, and those that seal cursors.
+    """Replace keys that are too old, both for signing tokens and for sealing cursors.
 
-    Every INTERVAL until cancelled. Raises DatabaseUnavailable.
+    Runs every INTERVAL until cancelled. Raises DatabaseUnavailable.
     """
     while True:
         async with database.transaction() as connection:
@@ -183,7 +183,7 @@ async def _insert(connection: Connection, sealing_key: bytes, ahead: timedelta) 
 
 
 def _jwk(key_id: str, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
-    """The public key as RFC 7517 has it."""
+    """The public key in the form of RFC 7517."""
     numbers = key.public_numbers()
 
     def coordinate(value: int) -> str:

@@ -20,13 +20,13 @@ class RootSecret:
         return "RootSecret(…)"
 
     def derive(self, purpose: str) -> bytes:
-        """The key of a purpose: always the same for the same secret and purpose."""
+        """The key for a purpose; deterministic for a secret and purpose."""
         hkdf = HKDF(hashes.SHA256(), length=32, salt=b"penstock", info=purpose.encode())
         return hkdf.derive(self._secret)
 
 
 def load_secret(given: str | None, folder: Path) -> RootSecret:
-    """The secret that was set, or that of the data folder, made at the first call.
+    """The secret passed in, or that of the data folder, created at the first call.
 
     Raises OSError if the folder cannot be written.
     """

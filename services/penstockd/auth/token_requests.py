@@ -11,7 +11,7 @@ MAX_FORM_BYTES = 8192
 
 
 class TokenRefused(Exception):
-    """The request is refused; ``code`` is one of RFC 6749 section 5.2."""
+    """The request is refused; ``code`` is an error code of RFC 6749 section 5.2."""
 
     def __init__(self, code: str, description: str) -> None:
         super().__init__(description)
@@ -20,7 +20,8 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """Who asks for a token, by which secret, and narrowed to which scopes ("": not narrowed)."""
+    """The client that asks for a token, its secret, and the scopes to narrow it to ("" for no
+    narrowing)."""
 
     client_id: str
     secret: str
@@ -28,7 +29,7 @@ class TokenRequest:
 
 
 def parse_token_request(form: bytes, authorization: str | None) -> TokenRequest:
-    """The request of a form and of the authorization header. Raises TokenRefused."""
+    """Parse a request from its form and authorization header. Raises TokenRefused."""
     try:
         pairs = parse_qsl(
             form[: MAX_FORM_BYTES + 1].decode(), keep_blank_values=True, max_num_fields=16
@@ -47,7 +48,7 @@ def parse_token_request(form: bytes, authorization: str | None) -> TokenRequest:
 
 
 def _client(values: dict[str, str], authorization: str | None) -> tuple[str, str]:
-    """Client id and secret, from the form or from Basic authorization, not from both."""
+    """Client id and secret, from the form or from Basic authorization, but not both."""
     in_form = "client_id" in values or "client_secret" in values
     if authorization is None:
         if not in_form:

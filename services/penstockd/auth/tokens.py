@@ -16,9 +16,9 @@ from penstockd.auth.keys import ALGORITHM, SigningKeys
 
 __all__ = ["MAX_TOKEN_BYTES", "Claims", "Tokens"]
 
-#: How many verified tokens are remembered.
+#: How many verified tokens are cached.
 CACHE_SIZE = 10_000
-#: Seconds that the clock of the node that issued a token may be ahead.
+#: Seconds that the clock of the issuing node may be ahead.
 LEEWAY = 5
 
 _TYPE = "at+jwt"
@@ -28,9 +28,9 @@ _CLAIMS = ["exp", "iat", "sub", "iss", "aud", "cid"]
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says: the consumer, the credential it was issued for, its end.
+    """The contents of a verified token: the consumer, the credential it was issued for, its expiry.
 
-    ``scopes`` is what it is narrowed to, None if it is not.
+    ``scopes`` are the scopes that it is narrowed to, None if it is not.
     """
 
     subject: str
@@ -40,7 +40,7 @@ class Claims:
 
 
 class Tokens:
-    """Issues tokens, and verifies them with a bounded memory of those verified before."""
+    """Issues tokens, and verifies them with a bounded cache of verified ones."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Tokens:
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
     def replace(self, keys: SigningKeys) -> None:
-        """Go on with other keys; what was signed by one that is gone is forgotten."""
+        """Replace the keys and forget all verified tokens."""
         self.keys = keys
         self._verified.clear()
 
@@ -81,7 +81,7 @@ class Tokens:
         return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers=headers)
 
     def verify(self, token: str) -> Claims | None:
-        """The token's claims; None, whatever is wrong with it, if it is not to be trusted."""
+        """The token's claims; None, whatever the fault, if it is not to be trusted."""
         claims = self._verified.get(token)
         if claims is None:
             claims = self._decode(token)
@@ -97,7 +97,7 @@ class Tokens:
     def _decode(self, token: str) -> Claims | None:
         try:
             header, _ = opened(token)
-            # A closed set of headers: no jku, jwk, x5u or crit can ask for anything.
+            # A closed set of headers: jku, jwk, x5u and crit are refused.
             if set(header) != _HEADERS or header["typ"] != _TYPE or header["alg"] != ALGORITHM:
                 return None
             key_id = header["kid"]
@@ -118,7 +118,7 @@ class Tokens:
 
 
 def _claims(claims: dict[str, Any], now: float) -> Claims | None:
-    """What the claims say, if each is what the hub itself would have written."""
+    """The parsed claims; None if any is not in the form that the hub itself writes."""
     expires, scope = claims["exp"], claims.get("scope")
     if not whole_times(claims) or not isinstance(claims["aud"], str):
         return None

@@ -1,4 +1,4 @@
-"""Who is trusted to say who calls: the hub's own keys and the issuers outside, as of a revision."""
+"""Who may authenticate callers: the hub's own keys and external issuers, at a revision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstockd.auth.tokens import Tokens
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
-#: What is stored of an issuer, in the order of the dataclass.
+#: The columns of an issuer.
 _ISSUERS = """
 SELECT issuer_id, issuer, jwks_uri, audiences, algorithms, token_types, max_age_seconds,
        consumer_id, consumer_claim, consumers, consumers_by_claim, claims, scope_claim, active,
@@ -20,8 +20,8 @@ FROM hub.issuer
 
 
 class Trust:
-    """Keeps ``tokens``, ``issuers`` and the keys of ``places`` as the store has them;
-    ``policy.Policy`` says when."""
+    """Keeps ``tokens``, ``issuers`` and the keys of ``places`` in step with the store;
+    ``policy.Policy`` decides when."""
 
     def __init__(
         self, sealing_key: bytes, tokens: Tokens, issuers: Issuers, places: Places
@@ -31,7 +31,7 @@ class Trust:
         self._places = places
 
     async def read(self, connection: Connection) -> None:
-        """Read keys, those of cursors too, and issuers anew, in the transaction of the connection.
+        """Reload signing keys, cursor keys and issuers in the connection's transaction.
 
         Raises SecretMismatch.
         """
@@ -44,12 +44,12 @@ class Trust:
         self.revision = revision
 
     async def rotate(self, connection: Connection, *, now: bool) -> str:
-        """Let another key sign (see ``keys.rotate``); returns its id."""
+        """Create a key to sign next (see ``keys.rotate``); returns its id."""
         return await rotate(connection, self._sealing_key, now=now)
 
 
 async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:
-    """All issuers by id, or the one with an id if there is one."""
+    """All issuers ordered by id, or only the one with ``issuer_id``, if it exists."""
     rows = await connection.fetch(
         _ISSUERS + ' WHERE $1::text IS NULL OR issuer_id = $1 ORDER BY issuer_id COLLATE "C"',
         issuer_id,
@@ -77,14 +77,14 @@ async def load_issuers(connection: Connection, issuer_id: str | None = None) -> 
 
 
 async def lock_issuers(connection: Connection) -> None:
-    """Let nobody else write issuers until the transaction ends."""
+    """Prevent others from writing issuers until the transaction ends."""
     await connection.execute("LOCK TABLE hub.issuer IN SHARE ROW EXCLUSIVE MODE")
 
 
 async def put_issuer(connection: Connection, issuer: Issuer) -> None:
     """Create an issuer, or replace the one with its id. Raises Conflict if another has its name.
 
-    What it holds must have been checked (see ``issuer_checks``).
+    It must have been checked before (see ``issuer_checks``).
     """
     await connection.execute(
         "INSERT INTO hub.issuer (issuer_id, issuer, jwks_uri, audiences, algorithms, token_types,"
@@ -123,5 +123,5 @@ async def put_issuer(connection: Connection, issuer: Issuer) -> None:
 
 
 async def delete_issuer(connection: Connection, issuer_id: str) -> None:
-    """Delete an issuer, if it is there."""
+    """Delete an issuer, if it exists."""
     await connection.execute("DELETE FROM hub.issuer WHERE issuer_id = $1", issuer_id)

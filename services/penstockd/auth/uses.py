@@ -1,4 +1,4 @@
-"""When credentials were last used: noted in memory, written once in a while."""
+"""When credentials were last used: noted in memory, written at intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 from penstockd.errors import Refused
 from penstockd.store.database import Database, WorkKind
 
-#: How often the uses that were noted are written at most, in seconds.
+#: The shortest interval between two writes of noted uses, in seconds.
 INTERVAL = 60.0
 
 # The credential may have been deleted meanwhile; another process may have seen it used later.
@@ -28,9 +28,9 @@ _log = structlog.get_logger(__name__)
 
 
 class CredentialUses:
-    """The credentials that one process has seen used since it last wrote them.
+    """The credentials used in one process since it last wrote them.
 
-    What was noted and not yet written when a process is killed is lost: at most INTERVAL of it.
+    A killed process loses the uses that it has not written: those of at most INTERVAL.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,13 +39,13 @@ class CredentialUses:
         self._any = asyncio.Event()
 
     def note(self, credential_id: str) -> None:
-        """A credential was used now. An empty id is that of a caller without any here."""
+        """Note that a credential was used now. A caller without a credential has an empty id."""
         if credential_id:
             self._noted[credential_id] = time.time()
             self._any.set()
 
     async def flush(self) -> None:
-        """Write what was noted. Raises DatabaseUnavailable; it stays noted then."""
+        """Write the noted uses. Raises DatabaseUnavailable; they stay noted then."""
         noted, self._noted = self._noted, {}
         self._any.clear()
         if not noted:
@@ -60,14 +60,15 @@ class CredentialUses:
             raise
 
     async def close(self) -> None:
-        """Write what was noted, if that can be done."""
+        """Write the noted uses if possible."""
         try:
             await self.flush()
         except Refused as exc:
             _log.warning("credential_uses_not_written", error=str(exc))
 
     async def follow(self, interval: float = INTERVAL) -> None:
-        """Write what is noted at once, but not again for ``interval`` seconds; until cancelled.
+        """Write uses as soon as they are noted, at most every ``interval`` seconds, until
+        cancelled.
 
         Raises DatabaseUnavailable; run it again then.
         """

@@ -1,1 +1,1 @@
-"""The change log as Views show it, read once for all who see the same; and its retention."""
+"""The change log as Views show it, read once for all who see the same, and its retention."""

@@ -1,8 +1,8 @@
-"""Bells that wake the calls of this process that wait for leases or deliveries.
+"""Bells wake the calls of this process that wait for leases or deliveries.
 
-Each thing that only one call can take has a line. The first waiting call of a line looks into the
-database and waits; the others stand behind it. So a thousand waiting calls cost the database no
-more than one.
+Each thing that only one call can take has a line. The first call of a line looks in the database
+and waits; the others stand behind it. So a thousand waiting calls cost the database no more than
+one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from penstockd.store.database import Connection
 
 
 def subscription_line(consumer_id: str, subscription_id: str) -> str:
-    """The line of those who wait for leases of a subscription."""
+    """The line of calls that wait for leases of a subscription."""
     return f"subscriptions/{consumer_id}/{subscription_id}"
 
 
 def webhook_line(webhook_id: str) -> str:
-    """The line of those who wait for deliveries that they pull."""
+    """The line of calls that wait to pull deliveries of a webhook."""
     return f"webhooks/{webhook_id}"
 
 
@@ -32,23 +32,23 @@ async def ring_everywhere(announcements: Announcements, connection: Connection, 
 
 
 class Line:
-    """A line. ``rung`` counts: whoever looked at some count need not look again at the same one."""
+    """A line of waiting calls. ``rung`` counts rings: at the same count there is nothing new."""
 
     def __init__(self) -> None:
         self.rung = 0
-        #: Rung as well when the log goes beyond this number.
+        #: The line is also rung when the log passes this number.
         self.after: int | None = None
         self._moved = asyncio.Event()
         self._first = asyncio.Lock()
 
     def ring(self) -> None:
-        """Something may be there."""
+        """Wake those who wait: something may be there."""
         self.rung += 1
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
     async def wait(self, rung: int, seconds: float) -> None:
-        """Return when the line was rung since it stood at ``rung``, or when the time is over."""
+        """Wait until the line has been rung since it stood at ``rung``, or the time is over."""
         if self.rung == rung and seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -56,7 +56,7 @@ class Line:
 
     @asynccontextmanager
     async def turn(self, seconds: float) -> AsyncIterator[bool]:
-        """Be the first in the line; False if others were before, for all of the time."""
+        """Become the first in the line; False if others were first for all of the time."""
         first = False
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -69,7 +69,7 @@ class Line:
 
 
 class Bells:
-    """The lines of one process, as long as somebody has them."""
+    """The lines of one process, each as long as somebody holds it."""
 
     def __init__(self) -> None:
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
@@ -82,8 +82,8 @@ class Bells:
         return line
 
     def ring(self, name: str) -> None:
-        """Something may be there for those in a line; or in all that begin so, if the name is empty
-        or ends with a "/"."""
+        """Ring the line of that name: something may be there. A name that is empty or ends with "/"
+        rings all lines that begin with it."""
         if name and not name.endswith("/"):
             if (line := self._lines.get(name)) is not None:
                 line.ring()
@@ -93,7 +93,7 @@ class Bells:
                 line.ring()
 
     def log_moved(self, number: int) -> None:
-        """The log has got this number."""
+        """Ring the lines that wait for this number of the log, which it has reached."""
         for line in list(self._lines.values()):
             if line.after is not None and number > line.after:
                 line.ring()

@@ -31,7 +31,7 @@ from penstockd.store.shares import for_the_hub
 
 #: A subscriber that catches up reads to the next multiple of this number.
 STRIDE = 2000
-#: Bytes of stretches that are kept for others who catch up.
+#: Bytes of stretches that are cached for others who catch up.
 KEPT_BYTES = 32 * 1024 * 1024
 #: Bytes and blocks that a channel keeps for its subscribers to take.
 CHANNEL_BYTES, CHANNEL_BLOCKS = 4 * 1024 * 1024, 256
@@ -45,8 +45,8 @@ _log = structlog.get_logger(__name__)
 class _Channel:
     """The end of the log as one source shows it.
 
-    ``position`` is how far it has been read; ``recent`` are the blocks with something in them,
-    numbered from ``first`` on. It is ``dropped`` when the log has gone back in time.
+    ``position`` is how far it has been read; ``recent`` are the blocks that are not empty, numbered
+    from ``first`` on. It is ``dropped`` when the log has gone back in time.
     """
 
     source: FeedSource
@@ -67,7 +67,7 @@ class _Channel:
         return self.first + len(self.recent)
 
     def add(self, block: Block) -> None:
-        """Give a block to all who wait, and forget the oldest if there are too many."""
+        """Add a block for all who wait, and drop the oldest ones if there are too many."""
         self.recent.append(block)
         self.size += block.size
         while len(self.recent) > 1 and (
@@ -94,7 +94,7 @@ class Broadcast:
         *,
         hours: int = 0,
     ) -> None:
-        """``hours`` is how long the log is kept, for those who ask."""
+        """``hours`` is how long the log is kept; callers can ask for it."""
         self.hours = hours
         self.tail = Tail(database, announcements, self._drop_all)
         self.stopping = asyncio.Event()
@@ -104,15 +104,15 @@ class Broadcast:
         self._kept_bytes = 0
 
     def stop(self) -> None:
-        """Let all subscribers end in order."""
+        """Let all subscribers end in good order."""
         self.stopping.set()
         self.tail.bells.ring("")
         for channel in self._channels.values():
             channel.wake()
 
     def _drop_all(self) -> None:
-        """The log has gone back in time: what was read may be undone. All subscribers begin anew
-        at their own cursors, which the log accepts or not."""
+        """Drop all that was read: the log has gone back in time, and it may be undone. All
+        subscribers start again at their own cursors, which the log accepts or refuses."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.dropped = True
@@ -126,22 +126,22 @@ class Broadcast:
         return Subscriber(self, source, cursor)
 
     async def head(self) -> Cursor:
-        """Where the log ends now. Raises DatabaseUnavailable."""
+        """The current end of the log. Raises DatabaseUnavailable."""
         return (await self.extent()).newest
 
     async def extent(self) -> Extent:
-        """How far the log goes back and on. Raises DatabaseUnavailable."""
+        """The current bounds of the log. Raises DatabaseUnavailable."""
         async with self._database.connection() as connection:
             return await read_extent(connection)
 
     async def read(self, source: FeedSource, cursor: Cursor, upto: int | Cursor) -> EventBatch:
-        """Events after a cursor, to ``upto`` at the most; see ``read_events``."""
+        """Events after a cursor, at most up to ``upto``; see ``read_events``."""
         batch = await read_events(self._database, self._catalog, source.lenses, cursor, upto)
         self.tail.hear(batch.head)
         return batch
 
     async def next_stretch(self, source: FeedSource, cursor: Cursor, most: int = STRIDE) -> Block:
-        """The next block after a cursor that is behind the end: of ``most`` numbers, no more."""
+        """The next block after a cursor that is before the end, of at most ``most`` numbers."""
         return await self.stretch(source, cursor, self._end(cursor, most))
 
     async def stretch(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
@@ -155,7 +155,7 @@ class Broadcast:
                     raise  # else it was the share of whoever asked first
 
     def prepare(self, source: FeedSource, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
-        """Begin to read what ``next_stretch`` will be asked for, while the last is being sent."""
+        """Start to read what ``next_stretch`` is asked for next, while the last is being sent."""
         if most > 0 and not cursor.ahead:
             return self._task(source, cursor, self._end(cursor, most))[0]
         return None
@@ -169,7 +169,7 @@ class Broadcast:
     def _task(
         self, source: FeedSource, cursor: Cursor, upto: int
     ) -> tuple[asyncio.Task[Block], bool]:
-        """The reading of a block, and whether it begins with this call, on its consumer's share."""
+        """The reading of a block; and whether this call starts it, on its consumer's share."""
         key = (source.identity, cursor, upto)
         task = self._kept.get(key)
         own = task is None or (task.done() and task.exception() is not None)
@@ -199,7 +199,7 @@ class Broadcast:
             self._kept_bytes -= other.result().size
 
     def join(self, source: FeedSource) -> _Channel | None:
-        """The source's channel, begun if there is none; None before the log has been heard of."""
+        """The source's channel, created if need be; None before the end of the log is known."""
         channel = self._channels.get(source.identity)
         if channel is None:
             if self.tail.newest is None:
@@ -212,7 +212,7 @@ class Broadcast:
         return channel
 
     def leave(self, channel: _Channel) -> None:
-        """Give a channel up; the last to leave ends it."""
+        """Leave a channel; the last one to leave ends it."""
         channel.subscribers -= 1
         if channel.subscribers == 0:
             assert channel.task is not None
@@ -221,9 +221,9 @@ class Broadcast:
                 del self._channels[channel.source.identity]
 
     async def _move(self, channel: _Channel) -> None:
-        """Move a channel on with the log, until it is left by all.
+        """Move a channel on with the log, until all have left it.
 
-        A defect ends the channel and all who listen to it: nobody is left to wait for nothing.
+        A defect ends the channel and all its subscribers, so that none waits in vain.
         """
         try:
             await self._move_on(channel)
@@ -255,7 +255,7 @@ class Broadcast:
 
 
 class Subscriber:
-    """One subscriber's place. ``cursor`` is behind all that it has been given; ``whole`` says
+    """One subscriber's place. ``cursor`` is behind all that it has received; ``whole`` says
     whether that is the end of a transaction."""
 
     def __init__(self, feed: Broadcast, source: FeedSource, cursor: Cursor) -> None:
@@ -267,7 +267,7 @@ class Subscriber:
         self._ahead: asyncio.Task[Block] | None = None  # what is taken next, if it is behind
 
     async def take(self, seconds: float) -> Block | None:
-        """The next block with something in it; None if there is none within the time.
+        """The next block that is not empty; None if there is none within the time.
 
         Raises CursorInvalid, CursorExpired and DatabaseUnavailable.
         """
@@ -284,9 +284,9 @@ class Subscriber:
         return None
 
     def when_ahead(self, work: Callable[[Block], object]) -> None:
-        """Do some work with the block that will be taken next, as soon as it has been read.
+        """Call ``work`` with the block that will be taken next, as soon as it has been read.
 
-        It need not be done: of what is new there is no next one yet.
+        There may be no call: a subscriber at the end of the log has no next block yet.
         """
         ahead, self._ahead = self._ahead, None
 
@@ -298,13 +298,13 @@ class Subscriber:
             ahead.add_done_callback(then)
 
     def close(self) -> None:
-        """Give the place up."""
+        """Give up the place."""
         if self._channel is not None:
             self._feed.leave(self._channel)
             self._channel = self._next = None
 
     async def _catch_up(self) -> Block | None:
-        """The next stretch, or a place in the channel if there is none."""
+        """The next stretch; if there is none, take a place in the channel."""
         if self._channel is None:
             self._channel = self._feed.join(self._source)
         if self._channel is None:
@@ -320,8 +320,8 @@ class Subscriber:
             left = position.number - block.cursor.number
             self._ahead = self._feed.prepare(self._source, block.cursor, left)
             return block
-        # Ahead of this process, which has not heard of it yet; or transactions that the cursor's
-        # snapshot saw wait for their numbers. A cursor of no sense is found out here, too.
+        # The cursor is ahead of what this process knows, or transactions that its snapshot saw
+        # still wait for their numbers. An invalid cursor is found here, too.
         if not await self._feed.tail.wait(number, RETRY):
             batch = await self._feed.read(self._source, self.cursor, number)
             self.cursor = batch.cursor  # one of an earlier version has got its mark

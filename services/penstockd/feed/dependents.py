@@ -1,4 +1,4 @@
-"""Records that come into a View, or go out of it, because another record has changed."""
+"""Records that enter or leave a View because another record has changed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from penstockd.store.database import Connection
 from penstockd.store.history import PastState, Place, Step, referring, states
 from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
-#: Changes that are read at a time, fewer if they are large.
+#: Changes read at a time; fewer if they are large.
 CHUNK = 1000
-#: Keys that are looked up at a time; none is longer than 512 bytes.
+#: Keys looked up at a time; each has at most 512 bytes.
 KEYS = 4000
-#: Bytes of keys of changed records that are remembered of a transaction. Of one that has changed
-#: more, what refers to any record that it changed is judged, which is more work and as right.
+#: Bytes of keys of changed records that are remembered for a transaction. If it has changed more,
+#: everything that refers to any record that it changed is judged: more work, but the same result.
 CAUSE_BYTES = 1024 * 1024
 
 
 class _Way:
-    """The way by which records of a lens lead to those of another dataset."""
+    """How records of a lens lead to those of another dataset."""
 
     def __init__(self, catalog: Catalog, lens: Lens, follow: Follow) -> None:
         self.dataset = follow.dataset
-        #: Each step, from the lens's own dataset on.
+        #: The steps, from the lens's own dataset on.
         self.steps: list[Step] = []
         dataset = lens.dataset
         for alias in follow.path:
@@ -43,7 +43,7 @@ class _Way:
         self._row = Codec(dataset, follow.reads).row
 
     def matters(self, change: Change) -> bool:
-        """Whether the change can have moved records that lead to it."""
+        """Whether the change may have moved records that lead to the changed one."""
         if change.dataset != self.dataset:
             return False
         if change.before is None or change.after is None:
@@ -55,7 +55,7 @@ class _Way:
 class FollowedChange:
     """What a transaction, from its ``first`` change to its ``last``, did to what a lens follows.
 
-    ``keys`` are those of the records that it moved, by way; None if they are too many to name.
+    ``keys`` are those of the records that it moved, by way; None if there are too many.
     """
 
     first: int
@@ -65,7 +65,7 @@ class FollowedChange:
     _size: int = 0
 
     def add(self, way: _Way, key: str) -> None:
-        """A record has been moved."""
+        """Note a record that was moved."""
         known = self.keys.setdefault(way, {})
         if known is None or key in known:
             return
@@ -79,8 +79,8 @@ class FollowedChange:
 class Dependents:
     """The events of one lens that follow from changes of other records.
 
-    They stand at the end of the transaction, whose last number they have: wherever a transaction
-    is cut by readers, all are told the same.
+    They come at the end of the transaction, with its last number. So all readers get the same,
+    wherever they cut a transaction.
     """
 
     def __init__(self, connection: Connection, catalog: Catalog, past: Past, lens: Lens) -> None:
@@ -90,7 +90,7 @@ class Dependents:
         self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
     async def causes(self, after: int, stretch: Stretch) -> Sequence[FollowedChange]:
-        """What the transactions did that end in the stretch, which begins after a number."""
+        """What the transactions that end in the stretch did. It begins after a number."""
         found: dict[int, FollowedChange] = {}
         async with aclosing(self._earlier(after, stretch)) as parts:
             async for part in parts:
@@ -101,8 +101,8 @@ class Dependents:
     async def events(
         self, cause: FollowedChange, after: str = "", upto: str | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Those of a transaction, in order of their keys, of keys behind ``after`` and to ``upto``;
-        at most one a record."""
+        """The events that follow from a transaction, in order of their keys, which are after
+        ``after`` and up to ``upto``; at most one for each record."""
         routes = [(way.steps, keys) for way, keys in cause.keys.items()]
         full = True
         while full:
@@ -120,7 +120,7 @@ class Dependents:
     async def _earlier(
         self, after: int, stretch: Stretch
     ) -> AsyncGenerator[Sequence[Change], None]:
-        """What may matter of a transaction that has begun before the stretch and ends in it."""
+        """The relevant changes of a transaction that began before the stretch and ends in it."""
         first, last = await transaction_at(self._connection, after)
         if first > after or last > stretch.number:
             return
@@ -145,7 +145,7 @@ class Dependents:
     ) -> Sequence[Event]:
         pairs = []
         for (key, before), state in piece.items():
-            # What the transaction changed itself is told as its own change.
+            # What the transaction itself changed is reported as its own change.
             own = state.until is not None and state.until <= cause.last
             if state.image is not None and not own:
                 was = PastQuestion(self._lens, state.image, before)

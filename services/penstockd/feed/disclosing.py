@@ -1,4 +1,4 @@
-"""Puts into the audit which records a feed gives out, before it gives them out."""
+"""Records in the audit which records a feed gives out, before it gives them out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from penstockd.budget import shared_task
 from penstockd.calls import Call, Permit
 from penstockd.feed.source import Block, FeedSource
 
-#: Streams of one consumer that see the same share the entry of a block that is given out to them
-#: within so many seconds; it names the one that came first. Later its time would not be theirs.
+#: Streams of one consumer that see the same share the entry of a block that reaches them within
+#: so many seconds. The entry names the first one; later its time would not fit the others.
 SHARED_SECONDS = 5.0
 
 
 class FeedDisclosure:
-    """The records that one stream or poll of changes gives out: exact keys, by dataset."""
+    """Discloses what one stream or poll of changes gives out: exact keys, by dataset."""
 
     def __init__(self, call: Call, source: FeedSource) -> None:
         self._call = call
@@ -29,14 +29,14 @@ class FeedDisclosure:
         if len(self._rules) == 1:
             (call.entry.shown,) = self._rules.values()
         entry = call.entry
-        # What entries of the same block must have in common to be one.
+        # Streams share the entry of a block only if all of this is equal.
         self._shares = (
             *(entry.consumer_id, entry.credential_id, entry.method, entry.policy_revision),
             *sorted(self._rules.items()),
         )
 
     async def records(self, keys: Mapping[str, Sequence[str]]) -> Permit:
-        """Return when it is durable that these records are given out; by dataset.
+        """Return once it is durable that these records, by dataset, are given out.
 
         Raises DatabaseUnavailable.
         """
@@ -47,13 +47,13 @@ class FeedDisclosure:
         return await self.records(_joined([frame.keys for b in blocks for frame in b.frames]))
 
     async def block(self, block: Block) -> Permit:
-        """The same for a block that other streams are given, too (see ``SHARED_SECONDS``)."""
+        """The same for a block that other streams share (see ``SHARED_SECONDS``)."""
         await asyncio.shield(self.begin(block))
         return self._call.permit(block.count)
 
     def begin(self, block: Block) -> asyncio.Task[None]:
-        """Begin to make a block durable that will be asked for next: it may wait for the disk
-        while the one before it is being sent."""
+        """Start to make a block durable that will be needed next: it may wait for the disk while
+        the one before it is being sent."""
         shared: dict[object, _Shared] = block.shared.setdefault("disclosed", {})
         known = shared.get(self._shares)
         if known is None or known.outdated(self._clock()):
@@ -69,7 +69,7 @@ class FeedDisclosure:
 
 
 class _Shared(NamedTuple):
-    """When the entries of a block were written, or are still being so."""
+    """The time at which the writing of a block's entries began, and its task."""
 
     time: float
     task: asyncio.Task[None]
@@ -82,7 +82,7 @@ class _Shared(NamedTuple):
 
 
 def _joined(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """The keys of several frames by dataset, each once."""
+    """The keys of several frames, by dataset, each once."""
     found: dict[str, dict[str, None]] = {}
     for keys in frames:
         for dataset, more in keys.items():
@@ -91,6 +91,6 @@ def _joined(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str
 
 
 def _hear(task: asyncio.Task[None]) -> None:
-    """Those who wait for the task have its error; without one nobody misses it."""
+    """Mark the task's error as seen: those who wait for the task get it; nobody else needs it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""What happened to a record in the eyes of one View."""
+"""What happened to a record, as one View shows it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from penstockd.store.cursor import Cursor
 class FeedOperation(enum.IntEnum):
     """What became of a record (``penstock.hub.v1.Operation``).
 
-    The first three are what was done to it. ENTERED_VIEW: it was there, and is shown from now on;
-    LEFT_VIEW: it is still there, and is shown no longer. SNAPSHOT: it was there when a stream
-    began.
+    The first three were done to it. ENTERED_VIEW: it existed, and is shown from now on.
+    LEFT_VIEW: it still exists, but is no longer shown. SNAPSHOT: it existed when a stream began.
     """
 
     CREATED = 1
@@ -26,12 +25,12 @@ class FeedOperation(enum.IntEnum):
 
     @property
     def word(self) -> str:
-        """Its lower-case name, by which webhooks call it."""
+        """Its lower-case name, which webhooks use."""
         return self.name.lower()
 
 
 class Reconcile(enum.IntEnum):
-    """How to be sure that a replica is right after a stream (``penstock.hub.v1.Reconcile``)."""
+    """How a client makes sure that its replica is right (``penstock.hub.v1.Reconcile``)."""
 
     RESUME = 1
     REPAIR = 2
@@ -40,12 +39,12 @@ class Reconcile(enum.IntEnum):
 
 @dataclass(slots=True)  # not frozen: that takes four times as long to make, a million times
 class Event:
-    """One change as a View shows it, never changed: nothing in it is hidden from the View's holder.
+    """One change as a View shows it, never modified: the View's holder may see all of it.
 
     ``number`` is its place in the log, ``transaction`` that of the last change of its transaction.
     ``before`` and ``after`` are serialised records as the holder sees them; ``before`` is None if
-    it saw none, ``after`` if it sees none any more. ``changed`` are the paths that differ, of an
-    update.
+    it saw none, ``after`` if it no longer sees one. ``changed`` are the paths that an update
+    changed.
     """
 
     number: int
@@ -60,7 +59,7 @@ class Event:
 
     @property
     def size(self) -> int:
-        """About how many bytes it is."""
+        """Its approximate size in bytes."""
         return 100 + len(self.key) + len(self.before or b"") + len(self.after or b"")
 
 
@@ -68,8 +67,8 @@ class Event:
 class EventBatch:
     """Events in the order of the log, and the cursor behind them.
 
-    ``whole``: they end with a whole transaction, so that the cursor may be a checkpoint. ``more``:
-    the log had more when they were read, and ``head`` was its end.
+    ``whole``: they end with a complete transaction, so the cursor may be a checkpoint. ``more``:
+    the log had more when they were read; ``head`` was its end.
     """
 
     events: tuple[Event, ...]

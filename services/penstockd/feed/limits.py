@@ -1,4 +1,4 @@
-"""How many streams of changes one process holds."""
+"""Limits how many streams of changes a consumer holds in one process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from penstockd.errors import TooManyStreams
 class Streams:
     """Counts, by consumer, the streams of one process and the calls that wait for changes.
 
-    A stream whose client takes nothing for ``stall_seconds`` is ended.
+    A stream is ended if its client takes nothing for ``stall_seconds``.
     """
 
     def __init__(self, *, most: int = 2000, stall_seconds: float = 20.0) -> None:
-        """``most`` is how many one consumer may hold at one time."""
+        """``most`` is how many one consumer may hold at a time."""
         self.stall_seconds = stall_seconds
         self._most = most
         self.held: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, consumer_id: str, *, waits: bool = True) -> Iterator[None]:
-        """Count a stream for the length of a block; a call that does not wait is not counted.
+        """Count a stream for the length of a block; calls that do not wait are not counted.
 
         Raises TooManyStreams.
         """

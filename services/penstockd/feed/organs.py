@@ -1,4 +1,4 @@
-"""What is made of the change log takes these organs of a hub, and no others."""
+"""The organs of a hub that feeds of the change log need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.store.places import Places
 
 
 class FeedOrgans(ReadingOrgans, Protocol):
-    """The organs by which changes are read."""
+    """The organs that reading changes needs."""
 
     @property
     def catalog(self) -> Catalog:
@@ -33,4 +33,4 @@ class FeedOrgans(ReadingOrgans, Protocol):
 
 
 class StreamOrgans(FeedOrgans, OpeningOrgans, Protocol):
-    """The organs that a stream of changes is made of: it may begin with a state of the data."""
+    """The organs that a stream of changes needs: it may begin with a state of the data."""

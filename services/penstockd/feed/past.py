@@ -1,8 +1,8 @@
-"""Row rules that follow references, judged as of places in the log.
+"""Judges row rules that follow references, as of places in the log.
 
-A ``Lens`` asks for the records that a rule leads to while it judges, and cannot wait. So it is
-given what is known, what it asked for in vain is fetched, and it judges again: one round for each
-step of the longest chain of references.
+A ``Lens`` asks for the records that a rule leads to while it judges, and cannot wait. So it gets
+the known ones; the missing ones are fetched, and it judges again: one round for each step of the
+longest chain of references.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from penstockd.store.database import Connection
 from penstockd.store.history import states
 from penstockd.store.log import STRETCH_BYTES
 
-#: Questions that are judged at a time, fewer if what their rules read is large.
+#: Questions judged at a time; fewer if their rules read large records.
 TOGETHER = 1000
-#: What is known of a record weighs so much besides its image.
+#: Bytes that a known record counts for besides its image.
 _OVERHEAD = 200
 
 #: A record at a place: dataset, key, number.
@@ -38,9 +38,9 @@ class PastQuestion:
 
 
 class Past:
-    """What records were at places in the log; one connection, one state of the data.
+    """What records were at places in the log, on one connection and in one state of the data.
 
-    Of each it holds what the rules of ``lenses`` read, of all together STRETCH_BYTES or a little
+    It holds of each record what the rules of ``lenses`` read, together STRETCH_BYTES or a little
     more: what one question alone leads to is not split.
     """
 
@@ -54,7 +54,7 @@ class Past:
         self._reads = {name: tuple(fields) for name, fields in reads.items()}
 
     async def answer(self, questions: Sequence[PastQuestion]) -> None:
-        """Judge all of them, whose lenses are among those it was made for."""
+        """Judge all of them; their lenses must be among ``lenses``."""
         at, together = 0, TOGETHER
         while at < len(questions):
             if self._size >= STRETCH_BYTES // 2:
@@ -66,7 +66,7 @@ class Past:
                 together = max(1, len(part) // 2)
 
     async def _answered(self, questions: Sequence[PastQuestion]) -> bool:
-        """Judge all of them, or give up because of what there would be to hold."""
+        """Judge all of them; False if that would hold too much."""
         left = list(questions)
         while left:
             missing: set[_Place] = set()
@@ -82,7 +82,7 @@ class Past:
         return True
 
     def _judged(self, question: PastQuestion, missing: set[_Place]) -> bool:
-        """Judge one, unless something that it leads to is not known yet."""
+        """Judge one; False if something that it leads to is not known yet."""
         asked: set[_Place] = set()
 
         def find(dataset: str, key: str) -> bytes | None:
@@ -100,7 +100,7 @@ class Past:
         return True
 
     async def _fetch(self, missing: set[_Place], *, bounded: bool) -> bool:
-        """Whether all of it is known now. If it is too much, all is forgotten."""
+        """Fetch what is missing; False if that is too much, and then everything is forgotten."""
         by_dataset: dict[str, set[tuple[str, int]]] = {}
         for name, key, number in missing:
             by_dataset.setdefault(name, set()).add((key, number))

@@ -1,4 +1,4 @@
-"""Polls: pages of the changes after a cursor, for which a call may wait."""
+"""Polls: pages of the changes after a cursor. A call may wait for its page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from penstockd.store.places import Places
 
 #: How long a poll may wait for its first change, in seconds.
 MAX_WAIT = 30.0
-#: Changes of a page, unless the caller says how many, and bytes after which it ends. With the
-#: stretch of the log that brings it there, it is no more than the 4 MiB that clients of gRPC take.
+#: Changes of a page, unless the caller sets their number, and bytes after which it ends. With the
+#: stretch of the log that exceeds them, it has at most the 4 MiB that clients of gRPC accept.
 USUAL_PAGE, PAGE_BYTES = 1000, 1024 * 1024
-#: How long a poll that does not wait passes over what is nothing for its caller, in seconds.
+#: How long a poll that does not wait skips changes that its caller does not get, in seconds.
 PASS_SECONDS = 1.0
-#: How often a poll that waits looks whether the worker ends, in seconds.
+#: How often a waiting poll checks whether the worker stops, in seconds.
 LOOK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ChangePage:
-    """Changes as the encoded ``changes`` of a response, and where to go on."""
+    """Changes, encoded as the ``changes`` of a response, and where to go on."""
 
     changes: bytes
     next_cursor: str
@@ -36,17 +36,17 @@ class ChangePage:
 async def read_page(
     feed: Broadcast, places: Places, source: FeedSource, cursor: Cursor, wait: float
 ) -> tuple[ChangePage, list[Block]]:
-    """The next page behind a cursor, and the blocks that it holds.
+    """The next page after a cursor, and the blocks in it.
 
-    Without changes it waits for the first some seconds. Raises CursorInvalid, CursorExpired,
-    HubStopping and DatabaseUnavailable.
+    Without changes it waits for the first one, at most ``wait`` seconds. Raises CursorInvalid,
+    CursorExpired, HubStopping and DatabaseUnavailable.
     """
     clock = asyncio.get_running_loop().time
     until, passing = clock() + wait, clock() + PASS_SECONDS
     changes: list[bytes] = []
     blocks: list[Block] = []
     count = size = 0
-    # The cursor is judged at once, whatever there is to wait for.
+    # The cursor is checked at once, even if the call then waits.
     await feed.read(source, cursor, cursor.number)
     while count < source.batch_size and size < PAGE_BYTES:
         if cursor.number < feed.tail.head:

@@ -1,9 +1,9 @@
 """Reads the log through Views: the changes that each shows, and what else follows from them.
 
 A View is judged at the ends of transactions: what it showed before one, and what it shows after.
-A row rule may follow references; then a change of one record can bring others into a View or out
-of it, and those are told at the end of the transaction that moved them. They can be many and large:
-what is read at a time is bounded in bytes, and may end in the midst of them.
+A row rule may follow references; then a change of one record can bring others into a View or take
+them out. Those are reported at the end of the transaction that moved them. They can be many and
+large, so each reading is bounded in bytes, and may end in the midst of them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from penstockd.store.cursor import (
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_stretch
 
-#: The changes that a read of the log takes one place more of its consumer's share for.
+#: A reading takes one more place of its consumer's share for each so many changes.
 PLACE_CHANGES = 1000
-#: What looking at a change costs besides its images, in bytes of these.
+#: The cost of looking at a change besides its images, counted in bytes of images.
 _OVERHEAD = 250
 
 Lenses = Mapping[str, Lens]
@@ -44,22 +44,22 @@ _Following = tuple[int, str, Dependents, FollowedChange]
 async def read_events(
     database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int | Cursor
 ) -> EventBatch:
-    """The events after a cursor, of changes with numbers to ``upto`` or as far as there are any, or
-    fewer where they are large: there is always one more if there is any. What follows from
-    transactions comes, with all that stands before it, to less than STRETCH_BYTES and one more.
+    """The events after a cursor, of changes with numbers up to ``upto`` or the end of the log, or
+    fewer if they are large; at least one, if there is any. What follows from transactions ends,
+    with all that is before it, at the event that reaches STRETCH_BYTES.
 
-    If ``upto`` is a cursor, they end there. Raises CursorInvalid (of another database, or of a
-    state of it that was undone), CursorExpired and DatabaseUnavailable.
+    If ``upto`` is a cursor, the events end there. Raises CursorInvalid (of another database, or of
+    a state of it that was undone), CursorExpired and DatabaseUnavailable.
     """
     end = upto if isinstance(upto, Cursor) else Cursor(cursor.epoch, upto)
-    # What is left of a transaction is told first.
+    # The rest of a transaction comes first.
     last = end.end if cursor.told is None else min(end.end, cursor.number + 1)
     follows = any(lens.follows for lens in lenses.values())
     async with AsyncExitStack() as stack:
         weight = 1 + max(0, last - cursor.number) // PLACE_CHANGES
         connection = await stack.enter_async_context(database.connection(weight=weight))
         if follows:
-            # What records were is asked in several statements, which must see one state.
+            # Past states of records are read by several statements, which must see one state.
             single = connection.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(single)
         names = _needed(lenses)
@@ -79,7 +79,7 @@ async def read_events(
 async def _mark(
     connection: Connection, following: Cursor, cursor: Cursor, stretch: Stretch
 ) -> bytes:
-    """The mark where a reading has come to, from ``cursor`` on."""
+    """The mark of the place that a reading from ``cursor`` has reached."""
     if following.end == cursor.end:
         assert stretch.place_mark is not None, "the place has been checked"
         return stretch.place_mark
@@ -89,14 +89,14 @@ async def _mark(
 
 
 def _needed(lenses: Lenses) -> Sequence[str]:
-    """The datasets whose changes have to be looked at."""
+    """The datasets whose changes must be read."""
     followed = {f.dataset for lens in lenses.values() for f in lens.follows}
     return sorted({*lenses, *followed})
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A change of a record, and whether its lens shows the record before and after."""
+    """A change of a record, and the questions whether its lens shows it before and after."""
 
     change: Change
     lens: Lens
@@ -105,7 +105,7 @@ class _Seen:
 
 
 class _Reading:
-    """One stretch of the log, behind ``start`` and to ``end`` at the most, seen through lenses."""
+    """One stretch of the log, after ``start`` and at most up to ``end``, seen through lenses."""
 
     def __init__(
         self, lenses: Lenses, stretch: Stretch, start: Cursor, end: Cursor, passed: frozenset[int]
@@ -119,18 +119,18 @@ class _Reading:
             self.reached = (end.number, end.told)
         #: Whether that is the end of a transaction.
         self.whole = stretch.whole and self.reached[1] is None
-        # Those that show all records as they are.
+        # Views that show all records as they are.
         self._whole = {lens.view_id for lens in lenses.values() if lens.sees_all and lens.clear}
-        # Transactions that the cursor's snapshot saw before they had a number: not told again.
-        # Where references are followed they are, since what they moved may have changed meanwhile;
-        # to be told twice that a record has come or gone is harmless.
+        # Transactions that the cursor's snapshot saw before they had a number: not sent again. With
+        # references they are, since what they moved may have changed meanwhile; to report twice
+        # that a record has come or gone is harmless.
         self._passed = passed
 
     async def events(self, connection: Connection, catalog: Catalog) -> tuple[Event, ...]:
-        """The events of the stretch, in order, as far as it comes."""
+        """The events of the stretch, in order, as far as it reaches."""
         following = [lens for lens in self._lenses.values() if lens.follows]
         if not following:
-            # Nothing is behind it but its own change, which was told.
+            # Nothing follows from a change but the change itself, which was sent.
             return tuple(await self._plain()) if self._start.told is None else ()
         past = Past(connection, catalog, following)
         dependents = [Dependents(connection, catalog, past, lens) for lens in following]
@@ -150,9 +150,9 @@ class _Reading:
         return sorted(found, key=lambda f: f[:2])
 
     async def _together(self, own: deque[Event], causes: Sequence[_Following]) -> list[Event]:
-        """Own changes, and behind those of each transaction what follows from it.
+        """Own changes, and after those of each transaction what follows from it.
 
-        With what follows it ends where it has come to STRETCH_BYTES.
+        Where something follows, the events end once they have reached STRETCH_BYTES.
         """
         events: list[Event] = []
         size = done = 0
@@ -179,8 +179,8 @@ class _Reading:
         return [*events, *own]
 
     def _span(self, transaction: int, dataset: str) -> tuple[str, str | None] | None:
-        """Of which keys to tell what follows from a transaction: behind the first one and to the
-        second, if there is one; None for no keys."""
+        """The keys for which to report what follows from a transaction: after the first one, and up
+        to the second, if there is one; None for no keys."""
         after, upto = "", None
         start, end = self._start.told, self._end.told
         if start is not None and transaction == self._start.end:
@@ -194,7 +194,7 @@ class _Reading:
         return after, upto
 
     async def _plain(self) -> list[Event]:
-        """Changes of records whose lenses need nothing but the record."""
+        """Changes of records whose lenses need only the record itself."""
         events: list[Event] = []
         size = 0
         for change in self._stretch.changes:
@@ -215,7 +215,7 @@ class _Reading:
         return events
 
     def _seen(self, change: Change, lens: Lens) -> Event | None:
-        """What a lens that needs nothing but the record shows of a change."""
+        """What a lens that needs only the record itself shows of a change."""
         before, after = change.before, change.after
         if lens.view_id not in self._whole:
             before = None if before is None else lens.see(before, _nowhere)
@@ -223,7 +223,7 @@ class _Reading:
         return _told(change, lens, before, after)
 
     async def _judged(self, past: Past) -> Sequence[Event]:
-        """Changes of records whose lenses look at others, too."""
+        """Changes of records whose lenses look at other records, too."""
         seen = []
         for change in self._stretch.changes:
             lens = self._lenses.get(change.dataset)
@@ -245,7 +245,7 @@ class _Reading:
 
 
 def _nowhere(dataset: str, key: str) -> bytes | None:
-    """For lenses that follow no reference."""
+    """Never called: for lenses that follow no reference."""
     raise AssertionError(f"no rule leads to {dataset}")
 
 

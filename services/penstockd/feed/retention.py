@@ -1,4 +1,4 @@
-"""How long the change log is kept. The tables of the datasets are its compacted form: a snapshot of
+"""Retention of the change log. The tables of the datasets are its compacted form: a snapshot of
 them is always possible, whatever has been pruned."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LogRetention:
-    """Prunes what was numbered longer ago than ``hours``."""
+    """Prunes changes that were numbered more than ``hours`` ago."""
 
     def __init__(self, database: Transactions, hours: int) -> None:
         self._database, self._age = database, timedelta(hours=hours)
@@ -29,12 +29,12 @@ class LogRetention:
             try:
                 await self.prune()
             except Conflict:
-                # Readers hold the log's tables: there will be a better moment.
+                # Readers hold the log's tables: try again later.
                 _log.info("pruning_postponed")
             await asyncio.sleep(INTERVAL)
 
     async def prune(self) -> int:
-        """Forget what is too old; returns how many numbers that were."""
+        """Prune what is too old; returns how many numbers."""
         async with self._database.transaction() as connection:
             last = await connection.fetchval(
                 "SELECT max(last_number) FROM hub.log_transaction"

@@ -1,4 +1,4 @@
-"""The records as they are when a stream begins, as changes of their own kind."""
+"""The records that exist when a stream begins, as changes of their own kind."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from penstockd.store.database import Connection, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
 
-#: Rows that are read at a time, at first and at the most, and their bytes: less than that, and one
-#: row more.
+#: Rows read at a time, at first and at most; and the bytes at which a read ends, with the row that
+#: reaches them.
 FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
 async def snapshot_frames(
     connection: Connection, source: FeedSource, wanted: Wanted, held: Held
 ) -> AsyncGenerator[Frame, None]:
-    """All records that the source's Views show in the state that is held, dataset by dataset.
+    """All records that the source's Views show in the held state, dataset by dataset.
 
-    They are read in the connection's transaction, which has read nothing yet. Raises
+    They are read in the connection's transaction, which must not have read anything before. Raises
     DatabaseUnavailable.
     """
     if source.operations and FeedOperation.SNAPSHOT not in source.operations:
@@ -50,14 +50,14 @@ async def snapshot_frames(
 
 
 class _SizesAhead:
-    """Knows how large the next rows are before they are read, by a cursor over their sizes."""
+    """Knows how large the next rows are before they are read, from a cursor over their sizes."""
 
     def __init__(self, cursor: Rows) -> None:
         self._cursor = cursor
         self._sizes: deque[int] = deque()
 
     async def fitting(self, most: int) -> int:
-        """How many rows to read next; 0 behind the last."""
+        """How many rows to read next; 0 after the last."""
         if len(self._sizes) < most:
             self._sizes += [row[0] for row in await self._cursor.fetch(ROWS)]
         count = size = 0

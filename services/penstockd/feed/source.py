@@ -1,4 +1,4 @@
-"""What a subscriber asks of the feed, and the blocks that all who ask the same are given."""
+"""What a subscriber asks of the feed, and the blocks that all who ask the same share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
 from penstockd.store.sequences import Sequences
 
-#: A frame is closed when it has reached so many bytes: Envoy takes 1 MiB as one message.
+#: A frame is closed when it has reached so many bytes: Envoy accepts 1 MiB as one message.
 FRAME_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Changes that go out as one message: ``data`` is their encoded list.
+    """Changes that are sent as one message: ``data`` is their encoded list.
 
     ``lines`` are what the receipt digests, ``keys`` the records by dataset. If the ends of
-    transactions are to be told, all changes are of one ``transaction``, and ``ends`` says whether
+    transactions are to be sent, all changes are of one ``transaction``, and ``ends`` says whether
     they are its last.
     """
 
@@ -40,7 +40,7 @@ class Block:
     """A stretch of the log as some View shows it: after ``start``, up to ``cursor``.
 
     ``checkpoint`` says whether the cursor may be one; ``commit_time`` is that of the last change.
-    ``shared`` is for what is made of it once for all who give it out.
+    ``shared`` holds what is made of the block once for all who give it out.
     """
 
     start: int
@@ -53,15 +53,15 @@ class Block:
 
     @property
     def count(self) -> int:
-        """How many changes there are."""
+        """The number of changes."""
         return sum([f.count for f in self.frames])
 
 
 @dataclass(frozen=True)
 class FeedSource:
-    """Lenses by dataset, and the form in which their changes are wanted.
+    """Lenses by dataset, and the form of their changes.
 
-    Two sources with the same ``identity`` give out the same bytes. ``mixed`` changes are those of
+    Two sources with the same ``identity`` produce the same bytes. ``mixed`` changes are those of
     ``penstock.hub.v1.Changes``; the others are of the one dataset's own type.
     """
 
@@ -76,7 +76,7 @@ class FeedSource:
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
-        """What tells sources apart."""
+        """Equal for sources that produce the same bytes."""
         return (
             tuple(sorted((name, lens.view_id) for name, lens in self.lenses.items())),
             self.mixed,
@@ -88,15 +88,15 @@ class FeedSource:
 
     @property
     def view(self) -> str:
-        """Names what the subscriber sees."""
+        """A name for what the subscriber sees."""
         return ".".join(lens.view_id for _, lens in sorted(self.lenses.items()))
 
     def wants(self, event: Event) -> bool:
-        """Whether the subscriber asked for such events."""
+        """Whether the subscriber asked for this kind of event."""
         return not self.operations or event.operation in self.operations
 
     def block(self, start: Cursor, batch: EventBatch) -> Block:
-        """A batch of events in the form that is wanted."""
+        """A batch of events in the source's form."""
         events = [e for e in batch.events if self.wants(e)]
         frames = self.frames(events, batch.cursor.number)
         return Block(

@@ -1,7 +1,7 @@
-"""Streams of changes, after a cursor or after all records as they are.
+"""Streams of changes, after a cursor or after a snapshot of all records.
 
 The stream ends only when the caller goes away, or when it may no longer go on as it began; then its
-last record says why, and how to go on. What is sent is checked against the policy of now.
+last record says why, and how to go on. Everything sent is checked against the current policy.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from penstockd.feed.watching import Standings, Wanted, reconcile_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translated
 
-#: Changes of a message, unless the caller says how many.
+#: Changes in a message, unless the caller sets their number.
 USUAL_BATCH = 500
-#: How often a stream with nothing to send looks whether it may go on, in seconds.
+#: How often a stream with nothing to send checks whether it may go on, in seconds.
 LOOK = 2.0
-#: How often it says that it lives, unless the caller says when, and at the least, in seconds.
+#: The time between heartbeats, unless the caller sets it, and at most, in seconds.
 USUAL_HEARTBEAT, MAX_HEARTBEAT = 10, 15
 #: How long the last record of a stream may take, in seconds.
 LAST_WORD_SECONDS = 2.0
@@ -59,7 +59,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a stream says first."""
+    """The first record of a stream."""
 
     cursor: Cursor
     view: str
@@ -69,7 +69,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What a stream says last."""
+    """The last record of a stream."""
 
     reason: str
     message: str
@@ -79,10 +79,10 @@ class End:
 
 
 class FeedReply(Protocol):
-    """Where a stream goes. Each method returns when the client takes what it is given."""
+    """Where a stream goes. Each method returns when the client has taken its data."""
 
     async def begin(self, begin: Begin) -> int:
-        """The first record. All return how many bytes they sent."""
+        """Send the first record. All methods return how many bytes they sent."""
 
     async def changes(
         self,
@@ -91,18 +91,18 @@ class FeedReply(Protocol):
         checkpoint: tuple[Cursor, datetime | None] | None,
         permit: Permit | None,
     ) -> int:
-        """Changes, which are in the audit; ``ends``: how many changes there were of the transaction
-        that ends here. A frame without records needs no permit."""
+        """Send changes, which are in the audit. ``ends`` is the number of changes of the
+        transaction that ends here. A frame without records needs no permit."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
-        """Nothing has happened."""
+        """Send a sign of life: nothing has happened."""
 
     async def end(self, end: End) -> int:
-        """The last record."""
+        """Send the last record."""
 
 
 class ChangeStream:
-    """One stream under way."""
+    """One stream in progress."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ChangeStream:
         self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
-        # The transaction whose changes were sent last, and how many, until its end is told.
+        # The transaction whose changes were sent last, and how many, until its end is sent.
         self._transaction = self._of_transaction = 0
         self._snapshot = _no_frames()
         self._stack = AsyncExitStack()  # what the snapshot is read with, until it is sent
@@ -145,7 +145,7 @@ class ChangeStream:
                     "a snapshot begins where it is taken",
                     violations=[Violation("cursor", "cannot be given together with snapshot")],
                 )
-            # What reads it first: a consumer holds no more states than it may read.
+            # Connect before taking a state: a consumer holds no more states than it may read.
             reading = self._organs.database.snapshot()
             connection = await self._stack.enter_async_context(reading)
             try:
@@ -163,7 +163,7 @@ class ChangeStream:
             self._cursor = await self._organs.feed.head()
 
     async def _send_all(self) -> None:
-        """The snapshot, if it is wanted, and then changes for ever."""
+        """Send the snapshot, if it is requested, and then changes without end."""
         begin = Begin(
             self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
         )
@@ -197,7 +197,7 @@ class ChangeStream:
             subscription.close()
 
     async def _fail(self, error: BaseException) -> None:
-        """Write down how far the stream came, and tell the client if it still listens."""
+        """Store how far the stream came, and tell the client if it still listens."""
         await self._stack.__aexit__(type(error), error, error.__traceback__)
         if not self._begun:
             return
@@ -244,8 +244,8 @@ class ChangeStream:
     async def _disclosed(
         self, frames: AsyncGenerator[Frame, None]
     ) -> AsyncGenerator[tuple[Frame, Permit], None]:
-        """Frames with their permits: the next one is read, and its entry is on its way to the disk,
-        while one is being sent."""
+        """Frames with their permits. While one is being sent, the next one is read, and its audit
+        entry is written."""
 
         async def following() -> tuple[Frame, Permit] | None:
             frame = await anext(frames, None)
@@ -295,7 +295,7 @@ class ChangeStream:
         self._digest.update(frame.lines)
 
     async def _end_transaction(self) -> None:
-        """Tell the end of a transaction whose last changes were nothing for the caller."""
+        """Send the end of a transaction whose last changes the caller does not get."""
         if self._of_transaction:
             nothing = Frame(b"", 0, b"", {}, self._transaction)
             sending = self._reply.changes(nothing, self._of_transaction, None, None)
@@ -303,7 +303,7 @@ class ChangeStream:
             self._of_transaction = 0
 
     async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
-        """Raises ClientStalled if the client takes nothing for too long."""
+        """Wait for a sending. Raises ClientStalled if the client takes nothing for too long."""
         seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -328,7 +328,7 @@ class ChangeStream:
 
 
 async def _no_frames() -> AsyncGenerator[Frame, None]:
-    """Of a stream that begins with a cursor."""
+    """No frames: for a stream that begins with a cursor."""
     none: Sequence[Frame] = ()
     for frame in none:
         yield frame

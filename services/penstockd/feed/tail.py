@@ -1,4 +1,4 @@
-"""The end of the log, as one process hears of it."""
+"""The end of the log, as one process knows it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from penstockd.store.database import Connection, Database, translated
 from penstockd.store.epochs import notice_epoch
 from penstockd.store.log import LOG, Log
 
-#: How often the end is looked for when no announcement comes, in seconds.
+#: How often to read the end of the log without an announcement, in seconds.
 POLL_INTERVAL = 1.0
-#: How long the database may take to tell it, in seconds.
+#: How long the database may take to answer, in seconds.
 READ_TIMEOUT = 5.0
-#: So many places that were heard of are checked at a time, at the latest.
+#: Announced places that are collected at most before the log is read to check them.
 MAX_HEARD = 1000
-#: The log, and those of some ends of transactions that it does not have with these marks. What it
-#: has pruned cannot be told.
+#: The log, and those of some ends of transactions that it lacks, or has with other marks. Ends
+#: that it has pruned cannot be checked.
 _CHECK = f"""
 SELECT {LOG}, clock_timestamp(), ARRAY(
     SELECT p.number FROM unnest($1::bigint[], $2::bytea[]) AS p (number, mark)
@@ -39,11 +39,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Tail:
-    """Knows where the log ends, and wakes those who wait for more, or for what else is announced.
+    """Knows where the log ends, and wakes those who wait for more of it, or for a bell.
 
-    Announcements are hints: what counts is what the log says, which is asked at least every
-    POLL_INTERVAL, on a connection of its own. It is asked, too, whether it still has all that was
-    heard since it was asked last: if not, it has gone back in time (see ``store.cursor``), and
+    Announcements are hints. What counts is the log itself, which is read at least every
+    POLL_INTERVAL, on a separate connection. Each reading checks that the log still has all places
+    announced since the last one: if not, it has gone back in time (see ``store.cursor``), and
     ``on_return`` is called.
     """
 
@@ -64,7 +64,7 @@ class Tail:
         self._moved = asyncio.Event()
 
     async def follow(self) -> None:
-        """Keep up with the log until cancelled. Raises DatabaseUnavailable; run it again then."""
+        """Follow the log until cancelled. Raises DatabaseUnavailable; run it again then."""
         try:
             with self._announcements.subscribe(LOG_CHANNEL, BELL_CHANNEL) as self._mailbox:
                 while True:
@@ -75,7 +75,7 @@ class Tail:
             self._drop()
 
     async def wait(self, after: int, seconds: float) -> bool:
-        """Wait until there is a number greater than ``after``; False if the time is over before."""
+        """Wait for a number greater than ``after``; False if the time is over first."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.head <= after:
@@ -116,7 +116,7 @@ class Tail:
             self._database.memory.note(newest.number, newest.mark, time)
 
     async def _hear_announcements(self, mailbox: Mailbox) -> None:
-        """Hear what is announced, until the log is to be asked."""
+        """Process announcements until the log is to be read."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + POLL_INTERVAL
         while (left := deadline - clock()) > 0:
@@ -131,12 +131,12 @@ class Tail:
                     self._hear_number(announcement.payload)
 
     def _ask(self) -> None:
-        """Let the log be asked now, and let what waits to be heard go: it may be no more so."""
+        """Have the log read now, and drop waiting announcements: they may no longer be true."""
         if self._mailbox is not None:
             self._mailbox.miss()
 
     def _hear_number(self, payload: str) -> None:
-        """The number and its mark are in the announcement, and are committed: no need to ask."""
+        """Take a committed number and its mark from an announcement: no need to read the log."""
         number, _, mark = payload.partition(" ")
         if self.newest is None or not mark:
             self._ask()
@@ -144,7 +144,7 @@ class Tail:
             self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
 
     def hear(self, newest: Cursor) -> None:
-        """The log goes to this place, as it was just said: wake those who wait for it."""
+        """Note that the log reaches this place, and wake those who wait for it."""
         known = self.newest
         if known is not None and newest.number <= known.number:
             if newest.number == known.number and newest != known:

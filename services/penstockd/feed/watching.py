@@ -1,4 +1,4 @@
-"""What streams and polls of changes have in common: what is asked for, and in whose View."""
+"""Shared by streams and polls of changes: what a caller asks for, and in which View."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 from penstockd.store.places import Places
 
-#: The most changes in one message or page.
+#: Most changes in one message or page.
 MAX_CHANGES = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which changes a caller asks for. ``batch_size`` 0 means ``usual``."""
+    """The changes that a caller asks for. A ``batch_size`` of 0 means ``usual``."""
 
     datasets: Sequence[Dataset]
     mixed: bool = False
@@ -76,7 +76,7 @@ class Wanted:
 
 
 def reconcile_of(error: BaseException) -> Reconcile:
-    """What a client is to do when its stream ends with an error."""
+    """What a client should do when its stream ends with an error."""
     if isinstance(error, AccessRevoked | SubscriptionNotFound):
         return Reconcile.STOP
     if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid):
@@ -96,13 +96,13 @@ def readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequence[Dat
             raise PermissionDenied("you may not read any dataset")
         return found
     for name in names:
-        # The same whether the dataset exists or not.
+        # The error is the same whether the dataset exists or not.
         call.policy.view(call.principal, name, Action.READ)
     return [catalog[name] for name in dict.fromkeys(names)]
 
 
 class Narrowing(Protocol):
-    """How a caller narrows its View of a dataset, as it wrote it."""
+    """How a caller narrows its View of a dataset, in its own words."""
 
     @property
     def filter(self) -> str:
@@ -128,9 +128,9 @@ class Standings:
         self._good_until = self._soonest_end()
 
     def check(self) -> PolicySnapshot:
-        """The policy of now, by which all is as it was.
+        """The current policy, if everything still holds under it.
 
-        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if it may not go on.
+        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if the caller cannot go on.
         """
         now = self._policy.current
         if now is self._looked and time.time() < self._good_until:
@@ -151,9 +151,9 @@ class Standings:
         return now
 
     def renew(self) -> PolicySnapshot | None:
-        """The policy of now, None if by it the caller sees something else, more or less.
+        """The current policy; None if the caller sees more or less under it than before.
 
-        For calls that wait and then answer once: who calls anew is judged anew. Raises
+        For calls that wait and then answer once: a caller that calls again is judged again. Raises
         AccessRevoked if nothing is left to see, and PolicyStale.
         """
         try:

@@ -1,4 +1,4 @@
-"""Events as the messages that feeds carry, encoded by hand: once for all who get the same.
+"""Encodes events as the messages of feeds, by hand, once for all who get the same.
 
 The fields are those of ``penstock.hub.v1.Change`` and of each dataset's own ``…Change``, which have
 the same numbers; records go in as they are. A list of changes is the ``changes`` (field 1) of a
@@ -32,16 +32,16 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
 _HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in FeedOperation}
 _NAMES = {o: o.name for o in FeedOperation}
-#: Varints that are looked up: small ones, and the lowest 14 bits of those that go on.
+#: Varints in tables: small ones, and the lowest 14 bits of larger ones.
 _SMALL = 1 << 14
 _SIZES = [varint(i) for i in range(_SMALL)]
 _LOW = [bytes((i & 0x7F | 0x80, i >> 7 | 0x80)) for i in range(_SMALL)]
-#: Encoded names of changed fields, of which there are no more than fields.
+#: Encoded names of changed fields; there are at most as many as fields.
 _FIELDS: dict[str, bytes] = {}
 
 
 class ChangeCodec:
-    """Encodes the changes of one dataset, as its own service's or as those of all datasets."""
+    """Encodes changes of one dataset, in the form of its own service or of all datasets."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ChangeCodec:
         *,
         include_before: bool = False,
     ) -> None:
-        """``dataset`` is given for ``penstock.hub.v1.Change``, which holds records as Any."""
+        """``dataset`` is set for ``penstock.hub.v1.Change``, which holds records as Any."""
         self._sequences = sequences
         self._before = include_before
         self._tail = b""
@@ -107,7 +107,7 @@ def _size(number: int) -> bytes:
 
 
 def _number(number: int) -> bytes:
-    """A varint of a sequence, of which neighbours share all but the lowest bits."""
+    """A varint of a sequence; neighbours share all but the lowest bits."""
     if number < _SMALL:
         return _SIZES[number]
     high = number >> 14
@@ -117,7 +117,7 @@ def _number(number: int) -> bytes:
 
 
 def _name(number: int) -> bytes:
-    """A varint of 63 bits, of which neighbours share nothing."""
+    """A varint of 63 bits; neighbours share nothing."""
     parts = []
     while number >= _SMALL:
         parts.append(_LOW[number & 0x3FFF])
@@ -132,7 +132,7 @@ def _high(bits: int) -> bytes:
 
 
 def _field(path: str) -> bytes:
-    """A changed field."""
+    """A changed field, encoded."""
     name = path.encode()
     encoded = _FIELDS[path] = _FIELD + varint(len(name)) + name
     return encoded

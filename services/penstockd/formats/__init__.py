@@ -1,5 +1,7 @@
-"""The file formats: CSV, JSON, NDJSON, XML, Parquet and Arrow out (``writer``) and in (``reader``),
-and XLSX out; ``pick`` says which."""
+"""The file formats: ``writer`` and ``reader`` make and read them, ``pick`` chooses one.
+
+CSV, JSON, NDJSON, XML, Parquet and Arrow are written and read; XLSX is only written.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ __all__ = [
     "writer",
 ]
 
-#: By name, in the order in which `Accept: */*` and messages take them.
+#: By name, in the order of preference for `Accept: */*` and of listings in messages.
 WRITERS: dict[str, type[DocumentWriter]] = {
     "JSON": JsonWriter,
     "NDJSON": NdjsonWriter,
@@ -62,7 +64,7 @@ READERS: dict[str, type[Reader]] = {
     "PARQUET": ParquetReader,
     "ARROW": ArrowReader,
 }
-#: What writes the cells of a spreadsheet so that none is run as a formula.
+#: Writers whose cells no spreadsheet runs as a formula.
 _SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}
 _MEDIA = {
     "application/json": "JSON",
@@ -88,10 +90,10 @@ def writer(
     compression: str = "",
     spreadsheet_safe: bool = False,
 ) -> DocumentWriter:
-    """A writer of the format for one export of ``fields``; FormatUnknown if there is none.
+    """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
     ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
-    a spreadsheet would run as a formula; XLSX holds none anyway. ValueInvalid for another
+    a spreadsheet would run as a formula; XLSX has no such cells. ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens.
     """
     known = _known(name, WRITERS)
@@ -105,10 +107,10 @@ def writer(
 def reader(
     name: str, dataset: Dataset, fields: Sequence[Field], *, compression: str = ""
 ) -> Reader:
-    """A reader of the format for one file that may hold ``fields``; FormatUnknown if none.
+    """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; "" leaves it to the file's first bytes.
-    ValueInvalid for another one.
+    ``compression`` is GZIP, ZSTD or "", in any case; "" means to detect it by the file's first
+    bytes. ValueInvalid for another compression.
     """
     by = _compression(compression)
     made = READERS[_known(name, READERS)](dataset, fields)
@@ -117,18 +119,18 @@ def reader(
 
 
 def warm() -> None:
-    """Makes ready what the first export or import would wait for: the kernel now, and Arrow, which
-    takes half a second to load, in a thread."""
+    """Loads what the first export or import would wait for: the kernel now, and Arrow, which takes
+    half a second, in a thread."""
     _warm_kernel()
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()
 
 
 def pick(format: str, accept: str | None) -> str:
-    """The name of the format that a call asks for: by name in any case, else by media types.
+    """The name of the format that a call asks for: by name in any case, else by media type.
 
-    ``accept`` is an ``Accept`` or ``Content-Type`` header. Without either, or if it takes
-    anything, it is JSON. Raises FormatUnknown, which lists the formats, for a name that does not
-    exist and for a header that names no media type of ours.
+    ``accept`` is an ``Accept`` or ``Content-Type`` header. The format is JSON if neither is given,
+    or if the header accepts anything. Raises FormatUnknown, which lists the formats, for an unknown
+    name and for a header that names no media type of ours.
     """
     if format:
         return _known(format, WRITERS)
@@ -142,7 +144,7 @@ def pick(format: str, accept: str | None) -> str:
 
 
 def _preferences(accept: str) -> list[tuple[float, int, str]]:
-    """The media types of an Accept header, with their quality; earlier ones win a draw."""
+    """The media types of an Accept header, with their quality; earlier ones win ties."""
     found = []
     for place, item in enumerate(accept.lower().split(",")):
         media, *parameters = [part.strip() for part in item.split(";")]

@@ -1,4 +1,4 @@
-"""The C library's store of freed memory."""
+"""The C library's freed memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def give_back() -> None:
-    """Have freed memory returned to the system, wherever it lies; nothing where that is unknown.
+    """Return freed memory to the system; does nothing if the C library cannot.
 
-    It takes a millisecond or two: for long work that keeps small things between large ones.
+    It takes a millisecond or two, and pays in long work that keeps small blocks between large ones.
     """
     trim: Any = getattr(_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-#: None is the process itself; it is the C library that may lack the function, as musl does.
+#: None loads the process itself. Some C libraries lack the function, such as musl.
 _LIBRARY = ctypes.CDLL(None)

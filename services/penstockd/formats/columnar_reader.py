@@ -1,7 +1,7 @@
 """Parquet and Arrow IPC in: spooled to a file, then read as cells and rows like those of CSV.
 
-A footer or a dictionary may say anything of a file, so that it must be there as a whole before it
-is read. ``unpack`` reads it, in a process of its own.
+A footer or a dictionary may refer to any part of the file, so that the whole file must have arrived
+before it is read. ``unpack`` reads it, in its own process.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
 
-#: Bytes of one file, which lie in the system's folder for temporary files while they are read.
+#: Bytes of one file, which is kept in the system's temporary folder while it is read.
 FILE_LIMIT = 8 << 30
 #: Bytes of memory that reading may take at once.
 MEMORY_LIMIT = 128 << 20
-#: Seconds of the CPU that reading may take, and as many more for so many bytes of the file.
+#: CPU seconds that reading may take: a base, and one more for every so many bytes of the file.
 _SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
 SCRIPT = Path(__file__).with_name("unpack.py")
 _ENVIRONMENT = {
-    # Memory that is accounted for, and no thread whose stack counts as such.
+    # Memory that counts towards the limit, and no threads, whose stacks would count, too.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
 _HEAD = struct.Struct(">cI")
-# unpack.py, which this process does not load: Arrow is heavy
+# As in unpack.py, which this process does not import, since Arrow is heavy.
 _HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
 _ROW = bytes([ROW])
 
@@ -47,9 +47,9 @@ _ROW = bytes([ROW])
 class ColumnarReader(CsvReader):
     """A file whose columns are named for the fields, each of a type that fits, or text as in CSV.
 
-    Of floats in a decimal field all digits count. Times have a time zone; what is finer than
-    microseconds is cut off. A struct is read as columns with dotted names. Zeros at the end of a
-    decimal are those of its column's scale, and are dropped.
+    Floats in a decimal field count with all their digits. Times must have a time zone; they are
+    truncated to microseconds. A struct is read as columns with dotted names. Trailing zeros of a
+    decimal come from its column's scale and are dropped.
 
     RequestTooLarge for a file above FILE_LIMIT.
     """
@@ -89,11 +89,11 @@ class ColumnarReader(CsvReader):
             raise problem
 
     def frames(self) -> Iterator[tuple[bytes, bytes]]:
-        """What the other process says; FormatError if it ends before it has said all."""
+        """The frames of the other process; FormatError if it ends before the last frame."""
         with self._process() as process:
             try:
                 yield from _said(process)
-            except BaseException:  # and when nobody wants to hear more
+            except BaseException:  # including GeneratorExit, when the caller stops reading
                 process.kill()
                 raise
 
@@ -105,7 +105,7 @@ class ColumnarReader(CsvReader):
             "seconds": _SECONDS + self._size // _BYTES_PER_SECOND,
         }
         return subprocess.Popen(
-            # -P: the folder of the script is none to import from.
+            # -P: do not import from the script's folder.
             [sys.executable, "-P", str(SCRIPT), json.dumps(request)],
             stdin=self._spool,
             stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ class ParquetReader(ColumnarReader):
 
 
 class ArrowReader(ColumnarReader):
-    """Arrow IPC, the stream or the file."""
+    """Arrow IPC, as a stream or as a file."""
 
     format = "ARROW"
 

@@ -1,8 +1,8 @@
 """Columnar exports: the rows of a COPY stream -> Arrow record batches.
 
-The kernel lays the columns out (``columns.c``) and Arrow reads them where they are, so that
-no value passes through the interpreter. Arrow is loaded with the first use of it, which takes half
-a second: ``formats.warm`` sees to that.
+The kernel lays the columns out (``columns.c``) and Arrow reads them in place, so that no value
+passes through the interpreter. Arrow is loaded at its first use, which takes half a second;
+``formats.warm`` does so in advance.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from penstockd.native.column_plan import column_plan
 from penstockd.native.copy_types import COPY_TYPES
 from penstockd.native.kernel import Data, Filled
 
-#: Bytes of the COPY stream that become one batch, once the first has been given out.
+#: Bytes of the COPY stream that become one batch; FIRST_BYTES are those of the first.
 BATCH_BYTES = 2 << 20
 FIRST_BYTES = 256 << 10
 
 
 @functools.cache
 def arrow() -> Any:
-    """The library with its parts that are used here; it brings no types."""
-    # Its own pools keep what was freed: an export of Parquet takes twice the memory with them. It
-    # looks at this when it is loaded, and ``set_memory_pool`` does not reach all of it later.
+    """pyarrow with the modules that are used here; it has no type hints."""
+    # Its own pools keep freed memory: with them an export of Parquet takes twice the memory. It
+    # reads the variable when it is loaded; ``set_memory_pool`` later does not affect all of it.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
     import pyarrow
@@ -42,7 +42,7 @@ def arrow() -> Any:
 
 
 def arrow_type(field: Field) -> Any:
-    """The type in which a field stands in Arrow and Parquet."""
+    """The type of a field in Arrow and Parquet."""
     pa = arrow()
     match field.kind:
         case Kind.DECIMAL:
@@ -63,7 +63,7 @@ def arrow_type(field: Field) -> Any:
 def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
     """The schema of an export: fields by their paths, with the model's descriptions.
 
-    All but the key may be null, since a role may see null in place of any of them.
+    Every field but the key may be null, since a role may see null in place of any other.
     """
     pa = arrow()
     columns = [
@@ -79,34 +79,34 @@ def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
     return pa.schema(columns, metadata)
 
 
-#: Bytes of a file, and how many rows more the file has with them.
+#: Bytes of a file, and how many rows they add to it.
 Output = tuple[bytes, int]
 
 
 class JobThread:
-    """One job at a time in a thread of its own: who hands in the next waits for the one before."""
+    """A thread that runs one job at a time: handing in a job waits for the previous one."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, "columns")
         self._job: Future[Output] | None = None
 
     def hand(self, work: Callable[..., Output], *arguments: Any) -> Output:
-        """Start a job; what the one before gave, or raises what it raised."""
+        """Start a job; return the result of the one before, or raise what it raised."""
         done = self.finish()
         self._job = self._threads.submit(work, *arguments)
         return done
 
     def finish(self) -> Output:
-        """What the job under way gives; nothing if there is none."""
+        """Wait for the current job; return its result, or an empty Output if there is no job."""
         job, self._job = self._job, None
         return job.result() if job else (b"", 0)
 
 
 class ColumnarWriter(DocumentWriter):
-    """A writer of batches of rows; what becomes of them is ``_write``'s to say.
+    """A writer of batches of rows; subclasses implement ``_write`` for a batch.
 
-    Some megabytes of the database's stream are gathered while those before them are encoded, in a
-    thread, so that the read goes on all the time. Where batches end depends on the rows alone.
+    Some megabytes of the database's stream are gathered while those before them are encoded in a
+    thread, so that the read never pauses. Where batches end depends on the rows alone.
     """
 
     types: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
@@ -118,18 +118,18 @@ class ColumnarWriter(DocumentWriter):
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
         self.schema = arrow_schema(dataset, fields)
-        #: Of each column: how it is stored, and the extension type that is around it or None.
+        #: For each column: its storage type, and the extension type around it or None.
         self._types = [
             (t.storage_type, t) if isinstance(t, arrow().BaseExtensionType) else (t, None)
             for t in self.schema.types
         ]
         self._gathered: list[Data] = []
         self._wanted = FIRST_BYTES
-        self._seen = 0  # rows so far, given out or not
+        self._seen = 0  # rows so far, written or not
         self._lane = JobThread()
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
-        """What is ready; the rows of ``chunk`` come later. Else see ``DocumentWriter``."""
+        """The bytes that are ready; the rows of ``chunk`` follow later. See ``DocumentWriter``."""
         ready, view = [], memoryview(bytes(chunk))
         while len(view) >= self._wanted:
             self._gathered.append(view[: self._wanted])
@@ -144,7 +144,7 @@ class ColumnarWriter(DocumentWriter):
         return b"".join(self.ending())
 
     def ending(self) -> Iterator[bytes]:
-        """``tail`` in pieces, each of which takes its time."""
+        """``tail`` in pieces, each of which may take long."""
         yield self._counted(self._lane.finish())
         yield self._counted(self._encoded(self._taken()))
         super().tail()
@@ -185,7 +185,7 @@ class ColumnarWriter(DocumentWriter):
         return b"".join(ready), rows
 
     def _batch(self, filled: Filled) -> Any:
-        """The columns as Arrow sees them; their buffers are as long good as ``_buffer`` says."""
+        """The columns as an Arrow batch; its buffers stay valid as long as ``_buffer`` says."""
         pa, arrays = arrow(), []
         skipped = len(self.selected) - len(self.fields)
         for (storage, around), place in zip(self._types, filled.columns[skipped:], strict=True):
@@ -199,20 +199,20 @@ class ColumnarWriter(DocumentWriter):
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _buffer(self, address: int, size: int) -> Any:
-        """The bytes at an address of the kernel's memory: good until the kernel's next call."""
+        """The bytes at an address of the kernel's memory, valid until the kernel's next call."""
         return arrow().foreign_buffer(address, size)
 
     def _write(self, batch: Any) -> Output:
-        """What a batch completes."""
+        """The output that a batch completes."""
         raise NotImplementedError
 
     def _close(self) -> Iterator[Output]:
-        """What comes after the last batch."""
+        """The output after the last batch."""
         raise NotImplementedError
 
 
 def _last(parts: Sequence[Data], size: int) -> bytes:
-    """So many bytes at the end of what the parts are together."""
+    """The last ``size`` bytes of the concatenated parts."""
     found: list[bytes] = []
     for part in reversed(parts):
         if size <= 0:
@@ -222,12 +222,12 @@ def _last(parts: Sequence[Data], size: int) -> bytes:
     return b"".join(reversed(found))
 
 
-#: How every whole stream of Arrow IPC ends.
+#: The end of every complete stream of Arrow IPC.
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class ArrowWriter(ColumnarWriter):
-    """The stream of Arrow IPC: the schema, a batch for some megabytes of rows, an end mark."""
+    """An Arrow IPC stream: the schema, a batch per few megabytes of rows, an end mark."""
 
     content_type = "application/vnd.apache.arrow.stream"
     suffix = ".arrows"

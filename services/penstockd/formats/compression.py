@@ -1,7 +1,7 @@
-"""gzip and zstd around any format: files that go out compressed, and files that come in so.
+"""gzip and zstd around any format, for files that are written and files that are read.
 
-Compressors and decompressors work outside the interpreter's lock. The same rows are the same bytes
-at every run, so that an interrupted export can go on where it broke off.
+Compressors and decompressors work outside the interpreter's lock. The same rows compress to the
+same bytes in every run, so that an interrupted export can resume where it broke off.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say gzip; its header holds neither a name nor a time
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for gzip; its header holds neither a name nor a time
 # Light levels: a stream must not wait for its compression.
 _GZIP_LEVEL, _ZSTD_LEVEL = 1, 1
 _PIECE = 128 << 10  # bytes that are decompressed at once
-_WINDOW_LOG = 27  # the largest window of zstd that a file may ask for is 128 MiB, as in its tool
+_WINDOW_LOG = 27  # the largest zstd window that a file may require: 128 MiB, as in its tool
 
-#: A file may become so many times as large; more than that is a bomb, not a table of records.
+#: A file may decompress to so many times its size; one that exceeds it is a bomb, not records.
 RATIO_LIMIT = 300
-#: Bytes that a file may become whatever its ratio.
+#: Bytes to which a file may decompress whatever its ratio.
 FREE_BYTES = 16 << 20
 
 
@@ -56,7 +56,7 @@ def _gzip() -> _Compressor:
 
 def _zstd() -> _Compressor:
     parameter = zstd.CompressionParameter
-    # With its checksum zstd tells a damaged file as gzip does.
+    # With a checksum zstd detects a damaged file, as gzip does.
     options: dict[int, int] = {parameter.compression_level: _ZSTD_LEVEL, parameter.checksum_flag: 1}
     return zstd.ZstdCompressor(options=options)
 
@@ -71,7 +71,7 @@ COMPRESSIONS = {
 
 
 def compression(name: str) -> Compression | None:
-    """The compression with a name in any case; None for "". ValueInvalid if there is none."""
+    """The compression with this name, in any case; None for "". ValueInvalid if it is unknown."""
     if not name:
         return None
     if found := COMPRESSIONS.get(name.upper()):
@@ -99,11 +99,11 @@ class CompressedWriter(DocumentWriter):
         return self.inner.sql(field, column)
 
     def head(self) -> bytes:
-        """The compressor's own head and, as far as it gives it, the inner one."""
+        """The compressor's own head and as much of the inner one as it releases."""
         return self._compressor.compress(self.inner.head())
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
-        """As the inner writer; bytes may come late, since compressors hold some back."""
+        """As the inner writer; bytes may be delayed, since compressors hold some back."""
         data = self._compressor.compress(self.inner.feed(chunk))
         self.rows = self.inner.rows
         return data
@@ -120,7 +120,7 @@ class CompressedWriter(DocumentWriter):
         yield self._compressor.flush()
 
     def receipt(self, document: bytes) -> bytes:
-        """The in-band receipt as a member (a frame) of its own: what stands before it is final."""
+        """The in-band receipt as its own member (frame), since the bytes before it are final."""
         if not (data := self.inner.receipt(document)):
             return b""
         compressor = self._by.compressor()
@@ -128,11 +128,11 @@ class CompressedWriter(DocumentWriter):
 
 
 class Unpacker:
-    """Gives the bytes of a file that may be compressed, a bounded piece at a time.
+    """Decompresses a file that may be compressed, a bounded piece at a time.
 
-    ``by`` None means that its first bytes tell. Several members of gzip and frames of zstd are one
-    file. Raises FormatError for what is damaged or ends too early (``truncated``), and
-    RequestTooLarge for a file that becomes more than RATIO_LIMIT times as large.
+    ``by`` None detects the compression by the first bytes. A file may have several gzip members or
+    zstd frames. Raises FormatError for a file that is damaged or ends too early (``truncated``),
+    and RequestTooLarge for one that becomes more than RATIO_LIMIT times as large.
     """
 
     def __init__(self, by: Compression | None) -> None:
@@ -143,7 +143,7 @@ class Unpacker:
         self._member: Any = None
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes | memoryview]:
-        """The pieces that the next bytes of the file become; to be drawn to the end."""
+        """The pieces from the next bytes of the file; the generator must be exhausted."""
         if not self._known:
             self._first += chunk
             if not self._decide(final=False):
@@ -152,7 +152,7 @@ class Unpacker:
         yield from self._pieces(chunk)
 
     def close(self) -> Iterator[bytes | memoryview]:
-        """The last pieces, once all bytes were fed."""
+        """The last pieces, after all bytes were fed."""
         if not self._known:
             self._decide(final=True)
             yield from self._pieces(self._first)
@@ -161,7 +161,7 @@ class Unpacker:
             raise FormatError(f"the {self._by.name.lower()} file ends too early", truncated=True)
 
     def _decide(self, final: bool) -> bool:
-        """Whether it is known how the file is compressed."""
+        """Detect the compression if possible; return whether it is known."""
         if self._by is None:
             known = COMPRESSIONS.values()
             self._by = next((c for c in known if self._first.startswith(c.magic)), None)
@@ -216,7 +216,7 @@ def _decompressor(by: Compression) -> Any:
 
 
 def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
-    """Decompresses once: a piece, what is left of ``data``, and whether the member holds more."""
+    """Decompress once: a piece, the rest of ``data``, and whether the member holds more."""
     piece: bytes = member.decompress(data, _PIECE)
     if member.eof:
         return piece, member.unused_data, False
@@ -227,7 +227,7 @@ def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def compressed(writer: DocumentWriter, name: str) -> DocumentWriter:
-    """The writer, its file compressed as ``name`` says; the writer itself for ""."""
+    """A writer whose file is compressed with ``name``; the writer itself for ""."""
     by = compression(name)
     return writer if by is None else CompressedWriter(writer, by)
 

@@ -1,4 +1,4 @@
-"""CSV in: cut into cells by the kernel, made into records by it or converted column by column."""
+"""CSV in: the kernel cuts it into cells and makes records, or Python converts the columns."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from penstockd.store.fresh import FreshRows
 
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
-_ENOUGH = 100  # rows that say how a file is spelled
-_NOT_IN_TEXT = ("\ufffe", "\uffff")  # no control characters, yet refused
+_ENOUGH = 100  # rows that suffice to judge how a file spells its values
+_NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
     CsvFault.AFTER_QUOTE: "has text after a cell's closing quote",
     CsvFault.QUOTE_INSIDE: "has a quote inside an unquoted cell",
@@ -39,8 +39,8 @@ _REASONS = {
 class CsvReader(Reader):
     """RFC 4180; the first line names the columns, in any order.
 
-    An empty cell is NULL, or the default of what cannot be; a quoted empty one is an empty string.
-    Rows with equal repeated fields may share one list, which is not to be changed.
+    An empty cell is NULL, or the default of a field that cannot be NULL; a quoted empty one is an
+    empty string. Rows with equal repeated fields may share one list, which must not be changed.
     """
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
@@ -48,7 +48,7 @@ class CsvReader(Reader):
         self._columns: list[_CsvColumn] = []
         self._width = 0
         self.loader: Kernel | None = None
-        self.fresh_rows = 0  # rows so far that were given as fresh
+        self.fresh_rows = 0  # rows so far that were returned as fresh
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         taken = self._kernel.split_csv(data, final, self._width)
@@ -116,7 +116,7 @@ class CsvReader(Reader):
         return self._rowwise(lines, range(first, first + len(lines)))
 
     def _loaded(self, loader: Kernel, output: bytes, count: int, suspect: bool) -> RowBatch:
-        """The rows as the kernel makes records of them, and those that it leaves."""
+        """The rows of which the kernel makes records, and those that it leaves."""
         fresh, first = FreshRows(self.fresh_rows), self.rows + 1
         sizes = array("i")
         for part in loader.load(output, count, self.fresh_rows):
@@ -128,7 +128,7 @@ class CsvReader(Reader):
             fresh.source(range(first, first + count), sizes, partial(self._decode, output))
             return RowBatch((), [], fresh=fresh)
         if not len(fresh) and count > _ENOUGH:
-            self.loader = None  # the file is not spelled as the kernel has it
+            self.loader = None  # the kernel does not read values as this file spells them
         taken, left = _CsvLines(), _CsvLines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
             if size != LOAD_BLANK:
@@ -144,7 +144,7 @@ class CsvReader(Reader):
         return batch
 
     def _decode(self, output: bytes, places: Sequence[int]) -> list[list[Any]]:
-        """The values of some rows that the kernel took: none of them is bad."""
+        """The values of some rows that the kernel took; none of these rows is bad."""
         lines = output.split(_ROW)[:-1]
         if len(places) < len(lines):
             output = _ROW.join([*(lines[i] for i in places), b""])
@@ -157,7 +157,7 @@ class CsvReader(Reader):
             if not any(c in text for c in _NOT_IN_TEXT):
                 return RowBatch(numbers, self._columnwise(text))
         except ValueError:
-            pass  # some row is bad; which one and why is found row by row
+            pass  # some row is bad; _rowwise finds which one and why
         return self._rowwise(output.split(_ROW)[:-1], numbers)
 
     def _columnwise(self, text: str) -> list[list[Any]]:
@@ -211,7 +211,7 @@ class CsvReader(Reader):
 
 
 class _CsvLines:
-    """Some rows as ``split_csv`` leaves them, with their numbers."""
+    """Some rows as ``split_csv`` returns them, with their numbers."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -232,7 +232,7 @@ class _CsvColumn:
         self.field = field
         self.index = index
         self._parse = text_parser(field)
-        # Text that is valid UTF-8 and holds no control character needs no further look.
+        # Text that is valid UTF-8 without control characters needs no further check.
         self._fast: Parser | None = (
             None if field.kind is Kind.STRING and not field.key else self._parse
         )
@@ -246,7 +246,7 @@ class _CsvColumn:
     def convert(self, cells: list[str]) -> list[Any]:
         """The values of many cells that hold nothing forbidden; raises ValueRefused."""
         parse = self._fast
-        if self.field.repeated:  # labels and the like recur
+        if self.field.repeated:  # values such as labels recur
             known = {c: self.parse(c) for c in set(cells)}
             return [known[c] for c in cells]
         if _NULL_TEXT not in cells:

@@ -1,4 +1,4 @@
-"""NDJSON and JSON arrays in: one proto JSON object a row."""
+"""NDJSON and JSON arrays in: one proto JSON object per row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _FieldRefused(Exception):
 
 
 class NdjsonReader(Reader):
-    """One object a line; blank lines are passed over. The last may be an export's receipt."""
+    """One object per line; blank lines are skipped. The last line may be an export's receipt."""
 
     _receipt_begins = b'{"@receipt":'
 
@@ -82,8 +82,8 @@ class NdjsonReader(Reader):
 class JsonReader(NdjsonReader):
     """One array of objects, however it is laid out."""
 
-    _receipt_begins = b"\n"  # there is none in an array
-    _state = 0  # split.c
+    _receipt_begins = b"\n"  # never matches: arrays have no receipt
+    _state = 0  # see split.c
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         taken = self._kernel.split_json(data, final, self._state)
@@ -96,7 +96,7 @@ class JsonReader(NdjsonReader):
 
 
 class _Object:
-    """How the members of a message at one level become places in a row."""
+    """Maps the members of a message at one level to places in a row."""
 
     def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int = 0) -> None:
         self._places: dict[str, tuple[int, Parser, str]] = {}
@@ -123,7 +123,7 @@ class _Object:
             self._nested |= dict.fromkeys(names, _Object(members, fields, depth + 1))
 
     def fill(self, value: Any, row: list[Any]) -> None:
-        """Puts the members' values into ``row``; raises _Refused, or ValueRefused of the row."""
+        """Put the values of members into ``row``; raises _FieldRefused and ValueRefused."""
         if type(value) is not dict:
             raise ValueRefused(f"must be an object, not {type_name(value)}")
         places = self._places

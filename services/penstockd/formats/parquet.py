@@ -1,4 +1,4 @@
-"""Parquet out: row groups of bounded size, each given out when it is full."""
+"""Parquet out: row groups of bounded size, each written when it is full."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.allocator import give_back
 from penstockd.formats.columns import ColumnarWriter, JobThread, Output, arrow
 
-#: Bytes of columns that become one group of rows; two of them are in memory at a time, and two
-#: encoded ones. Groups of 4 to 8 MiB take the same time and give files of the same size.
+#: Bytes of columns that become one row group. Two of them are in memory at a time, and two encoded
+#: groups. Groups of 4 to 8 MiB take the same time and make files of the same size.
 GROUP_BYTES = 6 << 20
 _MARK = b"PAR1"
-_SAMPLE = 1000  # rows that say whether a column's values recur
+_SAMPLE = 1000  # rows that decide whether a column's values recur
 _PAGE_BYTES = 512 << 10
 ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
-TRIM_GROUPS = 16  # Arrow keeps something of each to the end, between what is freed
-_ALIGNED = 64  # bytes, as Arrow has it
+TRIM_GROUPS = 16  # Arrow keeps a part of each until the end, scattered among freed memory
+_ALIGNED = 64  # bytes, as in Arrow
 _TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
 
 
 class ParquetWriter(ColumnarWriter):
     """Parquet 2.6 with snappy; repeated fields and maps have the logical type JSON.
 
-    A group is encoded while the next is gathered. Measured for a million customers: a dictionary
-    where values do not recur costs a fifth more time, and so does zstd, for a file of two thirds
-    the size; the least and greatest of texts, which hardly let a reader skip anything, a tenth.
+    A group is encoded while the next is gathered. Measured for a million customers: dictionaries
+    for values that do not recur cost 20 % more time, and so does zstd, for a file two thirds the
+    size; minima and maxima of texts, which hardly let a reader skip anything, cost 10 %.
     """
 
     content_type = "application/vnd.apache.parquet"
@@ -45,12 +45,12 @@ class ParquetWriter(ColumnarWriter):
         self.space, self.other_space = _Space(), _Space()
 
     def head(self) -> bytes:
-        """The mark that a file starts with, long before its first group is full."""
+        """The mark that a file starts with, sent long before its first group is full."""
         self._sink.skipped = len(_MARK)
         return _MARK
 
     def _buffer(self, address: int, size: int) -> Any:
-        # A copy: the group is written when the kernel has long gone on.
+        # A copy, since the kernel has reused its memory by the time the group is written.
         return self.space.copied(address, size)
 
     def _write(self, batch: Any) -> Output:
@@ -98,7 +98,7 @@ class ParquetWriter(ColumnarWriter):
         )
 
     def _recurring(self, batch: Any) -> list[str]:
-        """The columns whose values are worth a dictionary, as far as the first rows tell."""
+        """The columns whose values are worth a dictionary, judging by the first rows."""
         sample, found = batch.slice(0, _SAMPLE), []
         for field, column in zip(self.fields, sample.columns, strict=True):
             values = getattr(column, "storage", column)
@@ -109,10 +109,10 @@ class ParquetWriter(ColumnarWriter):
 
 
 class _Space:
-    """Memory for the columns of a group, used again for another one.
+    """Memory for the columns of a group, reused for later groups.
 
-    Not of the C library's: blocks that large and that short-lived, between what Arrow keeps of
-    each group until the file's end, left it more holes with every group.
+    It does not come from the C library: such large and short-lived blocks, between what Arrow keeps
+    of each group until the file's end, fragmented its heap further with every group.
     """
 
     def __init__(self) -> None:
@@ -120,14 +120,14 @@ class _Space:
         self._used = 0
 
     def clear(self) -> None:
-        """Nobody uses what was copied so far."""
+        """Free what was copied so far, which must no longer be in use."""
         del self.blocks[1:]
         self._used = 0
 
     def copied(self, address: int, size: int) -> Any:
-        """The bytes at an address as a buffer that is good until ``clear``."""
+        """The bytes at an address as a buffer that is valid until ``clear``."""
         block, at = self.blocks[0], self._used
-        if size > len(block) - at:  # of rows that are very large
+        if size > len(block) - at:  # if rows are very large
             self.blocks.append(block := mmap.mmap(-1, max(size, 1)))
             at = 0
         else:
@@ -138,10 +138,10 @@ class _Space:
 
 
 class _ArrowSink:
-    """A file that Arrow writes to, and whose bytes are taken from it as they come."""
+    """A file that Arrow writes to, and from which the writer takes the bytes."""
 
     closed = False
-    skipped = 0  #: bytes that are not kept: who takes the others has them already
+    skipped = 0  #: bytes to drop at the start, which the caller already has
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -153,7 +153,7 @@ class _ArrowSink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def close(self) -> None:
         self.closed = True

@@ -1,4 +1,4 @@
-"""Imports: bytes of a format -> batches of canonical rows. What all readers share."""
+"""Imports: bytes of a format -> batches of canonical rows. The base of all readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
-PIECE_BYTES = 128 << 10  # bytes that are parsed at once, if a row is no longer
+PIECE_BYTES = 128 << 10  # bytes that are parsed at once, unless a row is longer
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -26,7 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 class BadRow:
     """A row that cannot be loaded: its number from 1, the field's path or "", and the reason.
 
-    ``key`` is the record's, if it was read.
+    ``key`` is the record's, if it could be read.
     """
 
     row: int
@@ -37,10 +37,9 @@ class BadRow:
 
 @dataclass(slots=True)
 class RowBatch:
-    """Some rows in file order: values as in ``Reader.fields``, each with its number from 1.
+    """Some rows in file order: values in the order of ``Reader.fields``, and numbers from 1.
 
-    Bad rows are not among ``rows``, nor are those that are ``fresh``; a batch may hold nothing
-    else.
+    ``rows`` excludes ``bad`` and ``fresh`` rows; a batch may hold only those.
     """
 
     numbers: Sequence[int]
@@ -52,14 +51,15 @@ class RowBatch:
 class Reader(ABC):
     """Reads one file: ``feed(chunk)`` …, then ``close()``; both are generators of batches.
 
-    ``fields`` are those that rows hold values for, in that order: of the writable fields that were
-    offered, all (JSON) or those that the header names (CSV; known once the first batch is there).
-    Output-only fields may stand in the file and are passed over.
+    ``fields`` are those that rows hold values for, in that order: all writable fields that were
+    offered (JSON), or those that the header names (CSV; known once the first batch is returned).
+    Output-only fields may occur in the file and are skipped.
 
-    A file that is compressed is decompressed on the way; see ``compression.Unpacker``.
+    A compressed file is decompressed on the way; see ``compression.Unpacker``.
 
-    Both raise FormatError for what makes the rest unreadable: broken quoting or brackets, a header
-    that does not fit, a row above 1 MiB, a file that ends too early. Memory stays within a few MiB.
+    Both raise FormatError for a fault that makes the rest unreadable: broken quoting or brackets, a
+    header that does not fit, a row above 1 MiB, a file that ends too early. Memory stays within a
+    few MiB.
     """
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
@@ -75,17 +75,18 @@ class Reader(ABC):
         self._written: tuple[datetime, int] | None = None
 
     def write_as(self, time: datetime, revision: int) -> None:
-        """Say what new records are written with, before the first ``feed``.
+        """Set what new records are written with; call it before the first ``feed``.
 
-        A reader that can then gives good rows as ``Batch.fresh``, those it is sure of; their
-        entries of the log are numbered from 0 on.
+        A reader may then return good rows that it is sure of as ``RowBatch.fresh``; their log
+        entries are numbered from 0 on.
         """
         self._written = time, revision
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
-        """The rows that the next bytes of the file complete; to be drawn to the end.
+        """The rows that the next bytes of the file complete; the generator must be exhausted.
 
-        What is drawn is read then, so that a small chunk of a compressed file stays small.
+        Each batch is decompressed when it is drawn, so that a small chunk of a compressed file
+        stays small.
         """
         if self.unpacker is None:
             yield from self._feed(chunk)
@@ -94,7 +95,7 @@ class Reader(ABC):
                 yield from self._feed(piece)
 
     def close(self) -> Iterator[RowBatch]:
-        """The last rows, once all bytes were fed."""
+        """The last rows, after all bytes were fed."""
         if self.unpacker is not None:
             for piece in self.unpacker.close():
                 yield from self._feed(piece)
@@ -119,21 +120,21 @@ class Reader(ABC):
         del self._pending[:consumed]
         if len(self._pending) > ROW_LIMIT:
             raise FormatError("is longer than 1 MiB", row=self.rows + 1)
-        # Bytes of an unfinished row are looked at again, so that looking must pay.
+        # Bytes of an unfinished row are parsed again, so wait until there are twice as many.
         self._wanted = max(PIECE_BYTES, 2 * len(self._pending))
         if batch is not None and (batch.rows or batch.bad or batch.fresh):
             yield batch
 
     @abstractmethod
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
-        """Parses the whole rows at the start of ``data``: how many bytes they are, and them."""
+        """Parse the complete rows at the start of ``data``; return their size and the rows."""
 
 
 def check_receipt(document: str | bytes, rows: int) -> None:
-    """Checks the receipt that an export has put at its end against the rows before it.
+    """Check the receipt at the end of an export against the number of rows before it.
 
-    FormatError, ``truncated``, if the export was not complete or rows have been lost since; and for
-    what is no receipt.
+    FormatError, ``truncated``, if the export was incomplete or rows were lost since; FormatError if
+    the document is no receipt.
     """
     try:
         receipt = orjson.loads(document)

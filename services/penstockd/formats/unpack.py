@@ -1,12 +1,13 @@
-"""Parquet and Arrow IPC in: a file becomes cells of text, in a process of its own.
+"""Parquet and Arrow IPC in: a file becomes cells of text, in its own process.
 
 ``columnar_reader`` runs this file as a script, with the file as standard input and a request as its
 argument. Whatever a hostile file does to the native library that reads it (crash, endless work, too
-much memory) it does to this process alone, which is limited in both time and memory.
+much memory) affects only this process, which is limited in both time and memory.
 
-Standard output is a series of frames: a byte that says what it is, its size (big-endian, 4 bytes)
-and its bytes. HEADER names the columns; ROWS and SUSPECT hold rows of cells as ``split.c`` leaves
-those of CSV, SUSPECT with control characters among them; PROBLEM, a JSON object, and END come last.
+Standard output is a series of frames: a byte for the kind, the size (big-endian, 4 bytes) and the
+content. HEADER names the columns; ROWS and SUSPECT hold rows of cells in the form in which
+``split.c`` writes those of CSV, SUSPECT with control characters among them; the last frame is
+PROBLEM, a JSON object, or END.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from penstockd.process_limits import limit_process
 
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
-#: Maps the separators to a control character that is refused too, but separates no cells.
+#: Maps the separators to a control character that is also refused but separates no cells.
 _REFUSED = bytes.maketrans(_NULL + _ROW + _CELL, bytes([REFUSED]) * 3)
 _ALLOWED = bytes({*range(0x20, 256), *b"\t\n\r"})
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 _BATCH_ROWS, _BATCH_BYTES = 4096, 4 << 20
-_FRAME_BYTES = 4 << 20  # bytes of a frame, if a row takes no more
+_FRAME_BYTES = 4 << 20  # bytes of a frame, unless a single row takes more
 _ROW_LIMIT, _COLUMN_LIMIT = 1 << 20, 10_000
 #: Seconds since 1970 of the years 1 to 9999.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
@@ -47,7 +48,7 @@ _NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
 
 
 class FileUnreadable(Exception):
-    """The file cannot be read; the reason is for whoever sent it."""
+    """The file cannot be read; the reason is shown to its sender."""
 
     def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:
         super().__init__(reason)
@@ -55,7 +56,7 @@ class FileUnreadable(Exception):
 
 
 def main() -> None:
-    """Read standard input as the request says, write frames."""
+    """Read standard input as the request says and write frames."""
     request = json.loads(sys.argv[1])
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -78,9 +79,9 @@ def main() -> None:
 
 
 def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
-    """The frames of a file, a buffer, that is said to be ``name``.
+    """The frames of ``data``, the buffer of a file in the format ``name``.
 
-    ``kinds`` are the kinds of the fields that count, by path; other columns come as NULL. Raises
+    ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. Raises
     FileUnreadable and what Arrow raises.
     """
     batches = (_parquet if name == "PARQUET" else _arrow)(data)
@@ -132,7 +133,7 @@ def _arrow(data: Any) -> Iterator[Any]:
             yield from _slices(file.get_batch(i))
         return
     if data.slice(max(data.size - 8, 0)).to_pybytes() != _END_OF_STREAM:
-        stream = pa.ipc.open_stream(data, options=options)  # unless it is none at all
+        stream = pa.ipc.open_stream(data, options=options)  # raises if it is no stream at all
         raise FileUnreadable(
             f"the stream of {len(stream.schema)} columns ends early", truncated=True
         )
@@ -150,7 +151,7 @@ def _slices(batch: Any) -> Iterator[Any]:
 
 
 def _batch_rows(rows: int, size: int) -> int:
-    """How many rows to take at once, of so many that take so many bytes."""
+    """How many rows to take at once, if ``rows`` rows take ``size`` bytes."""
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
@@ -179,7 +180,7 @@ def _nested(schema: Any) -> bool:
 
 
 def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[bytes, int, bool]]:
-    """The rows of a batch as cells, how many they are, and whether they look odd."""
+    """The rows of a batch as cells, their number, and whether they hold control characters."""
     columns, suspect = [], False
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if name not in kinds:
@@ -249,7 +250,7 @@ def _is_bytes(t: Any) -> bool:
 
 
 def _takes(kind: str, t: Any) -> bool:
-    """Whether values of an Arrow type may stand in a field of a kind; text may in any."""
+    """Whether a field of a kind takes values of an Arrow type; every field takes text."""
     is_ = pa.types
     if _is_text(t) or is_.is_null(t):
         return True
@@ -271,7 +272,7 @@ def _takes(kind: str, t: Any) -> bool:
 
 
 def _text(kind: str, column: Any) -> Any:
-    """A column as the text that CSV has, as binary: the reader says whether it is UTF-8."""
+    """A column as the text that CSV would have, in binary: the reader checks that it is UTF-8."""
     t = column.type
     if isinstance(t, pa.BaseExtensionType):
         return _text(kind, column.storage)
@@ -302,7 +303,7 @@ def _check_indices(column: Any) -> None:
 
 
 def _binary(column: Any) -> Any:
-    """A column of any binary or text type as binary, checked but for its being UTF-8."""
+    """A column of any binary or text type as binary, validated except for being UTF-8."""
     t = column.type
     if pa.types.is_string(t) or pa.types.is_large_string(t):
         to = pa.binary() if pa.types.is_string(t) else pa.large_binary()
@@ -315,7 +316,7 @@ def _binary(column: Any) -> Any:
 
 
 def _each(column: Any, form: Any) -> Any:
-    """A column of what ``form`` makes of each value."""
+    """A column with ``form`` applied to each value."""
     return pa.array([None if v is None else form(v) for v in column.to_pylist()], pa.binary())
 
 
@@ -330,7 +331,7 @@ def _as_it_is(kind: str, column: Any) -> Any:
 
 
 def _floats(kind: str, column: Any) -> Any:
-    if kind == "DECIMAL":  # all digits that it stands for, which are exact or too many
+    if kind == "DECIMAL":  # all digits of its exact value, which may be too many
         return _each(column, _digits)
     column = column.cast(pa.float32() if kind == "FLOAT" and column.type.bit_width < 64
                          else pa.float64())  # fmt: skip
@@ -345,7 +346,7 @@ def _digits(value: float) -> str:
 
 
 def _decimals(kind: str, column: Any) -> Any:
-    """Digits without the zeros that a fixed scale adds."""
+    """Decimals without the trailing zeros that a fixed scale adds."""
     text = column.cast(pa.utf8())
     scientific = pc.match_substring(text, "E")
     if pc.any(scientific).as_py():
@@ -360,7 +361,7 @@ def _without_zeros(text: str) -> str:
 
 
 def _times(kind: str, column: Any) -> Any:
-    """RFC 3339 in UTC; what is finer than microseconds is cut off."""
+    """RFC 3339 in UTC, truncated to microseconds."""
     unit = column.type.unit
     column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
     if unit == "ns":
@@ -383,14 +384,14 @@ def _times(kind: str, column: Any) -> Any:
 
 
 def _lists(kind: str, column: Any) -> Any:
-    """JSON of lists, maps and what is in them."""
+    """Lists, maps and their content as JSON."""
     encode = functools.partial(json.dumps, default=_plain, ensure_ascii=False)
     plain = functools.partial(_members, t=column.type)
     return _each(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
 
 
 def _members(value: Any, t: Any) -> Any:
-    """A value of ``to_pylist`` with maps as objects."""
+    """A value of ``to_pylist`` with maps as dicts."""
     if value is None:
         return None
     if pa.types.is_map(t):
@@ -403,7 +404,7 @@ def _members(value: Any, t: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """What JSON has no word for, as proto JSON says it."""
+    """A value that JSON lacks, as proto JSON writes it."""
     if isinstance(value, Decimal):
         return _without_zeros(format(value, "f"))
     if isinstance(value, bytes):

@@ -1,8 +1,8 @@
 """Exports: rows as PostgreSQL's COPY sends them -> bytes of a format.
 
 The read is one ``COPY (SELECT …) TO STDOUT``. Masks, projections and row filters are in its SQL, so
-that a writer never sees what the caller may not. Writers differ in their plan, head and tail only,
-and all print a value the same way; ``catalog.values.to_text`` is that way in Python.
+that a writer never sees what the caller may not see. Writers differ only in their plan, head and
+tail, and all print a value as ``catalog.values.to_text`` does in Python.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from penstockd.native.print_plan import csv_plan, json_plan, lacks_key, xml_plan
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8  # flags, length of an extension
-_PIECE = 256 << 10  # bytes given to the kernel at once
+_PIECE = 256 << 10  # bytes passed to the kernel at once
 _MOST = 16 << 20  # bytes of one row
 
 
 class DocumentWriter:
     """Turns one COPY stream into one document: ``head()``, ``feed(chunk)`` …, ``tail()``.
 
-    ``fields`` are what the document holds, in its order; the leaves of a nested message stand
-    together. ``selected`` are the columns of the SELECT: the same, after the key if they lack it.
-    ``keys`` is the set of the rows' keys. ``rows`` counts the rows that ``feed`` has given out. Not
-    to be shared by threads, but ``feed`` may be called in another one: it spends its time outside
-    the interpreter's lock.
+    ``fields`` are the document's, in its order; the leaves of a nested message must be adjacent.
+    ``selected`` are the columns of the SELECT: the fields, preceded by the key if they lack it.
+    ``keys`` is the set of the rows' keys. ``rows`` counts the rows that ``feed`` has returned. Not
+    thread-safe, but ``feed`` may run in another thread: it spends its time outside the
+    interpreter's lock.
     """
 
     content_type: str
-    #: How the names of its files end.
+    #: The suffix of its files' names.
     suffix: str
-    #: By kind, the type in which its columns are read: as SQL and as SQLAlchemy has it.
+    #: By kind, the type in which its columns are read: its name in SQL and in SQLAlchemy.
     types = COPY_TYPES
     #: Keyword arguments of asyncpg's ``copy_from_query``.
     copy_options: Mapping[str, str] = {"format": "binary"}
@@ -59,7 +59,7 @@ class DocumentWriter:
 
     @property
     def file_name(self) -> str:
-        """What the file is called, as "customers.csv"."""
+        """The name of the file, such as "customers.csv"."""
         return self.dataset.name + self.suffix
 
     @overload
@@ -69,7 +69,7 @@ class DocumentWriter:
     def sql(self, field: Field, column: str | sa.ColumnElement[Any]) -> str | sa.ColumnElement[Any]:
         """What to SELECT for a field whose (masked) value is ``column``: SQL text or expression.
 
-        It is a cast to the type that the writer reads, which costs nothing where the column has it.
+        It is a cast to the type that the writer reads, which is free if the column has that type.
         """
         name, kind = self.types[field.kind]
         return f"({column})::{name}" if isinstance(column, str) else sa.cast(column, kind)
@@ -82,24 +82,24 @@ class DocumentWriter:
         """The rows that ``chunk``, the next bytes of the COPY stream, completes.
 
         Raises FormatError if a value cannot be printed (a date outside the years 1 to 9999), if a
-        row takes more than 16 MiB, or if this is no binary COPY of the writer's columns.
+        row takes more than 16 MiB, or if the stream is not a binary COPY of the writer's columns.
         """
         data = chunk if self._started else self._start(self._rest + chunk)
         output = [self._encode(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
         return self._joined(output)
 
     def tail(self) -> bytes:
-        """The bytes after the last row; FormatError if the stream has not come to its end."""
+        """The bytes after the last row; FormatError if the stream has not ended."""
         if not self._ended:
             raise FormatError("the database's stream broke off")
         return b""
 
     def ending(self) -> Iterator[bytes]:
-        """``tail`` in pieces, for formats whose last bytes may be many."""
+        """``tail`` in pieces, for formats whose tail may be large."""
         yield self.tail()
 
     def receipt(self, document: bytes) -> bytes:
-        """What says ``document``, a JSON object, behind the tail; b"" if the format cannot."""
+        """The bytes that append ``document``, a JSON object, to the tail; b"" if unsupported."""
         return b""
 
     def _plan(self) -> bytes:
@@ -139,20 +139,20 @@ class DocumentWriter:
         return last.output if len(steps) == 1 else b"".join(step.output for step in steps)
 
     def _malformed(self, column: int, rows: int = 0) -> FormatError:
-        """What is wrong with the row after ``rows`` more: in a column, or as a whole (-1)."""
+        """The error of the row after ``rows`` more, in a column or in the row as a whole (-1)."""
         if column < 0:
             return FormatError("the database did not send the columns that were asked for")
         path = self.selected[column].path
         return FormatError(f"a value of '{path}' cannot be printed", row=self.rows + rows + 1)
 
     def _check_size(self, size: int) -> None:
-        """FormatError if a row that is not whole takes too many bytes already."""
+        """Raise FormatError if an incomplete row already takes too many bytes."""
         if size > _MOST:
             raise FormatError("takes more than 16 MiB", row=self.rows + 1)
 
 
 class CsvWriter(DocumentWriter):
-    """RFC 4180 with LF; the header holds the fields' paths; NULL is empty, "" an empty string."""
+    """RFC 4180 with LF and a header of the fields' paths; NULL is empty, an empty text is ""."""
 
     content_type = "text/csv; charset=utf-8"
     suffix = ".csv"
@@ -168,7 +168,7 @@ class CsvWriter(DocumentWriter):
 class SafeCsvWriter(CsvWriter):
     """CSV for spreadsheets: text that one would run as a formula starts with an apostrophe.
 
-    It is for looking at: such cells do not come back as they were. Numbers stay numbers.
+    It is for reading only: importing such cells does not restore them. Numbers stay numbers.
     """
 
     def _plan(self) -> bytes:
@@ -176,13 +176,13 @@ class SafeCsvWriter(CsvWriter):
 
 
 class NdjsonWriter(DocumentWriter):
-    """One proto JSON object a line."""
+    """One proto JSON object per line."""
 
     content_type = "application/x-ndjson"
     suffix = ".ndjson"
 
     def receipt(self, document: bytes) -> bytes:
-        """A last line that no record can look like."""
+        """A last line that cannot be mistaken for a record."""
         return b'{"@receipt":%s}\n' % document
 
     def _plan(self) -> bytes:
@@ -200,7 +200,7 @@ class JsonWriter(DocumentWriter):
         return b"["
 
     def tail(self) -> bytes:
-        """The closing bracket; FormatError if the stream has not come to its end."""
+        """The closing bracket; FormatError if the stream has not ended."""
         return super().tail() + b"\n]\n"
 
     def _plan(self) -> bytes:
@@ -216,7 +216,7 @@ class JsonWriter(DocumentWriter):
 
 
 class XmlWriter(DocumentWriter):
-    """One element a row within one for the dataset; NULLs are left out."""
+    """One element per row, within one for the dataset; NULLs are left out."""
 
     content_type = "application/xml"
     suffix = ".xml"
@@ -226,7 +226,7 @@ class XmlWriter(DocumentWriter):
         return f'<?xml version="1.0" encoding="UTF-8"?>\n<{self.dataset.name}>\n'.encode()
 
     def tail(self) -> bytes:
-        """The root's closing tag; FormatError if the stream has not come to its end."""
+        """The root's closing tag; FormatError if the stream has not ended."""
         return super().tail() + f"</{self.dataset.name}>\n".encode()
 
     def receipt(self, document: bytes) -> bytes:

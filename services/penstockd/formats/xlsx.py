@@ -1,8 +1,8 @@
-"""XLSX out: one sheet, for people. It is written as a stream, like every other format.
+"""XLSX out: one sheet, for people to read. It is written as a stream, like every other format.
 
-An XLSX file is a zip of XML; rows come from the kernel, and are compressed outside the
-interpreter's lock. Text is text, never a formula. Numbers of more than fifteen digits, which a
-spreadsheet would round, are text too, and so are days before March 1900, which it does not know.
+An XLSX file is a zip of XML; the kernel prints the rows, and they are compressed outside the
+interpreter's lock. Text is never a formula. Numbers of more than fifteen digits, which a
+spreadsheet would round, are text, and so are days before March 1900, which it cannot represent.
 Times are in UTC.
 """
 
@@ -19,12 +19,12 @@ from penstockd.formats.writing import DocumentWriter
 from penstockd.native.errors import FormatError
 from penstockd.native.print_plan import sheet_plan
 
-#: Rows of a sheet, without the one that names the columns.
+#: Rows of a sheet, without the one with the column names.
 ROW_LIMIT = 1_048_575
 _MOST_COLUMNS = 16_384
 _CELL_LIMIT = 32_767
 _LEVEL = 1  # a stream must not wait for its compression
-_TIME = (1980, 1, 1, 0, 0, 0)  # the same rows are the same bytes
+_TIME = (1980, 1, 1, 0, 0, 0)  # constant, so that the same rows make the same bytes
 
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -55,7 +55,7 @@ _PARTS = {
         f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
         f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>'
     ),
-    # The cells' formats: plain, a date, a time, a column's name.
+    # The formats of cells: plain, date, time, column name.
     "xl/styles.xml": (
         f'<styleSheet xmlns="{_MAIN}"><numFmts count="2">'
         '<numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd"/>'
@@ -111,13 +111,13 @@ class XlsxWriter(DocumentWriter):
         return self._sink.take()
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> bytes:
-        """The rows that ``chunk`` completes, as far as compression gives them out."""
+        """The rows that ``chunk`` completes, as far as the compressor releases them."""
         try:
             data = super().feed(chunk)
         except FormatError as exc:
             if exc.row is None:
                 raise
-            # Whatever else a cell cannot hold does not occur in the database.
+            # The database contains nothing else that a cell cannot hold.
             limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
             raise RequestTooLarge(f"{exc}: {limit}; leave the field out or take CSV") from exc
         if self.rows > ROW_LIMIT:
@@ -136,7 +136,7 @@ class XlsxWriter(DocumentWriter):
     def _write(self, data: bytes) -> None:
         try:
             self._sheet.write(data)
-        except RuntimeError as exc:  # zip's limit of 2 GiB an entry
+        except RuntimeError as exc:  # zip's limit of 2 GiB per entry
             raise RequestTooLarge("the sheet is larger than XLSX allows; take CSV") from exc
 
     def _plan(self) -> bytes:
@@ -144,7 +144,7 @@ class XlsxWriter(DocumentWriter):
 
 
 class _ZipSink(io.RawIOBase):
-    """Keeps what is written until it is taken; the zip cannot go back in it."""
+    """Keeps what is written until it is taken; the zip cannot seek in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class _ZipSink(io.RawIOBase):
         return data
 
 
-#: What the name of a sheet may not hold.
+#: Characters that the name of a sheet must not contain.
 _NOT_IN_NAMES = str.maketrans(dict.fromkeys('[]:*?/\\"', " "))
 
 

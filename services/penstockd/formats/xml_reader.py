@@ -1,8 +1,8 @@
-"""XML in: one element a record, as exports have it. Document types are refused outright.
+"""XML in: one element per record, as in exports. Document types are refused outright.
 
-The parser is expat, fed piece by piece: nothing of the document is kept but the row at hand. It
-opens no file and no address, and since a document type is refused where it begins, there are no
-entities but the five that every document has.
+The parser is expat, fed piece by piece: only the current row of the document is kept. It opens no
+file and no address, and since a document type is refused where it begins, the only entities are
+the five predefined ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstockd.formats.reading import ROW_LIMIT, BadRow, Reader, RowBatch, check
 from penstockd.formats.xml_tree import Tree, XmlNode, node_of
 from penstockd.native.errors import FormatError
 
-#: Elements within each other, the root included.
+#: Nested elements, including the root.
 DEPTH_LIMIT = 100
 
 _ROOT, _ROW = 1, 2  # depths
@@ -44,9 +44,9 @@ _ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
 class XmlReader(Reader):
     """``<customers><customer>…</customer>…</customers>``; members in any order, each once.
 
-    An absent element is NULL, or the default of what cannot be; an empty one is an empty text. An
-    empty element of a nested message is a message that is present. A processing instruction
-    ``penstock-receipt`` may follow the root.
+    An absent element is NULL, or the default of a field that cannot be NULL; an empty one is an
+    empty text. An empty element of a nested message makes the message present. A processing
+    instruction ``penstock-receipt`` may follow the root.
     """
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
@@ -62,16 +62,16 @@ class XmlReader(Reader):
         parser.StartDoctypeDeclHandler = self._doctype
         parser.ProcessingInstructionHandler = self._instruction
         parser.XmlDeclHandler = self._declaration
-        self._fed = 0  # bytes that the parser has been given
-        self._row_at = 0  # where the row at hand begins
-        self._depth = 0  # of the element at hand
-        self._skip = 0  # depth of an element that is passed over, with all that it holds
+        self._fed = 0  # bytes fed to the parser
+        self._row_at = 0  # where the current row begins
+        self._depth = 0  # of the current element
+        self._skip = 0  # depth of an element that is skipped with all its content
         self._record = self._level = _XmlMessage(self.offered, self.fields, 0)
         self._above: list[_XmlMessage] = []
         self._cells: list[Any] = []
-        self._leaf = -1  # the place of the field whose text is read
+        self._leaf = -1  # the place of the field that is being read
         self._pieces: list[str] = []
-        self._tree: Tree | None = None  # of the repeated field that is read
+        self._tree: Tree | None = None  # of the repeated field that is being read
         self._refused: BadRow | None = None
         self._ended = self._receipt = False
         self._read = RowBatch([], [])
@@ -98,7 +98,7 @@ class XmlReader(Reader):
         return FormatError(f"is not well-formed XML: {what} at {place}", self._at())
 
     def _at(self) -> int | None:
-        """The number of the row at hand, or of the next one; None outside the root."""
+        """The number of the current row, or of the next one; None outside the root."""
         if self._depth >= _ROW:
             return self.rows
         return self.rows + 1 if self._depth else None
@@ -107,7 +107,7 @@ class XmlReader(Reader):
         if self._parser.CurrentByteIndex - self._row_at > ROW_LIMIT:
             raise FormatError("is longer than 1 MiB", row=self.rows)
 
-    # --- what the parser calls -------------------------------------------------------------
+    # --- the parser's callbacks -------------------------------------------------------------
 
     def _start(self, name: str, attributes: list[str]) -> None:
         self._depth = depth = self._depth + 1
@@ -134,7 +134,7 @@ class XmlReader(Reader):
                 self._start_other(name, member)
 
     def _start_other(self, name: str, member: int | XmlNode | _XmlMessage | None) -> None:
-        """An element of a record that is no simple value, or that is one too many."""
+        """An element of a record that is not a simple value, or is given twice or unknown."""
         level = self._level
         place = level.places.get(name, -1)
         if place >= 0 and self._cells[place] is not None:
@@ -207,7 +207,7 @@ class XmlReader(Reader):
             self._level = self._above.pop()
 
     def _end_value(self) -> None:
-        """The field at hand has ended, or a part of it."""
+        """The current field has ended, or a part of it."""
         if self._tree is None:
             self._cells[self._leaf] = "".join(self._pieces)
             self._pieces.clear()
@@ -228,7 +228,7 @@ class XmlReader(Reader):
         self._read.rows.append(self._cells)
 
     def _refuse(self, path: str, reason: str) -> None:
-        """The row is bad: the rest of it is passed over."""
+        """Mark the row as bad and skip the rest of it."""
         self._refused = BadRow(self.rows, path, reason)
         self._skip = _ROW
         self._leaf, self._tree = -1, None
@@ -266,7 +266,7 @@ class XmlReader(Reader):
                 column.convert(cells)
                 for column, cells in zip(self._columns, zip(*read.rows, strict=True), strict=True)
             ]
-        except ValueRefused:  # some row is bad; which one and why is found row by row
+        except ValueRefused:  # some row is bad; _rowwise finds which one and why
             return self._rowwise(read)
         return RowBatch(read.numbers, list(map(list, zip(*columns, strict=True))), read.bad)
 
@@ -287,15 +287,15 @@ class XmlReader(Reader):
 
 
 class _XmlMessage:
-    """What the elements of a record, or of a message in it, stand for."""
+    """What the elements of a record, or of a message in it, mean."""
 
     def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int) -> None:
         self.path = ".".join(offered[0].steps[:depth]) if offered else ""
-        #: By name: the place of a simple value, the node of a repeated one, or a message.
+        #: By name: the place of a simple field, the node of a repeated one, or a message.
         self.members: dict[str, int | XmlNode | _XmlMessage] = {}
         self.places: dict[str, int] = {}
         self.passed: set[str] = set()
-        #: Cells of the leaves that a message has if it is present.
+        #: Default cells of the leaves that a present message always has.
         self.defaults: list[tuple[int, Any]] = []
         implicit = implicit_defaults(fields)
         below: dict[str, list[Field]] = {}
@@ -317,7 +317,7 @@ class _XmlMessage:
 
 
 class _XmlColumn:
-    """How the cells of a field become values: texts, trees of repeated fields, or None."""
+    """Converts a field's cells to values; a cell is a text, a repeated field's tree, or None."""
 
     def __init__(self, field: Field) -> None:
         self.field = field

@@ -1,4 +1,4 @@
-"""The elements of a repeated field -> data as in proto JSON, with texts in place of numbers."""
+"""The elements of a repeated field -> data as in proto JSON, with numbers as texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BOOLS: dict[str, Any] = {"true": True, "false": False}
 
 @dataclass(eq=False)
 class XmlNode:
-    """What an element may hold: a text, items of a list, entries of a map, members of a message."""
+    """What an element may hold: text, items of a list, entries of a map, members of a message."""
 
     kind: str  # "text", "bool", "list", "map" or "message"
     item: XmlNode | None = None
@@ -56,14 +56,14 @@ def _member(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
 
 
 class Tree:
-    """Builds the value of one repeated field while its elements come; raises ValueRefused."""
+    """Builds the value of one repeated field from its elements; raises ValueRefused."""
 
     def __init__(self, node: XmlNode) -> None:
         self.value: Any = {} if node.kind == "map" else []
         self._open: list[tuple[XmlNode, Any, str]] = [(node, self.value, "")]
 
     def start(self, name: str, attributes: list[str]) -> None:
-        """An element begins within the one at hand."""
+        """Begin an element within the current one."""
         node, value, _ = self._open[-1]
         key = name
         if node.kind == "map" and name == "entry" and attributes[:1] == ["key"]:
@@ -82,7 +82,7 @@ class Tree:
         self._open.append((below, made, key))
 
     def text(self, text: str) -> None:
-        """Some text of the element at hand."""
+        """Add text to the current element."""
         node, value, _ = self._open[-1]
         if node.kind in ("text", "bool"):
             value.append(text)
@@ -90,7 +90,7 @@ class Tree:
             raise ValueRefused("has text beside its elements")
 
     def end(self) -> bool:
-        """The element at hand ends; whether it was the field itself."""
+        """End the current element; return whether it was the field itself."""
         node, value, key = self._open.pop()
         if not self._open:
             return True

@@ -1,4 +1,4 @@
-"""The XML Schema of a dataset: what exports in XML look like, derived from its fields."""
+"""The XML Schema of a dataset's exports in XML, derived from its fields."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ Element = ElementTree.Element
 
 
 def xml_schema(dataset: Dataset, fields: Sequence[Field], hidden: Container[Field] = ()) -> bytes:
-    """The schema of documents that hold some or all of ``fields``, in any order, without the
-    ``hidden`` members of repeated messages and maps.
+    """The schema of documents that hold any of ``fields``, in any order.
 
-    ``fields`` stand in the dataset's order. Every element is optional, since NULL is an absent one
+    They lack the ``hidden`` members of repeated messages and maps.
+    ``fields`` are in the dataset's order. Every element is optional, since an absent one is NULL
     and a caller may have chosen fields.
     """
     return _Schema(dataset, fields, hidden).document()
@@ -86,7 +86,7 @@ class _Schema:
                 self._value(element, members[0])
 
     def _value(self, element: Element, field: Field) -> None:
-        """What an element of a field holds."""
+        """Declare what an element of a field holds."""
         if not field.repeated:
             element.set("type", self._simple(field))
             return
@@ -109,7 +109,7 @@ class _Schema:
         _add(extension, "attribute", **_KEY)
 
     def _shown_members(self, item: Element, field: Field) -> None:
-        """A type of its own for the messages of a field, since others may show more of them."""
+        """Declare a separate type for a field's messages, since other fields may show more."""
         own = _add(item, "complexType")
         shown = [m for m in field.members if m not in self._hidden]
         self._members(_add(own, "all"), shown, len(field.steps))
@@ -136,7 +136,7 @@ class _Schema:
         return _PLAIN[field.kind]
 
     def _message(self, message: Descriptor) -> str:
-        """The name of the type of a message in a repeated field; messages may hold themselves."""
+        """The name of the type of a message in a repeated field; messages may be recursive."""
         self._messages.setdefault(message.full_name, message)
         return _type_name(message)
 

@@ -1,1 +1,1 @@
-"""The kernel: C compiled to WebAssembly, the plans that steer it, and how to call it."""
+"""The kernel: C compiled to WebAssembly, the plans that control it, and how to call it."""

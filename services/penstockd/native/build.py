@@ -1,8 +1,8 @@
 """Compiles the kernel: ``python -m penstockd.native.build`` rewrites ``rows.wasm``.
 
-Needed only after a change of the C sources, and then the package ``ziglang``, a C compiler in a
-wheel. The result is the same bytes on every machine, and is committed, so that nobody who installs
-the hub needs a compiler.
+Run it only after a change of the C sources. It needs the package ``ziglang``, a C compiler in a
+wheel. The result is the same on every machine, byte for byte, and is committed, so that installing
+the hub needs no compiler.
 """
 
 from __future__ import annotations

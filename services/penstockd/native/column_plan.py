@@ -36,7 +36,7 @@ COLUMN_CODES: Mapping[Kind, tuple[ColumnCode, int]] = {
 
 
 def column_plan(fields: Sequence[Field]) -> bytes:
-    """The plan of a column for each field, after the key if they lack it."""
+    """The plan of a column for each field, preceded by the key if they lack it."""
     kinds = [ColumnKind(*COLUMN_CODES[f.kind], f.precision or 38, f.scale) for f in fields]
     if lacks_key(fields):
         kinds.insert(0, ColumnKind(ColumnCode.PASSED, COLUMN_ONE_BIT, 0, 0))

@@ -1,7 +1,7 @@
-"""Rules of the model as the kernel checks them while it makes records: see ``src/load.c``.
+"""Rules of the model in the form that the kernel checks while it makes records: ``src/load.c``.
 
-The kernel takes a value only if it certainly meets its rules. What it leaves is judged, and if it
-is bad told of, by ``catalog.checks``.
+The kernel takes a value only if it certainly meets its rules. ``catalog.checks`` judges what the
+kernel leaves, and reports what is bad.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _NotForTheKernel(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KernelRule:
-    """One ``Rule`` of ``load.c``; ``parts`` are what its argument leads to, if there are any."""
+    """One ``Rule`` of ``load.c``; if it has ``parts``, its argument is their place."""
 
     kind: LoadCheck
     low: int | float = 0
@@ -42,14 +42,14 @@ class KernelRule:
     parts: bytes = b""
 
     def packed(self, parts_at: int) -> bytes:
-        """Its bytes in the plan, where its parts are at ``parts_at``."""
+        """Its bytes in the plan, with its parts at ``parts_at``."""
         layout = LOAD_RULE_NUMBER if isinstance(self.low, float) else LOAD_RULE_WHOLE
         arg = parts_at if self.parts else self.arg
         return layout.pack(*LoadRule(self.kind, arg, self.low, self.high))
 
 
 def kernel_rules(field: Field, rules: FieldRules) -> list[KernelRule] | None:
-    """The rules of a column that is no enum; None if the kernel is not to read it."""
+    """The rules of a column that is not an enum; None if the kernel must not read it."""
     try:
         return list(_rules(field, rules))
     except _NotForTheKernel:
@@ -73,7 +73,7 @@ def _rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
             yield _range(check, 1, -(2**63), _MOST)
     elif field.kind in (Kind.FLOAT, Kind.DOUBLE) and not rules.skip_zero:
         for check in rules.checks:
-            if check.name != "finite":  # what the kernel reads is
+            if check.name != "finite":  # the kernel reads only finite numbers
                 yield _range(check, 0, -math.inf, math.inf)
     elif rules.checks:
         raise _NotForTheKernel
@@ -119,7 +119,7 @@ def _pattern(text: str) -> KernelRule:
 
 
 def _range(check: Check, step: int, least: int | float, most: int | float) -> KernelRule:
-    """Bounds that are in the range; whole numbers next to a bound are, where it itself is not."""
+    """A rule with inclusive bounds; an exclusive bound of whole numbers moves by one."""
     if check.name != "range":
         raise _NotForTheKernel
     over, low, under, high = check.limit
@@ -133,7 +133,7 @@ def _range(check: Check, step: int, least: int | float, most: int | float) -> Ke
 
 
 def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
-    """The kernel reads lists of strings, and of others those that are empty."""
+    """The rules of a list or map; the kernel reads lists of strings, and others if empty."""
     low, high = 0, _MOST
     for check in rules.checks:
         if check.name in ("min_items", "min_pairs"):

@@ -1,4 +1,4 @@
-"""The COPY stream within PostgreSQL's messages, cut into pieces, without an object for each row."""
+"""Extracts the COPY stream from PostgreSQL's messages, in pieces, without an object per row."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ _MOST = 64 << 10  # bytes of a message that is no CopyData
 
 
 class CopyMessages:
-    """Takes what a socket gives and gives out the stream in pieces of one size; by one thread.
+    """Takes a socket's bytes and yields the stream in pieces of one size; for one thread.
 
-    Messages other than CopyData are told to ``told`` by their kind and body, as they come.
+    Every other message than CopyData is passed to ``told`` as it arrives, with its kind and body.
     """
 
     def __init__(self, told: Callable[[bytes, bytes], None], size: int) -> None:
         self.size = size  #: bytes of the next piece
         self._told = told
         self._kernel = Kernel()
-        self._kept = 0  # bytes of a message that is not whole, at the start of the space
+        self._kept = 0  # bytes of an incomplete message, at the start of the space
         self._have = self._left = 0
 
     def space(self) -> memoryview:
-        """Where the socket's next bytes are to be put; good until ``feed``."""
+        """Where to put the socket's next bytes; valid until ``feed``."""
         return self._kernel.space()[self._kept :]
 
     def feed(self, count: int) -> Iterator[memoryview]:
-        """The pieces that ``count`` bytes in ``space`` complete, each good until the next is asked
-        for. Raises FormatError if they are no messages, and what ``told`` does."""
+        """The pieces that ``count`` bytes in ``space`` complete, each valid until the next one.
+
+        Raises FormatError if the bytes are no messages, and what ``told`` raises.
+        """
         at, end, status = 0, self._kept + count, int(Status.END)
         while status == Status.END:
             step = self._kernel.unframe(at, end - at, self._have, self._left)
@@ -59,12 +61,12 @@ class CopyMessages:
             self._kernel.unframed(0, self._have)[:] = self._kernel.unframed(given, self._have)
 
     def rest(self) -> memoryview:
-        """The bytes that make no whole piece."""
+        """The remaining bytes, which do not fill a piece."""
         have, self._have = self._have, 0
         return self._kernel.unframed(0, have)
 
     def _message(self, at: int, end: int) -> int:
-        """Tell the message at a place of the space; its size, 0 if it is not whole yet."""
+        """Pass on the message at a place of the space; return its size, or 0 if incomplete."""
         space = self._kernel.space()
         kind: bytes
         size: int

@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from penstockd.catalog.model import Kind
 
-#: The type in which a kind is read. Floats are printed by PostgreSQL, whose text is the shortest
-#: that reads back as the same number.
+#: The type in which a kind is read. PostgreSQL prints floats, as the shortest text that reads back
+#: as the same number.
 COPY_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
     Kind.STRING: ("text", sa.Text()),
     Kind.ENUM: ("text", sa.Text()),

@@ -1,8 +1,8 @@
 """Digests of records: rows as PostgreSQL's COPY sends them -> SHA-256 of each canonical form.
 
-``penstock/hub/v1/digests.proto`` says what the canonical form of a record is. The kernel makes it
-and hashes it (``src/digest.c``); it is never seen outside. ``penstock.client.digest`` makes the
-same of messages and of JSON.
+``penstock/hub/v1/digests.proto`` defines the canonical form of a record. The kernel makes and
+hashes it (``src/digest.c``); it never leaves the kernel. ``penstock.client.digest`` makes the same
+digests from messages and JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DIGEST_BYTES = 32
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8
-_PIECE = 256 << 10  # bytes given to the kernel at once
+_PIECE = 256 << 10  # bytes passed to the kernel at once
 _MOST = 16 << 20  # bytes of one row
 _CODES = {
     Kind.STRING: DigestCode.STRING,
@@ -60,8 +60,8 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 def digest_fields(dataset: Dataset, fields: Sequence[Field]) -> tuple[Field, ...]:
-    """What of ``fields`` a digest is of, in the order of the canonical form; always the key."""
-    # Those that move would tell of fields that the caller does not see.
+    """The fields that a digest covers, in the order of the canonical form; always with the key."""
+    # The moving ones would reveal changes of fields that the caller does not see.
     wanted = {f for f in fields if f.path not in MOVING} | {dataset.key}
     return tuple(sorted(wanted, key=lambda f: f.json_steps))
 
@@ -69,8 +69,8 @@ def digest_fields(dataset: Dataset, fields: Sequence[Field]) -> tuple[Field, ...
 class Digester:
     """Turns one COPY stream of ``fields`` (``digest_fields``) into the digests of its rows.
 
-    Not to be shared by threads, but ``feed`` may be called in another one: it spends its time
-    outside the interpreter's lock.
+    Not thread-safe, but ``feed`` may run in another thread: it spends its time outside the
+    interpreter's lock.
     """
 
     def __init__(self, fields: Sequence[Field]) -> None:
@@ -88,8 +88,8 @@ class Digester:
     def feed(self, chunk: bytes) -> Iterator[Digested]:
         """The rows that the next bytes of the stream complete.
 
-        Raises FormatError if a value cannot be printed, if a row takes more than 16 MiB, or if this
-        is no binary COPY of the digester's columns.
+        Raises FormatError if a value cannot be printed, if a row takes more than 16 MiB, or if the
+        stream is not a binary COPY of the digester's columns.
         """
         data = self._rest + chunk if self._rest else bytes(chunk)
         self._rest = b""
@@ -135,8 +135,8 @@ def canonical_plan(fields: Sequence[Field]) -> bytes:
 class _DigestLayout:
     """``Plan``, ``Op``, ``Member`` and shapes of ``src/digest.c``, laid out in one block.
 
-    Words are int32; a bytes item takes two of them, offset and length of a literal, and a tuple
-    holds the number of a shape, which becomes its offset.
+    Words are int32; a bytes item takes two of them, the offset and length of a literal; a tuple
+    holds the number of a shape, which becomes the shape's offset.
     """
 
     def __init__(self, fields: Sequence[Field]) -> None:

@@ -1,4 +1,4 @@
-"""Calling the part of the kernel that digests records (``digest.c``)."""
+"""Calls the part of the kernel that digests records (``digest.c``)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SCRATCH = 64 << 10
 
 
 class Digested(NamedTuple):
-    """What a call did: bytes consumed, rows, their digests (32 bytes each) end to end, where the
-    key of each ends in ``keys`` (int32), the kernel's detail, its status."""
+    """The result of a call: bytes consumed, rows, their digests (32 bytes each) end to end, where
+    each key ends in ``keys`` (int32), the kernel's detail, its status."""
 
     consumed: int
     rows: int
@@ -29,11 +29,13 @@ class Digested(NamedTuple):
 
 
 class DigestKernel(Kernel):
-    """A kernel whose plan is ``digest.canonical_plan``'s."""
+    """A kernel whose plan comes from ``digest.canonical_plan``."""
 
     def digest(self, data: bytes) -> Iterator[Digested]:
-        """Digests the whole rows of COPY BINARY at the start of ``data``; the last ``status`` says
-        whether more is needed (DONE), the stream ended (END) or broke (MALFORMED)."""
+        """Digest the complete rows of COPY BINARY at the start of ``data``.
+
+        The last ``status`` is DONE if more data is needed, END if the stream ended, or MALFORMED.
+        """
         digests = self._write(self.input_start, data)
         ends = digests + 32 * DIGEST_MOST_ROWS + _SLACK
         keys = ends + 4 * DIGEST_MOST_ROWS + _SLACK
@@ -54,7 +56,7 @@ class DigestKernel(Kernel):
                 return
             start, size = start + done.consumed, size - done.consumed
             if not done.rows:
-                room = max(done.detail, 0) or 1 << 30  # which is refused
+                room = max(done.detail, 0) or 1 << 30  # which _require refuses
 
     def _digest(
         self, start: int, size: int, target: int, digests: int, ends: int, keys: int

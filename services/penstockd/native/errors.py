@@ -1,4 +1,4 @@
-"""What can be wrong with a file of a format."""
+"""The errors of files and their formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 class FormatError(Exception):
     """A file breaks its format, or a value cannot be printed; the rest cannot be read.
 
-    ``truncated``: all that is wrong is that the file ends too early.
+    ``truncated``: the only fault is that the file ends too early.
     """
 
     def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:

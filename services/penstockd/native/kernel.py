@@ -1,8 +1,8 @@
-"""How the kernel is called: a small WebAssembly module, the native half of the formats.
+"""Calls the kernel, a small WebAssembly module that is the native half of the formats.
 
 Encoding a row in Python costs more than reading it from the database, and holds the interpreter's
 lock while unary calls wait. The kernel does it in C compiled to WebAssembly: one artifact for every
-platform, confined to its own memory, called outside the lock. ``print_plan`` says what it encodes.
+platform, confined to its own memory, called outside the lock. ``print_plan`` makes its plans.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from penstockd.native.keys import KeySet
 
 _PAGE = 65536
 _SLACK = 64  # bytes after a buffer that the kernel may touch
-ROOM = 1 << 20  # bytes of output that one call is given
+ROOM = 1 << 20  # bytes for the output of one call
 _MOST = 512 << 20  # bytes of memory that one kernel may take
-_KEYS = 16 << 20  # bytes in which a kernel that encodes keeps keys; see keys.c
+_KEYS = 16 << 20  # bytes for the keys of a kernel that encodes; see keys.c
 
-#: Bytes of messages that ``unframe`` is given at once.
+#: Bytes of messages that ``unframe`` takes at once.
 SPACE = 256 << 10
-#: What the kernel copies from; what cannot be written to and is no bytes is copied twice.
+#: What the kernel copies from; a read-only memoryview is copied twice.
 Data: TypeAlias = bytes | bytearray | memoryview
 
 
 class CallResult(NamedTuple):
-    """What a call did: bytes consumed, its output, rows, the kernel's detail, its status."""
+    """The result of a call: bytes consumed, output, rows, the kernel's detail, its status."""
 
     consumed: int
     output: bytes
@@ -53,10 +53,11 @@ class CallResult(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """Columns of ``rows`` rows: for each of the input's where its bits of validity, its ends of
-    values and its data stand, the data's size in bytes, and how many are NULL; see ``columns.c``.
+    """Columns of ``rows`` rows; see ``columns.c``.
 
-    The places are the process's own addresses, and good until the kernel's next call.
+    For each column of the input: the addresses of its validity bits, its values' ends and its data,
+    the data's size in bytes, and the number of NULLs. The addresses are the process's own, and
+    valid until the kernel's next call.
     """
 
     consumed: int
@@ -67,7 +68,7 @@ class Filled(NamedTuple):
 
 
 class Unframed(NamedTuple):
-    """What ``unframe`` did: bytes consumed and produced, its status, and ``left`` for the next."""
+    """The result of ``unframe``: bytes consumed and produced, ``left`` for the next, its status."""
 
     consumed: int
     produced: int
@@ -78,7 +79,7 @@ class Unframed(NamedTuple):
 class Loaded(NamedTuple):
     """New records: their keys, each followed by CELL, their rows, their entries of the change log.
 
-    ``sizes`` has two int32 for each row of the input: the sizes of its row and of its entry; or
+    ``sizes`` has two int32 for each row of the input: the sizes of its row and its log entry, or
     LOAD_LEFT and 0, or LOAD_BLANK and 0.
     """
 
@@ -95,15 +96,15 @@ def _module() -> tuple[Engine, Module]:
 
 
 def warm() -> None:
-    """Compiles the kernel now, so that the first export or import need not wait for it."""
+    """Compile the kernel now, so that the first export or import need not wait for it."""
     _module()
 
 
 class Kernel:
-    """One instance of the module with memory of its own; used by one thread at a time.
+    """One instance of the module with its own memory; used by one thread at a time.
 
-    Its memory holds the plan, then the input of a call, then its output. One that is given a set of
-    keys puts those of the rows it encodes there, and keeps the latest between plan and input.
+    Its memory holds the plan, then the input of a call, then its output. With a set of ``keys`` it
+    adds those of the rows that it encodes, and keeps the latest between plan and input.
     FormatError if a row needs more memory than a kernel may take.
     """
 
@@ -121,15 +122,16 @@ class Kernel:
         # KeySet refers back to the kernel; a weak reference avoids a cycle that would hold its
         # memory until the next collection.
         self._keys = weakref.ref(keys) if keys is not None else None
-        self._lock = threading.Lock()  # of the keys: they are asked for while rows are encoded
+        self._lock = threading.Lock()  # guards the keys: they are queried while rows are encoded
         if keys is not None:
             self._function("start_keys")(self._store, self.input_start)
             self.input_start += _KEYS
             keys.complete = self._complete_keys
 
     def encode(self, *data: Data) -> list[CallResult]:
-        """Encodes the whole rows of COPY BINARY at the start of ``data``, end to end; the last
-        ``status`` says whether more is needed (DONE), the stream ended (END) or broke (MALFORMED).
+        """Encode the complete rows of COPY BINARY at the start of the concatenated ``data``.
+
+        The last ``status`` is DONE if more data is needed, END if the stream ended, or MALFORMED.
         """
         with self._lock:
             return self._encode(data)
@@ -152,12 +154,12 @@ class Kernel:
                 room = max(step.detail, 0) or _MOST
 
     def space(self) -> memoryview:
-        """SPACE bytes of the memory for ``unframe`` to read, good until the kernel's next call."""
+        """SPACE bytes of the memory for ``unframe`` to read, valid until the kernel's next call."""
         self._require(self.input_start + 2 * (SPACE + _SLACK))
         return self._view(self.input_start, SPACE)
 
     def unframe(self, start: int, size: int, have: int, left: int) -> Unframed:
-        """Appends the COPY stream in ``size`` bytes of ``space``, from ``start``, to the ``have``
+        """Append the COPY stream in ``size`` bytes of ``space``, from ``start``, to the ``have``
         bytes of ``unframed``; see ``wire.c``."""
         unframe, out = self._function("unframe"), self.input_start + SPACE + _SLACK + have
         self._require(out + size + _SLACK)
@@ -166,14 +168,14 @@ class Kernel:
         return Unframed(done.consumed, done.produced, done.detail, status)
 
     def unframed(self, start: int, size: int) -> memoryview:
-        """Some of the bytes that ``unframe`` gathered, good until its next call."""
+        """Some of the bytes that ``unframe`` gathered, valid until its next call."""
         return self._view(self.input_start + SPACE + _SLACK + start, size)
 
     def columns(self, data: Sequence[Data], width: int) -> Iterator[Filled]:
-        """Columns of the whole rows of COPY BINARY, ``width`` columns, at the start of ``data``,
-        whose parts are taken end to end.
+        """Lay out the complete rows of COPY BINARY at the start of ``data`` as ``width`` columns.
 
-        The last ``status`` is as in ``encode``. The plan is ``column_plan.column_plan``'s.
+        The parts of ``data`` are concatenated. The last ``status`` is as in ``encode``. The plan
+        comes from ``column_plan.column_plan``.
         """
         size = sum(map(len, data))
         out = -(-self._write(self.input_start, *data) // 64) * 64
@@ -197,21 +199,21 @@ class Kernel:
             start, size = start + done.consumed, size - done.consumed
 
     def split_csv(self, data: bytes, final: bool, width: int) -> CallResult:
-        """Cuts the whole rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
+        """Cut the complete rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
         out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
         return self._call("split_csv", out, self.input_start, len(data), out, int(final), width)
 
     def split_json(self, data: bytes, final: bool, state: int) -> CallResult:
-        """Cuts the array in ``data`` into elements, one a line; see ``split.c``."""
+        """Cut the array in ``data`` into elements, one per line; see ``split.c``."""
         out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
         return self._call("split_json", out, self.input_start, len(data), out, int(final), state)
 
     def messages(self, records: Sequence[bytes]) -> bytes | None:
-        """Serialised records as cells, as ``split_csv`` leaves rows; None if one is malformed.
+        """Serialised records as cells, in the form of ``split_csv``; None if one is malformed.
 
-        The plan is ``records.message_plan``'s; see ``records.c``.
+        The plan comes from ``records.message_plan``; see ``records.c``.
         """
         sizes = array("i", map(len, records))
         index = self._write(self.input_start, b"".join(records))
@@ -227,9 +229,9 @@ class Kernel:
             room *= 2
 
     def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
-        """Makes records of the ``count`` rows that ``split_csv`` gave; see ``load.c``.
+        """Make records of the ``count`` rows that ``split_csv`` returned; see ``load.c``.
 
-        ``ordinal`` is that of the first entry of the log. The plan is ``load_plan.load_plan``'s.
+        ``ordinal`` is that of the first log entry. The plan comes from ``load_plan.load_plan``.
         """
         index = self._write(self.input_start, cells)
         keys = _align(index + 4 * (LOAD_INDEX_WORDS + 2 * count))
@@ -244,7 +246,7 @@ class Kernel:
             )
             base, done = self._address(), self._result()
             if status not in (Status.DONE, Status.FULL) or not done.rows:
-                raise AssertionError("the kernel was given no whole row")  # split_csv gives these
+                raise AssertionError("the kernel was given no whole row")  # split_csv cuts those
             ends = LoadIndex(*_words(base + index, LOAD_INDEX_WORDS))
             pairs = ctypes.string_at(base + index + 4 * LOAD_INDEX_WORDS, 8 * done.rows)
             yield Loaded(
@@ -283,7 +285,7 @@ class Kernel:
         return function
 
     def _write(self, at: int, *data: Data) -> int:
-        """Puts ``data`` at an offset of the memory; returns the first free offset after it."""
+        """Write ``data`` at an offset of the memory; return the first free offset after it."""
         after = _align(at + sum(map(len, data)) + _SLACK)
         self._require(after)
         address = self._address() + at
@@ -306,7 +308,7 @@ class Kernel:
             self._memory.grow(self._store, -(-(size - have) // _PAGE))
 
 
-#: A kernel's memory at its largest: one type, since to make one costs more than to copy a piece.
+#: A kernel's memory at its largest. One shared type: making one costs more than copying a piece.
 _Window = ctypes.c_char * _MOST
 
 

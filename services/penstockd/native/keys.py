@@ -1,8 +1,8 @@
-"""Which keys an export gave out: a set that takes under three bytes a key and forgets none.
+"""The keys that an export sent: a set that takes under three bytes per key and misses none.
 
-A key that was given out is always found in it. One that was not passes for one that was with a
-probability of 2^-20 for each segment of 1,048,576 keys. ``src/keys.c`` makes the segments while
-rows are encoded; this joins them and answers from them.
+A key that was sent is always found. A key that was not sent is wrongly found with a probability of
+2^-20 for each segment of 1,048,576 keys. ``src/keys.c`` makes the segments while rows are encoded;
+this module joins and queries them.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ _HEAD = struct.Struct("<II")
 class KeySet:
     """The keys of the rows that a writer has taken so far.
 
-    It may be asked at any time, by another thread than the writer's too, and when an export has
-    been cut off: then it holds all keys that were given out, and perhaps some of rows that were
-    encoded and not sent. Encoded sets may be joined end to end: the result is their union. That,
-    and that keys are hashed in one way for ever, is the format's promise. An empty set is no bytes.
+    It can be queried at any time and from any thread. After an export was cut off it holds all keys
+    that were sent, and perhaps some of rows that were encoded but not sent. Encoded sets can be
+    concatenated: the result is their union. The format guarantees that, and that the hash of keys
+    never changes. An empty set encodes to no bytes.
     """
 
     def __init__(self) -> None:
-        self.count = 0  #: keys of all segments so far, those that were drained among them
+        self.count = 0  #: keys of all segments so far, including drained ones
         self._segments: list[bytes] = []
-        #: Makes whoever keeps keys that fill no segment yet add them.
+        #: Makes the kernel add the keys that do not fill a segment yet.
         self.complete: Callable[[], None] = lambda: None
 
     def add(self, segment: bytes, count: int) -> None:
-        """Append a segment of ``count`` keys, as the kernel codes it."""
+        """Append a segment of ``count`` keys, as the kernel encodes it."""
         if count:
             self.count += count
             self._segments.append(segment)
 
     def encode(self) -> bytes:
-        """The set, for ``contains``: all of it that was not drained."""
+        """The set, for ``contains``, without drained segments."""
         self.complete()
         return b"".join(self._segments)
 
     def drain(self) -> list[bytes]:
-        """The segments that are full, each a set of its own, which are forgotten here.
+        """Return and forget the full segments, each of which is a set.
 
-        For whoever stores the set of a large export piece by piece, so that it takes no memory.
+        This allows storing the set of a large export piece by piece, so that it takes no memory.
         """
         ready, self._segments = self._segments, []
         return ready
 
 
 def contains(data: bytes, key: str) -> bool:
-    """Whether the key is in an encoded set; ValueError if the data is none."""
+    """Whether the key is in an encoded set; ValueError if the data is not a set."""
     hashed = _hash(key.encode())
     return any(_within(data, at, count, hashed) for at, count in _segments(data))
 
 
 def count(data: bytes) -> int:
-    """How many keys an encoded set holds; ValueError if the data is none."""
+    """How many keys an encoded set holds; ValueError if the data is not a set."""
     return sum(number for _, number in _segments(data))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the body of each segment stands, and its number of keys."""
+    """The offset of each segment's body, and its number of keys."""
     at = 0
     while at < len(data):
         if len(data) - at < _HEAD.size:
@@ -83,7 +83,7 @@ def _buckets(number: int) -> int:
 
 
 def _within(data: bytes, at: int, number: int, hashed: int) -> bool:
-    """Whether a hash is in the segment whose body is at ``at``: one bucket is read."""
+    """Whether a hash is in the segment whose body is at ``at``; reads one bucket."""
     wanted = ((hashed >> 32) * number >> 32) << _RATE | hashed & _LOW
     bucket = wanted >> (_RATE + _BUCKET)
     ends = struct.unpack_from("<II" if bucket else "<I", data, at + 4 * max(bucket - 1, 0))
@@ -106,7 +106,7 @@ def _within(data: bytes, at: int, number: int, hashed: int) -> bool:
 
 
 def _hash(key: bytes) -> int:
-    """As ``keys.c`` hashes."""
+    """The hash of ``keys.c``."""
     h = len(key)
     for at in range(0, len(key), 8):
         h = (h ^ int.from_bytes(key[at : at + 8], "little")) * 0x9E3779B97F4A7C15 & _ALL

@@ -1,4 +1,4 @@
-"""What the kernel is told to make new records of CSV cells with: the plan of ``src/load.c``.
+"""Plans for loading: how ``src/load.c`` makes new records from CSV cells.
 
 A plan is a block of little-endian int32 (``Plan`` and ``Op`` there), the tables of enum names, and
 the literals, addressed by their offset in the block.
@@ -63,7 +63,7 @@ _NUMBERS = {
     FieldDescriptor.TYPE_FIXED64: LoadNumber.FIXED64,
     FieldDescriptor.TYPE_SFIXED64: LoadNumber.FIXED64,
 }
-#: More than any cell's bytes in a row or an image, beyond four times its bytes in the file.
+#: More than a cell can take in a row or an image beyond four times its bytes in the file.
 _PER_OP = 64
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = struct.pack(">i", -1)
@@ -83,15 +83,15 @@ class _LoadStep:
 
 
 class _NoPlan(Exception):
-    """The kernel cannot make such records."""
+    """The kernel cannot make these records."""
 
 
 def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: int) -> bytes | None:
     """The plan of rows whose cells are those of ``header``, written at ``time`` with this etag.
 
-    Cells of output-only fields are passed over. What comes out meets the rules of the model. None
-    if these are not for the kernel, or if the dataset has fields that no writer sets and the hub
-    does not know either: then the database says what is wrong.
+    Cells of output-only fields are skipped. The records that it makes meet the rules of the model.
+    None if the kernel cannot check these, or if the dataset requires fields that neither the header
+    nor the hub sets: the database then reports what is wrong.
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
@@ -132,7 +132,7 @@ class _Planner:
             self._count += 1
             yield group
             yield from self.ops(fd.message_type, members, depth + 1)
-            # The operations up to this one have been drawn, so that their number is known.
+            # All operations up to this one have been generated, so their number is known.
             group.arg = self._count
             self._count += 1
             yield _LoadStep(LoadCode.CLOSE)
@@ -169,7 +169,7 @@ class _Planner:
 def _reading(
     op: _LoadStep, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]
 ) -> None:
-    """How the cells of a column are read, as far as the kernel reads such."""
+    """Set how the cells of a column are read, if the kernel can read them."""
     op.code = _CODES.get(field.kind, LoadCode.OTHER)
     match field.kind:
         case Kind.ENUM:
@@ -186,7 +186,7 @@ def _reading(
 
 
 def _judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
-    """What the model asks of the cells of a column, and of what is in the place of no cell."""
+    """Add the model's rules for a column's cells; require a cell if the default violates them."""
     nested = len(field.steps) > 1
     default = within if nested else value
     if field.repeated and default is not None:
@@ -201,13 +201,13 @@ def _judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within:
         return
     found = kernel_rules(field, rules)
     if found is None:
-        op.code, op.arg = LoadCode.OTHER, 0  # no cell of it is for the kernel
+        op.code, op.arg = LoadCode.OTHER, 0  # the kernel reads no cell of it
     else:
         op.rules = found
 
 
 def _column(field: Field, value: Any) -> bytes:
-    """A column of COPY BINARY that holds one of the values that the hub itself sets."""
+    """A column of COPY BINARY with a value that the hub itself sets."""
     if value is None:
         return _NULL
     if field.is_etag:

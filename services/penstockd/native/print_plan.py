@@ -1,10 +1,10 @@
-"""What the kernel is told: how each column is printed, and the literals around it.
+"""Plans for printing: how the kernel prints each column, and the literals around it.
 
 A plan is a block of little-endian int32 (``Plan`` and ``Op`` of ``src/encode.c``) followed by
 the shapes of repeated fields and the literals, addressed by their offset in the block.
 
-The kernel keeps the keys of the rows (``keys``), so that the database always sends them: where the
-fields lack the key, it is a column before theirs, which is not printed.
+The kernel collects the keys of the rows (``keys``), so the database always sends them: if the
+fields lack the key, it is a column before theirs that is not printed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Builder:
 
     @classmethod
     def of(cls, format: PrintFormat, fields: Sequence[Field]) -> _Builder:
-        """A plan that has no operation yet but to pass over the key, if ``fields`` lack it."""
+        """A plan without operations, except one to skip the key if ``fields`` lack it."""
         found = cls(format)
         if lacks_key(fields):
             found.ops.append(_PrintStep(PrintCode.PASSED))
@@ -160,14 +160,14 @@ class _Builder:
 
 
 def lacks_key(fields: Sequence[Field]) -> bool:
-    """Whether the key is not among the fields, and so must be read beside them."""
+    """Whether the key is not among the fields, and so must be read in addition."""
     return not any(f.key for f in fields)
 
 
 def csv_plan(fields: Sequence[Field], *, safe: bool = False) -> bytes:
     """The plan of CSV lines; a NULL is a bare empty cell, an empty string is quoted.
 
-    ``safe``: cells of text that a spreadsheet would run are disarmed by an apostrophe.
+    ``safe``: an apostrophe disarms cells of text that a spreadsheet would run.
     """
     plan = _Builder.of(PrintFormat.SAFE_CSV if safe else PrintFormat.CSV, fields)
     for i, column in enumerate(fields):
@@ -177,7 +177,7 @@ def csv_plan(fields: Sequence[Field], *, safe: bool = False) -> bytes:
 
 
 def sheet_plan(fields: Sequence[Field]) -> bytes:
-    """The plan of rows of an XLSX sheet; the kernel prints whole cells, a NULL is an empty one."""
+    """The plan of rows of an XLSX sheet; the kernel prints whole cells; NULL is an empty one."""
     plan = _Builder.of(PrintFormat.SHEET, fields)
     for column in fields:
         plan.leaf(column, b"", b"", b"<c/>")
@@ -185,14 +185,14 @@ def sheet_plan(fields: Sequence[Field]) -> bytes:
 
 
 def json_plan(fields: Sequence[Field], opening: bytes, closing: bytes) -> bytes:
-    """The plan of one proto JSON object a row, between ``opening`` and ``closing``."""
+    """The plan of one proto JSON object per row, between ``opening`` and ``closing``."""
     plan = _Builder.of(PrintFormat.JSON, fields)
     _json_members(plan, fields, 0)
     return plan.pack(opening + b"{", b"}" + closing)
 
 
 def xml_plan(dataset: Dataset, fields: Sequence[Field]) -> bytes:
-    """The plan of one element a row, named for the dataset's record."""
+    """The plan of one element per row, named for the dataset's record."""
     plan = _Builder.of(PrintFormat.XML, fields)
     _xml_members(plan, fields, 0)
     name = dataset.singular.encode()
@@ -225,7 +225,7 @@ def _xml_members(plan: _Builder, fields: Sequence[Field], depth: int) -> None:
 def _members(
     fields: Sequence[Field], depth: int, json_names: bool
 ) -> list[tuple[str, list[Field]]]:
-    """Fields by their name at a depth, in order; ValueError if a message's are not together."""
+    """Fields by their name at a depth, in order; ValueError if a message's are not adjacent."""
     runs = itertools.groupby(fields, lambda f: (f.json_steps if json_names else f.steps)[depth])
     found = [(name, list(members)) for name, members in runs]
     if len({name for name, _ in found}) < len(found):

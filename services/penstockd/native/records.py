@@ -1,7 +1,7 @@
-"""Records that come as messages, made ready for the store by the kernel as rows of CSV are.
+"""The kernel prepares records that arrive as messages for the store, as it does rows of CSV.
 
-The kernel lays them out as cells (``src/records.c``), and what it then makes records of needs no
-further look. A record with a value that is spelled otherwise is left, as a row of a file is.
+It lays them out as cells (``src/records.c``) and makes records of these, which need no further
+check. It leaves records with values that it cannot read, as it leaves such rows of a file.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _WIRES = {
 
 
 class RecordReader:
-    """Makes new records of messages of which ``fields`` count."""
+    """Makes new records from the ``fields`` of messages."""
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self._dataset, self._fields = dataset, tuple(fields)
@@ -83,9 +83,9 @@ class RecordReader:
     def read(
         self, records: Sequence[Message], time: datetime, etag: int, decode: Decode
     ) -> tuple[FreshRows, list[int]]:
-        """The records as new ones, by their index in ``records``, and the indexes of those left.
+        """The new records, by their index in ``records``, and the indexes of those that are left.
 
-        ``decode`` gives the values of records by index.
+        ``decode`` returns the values of records by index.
         """
         fresh, everything = FreshRows(), list(range(len(records)))
         plan = load_plan(self._dataset, self._fields, time, etag)
@@ -127,9 +127,9 @@ class _Shape:
 
 @functools.lru_cache(256)
 def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
-    """How the kernel finds ``fields`` in serialised records; None if it cannot hold the plan.
+    """How the kernel finds ``fields`` in serialised records; None if the plan exceeds its limits.
 
-    A block of little-endian int32 (``Plan`` in ``records.c``), tables of enum names, and these.
+    A block of little-endian int32 (``Plan`` in ``records.c``), tables of enum names, and the names.
     """
     shapes: list[_Shape] = [_Shape()]
     columns = {f.path: i for i, f in enumerate(fields)}
@@ -166,7 +166,7 @@ def _add(
     columns: dict[str, int],
     depth: int,
 ) -> None:
-    """Fill in the shape of a message, and add those of the messages in it."""
+    """Fill in the shape of a message, and add the shapes of the messages in it."""
     leaves = shapes[index].leaves
     for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
         members, fd = list(run), message.fields_by_name[name]
@@ -203,12 +203,12 @@ def _kind(fd: FieldDescriptor, field: Field) -> int:
 
 
 def _wires(fd: FieldDescriptor) -> int:
-    """The wire types that values of a field have; those of repeated scalars may be packed."""
+    """The wire types that values of a field can have; repeated scalars may be packed."""
     return _WIRES.get(fd.type, _VARINT_WIRE) | (_SIZED_WIRE if fd.is_repeated else 0)
 
 
 def _names(field: Field) -> Iterator[tuple[int, bytes]]:
-    """The names of an enum, of several for one number the first."""
+    """The numbers and names of an enum; the first name of each number."""
     known: dict[int, str] = {}
     for name, number in (field.enum_values or {}).items():
         known.setdefault(number, name)

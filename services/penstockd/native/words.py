@@ -1,4 +1,4 @@
-"""Plans are blocks of little-endian int32; records of ``abi`` are laid out as such words."""
+"""Packs records of ``abi`` into words of little-endian int32, of which plans consist."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def flatten_words(*records: tuple[Any, ...]) -> Iterator[int]:
 
 
 def pack_words(words: Iterable[int]) -> bytes:
-    """Words as the kernel reads them."""
+    """The bytes of words, as the kernel reads them."""
     listed = list(words)
     return struct.pack(f"<{len(listed)}i", *listed)

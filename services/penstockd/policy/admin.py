@@ -1,7 +1,7 @@
 """Reads and writes consumers, roles and grants as they are stored.
 
-Every change of them is part of a new policy revision (see the store). What is written here was
-checked before (see ``checks``), and belongs into a ``history.change``.
+Every change is part of a new policy revision (see the store). Callers check first (see ``checks``)
+and write within a ``history.change``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FROM hub.consumer AS c
 
 @dataclass(frozen=True, slots=True)
 class StoredConsumer:
-    """A consumer and since when it is there."""
+    """A consumer and when it was created."""
 
     consumer: Consumer
     create_time: datetime
 
 
 def role_of(role_id: str, stored: Mapping[str, Any]) -> Role:
-    """A role from its JSON, as the store and the history have it."""
+    """A role from its JSON in the store or the history."""
     grants = [
         Grant(
             role_id,
@@ -53,7 +53,7 @@ def role_of(role_id: str, stored: Mapping[str, Any]) -> Role:
             {FieldClass[c]: Mask(m) for c, m in grant["class_masks"].items()},
             {path: Mask(m) for path, m in grant["field_masks"].items()},
             grant["row_filter"],
-            grant.get("hash_domain", ""),  # revisions of before there were domains lack it
+            grant.get("hash_domain", ""),  # revisions older than hash domains lack it
         )
         for dataset, grant in sorted(stored["grants"].items())
     ]
@@ -62,7 +62,7 @@ def role_of(role_id: str, stored: Mapping[str, Any]) -> Role:
 
 
 def consumer_of(consumer_id: str, stored: Mapping[str, Any]) -> Consumer:
-    """A consumer from its JSON, as the store and the history have it."""
+    """A consumer from its JSON in the store or the history."""
     claims = {name: tuple(values) for name, values in stored["claims"].items()}
     return Consumer(
         consumer_id, stored["active"], frozenset(stored["roles"]), claims, stored["title"]
@@ -70,13 +70,13 @@ def consumer_of(consumer_id: str, stored: Mapping[str, Any]) -> Consumer:
 
 
 async def read_role(connection: Connection, role_id: str) -> Role | None:
-    """The role with this id; None if there is none."""
+    """The role with this id, or None."""
     row = await connection.fetchrow(_ROLE + "WHERE r.role_id = $1", role_id)
     return role_of(row[0], orjson.loads(row[1])) if row is not None else None
 
 
 async def read_roles(connection: Connection, after: str, limit: int) -> list[Role]:
-    """Roles in order of id, those after ``after``, at most ``limit``."""
+    """At most ``limit`` roles with ids after ``after``, in order of id."""
     order = 'WHERE r.role_id COLLATE "C" > $1 ORDER BY r.role_id COLLATE "C" LIMIT $2'
     rows = await connection.fetch(_ROLE + order, after, limit)
     return [role_of(row[0], orjson.loads(row[1])) for row in rows]
@@ -88,7 +88,7 @@ async def role_ids(connection: Connection) -> frozenset[str]:
 
 
 async def read_consumer(connection: Connection, consumer_id: str) -> StoredConsumer | None:
-    """The consumer with this id; None if there is none."""
+    """The consumer with this id, or None."""
     row = await connection.fetchrow(_CONSUMER + "WHERE c.consumer_id = $1", consumer_id)
     if row is None:
         return None
@@ -96,7 +96,7 @@ async def read_consumer(connection: Connection, consumer_id: str) -> StoredConsu
 
 
 async def read_consumers(connection: Connection, after: str, limit: int) -> list[StoredConsumer]:
-    """Consumers in order of id, those after ``after``, at most ``limit``."""
+    """At most ``limit`` consumers with ids after ``after``, in order of id."""
     order = 'WHERE c.consumer_id COLLATE "C" > $1 ORDER BY c.consumer_id COLLATE "C" LIMIT $2'
     rows = await connection.fetch(_CONSUMER + order, after, limit)
     return [StoredConsumer(consumer_of(r[0], orjson.loads(r[1])), r[2]) for r in rows]
@@ -132,7 +132,7 @@ async def put_role(connection: Connection, role: Role) -> None:
 
 
 async def put_consumer(connection: Connection, consumer: Consumer) -> None:
-    """Create a consumer, or replace all that is known of it but its credentials."""
+    """Create a consumer, or replace all of it but its credentials."""
     await connection.execute(
         "INSERT INTO hub.consumer (consumer_id, title, active, claims) VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (consumer_id) DO UPDATE SET title = excluded.title,"
@@ -152,7 +152,7 @@ async def put_consumer(connection: Connection, consumer: Consumer) -> None:
 
 
 async def remove_roles(connection: Connection, ids: Iterable[str]) -> None:
-    """Delete roles; nobody may have them."""
+    """Delete roles that no consumer holds."""
     await connection.execute("DELETE FROM hub.role WHERE role_id = ANY($1)", sorted(ids))
 
 
@@ -162,7 +162,7 @@ async def remove_consumer(connection: Connection, consumer_id: str) -> None:
 
 
 async def holders(connection: Connection, role_id: str) -> Sequence[str]:
-    """Who has a role, in order of id."""
+    """The ids of the consumers that hold a role, in order."""
     rows = await connection.fetch(
         "SELECT consumer_id FROM hub.consumer_role WHERE role_id = $1 ORDER BY 1", role_id
     )

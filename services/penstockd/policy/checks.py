@@ -1,4 +1,4 @@
-"""What is wrong with a role or a consumer as somebody wrote it: found before it is in force."""
+"""Checks roles and consumers as written, before they are in force."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstockd.query.rules import CLAIM_NAME, MAX_VALUE_LENGTH, MAX_VALUES
 from penstockd.query.syntax import storable
 from penstockd.store.tables import Tables
 
-#: What consumers and roles may be called: it is part of paths, tokens and log lines.
+#: The ids that consumers and roles may have: they are part of paths, tokens and log lines.
 IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 MAX_TEXT: Final = 1000
 MAX_CLAIMS: Final = 50
@@ -29,7 +29,7 @@ _CLASSES: Final = {c.name: c for c in FieldClass}
 
 @dataclass(frozen=True, slots=True)
 class GrantDraft:
-    """A grant in words, as files and requests have it."""
+    """A grant as text, as files and requests state it."""
 
     dataset: str
     actions: Sequence[str] = ()
@@ -41,7 +41,7 @@ class GrantDraft:
 
 @dataclass(frozen=True, slots=True)
 class RoleDraft:
-    """A role in words."""
+    """A role as text."""
 
     role_id: str
     description: str = ""
@@ -50,7 +50,7 @@ class RoleDraft:
 
 
 def draft_of(role: Role) -> RoleDraft:
-    """A role in the words that ``checked_role`` reads."""
+    """A role as the draft that ``checked_role`` reads."""
     grants = [
         GrantDraft(
             g.dataset,
@@ -68,7 +68,7 @@ def draft_of(role: Role) -> RoleDraft:
 def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str = "role.") -> Role:
     """The role of a draft. Raises ValueInvalid with a violation for everything wrong in it.
 
-    ``place`` is what the violations' fields start with.
+    ``place`` is the prefix of the violations' fields.
     """
     check = _ViolationList(place)
     check.identifier("role_id", draft.role_id)
@@ -92,7 +92,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
 
 
 def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -> None:
-    """Raise ValueInvalid for what is wrong with a consumer; ``roles`` are those there are."""
+    """Raise ValueInvalid if a consumer is invalid; ``roles`` are the existing roles."""
     check = _ViolationList(place)
     check.identifier("consumer_id", consumer.consumer_id)
     check.text("title", consumer.title)
@@ -106,7 +106,7 @@ def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -
 
 
 def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | None = None) -> None:
-    """Raise ValueInvalid for claims that no row filter could use, unless ``check`` collects."""
+    """Raise ValueInvalid for claims that no row filter could use, or add to ``check`` if given."""
     found = check or _ViolationList("")
     if len(claims) > MAX_CLAIMS:
         found.add("claims", f"are more than {MAX_CLAIMS}")
@@ -130,7 +130,7 @@ def check_comment(comment: str) -> None:
 
 
 class _ViolationList:
-    """Violations as they are found."""
+    """Collects violations."""
 
     def __init__(self, place: str) -> None:
         self._place = place

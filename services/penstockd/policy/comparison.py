@@ -14,30 +14,30 @@ from google.protobuf.message import Message
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.record import holds_its_message
 
-#: What a message holds in a leaf, as something that is equal if the leaf is; None: it is not set.
+#: Reads a leaf of a message as a value that is equal if and only if the leaf is; None if unset.
 Read = Callable[[Any], Any]
 
 
 class MessageComparison:
-    """Compares messages of a dataset in some of its fields, exactly: of floats the two zeros
-    differ and NaN is NaN; decimals differ in the digits that they are written with.
+    """Compares some fields of a dataset's messages exactly: the two zeros of floats differ, NaN
+    equals NaN, and decimals differ if they are written with different digits.
     """
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self._leaves = [_Leaf(dataset, f) for f in fields]
-        # The key twice before them, so that it is a tuple of however few.
+        # The key comes first, twice, so that attrgetter always returns a tuple.
         twice = [dataset.key.path] * 2
         self._values = attrgetter(*twice, *[f.path for f in fields])
 
     def differing(self, one: Message, other: Message) -> list[str]:
-        """The paths of the fields in which they differ, in the order of the schema."""
-        # All values at once, which is quick and of most fields tells enough.
+        """The paths of the fields in which the messages differ, in the order of the schema."""
+        # Reading all values at once is quick and decides most fields.
         pairs = zip(self._leaves, self._values(one)[2:], self._values(other)[2:], strict=True)
         return [leaf.path for leaf, x, y in pairs if leaf.differs(x, y, one, other)]
 
 
 class _Leaf:
-    """One field, and how to tell its values apart."""
+    """One field, and how its values are compared."""
 
     __slots__ = ("_certain", "_decided", "_parents", "_read", "_unset", "path")
 
@@ -50,15 +50,15 @@ class _Leaf:
             holder = inner
         self._read = _read(holder, field, field.steps[-1])
         floating = field.kind in (Kind.FLOAT, Kind.DOUBLE)
-        # Values that are not equal differ; but of NaN, which may stand in lists and maps too.
+        # Unequal values differ, except NaN, which may also occur in lists and maps.
         self._decided = not floating and not field.repeated
-        # Values that are equal are the same: nothing but the value is there to differ.
+        # Equal values are the same: the field has no presence that could differ.
         self._certain = not floating and not self._parents and not field.presence
-        # Times that are not set read as one that may be set, and true at that.
+        # An unset time reads as a time that could be set, and is truthy.
         self._unset = field.kind is Kind.TIMESTAMP
 
     def differs(self, x: Any, y: Any, one: Message, other: Message) -> bool:
-        """Whether the field does, that holds ``x`` in one message and ``y`` in the other."""
+        """Whether the field differs, being ``x`` in one message and ``y`` in the other."""
         if x == y:
             if self._certain or (x and not self._unset):
                 return False
@@ -77,7 +77,7 @@ class _Leaf:
 def _read(message: Descriptor, field: Field, name: str) -> Read:
     if field.repeated:
         holder = message_factory.GetMessageClass(message)
-        # Within a message that it does not hold, an empty one is as none.
+        # Where a present message need not have a value here, an empty one counts as unset.
         empty = b"" if holds_its_message(field) else None
 
         def written(held: Any) -> bytes | None:

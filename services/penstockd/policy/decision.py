@@ -1,4 +1,4 @@
-"""What several grants together show of a field: decided here, for Views and for explanations."""
+"""Decides what several grants together show of a field, for Views and for explanations."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Combination(enum.Enum):
     ONLY = "only"  # one grant
     GENEROUS = "generous"  # all show the same rows: the most generous mask
     STRICT = "strict"  # they show different rows: the strictest mask
-    MEMBERS = "members"  # a list or map of messages is shown as its members are
-    ETAG = "etag"  # an etag counts hidden changes, so it is null but where it is made anew
+    MEMBERS = "members"  # the mask of a list or map of messages follows from its members
+    ETAG = "etag"  # a stored etag counts hidden changes, so it is null unless it is derived
     UNFIT = "unfit"  # the mask does not fit the kind of the field, so the field is hidden
     NONE = "none"  # no grant
 
 
 @dataclass(frozen=True, slots=True)
 class FieldDecision:
-    """The mask of a field, what each grant says, and those grants that decided.
+    """The mask of a field, what each grant says, and which grants decided.
 
-    ``members`` are the decisions that it was made of, where it was made of others.
+    ``members`` are the members' decisions, if this one follows from them.
     """
 
     mask: Mask
@@ -37,7 +37,7 @@ class FieldDecision:
 
     @property
     def deciding(self) -> tuple[Grant, ...]:
-        """The grants whose mask it is; all of them where the mask does not fit the field."""
+        """The grants that say this mask; if it does not fit the field, all that do not hide it."""
         if self.combination is Combination.UNFIT:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
         if self.combination is Combination.MEMBERS:
@@ -48,18 +48,17 @@ class FieldDecision:
 
     @property
     def hash_domain(self) -> str:
-        """What keys the hashes of a field that is shown hashed: the domain of the grants that
-        decided; of several, all of them together, so that neither is joined with."""
+        """What keys the hashes of a hashed field: the domain of the grants that decided. Several
+        domains are combined, so that the hashes join with none of them."""
         return "\n".join(sorted({g.domain for g in self.deciding}))
 
 
 def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
     """The strictest of what each group of grants shows of a field.
 
-    The grants of a group show a field as the most generous of them says where all show the same
-    rows, and as the strictest says where they do not: a column of one grant never appears in a
-    row that only another one shows. Without grants, and under a mask that does not fit its kind,
-    a field is hidden.
+    Within a group the most generous mask applies if all grants show the same rows, else the
+    strictest: a column of one grant never appears in a row that only another grant shows. Without
+    grants, or under a mask that does not fit its kind, a field is hidden.
     """
     found = [_of_group(field, group) for group in groups]
     decision = max(found, key=lambda d: d.mask.strictness, default=_NOTHING)
@@ -71,11 +70,11 @@ def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
 def decide_all(
     field: Field, groups: Sequence[Sequence[Grant]]
 ) -> Iterator[tuple[Field, FieldDecision]]:
-    """``decide`` of a field and of the members in it, in the order of ``Field.walk``.
+    """``decide`` for a field and for its members, in the order of ``Field.walk``.
 
-    A list of messages is shown as its members are: in the clear where one of them shows anything,
-    null where they are all null or hidden, and else hidden. A map must be clear itself, too, since
-    its class is also that of its keys. A message that stands within itself is shown whole or not.
+    A list of messages follows its members: it is clear if any of them shows anything, null if all
+    are null or hidden and at least one is null, else hidden. A map must itself be clear, too, since
+    its class also covers its keys. A message that contains itself is shown whole or hidden.
     """
     own = decide(field, groups)
     if not field.members:

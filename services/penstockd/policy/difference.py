@@ -1,4 +1,4 @@
-"""What differs between two policies, for people."""
+"""The differences between two policies, for people to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstockd.policy.model import Consumer, Grant, Mask, Role
 
 @dataclass(frozen=True, slots=True)
 class PolicyDifference:
-    """One part of one role or consumer that is not the same; "" stands for absent."""
+    """One part of a role or consumer that differs; "" stands for absent."""
 
     subject: str
     part: str
@@ -30,7 +30,7 @@ class PolicyDifference:
 
 
 def differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
-    """All that differs, roles first, each kind in order of id."""
+    """All differences, first of roles, then of consumers, each in order of id."""
     found: list[PolicyDifference] = []
     for name in sorted(before.roles.keys() | after.roles.keys()):
         found += _roles(f"role {name}", before.roles.get(name), after.roles.get(name))

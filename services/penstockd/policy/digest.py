@@ -1,4 +1,4 @@
-"""Reads through a View for comparisons: how many records a range has, and some by their keys."""
+"""Reads through a View for comparisons: the count of a range, and records by their keys."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from penstockd.store.sql import Statement, compile_statement
 
 
 class Count:
-    """How many records match, from key ``lower`` on and, if ``bounded``, before ``upper``; of more
-    than ``most`` it is told that there are as many and one."""
+    """Counts the records that match, from key ``lower`` on and, if ``bounded``, before ``upper``.
+    The count stops at ``most`` + 1."""
 
     def __init__(self, view: View, filter: str, most: int) -> None:
         condition = compile(parse(filter), view) if filter.strip() else None
@@ -26,14 +26,14 @@ class Count:
         self._most = most
 
     def statement(self, *, bounded: bool) -> Statement:
-        """One row, one value."""
+        """A statement that returns one row with one value."""
         rows = self._rows.where(self._bound) if bounded else self._rows
         some = rows.limit(literal_column(str(self._most + 1))).subquery()
         return compile_statement(select(func.count()).select_from(some))
 
 
 class Several:
-    """The records whose key is among ``keys``, in order of key."""
+    """The records with any of ``keys``, in order of key."""
 
     def __init__(self, view: View, fields: Sequence[Field]) -> None:
         wanted = view.key_column == any_(bindparam("keys", type_=ARRAY(Text())))

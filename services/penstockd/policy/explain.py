@@ -1,6 +1,6 @@
-"""Why somebody may do something with a dataset: the View's own decisions, told.
+"""Explains why a principal may do something with a dataset, from the View's own decisions.
 
-Nothing is decided here. Masks come from ``decision`` by way of the View, rows from its rules.
+Nothing is decided here. Masks come from ``decision`` through the View, rows from the View's rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from penstockd.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class FieldAnswer:
-    """What readers get of a field, why, and whether it may be set."""
+    """What a reader gets of a field, why, and whether it may set the field."""
 
     field: Field
     decision: FieldDecision
@@ -30,7 +30,7 @@ class FieldAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """A grant that shows rows, and the values of the claims that its filter uses."""
+    """A grant for reading, and the values of the claims that its row filter uses."""
 
     grant: Grant
     claims: Mapping[str, tuple[str, ...]]
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def row_reason(self) -> str:
-        """Which rows are visible, in a sentence."""
+        """Which rows are visible, as a sentence."""
         if not self.rows:
             return f"no rows: no grant allows to read {self.dataset.name}"
         everything = [r.grant.role for r in self.rows if not r.grant.row_filter]
@@ -116,7 +116,7 @@ def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> E
 
 
 def record_reason(visible: bool, exists: bool, roles: Sequence[str], answer: Explanation) -> str:
-    """Why a record is visible or not, in a sentence."""
+    """Why a record is visible or not, as a sentence."""
     if not exists:
         return "there is no such record"
     if visible:
@@ -149,7 +149,7 @@ def _field(field: Field, view: View | None, writable: bool) -> FieldAnswer:
 
 
 def _reason(field: Field, decision: FieldDecision) -> str:
-    """The decision in a sentence: "role bi shows it partial: field_masks names email"."""
+    """The decision as a sentence: "role bi shows it partial: field_masks names email"."""
     shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
     if decision.combination is Combination.NONE:
         return "hidden: no grant allows to read the dataset"

@@ -1,4 +1,4 @@
-"""Which other datasets a row filter looks at: what it shows tells of their records, too."""
+"""Which other datasets a row filter looks at: the rows that it shows reveal their records, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.store.tables import Tables
 def followed_datasets(grant: Grant, catalog: Catalog, tables: Tables) -> tuple[str, ...]:
     """The datasets that the grant's row filter reaches through references, in order of name.
 
-    None for a filter that no longer fits the model: it shows no row.
+    Empty for a filter that no longer fits the model: it shows no row.
     """
     if not grant.row_filter or grant.dataset not in catalog:
         return ()

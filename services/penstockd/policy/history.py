@@ -1,4 +1,4 @@
-"""Changes of the policy and their history: one transaction is one revision, kept whole."""
+"""Changes of the policy and their history: each transaction is one revision, stored in full."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Author:
 
 @dataclass(slots=True)
 class PolicyChange:
-    """A change under way. ``revision`` is the one in force before, and the new one at the end.
+    """A change under way. ``revision`` is the one in force before, then the new one at the end.
 
-    ``told`` is what the audit entry says of it.
+    ``told`` is recorded in the audit entry.
     """
 
     connection: Connection
@@ -62,7 +62,7 @@ class PolicyChange:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision as the history lists it. Either a consumer or a user of the database made it."""
+    """A revision as the history lists it, made by either a consumer or a database user."""
 
     revision: int
     create_time: datetime
@@ -84,11 +84,11 @@ class PolicyDocument:
 async def change(
     database: Database, author: Author, *, expected: int = 0, dry_run: bool = False
 ) -> AsyncIterator[PolicyChange]:
-    """A transaction that changes the policy, alone of its kind; its end is a new revision.
+    """A transaction that changes the policy; one at a time, and each makes a new revision.
 
-    With ``dry_run`` nothing stays. Raises PolicyChanged if ``expected`` is given and is not the
-    revision in force, and LastAdministrator if there were consumers who may change access, and
-    credentials to do so with, and none were left.
+    With ``dry_run`` it is rolled back. Raises PolicyChanged if ``expected`` is given and is not the
+    revision in force. Raises LastAdministrator if the change would remove the last consumer that
+    may change access, or the last of them that has a valid credential.
     """
     async with database.transaction(dry=dry_run) as connection:
         revision = await connection.fetchval("SELECT revision FROM hub.policy FOR UPDATE")
@@ -121,15 +121,15 @@ async def change(
 async def policy_revision(connection: Connection) -> int:
     """The revision in force.
 
-    Read before what is shown with it: a change in between then makes the revision an old one, by
-    which nothing can be overwritten.
+    Read it before the data that is shown with it: if the policy changes in between, the revision
+    is outdated, and a write that expects it is refused.
     """
     revision: int = await connection.fetchval("SELECT revision FROM hub.policy")
     return revision
 
 
 async def read_revisions(connection: Connection, before: int, limit: int) -> list[Revision]:
-    """Revisions, newest first, those before ``before`` (0: from the newest), at most ``limit``."""
+    """At most ``limit`` revisions before ``before`` (0: from the newest), newest first."""
     rows = await connection.fetch(
         _REVISION + "WHERE $1 = 0 OR revision < $1 ORDER BY revision DESC LIMIT $2", before, limit
     )
@@ -137,7 +137,7 @@ async def read_revisions(connection: Connection, before: int, limit: int) -> lis
 
 
 async def read_revision(connection: Connection, revision: int) -> tuple[Revision, PolicyDocument]:
-    """One revision with its document; 0 is the one in force. Raises RecordNotFound."""
+    """One revision with its document; 0 means the one in force. Raises RecordNotFound."""
     if not revision:
         revision = await connection.fetchval("SELECT revision FROM hub.policy")
     row = await connection.fetchrow(_REVISION + "WHERE revision = $1", revision)
@@ -157,7 +157,7 @@ async def policy_now(connection: Connection) -> PolicyDocument:
 
 
 def parse_document(stored: Mapping[str, Any]) -> PolicyDocument:
-    """The roles and consumers of a document as the history keeps it."""
+    """The roles and consumers of a document as stored in the history."""
     return PolicyDocument(
         {name: role_of(name, role) for name, role in sorted(stored["roles"].items())},
         {name: consumer_of(name, c) for name, c in sorted(stored["consumers"].items())},
@@ -165,10 +165,10 @@ def parse_document(stored: Mapping[str, Any]) -> PolicyDocument:
 
 
 def rolled_back(now: PolicyDocument, then: PolicyDocument) -> PolicyDocument:
-    """What a rollback makes of the policy: see ``Policy.RollbackPolicy`` in the API.
+    """The policy after a rollback: see ``Policy.RollbackPolicy`` in the API.
 
-    Nobody who is inactive becomes active: to deactivate is what one does with a consumer whose
-    secret is lost, and an old policy must not undo it.
+    A rollback activates no inactive consumer: it may have been deactivated because its secret
+    leaked, and an old policy must not undo that.
     """
     consumers = {}
     for name, consumer in then.consumers.items():
@@ -187,7 +187,7 @@ def rolled_back(now: PolicyDocument, then: PolicyDocument) -> PolicyDocument:
 def check_document(
     document: PolicyDocument, revision: int, catalog: Catalog, tables: Tables
 ) -> None:
-    """Raise RollbackImpossible, naming all that the model does not have any more."""
+    """Raise RollbackImpossible, naming everything that the model no longer has."""
     violations: list[Violation] = []
     for role in document.roles.values():
         try:
@@ -205,7 +205,7 @@ def check_document(
 async def write_document(
     connection: Connection, now: PolicyDocument, wanted: PolicyDocument
 ) -> None:
-    """Make the stored policy the wanted one; ``wanted`` has all consumers that ``now`` has."""
+    """Make ``wanted`` the stored policy; it must contain all consumers of ``now``."""
     for role in wanted.roles.values():
         if now.roles.get(role.role_id) != role:
             await put_role(connection, role)

@@ -1,7 +1,7 @@
-"""The Lens: a View over serialised records, as the change log has them.
+"""The Lens: a View over serialised records of the change log.
 
-It gives what the View's SQL gives of the same records, byte for byte and row by row, without the
-database: so that a feed and an export of the same View fit together.
+For the same records it returns what the View's SQL returns, byte for byte and row by row, without
+the database, so that a feed and an export of the same View fit together.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["Find", "Follow", "Lens"]
 
 
 class Lens:
-    """A View over images (serialised records) of one dataset: SQL's answers, in Python.
+    """A View over images (serialised records) of one dataset: the answers of SQL, in Python.
 
-    ``fields`` and ``filter`` are a caller's, as of a list or an export. An image is one of the
-    change log, all fields in it.
+    ``fields`` and ``filter`` are a caller's, as for a list or an export. An image comes from the
+    change log and contains all fields.
     """
 
     def __init__(self, view: View, catalog: Catalog, *, fields: str = "", filter: str = "") -> None:
@@ -50,45 +50,45 @@ class Lens:
         masks = {f: view.mask(f) if f in shown else Mask.HIDE for f in view.dataset.fields}
         self._projection = Projection(view.dataset.message_type, view.dataset.fields, masks, view)
         self._codec = Codec(view.dataset, self.fields)
-        # What is NULL to the caller never differs.
+        # Fields that are NULL to the caller never differ.
         told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
         self._comparison = MessageComparison(view.dataset, told)
         self._open = all(map(view.is_whole, view.dataset.fields))
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
 
-    # --- what it is ------------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------
 
     @property
     def sees_all(self) -> bool:
-        """Whether it shows every record: there is neither a row rule nor a filter."""
+        """Whether it shows every record, having neither a row rule nor a filter."""
         return not self._questions
 
     @property
     def clear(self) -> bool:
-        """Whether ``project`` gives images back as they are."""
+        """Whether ``project`` returns images unchanged."""
         return self._projection.identity
 
     @property
     def follows(self) -> tuple[Follow, ...]:
-        """The references that the row rule follows: each before those that go on from it."""
+        """The references that the row rule follows, each before those that continue from it."""
         return () if self._rule is None else self._rule.follows
 
     # --- one record --------------------------------------------------------------------------
 
     def shows(self, image: bytes, find: Find) -> bool:
-        """Whether the caller sees the record; ``find`` looks up those that it refers to."""
+        """Whether the caller sees the record; ``find`` looks up the records it refers to."""
         return self.sees_all or self._passes(self._parse(image), find)
 
     def project(self, image: bytes) -> bytes:
-        """The record as the caller sees it, serialised; what it does not see is not there.
+        """The record as the caller sees it, serialised without what it does not see.
 
         Deterministic: equal to what ``of_row`` makes of the row that the View reads.
         """
         return image if self.clear else self._projected(self._parse(image))
 
     def see(self, image: bytes, find: Find) -> bytes | None:
-        """``project`` of a record that it ``shows``, else None; in one go, which is quicker."""
+        """``project`` if it ``shows`` the record, else None; quicker than two calls."""
         if self.sees_all:
             return self.project(image)
         record = self._parse(image)
@@ -97,14 +97,14 @@ class Lens:
         return image if self.clear else self._projected(record)
 
     def of_row(self, row: Sequence[Any]) -> bytes:
-        """The same of a row of ``fields`` that was read through the View (see ``View.select``)."""
+        """The same for a row of ``fields`` that was read through the View (see ``View.select``)."""
         return self._codec.message(row).SerializeToString(deterministic=True)
 
     def changed(self, before: bytes, after: bytes) -> list[str]:
         """The paths of the shown fields in which two projected images of a record differ.
 
-        Empty: nothing that the caller may see has changed. ``update_time`` and ``etag`` move with
-        hidden fields too, and tell of them; so where the View does not show all in the clear,
+        Empty if nothing changed that the caller may see. ``update_time`` and ``etag`` also change
+        with hidden fields and would reveal that; so unless the View shows everything in the clear,
         they alone are no difference.
         """
         if before == after:
@@ -115,21 +115,21 @@ class Lens:
     # --- many --------------------------------------------------------------------------------
 
     def shows_all(self, images: Sequence[bytes], find: Find) -> list[bool]:
-        """``shows`` of each."""
+        """``shows`` for each image."""
         if self.sees_all:
             return [True] * len(images)
         parse, passes = self._parse, self._passes
         return [passes(parse(image), find) for image in images]
 
     def project_all(self, images: Sequence[bytes]) -> list[bytes]:
-        """``project`` of each."""
+        """``project`` for each image."""
         if self.clear:
             return list(images)
         parse, projected = self._parse, self._projected
         return [projected(parse(image)) for image in images]
 
     def see_all(self, images: Sequence[bytes], find: Find) -> list[bytes | None]:
-        """``see`` of each."""
+        """``see`` for each image."""
         if self.sees_all:
             return [*self.project_all(images)]
         see = self.see
@@ -141,13 +141,13 @@ class Lens:
         return all([question.ask(record, find) for question in self._questions])
 
     def _projected(self, record: Message) -> bytes:
-        # Of a field that the model has lost, nobody knows any more who may see it.
+        # The policy cannot say who may see a field that the model no longer has.
         record.DiscardUnknownFields()
         self._projection.apply(record)
         return record.SerializeToString(deterministic=True)
 
     def _shown(self, field: Field) -> Callable[[Any], Any] | None:
-        """What the caller's filter sees of a field's value."""
+        """How the caller's filter sees a field's values; None for unchanged."""
         mask = self.view.mask(field)
         if mask in TEXT_MASKS:
             return masking(mask, self.view.hash_key(field))
@@ -156,9 +156,9 @@ class Lens:
         return _nothing if mask is Mask.NULL else None
 
     def _digest(self, rule: Expression | None, asked: Expression | None) -> str:
-        """Names what the Lens shows: the same for the same, in every process and revision.
+        """Identifies what the Lens shows; stable across processes and revisions.
 
-        Keyed, so that who is told it cannot try out what rule it stands for.
+        Keyed, so that whoever gets it cannot guess the row rule by trying rules.
         """
         filtered = () if self._filter is None else self._filter.fields
         seen = {

@@ -1,5 +1,5 @@
-"""Masks in SQL, so that a masked value never leaves the database, filtered or sorted or not; and
-the same in Python, for records that come from the change log.
+"""Masks in SQL, so that a masked value never leaves the database, not even to filter or sort; and
+the same in Python, for records from the change log.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
 _AT: ColumnElement[str] = literal_column("'@'")
 _STARS: ColumnElement[str] = literal_column("'***'")
 _BLOCK = 64  # bytes, of SHA-256
-#: What counts as an e-mail address, in the words that PostgreSQL and Python share; of a text that
-#: does not, nobody can tell which part of it is safe to show.
+#: What counts as an e-mail address, in syntax that PostgreSQL and Python share. For any other text
+#: it is unknown which part is safe to show.
 _ADDRESS = "[A-Za-z0-9.!#&*+/=?^_~-]+@[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*"
 _IS_ADDRESS = re.compile(_ADDRESS).fullmatch
 
@@ -42,7 +42,7 @@ def fits(field: Field, mask: Mask) -> bool:
 
 
 def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> ColumnElement[Any]:
-    """The expression a reader gets of a column. ``key`` keys the hashes; it is a bind parameter."""
+    """The expression that masks a column. ``key`` keys the hashes; it is a bind parameter."""
     if mask is Mask.CLEAR:
         return column
     if mask is Mask.NULL:
@@ -59,7 +59,7 @@ def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> 
 
 
 def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
-    """What ``masked`` makes of a text that is not NULL, under one of TEXT_MASKS."""
+    """A function that does to a text what ``masked`` does in SQL, for one of TEXT_MASKS."""
     if mask is Mask.HASH:
         keyed = hmac.new(key, digestmod=hashlib.sha256)
 
@@ -80,8 +80,8 @@ def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
 
 
 def _pads(key: bytes) -> tuple[bytes, bytes]:
-    """What HMAC-SHA-256 puts before the text, and before the digest of that: for SQL, which knows
-    SHA-256 alone."""
+    """The pads that HMAC-SHA-256 puts before the text and before the inner digest: PostgreSQL has
+    SHA-256 only."""
     assert len(key) <= _BLOCK, "a longer key would be hashed first"
     padded = key.ljust(_BLOCK, b"\0")
     return bytes(b ^ 0x36 for b in padded), bytes(b ^ 0x5C for b in padded)

@@ -1,9 +1,9 @@
-"""What is left of a list or map of messages of whose members some are hidden or masked.
+"""Strips hidden members from lists and maps of messages, and masks others.
 
-The same three ways: in SQL, where the value is written anew before anything else looks at it; of
-JSON data, for filters in Python; and of protobuf messages, for records of the change log. A member
-that is hidden or null is left out, as one is that was never set; so is a message of which nothing
-is left that always has a value.
+It does the same in three forms: in SQL, which rewrites the value before anything else reads it; on
+JSON data, for filters in Python; and on protobuf messages, for records of the change log. A member
+that is hidden or null is left out, like one that was never set. A message is left out if nothing
+remains in it and none of its shown members always has a value.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from penstockd.catalog import Field, Kind
 from penstockd.policy.masks import TEXT_MASKS, masked, masking
 from penstockd.policy.model import Mask
 
-#: What a View decided on fields and members, and the keys of their hashes.
+#: The View's mask for each field and member, and the keys of their hashes.
 Masks = Mapping[Field, Mask]
 Keys = Callable[[Field], bytes]
 
 _LEFT_OUT = (Mask.NULL, Mask.HIDE)
-_PAIRS = 40  # of one call that makes an object; PostgreSQL takes 100 arguments
+_PAIRS = 40  # for one jsonb_build_object; PostgreSQL takes 100 arguments
 
 
 def is_whole(field: Field, masks: Masks) -> bool:
-    """Whether a field is shown as it is stored, all members in it."""
+    """Whether a field is shown as stored, with all of its members."""
     return all(masks[f] is Mask.CLEAR for f in field.walk())
 
 
 class Stripping:
-    """What becomes of the values of a list or map of messages that is not shown whole."""
+    """Strips the values of a list or map of messages that is not shown whole."""
 
     def __init__(self, field: Field, masks: Masks, keys: Keys) -> None:
         self._is_map = field.kind is Kind.MAP
         self._message = _MaskedMessage(field.members, len(field.steps), masks, keys)
 
     def sql(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The jsonb of a value as the caller gets it; NULL stays NULL."""
+        """The jsonb value as the caller gets it; NULL stays NULL."""
         if self._is_map:
             pairs = func.jsonb_each(value).table_valued("key", "value").render_derived()
             held = cast(pairs.c.value, JSONB)
@@ -56,19 +56,19 @@ class Stripping:
         return case((value.is_not(None), stripped), else_=cast(null(), JSONB))
 
     def json(self, value: Any) -> Any:
-        """The same of canonical JSON data, which stays as it is."""
+        """The same for canonical JSON data; the argument is not changed."""
         if self._is_map:
             return {key: self._message.json(held) for key, held in value.items()}
         return [self._message.json(held) for held in value]
 
     def apply(self, value: Any) -> None:
-        """The same of a repeated field or map of a protobuf message, in place."""
+        """The same for a repeated field or map of a protobuf message, in place."""
         for held in value.values() if self._is_map else value:
             self._message.apply(held)
 
 
 class _MaskedMessage:
-    """One message: what of it is left out, masked, or stripped itself."""
+    """One message: which of its members are dropped, masked, or stripped in turn."""
 
     def __init__(self, fields: Sequence[Field], depth: int, masks: Masks, keys: Keys) -> None:
         self._dropped: list[tuple[str, str]] = []  # JSON names, proto names
@@ -95,7 +95,7 @@ class _MaskedMessage:
     # --- in SQL ----------------------------------------------------------------------------
 
     def sql(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
-        """What is left of the jsonb of a message."""
+        """The stripped jsonb of a message."""
         changed = list(self._changed(value))
         gone = [json_name for json_name, _ in self._dropped] + [name for name, _ in changed]
         left: ColumnElement[Any] = value
@@ -109,13 +109,13 @@ class _MaskedMessage:
                 for name, made in changed[start : start + _PAIRS]
                 for argument in (literal_column(f"{_quoted(name)}::text"), made)
             ]
-            # Canonical data holds no nulls: those that are taken away stand for what is not there.
+            # Canonical data holds no nulls, so every null that is removed is an absent member.
             made = func.jsonb_strip_nulls(func.jsonb_build_object(*pairs), type_=JSONB())
             left = left.op("||", return_type=JSONB())(made)
         return left
 
     def _changed(self, value: ColumnElement[Any]) -> Iterator[tuple[str, ColumnElement[Any]]]:
-        """The members that do not stay as they are; NULL for what is not there."""
+        """The members that change, with their new values; NULL for an absent member."""
         for json_name, _, field, mask, key in self._masked:
             text = _text_of(value, json_name)
             if not field.presence:
@@ -131,7 +131,7 @@ class _MaskedMessage:
     # --- of JSON data ------------------------------------------------------------------------
 
     def json(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """What is left of a message in JSON."""
+        """The stripped JSON of a message."""
         left = dict(value)
         for name, _ in self._dropped:
             left.pop(name, None)
@@ -151,7 +151,7 @@ class _MaskedMessage:
     # --- of protobuf messages ----------------------------------------------------------------
 
     def apply(self, message: Message) -> None:
-        """Leave in a message what is left of it."""
+        """Strip a message in place."""
         for _, name in self._dropped:
             message.ClearField(name)
         for _, name, field, mask, key in self._masked:
@@ -168,7 +168,7 @@ class _MaskedMessage:
 
 
 def _always_there(member: Field) -> bool:
-    """Whether canonical JSON has a value of a member in every message, if only an empty one."""
+    """Whether canonical JSON has a value for a member in every message, even if it is empty."""
     return not member.presence and member.kind not in (Kind.DATE, Kind.TIMESTAMP)
 
 
@@ -185,5 +185,5 @@ def _json(text: str) -> ColumnElement[Any]:
 
 
 def _quoted(name: str) -> str:
-    """A name of the model as a text of SQL."""
+    """A name of the model as an SQL string literal."""
     return "'" + name.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""The nouns of access: what is stored, before any of it is applied to a dataset."""
+"""The nouns of access, as stored, before they are applied to a dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstockd.catalog import Field, FieldClass
 
 
 class Action(enum.StrEnum):
-    """What a grant can allow. Reading includes lists and exports; an import creates and updates."""
+    """What a grant can allow. READ covers lists and exports; an import needs CREATE and UPDATE."""
 
     READ = "read"
     CREATE = "create"
@@ -24,9 +24,9 @@ class Permission(enum.StrEnum):
 
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
-    of others; AUDIT_EXPORT takes the audit out. WEBHOOKS_READ shows the consumer's own webhooks and
-    what they were sent; WEBHOOKS_WRITE makes such webhooks, and so lets data out to where they
-    say.
+    of others; AUDIT_EXPORT exports the audit. WEBHOOKS_READ shows the consumer's own webhooks and
+    what was sent to them; WEBHOOKS_WRITE creates such webhooks, and so sends data to the addresses
+    that they name.
     """
 
     ACCESS_READ = "access.read"
@@ -40,10 +40,10 @@ class Permission(enum.StrEnum):
 class Mask(enum.StrEnum):
     """What a reader gets in place of a value, from most to least.
 
-    CLEAR the value; PARTIAL of an e-mail address its first character and the domain
-    (``a***@example.com``), of any other text nothing (``***``); HASH an HMAC-SHA-256, equal for
-    equal values within a hash domain; NULL nothing, though the field is there; HIDE no field at
-    all.
+    CLEAR: the value. PARTIAL: the first character and the domain of an e-mail address
+    (``a***@example.com``), nothing of any other text (``***``). HASH: an HMAC-SHA-256, equal for
+    equal values within a hash domain. NULL: no value, though the field exists. HIDE: the field
+    does not exist.
     """
 
     CLEAR = "clear"
@@ -59,7 +59,7 @@ class Mask(enum.StrEnum):
 
 
 class MaskRule(enum.Enum):
-    """What in a grant decides on a field: its path, a message that holds it, its class."""
+    """Which part of a grant decides on a field: its path, a message that holds it, its class."""
 
     KEY = "key"
     FIELD = "field"
@@ -70,7 +70,7 @@ class MaskRule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one grant says of one field. ``names`` is the path or class that its rule names."""
+    """What one grant says about a field. ``names`` is the path or class that its rule names."""
 
     mask: Mask
     rule: MaskRule
@@ -79,12 +79,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a role may do with one dataset. What a grant does not say, it does not allow.
+    """What a role may do with one dataset. A grant allows nothing that it does not state.
 
-    A field's mask is the one of its path, else of the message path that holds it, else of its
+    A field's mask is the one for its path, else for the message path that holds it, else for its
     class; a class that is not listed is hidden. ``row_filter`` is AIP-160, over all fields and
-    through declared references; empty for all rows. ``hash_domain`` keys the hashes that it shows;
-    empty for the role's id.
+    through declared references; empty means all rows. ``hash_domain`` keys the hashes that the
+    grant shows; empty means the role's id.
     """
 
     role: str
@@ -97,17 +97,17 @@ class Grant:
 
     @property
     def domain(self) -> str:
-        """The hash domain: who shares it can join by hashes, and nobody else can."""
+        """The hash domain: only readers that share it can join by hashes."""
         return self.hash_domain or self.role
 
     def mask(self, field: Field) -> Mask:
-        """What readers under this grant get of a field."""
+        """The mask that this grant puts on a field."""
         return self.decide(field).mask
 
     def decide(self, field: Field) -> Decision:
-        """What readers under this grant get of a field, and why.
+        """The mask that this grant puts on a field, and why.
 
-        The key is always clear: it is the name.
+        The key is always clear, since it is the record's name.
         """
         if field.key:
             return Decision(Mask.CLEAR, MaskRule.KEY, field.path)
@@ -125,7 +125,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What its holders may do: with datasets by grants, with the hub itself by permissions."""
+    """What its holders may do: grants are for datasets, permissions for the hub itself."""
 
     role_id: str
     description: str = ""
@@ -135,7 +135,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A secret that a consumer proves itself with; the secret itself is not kept."""
+    """A secret with which a consumer proves itself; only the secret's digest is stored."""
 
     credential_id: str
     consumer_id: str
@@ -160,8 +160,8 @@ class Consumer:
 class Principal:
     """A consumer as authenticated on one call.
 
-    ``claims`` are the consumer's and those that its token brings. ``scopes`` narrow what the roles
-    allow; None leaves it as it is.
+    ``claims`` are the consumer's own and its token's. ``scopes`` narrow what the roles allow; None
+    does not narrow it.
     """
 
     consumer_id: str

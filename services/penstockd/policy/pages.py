@@ -1,4 +1,4 @@
-"""Pages of records through a View: what is asked for, and how one is read."""
+"""Pages of records through a View: the query, and how one page is read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from penstockd.policy.view import View
 from penstockd.query import query_digest
 from penstockd.store.database import Database
 
-#: A page of more rows takes one more place of its consumer's share for each of these.
+#: A page takes one more place of its consumer's share for every PLACE_ROWS rows.
 PLACE_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a caller asks of a list, as it wrote it."""
+    """A caller's list query, as written."""
 
     filter: str = ""
     order_by: str = ""
@@ -30,11 +30,11 @@ class Query:
 
     @property
     def said(self) -> dict[str, str]:
-        """What the audit entry says of it: all but which page is asked for."""
+        """What the audit entry records: everything but which page is requested."""
         return {"filter": self.filter, "order_by": self.order_by, "fields": self.fields}
 
     def bound_to(self, consumer_id: str, view: View) -> bytes:
-        """What a page token of this query is bound to: the query, its asker, the policy."""
+        """A digest that binds a page token to the query, its caller and the policy revision."""
         return query_digest(
             dataset=view.dataset.name,
             filter=self.filter,
@@ -66,9 +66,9 @@ async def read_page(
     """
     page = view.prepared(Page, query.filter, query.order_by, query.fields)
     statement = page.statement(position)
-    # What is made of the rows counts as well as what reads them: the share is held until then.
+    # Making records of the rows counts as well as reading them: the share is held until then.
     async with database.connection(weight=1 + size // PLACE_ROWS) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
         records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
-    return RecordPage(records, [row[-1] for row in rows[:size]], end)  # every order ends with it
+    return RecordPage(records, [row[-1] for row in rows[:size]], end)  # orders end with the key

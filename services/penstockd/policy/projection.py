@@ -1,4 +1,4 @@
-"""A View's masks and choice of fields, applied to records that are serialised messages."""
+"""Applies a View's masks and a choice of fields to records that are serialised messages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from penstockd.policy.view import View
 
 
 class Projection:
-    """Takes out of one message, and the messages within it, what is not shown, in place.
+    """Removes in place what is not shown of one message and the messages within it.
 
-    ``masks`` says what is shown of each of ``fields``, which are all leaves of the message, and the
-    View how; what is left is as ``record.Codec`` makes it of the row that the View reads.
+    ``fields`` are all leaves of the message, ``masks`` has the mask of each, and the View the keys
+    of hashes. The result equals what ``record.Codec`` makes of the row that the View reads.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Projection:
         self._stripped: list[tuple[str, Stripping]] = []
         self._nested: list[tuple[str, Projection, bool]] = []
         numbers = [message.fields_by_name[name].number for name in within]
-        #: Whether a record as the log has it stays as it is. Its fields are in the order of the
-        #: schema, which need not be that of their numbers, in which protobuf writes.
+        #: Whether a record of the log stays unchanged. The log has fields in the order of the
+        #: schema, protobuf writes them in that of their numbers; the two may differ.
         self.identity = numbers == sorted(numbers)
         for name, leaves in within.items():
             shown = [f for f in leaves if masks[f] not in (Mask.NULL, Mask.HIDE)]
@@ -69,7 +69,7 @@ class Projection:
         projection = Projection(inner, leaves, masks, view, depth + 1)
         shown = [f for f in leaves if masks[f] not in (Mask.NULL, Mask.HIDE)]
         own = [f for f in shown if len(f.steps) == depth + 2]
-        # A message of which nothing is shown that has a value is not there.
+        # A message is absent if none of its shown fields has a value.
         fragile = not any(map(holds_its_message, own))
         unsure = fragile and any(f.repeated for f in own)
         if not projection.identity or unsure:
@@ -77,7 +77,7 @@ class Projection:
             self.identity = False
 
     def apply(self, message: Message) -> None:
-        """Leave in a record's message what is shown of it."""
+        """Strip a record's message in place to what is shown of it."""
         for name in self._dropped:
             message.ClearField(name)
         for name, optional, mask in self._masked:

@@ -1,4 +1,4 @@
-"""A row rule or a filter, asked of records that are serialised messages: SQL's answer, in Python.
+"""Evaluates a row rule or a filter on serialised messages: the answer of SQL, in Python.
 
 Only the fields that it names are decoded.
 """
@@ -16,12 +16,12 @@ from penstockd.catalog.canonical import from_message
 from penstockd.catalog.record import getter
 from penstockd.query import Expression, Names, matcher, named
 
-#: Looks up the image of a record by dataset and key; None if there is none.
+#: Looks up the image of a record by dataset and key; None if it does not exist.
 Find = Callable[[str, str], bytes | None]
-#: What a reader sees of a canonical value; None for a field that it sees as it is.
+#: How a reader sees a field's canonical values; None if it sees them unchanged.
 Show = Callable[[Field], Callable[[Any], Any] | None]
 
-#: So many answers are kept of a question about values of which there are few.
+#: How many answers a question keeps if its fields have few values.
 _MOST: Final = 4096
 
 
@@ -29,9 +29,9 @@ _MOST: Final = 4096
 class Follow:
     """A reference that a row rule follows.
 
-    ``path`` are the aliases from the record on, the last one this reference's own; ``field``, of
-    the dataset that all but the last lead to, holds the key of a record of ``dataset``. ``reads``
-    are the fields of ``dataset`` that the rule's answer hangs on.
+    ``path`` are the aliases from the record on, ending with this reference's own. ``field``, of the
+    dataset to which the other aliases lead, holds the key of a record of ``dataset``. ``reads`` are
+    the fields of ``dataset`` on which the rule's answer depends.
     """
 
     path: tuple[str, ...]
@@ -41,7 +41,7 @@ class Follow:
 
 
 class Question:
-    """An expression over the fields of a dataset and, by references, of others."""
+    """An expression over the fields of a dataset and, through references, of others."""
 
     def __init__(
         self, expression: Expression, names: Names, dataset: Dataset, catalog: Catalog, show: Show
@@ -62,7 +62,7 @@ class Question:
         self._answers: dict[tuple[Any, ...], bool] | None = {} if few else None
 
     def ask(self, record: Message, find: Find) -> bool:
-        """Whether it is true of a record."""
+        """Whether the expression holds for a record."""
         values: list[Any] = []
         self._place.read(record, find, values)
         if self._answers is None:
@@ -83,12 +83,12 @@ class Question:
 
 
 def _steps(field: Field, show: Show) -> Iterator[Callable[[Any], Any]]:
-    """From what a message holds to the canonical value, then to what is shown of that."""
+    """The conversions from a message's value to the canonical value, then to what is shown."""
     yield from (step for step in (from_message(field), show(field)) if step is not None)
 
 
 class QuestionPlace:
-    """A dataset that a question is about, the fields of it, and where it goes from there."""
+    """A dataset that a question reads, its fields that are read, and the references from it."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class QuestionPlace:
             yield from place.all()
 
     def read(self, record: Message | None, find: Find, values: list[Any]) -> None:
-        """Append what the record holds in each field; None of a reference that leads nowhere."""
+        """Append the record's value of each field; None for a reference without a record."""
         if record is None:
             values += [None] * len(self._getters)
         else:

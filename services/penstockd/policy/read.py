@@ -1,4 +1,4 @@
-"""Reads through a View, compiled: one record, a page, a whole export."""
+"""Compiled reads through a View: one record, a page, a whole export."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from penstockd.query import OrderBy, compile, parse, parse_fields
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
 from penstockd.store.tables import row_size
 
-#: The settings that hold the bounds of a range of keys (see ``Export.copy_range``).
+#: The settings that hold the bounds of a range of keys (see ``ExportQuery.copy_range``).
 LOWER, UPPER = "penstock.lower", "penstock.upper"
 
 
 class EtagCodec:
-    """Builds messages whose etag is made of all that the View shows of the record, but of when it
-    was last changed, which moves with hidden fields too.
+    """Builds messages whose etag covers all that the View shows of the record, except the fields
+    in MOVING, which change with hidden fields too.
 
-    A row holds ``fields``: more than are ``selected``, since the etag is of them all.
+    A row holds ``fields``, which exceed ``selected``, since the etag covers them all.
     """
 
     def __init__(self, view: View, selected: Sequence[Field]) -> None:
@@ -37,19 +37,19 @@ class EtagCodec:
         self._json = [i for i, f in enumerate(self.fields) if f.repeated]
 
     def message(self, row: Sequence[Any]) -> Message:
-        """The message of a row, its etag set."""
+        """The message of a row, with its etag."""
         record = self._record.message([row[i] for i in self._told])
         message: Any = self._reply.message([row[i] for i in self._chosen])
         message.etag = self._view.etag_of(record.SerializeToString(deterministic=True))
         return message  # type: ignore[no-any-return]  # a message of any dataset
 
     def json_size(self, row: Sequence[Any]) -> int:
-        """As ``Codec.json_size``, of all that the etag is made of."""
+        """As ``Codec.json_size``, for all fields that the View shows."""
         return sum(len(row[i]) for i in self._json if row[i] is not None)
 
 
 def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
-    """What makes records of rows that are read by key or in pages."""
+    """The codec for rows that are read by key or in pages."""
     if view.derives_etag and any(f.is_etag for f in selected):
         return EtagCodec(view, selected)
     return Codec(view.dataset, selected)
@@ -67,7 +67,7 @@ class Get:
 class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
-    A row holds ``width`` values for the codec, then those of the order's columns.
+    A row holds ``width`` values for the codec, then the values of the order's columns.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
@@ -80,13 +80,13 @@ class Page:
         self._first = self._compiled(self._base)
 
     def statement(self, position: Sequence[Any] | None) -> Statement:
-        """The rows after ``position``, or from the start; at most ``limit`` of them."""
+        """At most ``limit`` rows, after ``position`` or from the start."""
         if position is None:
             return self._first
         return self._compiled(self._base.where(self._order.after(position)))
 
     def position(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        """Where a page that ends with ``row`` ends."""
+        """The position of ``row``, the last of a page."""
         return tuple(row[self.width : self.width + len(self._order.fields)])
 
     def _compiled(self, statement: Select[Any]) -> Statement:
@@ -99,9 +99,10 @@ class Page:
 
 
 class Scan:
-    """All records that match, in order of key, as rows of ``fields`` behind their keys.
+    """All records that match, in order of key, as rows of the key and ``fields``.
 
-    ``sizes`` are how large they are, in the same order: with masks, how large what they mask is.
+    ``sizes`` reads the size of each row in the same order; a masked value counts with its stored
+    size.
     """
 
     def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
@@ -115,9 +116,9 @@ class Scan:
 
 
 class ExportQuery:
-    """All records that match, as COPY reads them, whole or from a position on.
+    """All records that match, as COPY reads them, from the start or from a position on.
 
-    ``columns`` are the expressions of ``fields`` as a format wants them.
+    ``columns`` are the expressions of ``fields`` in the types that a format needs.
     """
 
     def __init__(
@@ -138,32 +139,32 @@ class ExportQuery:
         self._ends = view.narrow(ends, condition)
 
     def copy(self, limit: int, after: Sequence[Any] | None = None) -> tuple[str, Mapping[str, str]]:
-        """SQL for COPY and the settings it reads (see ``store.sql``). A limit of 0 is none."""
+        """SQL for COPY and the settings it reads (see ``store.sql``). 0 means no limit."""
         statement = self._from(self._rows, after)
         return compile_for_copy(statement.limit(_whole(limit)) if limit else statement)
 
     @property
     def splittable(self) -> bool:
-        """Whether ranges of keys, one after the other, are the whole in its order."""
+        """Whether consecutive ranges of keys yield the whole export in its order."""
         first = self._order.sorts[0]
         return len(self._order.sorts) == 1 and not first.descending
 
     def copy_range(self, *, last: bool) -> tuple[str, Mapping[str, str]]:
-        """As ``copy``, of the keys from setting LOWER up to UPPER, which does not belong to them;
-        of the ``last`` range there is no UPPER. The settings that are returned hold neither."""
+        """As ``copy``, for the keys from setting LOWER up to but not including UPPER; the ``last``
+        range has no UPPER. The returned settings contain neither."""
         statement = self._rows.where(self._key >= _setting(LOWER))
         if not last:
             statement = statement.where(self._key < _setting(UPPER))
         return compile_for_copy(statement.order_by(*self._order.columns()))
 
     def step(self, keys: int) -> Statement:
-        """The key that stands so many keys behind key ``after``, whoever may see those between."""
+        """The key ``keys`` places after key ``after``; keys that the caller may not see count."""
         after = self._key >= bindparam("after", type_=Text())
         statement = select(self._key).where(after).order_by(self._key)
         return compile_statement(statement.offset(_whole(keys)).limit(_whole(1)))
 
     def end(self, limit: int, after: Sequence[Any] | None = None) -> Statement:
-        """The position of row ``limit``, and that of the row after it if there is one."""
+        """The position of row ``limit``, and of the row after it if there is one."""
         statement = self._from(self._ends, after)
         return compile_statement(statement.offset(_whole(limit - 1)).limit(_whole(2)))
 
@@ -174,10 +175,10 @@ class ExportQuery:
 
 
 def _setting(name: str) -> ColumnElement[str]:
-    """A setting's value, read once a statement."""
+    """A setting's value, read once per statement."""
     return literal_column(f"(SELECT current_setting('{name}'))", Text())
 
 
 def _whole(number: int) -> ColumnElement[Any]:
-    """A row count as SQL text: it is an int of ours, and COPY plans better for seeing it."""
+    """A row count as SQL text: it is an int of ours, and a literal gives COPY a better plan."""
     return literal_column(str(int(number)))

@@ -1,4 +1,4 @@
-"""What another policy would have done to calls that were made, and would do to rows now."""
+"""What another policy would have done to past calls, and would do to current rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from penstockd.query import (
 from penstockd.query.filter import And, Comparison, Not, Or
 from penstockd.query.resolve import resolve
 
-#: What methods of a dataset's service do, by how their names begin; the others read.
+#: The actions of a dataset's methods, by the start of their names; all other methods read.
 _ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
     "Create": (Action.CREATE,),
     "Update": (Action.UPDATE,),
@@ -38,7 +38,7 @@ _ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of one consumer that succeeded and asked for the same, as the audit has them."""
+    """One consumer's successful calls with the same arguments, as recorded in the audit."""
 
     consumer_id: str
     dataset: str
@@ -53,7 +53,7 @@ class Calls:
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What the caller had to be allowed to do."""
+        """The actions that the calls needed."""
         for start, actions in _ACTIONS.items():
             if self.method.startswith(start):
                 missing = (Action.CREATE,) if self.allow_missing else ()
@@ -63,7 +63,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSight:
-    """What a consumer has of a dataset; ``rules`` are the row filters by action."""
+    """What a consumer may see and do in a dataset; ``rules`` are the row filters by action."""
 
     view: View | None
     actions: frozenset[Action]
@@ -104,7 +104,7 @@ class DatasetEffect:
 
 @dataclass(slots=True)
 class ConsumerEffect:
-    """What would change for one consumer: by dataset that it called, and names of the others."""
+    """What would change for one consumer: the datasets that it called, and the others' names."""
 
     consumer_id: str
     datasets: dict[str, DatasetEffect] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class ConsumerEffect:
 
 
 class Rehearsal:
-    """Two policies, and what the step from one to the other does to consumers and their calls."""
+    """Compares two policies: how moving from one to the other affects consumers and their calls."""
 
     def __init__(self, before: PolicySnapshot, after: PolicySnapshot) -> None:
         self._before, self._after = before, after
@@ -121,9 +121,9 @@ class Rehearsal:
 
     @property
     def effects(self) -> list[ConsumerEffect]:
-        """The consumers for whom something changes, in order of id, with the calls given so far.
+        """The consumers for which something changes, in order of id, with the calls added so far.
 
-        Datasets without calls stand in ``uncalled``.
+        ``uncalled`` lists the datasets without calls.
         """
         found = []
         for name in sorted(self._effects):
@@ -134,25 +134,25 @@ class Rehearsal:
         return found
 
     def datasets(self) -> dict[str, list[str]]:
-        """The datasets for which something changes, by consumer."""
+        """The datasets in which something changes, by consumer."""
         return {name: sorted(effect.datasets) for name, effect in self._effects.items()}
 
     def views(self, consumer_id: str, dataset: str) -> tuple[View | None, View | None]:
-        """What a consumer is shown of a dataset before and after."""
+        """A consumer's View of a dataset before and after."""
         return (
             self._sight(self._before, consumer_id, dataset).view,
             self._sight(self._after, consumer_id, dataset).view,
         )
 
     def add(self, calls: Calls) -> None:
-        """Count calls; they are of a consumer and dataset that ``datasets`` names."""
+        """Count calls of a consumer to a dataset, both of which ``datasets`` must name."""
         effect = self._effects[calls.consumer_id].datasets[calls.dataset]
         effect.calls += calls.count
         effect.last = _later(effect.last, calls.last)
         old = self._view(self._before, calls)
         new = self._view(self._after, calls)
         if old is None:
-            return  # it would be denied as it is
+            return  # the current policy would deny it, too
         for path in _named(calls, old):
             if path in effect.fields:
                 effect.fields[path].count += calls.count
@@ -180,7 +180,7 @@ class Rehearsal:
                 yield effect
 
     def _sight(self, policy: PolicySnapshot, consumer_id: str, dataset: str) -> ConsumerSight:
-        """What a consumer has under one of the policies: the same for all who are equal in it."""
+        """What a consumer has under one policy; consumers with equal roles and claims share it."""
         consumer = policy.consumers[consumer_id]
         claims = tuple(sorted(consumer.claims.items()))
         key = (policy is self._after, dataset, consumer.roles, claims)
@@ -197,7 +197,7 @@ class Rehearsal:
 
 
 def with_document(policy: PolicySnapshot, document: PolicyDocument) -> PolicySnapshot:
-    """The snapshot as it would be with the roles and consumers of a document."""
+    """The snapshot with its roles and consumers replaced by those of a document."""
     return replace(
         policy,
         consumers=document.consumers,
@@ -233,7 +233,7 @@ def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Consum
 
 
 def _masks(view: View) -> Mapping[str, Mask]:
-    """What is shown, members of repeated messages and maps too."""
+    """The masks of what is shown, including members of repeated messages and maps."""
     every = (f for top in view.fields() for f in top.walk())
     return {f.path: view.mask(f) for f in every if view.mask(f) is not Mask.HIDE}
 
@@ -245,7 +245,7 @@ def _principal(consumer: Consumer) -> Principal:
 def _difference(
     dataset: Dataset, before: ConsumerSight, after: ConsumerSight
 ) -> DatasetEffect | None:
-    """What differs for a consumer, but for the counts of rows; None if nothing does."""
+    """What differs for a consumer, except the row counts; None if nothing does."""
     fields = {}
     for leaf in dataset.every_field:
         old, new = (s.masks.get(leaf.path, Mask.HIDE) for s in (before, after))
@@ -268,9 +268,9 @@ def _later(one: datetime | None, other: datetime) -> datetime:
 
 
 def _named(calls: Calls, view: View) -> set[str]:
-    """The paths of the fields that calls named, as their View resolves the names now.
+    """The paths of the fields that calls named, as the View resolves the names now.
 
-    What it does not know any more is passed over: it would be refused as it is.
+    Names that the View no longer knows are skipped: the current policy would refuse them, too.
     """
     found: set[str] = set()
     for text in (calls.fields, calls.update_mask):
@@ -288,7 +288,7 @@ def _named(calls: Calls, view: View) -> set[str]:
 
 
 def _problems(calls: Calls, view: View) -> set[str]:
-    """Which parts of the query the hub refuses with this View."""
+    """The parts of the query that the hub refuses under this View."""
     refused: set[str] = set()
     parts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("fields", lambda: parse_fields(calls.fields, view)),

@@ -1,4 +1,4 @@
-"""Rows as the records of replies, made without holding up other calls."""
+"""Makes the records of replies from rows, without holding up other calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.policy.read import EtagCodec
 
 
 async def record_of(codec: Codec | EtagCodec, row: Sequence[Any]) -> Message:
-    """The record of a row; one with long lists is made by a thread."""
+    """The record of a row; a row with long lists is converted in a thread."""
     return await offload_large(codec.json_size(row), codec.message, row)
 
 

@@ -1,8 +1,8 @@
-"""Scopes: what a token is narrowed to. They take away from what the roles allow, never add.
+"""Scopes: what a token is narrowed to. They restrict what the roles allow and never extend it.
 
 A scope is ``dataset:action``, either of which may be ``*`` (``customers:read``, ``orders:*``,
-``*:read``), or a permission on the hub itself (``audit.read``). A token without scopes may all that
-the roles of its consumer allow; one with scopes may what one of them names, and nothing else.
+``*:read``), or a permission on the hub itself (``audit.read``). A token without scopes may do all
+that its consumer's roles allow; a token with scopes may do only the part that its scopes name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ACTIONS = frozenset(a.value for a in Action)
 
 
 def known(scope: str, catalog: Catalog) -> bool:
-    """Whether the scope names a permission, or an action of a dataset, that exists."""
+    """Whether the scope names a permission, or a dataset and an action, that exist."""
     if scope in _PERMISSIONS:
         return True
     dataset, _, action = scope.partition(":")
@@ -27,7 +27,7 @@ def known(scope: str, catalog: Catalog) -> bool:
 
 
 def actions_in(scopes: Iterable[str], dataset: str) -> frozenset[Action]:
-    """The actions on a dataset that the scopes leave."""
+    """The actions on a dataset that the scopes permit."""
     left: set[Action] = set()
     for scope in scopes:
         name, _, action = scope.partition(":")
@@ -37,12 +37,12 @@ def actions_in(scopes: Iterable[str], dataset: str) -> frozenset[Action]:
 
 
 def leaves(scopes: frozenset[str] | None, dataset: str, action: Action) -> bool:
-    """Whether scopes, None being all there is, leave an action on a dataset."""
+    """Whether scopes permit an action on a dataset; None permits everything."""
     return scopes is None or action in actions_in(scopes, dataset)
 
 
 def beyond(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
-    """The first thing that roles allow and scopes do not leave, as a scope; "" if there is none."""
+    """The first thing that the roles allow and the scopes do not permit, as a scope; else ""."""
     if scopes is None:
         return ""
     for role in roles:

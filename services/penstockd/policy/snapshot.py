@@ -1,4 +1,4 @@
-"""All of the policy at one revision, held in memory: no call waits for the store to be judged."""
+"""The whole policy at one revision, in memory: judging a call never waits for the store."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from penstockd.store.tables import Tables
 
 #: How often the revision is checked when no announcement arrives, in seconds.
 POLL_INTERVAL = 1.0
-#: How long the store may take to tell it, in seconds.
+#: How long reading the revision and the policy may take, in seconds.
 READ_TIMEOUT = 5.0
-#: Without news for so many seconds, calls are refused.
+#: Calls are refused if the policy was not confirmed for so many seconds.
 STALE_AFTER = 60
-#: How many Views a snapshot keeps, and how many answers to what roles and scopes allow.
+#: How many Views a snapshot keeps, and how many Accesses.
 MAX_VIEWS = 4096
 
 _log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What roles and scopes allow on one dataset: grants, actions, and the claims that decide."""
+    """What roles and scopes allow on one dataset: grants, actions, and the claims they use."""
 
     grants: tuple[Grant, ...]
     actions: frozenset[Action]
@@ -50,11 +50,11 @@ class Access:
 class PolicySnapshot:
     """Consumers, credentials, roles and grants at one revision, and the Views made of them.
 
-    ``credentials`` holds the issuers outside the hub too, under the names that the audit has for
-    them ("issuer:entra"): with a token of one of them a caller has proven itself as well.
+    ``credentials`` also holds the issuers outside the hub, whose tokens authenticate callers too,
+    under the names that the audit uses for them ("issuer:entra").
 
-    A View is made once for all callers to whom the same roles, scopes and values of claims give
-    the same, and found by a look into a dictionary from then on.
+    Callers with the same roles, scopes and values of claims share a View: it is made once and then
+    found in a dictionary.
     """
 
     revision: int
@@ -70,10 +70,10 @@ class PolicySnapshot:
     _reads: Reads = field(default_factory=OrderedDict)
 
     def view(self, principal: Principal, dataset: str, *actions: Action) -> View:
-        """The principal's View of a dataset for actions, all of which it must be allowed.
+        """The principal's View of a dataset for actions, all of which must be allowed.
 
-        Raises PermissionDenied, with the same text whether the dataset exists or not, if no grant
-        allows one of them, or the scopes of the principal's token leave it out.
+        Raises PermissionDenied, with the same text whether or not the dataset exists, if no grant
+        allows one of them, or the scopes of the principal's token exclude it.
         """
         access = self._access(principal, dataset)
         for action in actions:
@@ -83,7 +83,7 @@ class PolicySnapshot:
         return self._view(principal, dataset, access, actions)
 
     def reply_view(self, principal: Principal, dataset: str, *actions: Action) -> View | None:
-        """What a reply to ``actions`` may show: what their View and that for reading both show.
+        """What a reply to ``actions`` may show: what both their View and the one for reading show.
 
         None if the principal may not read the dataset. The actions must be allowed (see ``view``).
         """
@@ -94,7 +94,8 @@ class PolicySnapshot:
         return self._view(principal, dataset, access, on)
 
     def visible(self, principal: Principal, dataset: str) -> View | None:
-        """What the principal is shown of a dataset: its View for reading, if it may read.
+        """What the principal is shown of a dataset: its View for reading if it may read, else one
+        of all its grants.
 
         None if it may do nothing with the dataset.
         """
@@ -105,7 +106,7 @@ class PolicySnapshot:
         return self._view(principal, dataset, access, on)
 
     def permits(self, principal: Principal, permission: Permission) -> bool:
-        """Whether a role of the principal has the permission on the hub itself, and its scopes."""
+        """Whether both a role and the scopes of the principal allow the permission on the hub."""
         if principal.scopes is not None and permission.value not in principal.scopes:
             return False
         return any(permission in self.permissions.get(r, ()) for r in principal.roles)
@@ -115,7 +116,7 @@ class PolicySnapshot:
         return any(Permission.ACCESS_WRITE in self.permissions.get(r, ()) for r in consumer.roles)
 
     def grantable(self, principal: Principal, scope: str) -> bool:
-        """Whether a token of the principal may carry the scope: it would leave something."""
+        """Whether a token of the principal may carry the scope, which must allow something."""
         if not known(scope, self.catalog):
             return False
         narrowed = replace(principal, scopes=frozenset({scope}))
@@ -172,7 +173,7 @@ class PolicySnapshot:
 
 
 def _remember(memory: OrderedDict[K, V], key: K, value: V) -> V:
-    """Keep what was made, and let go of what was not asked for in the longest time."""
+    """Cache a value and evict the least recently used one if the cache is full."""
     memory[key] = value
     if len(memory) > MAX_VIEWS:
         memory.popitem(last=False)
@@ -180,7 +181,7 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> V:
 
 
 def _claims_of(grant: Grant) -> tuple[str, ...]:
-    """The claims that a grant's row filter uses; none of one that cannot be read."""
+    """The claims that a grant's row filter uses; none if it cannot be parsed."""
     try:
         return parse_rule(grant.row_filter).claims
     except FilterError:
@@ -205,7 +206,7 @@ SELECT role_id, dataset, actions, class_masks, field_masks, row_filter, hash_dom
 async def load_policy(
     connection: Connection, catalog: Catalog, tables: Tables, mask_key: bytes
 ) -> PolicySnapshot:
-    """The policy as one transaction sees it; the connection must be in a snapshot transaction."""
+    """The policy as the connection's transaction sees it, which must be a repeatable read."""
     revision = await connection.fetchval("SELECT revision FROM hub.policy")
     consumers = {
         row[0]: Consumer(
@@ -219,7 +220,7 @@ async def load_policy(
     credentials = {row[0]: Credential(*row) for row in await connection.fetch(_CREDENTIALS)}
     for issuer_id, active in await connection.fetch(_ISSUERS):
         name = f"issuer:{issuer_id}"
-        # No secret has an empty digest: nobody can prove itself with this one.
+        # No secret has an empty digest: nobody can authenticate with this credential.
         credentials[name] = Credential(name, "", "issuer", b"", None, not active)
     grants: dict[str, tuple[Grant, ...]] = {}
     for row in await connection.fetch(_GRANTS):
@@ -249,12 +250,12 @@ def _values(claim: str | list[str]) -> tuple[str, ...]:
 
 
 class Companion(Protocol):
-    """What is read and followed together with the policy: who is trusted to say who calls."""
+    """What is read and followed together with the policy: the issuers that are trusted."""
 
     revision: int
 
     async def read(self, connection: Connection) -> None:
-        """Read all of it anew, in the transaction of the connection."""
+        """Read all of it again, in the transaction of the connection."""
         ...
 
 
@@ -264,8 +265,7 @@ _REVISIONS = "SELECT p.revision, t.revision FROM hub.policy AS p, hub.trust AS t
 class Policy:
     """The current snapshot, kept up to date by announcement and by polling the revision.
 
-    It reads on a connection of its own, so that calls which hold all the others do not make it
-    miss a revocation.
+    It has its own connection, so that it does not miss a revocation while calls use all the others.
     """
 
     def __init__(
@@ -288,11 +288,11 @@ class Policy:
         self._confirmed = 0.0
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
-        self._known = False  # whether what was read is of the database that is connected to
+        self._known = False  # whether what was read came from the current connection's database
 
     @property
     def newest(self) -> PolicySnapshot:
-        """The newest snapshot this process has, however old.
+        """The newest snapshot of this process, however old.
 
         Raises DatabaseUnavailable before the first.
         """
@@ -304,15 +304,15 @@ class Policy:
     def current(self) -> PolicySnapshot:
         """The newest snapshot, to judge calls by.
 
-        Raises PolicyStale if the store has not confirmed it for STALE_AFTER seconds: what has
-        been revoked since is not known. Raises DatabaseUnavailable before the first.
+        Raises PolicyStale if the store has not confirmed it for STALE_AFTER seconds: access may
+        have been revoked since. Raises DatabaseUnavailable before the first.
         """
         if self._clock() - self._confirmed > self._stale_after:
             raise PolicyStale("access cannot be judged: its rules could not be read; try again")
         return self.newest
 
     async def refresh(self) -> None:
-        """Read the policy anew if its revision changed. Raises DatabaseUnavailable."""
+        """Read the policy again if its revision changed. Raises DatabaseUnavailable."""
         async with self._reading:
             asked = self._clock()
             try:
@@ -325,9 +325,9 @@ class Policy:
             self._confirmed = asked
 
     async def follow(self) -> None:
-        """Keep the snapshot current until cancelled: at most POLL_INTERVAL behind the store.
+        """Keep the snapshot current until cancelled, at most POLL_INTERVAL behind the store.
 
-        Raises DatabaseUnavailable; run it again then. Without success calls are refused.
+        Raises DatabaseUnavailable; the caller must then run it again, or calls are soon refused.
         """
         with self._announcements.subscribe(POLICY_CHANNEL) as mailbox:
             while True:
@@ -343,7 +343,7 @@ class Policy:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect()
-            # The database may have gone back in time meanwhile, and count to the same revision.
+            # The database may have been restored meanwhile and have reached the same revision.
             self._known = False
         return self._connection
 

@@ -1,4 +1,4 @@
-"""Whether what a stream began with still holds: access that is revoked or narrowed ends it."""
+"""Checks that a caller keeps the access with which its stream began; a loss ends the stream."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.store.sql import compile_for_copy
 
-#: How often a stream that has nothing to send looks, in seconds.
+#: How often a stream with nothing to send checks, in seconds.
 INTERVAL = 1.0
 
 _REVOKED = "your access was revoked"
 
 
 class Standing:
-    """What a caller was shown of a dataset when its stream began, against what it is now.
+    """Compares what a caller was shown of a dataset when its stream began with what it is now.
 
-    ``check`` costs a look at the clock while the policy stands still. It is to be called before
-    everything that is sent, and every INTERVAL while nothing is.
+    ``check`` only reads the clock while the policy does not change. Call it before everything that
+    is sent, and every INTERVAL while nothing is.
     """
 
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
         self._policy, self._caller, self._view = policy, caller, view
-        # Not by its number: a database that has gone back gives that out again for another policy.
+        # Not by revision: a database that was restored reuses revisions for other policies.
         self._began = self._judged = began
         self._current = view
-        #: When the caller's credential expires, of which no change of the policy tells.
+        #: When the caller's credential expires, which is no change of the policy.
         self.good_until = credential_end(caller, began)
 
     def check(self) -> None:
-        """Raise AccessChanged if the caller would be shown less by now.
+        """Raise AccessChanged if the caller would be shown less now.
 
-        Raises PolicyStale if it has not been known for too long what the policy says. Access that
-        has grown changes nothing for the stream.
+        Raises PolicyStale if the policy could not be confirmed for too long. Access that has grown
+        changes nothing for the stream.
         """
         now = self._policy.current
         if now is self._judged and time.time() < self.good_until:
@@ -65,7 +65,7 @@ class Standing:
         return self._current
 
     def _shows_all(self, view: View, caller: Principal) -> bool:
-        """Whether a View shows all that the stream's does."""
+        """Whether a View shows everything that the stream's View shows."""
         every = [f for top in self._view.fields() for f in top.walk()]
         if any(_strictness(view, f) > _strictness(self._view, f) for f in every):
             return False
@@ -74,15 +74,15 @@ class Standing:
             return False
         if view.predicate is None or _rows(view) == _rows(self._view):
             return True
-        # Rows that any of some rules shows: with the same rules and more, no row is lost.
+        # A row needs only one rule that shows it: further rules lose no row.
         return caller.claims == self._caller.claims and _rules(self._view) <= _rules(view)
 
 
 def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) -> Principal:
-    """The caller of a call that began under one policy, as another one has it.
+    """The caller of a call that began under one policy, updated to another.
 
-    Roles and the consumer's claims are those of now. What has come with the token (scopes, claims)
-    stays. Raises AccessRevoked if the consumer or the credential is no longer valid.
+    Roles and the consumer's claims come from the new policy. Scopes and claims of the token stay.
+    Raises AccessRevoked if the consumer or the credential is no longer valid.
     """
     consumer = now.consumers.get(caller.consumer_id)
     if consumer is None or not consumer.active:
@@ -99,7 +99,7 @@ def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) 
 
 
 def credential_end(caller: Principal, policy: PolicySnapshot) -> float:
-    """When the caller's credential expires, in seconds since 1970; infinity if it does not."""
+    """When the caller's credential expires, in seconds since 1970; infinity if never."""
     credential = policy.credentials.get(caller.credential_id)
     if credential is None or credential.expire_time is None:
         return math.inf
@@ -115,7 +115,7 @@ def _rules(view: View) -> frozenset[str]:
 
 
 def _rows(view: View) -> tuple[str, Mapping[str, Any]]:
-    """The row rule as it is run, the claims in it included."""
+    """The row rule as SQL with its claims."""
     if view.predicate is None:
         return "", {}
     return compile_for_copy(select(literal_column("1")).where(view.predicate))

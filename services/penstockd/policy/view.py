@@ -1,7 +1,7 @@
 """The View: what one principal may see of one dataset. It is the only door to data.
 
-Reads are built here and nowhere else; filters, sorts and field lists resolve their names against
-the View, so that a hidden field does not exist for the caller.
+Every read is built from a View. Filters, sorts and field lists resolve their names against it, so
+that a hidden field does not exist for the caller.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Guard
 
-#: How many compiled reads are kept, of all Views that share a memory of them.
+#: How many compiled reads are kept for all Views that share a cache.
 PREPARED_READS = 4096
 
 _log = structlog.get_logger(__name__)
@@ -52,20 +52,21 @@ _log = structlog.get_logger(__name__)
 R = TypeVar("R")
 Reads = OrderedDict[Any, Any]
 Claims = Mapping[str, Sequence[str]]
-#: A rule of rows, and the same in SQL.
+#: A row rule, and the same in SQL.
 Rendered = tuple[Expression, ColumnElement[bool]]
 
 
 class View:
     """What some grants show of a dataset, and what they allow to do with it.
 
-    Several grants (a consumer has several roles) show the rows that any of them shows. A field is
-    shown as the most generous of them says where all show the same rows, and as the strictest says
-    where they do not: a column of one grant never appears in a row that only another one shows.
+    Several grants (a consumer has several roles) show the rows that any of them shows. A field has
+    the most generous of their masks if all show the same rows, else the strictest: a column of one
+    grant never appears in a row that only another grant shows.
 
-    ``on`` says what the View is for. Only grants that allow an action have a say in what it
-    touches: who may read all customers and update some updates no others. A View for two actions
-    (an upsert creates and updates) shows what both do. Without ``on`` every grant has its say.
+    ``on`` are the actions that the View is for. Only grants that allow an action decide what it
+    can touch: a caller that may read all customers and update some can update no others. A View for
+    two actions (an upsert creates and updates) shows only what the Views for each would both show.
+    Without ``on`` every grant counts.
 
     ``claims`` fill the row rules that use them (see ``query.rules``); they stay bind parameters.
     """
@@ -114,32 +115,32 @@ class View:
         return self._masks[field]
 
     def hash_key(self, field: Field) -> bytes:
-        """What keys the hashes of a field that is shown hashed: that of its hash domain."""
+        """The key of a hashed field's hashes, derived from its hash domain."""
         domain = self._decisions[field].hash_domain
         return hmac.digest(self._mask_key, b"hash domain\n" + domain.encode(), "sha256")
 
     def hash_domain(self, field: Field) -> str:
-        """Which hashes of a field can be joined; "" if it is not shown hashed."""
+        """The domain within which a field's hashes can be joined; "" if it is not hashed."""
         hashed = self._masks[field] is Mask.HASH
         return self._decisions[field].hash_domain if hashed else ""
 
     @property
     def derives_etag(self) -> bool:
-        """Whether the View hides something, and the stored etag with it, which counts every change.
+        """Whether the View hides something, and so the stored etag, which counts every change.
 
-        Then an etag is made of what is shown (see ``etag_of``) where a record is read by its key or
-        in a list; filters, orders, exports and feeds have none.
+        Reads by key and lists then derive an etag from what is shown (see ``etag_of``); filters,
+        orders, exports and feeds have none.
         """
         return self._derives_etag
 
     def etag_of(self, shown: bytes) -> str:
-        """The etag of a record that is shown as these bytes, in a View that ``derives_etag``."""
+        """The etag of a record that is shown as these bytes, for a View that ``derives_etag``."""
         text = b"etag\n" + self.dataset.name.encode() + b"\n" + shown
         return hmac.digest(self._mask_key, text, "sha256")[:16].hex()
 
     def stripping(self, field: Field) -> Stripping | None:
-        """What becomes of a list or map of messages that is shown without some of its members or
-        with some masked; None of any other field."""
+        """How a list or map of messages is stripped if some of its members are hidden or masked;
+        None for any other field."""
         return self._strippings.get(field)
 
     @cached_property
@@ -148,30 +149,30 @@ class View:
         return frozenset(f for f, mask in self._masks.items() if mask is Mask.HIDE)
 
     def is_whole(self, field: Field) -> bool:
-        """Whether the caller gets a field as it is stored, all members in it."""
+        """Whether the caller gets a field as stored, with all of its members."""
         return is_whole(field, self._masks)
 
     def seen(self, field: Field) -> Any:
-        """What the caller gets of a field as JSON-ready data, equal if it gets the same."""
+        """What the caller gets of a field, as JSON-ready data that can be compared."""
         if field not in self._strippings:
             domain = self.hash_domain(field)
             return [self._masks[field], domain] if domain else self._masks[field]
         return {f.path: [self._masks[f], self.hash_domain(f)] for f in field.walk()}
 
     def decision(self, field: Field) -> FieldDecision:
-        """Why the caller gets what it gets of a field."""
+        """The decision on a field, with its reasons."""
         return self._decisions[field]
 
     @property
     def mask_key(self) -> bytes:
-        """What keys the hashes of masked values; it is a secret."""
+        """The secret from which the keys of hashes are derived."""
         return self._mask_key
 
     @property
     def row_rule(self) -> Expression | None:
-        """What ``predicate`` is made of, over ``row_names``; None for all rows.
+        """The expression behind ``predicate``, over ``row_names``; None for all rows.
 
-        An Or without terms, of grants that show nothing, is false.
+        An Or without terms, from grants that show nothing, is false.
         """
         if not self._rules:
             return None
@@ -179,7 +180,7 @@ class View:
 
     @property
     def row_names(self) -> Names:
-        """All fields of the dataset, references included: what row rules resolve against."""
+        """All fields of the dataset, including references, for row rules to resolve against."""
         return self._row_names
 
     @property
@@ -194,8 +195,8 @@ class View:
     def writable(self) -> tuple[Field, ...]:
         """The fields the caller may set: those it sees in the clear and the hub does not own.
 
-        A list or map of messages is one value: who does not see all members of it in the clear
-        cannot set it, or it would change or erase what it does not see.
+        A list or map of messages is one value: a caller that does not see all of its members in
+        the clear cannot set it, since it would change or erase what it does not see.
         """
         return tuple(f for f in self._fields if self.is_whole(f) and not f.output_only)
 
@@ -206,11 +207,11 @@ class View:
         return self._fields
 
     def field(self, path: str) -> Field | None:
-        """The visible field of a proto path or a JSON path; None if there is none to see."""
+        """The visible field with this proto or JSON path, or None."""
         return self._names.get(path)
 
     def members(self, field: Field) -> Sequence[Field]:
-        """The visible members of a list or map of messages; one that is null is never set."""
+        """The visible members of a list or map of messages; a null member counts as unset."""
         shown = (m for m in field.members if self._masks[m] is not Mask.HIDE)
         return [
             replace(m, presence=True, nullable=True) if self._masks[m] is Mask.NULL else m
@@ -218,7 +219,7 @@ class View:
         ]
 
     def column(self, field: Field) -> ColumnElement[Any]:
-        """What the caller sees of a field, as SQL: filters and sorts act on the mask too."""
+        """What the caller sees of a field, as SQL: filters and sorts act on masked values too."""
         column = _readable(self._table, field)
         stripping = self._strippings.get(field)
         if stripping is not None:
@@ -230,9 +231,9 @@ class View:
         return None
 
     def _hide_etag(self) -> bool:
-        """Decide that the stored etag is null where anything else is not shown whole.
+        """Make the stored etag null if any other field is not shown whole; return whether it did.
 
-        Hashed it would still be another after every hidden change.
+        Even a hash of it would change with every hidden change.
         """
         etag = self.dataset.by_path["etag"]
         own = self._decisions[etag]
@@ -258,13 +259,13 @@ class View:
     def select(
         self, fields: Sequence[Field], condition: ColumnElement[bool] | None = None
     ) -> Select[Any]:
-        """The visible rows, the given visible fields as columns named by their paths."""
+        """The visible rows, with the given visible fields as columns named by their paths."""
         return self.narrow([self.column(f).label(f.path) for f in fields], condition)
 
     def narrow(
         self, columns: Sequence[ColumnElement[Any]], condition: ColumnElement[bool] | None
     ) -> Select[Any]:
-        """The visible rows that meet a condition; ``columns`` are made of ``column``'s."""
+        """The visible rows that meet a condition; ``columns`` are built from ``column``."""
         statement = select(*columns).select_from(self._table)
         if self.predicate is not None:
             statement = statement.where(self.predicate)
@@ -273,7 +274,7 @@ class View:
     def prepared(self, read: Callable[..., R], *texts: str) -> R:
         """A read (see ``read``) compiled for these texts of the caller.
 
-        The View keeps the latest, since callers repeat themselves. Raises what ``read`` raises.
+        The latest are cached, since callers repeat themselves. Raises what ``read`` raises.
         """
         key = (self, read, texts)
         prepared: R | None = self._reads.get(key)
@@ -302,10 +303,10 @@ class View:
         )
 
     def compared(self, after: View) -> Statement:
-        """How many records this View shows, of them how many ``after`` does not, and the reverse.
+        """Counts the records this View shows, those only it shows, and those only ``after`` shows.
 
-        Both are of the same dataset and made with the same tables; one that does not allow to
-        read shows none.
+        Both Views are of the same dataset and made with the same tables; a View that does not allow
+        reading shows none.
         """
         here, there = self._shows(), after._shows()
         return compile_statement(
@@ -326,7 +327,7 @@ class View:
 
     @cached_property
     def guard(self) -> Guard:
-        """What a writer checks the rows it touches against."""
+        """The statements with which a writer checks the rows that it touches."""
         key = self._table.c[self.dataset.key.path]
         wanted = key == any_(bindparam("keys", type_=ARRAY(Text())))
         visible = true() if self.predicate is None else self.predicate
@@ -350,7 +351,7 @@ class View:
 
 
 class RowNames:
-    """All fields of a dataset in the clear, references included: what row rules resolve against."""
+    """All fields of a dataset in the clear, with references, for row rules to resolve against."""
 
     def __init__(
         self, dataset: Dataset, catalog: Catalog, tables: Tables, table: FromClause
@@ -363,7 +364,7 @@ class RowNames:
         return self._dataset.fields
 
     def field(self, path: str) -> Field | None:
-        """The field of a proto path or a JSON path."""
+        """The field with this proto or JSON path, or None."""
         return self._dataset.by_path.get(path) or self._dataset.by_json_path.get(path)
 
     def members(self, field: Field) -> Sequence[Field]:
@@ -375,7 +376,7 @@ class RowNames:
         return _readable(self._table, field)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
-        """The dataset that a reference leads to, and how a predicate on it becomes one here."""
+        """The dataset of a reference, and how a predicate on it becomes a predicate here."""
         field = self._dataset.references.get(alias)
         if field is None or field.reference is None:
             return None
@@ -391,7 +392,7 @@ class RowNames:
 
 
 def _readable(table: FromClause, field: Field) -> ColumnElement[Any]:
-    """The field's value as readers know it: an etag is a number inside and text outside."""
+    """The field's value as readers see it: an etag is stored as a number and shown as text."""
     column: ColumnElement[Any] = table.c[field.path]
     return cast(column, Text()) if field.is_etag else column
 
@@ -399,8 +400,8 @@ def _readable(table: FromClause, field: Field) -> ColumnElement[Any]:
 def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:
     """Raise FilterError or FieldUnknown if the grant's row filter cannot be applied.
 
-    Whether the claims that it names are values of its fields shows when a consumer comes with
-    them; for one who comes with others it shows no rows.
+    Claims cannot be checked here: a consumer whose claims are no values of the fields that they are
+    compared with sees no rows.
     """
     dataset = catalog[grant.dataset]
     names = RowNames(dataset, catalog, tables, tables[dataset.name])
@@ -408,14 +409,14 @@ def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:
 
 
 def row_rule(grant: Grant, claims: Claims) -> Expression | None:
-    """The rows that a grant shows to who has these claims; None: none. Raises FilterError."""
+    """A grant's row rule with these claims; None if it shows no rows. Raises FilterError."""
     return parse_rule(grant.row_filter).bound(claims)
 
 
 def _row_rule(
     grants: Sequence[Grant], names: RowNames, claims: Claims
 ) -> ColumnElement[bool] | None:
-    """Rows that any of the grants shows; None for all rows. Without grants there are none."""
+    """Rows that any of the grants shows; None for all rows. Without grants there are no rows."""
     rules = _row_rules(grants, names, claims)
     return None if rules is None else _any_of(rules)
 
@@ -423,7 +424,7 @@ def _row_rule(
 def _row_rules(
     grants: Sequence[Grant], names: RowNames, claims: Claims
 ) -> Sequence[Rendered] | None:
-    """The rules of which any must show a row; None for all rows."""
+    """The rules of the grants; a row must match any of them. None for all rows."""
     if any(not g.row_filter for g in grants):
         return None
     shown = [_rendered(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
@@ -435,13 +436,13 @@ def _any_of(rules: Sequence[Rendered]) -> ColumnElement[bool]:
 
 
 def _rendered(grant: Grant, names: RowNames, claims: Claims) -> Rendered | None:
-    """What a grant's row filter is in SQL; None where it shows nothing to these claims."""
+    """A grant's row filter, also in SQL; None if it shows nothing with these claims."""
     try:
         rule = row_rule(grant, claims)
         return None if rule is None else (rule, compile(rule, names))
     except FilterError:
-        # A claim that is no value of the field that it is compared with. A rule without claims
-        # is checked when it is written; should the model have changed, it shows nothing either.
+        # A claim is no value of the field that it is compared with. A rule without claims is
+        # checked when it is written; if the model has changed since, it shows nothing either.
         _log.warning("row_filter_unfit", role=grant.role, dataset=grant.dataset)
         return None
 

@@ -1,8 +1,8 @@
-"""Whether a message names what the path of its REST call names.
+"""Checks that a message agrees with the path of its REST call.
 
-The sidecar makes a message of path, query and body, and where two of them name one field it is not
-always the path that wins. Who judges or logs a call by its path (a proxy, a rule of a firewall, a
-reader of access logs) must be right: so the hub compares the two, by one rule for all methods.
+The sidecar makes a message of path, query and body. If two of them name the same field, the path
+does not always win. Whoever judges or logs a call by its path (a proxy, a firewall rule, a reader
+of access logs) must be right, so the hub compares the two, by one rule for all methods.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from penstockd.errors import RequestMalformed, ValueInvalid, Violation
 
-#: What the sidecar says of a REST call; it takes both away from what callers send.
+#: Headers by which the sidecar describes a REST call; it removes them from what callers send.
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
 
 _VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=([^{}]+))?\}")
@@ -30,20 +30,20 @@ _INTEGERS = frozenset(
     | {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
 )
 
-#: Whether a value of a message is what a part of a path says, which is percent-encoded.
+#: Whether a value of a message equals a part of a path, which is percent-encoded.
 Same = Callable[[Any, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A field that a path binds: its path in the message, and how the two are compared."""
+    """A field that a path binds: its path in the message, and the comparison of the two."""
 
     path: str
     steps: tuple[str, ...]
     same: Same
 
     def value(self, message: Any) -> Any:
-        """What a message holds in it."""
+        """The field's value in a message."""
         for step in self.steps:
             message = getattr(message, step)
         return message
@@ -69,10 +69,10 @@ class Bindings:
             raise TypeError(f"{method.full_name}: a path cannot bind fields of a stream's messages")
 
     def check(self, metadata: Mapping[str, str], message: Any) -> None:
-        """Raise ValueInvalid if a message names something else than the path of its call.
+        """Raise ValueInvalid if a message and the path of its call name different things.
 
-        A call that did not come by REST has no path. Raises RequestMalformed for a path that is
-        none of the method's.
+        A call that did not come by REST has no path. Raises RequestMalformed for a path that is not
+        one of the method's.
         """
         asked = metadata.get(PATH)
         if asked is None:
@@ -116,7 +116,7 @@ def _binding(method: MethodDescriptor, verb: str, template: str) -> Binding:
 
 
 def segment_pattern(template: str) -> str:
-    """What matches a part of a template without variables."""
+    """A regular expression for a part of a template without variables."""
     escaped = re.escape(template)
     return escaped.replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
 
@@ -131,7 +131,7 @@ def _bound(method: MethodDescriptor, path: str, *, whole_segment: bool) -> Bound
 
 
 def _comparison(field: FieldDescriptor, whole_segment: bool) -> Same:
-    """How a field's value is compared. Raises TypeError for a kind that no path should bind."""
+    """How a field's value is compared. Raises TypeError for kinds that no path should bind."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == field.TYPE_STRING:
         return _same_segment if whole_segment else same_segments
     if field.cpp_type in _INTEGERS:
@@ -146,7 +146,7 @@ def _same_segment(value: str, text: str) -> bool:
 
 
 def same_segments(value: str, text: str) -> bool:
-    """Of several segments the sidecar leaves what is reserved, as "%2F", as it is."""
+    """Compare several segments, in which the sidecar keeps reserved escapes, such as "%2F"."""
     return value.encode() == _ESCAPED.sub(_decoded, text.encode())
 
 

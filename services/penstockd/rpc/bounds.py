@@ -1,7 +1,7 @@
-"""How large the fields of requests may be: one table, by the names of fields, and what holds else.
+"""How large the fields of requests may be: one table by field name, and defaults for the others.
 
-Counts are bounded before contents are looked at, see ``reading``. What a *record* may hold is said
-in the model (``buf.validate``) and judged with its values; here stands only what no record needs.
+Counts are checked before contents, see ``reading``. Limits of a *record* stand in the model
+(``buf.validate``) and are checked with its values; only limits outside of records stand here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from penstockd.writes.incoming import MAX_ELEMENTS
 
 #: Bytes of a request that carries no records and no file.
 MESSAGE = 1024 * 1024
-#: Bytes of one that does; larger files come in pieces.
+#: Bytes of a request that carries some; larger files come in pieces.
 LARGE_MESSAGE = 17 * 1024 * 1024
 #: Bytes of a string, and of bytes.
 TEXT = 16 * 1024
@@ -30,7 +30,7 @@ ITEMS = 1000
 _HUB = "penstock.hub.v1."
 _RECORDS = "penstock.model.v1."
 
-#: What differs from TEXT and ITEMS.
+#: Exceptions from TEXT and ITEMS.
 FIELDS: Mapping[str, int] = {
     _HUB + "Webhook.selections": MAX_SELECTIONS,
     _HUB + "Webhook.headers": MAX_HEADERS,
@@ -39,7 +39,7 @@ FIELDS: Mapping[str, int] = {
     _HUB + "RangeDigest.records": MAX_DIGESTS,
     "google.api.HttpBody.data": LARGE_MESSAGE,
 }
-#: The same for the methods of datasets, by the ends of their names.
+#: Exceptions for the methods of datasets, by the ends of their names.
 DATASET_FIELDS: Mapping[str, int] = {
     "Repair": MAX_RANGES,
     "BatchUpsert": MAX_RECORDS,
@@ -52,7 +52,7 @@ def is_record(message: Descriptor | None) -> bool:
 
 
 def in_record(field: FieldDescriptor) -> bool:
-    """Whether a field is one of a record or of a part of one."""
+    """Whether a field belongs to a record or to a part of one."""
     return is_record(field.containing_type)
 
 
@@ -75,7 +75,7 @@ def limit_of(field: FieldDescriptor) -> int:
 
 @functools.cache
 def message_limit(message: Descriptor) -> int:
-    """The most bytes that a request may be: more where it carries records or a file."""
+    """The most bytes that a request may have: more if it carries records or a file."""
     return LARGE_MESSAGE if _carries_much(message, frozenset()) else MESSAGE
 
 

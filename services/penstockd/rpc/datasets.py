@@ -42,7 +42,7 @@ PACKAGE = "penstock.api.v1"
 
 
 def routes(catalog: Catalog) -> Iterator[Route]:
-    """The routes of every dataset's service. A method that no handler serves is a defect."""
+    """The routes of every dataset's service. A method without a handler is a defect."""
     for dataset in catalog:
         name = "".join(part.capitalize() for part in dataset.name.split("_"))
         service = catalog.pool.FindServiceByName(f"{PACKAGE}.{name}")
@@ -219,13 +219,13 @@ class DatasetHandlers:
         return poll_reply(self._changes_reply, page)
 
     async def digest(self, request: Any, call: ServedCall) -> Any:
-        """Digest…: what there is, in digests."""
+        """Digest…: the records as digests."""
         asked = digest_request(request)
         reply = await digest_records(call.hub, call, self.dataset, asked)
         return digest_reply(self._digest_reply, reply)
 
     async def repair(self, request: Any, call: ServedCall) -> Any:
-        """Repair…: what differs from what the caller holds."""
+        """Repair…: what differs from the caller's copy."""
         repair = await offload_large(request.ByteSize(), repair_request, request)
         reply = await repair_records(call.hub, call, self.dataset, repair)
         return repair_reply(self._repair_reply, reply)

@@ -14,7 +14,7 @@ _SHA256 = 32
 
 
 def digest_request(request: Any) -> Asked:
-    """What a Digest… request asks."""
+    """A Digest… request as the command takes it."""
     return Asked(
         request.filter,
         request.fields,
@@ -27,7 +27,7 @@ def digest_request(request: Any) -> Asked:
 
 
 def digest_reply(made: Any, reply: DigestReply) -> Any:
-    """The reply of a Digest… method, whose class is ``made``."""
+    """A Digest… method's reply, of the class ``made``."""
     return made(
         ranges=[_message(r) for r in reply.ranges],
         row_count=sum(r.count for r in reply.ranges),
@@ -39,13 +39,13 @@ def digest_reply(made: Any, reply: DigestReply) -> Any:
 
 
 def repair_request(request: Any) -> Repair:
-    """What a Repair… request asks. Raises ValueInvalid for a digest that is none."""
+    """A Repair… request as the command takes it. Raises ValueInvalid for a malformed digest."""
     ranges = [_range(r, f"ranges[{i}].") for i, r in enumerate(request.ranges)]
     return Repair(ranges, request.filter, request.fields, request.state)
 
 
 def repair_reply(made: Any, reply: RepairReply) -> Any:
-    """The reply of a Repair… method, whose class is ``made``."""
+    """A Repair… method's reply, of the class ``made``."""
     return made(
         upserts=reply.found.upserts,
         deletes=reply.found.deletes,
@@ -60,7 +60,7 @@ def repair_reply(made: Any, reply: RepairReply) -> Any:
 
 
 def _message(range: Range) -> dict[str, Any]:
-    """A RangeDigest as a message's constructor takes it, of whichever pool the message is."""
+    """A RangeDigest as a message's constructor takes it, whichever pool the message is from."""
     records = (range.records or {}).items()
     return {
         "start_key": range.start,
@@ -77,7 +77,7 @@ def _range(given: Any, where: str) -> Range:
         records = dict(_records(given, where))
     elif given.row_count < 0:
         raise ValueInvalid.of(f"{where}row_count", "is negative")
-    # Of records that are told, the range's own digest says nothing more.
+    # If the records are listed, the range's own digest adds nothing.
     sha256 = b"" if records is not None else _digest(given.sha256, f"{where}sha256")
     return Range(given.start_key, given.end_key, given.row_count, sha256, records)
 

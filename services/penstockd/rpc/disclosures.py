@@ -15,18 +15,18 @@ from google.protobuf.message_factory import GetMessageClass
 
 from penstockd.catalog import Catalog
 
-#: Texts and files: what is in them, no descriptor tells.
+#: Texts and files, whose content no descriptor describes.
 _OPAQUE = frozenset({"google.protobuf.Any", "google.api.HttpBody"})
-#: What an endpoint answered is its own.
+#: The reply of a webhook's endpoint is the endpoint's own data.
 _FOREIGN = frozenset({"penstock.hub.v1.Attempt.response_body"})
 
 
 class Undisclosed(AssertionError):
-    """A reply shows records that the audit knows nothing of."""
+    """A reply shows records that the audit does not cover."""
 
 
 class _DisclosureStep(NamedTuple):
-    """A field by which a message leads to records: ``inner`` is None if it holds some itself."""
+    """A field through which a message leads to records; ``inner`` is None if it holds some."""
 
     name: str
     is_repeated: bool
@@ -34,7 +34,7 @@ class _DisclosureStep(NamedTuple):
 
 
 class ReplyGuard:
-    """Whether replies of a method show records. ``opaque`` ones always do."""
+    """Tells whether a method's replies show records; ``opaque`` ones always do."""
 
     def __init__(self, catalog: Catalog, output: Descriptor) -> None:
         self._records = frozenset(d.message_type.full_name for d in catalog) | _OPAQUE
@@ -44,7 +44,7 @@ class ReplyGuard:
 
     @property
     def idle(self) -> bool:
-        """Whether no reply can show any."""
+        """Whether no reply can show records."""
         return not self.opaque and not self._steps
 
     def shows_records(self, reply: Message | bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Hangs methods into a gRPC server, each behind all interceptors."""
+"""Registers methods with a gRPC server, each behind all interceptors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Serializer = Callable[[Any], bytes] | None
 class Route:
     """A method with its handler and wire forms. A serializer of None sends bytes as they are.
 
-    ``request`` is the class of what is sent: it is read within the bounds of its fields, once it is
-    known who calls.
-    The handler of a streaming reply sends frames by ``call.exchange.send`` and returns nothing.
+    ``request`` is the class of the requests, which are read within the bounds of their fields once
+    the caller is known. The handler of a streaming reply sends frames by ``call.exchange.send`` and
+    returns nothing.
     """
 
     method: Method
@@ -36,17 +36,17 @@ class Route:
     serialize: Serializer = None
     streams_request: bool = False
     streams_reply: bool = False
-    #: Whether replies whose form does not tell show no records: documents of the hub's own.
+    #: Whether its files are documents of the hub's own, which show no records.
     documents: bool = False
 
     @property
     def most_bytes(self) -> int:
-        """Bytes of the largest request that is taken."""
+        """The most bytes that a request may have."""
         return MESSAGE if self.method.public else message_limit(self.request.DESCRIPTOR)
 
 
 def install(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
-    """Register the routes with the server, one generic handler a service."""
+    """Register the routes with the server, one generic handler for each service."""
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for route in routes:
         services.setdefault(route.method.service, {})[route.method.name] = _handler(hub, route)
@@ -61,7 +61,7 @@ def _generic(
 
 
 def _bindings(hub: Hub, route: Route) -> Bindings | None:
-    """What paths bind of the method's messages; None if they bind nothing."""
+    """What REST paths bind in the method's messages; None if they bind nothing."""
     service, name = route.method.service, route.method.name
     try:
         method = hub.catalog.pool.FindMethodByName(f"{service}.{name}")
@@ -74,7 +74,7 @@ def _bindings(hub: Hub, route: Route) -> Bindings | None:
 def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     bindings = _bindings(hub, route)
     reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
-    # A stream ends when its client goes away or stalls, not by what it has taken.
+    # A stream ends when its client goes away or stalls, not when it has used CALL_SECONDS.
     seconds = None if route.streams_reply else CALL_SECONDS
     guard = guard_reply(hub, route)
 
@@ -103,7 +103,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
         await unary(request, context)
 
-    # A request comes as bytes, see ``reading``.
+    # Requests arrive as bytes: see ``reading``.
     wire: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}
     if route.streams_reply:
         return grpc.unary_stream_rpc_method_handler(stream, **wire)
@@ -113,7 +113,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
 
 
 def guard_reply(hub: Hub, route: Route) -> ReplyGuard | None:
-    """What watches a route's replies; None if they cannot show records."""
+    """The guard of a route's replies; None if they cannot show records."""
     method = hub.catalog.pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
     guard = ReplyGuard(hub.catalog, method.output_type)
     return None if guard.idle or route.documents else guard
@@ -125,5 +125,5 @@ async def _each_read(reader: RequestReader, sent: AsyncIterator[bytes]) -> Async
 
 
 def _record_prefix(hub: Hub, method: Method) -> str:
-    """Where a request holds the one record it is about, whose fields go by their own names."""
+    """The path of the one record that a request is about, whose fields are named without it."""
     return f"{hub.catalog[method.dataset].singular}." if method.dataset is not None else ""

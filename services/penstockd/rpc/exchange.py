@@ -18,7 +18,7 @@ from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What the door must know of a method before it is called."""
+    """What the door must know about a method before a call."""
 
     service: str
     name: str
@@ -28,13 +28,13 @@ class Method:
 
     @property
     def path(self) -> str:
-        """The method as gRPC names it."""
+        """The method's name in gRPC."""
         return f"/{self.service}/{self.name}"
 
 
 @dataclass(slots=True, repr=False)
 class PublicCall(ArrivingCall):
-    """What the handler of a public method gets: a call of whoever makes it, and its exchange."""
+    """What the handler of a public method gets: a call by anybody, and its exchange."""
 
     exchange: Exchange = field(kw_only=True)
 
@@ -46,7 +46,7 @@ class PublicCall(ArrivingCall):
 
 @dataclass(slots=True, repr=False)
 class ServedCall(Call):
-    """What every other handler gets: the call of a caller who is known, and its exchange."""
+    """What every other handler gets: the call of a known caller, and its exchange."""
 
     exchange: Exchange = field(kw_only=True)
 
@@ -58,10 +58,10 @@ class ServedCall(Call):
 
 @dataclass(slots=True, repr=False)
 class Exchange:
-    """A call under way: the transport's context, its metadata, and the hub's Call.
+    """A call in progress: the transport's context, its metadata, and the hub's Call.
 
-    ``arriving`` is the call as far as it is known. ``call`` is not set before ``auth`` has said who
-    makes it, nor in public methods: who reads it there gets an AttributeError.
+    ``arriving`` is the call as far as it is known. ``call`` is set when ``auth`` has identified the
+    caller; before that, and in public methods, reading it raises AttributeError.
     """
 
     hub: Hub
@@ -77,7 +77,7 @@ class Exchange:
     def __post_init__(self) -> None:
         for key, value in self.context.invocation_metadata() or ():
             if isinstance(value, str):
-                # A repeated header is kept whole: two credentials are none (see auth).
+                # A repeated header is kept whole: two credentials count as none (see auth).
                 self.metadata[key] = (
                     f"{self.metadata[key]},{value}" if key in self.metadata else value
                 )
@@ -93,14 +93,14 @@ class Exchange:
         self.arriving = PublicCall(entry, policy, exchange=self)
 
     def admit(self, policy: PolicySnapshot, principal: Principal) -> None:
-        """Go on as the call of a principal, whom only the interceptor ``auth`` names."""
+        """Go on as the call of a principal; only the interceptor ``auth`` names one."""
         entry = self.arriving.entry
         entry.consumer_id, entry.credential_id = principal.consumer_id, principal.credential_id
         self.call = ServedCall(entry, policy, self.hub, principal, exchange=self)
         self.arriving = self.call
 
     def _surface(self) -> str:
-        """How the call came, as the sidecar's headers tell."""
+        """How the call arrived, by the sidecar's headers."""
         if "x-envoy-original-path" in self.metadata:
             return "REST"
         return "GRPC_WEB" if "x-grpc-web" in self.metadata else "GRPC"
@@ -113,12 +113,12 @@ class Exchange:
             await self.hub.journal.record(arriving.entry)
 
     async def send_headers(self, headers: Mapping[str, str]) -> None:
-        """Send headers of the reply; with them the reply begins, so the audit comes first."""
+        """Send headers of the reply. The reply begins with them, so the audit comes first."""
         await self.record()
         await self.context.send_initial_metadata(tuple(headers.items()))
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
-        """Metadata behind the reply, whether it ends well or with an error."""
+        """Add metadata that follows the reply, whether it ends well or with an error."""
         self.trailers.update(trailers)
         self.context.set_trailing_metadata(tuple(self.trailers.items()))
 
@@ -135,5 +135,5 @@ class Exchange:
 
 Handler = Callable[[Any, ServedCall], Awaitable[Any]]
 PublicHandler = Callable[[Any, PublicCall], Awaitable[Any]]
-#: What an interceptor goes on with.
+#: What an interceptor calls to go on.
 Proceed = Callable[[Exchange], Awaitable[Any]]

@@ -18,12 +18,12 @@ from penstockd.rpc import receipts
 from penstockd.rpc.exchange import Exchange
 from penstockd.store.cursor import Cursor
 
-#: Where a client that reconnects by itself says how far it has come (WHATWG server-sent events).
+#: The header in which a reconnecting client sends its last cursor (WHATWG server-sent events).
 LAST_EVENT_ID = "last-event-id"
 
 
 def watch_of(request: Any, exchange: Exchange) -> Watch:
-    """How a stream is to begin and go on."""
+    """How a stream begins and goes on."""
     cursor = request.cursor
     if not cursor and not request.snapshot:
         cursor = exchange.metadata.get(LAST_EVENT_ID, "")
@@ -43,13 +43,13 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
 
 
 class StreamReply:
-    """A stream of responses. All but the changes are few, and encoded as messages."""
+    """A stream of responses. Changes come encoded; all others are few, and encoded as messages."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._places = exchange, exchange.hub.places
 
     async def begin(self, begin: Begin) -> int:
-        """The first record, and the receipt's name in the headers."""
+        """Send the first record, and headers with the receipt's id."""
         await self._exchange.send_headers({receipts.HEADER: begin.receipt_id})
         said = changes_pb2.StreamBegin(
             cursor=self._places.seal(begin.cursor),
@@ -66,7 +66,7 @@ class StreamReply:
         checkpoint: tuple[Cursor, datetime | None] | None,
         permit: Permit | None,
     ) -> int:
-        """Changes, with what stands behind them."""
+        """Send changes, then the end of their transaction and the checkpoint, if any."""
         data = frame.data
         if checkpoint is not None or ends is not None:
             rest = changes_pb2.WatchChangesResponse()
@@ -83,13 +83,13 @@ class StreamReply:
         return len(data)
 
     async def heartbeat(self, cursor: Cursor) -> int:
-        """A sign of life."""
+        """Send a sign of life."""
         said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
     async def end(self, end: End) -> int:
-        """The last record."""
+        """Send the last record."""
         said = changes_pb2.StreamEnd(
             reason=end.reason,
             message=end.message,

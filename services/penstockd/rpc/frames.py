@@ -7,12 +7,12 @@ from penstockd.catalog.wire import varint
 _CONTENT_TYPE_TAG = b"\x0a"  # field 1, length-delimited
 _DATA_TAG = b"\x12"  # field 2, length-delimited
 
-#: Bytes in one frame of a stream: the size at which gRPC moves most (and under Envoy's 1 MiB).
+#: Bytes in one frame of a stream: the fastest size for gRPC, and below Envoy's 1 MiB.
 FRAME_BYTES = 256 * 1024
 
 
 def http_body(data: bytes, content_type: str = "") -> bytes:
-    """A serialised HttpBody. The content type counts in the first frame of a stream only."""
+    """A serialised HttpBody. Only the content type of a stream's first frame counts."""
     head = b""
     if content_type:
         text = content_type.encode()
@@ -21,5 +21,5 @@ def http_body(data: bytes, content_type: str = "") -> bytes:
 
 
 def attachment(file_name: str) -> str:
-    """The content-disposition of a file; names are those of datasets, which need no quoting."""
+    """The content-disposition of a file; dataset names need no quoting."""
     return f'attachment; filename="{file_name}"'

@@ -1,4 +1,4 @@
-"""What gRPC's health service answers: of the worker's calls, and of what its node must not lack."""
+"""What gRPC's health service answers: for the worker's calls, and for what its node must have."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from penstockd.store.nodes import STANDS_BY
 from penstockd.store.singletons import SINGLETONS, read_singletons
 from penstockd.store.vacancies import Vacancies
 
-#: How often a worker looks whether the database answers, in seconds.
+#: How often a worker checks that the database answers, in seconds.
 PULSE = 1.0
-#: How often it tries one that did not answer: each second counts for its callers.
+#: How often it retries a database that did not answer, in seconds: callers are waiting.
 RETRY = 0.2
-#: Pings in a row without an answer after which calls under way are given up.
+#: Pings in a row without an answer after which calls in progress are abandoned.
 SILENT_PINGS = 2
-#: How often a worker looks at what is of the whole node, in seconds.
+#: How often a worker checks the state of the whole node, in seconds.
 NODE_PULSE = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
 async def report_health(hub: Hub, server: Server) -> None:
-    """Say that the worker serves while the database answers; one that has gone silent ends the
-    calls that wait for it."""
+    """Report SERVING while the database answers. When it goes silent, end the calls that wait for
+    it."""
     silent = 0
     while True:
         try:
@@ -52,10 +52,10 @@ async def report_health(hub: Hub, server: Server) -> None:
 async def report_node_health(
     hub: Hub, server: Server, node: str, failing: Callable[[], Mapping[str, str]]
 ) -> None:
-    """Say whether the worker's organs work, each singleton has a holder, the node's settings are
-    those of the others, and each return of the database to an earlier state was declared.
+    """Report whether the worker's organs work, each singleton has a holder, the node has the same
+    settings as the others, and each return of the database to an earlier state was declared.
 
-    ``failing`` names the organs of this process that fail.
+    ``failing`` returns the failing organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:

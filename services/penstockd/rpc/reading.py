@@ -1,9 +1,9 @@
-"""Requests: bytes -> message, within bounds, and without stopping other calls meanwhile.
+"""Requests: from bytes to a message, within bounds, and without blocking other calls.
 
-The parser of protobuf is quick, but it holds the interpreter and makes whatever is told: 17 MiB of
-empty messages take it half a second and 400 MiB of memory. So a large request is taken apart at the
-borders of its fields, counted as it goes, and parsed piece by piece (a message is the merger of its
-pieces). A field that passes its limit ends the reading where it does.
+The protobuf parser is fast, but it holds the interpreter and creates whatever the bytes name: for
+17 MiB of empty messages that is half a second and 400 MiB of memory. So a large request is split at
+the borders of its fields, counted on the way, and parsed piece by piece (a message is the merger of
+its pieces). The reading stops at the first field that passes its limit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid, Vi
 from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.texts import refuse_null
 
-#: Bytes and fields that are parsed at once.
+#: Most bytes and fields that are parsed at once.
 PIECE_BYTES, PIECE_FIELDS = 256 * 1024, 16 * 1024
-#: So often a field that is not repeated may occur in a message beyond what is needed: the last one
-#: counts, and nobody has reason to send more than one.
+#: How often a message may hold fields that are not repeated. Only the last one of each counts, so
+#: nobody has reason to send more than one.
 _SPARE_FIELDS = 10_000
-#: Values that are looked at before others have their turn.
+#: Values that are checked before other calls have their turn.
 _LOOK = 500
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -43,17 +43,17 @@ class RequestReader:
     """Reads the requests of one method."""
 
     def __init__(self, kind: type[Message], most: int, prefix: str = "") -> None:
-        """``kind`` is the class of the requests, none of which has more than ``most`` bytes.
+        """``kind`` is the class of the requests, and ``most`` the bytes that they may have.
 
-        ``prefix`` is what the names of fields are told without.
+        ``prefix`` is left out of the names of fields.
         """
         self._kind, self._most, self._prefix = kind, most, prefix
 
     async def read(self, data: bytes) -> Message:
-        """The request that ``data`` is.
+        """Parse a request.
 
         Raises RequestMalformed; RequestTooLarge and, for a text that holds U+0000 or a number that
-        an enum has no value for, ValueInvalid, both naming the field; and CallTooCostly.
+        its enum lacks, ValueInvalid, both naming the field; and CallTooCostly.
         """
         if len(data) > self._most:
             raise RequestTooLarge(f"the request has more than {self._most:,} bytes")
@@ -76,7 +76,7 @@ class RequestReader:
         return message
 
     async def _merge(self, message: Message, data: bytes) -> None:
-        """Parse the data into an empty message, and look whether all is within bounds."""
+        """Parse the data into an empty message, and check that all is within bounds."""
         if len(data) <= PIECE_BYTES:
             message.MergeFromString(data)
         else:
@@ -95,7 +95,7 @@ class _BoundPassed(Exception):
 
 
 class _ValueUnknown(Exception):
-    """An enum has no value of the number that a field holds."""
+    """A field holds a number that its enum lacks."""
 
     def __init__(self, path: str, number: int) -> None:
         super().__init__(path, number)
@@ -103,9 +103,9 @@ class _ValueUnknown(Exception):
 
 
 def _looked_at(message: Message, where: str) -> Iterator[None]:
-    """Every value in a message, once it is found to be one that there is, within its bounds.
+    """Yields once for each value in a message, when its bounds and its enum have been checked.
 
-    Records are left out: they are judged with their values. Raises _BoundPassed and _ValueUnknown.
+    Records are skipped: they are checked with their values. Raises _BoundPassed and _ValueUnknown.
     """
     for field, value in message.ListFields():
         path = where + field.name
@@ -164,7 +164,7 @@ def _check_size(field: FieldDescriptor, path: str, value: str | bytes) -> None:
 
 
 class _Parts:
-    """A message that is merged from the parts of ``data``, which is a large one."""
+    """A message that is merged from the parts of ``data``, which is large."""
 
     def __init__(self, message: Message, data: bytes, where: str) -> None:
         self._message, self._data, self._where = message, data, where
@@ -173,7 +173,7 @@ class _Parts:
         self._from = self._fields = 0  # where the next piece begins, and its fields so far
 
     async def merge(self) -> None:
-        """Parse it all. Raises DecodeError, RequestMalformed, _BoundPassed and CallTooCostly."""
+        """Parse all of it. Raises DecodeError, RequestMalformed, _BoundPassed and CallTooCostly."""
         known: Mapping[int, Any] = self._message.DESCRIPTOR.fields_by_number
         at = 0
         data, end = self._data, len(self._data)
@@ -200,14 +200,14 @@ class _Parts:
         await self._piece(end)
 
     async def _piece(self, end: int) -> None:
-        """Parse what has been counted since the last piece, up to ``end``."""
+        """Parse what was counted since the last piece, up to ``end``."""
         if end > self._from:
             self._message.MergeFromString(self._data[self._from : end])
         self._from, self._fields = end, 0
         await breathe()
 
     async def _within(self, field: FieldDescriptor, data: bytes) -> None:
-        """Parse a message within this one, which is large by itself."""
+        """Parse a message inside this one that is large by itself."""
         assert field.message_type is not None, "it was asked for"
         if field.message_type.GetOptions().map_entry:
             raise _BoundPassed(
@@ -223,7 +223,7 @@ class _Parts:
         await _Parts(inner, data, path).merge()
 
     def _count(self, field: FieldDescriptor | None, kind: int, size: int) -> None:
-        """Count a field that occurs, before it is parsed."""
+        """Count one occurrence of a field, before it is parsed."""
         self._fields += 1
         if field is None or not field.is_repeated:
             self._spare -= 1
@@ -243,7 +243,7 @@ class _Parts:
 
 
 def _behind(data: bytes, at: int, kind: int) -> int:
-    """Where a value of a fixed size or a number ends that begins at ``at``."""
+    """Where the value of fixed size, or the number, that begins at ``at`` ends."""
     if kind == _VARINT:
         return _varint(data, at)[1]
     if kind == _FIXED64:

@@ -14,7 +14,7 @@ HEADER = "penstock-receipt"
 
 
 def message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
-    """The receipt as callers get it."""
+    """A receipt as callers see it."""
     return receipts_pb2.Receipt(
         receipt_id=receipt.receipt_id,
         dataset=receipt.dataset,
@@ -35,7 +35,7 @@ def message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
 
 
 def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
-    """What the headers of a page say of it: it comes whole, and has no receipt to be found."""
+    """Headers that describe a page: it is sent whole, and its receipt is not stored."""
     return {
         f"{HEADER}-rows": str(rows),
         f"{HEADER}-bytes": str(len(body)),
@@ -44,7 +44,7 @@ def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
 
 
 def trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]:
-    """What stands behind a stream: the receipt for programs, and its main parts to be read."""
+    """The trailers of a stream: the receipt for programs, and its main parts as text."""
     found: dict[str, str | bytes] = {
         f"{HEADER}-bin": message(receipt, places).SerializeToString(),
         f"{HEADER}-state": receipt.state.value,

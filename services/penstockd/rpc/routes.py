@@ -1,4 +1,4 @@
-"""Routes, declared in one way: a service of the protos, and a handler for each of its methods."""
+"""Declares routes in one way: a service of the protos, and a handler for each of its methods."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def public_routes_of(
     audited: Collection[str] = (),
     documents: Collection[str] = (),
 ) -> Iterator[Route]:
-    """The routes of a service that is open to all, and audited only where it is named so.
+    """The routes of a service that is open to all; only methods in ``audited`` are audited.
 
-    Otherwise as ``routes_of``.
+    Otherwise like ``routes_of``.
     """
     for method in service.methods:
         name = method.name
@@ -52,7 +52,7 @@ def _route(
     *,
     documents: bool,
 ) -> Route:
-    # Bodies of files and messages of streams are encoded by hand: see frames and feeds.
+    # Files and streams are encoded by hand: see frames and feeds.
     raw = method.output_type.full_name == "google.api.HttpBody" or method.server_streaming
     reply = message_factory.GetMessageClass(method.output_type)
     return Route(

@@ -14,18 +14,18 @@ from penstockd.rpc import datasets
 from penstockd.rpc.door import install
 from penstockd.rpc.hub import routes as hub_routes
 
-#: The largest message taken; larger uploads come as streams of pieces.
+#: The largest message accepted; larger uploads come as streams of pieces.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
 
-#: Calls that may wait to be taken in. The sidecar sends no more at a time.
+#: Calls that may wait to be accepted. The sidecar sends no more at a time.
 MAX_PENDING = 50_000
 
 OPTIONS: Sequence[tuple[str, int]] = (
-    # gRPC's own bound of a thousand drops calls at random, whoever makes them: those of one
-    # consumer would end others'. What they wait for is shared out by the hub.
+    # gRPC's own bound of a thousand drops calls at random: one consumer's calls would end others'.
+    # The hub shares out what calls wait for.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
-    # Nor after half a minute: how long a call may take is known to the sidecar, which says so.
+    # Nor may gRPC end calls after half a minute: the sidecar limits their time, and says so.
     ("grpc.server_max_unrequested_time_in_server", 3600),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -50,24 +50,24 @@ class Server:
         self._server.add_insecure_port(address)
 
     async def start(self) -> None:
-        """Accept calls and report SERVING at once: opening the hub has proved the database.
+        """Accept calls and report SERVING at once: opening the hub proved the database.
 
-        An answer of another kind to the first question would cost the worker another round of them.
+        A first NOT_SERVING would cost the worker one more health-check interval.
         """
         await self.set_serving(True)
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
-        """What the health service answers, for the server as a whole."""
+        """Set what the health service answers for the server as a whole."""
         reply = health_pb2.HealthCheckResponse
         await self._health.set("", reply.SERVING if serving else reply.NOT_SERVING)
 
     async def set_health(self, name: str, well: bool) -> None:
-        """What the health service answers for something that is not the server itself."""
+        """Set what the health service answers for something other than the server itself."""
         reply = health_pb2.HealthCheckResponse
         await self._health.set(name, reply.SERVING if well else reply.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Take no more calls, give those under way ``grace`` seconds, then cancel them."""
+        """Accept no more calls, give running ones ``grace`` seconds, then cancel them."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)

@@ -1,7 +1,7 @@
 """Refuses U+0000, which neither the store nor XML can hold, in every text of every request.
 
-Protobuf strings may hold it, PostgreSQL's text may not. One rule at the door finds it in fields,
-elements, keys of maps and nested messages, ``google.protobuf.Struct`` included; bytes are no text.
+Protobuf strings may hold it, PostgreSQL's text cannot. One rule at the door covers fields,
+elements, keys of maps and nested messages, ``google.protobuf.Struct`` included; bytes are not text.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from penstockd.errors import ValueInvalid
 
 FORBIDDEN = "\0"
 
-#: Values that are looked at in the event loop; a thread goes on with larger messages.
+#: Values that the event loop looks at; a thread takes over for larger messages.
 _INLINE = 2000
-#: Elements of repeated fields down to this depth are passed over whole if no byte of them is zero.
+#: Down to this depth, elements of repeated fields that hold no zero byte are skipped whole.
 _SIEVED = 3
 
 _TEXT, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.CPPTYPE_MESSAGE
 
 
 class _Large(Exception):
-    """There is more to look at than the event loop should."""
+    """The message has more values than the event loop should look at."""
 
 
 async def refuse_null(message: Message, prefix: str = "") -> None:
-    """Raise ValueInvalid, which names the first field that holds U+0000, if any does.
+    """Raise ValueInvalid, naming the field, for the first text that holds U+0000.
 
-    ``prefix`` is what the names of fields are told without.
+    ``prefix`` is left out of the names of fields.
     """
     try:
         found = _find_null(message, _INLINE)
@@ -48,7 +48,7 @@ async def refuse_null(message: Message, prefix: str = "") -> None:
 
 
 def find_null(message: Message) -> str | None:
-    """The path of the first field that holds U+0000, as "customers[1].name"; None if none does."""
+    """The path of the first field that holds U+0000, such as "customers[1].name", or None."""
     found = _find_null(message)
     return found[0] if found is not None else None
 
@@ -63,7 +63,7 @@ def _find_null(message: Message, most: int | None = None) -> tuple[str, int] | N
 
 
 def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
-    """The texts of a message by their paths, and "" for each other value that was looked at."""
+    """The texts of a message with their paths, and "" for each other value that was passed."""
     for field, value in message.ListFields():
         path = prefix + field.name
         if field.message_type is not None and _is_map_entry(field.message_type):

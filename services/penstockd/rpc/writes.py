@@ -1,4 +1,4 @@
-"""What all methods that write share on the wire: how they are asked, and how they answer."""
+"""The wire form that all methods that write share: their requests and replies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REPLAYED = "penstock-replayed"
 
 
 def write_request(request: Any, exchange: Exchange) -> Request:
-    """The request id, by field or header, with a digest of all else that is asked.
+    """The request id, from the field or the header, with a digest of the rest of the request.
 
-    Takes the request id out of ``request``: the two ways to give it ask for the same. Raises
+    Removes the request id from ``request``, so that both ways to send it ask for the same. Raises
     ValueInvalid.
     """
     request_id = chosen_request_id(request.request_id, exchange.metadata.get(IDEMPOTENCY_KEY))
@@ -32,7 +32,7 @@ def write_request(request: Any, exchange: Exchange) -> Request:
 
 
 async def replied(call: ServedCall, reply: Any) -> Any:
-    """The reply, with a header if it is one that was given before."""
+    """The reply, with a header if it is a replay."""
     if call.replayed:
         await call.exchange.send_headers({REPLAYED: "true"})
     return reply
@@ -54,7 +54,7 @@ def reported(reply: Any, report: Report, **more: int) -> Any:
 
 
 class GrpcUpload:
-    """The requests of an import, of which the first says all but the file."""
+    """The requests of an import; the first one says everything but the file."""
 
     def __init__(self, requests: Any, exchange: Exchange) -> None:
         self._requests, self._exchange = aiter(requests), exchange
@@ -63,7 +63,7 @@ class GrpcUpload:
         self._size, self._hash = 0, hashlib.sha256()
 
     async def begun(self) -> tuple[Request, bool]:
-        """How the import is asked for, and whether it is partial. Raises ValueInvalid."""
+        """How the import is requested, and whether it is partial. Raises ValueInvalid."""
         self._first = await anext(self._requests, None)
         if self._first is None:
             return Request(), False
@@ -74,9 +74,9 @@ class GrpcUpload:
         return write_request(said, self._exchange), self._first.partial
 
     async def pieces(self) -> AsyncIterator[tuple[str, str, str, bytes]]:
-        """Format, compression, content type and bytes; of the first three, the first count.
+        """Format, compression, content type and bytes; the first three count in the first piece.
 
-        The end of the pieces does not mean that the upload is whole: see ``confirm_whole``.
+        The pieces can end before the upload is whole: see ``confirm_whole``.
         """
         if self._first is not None:
             yield await self._piece(self._first)
@@ -87,8 +87,8 @@ class GrpcUpload:
         """Raise ImportTruncated unless the client has ended the upload itself.
 
         gRPC's iterator ends in the same way when the call was cut off. Only an operation on the
-        call tells the difference: it fails at once on a call that is no more. What the client says
-        of its upload (``complete``) must fit what has come.
+        call tells the difference: it fails at once if the call is dead. The upload must also match
+        what the client says of it (``complete``).
         """
         try:
             await self._exchange.context.send_initial_metadata(())

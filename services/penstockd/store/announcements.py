@@ -1,8 +1,7 @@
-"""How processes wake each other: announcements, each on a channel, heard by who subscribes to it.
+"""How processes wake each other: announcements on channels that subscribers listen to.
 
-An announcement leaves when its transaction commits. It is a hint: it may be lost, so a subscriber
-looks at what it follows every so often even if it hears nothing, and once after each time that
-announcements may have been lost.
+An announcement is sent when its transaction commits. It is a hint and may be lost, so a subscriber
+also checks what it follows at intervals, and once whenever announcements may have been lost.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ import structlog
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Connection, Database, translated
 
-#: The sequencer has given numbers: the last one and its mark (see the migrations).
+#: The sequencer has numbered changes; the payload is the last number and its mark (see the
+#: migrations).
 LOG_CHANNEL = "penstock_log"
 #: Roles, consumers, credentials or issuers have changed.
 POLICY_CHANNEL = "penstock_policy"
 #: Webhooks have changed, or deliveries are due.
 WEBHOOK_CHANNEL = "penstock_webhook"
-#: Something may be there for calls that wait in a line; the payload names it (see ``feed.bells``).
+#: There may be something for queued calls; the payload names it (see ``feed.bells``).
 BELL_CHANNEL = "penstock_bell"
 
-#: Announcements that wait for a subscriber. One that is further behind is told that it has missed
-#: some, which costs it a look.
+#: The most announcements queued for a subscriber. Beyond that it is notified that it missed some,
+#: and checks for itself.
 MAX_WAITING = 1000
-#: How often the connection that listens is asked for a sign of life, in seconds, and how long it
-#: may take to give one.
+#: How often the listening connection is probed, and how long it may take to answer, in seconds.
 CHECK_INTERVAL = 1.0
 ANSWER_TIMEOUT = 5.0
 
@@ -42,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What was said on a channel. The payload may be empty."""
+    """A message on a channel. The payload may be empty."""
 
     channel: str
     payload: str = ""
@@ -50,7 +49,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a subscriber takes at one time. ``missed``: there may have been more than was heard."""
+    """What a subscriber takes at one time. ``missed``: announcements may have been lost."""
 
     announcements: Sequence[Announcement] = ()
     missed: bool = False
@@ -60,9 +59,9 @@ class News:
 
 
 class Mailbox:
-    """Announcements of some channels that wait for one subscriber, which holds up no other.
+    """Announcements of some channels, queued for one subscriber. A slow subscriber delays no other.
 
-    The first news of each mailbox are ``missed``: what was announced before is not known.
+    The first news of each mailbox is ``missed``: earlier announcements are unknown.
     """
 
     def __init__(self, channels: Iterable[str], forget: Callable[[Mailbox], None]) -> None:
@@ -84,13 +83,13 @@ class Mailbox:
         self._any.set()
 
     def miss(self) -> None:
-        """Let the subscriber look: whatever it has not taken yet may not be all."""
+        """Discard the queue and make the subscriber check for itself."""
         self._waiting.clear()
         self._missed = True
         self._any.set()
 
     async def take(self, seconds: float) -> News:
-        """What has come since the last time, as soon as there is any; none if the time is over."""
+        """Wait for news since the last call; returns empty news after ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._any.wait()
@@ -101,7 +100,7 @@ class Mailbox:
         return news
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop receiving announcements."""
         self._forget(self)
 
     def __enter__(self) -> Mailbox:
@@ -134,12 +133,12 @@ class Mailboxes:
         return mailbox
 
     def put(self, announcement: Announcement) -> None:
-        """Give an announcement to all who subscribe to its channel."""
+        """Deliver an announcement to all subscribers of its channel."""
         for mailbox in list(self._mailboxes):
             mailbox.put(announcement)
 
     def miss(self, channels: Iterable[str]) -> None:
-        """Let all look who subscribe to one of these channels."""
+        """Report a miss to all subscribers of any of these channels."""
         lost = frozenset(channels)
         for mailbox in list(self._mailboxes):
             if mailbox.channels & lost:
@@ -147,7 +146,7 @@ class Mailboxes:
 
 
 class Announcements(Protocol):
-    """The port through which a process announces and hears."""
+    """The port through which a process sends and receives announcements."""
 
     async def announce(self, connection: Connection, channel: str, payload: str = "") -> None:
         """Announce to all processes when the connection's transaction commits, and only then."""
@@ -158,12 +157,12 @@ class Announcements(Protocol):
         ...
 
     async def follow(self) -> None:
-        """Hear what is announced until cancelled; an organ of the process runs this."""
+        """Receive announcements until cancelled; an organ of the process runs this."""
         ...
 
 
 class PostgresAnnouncements:
-    """Announcements by NOTIFY, heard on one connection for all subscribers of the process."""
+    """Announcements by NOTIFY, received on one connection for all subscribers of the process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -171,18 +170,18 @@ class PostgresAnnouncements:
         self._look = asyncio.Event()  # somebody subscribes, or the connection has ended
 
     async def announce(self, connection: Connection, channel: str, payload: str = "") -> None:
-        """See ``Announcements``. Raises what the driver does."""
+        """See ``Announcements``. Raises the driver's errors."""
         await connection.execute("SELECT pg_notify($1, $2)", channel, payload)
 
     def subscribe(self, *channels: str) -> Mailbox:
-        """See ``Announcements``. It hears once ``follow`` listens to these channels."""
+        """See ``Announcements``. The mailbox receives once ``follow`` listens to these channels."""
         self._look.set()
         return self._mailboxes.subscribe(*channels)
 
     async def follow(self) -> None:
         """Listen until cancelled. Raises DatabaseUnavailable when the connection is lost.
 
-        Run it again then: all who subscribe are woken once when it listens again.
+        Run it again then: all subscribers are woken once when it listens again.
         """
         connection = await self._database.connect()
         connection.add_termination_listener(lambda _: self._look.set())
@@ -203,7 +202,7 @@ class PostgresAnnouncements:
             connection.terminate()
 
     async def _listen(self, connection: Connection, listening: frozenset[str]) -> frozenset[str]:
-        """Listen to all channels that are wanted; returns them."""
+        """Listen to all channels that have subscribers; returns the channels listened to."""
         wanted = self._mailboxes.channels
         new = wanted - listening
         for channel in sorted(new):

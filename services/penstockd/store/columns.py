@@ -1,4 +1,4 @@
-"""Columns of datasets' tables: how they are declared, what the database has, and their values."""
+"""Columns of datasets' tables: their declarations, what the database has, and their values."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from penstockd.catalog.values import load_json
 from penstockd.store.tables import DATA_SCHEMA, column_default, column_type
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
-#: Rows that are read, converted and written at one time.
+#: Rows read, converted and written at one time.
 _BATCH = 2_000
-#: Values that a report names.
+#: The most values that a report names.
 _NAMED = 5
 
-#: Whether a stored value is another than the one that it was converted from.
+#: Whether a stored value differs from the value that it was converted from.
 Differ = Callable[[Any, Any], bool]
 
 T = TypeVar("T")
 
-#: From a stored value to the stored value of another model; raises ValueRefused.
+#: Converts a stored value to the stored value of another model; raises ValueRefused.
 Convert = Callable[[Any], Any]
 
 
@@ -43,7 +43,7 @@ class PresentColumn:
 class ValueReport:
     """What a conversion does to the values of a column.
 
-    ``named`` gives keys and reasons of the first few of the ``refused`` ones.
+    ``named`` holds the keys and reasons of the first few ``refused`` values.
     """
 
     changed: int = 0
@@ -105,7 +105,7 @@ def read_columns(connection: Connection) -> dict[str, dict[str, PresentColumn]]:
 
 
 def has_rows(connection: Connection, dataset: str, condition: str = "true") -> bool:
-    """Whether the table of a dataset has a row of which the condition holds."""
+    """Whether the table of a dataset has a row that meets the condition."""
     sql = f"SELECT EXISTS (SELECT FROM {quoted_table(dataset)} WHERE {condition})"
     return bool(connection.execute(text(sql)).scalar_one())
 
@@ -136,8 +136,8 @@ def rewrite_values(
 ) -> None:
     """Convert every value of a column, whose type in the database is ``present``.
 
-    Raises ValueRefused for the first value that cannot be converted. The table is locked first:
-    nobody writes a value of the old kind in between.
+    Raises ValueRefused for the first value that cannot be converted. The table is locked first, so
+    that nobody writes a value of the old kind meanwhile.
     """
     table, wanted = quoted_table(dataset.name), type_name(field)
     key, target = f'"{dataset.key.path}"', f'"{field.path}"'
@@ -205,7 +205,7 @@ def _converted(convert: Convert, key: Any, value: Any) -> Any:
 
 
 def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
-    """A row as the rules judge it."""
+    """A row in the form that the rules take."""
     return [
         load_json(v) if f.repeated and v is not None else v
         for f, v in zip(fields, row, strict=True)
@@ -215,8 +215,8 @@ def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
 async def _batches(
     driver: asyncpg.Connection[Any], dataset: str, key: str, columns: Sequence[str]
 ) -> AsyncIterator[tuple[Sequence[str], Sequence[Any]]]:
-    """The keys and the rows of a table, some at a time. No cursor stays open, which would keep
-    the table from being altered."""
+    """The keys and the rows of a table, in batches. No cursor stays open: it would prevent the
+    table from being altered."""
     chosen = "".join(f', "{c}"' for c in columns)
     sql = (
         f'SELECT "{key}"{chosen} FROM {quoted_table(dataset)} WHERE "{key}" > $1'
@@ -229,11 +229,11 @@ async def _batches(
 
 
 def _driven(connection: Connection, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
-    """Run a coroutine on the driver's connection, in the transaction that is open."""
+    """Run a coroutine on the driver's connection, in the open transaction."""
     adapted: Any = connection.connection.dbapi_connection
 
     async def run(driver: asyncpg.Connection[Any]) -> T:
-        # As text: SQLAlchemy has it parsed, which loses digits.
+        # As text: SQLAlchemy's codec parses it, which loses digits.
         await driver.set_type_codec(
             "jsonb", schema="pg_catalog", encoder=str, decoder=str, format="text"
         )
@@ -244,7 +244,7 @@ def _driven(connection: Connection, work: Callable[[asyncpg.Connection[Any]], Aw
 
 
 def sql_kind(name: str) -> Kind | None:
-    """The kind whose values a column of the type holds; None where several may."""
+    """The kind whose values a column of the type holds; None if unknown or ambiguous."""
     return _KINDS.get(name)
 
 

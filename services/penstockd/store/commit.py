@@ -1,8 +1,8 @@
-"""Transactions whose end is known, or is said to be unknown.
+"""Transactions whose outcome is known, or is reported as unknown.
 
-A COMMIT may hang for ever although the server is well: with synchronous replication it waits for a
-standby, and ``statement_timeout`` does not cover that wait. What breaks off in a COMMIT was done or
-was not. A caller is told so; it is never told that all went well.
+A COMMIT may hang for ever on a healthy server: with synchronous replication it waits for a standby,
+and ``statement_timeout`` does not cover that wait. A COMMIT that breaks off may or may not have
+been done. The caller gets OutcomeUnknown, never success.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
 from penstockd.store.session import Connection, Isolation, cut_session, usable
 
-#: A server that says one of these in place of an answer may have done the COMMIT before.
+#: A server that answers with one of these may already have done the COMMIT.
 _BROKEN_OFF = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -34,9 +34,9 @@ async def transaction(
 ) -> AsyncIterator[None]:
     """A transaction that commits if the block ends without an error; a ``dry`` one never does.
 
-    Raises OutcomeUnknown if it is not known whether it was committed; the connection is cut then,
-    as it is after ``seconds`` in a COMMIT. What the server says of a COMMIT that it has not done is
-    raised as the driver raises it.
+    Raises OutcomeUnknown if it is not known whether it was committed; the connection is then cut,
+    as it is after ``seconds`` in a COMMIT. If the server reports that it did not commit, the
+    driver's error is raised unchanged.
     """
     began = connection.transaction(isolation=isolation)
     await began.start()
@@ -52,7 +52,7 @@ async def transaction(
 
 
 async def _roll_back(connection: Any, began: Any) -> None:
-    """A connection that broke, or that takes too long, is rolled back by being cut."""
+    """Roll back; a connection that fails or takes too long is cut, which rolls it back too."""
     if not usable(connection):
         return
     try:
@@ -67,15 +67,15 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
     warnings: list[str] = []
 
     def heard(_: object, message: Any) -> None:
-        # "canceling wait for synchronous replication": the server then says that all went well.
+        # "canceling wait for synchronous replication": the server then still reports success.
         if message.severity_en == "WARNING":
             warnings.append(str(message))
 
     if not usable(connection):
         raise DatabaseUnavailable("the connection broke before the COMMIT")
     loop = asyncio.get_running_loop()
-    # Cut, not cancelled: a server that is asked to cancel the wait for a standby makes the
-    # transaction visible, though it may be lost, and says that it is committed.
+    # Cut, not cancelled: a server asked to cancel the wait for a standby makes the transaction
+    # visible, though it may be lost, and reports it as committed.
     timer = loop.call_later(seconds, cut_session, connection) if seconds else None
     connection.add_log_listener(heard)
     try:

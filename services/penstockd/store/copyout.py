@@ -1,8 +1,8 @@
 """COPY … TO STDOUT, read by a thread from the connection's own socket.
 
-PostgreSQL sends eight kilobytes at a time, and for each of them an event loop wakes up, reads,
-parses and starts a task: half of what a large export cost, and time that unary calls waited for. A
-thread that waits in the kernel for 256 KiB takes a fifth of it, outside the interpreter's lock.
+PostgreSQL sends eight kilobytes at a time. For each, an event loop wakes up, reads, parses and
+starts a task: that was half the cost of a large export, and unary calls waited for it. A thread
+that waits in the kernel for 256 KiB takes a fifth of the time, outside the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from penstockd.store.database import Connection
 
 T = TypeVar("T")
 
-#: How often a thread that waits looks whether it is still wanted, in seconds.
+#: How often a waiting thread checks whether it is still wanted, in seconds.
 TICK = 0.1
-#: How long a read waits for more than it has, in microseconds.
+#: How long a read waits for more data, in microseconds.
 _LINGER = 5_000
 _NICE = 5
-#: Bytes that are taken as they come, so that the first rows do not wait for others.
+#: The first bytes, taken as they arrive so that the first rows do not wait for later ones.
 _EAGER = 64 * 1024
 
 
 class CopyOut:
     """One COPY on a connection that nobody else uses meanwhile.
 
-    ``receive`` and ``message`` are for the thread, and the messages other than CopyData are its to
-    hand in: until ``done``.
+    Only the thread calls ``receive`` and ``message``. Until ``done``, the thread must pass every
+    message other than CopyData to ``message``.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -51,7 +51,7 @@ class CopyOut:
 
     @staticmethod
     def possible(connection: Connection) -> bool:
-        """Whether the connection's socket can be read beside the driver: not under TLS."""
+        """Whether the connection's socket can be read without the driver, which TLS prevents."""
         transport = getattr(connection, "_transport", None)
         return (
             transport is not None
@@ -60,10 +60,11 @@ class CopyOut:
         )
 
     async def run(self, query: str, work: Callable[[], None]) -> None:
-        """Start the COPY of a query, as BINARY, and run ``work`` in a thread until it has read all.
+        """Start the COPY of a query, as BINARY, and run ``work`` in a thread until it has read it
+        all.
 
-        Raises what ``work`` does, the driver's errors among it. Unless it has come to ``done`` by
-        then, and if the caller is cancelled, the connection must be thrown away.
+        Raises what ``work`` raises, including the driver's errors. If it is not ``done`` by then,
+        or the caller is cancelled, the connection must be thrown away.
         """
         self._transport.pause_reading()
         given: Any = self._transport.get_extra_info("socket")
@@ -82,7 +83,7 @@ class CopyOut:
                 self._transport.resume_reading()
 
     def receive(self, space: memoryview) -> int:
-        """Wait for bytes and put them into ``space``; how many there are.
+        """Wait for bytes and put them into ``space``; returns how many.
 
         Raises OSError if the connection is lost, and CopyStopped.
         """
@@ -101,14 +102,15 @@ class CopyOut:
             return size
 
     def check(self) -> None:
-        """Raise CopyStopped if nobody wants the rest, OSError if the connection was given up."""
+        """Raise CopyStopped if nobody wants the rest, OSError if the connection was closed."""
         if self._stopped.is_set():
             raise CopyStopped
         if self._connection.is_closed():
             raise ConnectionAbortedError("the connection was given up")
 
     def message(self, kind: bytes, body: bytes) -> None:
-        """Take a message that is not CopyData. Raises the driver's error if it says one."""
+        """Process a message that is not CopyData. Raises the driver's error once the server is
+        done, if it reported one."""
         if kind == b"E":
             self._error = asyncpg.PostgresError.new(_fields(body))
         elif kind == b"Z":
@@ -132,12 +134,12 @@ class CopyOut:
                     work()
                 finally:
                     os.set_blocking(self._socket.fileno(), False)
-        except BaseException as exc:  # goes to who waits for the thread
+        except BaseException as exc:  # raised to the waiter in ``run``
             error = exc
         loop.call_soon_threadsafe(_end, ended, error)
 
     def _begin(self, query: str) -> None:
-        # Of the one open file that the driver's socket and this are; the driver does not use it.
+        # Both sockets share one open file, so this affects the driver's too; the driver is paused.
         os.set_blocking(self._socket.fileno(), True)
         self._socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, _LINGER)
@@ -148,18 +150,18 @@ class CopyOut:
 
 
 def step_back() -> None:
-    """Have the calling thread give way to others on a busy machine, so that calls which somebody
-    waits for go first. Only Linux has priorities of threads."""
+    """Lower the calling thread's priority, so that interactive calls go first on a busy machine.
+    Only Linux has priorities of threads."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 class CopyStopped(Exception):
-    """Whoever reads a COPY has gone."""
+    """The reader of a COPY has gone."""
 
 
 def _fields(body: bytes) -> dict[str, str]:
-    """The fields of an ErrorResponse, by the letters that the driver knows them by."""
+    """The fields of an ErrorResponse, by the letters that the driver expects."""
     return {f[:1].decode(): f[1:].decode(errors="replace") for f in body.split(b"\0") if f}
 
 
@@ -173,7 +175,7 @@ def _end(ended: asyncio.Future[None], error: BaseException | None) -> None:
 
 
 async def _settled(future: asyncio.Future[None]) -> None:
-    """Return when it is done, whoever cancels meanwhile."""
+    """Wait until it is done, ignoring cancellation."""
     while not future.done():
         try:
             await asyncio.wait({future})

@@ -1,21 +1,21 @@
-"""Cursors: a place in the change log, the same for exports, feeds and whatever else needs one.
+"""Cursors: a place in the change log, the same for exports, feeds and everything else.
 
-The numbers of the log are given after commit. A snapshot may therefore see transactions that have
-no number yet; a cursor names them, so that who reads on from it does not get them a second time::
+Log numbers are assigned after commit. A snapshot may therefore see transactions that have no number
+yet; a cursor names them, so that reading on from it does not return them a second time::
 
     export at C  +  the changes after C up to D  =  export at D
 
-What follows from a transaction, in the eyes of one who sees records by what they refer to, can be
-more than is given out at once. A cursor may stand in the midst of it.
+For a reader who sees records by what they refer to, one transaction may cause more events than fit
+in one answer. A cursor may therefore stand in the middle of them.
 
-A database can go back in time: a standby that had not received all takes over, or a backup is
-restored. Then it gives out numbers again that it gave out before, for other changes. So each
-transaction has a random mark, and a cursor carries those of the transactions that it names. Whoever
-reads on from a cursor checks them (``check_place``): cursors of what was undone are refused for
-ever, and those of before stay good.
+A database can go back in time: a lagging standby takes over, or a backup is restored. It then
+assigns numbers again that it assigned before, to other changes. So each transaction has a random
+mark, and a cursor carries the marks of the transactions that it names. Reading on from a cursor
+checks them (``check_place``): cursors into undone changes are refused for ever, and earlier ones
+stay valid.
 
 The store keeps a cursor as base64url of a version byte, the fields and a checksum. Its numbers
-count what its reader may not see, so it never goes out like this: ``store.places`` seals it.
+count changes that its reader cannot see, so ``store.places`` seals it before it goes out.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from penstockd.store.log import LOG, Change, Log, read_changes
 
 #: The most transactions without a number that a cursor names.
 MAX_SKIPPED = 100
-#: The version byte says whether the cursor stands in the midst of what follows from a transaction.
+#: The version byte says whether the cursor stands in the middle of a transaction's events.
 _VERSION, _WITHIN = b"\x03", b"\x04"
-#: Versions of before there were marks.
+#: Versions from before marks existed.
 _OLD_VERSION, _OLD_WITHIN = b"\x01", b"\x02"
 _VERSIONS = (_VERSION, _WITHIN, _OLD_VERSION, _OLD_WITHIN)
 _MAX_TEXT = 4096
@@ -46,7 +46,7 @@ _CHECKSUM = 4
 _MARK = 8
 #: Numbers of the log and revisions of transactions are below this.
 _MAX_NUMBER = 2**63
-#: What a client is to do with what it has, in the metadata of an error.
+#: Tells a client, in the metadata of an error, how to repair its data.
 REPAIR = {"reconcile": "REPAIR"}
 BROKEN = "the cursor is not one that was given here"
 _UNDONE = (
@@ -57,7 +57,7 @@ _UNMARKED = (
     "the cursor is of an earlier version of the hub, and cannot be checked:"
     " repair what you have, or read all anew"
 )
-#: Whatever is wrong with a cursor that is not sealed: whoever makes one up learns nothing.
+#: The one message for every fault of an unsealed cursor, so that forging one reveals nothing.
 UNSEALED = (
     "the cursor is of an earlier version of the hub, and nothing can be read on from it:"
     " repair what you have, or read all anew"
@@ -77,11 +77,11 @@ class Ahead(NamedTuple):
 class Cursor:
     """Everything up to ``number``, and the transactions ``ahead`` of it, ascending.
 
-    ``epoch`` is that of the log: a database that was made anew has another one. With ``told``, a
-    dataset and a key, also the change behind ``number``, which ends its transaction, and of what
-    follows from this the events up to that record. ``mark`` is that of the transaction which has
-    the number ``end``. It is empty in cursors of earlier versions, and in those that are made to
-    be compared, and never given out. ``unsealed`` is one that came as the store keeps it.
+    ``epoch`` is that of the log: a recreated database has another one. With ``told``, a dataset and
+    a key, the cursor also covers the change after ``number``, which ends its transaction, and the
+    resulting events up to that record. ``mark`` is that of the transaction that has the number
+    ``end``. It is empty in cursors of earlier versions and in those made only for comparison, which
+    never go out. ``unsealed`` means that the cursor arrived in the form that the store keeps.
     """
 
     epoch: str
@@ -98,7 +98,7 @@ class Cursor:
 
     @property
     def end(self) -> int:
-        """The number of the last change of which it has something."""
+        """The number of the last change that it covers, fully or in part."""
         return self.number if self.told is None else self.number + 1
 
     def __str__(self) -> str:
@@ -106,11 +106,11 @@ class Cursor:
 
     @property
     def stored(self) -> str:
-        """The text that the store keeps; clients get that of ``Places.seal``."""
+        """The text that the store keeps; clients get the text of ``Places.seal``."""
         return _text(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """What it is written as, with its checksum."""
+        """The serialised cursor, with its checksum."""
         epoch = self.epoch.encode()
         told = [text for name in self.told or () for text in _sized(name)]
         version = _VERSION if self.told is None else _WITHIN
@@ -124,7 +124,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor that the store keeps as a text. Raises CursorInvalid."""
+        """Parse a cursor that the store keeps as text. Raises CursorInvalid."""
         cursor = cls.of_bytes(_decoded(text))
         if cursor.stored != text:  # one cursor, one spelling
             raise CursorInvalid(BROKEN)
@@ -132,7 +132,7 @@ class Cursor:
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Cursor:
-        """The cursor that was written as these bytes. Raises CursorInvalid."""
+        """Parse a serialised cursor. Raises CursorInvalid."""
         version, data = _checked(data)
         numbers = _Numbers(data)
         number = numbers.take()
@@ -141,7 +141,7 @@ class Cursor:
         mark = b"" if old else numbers.bytes(_MARK)
         within = version in (_WITHIN, _OLD_WITHIN)
         told = [numbers.bytes(numbers.take()) for _ in range(2 if within else 0)]
-        if old and numbers.left:  # it names transactions by ids that are known no longer
+        if old and numbers.left:  # it names transactions by ids that no longer exist
             raise CursorInvalid(_UNMARKED, metadata=REPAIR)
         ahead, revision = [], 0
         while numbers.left:
@@ -158,8 +158,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What there is of the log: the changes after ``oldest``, of which the first was committed at
-    ``since``, up to ``newest``."""
+    """The part of the log that is kept: the changes after ``oldest``, the first of them committed
+    at ``since``, up to ``newest``."""
 
     oldest: Cursor
     newest: Cursor
@@ -167,7 +167,7 @@ class Extent:
 
 
 async def read_extent(connection: Connection) -> Extent:
-    """The extent of the log now."""
+    """Read the current extent of the log."""
     row = await connection.fetchrow(
         f"SELECT {LOG}, (SELECT stamp_time FROM hub.log_transaction"
         " WHERE last_number > oldest_number ORDER BY last_number LIMIT 1) FROM hub.log_head"
@@ -179,18 +179,18 @@ async def read_extent(connection: Connection) -> Extent:
 
 
 def newest_cursor(log: Log) -> Cursor:
-    """The place behind all changes that have a number."""
+    """The place after all changes that have a number."""
     return Cursor(log.epoch, log.head, mark=log.head_mark)
 
 
 def oldest_cursor(log: Log) -> Cursor:
-    """The place before the oldest change that is kept."""
+    """The place before the oldest kept change."""
     return Cursor(log.epoch, log.oldest, mark=log.oldest_mark)
 
 
 async def cursor_at(connection: Connection, number: int) -> Cursor:
-    """The place behind the change with a number. Raises CursorExpired, and CursorInvalid if there
-    is no such number."""
+    """The place after the change with a number. Raises CursorExpired, and CursorInvalid if there is
+    no such number."""
     log, mark = await _read_log(connection, number)
     if number > log.head:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
@@ -200,7 +200,8 @@ async def cursor_at(connection: Connection, number: int) -> Cursor:
 
 
 async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
-    """The log as it is, in which the cursor has its place. Raises as ``check_place``."""
+    """Check that the log can be read from the cursor on; returns the log. Raises as
+    ``check_place``."""
     log, mark = await _read_log(connection, cursor.end)
     check_place(cursor, log, mark)
     await numbered(connection, cursor)
@@ -208,7 +209,7 @@ async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
 
 
 async def _read_log(connection: Connection, number: int) -> tuple[Log, bytes | None]:
-    """The log, and the mark at a number, None if it has no such number."""
+    """The log, and the mark at a number, or None if the log has no such number."""
     row = await connection.fetchrow(f"SELECT {LOG}, hub.mark_at($1) FROM hub.log_head", number)
     assert row is not None, "the migrations have put one row there"
     *columns, mark = row
@@ -216,11 +217,11 @@ async def _read_log(connection: Connection, number: int) -> tuple[Log, bytes | N
 
 
 def check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
-    """See to it that the log can be read from the cursor on; ``mark`` is the log's own where the
-    cursor ends, None if it has no such number.
+    """Check that the log can be read from the cursor on. ``mark`` is the log's own mark where the
+    cursor ends, None if the log has no such number.
 
-    Raises CursorInvalid, if the cursor is of another database or of a state that was undone, and
-    CursorExpired. What is wrong with a cursor that was not sealed is not told.
+    Raises CursorInvalid if the cursor is of another database or of a state that was undone, and
+    CursorExpired. The error for an unsealed cursor does not reveal which check failed.
     """
     try:
         _check_place(cursor, log, mark)
@@ -248,9 +249,9 @@ def _expired(log: Log) -> CursorExpired:
 
 
 async def current_cursor(connection: Connection) -> Cursor | None:
-    """Where the log stands for the connection's transaction, which must see a single state.
+    """The place in the log of what the connection's transaction sees; it must see a single state.
 
-    None if more than MAX_SKIPPED transactions that it sees wait for a number.
+    None if it sees more than MAX_SKIPPED transactions that have no number yet.
     """
     head = await connection.fetchrow("SELECT epoch, last_number, mark FROM hub.log_head")
     assert head is not None, "the migrations have put one row there"
@@ -266,16 +267,16 @@ async def current_cursor(connection: Connection) -> Cursor | None:
 async def read_after(
     connection: Connection, cursor: Cursor, limit: int
 ) -> tuple[Sequence[Change], Cursor]:
-    """At most ``limit`` changes after a cursor, and the cursor behind the last of them.
+    """At most ``limit`` changes after a cursor, and the cursor after the last of them.
 
-    Fewer may come although there are more, even none: all has been read when the new cursor is the
-    old one. Raises CursorInvalid and CursorExpired.
+    Fewer changes, even none, do not mean the end: everything has been read when the new cursor
+    equals the old one. Raises CursorInvalid and CursorExpired.
     """
     await check_cursor(connection, cursor)
     changes = await read_changes(connection, cursor.number, limit)
     if not changes:
         return (), cursor
-    # Asked after the changes were read: what has a number among them has one here.
+    # Queried after reading the changes, so any transaction numbered there is numbered here.
     places = await numbered(connection, cursor)
     last = await cursor_at(connection, changes[-1].number)
     seen = set(places.values())
@@ -287,7 +288,7 @@ async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
     """Begin a read-only transaction that sees a single state; returns its cursor.
 
     The transaction is left open. If it sees too many transactions without a number, they are
-    numbered and it begins again. Raises DatabaseUnavailable if nothing numbers them.
+    numbered and it begins again. Raises DatabaseUnavailable after ``tries`` attempts.
     """
     for _ in range(tries):
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -299,10 +300,9 @@ async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
 
 
 async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
-    """The last numbers of those transactions ahead of a cursor that have one by now.
+    """The last numbers of those transactions ahead of a cursor that have since been numbered.
 
-    Raises CursorInvalid if one of them is not there any more: what the cursor's snapshot saw of it
-    was undone.
+    Raises CursorInvalid if one of them no longer exists: what the cursor's snapshot saw was undone.
     """
     if not cursor.ahead:
         return {}
@@ -314,7 +314,7 @@ async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
 
 
 def still_ahead(cursor: Cursor, places: Mapping[Ahead, int], number: int) -> tuple[Ahead, ...]:
-    """The transactions ahead of a cursor that are ahead of a later number, too."""
+    """The transactions ahead of a cursor that are also ahead of a later number."""
     return tuple(t for t in cursor.ahead if t not in places or places[t] > number)
 
 
@@ -326,7 +326,7 @@ UNION ALL SELECT revision, mark, NULL FROM hub.pending WHERE revision = ANY ($2:
 
 
 class _Numbers:
-    """Takes what a cursor is written with from its bytes. Raises CursorInvalid at their end."""
+    """Reads the fields of a serialised cursor. Raises CursorInvalid at the end of the bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -353,13 +353,13 @@ class _Numbers:
 
 
 def _sized(text: str) -> tuple[bytes, bytes]:
-    """A text behind its length."""
+    """A text preceded by its length."""
     data = text.encode()
     return varint(len(data)), data
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of a text."""
+    """Decode a base64url text. Raises CursorInvalid."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(BROKEN)
     try:
@@ -369,7 +369,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _checked(data: bytes) -> tuple[bytes, bytes]:
-    """The version and the fields that are written as some bytes, their checksum being right."""
+    """The version and the fields of a serialised cursor, after verifying its checksum."""
     data, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
     if data[:1] not in _VERSIONS or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
         raise CursorInvalid(BROKEN)

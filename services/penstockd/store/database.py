@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: lanes of them for each kind of work, and some of one's own."""
+"""Connections to PostgreSQL: a lane for each kind of work, and single ones outside the lanes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _log = structlog.get_logger(__name__)
 
 
 def plain_dsn(url: str) -> str:
-    """A SQLAlchemy URL or a libpq URL as one that asyncpg and libpq read."""
+    """Convert a SQLAlchemy or libpq URL to one that asyncpg and libpq read."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
@@ -78,8 +78,9 @@ SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::
 class Division:
     """How the connections of a worker are divided between the kinds of work.
 
-    ``connections`` is their number, at least 16; the others are seconds: how long a call waits for
-    its share, a statement for a lock, a short read and a write for their end, and a COMMIT.
+    ``connections`` is their number, at least 16. The others are in seconds: how long a call waits
+    for its share, how long a statement waits for a lock, how long a short read or write may run,
+    and how long a COMMIT may take.
     """
 
     connections: int = 32
@@ -91,9 +92,9 @@ class Division:
     def lanes(self) -> Mapping[WorkKind, LaneTerms]:
         """The lane of each kind.
 
-        A consumer takes at most three quarters of the connections for short reads, which come back
-        soon, and half of the others; one dataset at most two thirds. A COPY of an export takes as
-        long as its client, which has a bound of its own.
+        A consumer takes at most three quarters of the connections for short reads, which are soon
+        returned, and half of the others; one dataset at most two thirds. A COPY of an export takes
+        as long as its client, which has a limit of its own.
         """
         count, short = self.connections, Limits(self.lock, self.statement, self.commit)
         sizes = {
@@ -112,14 +113,14 @@ class Division:
                 ShareTerms(1, 2, self.wait),
             ),
         }
-        # What the hub does for itself is short, and commits with each statement.
+        # The hub's own work is short, and commits with each statement.
         brief = Limits(self.lock, self.commit, self.commit)
         own = LaneTerms(count - sum(sizes.values()), brief, ShareTerms(seconds=self.wait))
         return {**terms, WorkKind.OWN: own}
 
 
 class _LentConnection:
-    """A connection for the length of a block. Written out, since every call pays for it."""
+    """A connection for the length of a block. A class, since a generator would slow every call."""
 
     __slots__ = ("_connection", "_lane", "_payer", "_weight")
 
@@ -148,7 +149,7 @@ class Database:
     """The connections of one process. Opened once; safe to share between tasks."""
 
     def __init__(self, url: str, *, size: int = 20, division: Division | None = None) -> None:
-        """Connections are divided as ``division`` says, or are ``size`` for every kind of work."""
+        """Divide the connections as ``division`` says, or share ``size`` between all kinds."""
         self.dsn = plain_dsn(url)
         self.memory = Memory()
         if division is None:
@@ -160,7 +161,7 @@ class Database:
                 k: PoolLane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes
             }
         self._pulse: Connection | None = None
-        self.hanging_sessions: set[int] = set()  # sessions of the server that are in a COMMIT
+        self.hanging_sessions: set[int] = set()  # server sessions that hang in a COMMIT
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -168,7 +169,7 @@ class Database:
         return list(dict.fromkeys(self._lanes.values()))
 
     async def open(self) -> None:
-        """Connect. Raises DatabaseUnavailable if no connection can be had."""
+        """Connect. Raises DatabaseUnavailable if the database cannot be reached."""
         with translated():
             for lane in self._each_lane:
                 await lane.open()
@@ -187,10 +188,10 @@ class Database:
                 lane.terminate()
 
     async def ping(self) -> None:
-        """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT, and takes
-        writes: a standby does not, and without a write nothing is answered.
+        """Raise DatabaseUnavailable unless the database answers within CONNECT_TIMEOUT and takes
+        writes: a standby does not, and the hub answers nothing without a write.
 
-        It has a connection of its own: calls that hold all of the pool's are no outage.
+        It has a connection of its own: an exhausted pool is not an outage.
         """
         try:
             with translated():
@@ -208,13 +209,13 @@ class Database:
     def abandon(self) -> None:
         """Cut all connections in use: their calls fail as DatabaseUnavailable, now.
 
-        For a server that has stopped answering: nothing else would end the calls that wait for it.
+        For a server that has stopped answering: nothing else would end the calls waiting for it.
         """
         for lane in self._each_lane:
             lane.abandon()
 
     def _drop_pulse(self) -> None:
-        """Without a goodbye, which a server that hangs would not answer."""
+        """Close abruptly: a hanging server would not answer a goodbye."""
         if self._pulse is not None:
             self._pulse.terminate()
             self._pulse = None
@@ -222,7 +223,7 @@ class Database:
     def connection(
         self, kind: WorkKind = WorkKind.READ, *, weight: int = 1
     ) -> AbstractAsyncContextManager[Connection]:
-        """A connection of the current payer's share, translated errors included.
+        """A connection from the current payer's share, whose errors are translated.
 
         ``weight`` is how many places of the lane the call takes: heavier work counts for more.
         Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
@@ -234,7 +235,7 @@ class Database:
         self, *, isolation: Isolation | None = None, dry: bool = False, bulk: bool = False
     ) -> AsyncIterator[Connection]:
         """A transaction that commits if the block ends without an error; a ``dry`` one never does.
-        One that takes as long as its client is ``bulk``, and no short write waits for it.
+        Use ``bulk`` for one that takes as long as its client, so that no short write waits for it.
 
         Raises OutcomeUnknown if it is not known whether it was committed, and as ``connection``.
         """
@@ -254,15 +255,15 @@ class Database:
 
     @property
     def spare_snapshots(self) -> int:
-        """How many more ``snapshot`` would lend the current payer without waiting."""
+        """How many more snapshots the current payer could take without waiting."""
         return self._lanes[WorkKind.BULK].shares.spare(payer_var.get())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A read-only transaction that sees a single state throughout.
 
-        If the block fails, the connection is thrown away: a COPY that was cut off in the middle
-        leaves nothing that could be used again. Raises as ``connection``.
+        If the block fails, the connection is thrown away: it is unusable after an interrupted COPY.
+        Raises as ``connection``.
         """
         async with self.connection(WorkKind.BULK) as connection:
             try:
@@ -276,7 +277,7 @@ class Database:
                 raise
 
     async def connect(self) -> Connection:
-        """A connection of one's own, outside the lanes: for listeners and session locks."""
+        """A new connection outside the lanes: for listeners and session locks."""
         with translated():
             connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
@@ -294,8 +295,8 @@ class Database:
         await notice_epoch(connection, self.memory)
 
     def _keep_place(self, pid: int, lane: PoolLane) -> None:
-        """A session that hangs in its COMMIT is there still, though its connection is cut: until it
-        ends it takes a place, or each write that hangs would cost the server one more."""
+        """Hold a place for a session that hangs in its COMMIT: it lives on though its connection is
+        cut. Without this, each hanging write would cost the server one more session."""
         self.hanging_sessions.add(pid)
         lane.shares.hold(Payer())
         if self._watch is None or self._watch.done():
@@ -317,7 +318,7 @@ class Database:
 
 @asynccontextmanager
 async def open_database(url: str, *, size: int) -> AsyncIterator[Database]:
-    """A database with ``size`` connections, closed in the end. Raises DatabaseUnavailable."""
+    """A database with ``size`` connections, closed after the block. Raises DatabaseUnavailable."""
     database = Database(url, size=size)
     await database.open()
     try:

@@ -1,4 +1,4 @@
-"""The epochs of the change log that an operator declares (see ``epochs`` for those noticed)."""
+"""Epochs of the change log that an operator declares (see ``epochs`` for those the hub notices)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from penstockd.store.database import Connection
 
-#: The newest, if the hub has begun it by itself, and nothing that is known was undone since.
+#: The newest, if the hub began it by itself and nothing known was undone since.
 _NOTICED = """
 SELECT epoch FROM hub.epoch
 WHERE NOT declared AND (begin_time > $1) IS NOT FALSE
@@ -26,9 +26,9 @@ async def declare_epoch(
 ) -> tuple[int, int]:
     """Declare the epoch that the hub has begun by itself, or else a new one.
 
-    ``lost`` is when the last thing that is known to be undone was there, None if nothing is: an
-    epoch that began before that is not of the same return. Returns its number and the number of
-    the log behind which it begins. The connection must be in a transaction.
+    ``lost`` is the latest time at which something now undone is known to have existed, or None: an
+    epoch that began before it belongs to an earlier return. Returns the epoch's number and the log
+    number after which it begins. The connection must be in a transaction.
     """
     epoch = await connection.fetchval(_NOTICED, lost)
     if epoch is None:

@@ -1,4 +1,4 @@
-"""New records in the form that COPY BINARY takes, made outside the interpreter."""
+"""New records in the form that COPY BINARY takes, built by the native kernel."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-#: Rows as ``WriteTransaction.upsert`` takes them, of some of those that were copied, by index.
+#: Decodes some of the copied rows, by index, to rows as ``WriteTransaction.upsert`` takes them.
 Decode = Callable[[Sequence[int]], list[list[Any]]]
 
 #: The columns of an entry of the change log, in the order of the kernel's entries.
 ENTRY_COLUMNS = ("ordinal", "dataset", "key", "operation", "after")
 
-_ORDINAL = 6  # where it stands in an entry: after the number of columns and its own size
+_ORDINAL = 6  # its offset in an entry: after the number of columns and its own size
 _PACK_ORDINAL = struct.Struct(">q").pack_into
 
 
@@ -23,9 +23,9 @@ _PACK_ORDINAL = struct.Struct(">q").pack_into
 class FreshRows:
     """Rows of a file as new records: each as a row of its table and as an entry of the change log.
 
-    They are in file order; ``numbers`` are theirs in the file. The entries have contiguous
-    ordinals from ``first`` on. ``decode`` gives back what the rows were made of, for those that
-    turn out not to be new.
+    They are in file order; ``numbers`` are their row numbers in the file. The entries have
+    contiguous ordinals from ``first`` on. ``decode`` recovers the values of rows that turn out not
+    to be new.
     """
 
     first: int = 0
@@ -47,8 +47,8 @@ class FreshRows:
         self.entries += entries
 
     def source(self, numbers: Sequence[int], sizes: array[int], decode: Decode) -> None:
-        """Say of the rows that were added last what their numbers are, the size of each row and
-        its entry, and how they are decoded."""
+        """Describe the rows added last: their numbers, the size of each row and of its entry, and
+        how to decode them."""
         self.numbers += numbers
         self.row_sizes += sizes[::2]
         self.entry_sizes += sizes[1::2]

@@ -1,9 +1,8 @@
 """Records as they stood at a place in the log.
 
-What a record was at number n is the before-image of its first change after n; if there is none, it
-is what its table holds. Changes that are visible but have no number yet come after all numbers.
-All questions about one place must be asked of one state of the data: in one transaction that sees
-a single state.
+The state of a record at number n is the before-image of its first change after n; if there is none,
+it is the row in its table. Changes that are visible but have no number yet come after all numbers.
+All queries about one place must run in one transaction that sees a single state.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from penstockd.store.tables import DATA_SCHEMA, row_size
 
 #: A record's key and a number of the log.
 Place = tuple[str, int]
-#: What leads from records to those that refer to them: a dataset, and a field of it.
+#: Leads from records to those that refer to them: a dataset, and its referring field.
 Step = tuple[Dataset, str]
 
 _NO_BOUND = 1 << 62
-#: What a record weighs besides its image.
+#: Bytes that a record counts besides its image.
 _OVERHEAD = 100
 
-# All lengths at once, which octet_length knows without fetching the images; of these only the
-# first, as many as keep within the bound.
+# Selects all lengths, which octet_length knows without fetching the images, but only the first
+# images, as many as stay within the bound.
 _AFTER = """
 SELECT place, number, length, behind < $4 AS given, CASE WHEN behind < $4 THEN before END
 FROM (
@@ -60,8 +59,8 @@ FROM (
 
 @dataclass(slots=True)
 class PastState:
-    """A record at a place: None where there was none. It was so up to the change ``until``, None if
-    that has no number yet or the record is still so."""
+    """A record at a place; ``image`` is None where there was none. It held up to the change
+    ``until``, None if that has no number yet or the record has not changed since."""
 
     image: bytes | None
     until: int | None
@@ -76,10 +75,10 @@ async def states(
     fields: Sequence[Field] | None = None,
     size: int = STRETCH_BYTES,
 ) -> AsyncGenerator[Mapping[Place, PastState], None]:
-    """The serialised records at the places, with ``fields`` or all fields in them.
+    """The serialised records at the places, with ``fields`` or all fields.
 
-    They come in pieces, in the order of the places: each has images of less than ``size`` bytes,
-    as records of all fields, and one image more. About three pieces are held at a time.
+    They come in pieces, in the order of the places: each has images of less than ``size`` bytes
+    (with all fields), plus one more image. About three pieces are in memory at a time.
     """
     wanted = list(dict.fromkeys(places))
     logged = await _logged(connection, dataset, wanted, size)
@@ -99,7 +98,7 @@ async def states(
             elif slim is not None and state.image is not None:
                 state.image = slim(state.image)
             piece[place] = state
-        # Several places of one record share what its table holds.
+        # Several places of one record share its table row.
         for key in {p[0] for p in group} & present.keys():
             present[key] = PastState(None, None, present[key].length, given=False)
         yield piece
@@ -111,7 +110,7 @@ def _groups(
     present: Mapping[str, PastState],
     size: int,
 ) -> Iterator[Sequence[Place]]:
-    """The places in groups, each of which ends with the image that brings it to the size."""
+    """The places in groups, each ending with the image that brings it to the size."""
     group: list[Place] = []
     weight = 0
     for place in places:
@@ -128,7 +127,7 @@ def _groups(
 async def _logged(
     connection: Connection, dataset: Dataset, places: Sequence[Place], size: int
 ) -> dict[Place, PastState]:
-    """The places behind which the log has a change of the record."""
+    """The states at those places after which the log has a change of the record."""
     if not places:
         return {}
     keys, numbers = [key for key, _ in places], [number for _, number in places]
@@ -169,11 +168,11 @@ async def referring(
     upto: str | None,
     limit: int,
 ) -> Sequence[str]:
-    """Keys of the records from which any of the routes leads to any of its targets, now or at any
-    place that the log still has; ascending, at most ``limit`` behind ``after`` and to ``upto``.
+    """Keys of the records from which any route leads to any of its targets, now or at any place
+    that the log still has; ascending, at most ``limit``, after ``after`` and up to ``upto``.
 
-    A route is the steps from the records on, and keys of the dataset that the last one leads to;
-    None stands for all that the transaction with this last number has changed of it.
+    A route is the steps from the records on, and keys of the dataset that the last step leads to;
+    None stands for all its records changed by the transaction whose last number is ``transaction``.
     """
     arguments: list[object] = [after, upto, limit]
     parts: list[str] = []
@@ -212,7 +211,7 @@ def _target(step: Step) -> str:
 
 
 def _referring(step: Step, keys: str) -> str:
-    """SQL for the keys of all records of which the step's field holds, or held, one of ``keys``."""
+    """SQL for the keys of all records whose field in the step holds, or held, one of ``keys``."""
     dataset, field = step
     return (
         f'SELECT "{dataset.key.path}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'
@@ -224,7 +223,7 @@ def _referring(step: Step, keys: str) -> str:
 
 @cache
 def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
-    """Keys and sizes, and the fields of as many rows as keep within a bound."""
+    """SQL for keys and sizes, and the fields of as many rows as stay within a bound."""
     key, table = f'"{dataset.key.path}"', f'{DATA_SCHEMA}."{dataset.name}"'
     columns = "".join(f', t."{f.path}"' for f in fields)
     size = row_size(fields)
@@ -239,7 +238,7 @@ def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
 
 @cache
 def _slimming(dataset: Dataset, fields: tuple[Field, ...]) -> Callable[[bytes], bytes]:
-    """Leaves of an image what the fields are in."""
+    """Returns a function that strips an image to the top-level fields that contain ``fields``."""
     kept = {f.steps[0] for f in fields}
     dropped = [fd.name for fd in dataset.message_type.fields if fd.name not in kept]
     parse = dataset.message_class.FromString

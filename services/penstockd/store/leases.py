@@ -1,7 +1,7 @@
 """Leases: the stretches of the log that a subscription's workers hold.
 
-What is acknowledged moves over stretches that join, and only by acknowledgements. Whoever changes
-something holds the lock of the subscription's row, shortly: nobody reads the log under it.
+The acknowledged position moves only by acknowledgements, over adjoining stretches. Every change
+holds the lock of the subscription's row, briefly: nobody reads the log under it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import WHOSE, Subscription, absent, check_epoch, first
 
-#: The most leases at one time of a subscription that is not ordered.
+#: The most leases that an unordered subscription has at one time.
 MAX_LEASES = 100
-#: So many numbers of leases an acknowledged one is known for, to be acknowledged again.
+#: An acknowledged lease is remembered for this many later leases, so that it can be acknowledged
+#: again.
 KEPT_LEASES = 100
 
 #: Lineage, number, number of its end, and a random token; leases of earlier versions have none.
@@ -32,8 +33,8 @@ _LOST = "the lease has expired; its changes are given again"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the next stretch begins: behind all that was given out, or at an expired ``lease``,
-    whose stretch has an ``end``. ``attempt``: how often it was given out before."""
+    """Where the next stretch begins: after all that was sent, or at an expired ``lease``, whose
+    stretch has an ``end``. ``attempt``: how often it was sent before."""
 
     lineage: str
     start: Cursor
@@ -54,7 +55,7 @@ class Lease:
 
 
 class LockedSubscription:
-    """A subscription whose row is locked, to the end of the connection's transaction."""
+    """A subscription whose row is locked until the connection's transaction ends."""
 
     def __init__(self, connection: Connection, row: asyncpg.Record) -> None:
         self._connection = connection
@@ -66,8 +67,8 @@ class LockedSubscription:
         self._undone: bool = row["undone"]
 
     async def place(self) -> tuple[Place | None, float]:
-        """Where the next stretch begins; None and the seconds until a lease expires, if no more
-        may be held at one time."""
+        """Where the next stretch begins; None and the seconds until a lease expires, if the
+        subscription has all the leases that it may have."""
         return await _place(self._connection, self._key, self._ordered, self._fresh)
 
     @property
@@ -75,9 +76,9 @@ class LockedSubscription:
         return Place(self._lineage, self._position)
 
     async def claim(self, place: Place, end: Cursor, changes: int, seconds: int) -> Lease | None:
-        """Lease the stretch from a place to ``end``; None if the place is not the next any more.
+        """Lease the stretch from a place to ``end``; None if the place is no longer the next.
 
-        Without changes there is nothing to lease: the stretch counts as acknowledged. Raises
+        Without changes it also returns None: the stretch counts as acknowledged. Raises
         CursorInvalid if the log has gone back in time since the stretch was read.
         """
         check_epoch(undone=self._undone)
@@ -95,7 +96,7 @@ class LockedSubscription:
         return await self._insert(place, end, changes, seconds)
 
     async def _shrink(self, place: Place, end: Cursor, changes: int) -> None:
-        """Leave of an expired lease what is behind ``end``, to be given out next."""
+        """Cut an expired lease down to what follows ``end``, which is sent next."""
         assert place.end is not None, "an expired lease has an end"
         if end.place >= place.end.place:
             await self._connection.execute(
@@ -138,7 +139,7 @@ class LockedSubscription:
         return Lease(lease_id, end, changes, place.attempt, expire_time)
 
     async def acknowledge(self, lease_id: str) -> Cursor:
-        """Acknowledge a lease; returns how far all is acknowledged. Twice is as good as once.
+        """Acknowledge a lease; returns how far everything is acknowledged. Idempotent.
 
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
@@ -152,7 +153,7 @@ class LockedSubscription:
         return await self._moved()
 
     async def acknowledge_to(self, cursor: Cursor) -> Cursor:
-        """Acknowledge the lease that ends at a cursor and all before it; returns how far it is.
+        """Acknowledge the lease that ends at a cursor and all before it; returns the new position.
 
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
@@ -190,7 +191,7 @@ class LockedSubscription:
         return await self._moved()
 
     async def extend(self, lease_id: str, seconds: int) -> Lease:
-        """Let a lease run for so many seconds from now; 0 ends it.
+        """Let a lease expire ``seconds`` from now; 0 ends it.
 
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
@@ -208,7 +209,7 @@ class LockedSubscription:
         return Lease(lease_id, end, row["change_count"], row["attempt"], row["expire_time"])
 
     async def reset(self, start: Cursor) -> None:
-        """Go on from another place; all leases end."""
+        """Move to another place; all leases end."""
         await self._connection.execute(
             f"DELETE FROM hub.subscription_lease WHERE {WHOSE}", *self._key
         )
@@ -222,7 +223,7 @@ class LockedSubscription:
         )
 
     async def _live(self, lease_id: str, *, again: bool = False) -> int:
-        """The number of a lease that runs, or (``again``) that is acknowledged already."""
+        """The number of a live lease, or with ``again`` also of an acknowledged one."""
         match = _LEASE_ID.fullmatch(lease_id)
         if match is None or match[1] != self._lineage or int(match[2]) >= self._next:
             raise LeaseUnknown(UNKNOWN)
@@ -234,7 +235,7 @@ class LockedSubscription:
             number,
         )
         if row is not None and row["token"] != (match[4] or ""):
-            raise LeaseUnknown(UNKNOWN)  # of a state of the database that was undone
+            raise LeaseUnknown(UNKNOWN)  # from a state of the database that was undone
         if row is not None and row["acknowledged"]:
             if again:
                 return number
@@ -255,7 +256,7 @@ class LockedSubscription:
         return first([row[0] for row in rows]) or self._position
 
     async def _moved(self) -> Cursor:
-        """Something has been acknowledged: forget what was so long ago."""
+        """Delete leases acknowledged long ago; returns how far everything is acknowledged."""
         await self._connection.execute(
             f"DELETE FROM hub.subscription_lease WHERE {WHOSE} AND acknowledged AND number < $3",
             *self._key,
@@ -285,7 +286,7 @@ async def hold(
 async def next_place(
     connection: Connection, subscription: Subscription
 ) -> tuple[Place | None, float]:
-    """The same as ``LockedSubscription.place``, read without a lock: it may have changed since."""
+    """Like ``LockedSubscription.place`` but without a lock: the result may be out of date."""
     key = (subscription.consumer_id, subscription.subscription_id)
     fresh = Place(subscription.lineage, subscription.position)
     return await _place(connection, key, subscription.terms.ordered, fresh)
@@ -294,7 +295,7 @@ async def next_place(
 async def outstanding(
     connection: Connection, consumer_id: str, subscription_id: str, lease_ids: Sequence[str]
 ) -> Sequence[str]:
-    """Those of some leases that are neither acknowledged nor expired."""
+    """Those of ``lease_ids`` that are neither acknowledged nor expired."""
     numbers = {int(lease_id.split("-")[1]): lease_id for lease_id in lease_ids}
     rows = await connection.fetch(
         f"SELECT number FROM hub.subscription_lease WHERE {WHOSE} AND number = ANY ($3::bigint[])"

@@ -1,4 +1,4 @@
-"""Statements that may take long, and must not take longer."""
+"""A time limit for long statements."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from penstockd.store.database import Connection
 
 
 class StatementTooLong(Exception):
-    """A statement took longer than it had been given, and was ended."""
+    """A statement exceeded its time limit and was cancelled."""
 
 
 @asynccontextmanager
 async def statement_limit(connection: Connection, seconds: float) -> AsyncIterator[None]:
-    """Let no statement of the transaction take longer. Raises StatementTooLong."""
+    """Limit each statement of the transaction to ``seconds``. Raises StatementTooLong."""
     milliseconds = str(int(seconds * 1000))
     await connection.execute("SELECT set_config('statement_timeout', $1, true)", milliseconds)
     try:

@@ -1,11 +1,11 @@
 """Bulk loads: rows that are new go straight into their table and the change log by COPY.
 
-That takes the database half of what staging and merging takes. A row that exists already is staged
-and compared there; the few that differ, or that another transaction inserted first, are written as
-``WriteTransaction.upsert`` writes rows.
+That costs the database half as much as staging and merging. Rows that already exist are staged and
+compared there; the few that differ, or that another transaction inserted first, go through
+``WriteTransaction.upsert``.
 
-COPY cannot pass over a key that another writer has just inserted, so each batch of new rows has a
-savepoint, to which the load goes back to write that batch the other way.
+COPY cannot skip a key that another writer has just inserted, so each batch of new rows has a
+savepoint; the load rolls back to it and writes that batch the other way.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from penstockd.store.writer import Counts, DuplicateKey, Guard, Refusals, WriteT
 
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TAIL = b"\xff\xff"
-_ROW_BYTES = 64  # what a row counts as, where its key is all that is looked at
-_CHUNK = 256 << 10  # bytes of one message to the database
+_ROW_BYTES = 64  # a row's assumed size where only its key is read
+_CHUNK = 256 << 10  # bytes per message to the database
 
 
 class Load:
-    """One batch of a bulk load: the same as an upsert of its rows.
+    """One batch of a bulk load, equivalent to an upsert of its rows.
 
     ``lacking`` and ``refused`` are those of ``WriteTransaction.upsert``; rows are refused by their
-    numbers. Rows that are fresh lack nothing.
+    row numbers. Fresh rows lack nothing.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Load:
         there = {row[0] for row in found}
         again: list[int] = []
         if there:
-            # Before the inserts, as in an upsert, or two writers could wait for each other.
+            # Lock before the inserts, as in an upsert, or two writers could deadlock.
             again = await self._changed(fresh, there, counts)
         new: Sequence[int] = range(len(keys))
         if there:
@@ -100,7 +100,7 @@ class Load:
         return counts
 
     async def _changed(self, fresh: FreshRows, there: set[str], counts: Counts) -> list[int]:
-        """Lock the rows that are there; which of them are to be looked at more closely."""
+        """Lock the rows that exist; returns the places of those that may have changed."""
         places = [i for i, key in enumerate(fresh.keys) if key in there]
         await self._transaction.make_stage(self._dataset)
         await self._copy(self._merge.stage, "pg_temp", self._merge.columns, fresh.rows_at(places))
@@ -115,9 +115,9 @@ class Load:
         return [i for i in places if fresh.keys[i] not in same]
 
     async def insert_rows(self, fresh: FreshRows, places: Sequence[int], *, in_order: bool) -> bool:
-        """Insert rows that are new; False, and none is, if another writer was first with one.
+        """Insert new rows; returns False and inserts none if another writer was first with one.
 
-        By key, so that two loads of the same keys wait for each other and not in a circle.
+        In key order, so that two loads of the same keys wait for each other without deadlock.
         """
         if not in_order:
             places = sorted(places, key=fresh.keys.__getitem__)
@@ -160,14 +160,14 @@ class Load:
         rows: Sequence[Sequence[Any]],
         counts: Counts,
     ) -> None:
-        """Write everything in the way that can tell which rows are to be refused."""
+        """Write everything by upsert, which can tell which rows to refuse."""
         together = await offload(self._in_order, fresh, numbers, rows)
         await self._upsert(*together, counts)
 
     def _in_order(
         self, fresh: FreshRows, numbers: Sequence[int], rows: Sequence[Sequence[Any]]
     ) -> tuple[list[int], list[Sequence[Any]]]:
-        """All rows with their numbers as in the file: of two with one key the first is written."""
+        """All rows with their numbers, in file order: of two with one key the first is written."""
         decoded = self._decoded(fresh, range(len(fresh)))
         together = [*zip(fresh.numbers, decoded, strict=True), *zip(numbers, rows, strict=True)]
         together.sort(key=lambda pair: pair[0])
@@ -197,7 +197,7 @@ class Load:
 
 
 def _check_keys(fresh: FreshRows, numbers: Sequence[int], keys: Sequence[str]) -> None:
-    """Raise DuplicateKey for the first row in the file whose key an earlier row has."""
+    """Raise DuplicateKey for the first row in the file that repeats an earlier row's key."""
     if len({*fresh.keys, *keys}) == len(fresh) + len(keys):
         return
     seen: set[str] = set()

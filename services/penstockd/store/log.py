@@ -8,20 +8,20 @@ from datetime import datetime
 
 from penstockd.store.database import Connection
 
-#: A stretch ends with the change that brings its images to so many bytes. The usual stretch, of
-#: 2,000 small records, has less; a stretch of many, given to one reader each, is still no burden.
+#: A stretch ends with the change that brings its images to this many bytes. The usual stretch, of
+#: 2,000 small records, has less; many readers with a full stretch each are still no burden.
 STRETCH_BYTES = 2 * 1024 * 1024
 _NO_BOUND = 1 << 62
 
 
-@dataclass(slots=True)  # not frozen: that takes four times as long to make, a million times
+@dataclass(slots=True)  # not frozen: millions are made, and frozen ones take four times as long
 class Change:
-    """One entry of the log, never changed; ``before`` and ``after`` are serialised records with all
-    fields in them.
+    """One entry of the log, immutable; ``before`` and ``after`` are serialised records with all
+    fields.
 
     ``number`` is contiguous over the whole log; the changes of one transaction are adjacent, and
-    ``transaction`` is the number of the last of them. ``commit_time`` is when it was numbered,
-    just after its commit: it never falls from one change to the next.
+    ``transaction`` is the number of the last of them. ``commit_time`` is when it was numbered, just
+    after its commit: it never decreases from one change to the next.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Change:
 
     @property
     def size(self) -> int:
-        """Bytes of its images."""
+        """The bytes of its images."""
         return len(self.before or b"") + len(self.after or b"")
 
 
@@ -44,8 +44,9 @@ class Change:
 class Log:
     """The log as a whole: its ``epoch``, its newest number ``head`` and the mark there.
 
-    Everything up to ``oldest`` has been pruned: what begins before it has gaps. Cursors without a
-    mark are from before there were any; they can only be of numbers up to ``marked_after``.
+    Everything up to ``oldest`` has been pruned: reads that begin before it have gaps. Cursors
+    without a mark date from before marks existed; only numbers up to ``marked_after`` are valid in
+    them.
     """
 
     epoch: str
@@ -60,10 +61,10 @@ class Log:
 class Stretch:
     """The changes after one number up to ``number``, of some datasets.
 
-    ``transaction`` is the last number of the transaction that ``number`` belongs to: where the two
-    are equal, the stretch ends with a whole transaction. ``log`` is the log that it was read from.
-    ``mark`` is the mark at ``number``, None if that was not read; ``place_mark`` the mark at the
-    place that was asked for, None if the log has no such number.
+    ``transaction`` is the last number of the transaction that ``number`` belongs to: if the two are
+    equal, the stretch ends with a whole transaction. ``log`` is the log that it was read from.
+    ``mark`` is the mark at ``number``, None if not read; ``place_mark`` is the mark at the
+    requested place, None if the log has no such number.
     """
 
     changes: Sequence[Change]
@@ -79,15 +80,15 @@ class Stretch:
         return self.number == self.transaction
 
 
-#: The columns of ``hub.log_head`` that make a ``Log``.
+#: The columns of ``hub.log_head`` that make up a ``Log``.
 LOG = "epoch, last_number, mark, oldest_number, oldest_mark, marked_after"
 
 # One statement, so that it sees one state. The first two branches find transactions by the number
 # of their last change and read no more than they need; changes within a transaction are found by
 # their ordinal. The form of the dataset predicate hides it from the planner, which would otherwise
 # scan the whole dataset index. octet_length knows the length of a large image without fetching it,
-# and images behind the bound are never fetched. Only the first row carries what holds for the whole
-# log: in every row it would cost time.
+# and images beyond the bound are never fetched. Only the first row carries the values of the whole
+# log: in every row they would cost time.
 _STRETCH = f"""
 WITH h AS MATERIALIZED (
     SELECT last_number, ROW({LOG}) AS log, least($2, last_number) AS upto,
@@ -137,11 +138,10 @@ async def read_stretch(
     size: int = STRETCH_BYTES,
     place: int | None = None,
 ) -> Stretch:
-    """The changes with a number greater than ``after``, to ``upto`` or as far as there are any.
+    """The changes with a number greater than ``after``, up to ``upto`` or the end of the log.
 
-    It ends before ``upto`` where the images have come to ``size`` bytes: it has less than that and
-    one change more, and never none if there is one. The mark is that of ``place``, by default
-    ``after``.
+    It ends before ``upto`` with the change that brings the images to ``size`` bytes, so it has at
+    least one change if there is any. ``place_mark`` is the mark at ``place``, by default ``after``.
     """
     names = None if datasets is None else list(datasets)
     where = after if place is None else place
@@ -172,8 +172,8 @@ async def read_changes(connection: Connection, after: int, limit: int) -> Sequen
 
 
 async def transaction_at(connection: Connection, after: int) -> tuple[int, int]:
-    """First and last number of the transaction that the change after a number belongs to; beyond
-    all numbers if there is none."""
+    """First and last number of the transaction that contains the change after ``after``; both
+    ``after + 1`` if there is none."""
     row = await connection.fetchrow(
         "SELECT first_number, last_number FROM hub.log_transaction"
         " WHERE last_number > $1 ORDER BY last_number LIMIT 1",
@@ -183,5 +183,5 @@ async def transaction_at(connection: Connection, after: int) -> tuple[int, int]:
 
 
 async def last_number(connection: Connection) -> int:
-    """The number of the newest change; it never falls back, whatever is pruned."""
+    """The number of the newest change; pruning never lowers it."""
     return int(await connection.fetchval("SELECT last_number FROM hub.log_head"))

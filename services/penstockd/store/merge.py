@@ -13,9 +13,9 @@ from penstockd.store.tables import DATA_SCHEMA, column_type
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 
-# $1: log rows the transaction has so far, $2: dataset, $3: CREATED, $4: UPDATED.
-# The rows of a stage are locked if they were there (before is not NULL); a key that was not may
-# have been inserted by another transaction since: it is left alone and comes back as lost.
+# $1: log rows the transaction has so far, $2: dataset, $3: CREATED, $4: UPDATED. Staged rows that
+# existed (before is not NULL) are locked; a key that did not exist may since have been inserted by
+# another transaction: it is left alone and returned as lost.
 _MERGE = """
 WITH {stage}updated AS (
     UPDATE {table} AS t SET {assignments}
@@ -36,9 +36,9 @@ SELECT {key} FROM {source} WHERE "__before" IS NULL
 EXCEPT ALL SELECT {key} FROM inserted
 """
 
-# Of rows that are there and staged, those that need no change: what the file gives is what is there
-# to the last byte, but for zeros at the end of a decimal. Of the others some need none either; that
-# is for whoever looks at the values.
+# Staged rows that exist and need no change: the file's values equal the stored ones to the last
+# byte, except for trailing zeros of decimals. Some of the others need no change either; comparing
+# values decides that.
 _UNCHANGED = """
 WITH locked AS MATERIALIZED ({lock})
 SELECT l."__key" FROM locked AS l JOIN {stage} AS s ON s.{key} = l."__key"
@@ -58,7 +58,7 @@ _EXTRA = (("__ordinal", "bigint"), ("__before", "bytea"), ("__after", "bytea"))
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The SQL texts of one dataset's writes; they hold names only, never a value."""
+    """The SQL texts of one dataset's writes; they contain names only, never a value."""
 
     columns: tuple[str, ...]
     stage: str
@@ -110,8 +110,9 @@ class Merge:
 
 
 def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
-    """The keys of staged rows that are there with the same values of ``fields``, by a guard's
-    ``lock``, whose parameters it has. Rows of the transaction itself are not among them."""
+    """SQL for the keys of staged rows that exist with the same values of ``fields``. It embeds a
+    guard's ``lock`` and takes its parameters. Rows that the transaction itself wrote are
+    excluded."""
     return _UNCHANGED.format(
         lock=lock,
         stage=f'pg_temp."{Merge.of(dataset).stage}"',

@@ -1,8 +1,8 @@
 """Brings the database to the model: the hub's own tables by Alembic, datasets' by difference.
 
-What affects no stored value is applied at start. For anything else the hub refuses to start and
-says which command shows and applies it; what some stored value does not survive, no command applies
-(see ``steps``).
+Differences that affect no stored value are applied at start. For all others the hub refuses to
+start and names the command that shows and applies them; no command applies a difference that a
+stored value rules out (see ``steps``).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class ServerTooOld(Exception):
 
 
 class MigrationFailed(Exception):
-    """The database refuses what the hub needs to do in it; the message says what."""
+    """The database refuses something that the hub needs; the message says what."""
 
 
 async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> list[Step]:
     """Apply all differences in one transaction and return them.
 
-    Raises MigrationNeeded if a difference is not additive and ``destructive`` is not set; nothing
-    is changed then. Raises MigrationFailed if stored values stand against a difference or the
-    database refuses, as for want of privileges, and DatabaseUnavailable. Only one process migrates
-    at a time; the others wait and find nothing to do.
+    Raises MigrationNeeded, changing nothing, if a difference is not additive and ``destructive`` is
+    not set. Raises MigrationFailed if stored values rule out a difference or the database refuses,
+    for example for lack of privileges, and DatabaseUnavailable. Only one process migrates at a
+    time; the others wait and find nothing to do.
     """
     engine = make_engine(url)
     try:
@@ -73,7 +73,7 @@ async def plan(url: str, catalog: Catalog) -> list[Step]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Errors as ``translated`` gives them, out of SQLAlchemy's wrapping; others say the reason."""
+    """Unwrap and translate SQLAlchemy's errors; others become MigrationFailed with the reason."""
     try:
         with translated():
             try:
@@ -86,7 +86,7 @@ def _explained() -> Iterator[None]:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """An engine over asyncpg, which reads the URL itself: SQLAlchemy reads fewer forms of it."""
+    """An engine whose URL asyncpg parses: SQLAlchemy accepts fewer forms of it."""
     dsn = plain_dsn(url)
 
     async def connect() -> object:
@@ -118,7 +118,7 @@ def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> lis
     for step in steps:
         try:
             step.apply(connection)
-        except ValueRefused as exc:  # written since it was judged
+        except ValueRefused as exc:  # written since the values were judged
             raise MigrationFailed(f"{step.description}: the value {exc.reason}") from exc
     for sql in list(missing_triggers(connection, catalog)):
         run_script(connection, sql)

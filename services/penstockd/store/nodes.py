@@ -1,8 +1,8 @@
-"""The nodes that share a database tell each other their settings and which tasks they take, and
-say where the settings differ.
+"""Nodes that share a database announce their settings and the tasks they take, and report where
+their settings differ.
 
-The node that has run longest sets the measure. Another that differs says so, and leaves what one
-node does for all to the others as long as one lives, where the setting bears on that work.
+The node that has run longest is the reference. A node that differs logs it. If the setting affects
+work that one node does for all, it stands by and leaves that work to the others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from penstockd.store.database import Connection, Database
 from penstockd.store.own_session import OwnSession
 from penstockd.store.singletons import Leases
 
-#: A node that has said nothing for so many seconds does not count; how often it speaks. Less than
-#: a lease, so that what a dead node held is not left to it.
+#: Seconds of silence after which a node no longer counts, and seconds between its announcements.
+#: LENGTH is less than a lease, so that nothing a dead node held is reserved for it.
 LENGTH = 5.0
 INTERVAL = 1.0
 
@@ -37,7 +37,7 @@ SELECT node_id, host, settings FROM hub.node WHERE expire_time > clock_timestamp
 ORDER BY start_time, node_id LIMIT 1
 """
 _FORGET = "DELETE FROM hub.node WHERE expire_time < clock_timestamp() - interval '1 day'"
-#: Whether a node differs where it matters; NULL if its keeper has not spoken.
+#: Whether a node stands by; no row if its keeper has not announced itself.
 STANDS_BY = "SELECT stands_by FROM hub.node WHERE node_id = $1"
 _LEAVE = "DELETE FROM hub.node WHERE node_id = $1"
 
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting that has another value at the node that sets the measure."""
+    """A setting whose value differs from that of the reference node."""
 
     setting: str
     here: str
@@ -54,12 +54,12 @@ class Difference:
 
     @property
     def variable(self) -> str:
-        """The variable that sets it."""
+        """The environment variable that sets it."""
         return f"PENSTOCK_{self.setting.upper()}"
 
 
 def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
-    """Where two nodes differ. What only one of them knows is of another version, and no matter."""
+    """Where two nodes differ. Settings that only one of the two versions knows are ignored."""
     return [
         Difference(name, here[name], there[name])
         for name in sorted(here.keys() & there.keys())
@@ -68,9 +68,9 @@ def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[
 
 
 class Agreement:
-    """One node's part: tells its settings, and stands by if they differ where it matters.
+    """One node's part: announces its settings, and stands by if a grave one differs.
 
-    ``grave`` are the settings for which it does.
+    ``grave`` are the settings whose difference makes it stand by.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Agreement:
             self.close()
 
     async def step(self) -> Sequence[Difference]:
-        """Tell the settings and the tasks, and compare the former; returns the differences."""
+        """Announce the settings and tasks, and compare the settings; returns the differences."""
         host, there = await self._session.ask(self._exchange)
         differences = compare_settings(self._settings, there)
         self._stands_by = any(d.setting in self._grave for d in differences)
@@ -110,7 +110,7 @@ class Agreement:
         self._session.drop()
 
     async def leave(self) -> None:
-        """The node stops in order: the others need not wait to see that. Raises
+        """Sign off at an orderly stop, so that the others need not wait to notice. Raises
         DatabaseUnavailable."""
         try:
             await self._session.ask(lambda c: c.execute(_LEAVE, self._leases.node_id))

@@ -1,7 +1,7 @@
-"""A session with the database for one organ alone, which gives up a database that does not answer.
+"""A session for one organ alone, which gives up on a database that does not answer.
 
-A connection that a pool lends may wait for its answer for as long as the network keeps silent. What
-must know within seconds whether the database is there asks on a session of its own.
+A pooled connection may wait for an answer for as long as the network is silent. An organ that must
+know within seconds whether the database responds uses a session of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ANSWER = 1.5
 
 
 class OwnSession:
-    """Opened when it is first asked, and anew after each failure. Safe to share between tasks."""
+    """Opened at the first question, and again after each failure. Safe to share between tasks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,8 +25,8 @@ class OwnSession:
         self._asking = asyncio.Lock()
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """What ``question`` returns, given the connection. Raises DatabaseUnavailable if it takes
-        longer than ANSWER, and drops the session then."""
+        """Run ``question`` on the connection and return its result. Raises DatabaseUnavailable if
+        it takes longer than ANSWER. Any error drops the session."""
         async with self._asking:
             try:
                 with translated():
@@ -39,7 +39,7 @@ class OwnSession:
                 raise
 
     def drop(self) -> None:
-        """End the session without a goodbye, which a server that hangs would not answer."""
+        """End the session abruptly: a hanging server would not answer a goodbye."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None

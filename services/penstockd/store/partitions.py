@@ -1,4 +1,4 @@
-"""The partitions of the change log and of the audit, one a day."""
+"""The partitions of the change log and of the audit, one per day."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
 
-#: How often partitions are looked after, in seconds.
+#: How often partitions are added, in seconds.
 INTERVAL = 3600.0
-#: Days for which there are partitions ahead.
+#: Days ahead for which partitions exist.
 PARTITION_DAYS = 3
 _ADD_PARTITIONS = "SELECT hub.add_change_partitions($1), hub.add_audit_partitions($1)"
 
 
 async def add_partitions(connection: Connection) -> None:
-    """Make the partitions of the days ahead that are not there yet."""
+    """Create missing partitions for the days ahead."""
     await connection.execute(_ADD_PARTITIONS, PARTITION_DAYS)
 
 

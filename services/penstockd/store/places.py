@@ -1,20 +1,20 @@
-"""Places in the log as readers are given them, so that nobody counts by them what is hidden.
+"""Places in the log as readers see them, sealed so that they do not reveal hidden changes.
 
-A cursor holds numbers of the log, which count all changes. So it goes out sealed (AES-SIV,
-RFC 5297) under a key that is derived from the root secret: the same cursor is the same text for
-whoever gets it, through every process, and nobody but the hub reads or makes one. What remains: two
-texts that are equal tell that nothing at all was written between them, and a long text that much
-was being written when it was made.
+A cursor holds log numbers, which count all changes. So it goes out sealed (AES-SIV, RFC 5297) under
+a key derived from the root secret: the same cursor is the same text for every reader and from every
+process, and only the hub can read or make one. What remains visible: equal texts reveal that
+nothing at all was written between them, and a long text that much was being written when it was
+made.
 
-Sealing keys follow one another. Each seals from its time on and is followed by the next; it opens
-for as long as the log is kept after that, when nothing that it sealed can be read on from anyway.
-Keys are numbered, and derived from their numbers: the store holds only since when each one seals.
+Sealing keys succeed one another. Each seals from its time on until the next takes over, and opens
+for as long as the log is kept after that; by then no cursor that it sealed is still readable
+anyway. Keys are numbered, and derived from their numbers: the store holds only when each began to
+seal.
 
-Cursors that were given out before there were seals are in the form in which the store keeps them
-(``Cursor.stored``). They are taken while the first key opens, up to the number that the log had
-when it began. Whoever makes such a cursor needs the random mark of its transaction, which only a
-cursor tells. All that are wrong, in whatever way, are refused in the same words (``check_place``):
-whoever tries numbers learns nothing.
+Cursors issued before sealing existed are in the form in which the store keeps them
+(``Cursor.stored``). They are accepted while the first key opens, up to the log's number when that
+key began. Forging one requires the random mark of its transaction, which only a cursor reveals. All
+invalid ones are refused in the same words (``check_place``), so trying numbers reveals nothing.
 """
 
 from __future__ import annotations
@@ -35,26 +35,27 @@ from penstockd.store.cursor import BROKEN, REPAIR, UNSEALED, Cursor
 from penstockd.store.database import Connection
 from penstockd.store.sequences import Sequences
 
-#: The first byte of what is sealed; cursors of before have another one.
+#: The first byte of a sealed text; unsealed cursors have another one.
 _VERSION = b"\x05"
-#: What is sealed is filled up to one of these lengths, or to a multiple of the last.
+#: Plaintexts are padded to one of these lengths, or to a multiple of the last.
 _LENGTHS = (64, 256, 1024)
 _MAX_TEXT = 8192
-#: Texts that are kept, so that all who are given a cursor are given the same work.
+#: Sealed texts that are cached, so that sending one cursor to many readers seals it once.
 _KEPT = 1024
-#: How long before it seals a key is announced, in seconds.
+#: How long before it begins to seal a key is announced, in seconds.
 ANNOUNCE_AHEAD = 60
 _RETIRED = (
     "the cursor was sealed under a key that is kept no longer: repair what you have, or read all"
     " anew"
 )
-#: What a text is, so that none is taken for another.
+#: What kind a text is, authenticated so that none passes for another.
 _CURSOR, _LEASE = b"cursor", b"lease"
 
 
 @dataclass(frozen=True, slots=True)
 class CursorKey:
-    """A sealing key: its number, since when it seals (Unix seconds), and the log's number then."""
+    """A sealing key: its number, seal time (Unix seconds), and the log's number when it was
+    made."""
 
     number: int
     seal_time: float
@@ -62,9 +63,9 @@ class CursorKey:
 
 
 class Places:
-    """Seals and opens cursors, and has the ``sequences`` of numbers.
+    """Seals and opens cursors, and provides the ``sequences`` of log numbers.
 
-    ``derive`` makes keys by purpose, ``hours`` is how long the log is kept. It knows no key before
+    ``derive`` makes keys by purpose; ``hours`` is how long the log is kept. There are no keys until
     the first ``read``. ``revision`` and ``read`` are for ``policy.Policy``, which follows keys.
     """
 
@@ -79,17 +80,17 @@ class Places:
         self._text = lru_cache(maxsize=_KEPT)(self._seal_cursor)
 
     async def read(self, connection: Connection) -> None:
-        """Read which keys there are."""
+        """Load the keys."""
         revision = await connection.fetchval("SELECT revision FROM hub.trust")
         self.use(await load_cursor_keys(connection))
         self.revision = revision
 
     def use(self, keys: Sequence[CursorKey]) -> None:
-        """Let these keys be all that there are, of which the last one has no end."""
+        """Use exactly these keys; the last one has no end."""
         self._keys = {key.number: key for key in keys}
 
     def seal(self, cursor: Cursor) -> str:
-        """The text of a cursor for whoever reads."""
+        """The text of a cursor for readers."""
         return self._text(self._sealing(), cursor)
 
     def open(self, text: str) -> Cursor:
@@ -100,11 +101,11 @@ class Places:
         return Cursor.of_bytes(self._opened(data, _CURSOR))
 
     def seal_lease(self, lease_id: str) -> str:
-        """The name of a lease for whoever holds it: it holds a number of the log."""
+        """The text of a lease for its holder, sealed because its id contains a log number."""
         return self._sealed(self._sealing(), lease_id.encode(), _LEASE)
 
     def open_lease(self, text: str) -> str:
-        """The lease that a reader's text names. Raises CursorInvalid."""
+        """The id of the lease that a reader's text names. Raises CursorInvalid."""
         return self._opened(_decoded(text), _LEASE).decode()
 
     def _sealing(self) -> int:
@@ -122,7 +123,7 @@ class Places:
         cursor = Cursor.parse(text)
         first = self._keys.get(1)
         known = first is not None and self._opens(1) and cursor.end <= first.log_number
-        if not known or not any(cursor.mark):  # nor one that all can guess
+        if not known or not any(cursor.mark):  # an all-zero mark can be guessed
             raise CursorInvalid(UNSEALED, metadata=REPAIR)
         return replace(cursor, unsealed=True)
 
@@ -139,7 +140,7 @@ class Places:
         if head[:1] != _VERSION or len(head) < 2 or not sealed:
             raise CursorInvalid(BROKEN)
         newest = max(self._keys)
-        # The next one too: another node may have heard of it earlier.
+        # Allow for the next key too: another node may know it already.
         number = newest + 1 - (newest + 1 - head[1]) % 256
         try:
             filled = self._aead(number).decrypt(sealed, [head, what]) if number > 0 else b""
@@ -166,10 +167,10 @@ async def load_cursor_keys(connection: Connection) -> Sequence[CursorKey]:
 
 
 async def rotate_cursor_key(connection: Connection, *, age: timedelta | None = None) -> int | None:
-    """Let another key seal after ANNOUNCE_AHEAD; returns its number.
+    """Add a key that seals after ANNOUNCE_AHEAD; returns its number.
 
-    With an ``age``, only if the newest key has sealed for so long, else None. A rotation that is
-    already on its way is left as it is. The connection must be in a transaction.
+    With an ``age``, only if the newest key has sealed for that long, else returns None. A rotation
+    already under way is left as it is. The connection must be in a transaction.
     """
     await connection.execute("LOCK TABLE hub.cursor_key IN SHARE ROW EXCLUSIVE MODE")
     row = await connection.fetchrow(
@@ -193,14 +194,14 @@ async def rotate_cursor_key(connection: Connection, *, age: timedelta | None = N
 
 
 def _filled(data: bytes) -> bytes:
-    """The data with what hides its length: a byte that ends it, and zeros."""
+    """Pad the data to hide its length: a byte that ends it, then zeros."""
     most = len(data) + 1
     length = next((n for n in _LENGTHS if n >= most), -(-most // _LENGTHS[-1]) * _LENGTHS[-1])
     return data + b"\x80" + bytes(length - most)
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of a text, which has one spelling. Raises CursorInvalid."""
+    """Decode a text, accepting only its canonical spelling. Raises CursorInvalid."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(BROKEN)
     try:

@@ -1,7 +1,7 @@
 """Lanes: the connections to PostgreSQL that one kind of work shares.
 
-Each kind has connections of its own, whose sessions have the limits of that kind from the start: no
-call pays a round trip for them. So neither stalled exports nor writes that wait for a lock take a
+Each kind has connections of its own, whose sessions start with the limits of that kind: no call
+pays a round trip to set them. So neither stalled exports nor writes waiting for a lock take a
 connection from a read, and within a lane no consumer and no dataset takes more than its share.
 """
 
@@ -28,10 +28,10 @@ from penstockd.store.session import (
 from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.sockets import open_session
 
-#: How much longer the hub waits for a statement than the database gives it, in seconds: then the
-#: database has gone silent.
+#: How much longer the hub waits for a statement than the database's own limit, in seconds: after
+#: that the database counts as silent.
 SILENCE = 5.0
-#: How often it is looked whether sessions that hang in their COMMIT have ended, in seconds.
+#: How often the hub checks whether sessions that hang in their COMMIT have ended, in seconds.
 LOOK = 1.0
 
 #: Makes a new session ready to be lent.
@@ -51,7 +51,7 @@ class WorkKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take on a connection, in seconds; 0 is for ever.
+    """Time limits of a connection, in seconds; 0 is no limit.
 
     ``lock``: waiting for a lock. ``statement``: one statement. ``commit``: a COMMIT, after which
     its outcome is unknown.
@@ -64,9 +64,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LaneTerms:
-    """``size`` connections at the most, of which ``ready`` are there from the start.
+    """``size`` connections at most, of which ``ready`` are opened at the start.
 
-    Those that are ``read_only`` refuse to write: what a call writes goes by a transaction.
+    Connections that are ``read_only`` refuse writes: calls write through ``Database.transaction``.
     """
 
     size: int
@@ -84,14 +84,14 @@ class PoolLane:
         self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
         self._dsn, self._terms, self._prepare = dsn, terms, prepare
         self._lent: set[Any] = set()
-        # Taken from the pool before and free: to give one back and take it again costs more than
-        # a short query. They go back when they fail.
+        # Acquired from the pool and idle: releasing and acquiring one again costs more than a short
+        # query. They are released when they fail.
         self._warm: list[Any] = []
         self._doubted = 0.0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
-        """Connect. Raises what the driver raises."""
+        """Connect. Raises the driver's errors."""
         limits = self.limits
         self._pool = await asyncpg.create_pool(
             self._dsn,
@@ -108,7 +108,7 @@ class PoolLane:
                 "timezone": "UTC",
                 "datestyle": "ISO",
                 "intervalstyle": "iso_8601",
-                # Whatever the user's server is set to: the sequencer counts on this one.
+                # Overrides the server's setting: the sequencer relies on this one.
                 "default_transaction_isolation": "read committed",
                 "extra_float_digits": "1",
                 "bytea_output": "hex",
@@ -133,13 +133,13 @@ class PoolLane:
             self._pool.terminate()
 
     def abandon(self) -> None:
-        """Cut all connections in use, and let all calls fail that wait for one."""
+        """Cut all connections in use, and fail all calls that wait for one."""
         for connection in list(self._lent):
             cut_session(connection)
         self.shares.fail(DatabaseUnavailable("the database does not answer"))
 
     async def take(self, payer: Payer, weight: int) -> Any:
-        """A connection. Raises ShareExhausted, and what the driver raises."""
+        """Take a connection. Raises ShareExhausted and the driver's errors."""
         shares = self.shares
         if not shares.try_take(payer, weight):
             await shares.take(payer, weight)
@@ -164,11 +164,11 @@ class PoolLane:
         return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
 
     async def _answers(self, connection: Any) -> bool:
-        """Whether a connection that lay idle, or is in doubt, gives a sign of life.
+        """Whether a connection responds; only idle or doubted ones are asked.
 
-        A network that lost its state drops what is sent without a word: whoever is lent such a
-        connection waits for the system to give it up. One that gives no sign takes all with it
-        that lie idle: to ask each in turn would take the caller as long again for each.
+        A network that lost its state drops packets silently: the user of such a connection waits
+        until the system gives it up. If one does not respond, all idle ones are dropped: asking
+        each in turn would cost the caller the same wait again.
         """
         asked = time.monotonic()
         if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
@@ -187,11 +187,11 @@ class PoolLane:
         return True
 
     def doubt(self) -> None:
-        """What answered last before this moment may be dead: something like it was."""
+        """Doubt all connections that last answered before now: one like them was dead."""
         self._doubted = time.monotonic()
 
     async def _drop_idle(self, since: float) -> None:
-        """Lend no connection again that has given no sign since then."""
+        """Drop the idle connections that have not answered since then."""
         assert self._pool is not None
         self._doubted = max(self._doubted, since)
         for connection in [c for c in self._warm if not usable(c) or c.answered < since]:
@@ -200,7 +200,7 @@ class PoolLane:
         await self._pool.expire_connections()
 
     async def give_back(self, connection: Any, payer: Payer, weight: int, *, clean: bool) -> None:
-        """Take a connection back. One that is not ``clean`` goes to the pool, which looks at it."""
+        """Take a connection back. One that is not ``clean`` goes to the pool, which checks it."""
         assert self._pool is not None
         self._lent.discard(connection)
         try:

@@ -1,4 +1,4 @@
-"""Replies of calls with a request id: claimed, kept and found again, and forgotten after a day."""
+"""Replies of calls with a request id: claimed, stored, read again, and deleted after a day."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import timedelta
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
 
-#: How long a reply is given again.
+#: How long a reply is returned again.
 LIFETIME = timedelta(hours=24)
-#: How often stored replies that are too old are deleted, in seconds.
+#: How often expired replies are deleted, in seconds.
 INTERVAL = 600.0
-#: Replies that are forgotten in one transaction at most.
+#: Replies deleted per statement at most.
 _FORGOTTEN_AT_ONCE = 10_000
 
 _READ = """
@@ -38,7 +38,7 @@ DELETE FROM hub.stored_reply WHERE (consumer_id, request_id) IN (
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """The reply of a call, and what to know it again by: see ``hub.stored_reply``."""
+    """The reply of a call, and what identifies the call: see ``hub.stored_reply``."""
 
     method: str
     digest: bytes
@@ -48,9 +48,10 @@ class StoredReply:
 
 
 async def claim(connection: Connection, consumer: str, request_id: str) -> bool:
-    """Claim a consumer's request id until the transaction ends; False if another one has it.
+    """Claim a consumer's request id until the transaction ends; False if another transaction has
+    it.
 
-    A transaction that gets it sees whatever the one before has stored.
+    A transaction that obtains the claim sees whatever the previous holder stored.
     """
     name = f"request\0{consumer}\0{request_id}".encode()
     key = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
@@ -58,7 +59,7 @@ async def claim(connection: Connection, consumer: str, request_id: str) -> bool:
 
 
 async def read_reply(connection: Connection, consumer: str, request_id: str) -> StoredReply | None:
-    """The reply that is kept for a request id; None if there is none, or none young enough."""
+    """The reply stored for a request id; None if there is none or it has expired."""
     row = await connection.fetchrow(_READ, consumer, request_id, LIFETIME)
     return None if row is None else StoredReply(*row)
 
@@ -66,7 +67,7 @@ async def read_reply(connection: Connection, consumer: str, request_id: str) -> 
 async def store_reply(
     connection: Connection, consumer: str, request_id: str, stored: StoredReply
 ) -> None:
-    """Keep a reply, in the place of one that is too old."""
+    """Store a reply, replacing an expired one."""
     await connection.execute(
         _STORE,
         *(consumer, request_id, stored.method, stored.digest, stored.sight),
@@ -75,7 +76,7 @@ async def store_reply(
 
 
 async def forget_replies(connection: Connection) -> int:
-    """Delete replies that are too old to be given again; returns how many it were."""
+    """Delete expired replies; returns how many."""
     done = 0
     while True:
         status = await connection.execute(_FORGET, LIFETIME, _FORGOTTEN_AT_ONCE)
@@ -86,7 +87,7 @@ async def forget_replies(connection: Connection) -> int:
 
 
 async def prune_replies(database: Transactions) -> None:
-    """Delete the old every INTERVAL until cancelled. Raises DatabaseUnavailable."""
+    """Delete expired replies every INTERVAL until cancelled. Raises DatabaseUnavailable."""
     while True:
         async with database.transaction() as connection:
             await forget_replies(connection)

@@ -1,10 +1,10 @@
-"""What the database lets each kind of process do, where they log in as different roles.
+"""What the database permits each kind of process, if they log in as different roles.
 
-The owner makes and changes the tables, and nothing of the hub runs as it. Workers, which callers
-reach, can add audit entries and read them, but neither change nor remove one, nor seal them. The
-keeper seals, and has the functions that add and drop partitions.
+The owner creates and alters the tables; no process of the hub runs as it. Workers, which callers
+reach, can add and read audit entries, but not change, remove or seal them. The keeper seals, and
+can call the functions that add and drop partitions.
 
-What is not stated here is granted to nobody: a table without a line in TABLES is of no use.
+Nobody is granted anything that is not stated here: a table without a line in TABLES is unusable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = "SELECT, INSERT, UPDATE, DELETE"
 
 
 class RolesUnusable(Exception):
-    """The roles do not part what they are to part; the message says which and why."""
+    """The roles do not separate the processes as they must; the message says which role and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ KEEPERS_FUNCTIONS = (
     "notice_lost_checkpoint",
 )
 EVERYBODYS_FUNCTIONS = ("notice_epoch",)
-#: What these call, and the owner's own commands.
+#: Functions that only these functions and the owner's commands call.
 OWNERS_ALONE = ("open_epoch",)
 
 _TABLES = """
@@ -83,7 +83,7 @@ SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid =
 WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY n.nspname, c.relname
 """
-#: Being a member of a role, or a superuser, gives what was not granted.
+#: A member of a role, or a superuser, has rights beyond those granted here.
 _POWERS = """
 SELECT rolsuper, pg_has_role(r.oid, $2, 'MEMBER') FROM pg_roles AS r WHERE rolname = $1
 """
@@ -94,10 +94,10 @@ SELECT has_table_privilege($1, 'hub.audit_entry', 'UPDATE, DELETE, TRUNCATE, TRI
 
 
 async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
-    """Give the roles that workers and the keeper log in as what they need, and no more.
+    """Grant the roles of workers and the keeper what they need, and no more.
 
-    To be called after each migration. Raises RolesUnusable if one of the roles has more rights
-    by itself, and DatabaseUnavailable.
+    Call it after each migration. Raises RolesUnusable if a role already has more rights, and
+    DatabaseUnavailable.
     """
     worker, keeper = await _login(worker_url), await _login(keeper_url)
     with translated():
@@ -115,13 +115,14 @@ async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
 
 
 async def may_change_audit(connection: Connection) -> bool:
-    """Whether the role of a connection could change or remove what the audit holds."""
+    """Whether the role of a connection could change or remove audit entries or seals."""
     role = await connection.fetchval("SELECT current_user")
     return bool(await connection.fetchval(_MAY_CHANGE, role))
 
 
 async def stated_tables(connection: Connection) -> Mapping[tuple[str, str], Granted | None]:
-    """Every table of the database by schema and name, with what is stated of it."""
+    """Every table of the database by schema and name, with the rights stated here; None if there
+    are none."""
     rows = await connection.fetch(_TABLES, [HUB_SCHEMA, DATA_SCHEMA])
     return {
         (schema, name): DATASETS if schema == DATA_SCHEMA else TABLES.get(name)

@@ -1,4 +1,4 @@
-"""Full rows of a dataset: what absent fields hold, and whether two values are the same."""
+"""Full rows of a dataset: the values of absent fields, and whether two values are the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EMPTY: dict[Kind, Any] = {
 
 
 class Defaults:
-    """The values of a dataset's fields that a writer does not give (proto3 defaults, or NULL)."""
+    """The values of fields that a writer leaves out (proto3 defaults, or NULL)."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._template = [None if f.nullable else _empty(f) for f in dataset.fields]
@@ -48,16 +48,16 @@ class Defaults:
         return cls(dataset)
 
     def value(self, index: int) -> Any:
-        """What the field at ``index`` holds when a writer unsets it."""
+        """The value of the field at ``index`` when a writer unsets it."""
         return self._template[index]
 
     def within(self, index: int) -> Any:
-        """What the field at ``index`` holds if it is not given and its nested message is there."""
+        """The value of the field at ``index`` if it is absent and its nested message is present."""
         implicit = {i: empty for _, leaves in self._nested for i, empty in leaves}
         return implicit.get(index, self._template[index])
 
     def complete(self, row: list[Any]) -> None:
-        """Where a nested message is present, its leaves without ``optional`` are too."""
+        """Where a nested message is present, set its absent leaves that are not ``optional``."""
         for members, implicit in self._nested:
             if any(row[i] is not None for i in members):
                 for i, empty in implicit:
@@ -65,7 +65,7 @@ class Defaults:
                         row[i] = empty
 
     def complete_columns(self, columns: list[list[Any]]) -> None:
-        """The same for the rows of a batch, given as columns."""
+        """The same as ``complete`` for a batch of rows, passed as columns."""
         for members, implicit in self._nested:
             lacking = [(i, empty) for i, empty in implicit if None in columns[i]]
             if not lacking:
@@ -89,15 +89,15 @@ def stored_row(fields: tuple[Field, ...], row: list[Any]) -> list[Any]:
 
 @functools.lru_cache(1024)
 def repeated_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
-    """Where LIST and MAP stand among fields."""
+    """The indexes of LIST and MAP fields."""
     return tuple(i for i, f in enumerate(fields) if f.repeated)
 
 
 def unchanged(field: Field, old: Any, new: Any) -> bool:
     """Whether two values of a field are the same.
 
-    Decimals are the same number however many zeros they end with, since formats of a fixed scale
-    have more or fewer of them. Of floats the two zeros differ, and NaN is NaN.
+    Decimals are compared as numbers, whatever their trailing zeros, since fixed-scale formats add
+    or drop zeros. For floats, 0.0 and -0.0 differ, and NaN equals NaN.
     """
     if field.repeated and old is not None and new is not None:
         return bool(orjson.loads(old) == orjson.loads(new))

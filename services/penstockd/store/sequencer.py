@@ -1,8 +1,8 @@
-"""Numbers the change log: contiguous, in an order that no reader can see a gap in.
+"""Numbers the change log contiguously, in an order in which no reader sees a gap.
 
-``hub.stamp()`` does the work under an advisory lock. Whoever has just committed calls it, so that a
-change is numbered without waiting; the keeper's sweep takes what such calls left behind (a process
-that died, a call that found the lock taken).
+``hub.stamp()`` does the work under an advisory lock. A process calls it right after each commit, so
+that changes are numbered without delay; the keeper's sweep numbers what such calls left behind (a
+process that died, a call that found the lock taken).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Sequencer:
         self._again = False
 
     async def stamp(self) -> int:
-        """Number what is visible and not numbered yet; returns how many log rows that were."""
+        """Number the visible changes that have no number; returns how many log rows."""
         async with self._database.connection(WorkKind.OWN) as connection:
             return int(await connection.fetchval("SELECT hub.stamp()"))
 
     def nudge(self) -> None:
-        """Something was committed: stamp soon. Nudges during a stamp cost one more, not many."""
+        """Stamp soon: something was committed. All nudges during a stamp cause one more."""
         if self._task is not None and not self._task.done():
             self._again = True
             return

@@ -1,19 +1,20 @@
-"""Numbers of the log as readers are shown them: in the same order, but not to be counted by.
+"""Log numbers as readers see them: in the same order, but useless for counting changes.
 
-A number of the log counts all changes, those too that a reader must not know of. So readers get its
-``sequence``: a number that rises with it and skips as nobody can foresee without the key. A tree
-over the numbers parts the range of sequences: of the range of a node its lower half takes a share
-that the key decides, between a quarter and three quarters. Gaps are therefore uneven near by and
-far off alike, and within its own gap a number stands wherever the key puts it.
+A log number counts all changes, including those that a reader must not know of. So readers get its
+``sequence``: a number that rises with it, with gaps that nobody can predict without the key. A tree
+over the numbers divides the range of sequences: the lower half of a node takes a share of the
+node's range that the key decides, between a quarter and three quarters. Gaps are therefore uneven
+at every scale, and the key also decides where in its gap a number stands.
 
-What remains: two sequences tell which was first, and a long stretch of them how much was written
-there, within a factor of about three: of guesses by a stretch of the same length beside it half are
-wrong by more than a half, and one in ten by more than 2.5 times. README says so to operators.
+What remains visible: two sequences reveal which was first, and a long stretch of them how much was
+written there, within a factor of about three: half of all guesses from a neighbouring stretch of
+the same length are wrong by more than a half, and one in ten by more than 2.5 times. The README
+tells operators so.
 
-``transaction`` names a transaction by a number that tells nothing, not even the order.
+``transaction`` names a transaction by a number that reveals nothing, not even the order.
 
 Both are functions of the key and the number alone: the same in every process, after a restart and
-after a restore. The key must never change, since sequences of before would no longer be smaller.
+after a restore. The key must never change, since earlier sequences might no longer be smaller.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from functools import lru_cache
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-#: Each tree has 2**32 numbers and so much room that sequences of numbers below 2**40 are below
-#: 2**53, which every JSON reader holds exactly. Of numbers there are 2**50.
+#: Each tree covers 2**32 numbers, with a range such that numbers below 2**40 have sequences below
+#: 2**53, which every JSON reader holds exactly. There are 2**50 numbers in all.
 _DEPTH, _RANGE = 32, 45
-#: The least room of a number: gaps do not close up, wherever the key puts them.
+#: The smallest gap of a number: no gap closes, whatever the key.
 _ROOM = 2
-#: So many numbers are looked up together: they are the leaves below one node.
+#: 2**_CHUNK numbers are looked up together: the leaves below one node.
 _CHUNK = 8
 _CHUNKS, _NODES = 1024, 4096
 _MASK = (1 << 63) - 1
 #: The number of the highest chunk; beyond it there are no sequences of 63 bits.
 _LAST = (1 << (63 - _RANGE + _DEPTH)) - 1
-# Kinds of what the key is asked for: they are never the same block.
+# What a block is used for; part of its input, so that two uses never share a block.
 _SPLIT, _PLACE, _TRANSACTION = 0, 1, 2
 _BITS = 32
 
@@ -45,17 +46,17 @@ class Sequences:
     """Sequences and names of transactions under a key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        # Single blocks, none of them twice for two uses: a pseudorandom function, not a cipher.
+        # Single distinct blocks: AES serves as a pseudorandom function, not as a cipher.
         self._block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
         self._chunk = lru_cache(maxsize=_CHUNKS)(self._read_chunk)
         self._node = lru_cache(maxsize=_NODES)(self._read_node)
 
     def sequence(self, number: int) -> int:
-        """The sequence of a number of the log, at least the number itself."""
+        """The sequence of a log number; at least the number itself."""
         return self._chunk(number >> _CHUNK)[0][number & ((1 << _CHUNK) - 1)]
 
     def transaction(self, number: int) -> int:
-        """What names the transaction whose last change has the number: 63 bits, without order."""
+        """The name of the transaction whose last change has the number: 63 bits, unordered."""
         return self._chunk(number >> _CHUNK)[1][number & ((1 << _CHUNK) - 1)]
 
     def _read_chunk(self, chunk: int) -> tuple[array[int], array[int]]:
@@ -64,7 +65,7 @@ class Sequences:
             raise ValueError(f"no log has a number {first}")
         low, high = self._node(_CHUNK, chunk)
         bounds = [low, high]
-        # Of each level all nodes at once, from the chunk's down to the leaves.
+        # All nodes of a level at once, from the chunk's level down to the leaves.
         for height in range(_CHUNK, 0, -1):
             begin = first >> height
             shares = self._random(_SPLIT, height, begin, len(bounds) - 1)
@@ -89,7 +90,7 @@ class Sequences:
         return (middle, high) if index & 1 else (low, middle)
 
     def _random(self, kind: int, height: int, first: int, count: int) -> array[int]:
-        """64 bits each for ``count`` places behind each other."""
+        """64 bits each for ``count`` consecutive places."""
         blocks = array("Q", [kind << 8 | height]) * (2 * count)
         blocks[1::2] = array("Q", range(first, first + count))
         if sys.byteorder == "little":
@@ -99,9 +100,9 @@ class Sequences:
 
 
 def _middles(bounds: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
-    """Where the ranges between bounds part: each half keeps room for all of its numbers."""
+    """Where each range between bounds divides: each half keeps room for all of its numbers."""
     least = _ROOM << (height - 1)
-    # All in one expression, for this is half of what a sequence costs.
+    # One expression, since this is half the cost of a sequence.
     return [
         low
         + min(

@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL as the hub has them, and what the driver's errors are to its callers."""
+"""PostgreSQL sessions as the hub sets them up, and the translation of the driver's errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from penstockd.errors import (
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
-#: A connection that lay idle for longer is asked for a sign of life before it is lent, in seconds;
-#: and how long it may take to give one.
+#: A connection idle for longer than this, in seconds, is probed before it is lent; and how long it
+#: may take to answer.
 IDLE_UNCHECKED = 3.0
 SIGN_TIMEOUT = 0.5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
-#: Rows that are fetched some at a time, within a transaction.
+#: Rows fetched in batches, within a transaction.
 Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
 _UNAVAILABLE = (
@@ -41,7 +41,7 @@ _UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
-    # The server lets us not in: to whoever calls the hub that is the same.
+    # The server denies the login: to callers of the hub that is the same.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
@@ -53,7 +53,7 @@ _CONFLICTS = (
 
 
 def as_ours(error: BaseException) -> Exception | None:
-    """What a driver's error is to the hub's callers; None if it is not the driver's."""
+    """The domain error for a driver's error; None for any other error."""
     if isinstance(error, _CONFLICTS):
         return Conflict("another writer changed the same records; repeat the call")
     if isinstance(error, asyncpg.LockNotAvailableError):
@@ -71,7 +71,7 @@ def as_ours(error: BaseException) -> Exception | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Driver errors leave as domain errors; their text stays in the cause, for the log."""
+    """Raise driver errors as domain errors; their text stays in the cause, for the log."""
     try:
         yield
     except Exception as exc:
@@ -87,7 +87,7 @@ _FIRST_DAY = date(2000, 1, 1).toordinal()
 
 async def prepare_session(connection: Any) -> None:
     """Take dates literally. The driver sends and reads 0001-01-01 and 9999-12-31 as -infinity and
-    infinity; here they are days like any other, in every parameter, array, row and COPY."""
+    infinity; the hub treats them as ordinary days, in every parameter, array, row and COPY."""
     await connection.set_type_codec(
         "date",
         schema="pg_catalog",
@@ -98,27 +98,27 @@ async def prepare_session(connection: Any) -> None:
 
 
 class PooledConnection(asyncpg.Connection):
-    """Goes back to the pool as it is.
+    """A connection that returns to the pool without a reset.
 
-    All that the hub sets in a session ends with a transaction, so there is nothing to reset, and a
-    round trip to spare.
+    Everything that the hub sets in a session ends with its transaction, so there is nothing to
+    reset, which saves a round trip.
     """
 
     #: When it was last known to answer, by the monotonic clock.
     answered = 0.0
 
     def get_reset_query(self) -> str:
-        """Nothing."""
+        """No query."""
         return ""
 
     def note_answer(self) -> None:
-        """It answered just now."""
+        """Note that it answered just now."""
         self.answered = time.monotonic()
 
 
 def usable(connection: Any) -> bool:
-    """Whether a connection from the pool is open; the pool takes back by itself those that broke,
-    and they answer nothing after that."""
+    """Whether a connection from the pool is open. The pool takes broken ones back by itself; using
+    one after that raises InterfaceError."""
     try:
         return not connection.is_closed()
     except asyncpg.InterfaceError:
@@ -126,14 +126,13 @@ def usable(connection: Any) -> bool:
 
 
 def cut_session(connection: Any) -> None:
-    """End a session that was lent, without a goodbye. One that has been cut before, by whoever came
-    first, is the pool's again: there is nothing to do."""
+    """End a lent session abruptly; does nothing if it was already cut and is the pool's again."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
 async def gives_sign(connection: Any) -> bool:
-    """Whether a connection answers within SIGN_TIMEOUT; one that does not is cut."""
+    """Whether a connection answers within SIGN_TIMEOUT; it is cut if not."""
     try:
         async with asyncio.timeout(SIGN_TIMEOUT):
             await connection.execute("SELECT 1")

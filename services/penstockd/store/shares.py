@@ -1,15 +1,15 @@
-"""Fair shares of what is scarce, such as connections: who may take one now, and who is next.
+"""Fair shares of scarce things such as connections: who may take one now, and who is next.
 
 Two rules keep one consumer from hurting another.
 
-A **threshold** bounds what one consumer holds: after it has taken something, it holds no more than
-``consumer_factor`` times what is left. So somebody who comes later finds room at once, however
-long the others keep theirs. The same holds for all calls on one dataset, whoever makes them, by
-``dataset_factor``: a table that is locked does not take everything with it.
+A **threshold** bounds what one consumer holds: after taking something, it holds no more than
+``consumer_factor`` times what is left. So a later consumer finds room at once, however long the
+others keep theirs. ``dataset_factor`` bounds all calls on one dataset in the same way, whoever
+makes them: a locked table does not use up everything.
 
-A **fair queue** decides who is next among those that wait: consumers take turns, each weighed by
-what its calls cost, and not in order of arrival. So the calls of a consumer wait for its own burst,
-and not for anybody else's. The queue is bounded in number and in time.
+A **fair queue** decides who is next: consumers take turns, weighted by what their calls cost, not
+in order of arrival. So a consumer's calls wait for its own bursts and for nobody else's. The queue
+is bounded in number and in time.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class Payer(NamedTuple):
     dataset: str | None = None
 
 
-#: Whom the current task works for; the hub itself where nobody is named.
+#: Whom the current task works for; the hub itself by default.
 payer_var: ContextVar[Payer] = ContextVar("payer", default=Payer())  # noqa: B039  # immutable
 
 
 @contextmanager
 def for_the_hub() -> Iterator[None]:
-    """Within the block the current task works for the hub itself: tasks it starts serve many."""
+    """Make the current task work for the hub itself in the block, to start tasks that serve
+    many."""
     token = payer_var.set(Payer())
     try:
         yield
@@ -48,11 +49,11 @@ def for_the_hub() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ShareTerms:
-    """How something is shared. A factor of None is no threshold."""
+    """How something is shared. A factor of None means no threshold."""
 
     consumer_factor: int | None = None
     dataset_factor: int | None = None
-    #: How long a call may wait, in seconds, and how many of one consumer's may wait at one time.
+    #: How long a call may wait, in seconds, and how many calls of one consumer may wait at a time.
     seconds: float = 10.0
     most_waiting: int = 2000
 
@@ -84,7 +85,7 @@ class Shares:
         return self.size - self._used
 
     def spare(self, payer: Payer) -> int:
-        """How many places the payer would be given without waiting."""
+        """How many places the payer could take without waiting."""
         count = 0
         while count < self.free and self._permits(payer, 1, more=count):
             count += 1
@@ -104,7 +105,8 @@ class Shares:
     async def take(self, payer: Payer, weight: int = 1) -> None:
         """Take ``weight`` places, waiting for the payer's turn.
 
-        Raises ShareExhausted if that takes too long, or too many of the consumer's calls wait.
+        Raises ShareExhausted if that takes too long, or too many of the consumer's calls are
+        waiting.
         """
         if self.try_take(payer, weight):
             return
@@ -125,7 +127,7 @@ class Shares:
                 self._withdraw(payer, waiter)
                 raise error from None
         except BaseException:
-            # The caller goes away, or it is what ``fail`` says.
+            # The caller was cancelled, or ``fail`` set the error.
             if _is_granted(granted):
                 self.give_back(payer, weight)
             else:
@@ -133,11 +135,11 @@ class Shares:
             raise
 
     def hold(self, payer: Payer) -> None:
-        """Take a place that the payer has in fact, whatever the shares are."""
+        """Count a place that the payer already occupies, whatever its share."""
         self._hold(payer, 1)
 
     def give_back(self, payer: Payer, weight: int = 1) -> None:
-        """Give places back; who is next gets them."""
+        """Give places back; the next waiters get them."""
         self._used -= weight
         _lower(self._consumers, payer.consumer, weight)
         if payer.dataset is not None:
@@ -146,12 +148,12 @@ class Shares:
             self._grant()
 
     def fail(self, error: Exception) -> None:
-        """Let all that wait now raise ``error``: there is nothing to wait for."""
+        """Raise ``error`` in all current waiters: there is nothing to wait for."""
         for flow in list(self._flows.values()):
             for waiter in flow:
                 if not waiter.granted.done():
                     waiter.granted.set_exception(error)
-                    waiter.granted.exception()  # a caller that has just gone does not ask for it
+                    waiter.granted.exception()  # retrieved here, in case the caller has just gone
 
     def _hold(self, payer: Payer, weight: int) -> None:
         self._used += weight
@@ -160,9 +162,9 @@ class Shares:
             self._datasets[payer.dataset] += weight
 
     def _permits(self, payer: Payer, weight: int, *, more: int = 0) -> bool:
-        """Whether the thresholds let the payer have ``weight`` places, holding ``more`` besides.
+        """Whether the thresholds allow the payer ``weight`` places on top of ``more``.
 
-        Whoever holds nothing may have something.
+        A payer that holds nothing is always allowed.
         """
         terms, left = self._terms, self.size - self._used - weight - more
         held = self._consumers.get(payer.consumer, 0) + more
@@ -177,14 +179,14 @@ class Shares:
         return True
 
     def _may_pass(self, payer: Payer) -> bool:
-        """Whether the payer may be served before those that wait: none of them is like it, and
-        none waits for room alone, which the payer would take."""
+        """Whether the payer may be served before the waiters: none is of the same payer, and none
+        waits only for free places, which the payer would take."""
         if payer in self._flows:
             return False
         return not any(self._permits(other, flow[0].weight) for other, flow in self._flows.items())
 
     def _grant(self) -> None:
-        """Give what is free to those that wait, in the fair order, as far as it goes."""
+        """Give free places to waiters in the fair order, as far as they go."""
         while self._flows:
             turn = None
             for payer, flow in self._flows.items():
@@ -196,7 +198,7 @@ class Shares:
                 return
             payer, waiter = turn
             if self._used and self._used + waiter.weight > self.size:
-                return  # what it needs is kept for it
+                return  # its places are reserved for it
             self._leave(payer, waiter)
             self._order.serve(waiter.start)
             if not waiter.granted.done():
@@ -204,7 +206,7 @@ class Shares:
                 waiter.granted.set_result(None)
 
     def _withdraw(self, payer: Payer, waiter: _Waiter) -> None:
-        """Take a waiter out of the queue, if it is there still."""
+        """Take a waiter out of the queue, if it is still there."""
         flow = self._flows.get(payer)
         if flow is not None and waiter in flow:
             self._leave(payer, waiter)
@@ -229,8 +231,9 @@ class Shares:
 
 
 class _Order:
-    """Start-time fair queueing: each call starts, in virtual time, where the consumer's call before
-    it ends, or now; it takes what it weighs. The call that starts first is served first."""
+    """Start-time fair queueing: in virtual time, each call starts when the consumer's previous call
+    ends, or now if later, and lasts as long as its weight. The call that starts first is served
+    first."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -243,7 +246,7 @@ class _Order:
         return start
 
     def serve(self, start: float) -> None:
-        """A call that starts there is served."""
+        """Advance virtual time: a call with this start is served."""
         self._now = max(self._now, start)
 
 

@@ -1,9 +1,9 @@
-"""How the nodes that share a database part the work that one node does at a time.
+"""How nodes that share a database divide the work that one node does at a time.
 
-Each node says which tasks it takes. From that every node computes the same shares: each task goes
-to the node that a hash of both names ranks first, as long as that one has no more than its part.
-So the shares are even, and few tasks move when a node comes or goes. A share gives no right: only
-a lease does (see ``singletons``), and only its holder hands it over.
+Each node announces which tasks it takes. From that every node computes the same shares: each task
+goes to the node that a hash of both names ranks first among those with room. So the shares are
+even, and few tasks move when a node comes or goes. A share confers no right: only a lease does (see
+``singletons``), and only its holder hands it over.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from penstockd.store.database import Connection
 
-#: A node that has lived for so many seconds without a break is handed the tasks of its share; and
-#: seconds until a task that a holder handed over, and that came back, is handed over again.
+#: Seconds that a node must live without a break before it is handed the tasks of its share, and
+#: seconds before a task that was handed over and came back is handed over again.
 SETTLED = 15.0
-#: Seconds for which a task that nobody holds is left to the node in whose share it is.
+#: Seconds for which a task that nobody holds is reserved for the node in whose share it is.
 HEAD_START = 2.0
 
 _READ = """
@@ -28,8 +28,8 @@ FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id
 
 @dataclass(frozen=True, slots=True)
 class LiveNode:
-    """A node that has spoken within the last seconds; ``age`` is for how many seconds it has lived
-    without a break. ``takes`` are the tasks that it does if it holds their leases."""
+    """A node that has recently announced itself; ``age`` is how many seconds it has lived without a
+    break. ``takes`` are the tasks that it does if it holds their leases."""
 
     node_id: str
     host: str
@@ -44,12 +44,12 @@ class LiveNode:
 
 
 async def read_live_nodes(connection: Connection) -> list[LiveNode]:
-    """All that live, the oldest first. Raises what the driver does."""
+    """All live nodes, the oldest first. Raises the driver's errors."""
     return [LiveNode(*row) for row in await connection.fetch(_READ)]
 
 
 def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, str]:
-    """By task the id of the node in whose share it is; a task that no node takes is left out."""
+    """Map each task to the id of the node in whose share it is, except tasks that no node takes."""
     takers = [node for node in nodes if node.takes]
     names = sorted({name for node in takers for name in node.takes})
     room = {node.node_id: -(-len(names) // len(takers)) for node in takers}
@@ -64,13 +64,13 @@ def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, str]:
 
 
 def with_node(own: LiveNode, nodes: Sequence[LiveNode]) -> list[LiveNode]:
-    """The nodes with what one says of itself in place of what the others heard of it last."""
+    """The nodes, with this node's own state in place of its last announcement."""
     heard = next((node.age for node in nodes if node.node_id == own.node_id), own.age)
     return [replace(own, age=heard), *(node for node in nodes if node.node_id != own.node_id)]
 
 
 def shares_elsewhere(nodes: Sequence[LiveNode], own_id: str) -> Mapping[str, LiveNode]:
-    """By task the other node in whose share it is, among this node and those that are settled."""
+    """Map each task in another node's share to that node; only this and settled nodes count."""
     counted = {n.node_id: n for n in nodes if n.settled or n.node_id == own_id}
     shares = share_out(list(counted.values()))
     return {name: counted[holder] for name, holder in shares.items() if holder != own_id}

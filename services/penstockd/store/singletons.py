@@ -1,14 +1,14 @@
-"""Leases of what only one process of all nodes may do at a time, and the fence around it.
+"""Leases for work that only one process of all nodes may do at a time, and the fence around it.
 
 A lease is a row: a name, a term that rises with each new holder, and a time at which it ends unless
-it is renewed. The database's clock alone says whether it has ended. A holder stops by its own
-monotonic clock before that moment. One that cannot stop, since it is frozen or cut off, writes
-nothing afterwards: each of its transactions begins with locking the row of its term, and fails if
-there is none. Raising the term waits for transactions that have it locked; who raises it ends the
-sessions of those that do not end by themselves.
+renewed. Only the database's clock decides whether it has ended. A holder stops before that moment
+by its own monotonic clock. A holder that cannot stop, because it is frozen or cut off, writes
+nothing afterwards: each of its transactions first locks the row of its term, and fails if there is
+none. Raising the term waits for transactions that have the row locked; the new holder ends the
+sessions of those that take too long.
 
-Nodes share the leases (see ``sharing``): a holder hands over what is in the share of another node,
-and what is free is left to the node in whose share it is for a moment.
+Nodes share the leases (see ``sharing``): a holder hands over leases in another node's share, and a
+free lease is reserved for a moment for the node in whose share it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from penstockd.store.sharing import (
     with_node,
 )
 
-#: What only one node does at a time; see ``keeper``.
+#: Tasks that only one node does at a time; see ``keeper``.
 SINGLETONS = (
     "sequencer",
     "partitions",
@@ -49,14 +49,14 @@ SINGLETONS = (
     "webhooks",
     "webhook-retention",
 )
-#: Seconds for which a lease is given, and between two renewals.
+#: Seconds that a lease lasts, and seconds between two renewals.
 LENGTH = 6.0
 RENEWAL = 1.0
-#: So many seconds before the end of its lease a holder stops by itself.
+#: Seconds before the end of its lease at which a holder stops by itself.
 MARGIN = 1.0
-#: How long a transaction of an earlier term may hold up the next one, in seconds.
+#: How long a transaction of an earlier term may delay the next term, in seconds.
 BLOCKED = 0.5
-#: Seconds for which a node leaves a task to others that failed again and again on it.
+#: Seconds for which a node leaves a task that failed repeatedly to other nodes.
 DECLINED = 300.0
 
 _READ = """
@@ -69,7 +69,7 @@ INSERT INTO hub.singleton (name, term, node_id, host, acquire_time, expire_time)
 SELECT name, 0, '', '', clock_timestamp(), clock_timestamp() FROM unnest($1::text[]) AS n (name)
 ON CONFLICT DO NOTHING
 """
-#: A time that no renewal can have given is of a clock that has gone back since.
+#: An expire_time later than any renewal could set means that the clock has since gone back.
 _TAKE = """
 UPDATE hub.singleton SET term = term + 1, node_id = $2, host = $3, acquire_time = clock_timestamp(),
        expire_time = clock_timestamp() + $4
@@ -102,11 +102,11 @@ _log = structlog.get_logger(__name__)
 
 
 class LeaseOver(Exception):
-    """The lease has ended, or another holds it by now: nothing may be done any more."""
+    """The lease has ended, or another process holds it: the work must stop."""
 
 
 class Transactions(Protocol):
-    """Where an organ writes: a database, or one behind the fence of a lease."""
+    """Where an organ writes: a database, or a database fenced by a lease."""
 
     def transaction(
         self, *, isolation: Isolation | None = None
@@ -116,14 +116,14 @@ class Transactions(Protocol):
 
 
 def elapsed() -> float:
-    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    """Seconds of a monotonic clock that also runs while the machine sleeps, where there is one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Singleton:
-    """A row as it was read. ``unheld`` is the seconds since its lease ended, negative before."""
+    """A row as read. ``unheld`` is the seconds since its lease ended, negative before that."""
 
     name: str
     term: int
@@ -134,21 +134,21 @@ class Singleton:
 
     @property
     def free(self) -> bool:
-        """Whether it may be taken."""
+        """Whether the lease may be taken."""
         return self.unheld >= 0 or self.impossible
 
 
 async def read_singletons(connection: Connection) -> list[Singleton]:
-    """All rows. Raises what the driver does."""
+    """All rows. Raises the driver's errors."""
     return [Singleton(*row) for row in await connection.fetch(_READ, timedelta(seconds=LENGTH))]
 
 
 class SingletonLease:
-    """What a process holds. ``over`` is set when it holds it no longer; ``wanted`` when the
-    holder is to end its work and release it, since it is in the share of another node.
+    """A lease that a process holds. ``over`` is set when it no longer holds it; ``wanted`` is set
+    when the holder should end its work and release it, since it is in another node's share.
 
-    ``acquired`` is when it was taken, to the microsecond: a database that went back in time gives
-    out a term again, but not to a holder of the same moment.
+    ``acquired`` is when it was taken, to the microsecond: a database that went back in time issues
+    a term again, but not with the same ``acquired``.
     """
 
     def __init__(
@@ -167,13 +167,13 @@ class SingletonLease:
 
     @property
     def runs(self) -> bool:
-        """Whether the holder may go on."""
+        """Whether the lease is still held; ends it if its deadline has passed."""
         if not self.over.is_set() and self._clock() >= self._deadline:
             self.end("not_renewed")
         return not self.over.is_set()
 
     def renewed(self, asked: float) -> None:
-        """It was renewed by a statement that was sent at that time."""
+        """Note a renewal by a statement that was sent at ``asked``."""
         self._deadline = asked + LENGTH - MARGIN
         if self._timer is not None:
             self._timer.cancel()
@@ -181,7 +181,7 @@ class SingletonLease:
         self._timer = asyncio.get_running_loop().call_later(left, self.end, "not_renewed")
 
     def end(self, reason: str) -> None:
-        """It is held no longer."""
+        """End the lease."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.over.is_set():
@@ -190,7 +190,7 @@ class SingletonLease:
             level("lease_over", singleton=self.name, term=self.term, reason=reason)
 
     async def check(self, connection: Connection) -> None:
-        """Let the connection's transaction belong to this term: it commits before another begins.
+        """Bind the connection's transaction to this term: it commits before another term begins.
 
         Raises LeaseOver.
         """
@@ -202,7 +202,7 @@ class SingletonLease:
 
 
 class FencedDatabase:
-    """The database as the holder of a lease writes to it: every transaction checks the term."""
+    """The database for the holder of a lease: every transaction checks the term."""
 
     def __init__(self, database: Transactions, lease: SingletonLease) -> None:
         self.lease = lease
@@ -210,7 +210,7 @@ class FencedDatabase:
         self._lent: set[Connection] = set()
 
     def by_way_of(self, database: Transactions) -> FencedDatabase:
-        """The same fence around other connections; ``abandon`` cuts them, too."""
+        """The same fence around another database; ``abandon`` also cuts its transactions."""
         other = FencedDatabase(database, self.lease)
         other._lent = self._lent
         return other
@@ -232,16 +232,16 @@ class FencedDatabase:
                 self._lent.discard(lent)
 
     def abandon(self) -> None:
-        """Cut the transactions under way: their answers may never come."""
+        """Cut the open transactions: their answers may never come."""
         for connection in list(self._lent):
             cut_session(connection)
 
 
 class Leases:
-    """The leases of one process: takes those that are wanted and free, and renews them.
+    """The leases of one process: takes wanted leases when free, and renews them.
 
-    ``node_id`` names the node for good: what an earlier process of the node held is taken at once,
-    since a node runs one keeper at a time. ``host`` is what people know the node by.
+    ``node_id`` identifies the node permanently: leases of an earlier process of the node are taken
+    at once, since a node runs one keeper at a time. ``host`` is the name for people.
     """
 
     def __init__(
@@ -259,21 +259,22 @@ class Leases:
         self._held: dict[str, SingletonLease] = {}
         self._wanted: dict[str, asyncio.Future[SingletonLease]] = {}
         self._inherited: set[str] = set()
-        # When this process handed a lease over, and when it gave one up as it failed.
+        # When this process handed a lease over, and when it gave one up because its work failed.
         self._handed: dict[str, float] = {}
         self._declined: dict[str, float] = {}
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._stands_by = stands_by
-        # The database's time at a moment of our own clock.
+        # The database's time, and our own clock at that moment.
         self._known_time = (datetime.now(UTC), clock())
 
     def now(self) -> datetime:
-        """The database's time, as the last renewal told it: whatever this machine's clock says."""
+        """The database's time, projected from the last renewal; ignores this machine's wall
+        clock."""
         time_then, then = self._known_time
         return time_then + timedelta(seconds=self._clock() - then)
 
     async def obtain(self, name: str) -> SingletonLease:
-        """The lease of a name, as soon as this process holds it."""
+        """Wait until this process holds the lease of a name, and return it."""
         held = self._held.get(name)
         if held is not None and held.runs:
             return held
@@ -284,7 +285,7 @@ class Leases:
 
     @property
     def takes(self) -> Collection[str]:
-        """The names that this process would hold now, or holds."""
+        """The names that this process holds or would take now."""
         if self._stands_by:
             return ()
         since = self._clock() - DECLINED
@@ -292,12 +293,12 @@ class Leases:
         return sorted((self._wanted.keys() | self._held.keys()) - failing)
 
     async def decline(self, lease: SingletonLease) -> None:
-        """Release it, and leave it to other nodes for some minutes, if any takes it."""
+        """Release a lease and leave it to other nodes for DECLINED seconds, if any takes it."""
         self._declined[lease.name] = self._clock()
         await self.release(lease)
 
     async def release(self, lease: SingletonLease) -> None:
-        """Let another take it at once. If the database cannot be told, it takes some seconds."""
+        """Let others take a lease at once, or within seconds if the database is unreachable."""
         self._held.pop(lease.name, None)
         if not lease.runs:
             return
@@ -308,7 +309,7 @@ class Leases:
             )
 
     async def stand_by(self, stands_by: bool) -> None:
-        """Take nothing, and let go of what is held; or take part again."""
+        """Release all leases and take none, or take part again."""
         self._stands_by = stands_by
         if stands_by:
             for lease in list(self._held.values()):
@@ -324,7 +325,7 @@ class Leases:
             self._session.drop()
 
     async def step(self) -> None:
-        """Renew what is held, hand over what others are to hold, and begin to take what is free."""
+        """Renew held leases, hand over those in others' shares, and begin to take free ones."""
         await self._renew()
         wanted = [name for name, future in self._wanted.items() if not future.done()]
         if self._stands_by or not (wanted or self._held):
@@ -336,7 +337,7 @@ class Leases:
             await self._take_free(wanted, share_out(nodes))
 
     def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
-        """Ask for what is in another node's share to be released; if it comes back, not at once."""
+        """Ask the holder to release leases in others' shares; at most once per SETTLED seconds."""
         elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
         for name in self._held.keys() & elsewhere.keys():
             if now - self._handed.get(name, -SETTLED) >= SETTLED:
@@ -346,7 +347,7 @@ class Leases:
                 lease.wanted.set()
 
     async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, str]) -> None:
-        """Begin to take what nobody holds, and this process's last one held."""
+        """Begin to take leases that nobody holds, or that this node's last process held."""
         found = {s.name: s for s in await self._session.ask(read_singletons)}
         if not found.keys() >= set(wanted):
             await self._session.ask(lambda c: c.execute(_SEED, wanted))
@@ -363,7 +364,7 @@ class Leases:
                 task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
 
     async def close(self) -> None:
-        """Release all that is held."""
+        """Release all leases."""
         for task in list(self._taking.values()):
             task.cancel()
         await asyncio.gather(*self._taking.values(), return_exceptions=True)
@@ -392,7 +393,7 @@ class Leases:
                 lease.end("taken")
 
     async def _take(self, found: Singleton, inherited: bool) -> None:
-        """Raise the term, and end whatever session of an earlier one keeps us from it."""
+        """Raise the term, ending sessions of an earlier term that block it."""
         asked = self._clock()
         try:
             taken = await self._raise_term(found, inherited)
@@ -409,7 +410,7 @@ class Leases:
         future.set_result(lease)
 
     async def _raise_term(self, found: Singleton, inherited: bool) -> tuple[int, datetime] | None:
-        """The new term and when it began; None if another was faster."""
+        """The new term and when it began; None if another process was faster."""
         length, own = timedelta(seconds=LENGTH), self.node_id if inherited else None
         connection = await self._database.connect()
         watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
@@ -426,8 +427,8 @@ class Leases:
             connection.terminate()
 
     async def _end_blockers(self, pid: int, found: Singleton) -> None:
-        """End the sessions that keep one for so long from raising the term: they have the row of
-        the earlier term locked, and their process is frozen, or cut off from the database."""
+        """After BLOCKED seconds, end the sessions that block raising the term: they have the row of
+        the earlier term locked, and their process is frozen or cut off from the database."""
         await asyncio.sleep(BLOCKED)
         try:
             rows = await self._session.ask(lambda c: c.fetch(_END_BLOCKERS, pid))

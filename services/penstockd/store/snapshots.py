@@ -1,9 +1,9 @@
-"""States of the data that stay readable: for exports on several connections, and to resume them.
+"""States of the data that stay readable, for exports on several connections and for resuming them.
 
-A state is held by a transaction on a connection of its own, which exports it by name; any
-connection of any process can join it for as long as the holder lives. A holder that is kept for a
-client to come back is let go after ``seconds``, or earlier when newer ones need its place: it holds
-back the database's clean-up.
+A transaction on a connection of its own holds a state and exports it by name; any connection of any
+process can join it for as long as the holder lives. A holder that is kept in case its client comes
+back is released after ``seconds``, or earlier if newer ones need its place: it holds back
+vacuuming.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
 from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translated
 from penstockd.store.shares import payer_var
 
-#: How many states a process keeps for clients that may come back; of the consumer that has most of
-#: them the oldest goes first.
+#: How many states a process keeps for clients that may come back; the oldest of the consumer with
+#: the most is released first.
 MAX_KEPT = 6
-#: Connections without a transaction that wait for the next state to hold.
+#: Idle connections that are kept for the next state to hold.
 MAX_IDLE = 2
-#: How often holders show that their process lives, in seconds.
+#: How often each holder sends a query to stay alive, in seconds.
 PULSE = 10.0
 #: How long a holder may be silent before the database ends it, in seconds.
 SILENCE = 60
@@ -40,12 +40,12 @@ _log = structlog.get_logger(__name__)
 
 
 class SnapshotGone(Exception):
-    """Nobody holds the state of that name any more, or it is another one by now."""
+    """Nobody holds the state of that name any more, or the name now stands for another state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The database's session of a holder: when it has ended, so has its process."""
+    """The database session of a holder, which ends with the holder's process."""
 
     pid: int
     start: datetime
@@ -61,19 +61,19 @@ class Held:
     connection: Connection
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline: float | None = None  # monotonic; None while it is in use
-    lasting: bool = True  # kept ones that are not go first
-    by_receipt: bool = True  # when kept, for as long as a receipt names it
+    lasting: bool = True  # kept states that are not lasting are released first
+    by_receipt: bool = True  # keep it only while a receipt names it
     consumer: str = field(default_factory=lambda: payer_var.get().consumer)
 
     async def share(self, connection: Connection) -> None:
-        """Let a transaction that has just begun, and read nothing, see this state.
+        """Make a transaction that has just begun, and read nothing, see this state.
 
         Raises SnapshotGone if its holder has died.
         """
         await _import(connection, self.name)
 
     async def fetch(self, sql: str, *arguments: Any) -> Sequence[Any]:
-        """Read something of this state on the holder's own connection."""
+        """Query this state on the holder's own connection."""
         async with self.lock:
             return await self.connection.fetch(sql, *arguments)
 
@@ -82,7 +82,7 @@ class Snapshots:
     """The states that one process holds."""
 
     def __init__(self, database: Database, *, seconds: float) -> None:
-        """``seconds`` is how long a state is kept for a client to come back."""
+        """``seconds`` is how long a state is kept in case its client comes back."""
         self.seconds = seconds
         self._database = database
         self._held: set[Held] = set()
@@ -91,7 +91,7 @@ class Snapshots:
         self._pulse: asyncio.Task[None] | None = None
 
     async def take(self) -> Held:
-        """Hold the state of now. Raises DatabaseUnavailable."""
+        """Hold the current state. Raises DatabaseUnavailable."""
         connection, session = await self._connection()
         try:
             with translated():
@@ -103,9 +103,9 @@ class Snapshots:
             raise
 
     async def join(self, name: str, cursor: Cursor) -> Held:
-        """Hold a state that a process of this database holds already.
+        """Hold a state that some process already holds.
 
-        Raises SnapshotGone, also if ``name`` stands for a state that is not ``cursor``'s, and
+        Raises SnapshotGone, also if ``name`` stands for a state other than ``cursor``'s, and
         DatabaseUnavailable.
         """
         connection, session = await self._connection()
@@ -122,39 +122,40 @@ class Snapshots:
             raise
 
     def holds(self, held: Held) -> bool:
-        """Whether it has neither been let go nor lost."""
+        """Whether a state has been neither released nor lost."""
         return held in self._held and not held.connection.is_closed()
 
     def keep(self, held: Held, *, seconds: float | None = None, lasting: bool = True) -> None:
-        """Its user is done, but the client may come back for it."""
+        """Keep a state after use, since the client may come back for it."""
         if held.connection.is_closed():
             self._held.discard(held)
             return
         held.deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
         held.lasting = lasting
         while len(kept := [h for h in self._held if h.deadline is not None]) > MAX_KEPT:
-            # Of the consumer for which most are kept: nobody's exports cost others theirs.
+            # From the consumer with the most kept states, so that nobody's exports cost others
+            # theirs.
             counts = Counter(h.consumer for h in kept)
             self.release(min(kept, key=lambda h: (-counts[h.consumer], h.lasting, h.deadline)))
 
     def release(self, held: Held) -> None:
-        """Nobody needs it any more."""
+        """Release a state that nobody needs any more."""
         if held in self._held:
             self._held.discard(held)
             self._start(self._let_go(held))
 
     def drop(self, held: Held) -> None:
-        """Nobody needs it any more, and its session is to end with it."""
+        """Release a state and end its session."""
         self._held.discard(held)
         held.connection.terminate()
 
     def forget(self, name: str) -> None:
-        """Release the state of that name if this process keeps it: it has been joined."""
+        """Release the state of that name if this process keeps it: another holder has joined it."""
         for held in [h for h in self._held if h.name == name and h.deadline is not None]:
             self.release(held)
 
     async def close(self) -> None:
-        """Let everything go."""
+        """Release everything."""
         if self._pulse is not None:
             self._pulse.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # each takes PATIENCE at most
@@ -203,7 +204,8 @@ class Snapshots:
             held.connection.terminate()
 
     async def _keep_alive(self) -> None:
-        """Until nothing is held: speak on every holder, and let go what nobody will ask for."""
+        """Query on every holder and release states that nobody will ask for, until nothing is
+        held."""
         while self._held:
             await asyncio.sleep(PULSE)
             now = time.monotonic()
@@ -229,7 +231,7 @@ class Snapshots:
             held.connection.terminate()
 
     async def _release_superseded(self) -> None:
-        """Exports that another process goes on with have a holder there."""
+        """Release states of exports that another process continues: they have a holder there."""
         kept = {h.name: h for h in self._held if h.deadline is not None and h.by_receipt}
         if not kept:
             return
@@ -256,7 +258,8 @@ async def _import(connection: Connection, name: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """The name, being what PostgreSQL calls snapshots; SET takes no parameters."""
+    """The name, if it has the form of a snapshot's name; SET takes no parameters. Raises
+    SnapshotGone."""
     if not name or not set(name) <= set("0123456789ABCDEF-"):
         raise SnapshotGone(name)
     return name

@@ -1,9 +1,9 @@
-"""Opens sessions with PostgreSQL whose two ends notice when the network between them is gone.
+"""Opens PostgreSQL sessions in which both ends notice when the network between them is gone.
 
-A network can lose a connection without telling either end (a partition, a firewall that starts
-anew). By default each end then waits for a quarter of an hour or for ever: the hub for an answer,
-the server with the locks of a session that nobody uses any more. A session on a Unix socket cannot
-be lost so.
+A network can lose a connection without notifying either end (a partition, a firewall restart). By
+default each end then waits for a quarter of an hour or for ever: the hub for an answer, the server
+holding the locks of a session that nobody uses any more. A session on a Unix socket cannot be lost
+this way.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import asyncpg
 
-#: Seconds of silence after which an end asks whether the other is there, how often it asks again,
-#: and how many questions without an answer end the connection.
+#: Seconds of silence after which an end sends a probe, seconds between probes, and how many
+#: unanswered probes end the connection.
 KEEP_ALIVE = (5, 2, 3)
-#: Seconds for which what was sent may stay unacknowledged before the hub gives the connection up.
-#: It also bounds how long a server may take nothing of what it is sent.
+#: Seconds for which sent data may stay unacknowledged before the hub drops the connection. It also
+#: bounds how long a server may accept no data.
 UNACKNOWLEDGED = 15
-#: The same for the server's end. A transaction whose results are taken slowly lifts it for itself:
-#: see READ_SLOWLY.
+#: The same for the server's end. A transaction whose results are read slowly disables it for
+#: itself: see READ_SLOWLY.
 UNACKNOWLEDGED_BY_SERVER = 10
 
 #: The server's half, as settings of a session.
@@ -36,11 +36,11 @@ READ_SLOWLY = "SET LOCAL tcp_user_timeout = 0"
 
 
 def socket_options() -> dict[tuple[int, int], int]:
-    """The hub's half, as options of a TCP socket: those that this system has."""
+    """The hub's half, as TCP socket options, as far as this system has them."""
     idle, interval, count = KEEP_ALIVE
     wanted = {
         "TCP_KEEPIDLE": idle,
-        "TCP_KEEPALIVE": idle,  # the name that macOS has for it
+        "TCP_KEEPALIVE": idle,  # its name on macOS
         "TCP_KEEPINTVL": interval,
         "TCP_KEEPCNT": count,
         "TCP_USER_TIMEOUT": UNACKNOWLEDGED * 1000,
@@ -56,7 +56,8 @@ def socket_options() -> dict[tuple[int, int], int]:
 async def open_session(
     *arguments: Any, server_settings: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
-    """Connect as ``asyncpg.connect`` does, by whose arguments and errors it goes."""
+    """Connect with the keep-alive options set; arguments and errors are those of
+    ``asyncpg.connect``."""
     settings = {**SERVER_SETTINGS, **(server_settings or {})}
     connection = await asyncpg.connect(*arguments, server_settings=settings, **options)
     try:

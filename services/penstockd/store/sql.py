@@ -1,4 +1,4 @@
-"""SQLAlchemy Core to what asyncpg runs, compiled once and kept by the caller."""
+"""Compiles SQLAlchemy Core for asyncpg; callers compile once and keep the result."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PARAMETER = re.compile(r"\$(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text with ``$n`` parameters, and the values of those that are known already."""
+    """SQL text with ``$n`` parameters, and the values of those already known."""
 
     text: str
     names: tuple[str, ...]
     values: Mapping[str, Any]
 
     def arguments(self, **given: Any) -> Sequence[Any]:
-        """The positional arguments, ``given`` ones by the name of their bind parameter."""
+        """The positional arguments; ``given`` are values by the name of their bind parameter."""
         return [given[n] if n in given else self.values[n] for n in self.names]
 
 
@@ -42,7 +42,7 @@ def compile_for_copy(statement: ClauseElement) -> tuple[str, Mapping[str, str]]:
     """SQL for ``COPY (…) TO STDOUT``, which takes no parameters, and the settings it reads.
 
     Every parameter becomes an uncorrelated subquery on a transaction-local setting, which
-    PostgreSQL evaluates once: so no literal, whoever chose it, is ever part of the text.
+    PostgreSQL evaluates once: so no literal, whatever its origin, is ever part of the text.
     """
     compiled: Any = statement.compile(
         dialect=_COPY_DIALECT, compile_kwargs={"render_postcompile": True}

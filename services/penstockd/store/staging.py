@@ -1,6 +1,6 @@
-"""Rows on their way into a dataset's table: images for the log, and the form that COPY takes.
+"""Rows on their way into a dataset's table: their images for the log, and their text for COPY.
 
-Everything works column by column, which for a batch costs a third of what row by row does.
+Everything works column by column, which for a batch costs a third of working row by row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Staged:
         return len(self.columns[0]) if self.columns else 0
 
     def add(self, columns: list[Column]) -> None:
-        """Append rows, given as columns."""
+        """Append rows in the form of columns."""
         if not self.columns:
             self.columns = columns
             return
@@ -76,7 +76,7 @@ class Stager:
         return [[None] * count, self._wire.images(columns), *columns]
 
     def changed(self, rows: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[Column]:
-        """Records that were and are to be, as pairs of full rows."""
+        """Changed records, from pairs of full rows: old and new."""
         before = self._wire.images([list(c) for c in zip(*(old for old, _ in rows), strict=True)])
         columns = [list(c) for c in zip(*(new for _, new in rows), strict=True)]
         return [before, self._wire.images(columns), *columns]

@@ -1,7 +1,7 @@
-"""States of the data that a caller comes back to, call by call, through whichever process.
+"""States of the data that a caller returns to in later calls, through any process.
 
-A state is named by the process that took it. Every process that is asked for it joins it once, and
-then holds it too; so it stays as long as any of them is asked.
+The process that took a state names it. Every process that is asked for it joins it once and then
+also holds it, so it lives as long as any of them is asked.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.snapshots import Held, Snapshots
 
-#: States that a process holds for one caller; the one that was used last longest ago goes first.
+#: States that a process holds for one caller; the least recently used is released first.
 PER_OWNER = 2
-#: States that are in use at one time, each with a connection of its own, at most half of them by
-#: one caller; and how long the next call waits, in seconds.
+#: States in use at one time, each with a connection of its own, at most half of them by one caller;
+#: and how long the next call waits, in seconds.
 MOST_IN_USE, PATIENCE = 8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class StateName:
-    """``origin`` is the name that the first holder gave it, ``name`` that of the latest one."""
+    """``origin`` is the name by the first holder, ``name`` that by the latest."""
 
     origin: str
     name: str
@@ -42,14 +42,14 @@ class States:
 
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
-        self._states: dict[str, _KeptState] = {}  # by origin, the latest used last
+        self._states: dict[str, _KeptState] = {}  # by origin, most recently used last
         self._room = Shares(MOST_IN_USE, ShareTerms(1, seconds=PATIENCE), what="states of the data")
 
     @asynccontextmanager
     async def use(
         self, owner: str, name: StateName | None
     ) -> AsyncIterator[tuple[Held, StateName]]:
-        """Hold the state of that name, or that of now, during the block, and keep it after it.
+        """Hold the named state, or the current one, during the block, and keep it afterwards.
 
         Raises SnapshotGone if nobody holds it any more, ShareExhausted and DatabaseUnavailable.
         """

@@ -1,9 +1,9 @@
-"""The steps that bring the datasets' tables to the model, and what each of them takes.
+"""The steps that bring the datasets' tables to the model, and the consent that each needs.
 
-The store keeps the manifest of the model that its tables were made with (``hub.model``), so that a
-change is seen which no column type shows. Values decide: a change that no value is affected by is
-applied at start, one that converts values is applied by command, and one that some value does not
-survive is refused, with the keys of the records that hold it.
+The store keeps the manifest of the model that its tables were made with (``hub.model``), to detect
+changes that no column type shows. Values decide: a change that affects no value is applied at
+start, one that converts values is applied by command, and one that some value cannot survive is
+refused, with the keys of the records that hold it.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Consent(enum.Enum):
 
     START = "additive"  # nothing stored is affected: applied when the hub starts
     COMMAND = "caution"  # by `penstock migrate --apply`
-    NEVER = "refused"  # not while the values are there that the step names
+    NEVER = "refused"  # not while the values that the step names exist
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One difference between the database and the model, and what ends it."""
+    """One difference between the database and the model, and what removes it."""
 
     description: str
     consent: Consent
@@ -66,7 +66,7 @@ class Step:
 
     @property
     def additive(self) -> bool:
-        """Whether the hub applies it by itself when it starts."""
+        """Whether the hub applies it on its own at start."""
         return self.consent is Consent.START
 
 
@@ -112,7 +112,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
 
 
 def keep_manifest(connection: Connection, catalog: Catalog) -> None:
-    """Note the catalog as the one that the tables hold now."""
+    """Record the catalog as the one that the tables now have."""
     manifest = write_manifest(catalog)
     history = _history(connection)
     if not history or history[-1] != manifest:
@@ -157,7 +157,7 @@ class _DatasetChanges:
         self._matches = match_fields(self._stored_fields(stored), self._after.fields)
 
     def steps(self) -> Iterator[Step]:
-        """In the order in which they are applied: columns leave, are renamed, come, change."""
+        """The steps in the order of application: columns are removed, renamed, added, changed."""
         for gone in self._matches.removed:
             yield self._removal(gone)
         yield from self._renames()
@@ -172,7 +172,7 @@ class _DatasetChanges:
         yield from self._rule_steps()
 
     def unreadable(self, history: Sequence[Manifest]) -> list[str]:
-        """The fields whose images in the log mean something else in the new model, or nothing."""
+        """The fields whose images in the log the new model cannot read, or reads differently."""
         found = [
             self._where(self._dataset.by_path[new.path])
             for old, new in self._matches.kept
@@ -189,8 +189,8 @@ class _DatasetChanges:
         return list(dict.fromkeys(found))
 
     def _stored_fields(self, stored: StoredDataset) -> list[StoredField]:
-        """The columns as they are, with what the manifest knows of them. Of a store that has no
-        manifest yet, a column of the type that the model asks for is taken as the model's."""
+        """The present columns, with what the manifest records of them. If the store has no manifest
+        for the dataset, a column of the type that the model requires counts as the model's."""
         known = {f.path: f for f in stored.fields}
         wanted = {f.path: f for f in self._after.fields}
         fields = []
@@ -226,7 +226,7 @@ class _DatasetChanges:
         renamed = [(old, new) for old, new in self._matches.kept if old.path != new.path]
         if not renamed:
             return
-        # By way of names that no field has: two fields may have changed their names.
+        # Via names that no field has, since two fields may have swapped names.
         sql = [
             f'ALTER TABLE {self._table} RENAME COLUMN "{old.path}" TO "~{i}"'
             for i, (old, _) in enumerate(renamed)
@@ -276,7 +276,7 @@ class _DatasetChanges:
             )
 
     def _filling(self, field: Field, old: StoredField) -> Step:
-        """Unset values become the default."""
+        """The step that sets unset values to the default."""
         column, default = f'"{field.path}"', column_default(field) or "now()"
         unset = has_rows(self._connection, self._dataset.name, f'"{old.path}" IS NULL')
         return Step(
@@ -328,7 +328,7 @@ class _DatasetChanges:
         if not self._known or self._rules_before == self._after.rules:
             return
         if any(o.path != n.path or o.shape != n.shape for o, n in self._matches.kept):
-            return  # the values are not there yet that could be judged
+            return  # the values to judge do not exist yet
         if self._matches.added:
             return
         report = judge_rules(self._connection, self._dataset)
@@ -342,14 +342,15 @@ class _DatasetChanges:
 
 
 def _filled(convert: FieldConversion, field: Field) -> Callable[[object], object]:
-    """The conversion, with a value in place of NULL where NULL may no longer be."""
+    """The conversion, with the default in place of NULL where the field is not nullable."""
     if field.nullable:
         return convert
     return lambda value: default(field) if value is None else convert(value)
 
 
 def _differing(field: Field, column: PresentColumn) -> Differ:
-    """Whether a conversion has changed a value: one of another type always, JSON by its data."""
+    """Whether a conversion changed a value: always if the type differs; JSON is compared as
+    data."""
     if type_name(field) != column.type_name:
         return lambda before, after: before is not None or after is not None
     if field.repeated:
@@ -372,7 +373,7 @@ def _consent(report: ValueReport) -> Consent:
 
 
 def _history(connection: Connection) -> list[Manifest]:
-    """All manifests that the store has had, the newest last; none before the first migration."""
+    """All manifests of the store, the newest last; none before the first migration."""
     if connection.execute(text("SELECT to_regclass('hub.model') IS NULL")).scalar_one():
         return []
     rows = connection.execute(text("SELECT manifest::text FROM hub.model ORDER BY id"))
@@ -390,7 +391,7 @@ def _log_holds(connection: Connection, dataset: str) -> bool:
 
 
 def _close_log(connection: Connection) -> None:
-    """Let go of all changes that the log has, as if they were older than it keeps them."""
+    """Prune all changes of the log, as if they were past retention."""
     while connection.execute(text("SELECT hub.stamp()")).scalar_one():
         pass
     connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
@@ -401,7 +402,7 @@ def _script(sql: str) -> Apply:
 
 
 def _nothing(_: Connection) -> None:
-    """A step that only tells something."""
+    """Do nothing: for steps that only report."""
 
 
 def _literal(value: str) -> str:

@@ -1,7 +1,7 @@
-"""Subscriptions: what they give out, and how far their consumers have come.
+"""Subscriptions: what they send, and how far their consumers have come.
 
-The log up to a subscription's ``position`` has been given out, in leases (see ``store.leases``).
-What is acknowledged is all before the first lease that is not.
+The log up to a subscription's ``position`` has been sent, in leases (see ``store.leases``).
+Everything before the first unacknowledged lease is acknowledged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstockd.store.database import Connection
 
 #: The most subscriptions of a consumer.
 MAX_SUBSCRIPTIONS = 100
-#: Which row is one subscription's, by the first two parameters.
+#: The condition for one subscription's rows, by the first two parameters.
 WHOSE = "consumer_id = $1 AND subscription_id = $2"
 
 _UNDONE = (
@@ -35,7 +35,7 @@ _UNDONE = (
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionTerms:
-    """What a subscription gives out; ``ordered``: one stretch at a time."""
+    """What a subscription sends; ``ordered``: one stretch at a time."""
 
     datasets: Sequence[str]
     filter: str = ""
@@ -47,11 +47,11 @@ class SubscriptionTerms:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A subscription as it stands. Another ``lineage``: it was reset meanwhile.
+    """The state of a subscription. A reset changes ``lineage``.
 
-    ``lease_count`` are leases that have not expired, ``outstanding`` the changes of all that are
-    not acknowledged. ``undone``: the database has gone back in time since the subscription was
-    made or reset, so that its consumer may have what is not so any more.
+    ``lease_count`` counts unacknowledged leases that have not expired, ``outstanding`` the changes
+    of all unacknowledged ones. ``undone``: the database has gone back in time since the
+    subscription was made or reset, so its consumer may have changes that were undone.
     """
 
     consumer_id: str
@@ -142,7 +142,7 @@ async def find(connection: Connection, consumer_id: str, subscription_id: str) -
 
 
 def absent(subscription_id: str) -> SubscriptionNotFound:
-    """There is none, or it is another's."""
+    """The error for a subscription that does not exist or belongs to another consumer."""
     return SubscriptionNotFound(f"there is no subscription '{subscription_id}'")
 
 
@@ -181,14 +181,14 @@ def _subscription(row: asyncpg.Record) -> Subscription:
 
 
 def check_epoch(*, undone: bool) -> None:
-    """Raise CursorInvalid, with what to do, if the consumer has to be told that what it was given
-    may be undone: until it resets the subscription, since it may have several workers."""
+    """Raise CursorInvalid, with the remedy, while changes that the consumer received may be undone.
+    Raised until it resets the subscription, since it may have several workers."""
     if undone:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
 
 
 def first(cursors: Sequence[str]) -> Cursor | None:
-    """The first of some places, which stand in order of their numbers; None if there is none."""
+    """The first of some cursors, which are in order of their numbers; None if there are none."""
     found: Cursor | None = None
     for text in cursors:
         cursor = Cursor.parse(text)

@@ -1,4 +1,4 @@
-"""One typed table per dataset, derived from the catalog. Only the View and the writer name them."""
+"""One typed table per dataset, derived from the catalog. Only the View and the writer use them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _TYPES: Mapping[Kind, TypeEngine[Any]] = {
     Kind.MAP: JSONB(),
 }
 
-#: What a row that was written before its column existed holds in it.
+#: The value of a column in rows written before it existed.
 _DEFAULTS: Mapping[Kind, str] = {
     Kind.STRING: "''",
     Kind.BOOL: "false",
@@ -66,7 +66,7 @@ _DEFAULTS: Mapping[Kind, str] = {
     Kind.MAP: "'{}'",
 }
 
-#: How long a value is, for kinds of which it may be long.
+#: The length of a value, for kinds whose values may be long.
 _LENGTHS: Mapping[Kind, str] = {
     Kind.STRING: "octet_length({})",
     Kind.BYTES: "octet_length({})",
@@ -76,12 +76,12 @@ _LENGTHS: Mapping[Kind, str] = {
 
 
 def column_type(field: Field) -> TypeEngine[Any]:
-    """The SQL type of a field's column. An etag is a number inside and text outside."""
+    """The SQL type of a field's column. An etag is a number in the store and text in the API."""
     return BigInteger() if field.is_etag else _TYPES[field.kind]
 
 
 def column_default(field: Field) -> str | None:
-    """The SQL default of a column that may not be NULL; None where NULL is the default."""
+    """The SQL default of a column that cannot be NULL; None if it has no default."""
     if field.nullable or field.key or field.kind is Kind.TIMESTAMP:
         return None
     if field.is_etag:
@@ -94,9 +94,9 @@ def column_default(field: Field) -> str | None:
 
 
 def row_size(fields: Iterable[Field]) -> str:
-    """SQL for how large a row's values of some fields are, in bytes; what cannot be large counts
-    nothing. The length of a text that is stored apart is known without fetching it."""
-    # An etag is a number inside.
+    """SQL for the size in bytes of a row's values of some fields; kinds that are never large count
+    0. The length of a text stored out of line is known without fetching it."""
+    # An etag is stored as a number.
     long = [f for f in fields if f.kind in _LENGTHS and not f.is_etag]
     lengths = [_LENGTHS[f.kind].format(f'"{f.path}"') for f in long]
     return " + ".join(f"coalesce({length}, 0)" for length in lengths) or "0"

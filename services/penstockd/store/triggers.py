@@ -1,7 +1,7 @@
 """Triggers on datasets' tables that note references which records no longer hold.
 
 A feed must know which records referred to another one at any place that the log has (see
-``history.referring``); a table knows only which do now.
+``history.referring``); a table shows only which do now.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EVENTS = {
 
 
 def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
-    """The SQL of all triggers that the catalog's tables need and do not have as they should be."""
+    """The SQL of all triggers that the catalog's tables lack or have with other arguments."""
     rows = connection.execute(
         text(
             "SELECT c.relname, t.tgname, t.tgargs FROM pg_trigger AS t"

@@ -1,4 +1,4 @@
-"""How rows that a writer gives become full rows of a dataset, new or changed, or none at all."""
+"""How a writer's rows become full rows of a dataset: new, changed, or unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from penstockd.store.rows import Defaults, unchanged
 from penstockd.store.staging import Staged, Stager
 
 _ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP)
-#: What is wrong with a row that its writer would not see any more, or that comes a second time.
+#: Faults of a row that its writer could no longer see, or whose key repeats.
 LEAVES = "would leave the rows that you may see"
 TWICE = "occurs twice"
 
@@ -45,7 +45,7 @@ class DuplicateKey(Exception):
 
 @dataclass(slots=True)
 class Counts:
-    """How many records a write created, changed, and found to be as it wanted them."""
+    """How many records a write created, updated, and found unchanged."""
 
     created: int = 0
     updated: int = 0
@@ -53,11 +53,11 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """All rows that were given."""
+        """All rows of the write."""
         return self.created + self.updated + self.unchanged
 
     def add(self, more: Counts) -> None:
-        """Count what another write did, too."""
+        """Add the counts of another write."""
         self.created += more.created
         self.updated += more.updated
         self.unchanged += more.unchanged
@@ -65,25 +65,26 @@ class Counts:
 
 @dataclass(slots=True)
 class Refusals:
-    """Rows that were left out of a write: index, field or "", what is wrong; in no order."""
+    """Rows left out of a write, in no order: index, field or "", and the fault."""
 
     found: list[tuple[int, str, str]] = field(default_factory=list)
     indexes: set[int] = field(default_factory=set)
 
     def add(self, index: int, path: str, description: str) -> None:
-        """Leave a row out; it may be said several times what is wrong with it."""
+        """Leave a row out; may be called several times for one row, once per fault."""
         self.found.append((index, path, description))
         self.indexes.add(index)
 
     def by_index(self) -> dict[int, list[tuple[str, str]]]:
-        """What is wrong with each row: field or "", and what."""
+        """The faults of each row: field or "", and the description."""
         told: dict[int, list[tuple[str, str]]] = {}
         for index, path, description in self.found:
             told.setdefault(index, []).append((path, description))
         return told
 
     def take(self, more: Refusals, numbers: Sequence[int] | None = None) -> None:
-        """Add what was found elsewhere, where the rows had the ``numbers`` as indexes, if given."""
+        """Add refusals found elsewhere; ``numbers``, if given, maps their indexes to the ones
+        here."""
         if numbers is None:
             self.found += more.found
             self.indexes |= more.indexes
@@ -112,7 +113,7 @@ class Plan:
         self.fields = fields
         self.key_at = next(i for i, f in enumerate(fields) if f.key)
         self.defaults = Defaults.of(dataset)
-        # Most values are the same if they are equal; of others that is a question of their own.
+        # Most values are the same if they are equal; odd kinds need ``rows.unchanged``.
         self._odd = [(i, f) for i, f in enumerate(dataset.fields) if f.kind in _ODD]
         odd = {i for i, _ in self._odd}
         self._plain = itemgetter(*(i for i in range(len(dataset.fields)) if i not in odd))
@@ -150,7 +151,7 @@ class Plan:
         counts: Counts,
         refused: Refusals | None = None,
     ) -> Staged:
-        """The rows to merge, given those that exist; what is as wanted is counted as unchanged."""
+        """The rows to merge, given the existing ones; counts rows without a change as unchanged."""
         stager, staged = Stager.of(self.dataset), Staged()
         new: list[Sequence[Any]] = []
         changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
@@ -184,7 +185,7 @@ class Plan:
             refused.add(index, self.dataset.key.path, "is not among the records that you may see")
 
     def check_new(self, row: Sequence[Any]) -> None:
-        """Raise RecordNotFound or ValueInvalid if a row of a new record cannot be one."""
+        """Raise RecordNotFound or ValueInvalid if a row cannot create a record."""
         if self.mode is Mode.UPDATE:
             raise RecordNotFound(f"{self.dataset.singular} '{row[self.key_at]}' does not exist")
         if self.lacking:
@@ -195,7 +196,7 @@ class Plan:
     def change(
         self, index: int, row: Sequence[Any], current: Any
     ) -> tuple[list[Any], list[Any]] | None:
-        """The full row of an existing record and what it becomes; None if nothing changes."""
+        """The old and the new full row of an existing record; None if nothing changes."""
         key = row[self.key_at]
         if self.mode is Mode.CREATE:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
@@ -218,9 +219,10 @@ class Plan:
 
 
 def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
-    """Raise EtagMismatch if an etag is wanted and the record has another one.
+    """Raise EtagMismatch if an etag is required and the record has another one.
 
-    The error does not tell which: that is for ``writes.outgoing``, which knows who may read it.
+    The error does not reveal the current etag: ``writes.outgoing`` decides that, since it knows who
+    may read it.
     """
     if wanted and wanted != str(current):
         raise EtagMismatch(

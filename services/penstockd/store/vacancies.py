@@ -1,4 +1,4 @@
-"""The alarm for work that one node is to do and that no node does."""
+"""The alarm for work that one node should do and no node does."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import structlog
 
 from penstockd.store.singletons import Singleton, elapsed
 
-#: Seconds for which a process sees no holder before it raises the alarm: a change of holders takes
-#: less.
+#: Seconds without a holder after which a process raises the alarm; a change of holders takes less.
 ALARM = 4.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Vacancies:
-    """Which of some singletons nobody holds, as one process sees it: told when that has lasted
-    for ALARM, and when it is over."""
+    """Tracks which singletons nobody holds, as one process sees it. Logs when that has lasted for
+    ALARM, and when it ends."""
 
     def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
         self._names, self._clock = names, clock
@@ -25,7 +24,7 @@ class Vacancies:
         self._told: set[str] = set()
 
     def look(self, rows: Sequence[Singleton]) -> Mapping[str, bool]:
-        """What was read just now; returns for each name whether all is well with it."""
+        """Update from rows just read; returns for each name whether it raises no alarm."""
         now = self._clock()
         held = {row.name for row in rows if not row.free}
         for name in self._names:

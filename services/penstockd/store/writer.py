@@ -1,8 +1,8 @@
 """Writes records: the row, its entry in the change log and the audit entry, in one transaction.
 
-All writes of records pass here, one or a million: rows are staged (as arrays when they are few, by
-COPY to a temporary table when they are many) and one statement merges them and logs them. Bulk
-loads of new rows go the shorter way of ``loading``, in the same transactions.
+All writes of records pass through here, one or a million: rows are staged (as arrays if few, by
+COPY to a temporary table if many) and one statement merges and logs them. Bulk loads of new rows
+take the shorter way of ``loading``, in the same transactions.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Draws the revision of a transaction, and tells the log of it: its rows are found by the revision.
+#: Draws the revision of a transaction and sets it for the log, whose rows carry the revision.
 BEGIN_REVISION = """
 SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
 FROM nextval('hub.revision') AS r (revision)
 """
-#: Bits that are drawn of an etag, which has 15 digits: a record hardly ever has one twice.
+#: Random bits of an etag, which has 15 digits: a record hardly ever has the same one twice.
 ETAG_BITS = 47
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
-#: How often rows that another transaction inserted first are tried again, as updates.
+#: How often rows that another transaction inserted first are retried as updates.
 RACES = 5
 
 
 class Operation(enum.IntEnum):
-    """What happened to a record, as the change log says it."""
+    """What happened to a record, as the change log stores it."""
 
     CREATED = 1
     UPDATED = 2
@@ -76,10 +76,11 @@ class Operation(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What of a dataset a writer may touch, as the View says it.
+    """Which rows of a dataset a writer may touch, from the View.
 
     ``lock`` selects all columns and whether the row is visible, by ``keys``, locking the rows in
-    key order; ``leaving`` selects those of ``keys`` that are not visible, None if all are.
+    key order; ``leaving`` selects those of ``keys`` that are not visible, or is None if all rows
+    are.
     """
 
     lock: Statement
@@ -88,10 +89,10 @@ class Guard:
 
 @dataclass(slots=True)
 class WriteTransaction:
-    """One transaction of writes: its time, its revision, its log rows.
+    """One transaction of writes: its time, its revision, and how many log rows it has.
 
-    ``etag`` is that of the records that it writes. It is drawn, since readers see it, and revisions
-    count the writes of everybody.
+    ``etag`` is the etag of all records that it writes. It is random: readers see it, and a revision
+    would reveal how much everybody writes.
     """
 
     connection: Connection
@@ -113,15 +114,15 @@ class WriteTransaction:
         lacking: Sequence[Violation] = (),
         refused: Refusals | None = None,
     ) -> Counts:
-        """Set ``fields`` (the key among them) of the records in ``rows`` to the values given.
+        """Set ``fields`` (including the key) of records to the values in ``rows``.
 
-        Other fields keep their values, or get defaults in a new record; ``lacking`` is what is
-        wrong with those defaults. A record that is already as wanted is not touched and not logged.
+        Other fields keep their values, or get defaults in a new record; ``lacking`` are the faults
+        of those defaults. A record that would not change is neither touched nor logged.
 
         Raises RecordExists (CREATE), RecordNotFound (UPDATE, or a record outside the View),
         EtagMismatch, DuplicateKey, ValueInvalid (``lacking``, of a new record), and Conflict after
-        RACES lost races for new keys. With ``refused`` rows that one of these is to be said of are
-        left out and noted there; Conflict is raised still.
+        RACES lost races for new keys. With ``refused``, faulty rows are left out and noted there
+        instead; Conflict is still raised.
         """
         plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
@@ -159,15 +160,15 @@ class WriteTransaction:
         guard: Guard,
         refused: Refusals,
     ) -> Counts:
-        """Rows that would leave the View are found out once they are written: then all is undone,
-        and done again without them.
+        """Upsert, leaving out rows that would leave the View. Only writing shows which do: then
+        everything is undone and redone without them.
 
-        A row may leave because another one was left out, as often as a chain of references is
-        long. Raises Conflict after RACES times.
+        Leaving one row out may make another leave, along a chain of references. Raises Conflict
+        after RACES attempts.
         """
         logged = self.logged
         if len(pending) > SMALL_BATCH:
-            await self.make_stage(plan.dataset)  # a savepoint that is gone back to takes it along
+            await self.make_stage(plan.dataset)  # a rollback to the savepoint would drop it
         for _ in range(RACES):
             this_time = Refusals()
             savepoint = self.connection.transaction()
@@ -205,7 +206,7 @@ class WriteTransaction:
         self.logged += 1
 
     async def lock(self, guard: Guard, key: str) -> bool:
-        """Lock a record until the transaction ends; whether it is there and the writer sees it."""
+        """Lock a record until the transaction ends; returns whether the writer sees it."""
         row = (await self._lock(guard, [key])).get(key)
         return row is not None and bool(row["visible"])
 
@@ -217,7 +218,7 @@ class WriteTransaction:
         counts: Counts,
         refused: Refusals | None,
     ) -> Staged:
-        """Lock what exists and work out the rows to merge."""
+        """Lock the existing rows and compute the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
         return await _worked(pending, plan.stage, pending, existing, counts, refused)
 
@@ -226,13 +227,13 @@ class WriteTransaction:
         return {row["__key"]: row for row in rows}
 
     async def make_stage(self, dataset: Dataset) -> None:
-        """See to it that the dataset's temporary stage is there; it is empty between uses."""
+        """Create the dataset's temporary stage if needed; it is empty between uses."""
         if dataset.name not in self.staged:
             await self.connection.execute(Merge.of(dataset).create_stage)
             self.staged.add(dataset.name)
 
     async def check_leaving(self, guard: Guard, keys: Sequence[str]) -> None:
-        """No write may move a record out of what its writer may see, or it would be a leak.
+        """Check that no write moved a record out of its writer's sight, which would be a leak.
 
         Raises RecordNotFound if one of ``keys`` is out of sight now.
         """
@@ -277,14 +278,14 @@ class WriteTransaction:
 async def _worked(
     rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """What ``work`` returns that goes through ``rows``: at once if they are few and not large."""
+    """Run ``work``, which goes through ``rows``: offloaded unless they are few and small."""
     if len(rows) <= SMALL_BATCH and _size(rows) <= LITTLE:
         return work(*args, **kwargs)
     return await offload(work, *args, **kwargs)
 
 
 def _size(rows: Sequence[Any]) -> int:
-    """About how many bytes the texts of some rows have: what takes long is among them."""
+    """The approximate size of the texts in some rows, which dominate the work."""
     return sum(
         len(value)
         for row in rows
@@ -294,7 +295,7 @@ def _size(rows: Sequence[Any]) -> int:
 
 
 class Writer:
-    """Opens write transactions and sees to it that what they log is numbered soon."""
+    """Opens write transactions and has their log rows numbered soon."""
 
     def __init__(self, database: Database, sequencer: Sequencer) -> None:
         self._database = database
@@ -304,16 +305,16 @@ class Writer:
     async def transaction(
         self, *, dry: bool = False, bulk: bool = False
     ) -> AsyncIterator[WriteTransaction]:
-        """A transaction that commits when the block ends without an error, log and all.
+        """A transaction that commits, with its log rows, when the block ends without an error.
 
-        A ``dry`` one is rolled back in the end: nothing of it stays. One that takes as long as its
-        client is ``bulk``.
+        A ``dry`` one is rolled back at the end. Use ``bulk`` for one that takes as long as its
+        client.
         """
         async with self._database.transaction(dry=dry, bulk=bulk) as connection:
             transaction = await self._begun(connection)
             yield transaction
             if transaction.logged and not dry:
-                # Last of all, when every row lock is held: see hub.pending.
+                # Last, when every row lock is held: see hub.pending.
                 await connection.execute(
                     "INSERT INTO hub.pending (row_count) VALUES ($1)", transaction.logged
                 )
@@ -326,5 +327,5 @@ class Writer:
         return WriteTransaction(connection, row[0], row[1])
 
     async def close(self) -> None:
-        """Wait until what was committed is numbered."""
+        """Wait until committed changes are numbered."""
         await self._sequencer.close()

@@ -1,1 +1,1 @@
-"""Webhooks: the log, through its owner's View, posted to wherever the owner says."""
+"""Webhooks post changes of the log, seen through the owner's View, to the owner's URL."""

@@ -1,7 +1,7 @@
-"""From a claimed delivery to the message that leaves: judged by the policy as it stands now.
+"""Turns a claimed delivery into a message, checked against the current policy.
 
-An event was seen through a View when it was put into the queue. If the owner's View is still the
-same, so is what it shows. If not, the event is read from the log again, through the View of now.
+An event was seen through a View when it was queued. While the owner's View stays the same, the
+queued event is what it shows. Otherwise the event is read again, through the current View.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
 
-#: The method that the audit has for what leaves by webhooks.
+#: The method under which the audit records webhook deliveries.
 METHOD = "/penstock.hub.v1.Webhooks/Deliver"
 SURFACE = "WEBHOOK"
 
 
 class Composer:
-    """Makes messages of deliveries, or says why there is none to be made."""
+    """Makes messages from deliveries, or reports why one cannot be made."""
 
     def __init__(self, payloads: Payloads, owners: Owners, log: FeedLog) -> None:
         self._payloads, self._owners, self._log = payloads, owners, log
@@ -53,10 +53,10 @@ class Composer:
     async def compose(
         self, policy: PolicySnapshot, endpoint: Endpoint, delivery: Delivery, at: datetime
     ) -> Composed | SendResult:
-        """The message of a delivery, or that it is dead since the owner may not have it."""
+        """The message of a delivery, or a DEAD result if its owner can see nothing of it."""
         webhook = endpoint.webhook
         owner = owner_of(policy, webhook)
-        # Such a notice describes the owner's other webhooks, their URLs included.
+        # Notices other than UNDONE describe the owner's other webhooks, including their URLs.
         notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
         if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
             return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
@@ -68,7 +68,7 @@ class Composer:
                 return SendResult(delivery, DeliveryState.DEAD, reason.value)
             delivery.events = [event for event, _ in kept]
             previous = [number for _, number in kept]
-        # A batch of large records takes long to write out; the keeper and workers do other things.
+        # Writing a batch of large records takes long, and keeper and workers have other work.
         size = sum(len(event.after or b"") for event in delivery.events)
         write = functools.partial(
             self._payloads.message, delivery, webhook.options, sights, at, previous
@@ -80,7 +80,7 @@ class Composer:
     async def _shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
     ) -> tuple[list[tuple[Occurrence, int]], Reason]:
-        """The events that may be told, with what was told before; and why others may not."""
+        """The events that may be sent, with their previous numbers; and why others are not."""
         reason = Reason.EVENT_EXPIRED
         wanted = {s.dataset: s.operations for s in webhook.selections}
         kept = []
@@ -104,7 +104,7 @@ class Composer:
 
 
 def place_of(url: str) -> str:
-    """Where a URL leads, without what in it may be secret."""
+    """Scheme and host of a URL; the rest may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}" if url else ""
 
@@ -112,7 +112,7 @@ def place_of(url: str) -> str:
 def entries(
     endpoint: Endpoint, sights: Mapping[str, Lens], composed: Sequence[Composed]
 ) -> tuple[list[Entry], list[Shown]]:
-    """What the audit has to say of messages to one endpoint, before any of them leaves."""
+    """The audit's entries and rules for messages to one endpoint, before any of them leaves."""
     webhook = endpoint.webhook
     fields = {s.dataset: s.fields for s in webhook.selections}
     keys: dict[str, list[str]] = {}
@@ -156,7 +156,7 @@ async def make_composer(
     places: Places,
     connection: Connection,
 ) -> tuple[Composer, Owners]:
-    """What makes messages, and the sights that it makes them by."""
+    """A Composer, and the Owners whose lenses it uses."""
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
     owners = Owners(catalog)
     log = FeedLog(database, catalog)

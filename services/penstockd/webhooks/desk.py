@@ -1,5 +1,4 @@
-"""What calls about webhooks have in common: which ones a caller may know of, and what it may let
-them tell."""
+"""Shared by calls about webhooks: which ones a caller may see, and what it may make them send."""
 
 from __future__ import annotations
 
@@ -33,16 +32,16 @@ from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
 
-#: What a caller needs to see webhooks, and to have them: one of these. Everybody's webhooks are
-#: open to the second.
+#: Permissions to see webhooks, and to have them: either one is enough. The second one covers
+#: everybody's webhooks.
 TO_READ = (Permission.WEBHOOKS_READ, Permission.ACCESS_WRITE)
 TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookDesk:
-    """Webhooks as calls see them. ``seal`` opens their secrets, ``guard`` says where they may lead,
-    ``url`` is where the hub is reached, ``places`` seal the cursors in messages."""
+    """Webhooks as calls see them. ``seal`` opens their secrets, ``guard`` decides where they may
+    post, ``url`` is the hub's own URL, ``places`` seals the cursors in messages."""
 
     database: Database
     catalog: Catalog
@@ -55,7 +54,7 @@ class WebhookDesk:
     async def find(
         self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
     ) -> Webhook:
-        """The webhook with an id, if the caller may know of it. Raises WebhookNotFound."""
+        """The webhook with an id. Raises WebhookNotFound, also if it is hidden from the caller."""
         call.entry.record_key = f"webhooks/{webhook_id}"
         webhook = await read_webhook(connection, webhook_id, self.seal, lock=lock)
         own = webhook is not None and webhook.consumer_id == call.principal.consumer_id
@@ -66,31 +65,31 @@ class WebhookDesk:
     async def touch(
         self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
     ) -> Webhook:
-        """``find``, for a caller that lets the webhook tell something, or not tell it.
+        """``find``, for a call that makes the webhook send something, or keeps it from sending.
 
-        Raises PermissionDenied unless the caller may itself read all that the webhook tells.
+        Raises PermissionDenied unless the caller may itself read all that the webhook sends.
         """
         webhook = await self.find(call, connection, webhook_id, lock=lock)
         self.check_reach(call, webhook)
         return webhook
 
     async def touch_enabled(self, call: Call, connection: Connection, webhook_id: str) -> None:
-        """Lock a webhook to which something is to be sent. Raises WebhookDisabled, too."""
+        """Lock a webhook before something is sent to it. Raises WebhookDisabled, too."""
         check_enabled(await self.touch(call, connection, webhook_id, lock=True))
 
     async def show(self, call: Call, connection: Connection, webhook_id: str) -> Stored:
-        """A webhook that was changed, as its owner is shown it. Raises as ``touch``."""
+        """A changed webhook, in the form that its owner sees. Raises as ``touch``."""
         webhook = await self.touch(call, connection, webhook_id)
         return await self.describe(call, connection, webhook)
 
     async def describe(self, call: Call, connection: Connection, webhook: Webhook) -> Stored:
-        """A webhook that the caller may know of, as its owner is shown it."""
+        """A webhook that the caller may see, in the form that its owner sees."""
         problems = find_problems(call.policy, self.catalog, webhook)
         readable = any(map(call.permits, TO_READ))
         return await read_stored(connection, self.seal, webhook, problems, readable=readable)
 
     def reads(self, call: Call, webhook: Webhook) -> bool:
-        """Whether the caller may itself read all that a webhook tells."""
+        """Whether the caller may itself read all that a webhook sends."""
         return not unread_by(call.policy, self.catalog, call.principal, webhook)
 
     def check_reach(self, call: Call, webhook: Webhook) -> None:
@@ -101,12 +100,12 @@ class WebhookDesk:
     def withhold(
         self, call: Call, webhooks: Sequence[Webhook], found: Sequence[Listed]
     ) -> list[Listed]:
-        """Deliveries without keys where the caller may not itself read what their webhook tells."""
+        """Deliveries, without keys where the caller itself cannot read what their webhook sends."""
         readable = {w.webhook_id for w in webhooks if self.reads(call, w)}
         return [d if d.values["webhook_id"] in readable else d.withheld() for d in found]
 
     async def change(self, call: Call, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What ``work`` returns, done in one transaction with the audit entry, to its end.
+        """Do ``work`` to its end, in one transaction with the audit entry; returns its result.
 
         Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
         """
@@ -115,14 +114,14 @@ class WebhookDesk:
         return await call.write(transaction, work)
 
     async def announce(self, connection: Connection) -> None:
-        """Tell the keeper, when the transaction commits, that something is due."""
+        """Notify the keeper, when the transaction commits, that something is due."""
         await announce_due(self.announcements, connection)
 
     async def compose(
         self, call: Call, connection: Connection, endpoint: Endpoint, found: Sequence[Delivery]
     ) -> tuple[list[Composed], list[SendResult]]:
-        """The messages of deliveries, put on record as given out; and the deliveries of which the
-        owner may see nothing now."""
+        """The messages of deliveries, recorded as disclosed; and the results of the deliveries of
+        which the owner can now see nothing."""
         composer, owners = await make_composer(
             self.database, self.catalog, self.url, self.places, connection
         )

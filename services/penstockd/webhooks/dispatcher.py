@@ -1,4 +1,4 @@
-"""Claims what is due, sends it, and settles what became of it, each in groups."""
+"""Claims due deliveries, sends them and settles the results, each in groups."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from penstockd.webhooks.sender import Reply, Sender
 from penstockd.webhooks.settling import Settling, attempt_of, judge, rest_of
 from penstockd.webhooks.signing import Seal
 
-#: Messages that one transaction claims, and results that one settles.
+#: Most messages that one transaction claims, and most results that one settles.
 GROUP = 500
-#: Bodies that are claimed and not sent: while there are more, nothing is claimed.
+#: Bytes of claimed but unsent bodies above which nothing more is claimed.
 HELD_BYTES = 32 * 1024 * 1024
-#: How often it is looked for what is due if nothing says so, in seconds.
+#: How often to look for due deliveries without an announcement, in seconds.
 POLL_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class Dispatcher:
         chance: Chance = random.random,
         lease: SingletonLease | None = None,
     ) -> None:
-        """``lease`` is what ``database`` checks; without one nothing else delivers."""
+        """``lease`` is the one that ``database`` checks; None if nothing else delivers."""
         self._lease = lease
         self._database, self._policy, self._roster = database, policy, roster
         self._sender, self._composer = sender, composer
@@ -69,12 +69,12 @@ class Dispatcher:
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()
         self._settling = Settling(seal, clock)
-        # Whether there may be more to claim than was.
+        # Whether more may be due than the last claim took.
         self._more = False
         self._shown = KnownDigests()
 
     async def start(self) -> None:
-        """Bring back what a keeper that died had claimed. Raises DatabaseUnavailable."""
+        """Release what a keeper that died had claimed. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             released = await release_all(connection, self._clock())
             await promote_stuck(connection, self._clock())
@@ -93,11 +93,11 @@ class Dispatcher:
                 lane.stop()
 
     def wake(self) -> None:
-        """Something may be due."""
+        """Look for deliveries now: something may be due."""
         self._woken.set()
 
     async def drain(self) -> int:
-        """Deliver all that is due, and return when all is settled; how many that were."""
+        """Deliver all that is due and settle it; returns how many deliveries that were."""
         count = 0
         while True:
             claimed, settled = await self.claim(), 0
@@ -122,17 +122,17 @@ class Dispatcher:
                         await self._woken.wait()
 
     def _pause(self) -> float:
-        """Seconds until it is worth to look, at most POLL_SECONDS: retries can wait for that."""
+        """Seconds until the next look, at most POLL_SECONDS: retries can wait that long."""
         ready = [s for lane in self._lanes.values() if (s := lane.ready_in) is not None]
         return max(0.001, min([POLL_SECONDS, *ready]))
 
     async def claim(self) -> int:
-        """Claim what is due and there is room for, and start to send it; returns how many."""
+        """Claim what is due, as far as there is room, and start to send it; returns how many."""
         policy = self._policy.current
         async with self._database.transaction() as connection:
             await self._refresh(connection)
             room = self._room()
-            # A lane that is full may have more when something of it is settled.
+            # A full lane may have more to claim once something of it is settled.
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
@@ -169,7 +169,7 @@ class Dispatcher:
         return self._lease.term if self._lease is not None else None
 
     def _room(self) -> Mapping[str, int]:
-        """How many of each lane to claim; GROUP in all, shared evenly, and HELD_BYTES."""
+        """How many to claim for each lane: GROUP in all, shared evenly; none above HELD_BYTES."""
         if sum(lane.held_bytes for lane in self._lanes.values()) > HELD_BYTES:
             return {}
         open_lanes = {name: room for name, lane in self._lanes.items() if (room := lane.room)}
@@ -179,7 +179,7 @@ class Dispatcher:
         return {name: min(room, share) for name, room in open_lanes.items()}
 
     async def _refresh(self, connection: Connection) -> None:
-        """Have a lane for each endpoint, as the endpoints are now."""
+        """Update the lanes to the current endpoints."""
         await self._roster.refresh(connection)
         revision, found = self._roster.revision, self._roster.endpoints
         if revision == self._revision:
@@ -202,7 +202,7 @@ class Dispatcher:
     async def _audit(
         self, connection: Connection, policy: PolicySnapshot, composed: Sequence[Composed]
     ) -> set[bytes]:
-        """Put on record what will leave, by the policy that the messages were made under.
+        """Record what will leave, under the policy that the messages were made with.
 
         Returns the digests of the rules that were new.
         """
@@ -223,7 +223,7 @@ class Dispatcher:
         return set(shown)
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
-        """Make one attempt, and have its result settled, whatever happens on the way."""
+        """Make one attempt and have its result settled, whatever happens on the way."""
         try:
             await self._attempt(lane, composed)
         except PolicyStale:
@@ -237,9 +237,9 @@ class Dispatcher:
             self._judge(lane, composed, Reply(0.0, reason=Reason.NOT_SENT.value), {})
 
     async def _attempt(self, lane: Lane, composed: Composed) -> None:
-        """Post a message; give it back unsent if the policy has changed since it was made.
+        """Post a message; return it unsent if the policy has changed since it was made.
 
-        If the lease is over, whoever has the next one brings the message back and sends it.
+        If the lease is over, do nothing: the next holder releases the message and sends it.
         """
         if self._lease is not None and not self._lease.runs:
             return
@@ -264,7 +264,7 @@ class Dispatcher:
         headers: Mapping[str, str],
         at: datetime | None = None,
     ) -> None:
-        """Have an attempt that began at a time (by default now) settled by its reply."""
+        """Have an attempt that began at ``at`` (default: now) settled by its reply."""
         webhook, now = lane.endpoint.webhook, self._clock()
         size = len(composed.message.body)
         attempt = attempt_of(reply, at or now, headers, webhook.url, size)
@@ -289,7 +289,7 @@ class Dispatcher:
                 self.wake()
 
     async def settle(self) -> int:
-        """Write what has become of messages, in one transaction; returns how many."""
+        """Write the results of deliveries, in one transaction; returns how many."""
         self._finished.clear()
         group = self._results[:GROUP]
         if not group:
@@ -299,7 +299,7 @@ class Dispatcher:
         del self._results[: len(group)]
         for lane, result in group:
             lane.settled(result.attempt.delivered if result.attempt is not None else None)
-            # What was parked behind it, or was given back, may go now.
+            # Deliveries that were parked behind it, or returned unsent, may go now.
             waits = result.state is DeliveryState.PENDING and result.attempt is None
             self._more = self._more or waits or result.delivery.order_key is not None
         if self._results:

@@ -18,7 +18,7 @@ from penstockd.store.database import Connection
 from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
 
-#: How long an endpoint of kind LISTEN stays without being pulled from, in seconds.
+#: Seconds without a pull after which an endpoint of kind LISTEN expires.
 LISTEN_SECONDS = 600
 
 _COLUMNS = """
@@ -31,7 +31,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-intake'))"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint with what signs its deliveries."""
+    """An endpoint with its secrets and the signer that uses them."""
 
     webhook: Webhook
     secrets: tuple[Secret, ...]
@@ -39,17 +39,17 @@ class Endpoint:
 
 
 async def lock_intake(connection: Connection) -> None:
-    """Keep the intake of events waiting until the transaction ends.
+    """Block the intake of events until the transaction ends.
 
-    A new endpoint begins where the log stands: no step of the intake may pass that place without
-    having seen the endpoint.
+    A new endpoint begins at the end of the log: no step of the intake must pass that place
+    before it sees the endpoint.
     """
     await connection.execute(_LOCK)
 
 
 async def endpoints_revision(connection: Connection) -> tuple[int, int]:
-    """Epoch and revision: another pair after every change of an endpoint. A database that has gone
-    back in time gives out a revision again, but in another epoch."""
+    """Epoch and revision, a pair that every change of an endpoint replaces. A database that has
+    gone back in time repeats revisions, but in another epoch."""
     row = await connection.fetchrow(
         "SELECT h.epoch, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
     )
@@ -59,8 +59,8 @@ async def endpoints_revision(connection: Connection) -> tuple[int, int]:
 
 async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoint]:
     """All endpoints by id."""
-    # Before the secrets: one that moves to another origin meanwhile is found at the old one, which
-    # is signed for by the new secret, and not the other way round.
+    # Read before the secrets: an endpoint that moves to another origin meanwhile appears at its
+    # old origin with the new secret, never at the new origin with the old secret.
     webhooks = await connection.fetch(f"SELECT {_COLUMNS} FROM hub.webhook")
     secrets: dict[str, list[Secret]] = {}
     for row in await connection.fetch(
@@ -91,7 +91,7 @@ async def read_webhook(
 async def read_webhooks(
     connection: Connection, consumer_id: str | None, after: str, limit: int, seal: Seal
 ) -> list[Webhook]:
-    """The endpoints of a consumer, or of all, in order of id, after one."""
+    """The endpoints of a consumer, or of all, in order of id, after the id ``after``."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM hub.webhook WHERE ($1::text IS NULL OR consumer_id = $1)"
         " AND webhook_id > $2 ORDER BY webhook_id LIMIT $3",
@@ -112,7 +112,7 @@ async def count_webhooks(connection: Connection, consumer_id: str) -> int:
 
 
 async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> None:
-    """Create an endpoint, or set what its owner sets of one."""
+    """Create an endpoint, or update what its owner sets."""
     headers = None
     if webhook.headers:
         headers = seal.close(orjson.dumps(dict(webhook.headers)), f"headers/{webhook.webhook_id}")
@@ -147,12 +147,12 @@ def check_enabled(webhook: Webhook) -> None:
 
 
 async def delete_webhook(connection: Connection, webhook_id: str) -> None:
-    """Delete an endpoint, and all that was or is to be sent to it."""
+    """Delete an endpoint with its past and waiting deliveries."""
     await connection.execute("DELETE FROM hub.webhook WHERE webhook_id = $1", webhook_id)
 
 
 async def set_replay(connection: Connection, webhook_id: str, start: int, end: int) -> None:
-    """Let an endpoint be sent the changes between two numbers of the log again."""
+    """Send an endpoint the changes between two numbers of the log again."""
     await connection.execute(
         "UPDATE hub.webhook SET replay_number = $2, replay_end = $3 WHERE webhook_id = $1",
         webhook_id,
@@ -162,14 +162,14 @@ async def set_replay(connection: Connection, webhook_id: str, start: int, end: i
 
 
 async def set_expiry(connection: Connection, webhook_id: str, at: datetime) -> None:
-    """Set when an endpoint of kind LISTEN goes unless it is pulled from."""
+    """Set when an endpoint of kind LISTEN expires unless it is pulled from."""
     await connection.execute(
         "UPDATE hub.webhook SET expire_time = $2 WHERE webhook_id = $1", webhook_id, at
     )
 
 
 async def set_state(connection: Connection, webhook_id: str, state: State, reason: str) -> None:
-    """Turn an endpoint on or off. One that is turned on has not failed yet."""
+    """Turn an endpoint on or off. Turning it on clears its failures."""
     await connection.execute(
         "UPDATE hub.webhook SET state = $2, reason = $3, update_time = clock_timestamp(),"
         " failing_time = CASE WHEN $2 = 'ACTIVE' THEN NULL ELSE failing_time END,"
@@ -183,7 +183,7 @@ async def set_state(connection: Connection, webhook_id: str, state: State, reaso
 async def set_failing(
     connection: Connection, webhook_id: str, since: datetime | None, warned: int
 ) -> None:
-    """Note since when every attempt has failed, and how often the owner was warned."""
+    """Store since when every attempt has failed, and how often the owner was warned."""
     await connection.execute(
         "UPDATE hub.webhook SET failing_time = $2, warned = $3 WHERE webhook_id = $1",
         webhook_id,
@@ -193,7 +193,7 @@ async def set_failing(
 
 
 async def read_secrets(connection: Connection, webhook_id: str, seal: Seal) -> list[Secret]:
-    """The secrets of an endpoint, the newest first."""
+    """The secrets of an endpoint, newest first."""
     rows = await connection.fetch(
         "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
         " FROM hub.webhook_secret WHERE webhook_id = $1 ORDER BY create_time DESC, secret_id",
@@ -203,7 +203,7 @@ async def read_secrets(connection: Connection, webhook_id: str, seal: Seal) -> l
 
 
 async def put_secret(connection: Connection, webhook_id: str, secret: Secret, seal: Seal) -> None:
-    """Keep a new secret of an endpoint."""
+    """Store a new secret of an endpoint."""
     await connection.execute(
         "INSERT INTO hub.webhook_secret (webhook_id, secret_id, scheme, sealed, create_time,"
         " expire_time) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -217,7 +217,7 @@ async def put_secret(connection: Connection, webhook_id: str, secret: Secret, se
 
 
 async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) -> None:
-    """Let the secrets that there are end at a time, if they do not end before."""
+    """Let the existing secrets expire at a time, unless they expire sooner."""
     await connection.execute(
         "UPDATE hub.webhook_secret SET expire_time = least(expire_time, $2) WHERE webhook_id = $1",
         webhook_id,
@@ -228,7 +228,7 @@ async def expire_secrets(connection: Connection, webhook_id: str, at: datetime) 
 async def replace_secrets(
     connection: Connection, webhook_id: str, at: datetime, seal: Seal
 ) -> Secret:
-    """A new secret of the kind of the newest, in the place of all that there are."""
+    """Replace all secrets by a new one of the newest one's scheme; returns it."""
     known = await read_secrets(connection, webhook_id, seal)
     secret = new_secret(known[0].scheme if known else Scheme.HMAC, at)
     await connection.execute("DELETE FROM hub.webhook_secret WHERE webhook_id = $1", webhook_id)
@@ -237,7 +237,7 @@ async def replace_secrets(
 
 
 async def lock_known(connection: Connection, names: Sequence[str]) -> set[str]:
-    """Which of these endpoints there are; none of them is deleted before the transaction ends."""
+    """The existing ones of these endpoints; none can be deleted before the transaction ends."""
     rows = await connection.fetch(
         "SELECT webhook_id FROM hub.webhook WHERE webhook_id = ANY ($1) FOR KEY SHARE", names
     )
@@ -245,7 +245,7 @@ async def lock_known(connection: Connection, names: Sequence[str]) -> set[str]:
 
 
 async def announce_due(announcements: Announcements, connection: Connection) -> None:
-    """Tell the keeper, when the transaction commits, that something is due."""
+    """Notify the keeper, when the transaction commits, that something is due."""
     await announcements.announce(connection, WEBHOOK_CHANNEL)
     await ring_everywhere(announcements, connection, webhook_line(""))
 
@@ -288,9 +288,9 @@ def _secret(row: Any, seal: Seal) -> Secret:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A webhook with its secrets, the newest first; of a replay that is under way, how far it has
-    come and where it ends; why selections bring no events, by dataset; and whether the caller may
-    see webhooks at all, and not only have them."""
+    """A webhook with its secrets, newest first; how far a running replay has come, and where it
+    ends; why selections bring no events, by dataset; and whether the caller may see webhooks, not
+    only have them."""
 
     webhook: Webhook
     secrets: Sequence[Secret]
@@ -307,7 +307,7 @@ async def read_stored(
     *,
     readable: bool,
 ) -> Stored:
-    """A webhook with its secrets, its replay and what is wrong with its selections."""
+    """A webhook with its secrets, its replay and the problems of its selections."""
     secrets = await read_secrets(connection, webhook.webhook_id, seal)
     replay = None
     if webhook.replay_number is not None and webhook.replay_end is not None:

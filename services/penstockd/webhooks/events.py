@@ -1,4 +1,4 @@
-"""Events as webhooks tell them: read from the log through lenses, and kept while they are told."""
+"""Events for webhooks: read from the log through lenses, and stored until they are sent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EventStretch:
-    """Events of a stretch of the log, and the cursor behind it."""
+    """Events of a stretch of the log, and the cursor at its end."""
 
     events: Sequence[Occurrence]
     cursor: Cursor
@@ -55,8 +55,7 @@ class FeedLog:
     async def read(
         self, lenses: Mapping[str, Lens], cursor: Cursor, upto: int | Cursor
     ) -> EventStretch:
-        """The events after a cursor, of numbers to ``upto``, or fewer where they are large; see
-        ``read_events``.
+        """The events after a cursor up to ``upto``, fewer if they are large. See ``read_events``.
 
         Raises CursorExpired, CursorInvalid, DatabaseUnavailable.
         """
@@ -65,16 +64,16 @@ class FeedLog:
         return EventStretch(events, batch.cursor, batch.more)
 
     async def reread(self, lens: Lens, event: Occurrence) -> Occurrence | None:
-        """The event as another lens shows it; None if it shows nothing of it.
+        """The event as another lens shows it; None if that lens shows nothing of it.
 
-        Raises CursorExpired if the log has it no longer.
+        Raises CursorExpired if the log no longer has it.
         """
         lenses = {event.dataset: lens}
         async with self._database.connection() as connection:
             before = await cursor_at(connection, event.number - 1)
         end = replace(before, told=(event.dataset, event.key))
-        # If much followed from the transaction: the record alone. A key that is shorter stands
-        # before it.
+        # If the transaction has too many events for one stretch, start just before this record: the
+        # shortened key sorts before the record's own.
         within = replace(end, told=(event.dataset, event.key[:-1]), mark=event.mark)
         for start in (before, within):
             stretch = await self.read(lenses, start, end)
@@ -87,7 +86,7 @@ class FeedLog:
 
 
 async def put_events(connection: Connection, events: Sequence[Occurrence]) -> list[int]:
-    """Keep events; returns their ids, in order."""
+    """Store events; returns their ids, in order."""
     rows = await connection.fetch(
         _PUT,
         [e.view_id for e in events],
@@ -105,7 +104,7 @@ async def put_events(connection: Connection, events: Sequence[Occurrence]) -> li
 
 
 async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Read the events of deliveries. One that is gone is left out, with what was told before it."""
+    """Read the events of deliveries. Drops those that are gone, with their previous numbers."""
     wanted = sorted({i for d in deliveries for i in d.event_ids})
     if not wanted:
         return
@@ -121,7 +120,7 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
 
 
 def _seen(event: Event, lens: Lens) -> Occurrence:
-    """An event of the log as a lens shows it; what was before it is told to nobody."""
+    """An event of the log as a lens shows it, without the record's earlier content."""
     return Occurrence(
         event.number,
         event.transaction,
@@ -137,7 +136,7 @@ def _seen(event: Event, lens: Lens) -> Occurrence:
 
 
 def _occurrence_of(row: Any) -> Occurrence:
-    """An event as it was kept."""
+    """An event from its stored row."""
     _, number, transaction, dataset, key, operation, after, changed, commit_time, *seen = row
     what = FeedOperation(operation)
     return Occurrence(

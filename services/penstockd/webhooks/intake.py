@@ -1,6 +1,6 @@
-"""From the log to deliveries: each step takes a stretch of the log, and with it moves the cursor.
+"""Turns the log into deliveries, one stretch of the log a step.
 
-All of a step is one transaction: its events and deliveries, and the place where the next begins.
+Each step is one transaction: it stores events and deliveries, and moves the cursor behind them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import Draft, put_deliveries
 from penstockd.webhooks.settling import tell_undone
 
-#: Changes of the log that one step reads at most.
+#: Most changes of the log that one step reads.
 STRETCH = 1000
-#: Records in one message, serialised, unless one alone is larger.
+#: Most bytes of serialised records in one message, unless a single record is larger.
 BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
@@ -45,7 +45,7 @@ SELECT w.cursor, l.last_number, l.epoch, l.mark,
        EXISTS (SELECT FROM hub.webhook WHERE replay_end IS NOT NULL), w.epoch < h.epoch
 FROM hub.webhook_head AS w, hub.log_head AS l, hub.epoch_head AS h
 """
-#: What an endpoint was told last of some records, and what it is told now.
+#: The number of the last event sent to an endpoint, by record: read it, and replace it (_TOLD).
 _LAST = """
 SELECT k.webhook_id, k.dataset, k.key, k.number FROM hub.webhook_key AS k
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS w (webhook_id, dataset, key)
@@ -67,11 +67,11 @@ class Listener:
 
     @property
     def view(self) -> tuple[tuple[str, str], ...]:
-        """Equal for all that see the same of the same datasets."""
+        """Equal for all listeners that see the same of the same datasets."""
         return tuple(sorted((name, lens.view_id) for name, lens in self.lenses.items()))
 
     def wants(self, event: Occurrence) -> bool:
-        """Whether the endpoint asked for such events."""
+        """Whether the endpoint selected this kind of event."""
         for selection in self.webhook.selections:
             if selection.dataset == event.dataset:
                 return not selection.operations or event.operation.word in selection.operations
@@ -79,7 +79,7 @@ class Listener:
 
 
 class Intake:
-    """Puts what happens in the log into the queue of every endpoint that is to hear of it."""
+    """Queues the changes of the log for every endpoint that should receive them."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Intake:
         self._roster, self._log, self._places, self._clock = roster, log, places, clock
 
     async def step(self) -> tuple[int, bool]:
-        """Take the next stretch; how many deliveries that made, and whether there is more to take.
+        """Take the next stretch; returns how many deliveries it made, and whether more is left.
 
         Raises DatabaseUnavailable, PolicyStale.
         """
@@ -117,7 +117,7 @@ class Intake:
             made, reached = 0, cursor
             if upto > cursor.number:
                 made, reached = await self._take(connection, listeners, cursor, upto)
-                # What was read, on another connection, is so in this database, too.
+                # The stretch was read on another connection: check that it is the same database.
                 await check_cursor(connection, reached)
                 await connection.execute("UPDATE hub.webhook_head SET cursor = $1", reached.stored)
             if replaying:
@@ -128,11 +128,11 @@ class Intake:
     async def _take(
         self, connection: Connection, listeners: Sequence[Listener], cursor: Cursor, upto: int
     ) -> tuple[int, Cursor]:
-        """Deliveries of the next stretch; how many, and how far it goes.
+        """Queue the deliveries of the next stretch; returns how many, and where it ends.
 
-        A stretch of large changes is shorter, and every View's at another place: the first that is
-        read says how far this one goes, and the others are read on to there. It ends with all that
-        follows from a transaction, which is put into the queue in parts if it is much.
+        A stretch of large changes is shorter, and each View's ends elsewhere: the first View read
+        sets the end, and the others are read up to it. A stretch ends after all that follows from
+        a transaction, which is queued in parts if it is much.
         """
         made, reached = 0, await cursor_at(connection, upto)
         for n, group in enumerate(_by_view(listeners)):
@@ -152,7 +152,7 @@ class Intake:
         events: Sequence[Occurrence],
         cause: Cause = Cause.EVENT,
     ) -> int:
-        """Deliveries of events, in order, for listeners that see the same; returns how many."""
+        """Queue events, in order, for listeners that see the same; returns how many deliveries."""
         names = [li.webhook.webhook_id for li in listeners]
         known = await lock_known(connection, names)
         wanted = []
@@ -209,10 +209,9 @@ class Intake:
         events: Sequence[Occurrence],
         cause: Cause,
     ) -> Mapping[str, list[int]]:
-        """By endpoint, for each of its events the number of the one before it of the same record,
-        0 for the first.
+        """By endpoint, for each of its events, the number of the record's previous event, or 0.
 
-        A replay has a chain of its own, which begins with 0.
+        A replay has its own chain, which begins with 0.
         """
         last: dict[tuple[str, str, str], int] = {}
         places = sorted(
@@ -236,7 +235,7 @@ class Intake:
     async def _replay(
         self, connection: Connection, listeners: Sequence[Listener], head: int
     ) -> tuple[int, bool]:
-        """A stretch of each replay that was asked for; whether one goes on."""
+        """Queue a stretch of each requested replay; returns how many, and whether one goes on."""
         rows = await connection.fetch(
             "SELECT webhook_id, replay_number, replay_end FROM hub.webhook"
             " WHERE replay_end IS NOT NULL FOR NO KEY UPDATE"
@@ -267,9 +266,9 @@ class Intake:
         return made, going
 
     async def _place(self, connection: Connection) -> tuple[Cursor, int, bool, bool]:
-        """The place up to which the log is in the queue, at first its end; where the log ends;
-        whether there are replays; and whether the database has gone back in time since receivers
-        were told of that. Reads the endpoints anew if any changed."""
+        """The place up to which the log is queued (at first its end); where the log ends; whether
+        there are replays; and whether the database has gone back in time since receivers were last
+        notified of that. Reads the endpoints again if any changed."""
         await self._roster.refresh(connection)
         row = await connection.fetchrow(_PLACE)
         assert row is not None, "the migrations have put one row into each"
@@ -282,7 +281,7 @@ class Intake:
 
 
 def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:
-    """Listeners that see the same together; those that see nothing are left out."""
+    """Groups of listeners that see the same, without those that see nothing."""
     groups: dict[tuple[tuple[str, str], ...], list[Listener]] = {}
     for listener in listeners:
         if listener.lenses:
@@ -293,7 +292,7 @@ def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:
 def _batches(
     told: Sequence[tuple[Occurrence, int, int]], size: int, *, by_key: bool
 ) -> Iterable[Sequence[tuple[Occurrence, int, int]]]:
-    """Events in groups of at most ``size``; in order of the log, or of each record's own."""
+    """Groups of at most ``size`` events, in the log's order, or in each record's (``by_key``)."""
     keys: dict[tuple[str, str], list[tuple[Occurrence, int, int]]] = {}
     for each in told:
         place = (each[0].dataset, each[0].key) if by_key and size > 1 else ("", "")

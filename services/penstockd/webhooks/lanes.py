@@ -1,7 +1,7 @@
-"""What runs of one endpoint: a lane of its own, so that none holds up another.
+"""One lane for each endpoint, so that no endpoint delays another.
 
-A lane that fails sends one message at a time until one is taken: an endpoint that is dead holds a
-single connection, whatever waits for it.
+A failing lane sends one message at a time until one is accepted: a dead endpoint occupies a single
+connection, however much waits for it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.model import Delivery, State, WebhookKind
 from penstockd.webhooks.payload import Message
 
-#: After so many failures in a row a lane is narrow.
+#: Failures in a row after which a lane sends one message at a time.
 NARROW_AFTER = 3
-#: Bodies of one lane that are claimed and not sent; while there are more, it claims nothing.
+#: Bytes of claimed but unsent bodies above which a lane claims nothing more.
 LANE_BYTES = 4 * 1024 * 1024
-#: Messages that are claimed ahead of those on their way, for each of these.
+#: Messages claimed ahead for each one that is being sent, and the most in all.
 _AHEAD = 3
 _MOST_AHEAD = 192
 
@@ -37,7 +37,7 @@ class Composed:
 
 
 class Lane:
-    """The claimed messages of an endpoint: waiting, on their way, and not settled yet."""
+    """The claimed messages of an endpoint: waiting, being sent, or not settled yet."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Lane:
 
     @property
     def open(self) -> bool:
-        """Whether the endpoint takes messages."""
+        """Whether messages may be posted to the endpoint."""
         webhook = self.endpoint.webhook
         return webhook.state is State.ACTIVE and webhook.kind is WebhookKind.HTTP
 
     @property
     def width(self) -> int:
-        """How many messages may be on their way at once."""
+        """How many messages may be in flight at once."""
         narrow = self.failures >= NARROW_AFTER
         return 1 if narrow else self.endpoint.webhook.options.concurrency
 
@@ -81,7 +81,7 @@ class Lane:
 
     @property
     def ready_in(self) -> float | None:
-        """Seconds until a rest that the receiver asked for is over; None if there is none."""
+        """Seconds until a rest that the receiver asked for is over; None outside a rest."""
         left = self._rested - self._clock()
         return left if self.open and left > 0 else None
 
@@ -95,13 +95,13 @@ class Lane:
         self._rested = max(self._rested, self._clock() + seconds)
 
     def settled(self, delivered: bool | None) -> None:
-        """One that was held is settled: taken, failed, or given back unsent (None)."""
+        """Note that a claimed message is settled: delivered, failed, or returned unsent (None)."""
         self.held -= 1
         if delivered is not None:
             self.failures = 0 if delivered else self.failures + 1
 
     def stop(self) -> None:
-        """Let go of all that has not ended."""
+        """Cancel everything that has not ended."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._sending:
@@ -120,7 +120,7 @@ class Lane:
             self._pump()
 
     def _may_send(self) -> bool:
-        """Take a token of the rate; without one, look again when there is one."""
+        """Take a token of the rate limit; if there is none, try again when there is."""
         rate = self.endpoint.webhook.options.rate
         if not rate:
             return True

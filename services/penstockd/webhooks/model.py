@@ -1,4 +1,4 @@
-"""The nouns of webhooks: endpoints, what they are told, when, and what became of that."""
+"""The nouns of webhooks: endpoints, what is sent to them, when, and with what result."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any
 
 from penstockd.feed.event import Event, FeedOperation
 
-#: Seconds after the first attempt's failure, and after each that follows: with the first, ten
-#: attempts over 75 h 35 min.
+#: Seconds to wait after the first failed attempt and after each that follows: ten attempts over
+#: 75 h 35 min.
 DEFAULT_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-#: Events in one message at most.
+#: Most events in one message.
 MAX_BATCH = 100
-#: What endpoints may ask for: whatever becomes of a record, by its word.
+#: The operations that endpoints may select, by their words: all but SNAPSHOT.
 OPERATIONS = tuple(o.word for o in FeedOperation if o is not FeedOperation.SNAPSHOT)
 
-#: How far a retry strays from its time, either way: many that failed together come back apart.
+#: Random share by which a retry is early or late, so that common failures do not return together.
 JITTER = 0.2
-#: The longest that a receiver can ask for by Retry-After.
+#: The longest delay that a receiver can request with Retry-After.
 MAX_RETRY_AFTER = timedelta(days=1)
 Clock = Callable[[], datetime]
-#: A number from 0 on and below 1.
+#: Returns a number from 0 up to, but not including, 1.
 Chance = Callable[[], float]
 
 
 class WebhookKind(enum.StrEnum):
-    """HTTP is posted to; LISTEN is pulled by a developer's command and ends when that stops."""
+    """HTTP is posted to; LISTEN is pulled by a developer's command, and expires when that stops."""
 
     HTTP = "HTTP"
     LISTEN = "LISTEN"
 
 
 class State(enum.StrEnum):
-    """PAUSED: what comes waits. DISABLED: what comes is dead at once, to be recovered later."""
+    """PAUSED: new deliveries wait. DISABLED: they are dead at once, but can be recovered later."""
 
     ACTIVE = "ACTIVE"
     PAUSED = "PAUSED"
@@ -44,7 +44,7 @@ class State(enum.StrEnum):
 
 
 class DeliveryState(enum.StrEnum):
-    """Where a delivery stands; PARKED waits for an earlier one of the same record."""
+    """The state of a delivery; PARKED waits for an earlier one of the same record."""
 
     PENDING = "PENDING"
     SENDING = "SENDING"
@@ -63,13 +63,13 @@ class Cause(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why an attempt failed, or why a delivery is dead or an endpoint disabled.
+    """Why an attempt failed, a delivery is dead, or an endpoint is disabled.
 
     NOT_SENT: the hub itself failed to send it, and its log says why. NOT_VISIBLE: the owner's View
-    shows nothing of it any more. ACCESS_LOST: the owner may not read the dataset, or have webhooks,
-    any more. ADDRESS_REFUSED: there is no address that the hub may go to, also since the name does
-    not exist. EVENT_EXPIRED: the event is gone, or the View has changed since and the log that
-    would say what it shows is gone.
+    shows nothing of it any more. ACCESS_LOST: the owner may no longer read the dataset, or have
+    webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
+    exist. EVENT_EXPIRED: the event is gone, or the View has changed and the log no longer has the
+    event to show it again.
     """
 
     STATUS = "STATUS"
@@ -99,14 +99,14 @@ class Envelope(enum.StrEnum):
 
 
 class Body(enum.StrEnum):
-    """What a body is written in."""
+    """The language of a body."""
 
     JSON = "JSON"
     XML = "XML"
 
 
 class Ordering(enum.StrEnum):
-    """NONE: as fast as can be. KEY: of one record, one after the other; others pass it by."""
+    """NONE: as fast as possible. KEY: one delivery of a record at a time; other records go on."""
 
     NONE = "NONE"
     KEY = "KEY"
@@ -121,7 +121,7 @@ class Scheme(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events of a dataset an endpoint wants; no ``operations`` are all of them."""
+    """Which events of a dataset an endpoint wants; empty ``operations`` mean all of them."""
 
     dataset: str
     operations: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Selection:
     fields: str = ""
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The stored form."""
         return {
             "dataset": self.dataset,
             "operations": list(self.operations),
@@ -139,13 +139,13 @@ class Selection:
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Selection:
-        """What was stored."""
+        """A selection from its stored form."""
         return cls(found["dataset"], tuple(found["operations"]), found["filter"], found["fields"])
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an endpoint wants to be told. ``rate`` is messages a second, 0 without a limit."""
+    """How an endpoint wants its messages. ``rate`` is messages a second, 0 for no limit."""
 
     envelope: Envelope = Envelope.STANDARD
     body: Body = Body.JSON
@@ -158,7 +158,7 @@ class Options:
     notices: bool = False
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The stored form."""
         return {
             "envelope": self.envelope.value,
             "body": self.body.value,
@@ -173,7 +173,7 @@ class Options:
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Options:
-        """What was stored."""
+        """Options from their stored form."""
         return cls(
             Envelope(found["envelope"]),
             Body(found["body"]),
@@ -189,10 +189,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An endpoint. Its secrets are kept apart (``secrets``).
+    """An endpoint. Its secrets are stored apart.
 
-    ``scopes`` are those of the token that it was made with, and ``claims`` those that this token
-    brought: they decide what it is told for ever.
+    ``scopes`` are those of the token that created it, and ``claims`` those that this token carried:
+    they limit for good what the endpoint is sent.
     """
 
     webhook_id: str
@@ -221,8 +221,8 @@ class Webhook:
 class Occurrence(Event):
     """An event as the owners of endpoints see it through one View, which ``view_id`` names.
 
-    It is the same from the log to the body. ``mark`` is the log's at its number; events that have
-    not been stored yet have none.
+    It is the same from the log to the body. ``mark`` is the log's mark at its number; it is empty
+    until the event is stored.
     """
 
     view_id: str = ""
@@ -231,9 +231,9 @@ class Occurrence(Event):
 
 @dataclass(slots=True)
 class Delivery:
-    """A message to an endpoint, as it was claimed. ``attempt`` counts from 1; ``tries`` those of
-    the schedule that is running, which a resend begins anew. ``claim_term`` is that of the keeper
-    that claimed it, None if it was pulled."""
+    """A claimed message to an endpoint. ``attempt`` counts from 1; ``tries`` counts those of the
+    current schedule, which a resend restarts. ``claim_term`` is the term of the keeper that claimed
+    it, None if it was pulled."""
 
     delivery_id: str
     webhook_id: str
@@ -251,7 +251,7 @@ class Delivery:
 
 
 def now() -> datetime:
-    """The time by the system's clock."""
+    """The current time of the system's clock."""
     return datetime.now(UTC)
 
 
@@ -262,9 +262,9 @@ def next_time(
     retry_after: timedelta | None = None,
     chance: Chance = random.random,
 ) -> datetime | None:
-    """When to try again after the try of a number (from 1 on) failed at a time; None: never.
+    """When to try again after try number ``tries`` (from 1 on) failed at a time; None: never.
 
-    ``retry_after`` is what the receiver asked for: it can delay a retry, not hasten it.
+    ``retry_after`` is what the receiver asked for: it can delay a retry, but not hasten it.
     """
     if tries > len(schedule):
         return None

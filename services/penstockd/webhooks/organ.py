@@ -1,4 +1,4 @@
-"""What webhooks do by themselves, as the keeper runs it: intake, dispatch, and retention."""
+"""The background work of webhooks, which the keeper runs: intake, dispatch, and retention."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 
-#: Connections to the database for all of it.
+#: Database connections for all of it.
 CONNECTIONS = 8
-#: How often the log is looked at if no announcement comes, in seconds.
+#: How often to read the log without an announcement, in seconds.
 POLL_SECONDS = 1.0
 
-#: How often the old is deleted, in seconds; and how much of it at a time.
+#: How often old rows are deleted, in seconds; and how many at a time.
 INTERVAL = 600.0
 CHUNK = 5000
 _DELIVERIES = """
@@ -48,7 +48,7 @@ WITH old AS (
 )
 SELECT count(*) FROM old
 """
-#: Events older than all that deliveries still name.
+#: Events older than all that deliveries still refer to.
 _EVENTS = """
 DELETE FROM hub.webhook_event WHERE commit_time < $1 AND event_id < coalesce(
     (SELECT min(e) FROM hub.webhook_delivery, unnest(event_ids) AS e), 9223372036854775807)
@@ -61,14 +61,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTerms:
-    """What the operator says: the hub's URL, and networks that are open to deliveries."""
+    """The operator's settings: the hub's URL, and networks that deliveries may reach."""
 
     url: str
     allowed: Sequence[Network] = ()
 
 
 class Webhooks:
-    """Everything that webhooks do by themselves: reads ``database``, writes by ``fenced``."""
+    """All background work of webhooks: reads through ``database``, writes through ``fenced``."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Webhooks:
                 group.create_task(self._take_in(intake, dispatcher))
 
     async def _wake(self, dispatcher: Dispatcher) -> None:
-        """Wake the dispatcher when deliveries are due, also while the intake is busy."""
+        """Wake the dispatcher when deliveries are due, even while the intake is busy."""
         with self._announcements.subscribe(WEBHOOK_CHANNEL) as mailbox:
             while True:
                 if await mailbox.take(POLL_SECONDS):
@@ -138,7 +138,7 @@ class Webhooks:
                 await mailbox.take(POLL_SECONDS)
 
     async def _take_all(self, intake: Intake, dispatcher: Dispatcher) -> None:
-        """Take in all of the log."""
+        """Take in the log up to its end."""
         more = True
         while more:
             try:
@@ -162,7 +162,7 @@ class Webhooks:
 
 
 class Retention:
-    """Deletes what ended longer ago than ``age``, and endpoints of commands that stopped."""
+    """Deletes deliveries that ended more than ``age`` ago, and expired LISTEN endpoints."""
 
     def __init__(self, database: Transactions, age: timedelta, clock: Clock) -> None:
         self._database, self._age, self._clock = database, age, clock
@@ -174,7 +174,7 @@ class Retention:
             await asyncio.sleep(INTERVAL)
 
     async def prune(self) -> int:
-        """Delete what is too old; returns how many deliveries that were."""
+        """Delete what is too old; returns how many deliveries."""
         cutoff, count = self._clock() - self._age, 0
         while True:
             async with self._database.transaction() as connection:
@@ -190,5 +190,5 @@ class Retention:
 
 
 def _first_id(moment: datetime) -> str:
-    """An id that all made before a moment are less than."""
+    """An id above those of all deliveries made before a moment."""
     return f"msg_{int(moment.timestamp() * 1_000_000):014x}"

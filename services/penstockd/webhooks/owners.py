@@ -1,6 +1,6 @@
-"""What the owner of an endpoint may see now, and what an endpoint must be like before it is stored.
+"""What an endpoint's owner may see now, and the checks of an endpoint before it is stored.
 
-The policy decides at every step, nothing is kept.
+The current policy decides at every step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Owners:
-    """Makes the lenses of endpoints, and keeps them while the policy stands still."""
+    """Makes the lenses of endpoints, and caches them until the policy changes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -57,7 +57,7 @@ class Owners:
         self._policy: PolicySnapshot | None = None
 
     def sights(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, Lens]:
-        """The lenses of an endpoint by dataset; of what its owner may not read there is none."""
+        """The lenses of an endpoint by dataset, without datasets that its owner cannot read."""
         principal = owner_of(policy, webhook)
         if principal is None:
             return {}
@@ -84,15 +84,15 @@ class Owners:
         except PermissionDenied:
             return None
         except QueryError as exc:
-            # A field that the filter or the list of fields names is hidden by now.
+            # The filter or the list of fields names a field that is now hidden.
             _log.warning("webhook_selection_unfit", webhook=webhook_id, error=str(exc))
             return None
 
 
 class Roster(Owners):
-    """All endpoints with what their owners see: one for all that the organ does.
+    """All endpoints with what their owners see, shared by everything in the organ.
 
-    ``revision`` is what the endpoints are of (see ``endpoints_revision``).
+    ``revision`` is that of the loaded endpoints (see ``endpoints_revision``).
     """
 
     def __init__(self, catalog: Catalog, seal: Seal) -> None:
@@ -102,7 +102,7 @@ class Roster(Owners):
         self.revision = (0, 0)
 
     async def refresh(self, connection: Connection) -> None:
-        """Read the endpoints anew if any changed, as the connection's transaction sees them."""
+        """Read the endpoints again if any changed, as the connection's transaction sees them."""
         revision = await endpoints_revision(connection)
         if revision != self.revision:
             self.endpoints = await load_endpoints(connection, self._seal)
@@ -110,13 +110,13 @@ class Roster(Owners):
 
 
 def brought_claims(policy: PolicySnapshot, principal: Principal) -> dict[str, tuple[str, ...]]:
-    """The claims that a caller's token has brought, which are not its consumer's own."""
+    """The claims of a caller's token that are not its consumer's own."""
     own = policy.consumers[principal.consumer_id].claims
     return {name: values for name, values in principal.claims.items() if own.get(name) != values}
 
 
 def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
-    """The owner as the policy has it now; None if it may have no webhooks any more."""
+    """The owner under a policy; None if it may no longer have webhooks."""
     consumer = policy.consumers.get(webhook.consumer_id)
     if consumer is None or not consumer.active:
         return None
@@ -128,12 +128,12 @@ def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
 
 
 def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webhook: Webhook) -> str:
-    """The first dataset that a webhook shows and that the caller may not read as the webhook does;
+    """The first dataset that a webhook shows and that the caller cannot read as the webhook does;
     "" if there is none.
 
-    A caller that changes a webhook can point it at somebody else. So the caller's token decides,
-    not what the owner's roles allow at present, which may grow. Another consumer (an
-    administrator) could give itself any role, but no scope.
+    A caller that changes a webhook can redirect it to somebody else. So the caller's token decides,
+    not the owner's current roles, which may grow. Another consumer (an administrator) could give
+    itself any role, but no scope.
     """
     for selection in webhook.selections:
         name = selection.dataset
@@ -156,7 +156,7 @@ def _sees_as_much(
     webhook: Webhook,
     selection: Selection,
 ) -> bool:
-    """Whether a caller with other claims sees what the webhook tells."""
+    """Whether a caller with other claims sees all that the webhook sends."""
     owner = owner_of(policy, webhook)
     try:
         seen = lens_of(policy, catalog, caller, selection)
@@ -192,10 +192,10 @@ def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) ->
 def check_webhook(
     policy: PolicySnapshot, catalog: Catalog, guard: EgressGuard, webhook: Webhook
 ) -> None:
-    """Raise if a webhook cannot be as it is.
+    """Raise if a webhook is invalid.
 
-    ValueInvalid and WebhookUrlRefused for what is wrong with it, PermissionDenied if its owner may
-    have no webhooks or not read a dataset, FieldUnknown and FilterInvalid as lists do.
+    Raises ValueInvalid and WebhookUrlRefused for its settings, PermissionDenied if its owner cannot
+    have webhooks or cannot read a dataset, FieldUnknown and FilterInvalid as lists do.
     """
     violations = [Violation(f"webhook.{f}", text) for f, text in _problems(policy, webhook)]
     if violations:
@@ -212,7 +212,7 @@ def check_webhook(
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL; what they are in full, and in lower case."""
+    """Scheme, host and port of a URL: in lower case, and with the default port filled in."""
     parts = urlsplit(url)
     try:
         port = parts.port

@@ -1,4 +1,4 @@
-"""What an endpoint is sent: the body of a message, its records, and the headers with them."""
+"""Writes messages to endpoints: the body, its records, and the headers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence
 
 Convert = Callable[[Any], Any]
 
-#: What XML 1.0 cannot hold, in place of which U+FFFD stands.
+#: Characters that XML 1.0 cannot hold; U+FFFD replaces them.
 _NOT_XML = {c: 0xFFFD for c in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
 
-#: Messages that are about the endpoint itself.
+#: The type of messages about the endpoint itself.
 TEST = "webhook.test"
 BATCH = "batch"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
-#: Attributes of a CloudEvent in a header: printable ASCII but for these (HTTP binding 3.1.3.2).
+#: Characters that a CloudEvents header holds unencoded (HTTP binding 3.1.3.2).
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
 
 
 class RecordWriter:
-    """Writes the records of a dataset, ``fields`` of them."""
+    """Writes records of a dataset, reduced to ``fields``."""
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self._dataset, self._codec = dataset, Codec(dataset, fields)
@@ -45,11 +45,11 @@ class RecordWriter:
         self._xml = [f.steps for f in fields]
 
     def json(self, image: bytes) -> dict[str, Any]:
-        """A serialised record as JSON data; what is not set is left out."""
+        """A serialised record as JSON data, without unset fields."""
         return self._tree(image, self._json)
 
     def xml(self, image: bytes) -> str:
-        """A serialised record as an element, as exports in XML have it."""
+        """A serialised record as an element, as in XML exports."""
         name = self._dataset.singular
         return f"<{name}>{xml_of(self._tree(image, self._xml))}</{name}>"
 
@@ -67,7 +67,7 @@ class RecordWriter:
 
 
 def xml_of(value: Any) -> str:
-    """JSON data as the inside of an element: lists as items, maps as members."""
+    """JSON data as the content of an element: lists become items, maps become members."""
     if isinstance(value, Mapping):
         return "".join(_element(name, v) for name, v in value.items())
     if isinstance(value, list | tuple):
@@ -97,7 +97,7 @@ def _element(name: str, value: Any) -> str:
 
 
 def _convert(field: Field) -> Convert | None:
-    """From what a message holds (``Codec.row``) to JSON data; None if they are the same."""
+    """Converts a value of ``Codec.row`` to JSON data; None if they are the same."""
     match field.kind:
         case Kind.INT64 | Kind.UINT64:
             return str
@@ -124,7 +124,7 @@ def _number(value: float) -> float | str:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A body with its own headers. ``disclosed`` are the records in it, by dataset."""
+    """A body with its headers. ``disclosed`` are the keys of its records, by dataset."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -132,8 +132,8 @@ class Message:
 
 
 class Payloads:
-    """Writes messages. ``url`` is where the hub is reached, ``epoch`` that of its log, whose
-    ``places`` it tells."""
+    """Writes messages. ``url`` is the hub's URL, ``epoch`` that of its log, and ``places`` seals
+    its cursors."""
 
     def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
         self._places = places
@@ -148,10 +148,10 @@ class Payloads:
         at: datetime,
         previous: Sequence[int] | None = None,
     ) -> Message:
-        """The message of a delivery whose events are what the owner may see now.
+        """The message of a delivery, whose events are what the owner may see now.
 
-        ``sights`` are by dataset; ``at`` is when the message is made. ``previous`` goes with the
-        events, by default the delivery's own.
+        ``sights`` are lenses by dataset; ``at`` is when the message is made. ``previous`` goes with
+        the events, by default the delivery's own.
         """
         before = delivery.previous if previous is None else previous
         if delivery.cause in (Cause.TEST, Cause.NOTICE):
@@ -246,7 +246,7 @@ class Payloads:
 
 
 class _Xml(str):
-    """Text that is XML already."""
+    """Text that is already XML."""
 
 
 def _encoded(document: Mapping[str, Any], body: Body) -> bytes:
@@ -267,7 +267,7 @@ def _xml(value: Any) -> str:
 
 
 def _structured(attributes: dict[str, str], data: Mapping[str, Any], body: Body) -> dict[str, Any]:
-    """A CloudEvent as one JSON document; XML stands in it as text."""
+    """A CloudEvent as one JSON document, with XML as text in it."""
     held: Any = data if body is Body.JSON else _encoded(data, body).decode()
     return {**attributes, "data": held}
 

@@ -1,4 +1,4 @@
-"""Pulls messages for a developer's machine: what is due is lent to it, for a while."""
+"""Pulls messages for a developer's machine, which borrows due deliveries for a while."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge
 from penstockd.webhooks.signing import Seal, Signer
 
-#: Messages that one call pulls or acknowledges.
+#: Most messages that one call pulls or acknowledges.
 MAX_DELIVERIES = 100
 
-#: What is not acknowledged in this time comes again.
+#: A pulled message that is not acknowledged within this time is due again.
 LEASE = timedelta(seconds=60)
-#: A call that waits looks when its line is rung, and so often even if it is not; and at the most so
-#: often. In seconds.
+#: Longest and shortest wait between two looks of a waiting call, in seconds. A ring of its line
+#: also makes it look.
 LOOK, REST = 5.0, 0.05
 
 
@@ -45,7 +45,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of it: the status of the reply, 0 if it could not be posted."""
+    """What became of a pulled message: the reply's status, 0 if it could not be posted."""
 
     delivery_id: str
     status: int
@@ -54,7 +54,7 @@ class Outcome:
 
 
 async def listening_endpoint(connection: Connection, webhook: Webhook, seal: Seal) -> Endpoint:
-    """The endpoint of a webhook that is pulled from. Raises WebhookKindUnfit."""
+    """The endpoint of a webhook of kind LISTEN. Raises WebhookKindUnfit for others."""
     if webhook.kind is not WebhookKind.LISTEN:
         raise WebhookKindUnfit("only webhooks of kind LISTEN are pulled from")
     secrets = await read_secrets(connection, webhook.webhook_id, seal)
@@ -70,14 +70,14 @@ def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
 
 
 def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> SendResult:
-    """What becomes of a delivery that was pulled, as if the hub had posted it."""
+    """The result of a delivery that was pulled, as if the hub had posted it."""
     reply = _reply_of(outcome)
     attempt = attempt_of(reply, now(), {}, "(forwarded)", 0)
     return judge(delivery, webhook.options.schedule, reply, attempt, now(), lambda: 0.5)
 
 
 def _reply_of(outcome: Outcome) -> Reply:
-    """What a command says it got, as if the hub had posted itself."""
+    """The reply that a command reports, as if the hub had posted itself."""
     status = outcome.status or None
     reason = ""
     if status is None:
@@ -92,15 +92,15 @@ def _reply_of(outcome: Outcome) -> Reply:
 
 
 class PullOrgans(Protocol):
-    """The organs by which messages are pulled."""
+    """The organs that pulling needs."""
 
     @property
     def database(self) -> Database:
-        """Keeps deliveries."""
+        """Stores deliveries."""
 
     @property
     def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
+        """The current policy."""
 
     @property
     def feed(self) -> Broadcast:
@@ -112,7 +112,7 @@ class PullOrgans(Protocol):
 
 
 async def pull_due(organs: PullOrgans, call: Call, webhook_id: str, most: int) -> list[Pulled]:
-    """Messages that are due now, lent to the caller, which is judged by the policy of now.
+    """Messages that are due, made under the current policy and lent to the caller.
 
     Raises WebhookNotFound, WebhookKindUnfit, AccessRevoked, PolicyStale, and PermissionDenied also
     for administrators who are not the owner.
@@ -146,9 +146,9 @@ async def wait_in_line(
     seconds: float,
     pull: Callable[[], Awaitable[list[Pulled]]],
 ) -> list[Pulled]:
-    """What ``pull`` gives, as soon as it gives something, within some seconds.
+    """Messages from ``pull`` as soon as it returns some, or none after ``seconds``.
 
-    Of the calls of this process that wait for the same webhook only the first looks.
+    Of this process's calls that wait for the same webhook, only the first one looks.
     """
     deadline = time.monotonic() + seconds
     line = organs.feed.tail.bells.line(webhook_line(webhook_id))
@@ -165,8 +165,8 @@ async def wait_in_line(
 
 
 async def _until_due(database: Database, webhook_id: str) -> float:
-    """Seconds until something is due that nobody announces then: another attempt, or what was
-    pulled and is not acknowledged."""
+    """Seconds until something becomes due without an announcement: a retry, or a pulled message
+    that was not acknowledged."""
     async with database.connection() as connection:
         due = await next_due(connection, webhook_id, now())
     if due is None:

@@ -1,8 +1,8 @@
-"""The queue of deliveries in the store: put in, claimed, settled, brought back.
+"""The queue of deliveries in the store: added, claimed, settled, released.
 
-A delivery that is claimed is SENDING until its attempt is settled, and has the term of the keeper
-that claimed it. The keeper of the next term releases what it left, and sends it again under the
-same id; results of an earlier term change nothing any more.
+A claimed delivery is SENDING until its attempt is settled, and has the term of the keeper that
+claimed it. The keeper of the next term releases what the earlier one left, and sends it again under
+the same id; results of an earlier term no longer change anything.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _COLUMNS = (
     "finish_time",
 )  # fmt: skip
 
-#: So many of each endpoint as it has room for, those that are due longest first; what others hold
-#: is passed by.
+#: Claims for each endpoint as many as it has room for, those due longest first; skips rows that
+#: another transaction has locked.
 _CLAIM = """
 WITH room AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS r (webhook_id, room)),
 due AS (
@@ -60,7 +60,7 @@ SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $
     $13::bytea[], $14::timestamptz[])
 ON CONFLICT (delivery_id, attempt) DO NOTHING
 """
-#: The first of each order key that waits, where nothing of the key is on its way.
+#: Frees the first waiting delivery of each order key, if none of the key is in progress.
 _PROMOTE = """
 UPDATE hub.webhook_delivery AS d SET state = 'PENDING', next_time = $3
 FROM unnest($1::text[], $2::text[]) AS k (webhook_id, order_key)
@@ -80,7 +80,7 @@ UPDATE hub.webhook_delivery
 SET state = 'PENDING', reason = '', tries = 0, next_time = $2, finish_time = NULL
 WHERE webhook_id = $1
 """
-#: Those that wait behind an earlier one of their record.
+#: Parks deliveries behind an earlier one of their record.
 _QUEUE_UP = """
 UPDATE hub.webhook_delivery AS d SET state = 'PARKED', next_time = NULL
 WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND EXISTS (
@@ -112,7 +112,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to deliver, as it is kept."""
+    """One try to deliver, as it is stored."""
 
     start_time: datetime
     latency_ms: float
@@ -128,7 +128,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What becomes of a delivery that was claimed. Without an ``attempt`` nothing was sent."""
+    """The result of a claimed delivery. Without an ``attempt`` nothing was sent."""
 
     delivery: Delivery
     state: DeliveryState
@@ -138,14 +138,14 @@ class SendResult:
 
 
 def new_id() -> str:
-    """A message id: those made later sort later."""
+    """A message id; later ids sort later."""
     return f"msg_{time.time_ns() // 1000:014x}{os.urandom(9).hex()}"
 
 
 async def put_deliveries(
     connection: Connection, drafts: Sequence[Draft], at: datetime
 ) -> list[str]:
-    """Put deliveries into the queue, due at once, or parked behind others of their record.
+    """Queue deliveries, due at once, or parked behind others of their record.
 
     Returns their ids, in order. The connection must be in a transaction.
     """
@@ -171,7 +171,7 @@ async def put_deliveries(
 
 
 async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
-    """Of the ordered ones only the first of each record may go, and only if none goes before."""
+    """Park ordered deliveries, except the first of each record that has none before it."""
     ordered = [d for d in drafts if d.order_key is not None and d.state is DeliveryState.PENDING]
     if not ordered:
         return
@@ -189,9 +189,9 @@ async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
 async def claim(
     connection: Connection, room: Mapping[str, int], at: datetime, term: int | None = None
 ) -> list[Delivery]:
-    """What is due of some endpoints, at most as many of each as it has room for.
+    """Claim due deliveries of some endpoints, at most as many of each as it has room for.
 
-    ``term`` is that of the keeper's lease, None for who pulls: results of another are not taken.
+    ``term`` is that of the keeper's lease, None for a pull; results under other terms are ignored.
     """
     rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at, term)
     found = [
@@ -209,7 +209,7 @@ async def claim(
 
 
 async def return_lent(connection: Connection, webhook_id: str, at: datetime) -> None:
-    """Make pending again what was lent and was not settled in its time (see ``lend``)."""
+    """Make lent deliveries pending again that were not settled in time (see ``lend``)."""
     await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'PENDING'"
         " WHERE webhook_id = $1 AND state = 'SENDING' AND next_time <= $2",
@@ -219,7 +219,7 @@ async def return_lent(connection: Connection, webhook_id: str, at: datetime) -> 
 
 
 async def lend(connection: Connection, deliveries: Sequence[Delivery], until: datetime) -> None:
-    """Leave claimed deliveries to whoever pulls them, until a time."""
+    """Lend claimed deliveries to a caller that pulls, until a time."""
     await connection.execute(
         "UPDATE hub.webhook_delivery SET next_time = $2 WHERE delivery_id = ANY ($1)",
         [d.delivery_id for d in deliveries],
@@ -239,7 +239,7 @@ async def next_due(connection: Connection, webhook_id: str, after: datetime) -> 
 
 
 async def settle(connection: Connection, results: Sequence[SendResult], at: datetime) -> None:
-    """Note what became of claimed deliveries, and let those parked behind them go on.
+    """Store the results of claimed deliveries, and free those parked behind them.
 
     The connection must be in a transaction.
     """
@@ -284,9 +284,9 @@ async def settle(connection: Connection, results: Sequence[SendResult], at: date
 
 
 async def release_all(connection: Connection, at: datetime) -> int:
-    """Bring back what a keeper that is no more had claimed; returns how many.
+    """Release what an earlier keeper had claimed; returns how many.
 
-    What is lent to a command that pulls has a time at which it comes back by itself.
+    Deliveries lent to a command that pulls have a time at which they come back by themselves.
     """
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1"
@@ -297,7 +297,7 @@ async def release_all(connection: Connection, at: datetime) -> int:
 
 
 async def bury(connection: Connection, webhook_id: str, reason: Reason, at: datetime) -> int:
-    """All that waits for an endpoint is dead, for a reason; returns how many."""
+    """Mark all that waits for an endpoint as dead, for a reason; returns how many."""
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'DEAD', reason = $2, next_time = NULL,"
         " finish_time = $3 WHERE webhook_id = $1 AND state IN ('PENDING', 'PARKED')",
@@ -309,7 +309,7 @@ async def bury(connection: Connection, webhook_id: str, reason: Reason, at: date
 
 
 async def resend(connection: Connection, webhook_id: str, delivery_id: str, at: datetime) -> None:
-    """Let one delivery be tried anew, under its id and with a schedule from its beginning."""
+    """Let one delivery be tried again, under its id and from the start of its schedule."""
     await connection.execute(
         f"{_REVIVE} AND delivery_id = $3 AND state <> 'SENDING'", webhook_id, at, delivery_id
     )
@@ -322,7 +322,7 @@ async def recover(
     since: datetime,
     until: datetime | None = None,
 ) -> int:
-    """The same for all the dead of a time, in order of their records; returns how many.
+    """``resend`` all dead deliveries of a period, in order for each record; returns how many.
 
     The connection must be in a transaction.
     """
@@ -340,7 +340,7 @@ async def recover(
 
 
 async def promote_stuck(connection: Connection, at: datetime) -> None:
-    """Let go what is parked behind nothing: deliveries that ended in another way than settled."""
+    """Free parked deliveries with nothing before them: what was before ended without ``settle``."""
     await connection.execute(_ORDER_LOCK)
     rows = await connection.fetch(
         "SELECT DISTINCT webhook_id, order_key FROM hub.webhook_delivery WHERE state = 'PARKED'"

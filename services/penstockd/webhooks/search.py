@@ -1,4 +1,4 @@
-"""Deliveries, attempts, notices and figures, as they are asked for."""
+"""Reads deliveries, attempts, notices and figures for calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FROM hub.webhook_attempt WHERE webhook_id = $1 AND start_time >= $2
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which deliveries are asked for; what is not set does not matter."""
+    """Which deliveries to list; an unset field matches all."""
 
     state: DeliveryState | None = None
     reason: str = ""
@@ -46,7 +46,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A delivery as it is listed: ``values`` by name of the message's fields."""
+    """A delivery in a list: ``values`` by the names of the message's fields."""
 
     values: Mapping[str, Any]
 
@@ -56,13 +56,13 @@ class Listed:
         return str(self.values["delivery_id"])
 
     def withheld(self) -> Listed:
-        """The same without what it shows of a record."""
+        """The same without the record's key."""
         return Listed({**self.values, "key": None})
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """An attempt as it was kept."""
+    """An attempt as it was stored."""
 
     number: int
     start_time: datetime
@@ -78,7 +78,7 @@ class Tried:
     next_time: datetime | None
 
     def withheld(self) -> Tried:
-        """The same without what was sent and answered."""
+        """The same without the contents of request and reply."""
         return replace(self, request_head="", reply_head="", reply_body=b"")
 
 
@@ -98,7 +98,7 @@ class Figures:
 async def list_deliveries(
     connection: Connection, webhooks: Sequence[str], wanted: Filter, before: str, limit: int
 ) -> list[Listed]:
-    """Deliveries of some webhooks, the newest first, those before an id ("": from the newest)."""
+    """Deliveries of some webhooks, newest first, those before an id ("": from the newest)."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM hub.webhook_delivery AS d"
         " WHERE webhook_id = ANY ($1) AND ($2::text IS NULL OR state = $2)"
@@ -135,8 +135,8 @@ async def find_delivery(connection: Connection, webhook_id: str, delivery_id: st
 async def read_deliveries(
     connection: Connection, webhook_id: str, delivery_ids: Sequence[str], *, sending: bool = False
 ) -> list[Delivery]:
-    """Deliveries with their events, as claiming gives them; ``sending``: locked, and only those
-    that are on their way."""
+    """Deliveries with their events, as ``claim`` returns them; with ``sending``, locked, and only
+    those that are being sent."""
     lock = " AND state = 'SENDING' FOR UPDATE" if sending else ""
     rows = await connection.fetch(
         "SELECT delivery_id, webhook_id, cause, event_type, event_ids, previous, notice, order_key,"
@@ -166,14 +166,14 @@ async def read_deliveries(
 
 
 async def list_attempts(connection: Connection, delivery_id: str) -> list[Tried]:
-    """The attempts of a delivery, the first one first."""
+    """The attempts of a delivery, oldest first."""
     return [Tried(*row) for row in await connection.fetch(_ATTEMPTS, delivery_id)]
 
 
 async def list_notices(
     connection: Connection, consumer_id: str, before: int, limit: int
 ) -> list[Mapping[str, Any]]:
-    """What an owner was told, the newest first, before an id (0: from the newest)."""
+    """An owner's notices, newest first, those before an id (0: from the newest)."""
     rows = await connection.fetch(
         "SELECT notice_id, type, webhook_id, data, create_time FROM hub.webhook_notice"
         " WHERE consumer_id = $1 AND ($2::bigint = 0 OR notice_id < $2)"

@@ -1,4 +1,4 @@
-"""One attempt: a POST behind the egress guard, with hard bounds on time and bytes."""
+"""One attempt: a POST behind the egress guard, strictly bounded in time and bytes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from penstockd.webhooks.model import Reason
 
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0
-#: Of a reply's body no more than this is taken from the network.
+#: Most bytes of a reply's body that are read from the network.
 READ_BYTES = 64 * 1024
-#: And no more than this is kept.
+#: Most of these that are stored.
 KEPT_BYTES = 1024
 _KEPT_HEAD = 4096
-#: Headers that a message has by itself, and so no custom header may set.
+#: Headers that every message sets itself, and so no custom header may set.
 OWN_HEADERS = frozenset(
     {
         "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
@@ -37,7 +37,7 @@ OWN_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How an attempt went: a status with the reply's head, or why there is none."""
+    """The outcome of an attempt: a status with the reply's head, or why there is none."""
 
     latency: float
     status: int | None = None
@@ -49,12 +49,12 @@ class Reply:
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver took it."""
+        """Whether the receiver accepted it."""
         return self.status is not None and 200 <= self.status < 300 and not self.reason
 
 
 class _Response(aiohttp.ClientResponse):
-    """Remembers whom it came from: the connection is gone when the reply has been read."""
+    """Remembers the peer's address: the connection is gone once the reply is read."""
 
     peer = ""
 
@@ -70,8 +70,8 @@ def _place(place: Any) -> str:
 
 
 class Sender:
-    """Posts messages, with connections kept alive. ``tls`` is for receivers with a CA of their
-    own; names are resolved once a connection, proxies and redirects do not exist."""
+    """Posts messages over kept-alive connections. ``tls`` is for receivers with their own CA. Names
+    are resolved once a connection; proxies and redirects are not followed."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Sender:
         )
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Post once. Whatever goes wrong comes back as a Reply with a reason."""
+        """Post once. Every failure is returned as a Reply with a reason."""
         start = time.perf_counter()
         session = self._sessions[url[:6].lower() == "https:"]
         try:
@@ -123,7 +123,7 @@ class Sender:
                 return _reply(response, kept, time.perf_counter() - start)
         except Exception as exc:  # a receiver may do anything: none of it may end the dispatcher
             reason, text = _why(exc)
-            # How long a look-up took tells whether some resolver near the hub knows the name.
+            # The time of a look-up would reveal whether some resolver near the hub knows the name.
             refused = reason is Reason.ADDRESS_REFUSED
             latency = 0.0 if refused else time.perf_counter() - start
             return Reply(latency, reason=reason.value, head=text)
@@ -146,7 +146,7 @@ class Sender:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The beginning of the body. A longer one is cut off with its connection."""
+    """The beginning of the body. A longer body is cut off by closing the connection."""
     taken, kept = 0, b""
     while taken < READ_BYTES:
         piece = await response.content.read(READ_BYTES - taken)
@@ -182,7 +182,7 @@ def _reply(response: _Response, body: bytes, latency: float) -> Reply:
 
 
 def retry_after(text: str | None, at: datetime) -> timedelta | None:
-    """What a Retry-After header asks for at a time (RFC 9110, 10.2.3); None if it is none."""
+    """The delay of a Retry-After header (RFC 9110, 10.2.3), seen from a time; None if invalid."""
     if text is None:
         return None
     if text.strip().isascii() and text.strip().isdigit():
@@ -197,7 +197,7 @@ def retry_after(text: str | None, at: datetime) -> timedelta | None:
 
 
 def _why(error: BaseException) -> tuple[Reason, str]:
-    """The reason of a failure, and what there is to say of it."""
+    """The reason of a failure, and a text about it."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, AddressRefused):

@@ -1,4 +1,4 @@
-"""What becomes of claimed deliveries, and what follows from that for their endpoints and owners."""
+"""Settles claimed deliveries, and draws the consequences for their endpoints and owners."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from penstockd.webhooks.queue import Attempt, Draft, SendResult, bury, put_deliv
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal
 
-#: The database has gone back in time: what a receiver was told may be undone.
+#: The database has gone back in time: what a receiver was sent may be undone.
 UNDONE = "changes.undone"
 
-#: After so long without a delivery taken, an endpoint is disabled.
+#: An endpoint that has failed for this long without a delivery is disabled.
 DISABLE_AFTER = timedelta(days=5)
-#: Parts of that time after which the owner is warned, in percent.
+#: Percentages of that time after which the owner is warned.
 WARNINGS = (50, 70, 90)
-#: Statuses whose Retry-After is about the receiver, not the one message.
+#: Statuses whose Retry-After concerns the receiver, not the one message.
 _BUSY = (429, 503)
 FAILING = "webhook.failing"
 DISABLED = "webhook.disabled"
@@ -58,7 +58,7 @@ _log = structlog.get_logger(__name__)
 async def keep_notice(
     connection: Connection, webhook: Webhook, kind: str, content: Mapping[str, Any], at: datetime
 ) -> None:
-    """Keep a notice for the owner of a webhook, to be listed."""
+    """Store a notice for the owner of a webhook, to be listed."""
     await connection.execute(
         "INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)"
         " VALUES ($1, $2, $3, $4, $5)",
@@ -73,10 +73,10 @@ async def keep_notice(
 async def tell_undone(
     connection: Connection, endpoints: Sequence[Endpoint], places: Places, at: datetime
 ) -> None:
-    """Tell every receiver once that the database has gone back in time.
+    """Notify every receiver once that the database has gone back in time.
 
-    The message has the epoch and a cursor: what a receiver reads anew at this cursor or behind it
-    holds nothing of what was undone, and changes go on from there.
+    The message has the epoch and a cursor: data read again at or after this cursor holds nothing
+    that was undone, and changes go on from there.
     """
     cursor = (await read_extent(connection)).newest
     epoch, begin_time = await connection.fetchrow(  # type: ignore[misc]
@@ -112,7 +112,7 @@ async def tell_undone(
 def attempt_of(
     reply: Reply, at: datetime, headers: Mapping[str, str], url: str, body_bytes: int
 ) -> Attempt:
-    """What is kept of an attempt. Values of the owner's own headers are not in ``headers``."""
+    """An attempt as it is stored. ``headers`` lacks the values of the owner's own headers."""
     lines = [f"POST {url}", *(f"{name}: {value}" for name, value in headers.items())]
     return Attempt(
         start_time=at,
@@ -136,7 +136,7 @@ def judge(
     at: datetime,
     chance: Chance,
 ) -> SendResult:
-    """Delivered, to be tried again, or dead, of an attempt that ended at a time."""
+    """The result of an attempt that ended at a time: delivered, to be retried, or dead."""
     if reply.delivered:
         return SendResult(delivery, DeliveryState.DELIVERED, attempt=attempt)
     again = None
@@ -147,16 +147,16 @@ def judge(
 
 
 def rest_of(reply: Reply) -> timedelta | None:
-    """How long a receiver that is busy asks to be left alone."""
+    """How long a busy receiver asks to be left alone."""
     return reply.retry_after if reply.status in _BUSY else None
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Since when an endpoint has failed without a break, and how many warnings that was worth.
+    """Since when an endpoint has failed without a break, and how many warnings that has caused.
 
-    ``warning`` is the percentage to warn of now, if any; ``disable`` whether it has failed for too
-    long.
+    ``warning`` is the percentage to warn of now, if any; ``disable`` is whether it has failed for
+    too long.
     """
 
     failing_time: datetime | None
@@ -166,7 +166,7 @@ class Health:
 
 
 def health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
-    """An endpoint's health after some results, in the order in which they came."""
+    """An endpoint's health after some results, in order of arrival."""
     failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
     for result in results:
         if result.attempt is None:
@@ -184,11 +184,11 @@ def health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
 
 
 class Settling:
-    """Settles groups of results, each within a transaction of the caller's."""
+    """Settles groups of results, each in the caller's transaction."""
 
     def __init__(self, seal: Seal, clock: Clock) -> None:
         self._seal, self._clock = seal, clock
-        # Endpoints whose failing was noted here: they are not read anew for that.
+        # Endpoints found failing here; the loaded endpoints are not refreshed for that.
         self._failing: set[str] = set()
 
     async def write(
@@ -197,10 +197,10 @@ class Settling:
         results: Sequence[SendResult],
         endpoints: Mapping[str, Endpoint],
     ) -> None:
-        """Settle results, warn owners, and disable endpoints that are gone or fail for days."""
+        """Settle results, warn owners, and disable endpoints that are gone or failed for days."""
         at = self._clock()
         names = sorted({r.delivery.webhook_id for r in results})
-        # Those that were deleted meanwhile have taken their deliveries along.
+        # Endpoints that were deleted meanwhile took their deliveries with them.
         known = await lock_known(connection, names)
         by_endpoint: dict[str, list[SendResult]] = {}
         for result in results:
@@ -223,12 +223,12 @@ class Settling:
     async def _observe(
         self, connection: Connection, webhook: Webhook, results: Sequence[SendResult], at: datetime
     ) -> Reason | None:
-        """Keep the endpoint's health up to date; why it is to be disabled, if it is."""
+        """Update the endpoint's health; returns the reason to disable it, if any."""
         failed = [r for r in results if r.attempt is not None and not r.attempt.delivered]
         known = webhook.failing_time is not None or webhook.webhook_id in self._failing
         if not failed and not known:
             return None
-        # What was read with the endpoint may be older than what was written since.
+        # The loaded endpoint may be older than what was written since.
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None
@@ -266,7 +266,7 @@ class Settling:
         data: Mapping[str, Any],
         at: datetime,
     ) -> None:
-        """A notice for the owner: kept, and sent to its other endpoints that want such."""
+        """Store a notice for the owner, and send it to its other endpoints that want notices."""
         content = {"webhookId": webhook.webhook_id, "url": webhook.url, **data}
         await keep_notice(connection, webhook, kind, content, at)
         rows = await connection.fetch(_HEARERS, webhook.consumer_id, webhook.webhook_id)
@@ -276,7 +276,7 @@ class Settling:
 
 
 def _given_up(result: SendResult) -> SendResult:
-    """A result of an endpoint that is disabled: nothing of it is tried again."""
+    """A result of a disabled endpoint, which is not tried again."""
     if result.state is not DeliveryState.PENDING:
         return result
     reason = Reason.ENDPOINT_DISABLED.value

@@ -28,7 +28,7 @@ _RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What an endpoint's deliveries are signed with, until ``expire_time`` if that is given."""
+    """A key that signs an endpoint's deliveries, until ``expire_time`` if that is set."""
 
     secret_id: str
     scheme: Scheme
@@ -46,12 +46,12 @@ class Secret:
 
 
 def new_secret(scheme: Scheme, at: datetime) -> Secret:
-    """A secret that nobody has yet."""
+    """A new, random secret."""
     return Secret(secrets.token_hex(8), scheme, secrets.token_bytes(_SECRET_BYTES), at)
 
 
 class Signer:
-    """Signs with all of an endpoint's secrets, of which there are several during a rotation."""
+    """Signs with all of an endpoint's secrets; during a rotation there are several."""
 
     def __init__(self, found: Sequence[Secret]) -> None:
         self._secrets = tuple(found)
@@ -85,13 +85,13 @@ class Signer:
 
 
 class Seal:
-    """Seals what the database may keep and not know."""
+    """Seals what the database stores but must not know."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def close(self, content: bytes, bound_to: str) -> bytes:
-        """The sealed content; only who names the same ``bound_to`` opens it."""
+        """The sealed content; opening it takes the same ``bound_to``."""
         nonce = secrets.token_bytes(12)
         return nonce + self._cipher.encrypt(nonce, content, bound_to.encode())
 

@@ -1,1 +1,1 @@
-"""Writes: what callers send, checked; done once; told as far as they may read."""
+"""Writes: records are checked, written once, and reported as far as the caller may read."""

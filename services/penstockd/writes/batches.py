@@ -1,4 +1,4 @@
-"""Batches: records of one call, made into rows and loaded, all of them or those that are good."""
+"""Batches: records of one call, turned into rows and loaded, all of them or the good ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstockd.store.writer import Counts, DuplicateKey, Refusals, WriteTransact
 from penstockd.writes.incoming import Incoming, invalid, lacking
 from penstockd.writes.report import Report, RowProblem
 
-#: Fewer records are not worth the kernel's plan.
+#: Up to so many records are not worth the kernel's plan.
 SMALL_BATCH = 100
 
 
@@ -33,7 +33,7 @@ class WriteBatch:
         self._bad: dict[int, list[Violation]] = {}
 
     async def write(self, transaction: WriteTransaction) -> Report:
-        """Write them. Raises ValueInvalid and RecordNotFound, but not of a partial batch."""
+        """Write the records. Raises ValueInvalid and RecordNotFound, but not if ``partial``."""
         fresh, left = FreshRows(), list(range(len(self._records)))
         if len(left) > SMALL_BATCH:
             fresh, left = await offload(self._made_natively, transaction)
@@ -72,7 +72,7 @@ class WriteBatch:
         )
 
     def _made(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
-        """The good ones of some records as rows, with their indexes."""
+        """The good ones of some records as rows, after their indexes."""
         numbers, rows = [], []
         for index in indexes:
             budget.check()

@@ -1,4 +1,4 @@
-"""Etags that callers give back: those of what they were shown, not always the stored ones."""
+"""Etags that callers send back: those of what they were shown, not always the stored ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExpectedEtag:
         self._stored = not all(v.derives_etag for v in shown)
 
     async def left(self, transaction: WriteTransaction, key: str) -> str:
-        """What the store is to compare: the etag, or "" where it has been compared here.
+        """What the store must still compare: the etag, or "" if it was compared here.
 
         The record is locked from then on. Raises EtagMismatch.
         """

@@ -1,8 +1,8 @@
-"""Calls that write: each with a request id is done once, and answered again for a day (AIP-155).
+"""Does each write that has a request id once, and repeats its reply for a day (AIP-155).
 
 What a call writes, its audit entry and its stored reply are one transaction, which begins by
 claiming the request id. So a call that broke off at any point, even in the middle of its COMMIT,
-was either done and is answered again, or was not and is done.
+either was done, and its reply is repeated, or was not, and is done now.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from penstockd.errors import RequestIdReused, RequestInFlight, ValueInvalid, Vio
 from penstockd.store.replies import StoredReply, claim, read_reply, store_reply
 from penstockd.store.writer import WriteTransaction
 
-#: Larger replies are not kept whole: a replay reads the record again.
+#: Larger replies are not stored whole: a replay reads the record again.
 MAX_REPLY_BYTES = 64 * 1024
-#: Rises when replies come to show other things of the same policy: none of before is then given
-#: again as it was.
+#: Raise this when replies come to show other things under the same policy: replies that were stored
+#: before are then not repeated as they were.
 _SIGHT = 2
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a call that writes says beside its records.
+    """What a write says besides its records.
 
-    ``digest`` is of all that it says, its request id apart; it is needed only with one.
+    ``digest`` covers everything except the request id, and is needed only with one.
     """
 
     request_id: str = ""
@@ -45,10 +45,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[T]):
-    """How a reply is kept as bytes, and made of them.
+    """How a reply is stored as bytes, and restored.
 
-    ``again`` makes of a reply that was kept what the caller may see now; ``brief`` makes of one
-    that is too large to be kept what ``again`` needs of it.
+    ``again`` turns a stored reply into what the caller may see now; ``brief`` reduces a reply that
+    is too large to be stored to what ``again`` needs.
     """
 
     encode: Callable[[T], bytes]
@@ -58,9 +58,9 @@ class Form(Generic[T]):
 
 
 def chosen_request_id(field: str, header: str | None) -> str:
-    """The request id of a call, by its field or the header ``Idempotency-Key``; "" if it has none.
+    """The request id of a call, from its field or the header ``Idempotency-Key``; "" without one.
 
-    The header's value may stand in quotes, as the IETF draft has it. Raises ValueInvalid if the two
+    The header's value may be in quotes, as in the IETF draft. Raises ValueInvalid if the two
     differ, or if the id is longer than 128 characters or not plain.
     """
     given = header.strip() if header is not None else ""
@@ -78,7 +78,7 @@ def chosen_request_id(field: str, header: str | None) -> str:
 
 
 class Once:
-    """The request id of one call: claimed before it writes, kept with the reply after."""
+    """The request id of one call: claimed before it writes, then stored with the reply."""
 
     def __init__(self, call: Call, request_id: str) -> None:
         self._call, self._request_id = call, request_id
@@ -94,7 +94,7 @@ class Once:
         self._sight = hashlib.sha256(repr(sight).encode()).digest()
 
     async def claim(self, transaction: WriteTransaction) -> StoredReply | None:
-        """Claim the id until the transaction ends; the reply that is kept for it, if any.
+        """Claim the id until the transaction ends; returns the reply stored for it, if any.
 
         Raises RequestInFlight.
         """
@@ -108,9 +108,9 @@ class Once:
     async def replay(
         self, transaction: WriteTransaction, stored: StoredReply, digest: bytes, form: Form[T]
     ) -> T:
-        """The stored reply of the same call, as far as the caller may see it now.
+        """Return the stored reply of the same call, as far as the caller may see it now.
 
-        Raises RequestIdReused if it was another call, and what ``Form.again`` raises.
+        Raises RequestIdReused if that was another call, and what ``Form.again`` raises.
         """
         if stored.method != self._call.entry.method or stored.digest != digest:
             raise RequestIdReused(
@@ -128,7 +128,7 @@ class Once:
     async def keep(
         self, transaction: WriteTransaction, form: Form[T], reply: T, digest: bytes, rows: int
     ) -> None:
-        """Keep the reply in the transaction of what it tells of."""
+        """Store the reply, in the transaction that it reports."""
         if not self._request_id:
             return
         encoded, sight = form.encode(reply), self._sight
@@ -150,9 +150,9 @@ async def write_once(
     form: Form[T],
     work: Callable[[WriteTransaction], Awaitable[tuple[T, int]]],
 ) -> T:
-    """Do ``work``, which returns reply and rows, unless it was done; run it to its end.
+    """Do ``work``, which returns reply and rows, to its end, unless it was done before.
 
-    With ``validate_only`` nothing of it stays, and no request id is looked at. Raises what ``work``
+    With ``validate_only`` nothing is kept, and the request id is ignored. Raises what ``work``
     raises, RequestInFlight and RequestIdReused.
     """
     once = Once(call, "" if request.validate_only else request.request_id)

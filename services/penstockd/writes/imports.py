@@ -25,13 +25,13 @@ from penstockd.writes.report import Report, RowProblem
 
 #: Rows that are merged at once.
 BATCH_ROWS = 10_000
-#: Bad rows that are reported; the others are counted.
+#: Most bad rows that are reported; the others are only counted.
 REPORTED_ROWS = 100
 
 
 @dataclass
 class _Parsed:
-    """Rows of a batch that are ready for the store, each with its number in the file."""
+    """Rows of a batch that are ready for the store, with their numbers in the file."""
 
     fresh: FreshRows = field(default_factory=FreshRows)
     numbers: list[int] = field(default_factory=list)
@@ -41,16 +41,16 @@ class _Parsed:
         return len(self.fresh) + len(self.rows)
 
     def keys(self, at: int) -> dict[int, str]:
-        """The keys by number, ``at`` being their place in ``rows``."""
+        """The keys by row number; ``at`` is their place in ``rows``."""
         found = dict(zip(self.fresh.numbers, self.fresh.keys, strict=True))
         return found | {n: row[at] for n, row in zip(self.numbers, self.rows, strict=True)}
 
 
 class Import:
-    """One import: parses in a thread while the database merges what was parsed before.
+    """One import: a thread parses rows while the database merges those parsed before.
 
-    Without ``native`` all rows go through the interpreter, to the same end but slowly. With
-    ``partial`` bad rows are left out, else they are the end of it.
+    Without ``native`` all rows go through the interpreter, with the same result but slowly. With
+    ``partial`` bad rows are left out; otherwise they end the import.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Import:
             await batches.put(None)
 
         async def take(found: Iterator[RowBatch]) -> None:
-            # One batch at a time: a small piece may hold very many rows, compressed.
+            # One batch at a time: a small compressed piece may hold very many rows.
             while (batch := await offload(self._collect, found)) is not None:
                 await batches.put(batch)
 
@@ -130,7 +130,7 @@ class Import:
         return next(i for i, f in enumerate(self._reader.fields) if f.key)
 
     def _collect(self, found: Iterator[RowBatch]) -> _Parsed | None:
-        """The next full batch of what is found; None if there is too little for one."""
+        """The next full batch of rows; None if there are too few for one."""
         for part in found:
             budget.check()
             self._check(part)
@@ -148,7 +148,7 @@ class Import:
         return None
 
     def _check(self, part: RowBatch) -> None:
-        """Refuse the bad rows of a part, and take from its rows those that rules speak against."""
+        """Refuse the bad rows of a part, and remove its rows that break rules."""
         for bad in part.bad:
             self._refuse(bad.row, [(bad.field, bad.reason)], bad.key)
         if not part.rows:
@@ -172,7 +172,7 @@ class Import:
             part.rows = [part.rows[i] for i in good]
 
     def _begin(self) -> None:
-        """The first rows are there, and so it is known which fields the file has."""
+        """Prepare for the file's fields, which are known once its first rows are."""
         fields = self._reader.fields
         self._rules = RowRules(self._dataset, fields)
         self._lacking = lacking(self._view, fields)

@@ -1,4 +1,4 @@
-"""Records as callers send them: what they may set, checked, as rows that the store takes."""
+"""Turns records that callers send into rows for the store: what they may set, checked."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
 from penstockd.store.rows import stored_row
 
-#: Items of one list or map of a record that comes by a call of its own or in a batch, whatever the
-#: model allows: more of them are the business of an import.
+#: Most items of one list or map of a record that comes by a call of its own or in a batch, whatever
+#: the model allows; only an import may bring more.
 MAX_ELEMENTS = 10_000
 
 
 class Incoming:
-    """Reads records as rows of some fields that the store takes, every value checked."""
+    """Reads records as rows of some fields for the store, with every value checked."""
 
     def __init__(self, view: View, fields: Sequence[Field]) -> None:
         dataset = view.dataset
@@ -41,10 +41,10 @@ class Incoming:
         ]
 
     def row(self, record: Message, *, whole: bool = False) -> list[Any]:
-        """The row of a record that exists, of which the fields are a part.
+        """The row of a record that exists; the fields are a part of it.
 
         Raises ValueInvalid with a violation for each bad value, the key included. Rules over
-        several fields are looked at if the fields are the ``whole`` of what the caller may write.
+        several fields are checked if the fields are the ``whole`` of what the caller may write.
         """
         row, violations = self.values(record)
         if not violations:
@@ -56,15 +56,15 @@ class Incoming:
         return row
 
     def new_row(self, record: Message) -> list[Any]:
-        """The same of a record that is new, so that what is not given must be right, too."""
+        """The row of a new record, in which the values that are not set must be right, too."""
         row = self.row(record, whole=True)
         if violations := lacking(self._view, self.fields):
             raise invalid(violations)
         return row
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
-        """The canonical values of a record, rules apart, and what is wrong with them."""
-        # Counted before what is counted is looked at: that takes a thousand times as long.
+        """The canonical values of a record, and what is wrong with them apart from rules."""
+        # Check counts before contents, which take a thousand times as long.
         violations = [
             Violation(path, problem)
             for path, items, most, problem in self._counted
@@ -88,16 +88,16 @@ class Incoming:
 
 
 def invalid(violations: Sequence[Violation]) -> ValueInvalid:
-    """The error that tells of violations, its message of the first."""
+    """The error for violations; its message is that of the first."""
     first = violations[0]
     message = f"{first.field}: {first.description}" if first.field else first.description
     return ValueInvalid(message, violations=violations)
 
 
 def lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
-    """What is wrong with new records of which only ``fields`` are given.
+    """What is wrong with new records that have only ``fields``.
 
-    What the caller does not see is not named.
+    Fields that the caller does not see are not named.
     """
     found = []
     for problem in Rules.of(view.dataset).lacking(fields):
@@ -111,7 +111,7 @@ def lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
 def check_fields(view: View, paths: Sequence[str]) -> None:
     """Raise FieldUnknown or PermissionDenied for a path that the caller may not write.
 
-    What the hub writes itself is let through: it is ignored (AIP-203).
+    Fields that the hub writes itself are accepted, and ignored (AIP-203).
     """
     writable = {f.path for f in view.writable}
     for path in paths:
@@ -126,8 +126,8 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
 def key_problem(key: str) -> str:
     """What is wrong with a record's key; "" if nothing is.
 
-    A key is part of a path: it is not empty, not long, has neither "/" nor control characters, and
-    is none of the segments that paths are normalised by.
+    A key is part of a path: it must not be empty or too long, hold "/" or control characters, or
+    be a segment by which paths are normalised.
     """
     if not key:
         return "is required"
@@ -141,7 +141,7 @@ def key_problem(key: str) -> str:
 
 
 def check_settable(view: View, records: Sequence[Message]) -> None:
-    """``check_fields`` of all that is set in any of many records."""
+    """``check_fields`` for everything that is set in any of many records."""
     settable = {f.path for f in view.writable}
     if all(f.output_only or f.path in settable for f in view.dataset.fields):
         return

@@ -1,4 +1,4 @@
-"""What a writer gets back: of a record, no more than its caller may read now."""
+"""What a writer gets back: no more of a record than its caller may read now."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ReplyView:
     """What a reply to a write may show of a dataset.
 
     ``view`` is the View of the write. ``readable`` is its intersection with the caller's View for
-    reading, as the policy stands now; None if the caller may not read. All that a write answers
-    with comes from here: records, etags, counts.
+    reading, under the current policy; None if the caller cannot read. Everything in the reply to a
+    write comes from here: records, etags, counts.
     """
 
     def __init__(self, call: Call, dataset: Dataset, *actions: Action) -> None:
-        """Raise PermissionDenied unless the caller may do what it does."""
+        """Raise PermissionDenied unless the caller may do these actions."""
         self.view = call.view(dataset, *actions)
         self.readable = call.reply_view(dataset, *actions)
 
@@ -41,11 +41,11 @@ class ReplyView:
         return all(f.output_only or readable.is_whole(f) for f in fields)
 
     async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
-        """The record as the caller may read it; None if it may not."""
+        """The record as the caller may read it; None if it cannot."""
         return None if self.readable is None else await _record(transaction, self.readable, key)
 
     async def etag(self, transaction: WriteTransaction, key: str) -> str:
-        """The record's etag, for a caller who may not read the record; "" if it is hidden."""
+        """The record's etag, for a caller who cannot read the record; "" if it is hidden."""
         if not self._gives("etag"):
             return ""
         record: Any = await _record(transaction, self.view, key, "etag")
@@ -54,7 +54,7 @@ class ReplyView:
     async def mismatch(
         self, transaction: WriteTransaction, key: str, error: EtagMismatch
     ) -> EtagMismatch:
-        """The error as the caller gets it: with the record's etag, if it may read that."""
+        """The error for the caller: with the record's etag, if it may read that."""
         record: Any = await self.read(transaction, key)
         if record is None or not record.etag:
             return error
@@ -64,9 +64,9 @@ class ReplyView:
         )
 
     def report(self, report: Report) -> Report:
-        """A report as the caller gets it.
+        """A report for the caller.
 
-        That a record was unchanged shows what it held. A caller that may not read all that it
+        That a record was unchanged reveals what it held. So a caller that cannot read all that it
         writes sees unchanged records counted as updated.
         """
         counts = report.counts
@@ -76,7 +76,7 @@ class ReplyView:
         return Report(told, report.refused, report.problems)
 
     async def own(self, given: SetValues, etag: str) -> Message:
-        """The key, the etag, and what the call itself has set."""
+        """The key, the etag, and the values that the call itself has set."""
         record: Any = await given.message([f for f in given.fields if f.key or self._may_show(f)])
         if etag and self._gives("etag"):
             record.etag = etag
@@ -84,7 +84,7 @@ class ReplyView:
         return message
 
     def _may_show(self, field: Field) -> bool:
-        """Whether a value of the caller's own is shown to it: no mask for reading is undone."""
+        """Whether a value of the caller's own may be shown to it: no mask for reading is undone."""
         return self.readable is None or self.readable.is_whole(field)
 
     def _gives(self, path: str) -> bool:
@@ -96,24 +96,24 @@ class SetValues:
     """The values that a call sets in a record."""
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]) -> None:
-        """``row`` holds the values of ``fields`` as the store takes them, the key among them."""
+        """``row`` holds the values of ``fields``, the key among them, in the store's form."""
         self.fields = tuple(fields)
         self._dataset, self._row = dataset, tuple(row)
 
     def only(self, paths: Sequence[str]) -> SetValues:
-        """The key and those of the fields that are among ``paths``."""
+        """The key, and those of the fields that are among ``paths``."""
         kept = [i for i, f in enumerate(self.fields) if f.key or f.path in paths]
         fields = [self.fields[i] for i in kept]
         return SetValues(self._dataset, fields, [self._row[i] for i in kept])
 
     async def message(self, fields: Sequence[Field]) -> Message:
-        """A record of the values of some of the fields."""
+        """A record with the values of some of the fields."""
         values = dict(zip(self.fields, self._row, strict=True))
         return await record_of(Codec(self._dataset, fields), [values[f] for f in fields])
 
 
 class WrittenRecord:
-    """One record that a call writes, as the reply to the call has it."""
+    """One record that a call writes, as the reply to the call shows it."""
 
     def __init__(self, reply: ReplyView, key: str, given: SetValues, *, dry: bool = False) -> None:
         """``dry``: the call only checks whether it could write."""
@@ -121,7 +121,7 @@ class WrittenRecord:
         self._reply, self._key, self._dry = reply, key, dry
 
     async def introduce(self, call: Call) -> None:
-        """Note in the call's audit entry what the reply shows. Raises DatabaseUnavailable."""
+        """Note in the call's audit entry what the reply will show. Raises DatabaseUnavailable."""
         readable = self._reply.readable
         if readable is not None:
             await call.will_disclose(readable)
@@ -132,25 +132,25 @@ class WrittenRecord:
     async def written(self, transaction: WriteTransaction) -> Message:
         """The record as the call has left it, as far as the caller may read it.
 
-        What the call has only checked does not tell by its etag or time whether it changes values,
-        where the caller may not read all of them.
+        A call that only checks does not reveal by etag or time whether it would change values,
+        unless the caller may read all of them.
         """
         record = await self._reply.read(transaction, self._key)
         if record is None:
             etag = await self._reply.etag(transaction, self._key)
             record = await self._reply.own(self.given, etag)
         if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
-            # They tell whether a value differs from the one that was there.
+            # They reveal whether a value differs from the stored one.
             for name in sorted(MOVING):
                 record.ClearField(name)
         return record
 
     async def again(self, transaction: WriteTransaction, stored: Message) -> Message:
-        """The reply of a call that was made before, under what the caller may see now.
+        """The reply of an earlier call, as far as the caller may see it now.
 
-        ``stored`` is what it was told then. The record is shown as long as it is as the call left
-        it; of one that others have written since, only what the call itself told. Raises
-        RecordNotFound if the caller may not touch the record any more.
+        ``stored`` is the earlier reply. The record is shown if it still is as the call left it; if
+        others have written it since, only what the call itself has set. Raises RecordNotFound if
+        the caller may no longer touch the record.
         """
         view, etag = self._reply.view, getattr(stored, "etag")  # noqa: B009  # of any dataset
         if await _record(transaction, view, self._key, view.dataset.key.path) is None:
@@ -182,7 +182,7 @@ def record_form(dataset: Dataset, written: WrittenRecord) -> Form[Message]:
 async def known_record(
     transaction: WriteTransaction, view: View, key: str, fields: Sequence[Field]
 ) -> Message:
-    """Some fields of a record that the call has written, for rules to judge; never for a reply."""
+    """Some fields of a record that the call has written, for checking rules; never for a reply."""
     record = await _record(transaction, view, key, ",".join(f.path for f in fields))
     assert record is not None, "a written record is visible to its writer: the guard saw to it"
     return record

@@ -1,4 +1,4 @@
-"""How slowly an upload may come."""
+"""Limits how slowly an upload may come."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TypeVar
 
 from penstockd.errors import ClientStalled
 
-#: The fewest bytes a second that an upload is waited for, after a while.
+#: Fewest bytes a second that an upload must reach in the long run.
 LEAST_RATE = 1024
 
 T = TypeVar("T")
 
 
 class Pace:
-    """Ends an upload whose client sends too little: a transaction waits for what comes next.
+    """Ends an upload whose client sends too slowly: a transaction waits for what comes next.
 
-    The client may make the hub wait ``stall_seconds``, and besides as long as what it has sent
-    takes at LEAST_RATE, no more in all.
+    The client may make the hub wait ``stall_seconds`` in all, and besides as long as what it has
+    sent takes at LEAST_RATE.
     """
 
     def __init__(self, stall_seconds: float) -> None:
         self._left = self._stall = stall_seconds
 
     async def next(self, upload: AsyncIterator[T], received: int) -> T | None:
-        """The next piece, None behind the last; ``received`` bytes came before, since the last
-        call. Raises ClientStalled."""
+        """The next piece; None after the last. ``received`` is the number of bytes that came since
+        the last call. Raises ClientStalled."""
         self._left += received / LEAST_RATE
         clock = asyncio.get_running_loop().time
         began = clock()

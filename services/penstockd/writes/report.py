@@ -1,4 +1,4 @@
-"""What became of the rows of a batch or an import."""
+"""The outcome of the rows of a batch or an import."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import orjson
 from penstockd.store.writer import Counts
 from penstockd.writes.idempotency import Form
 
-#: Things wrong with rows that are told; the rows are counted whatever their number.
+#: Most problems that are reported; bad rows are always counted.
 TOLD = 1000
 _MOST_TEXT = 300  # characters of a description, which may quote a value
 
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """One thing wrong with one row, which is counted from 1; ``field`` is "" for all of it."""
+    """One problem of one row, which is counted from 1; ``field`` is "" for the whole row."""
 
     row: int
     key: str
@@ -26,7 +26,7 @@ class RowProblem:
 
 @dataclass(slots=True)
 class Report:
-    """Counts of the rows that were written, and what was wrong with those that were refused."""
+    """Counts of the rows that were written, and the problems of those that were refused."""
 
     counts: Counts = field(default_factory=Counts)
     refused: int = 0
@@ -34,11 +34,11 @@ class Report:
 
     @property
     def rows(self) -> int:
-        """All rows that were given."""
+        """The number of rows that were sent."""
         return self.counts.total + self.refused
 
     def add(self, problem: RowProblem) -> None:
-        """Tell of a problem, unless enough have been told; its row is to be counted apart."""
+        """Report a problem, unless enough are reported; its row must be counted separately."""
         if len(self.problems) < TOLD:
             text = problem.description
             if len(text) > _MOST_TEXT:
@@ -47,7 +47,7 @@ class Report:
             self.problems.append(told)
 
     def in_order(self) -> Report:
-        """The same, its problems in the order of the rows."""
+        """The same, with its problems in the order of the rows."""
         problems = sorted(self.problems, key=lambda p: p.row)
         return Report(self.counts, self.refused, problems)
 
@@ -61,5 +61,5 @@ def _decode(data: bytes) -> Report:
     )
 
 
-#: How a report is kept.
+#: The stored form of a report.
 REPORT: Form[Report] = Form(orjson.dumps, _decode)

@@ -1,4 +1,4 @@
-"""Updates: the new values of one record, written to it or, if asked for, to a new one."""
+"""Updates: the new values of one record, written to it or, on request, to a new one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, invalid, populated
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
-#: How often it is tried to update a record, then to create it: others may do so meanwhile.
+#: How often to try to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
-#: What is wrong with values by a rule that looks at others, too.
+#: The problem of values that break a rule only together with hidden ones.
 _UNREAD = "breaks a rule together with fields that you may not read"
 
 
@@ -30,7 +30,7 @@ class Update:
         self._view, self._record, self.etag = view, record, etag
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
-        #: What is set: of a record that is created, more than of one that is there.
+        #: The values that are set: more for a record that is created than for one that exists.
         self.given = SetValues(view.dataset, self._incoming.fields, self._row)
 
     async def run(self, transaction: WriteTransaction) -> None:
@@ -40,7 +40,7 @@ class Update:
         await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
 
     async def or_create(self, transaction: WriteTransaction) -> None:
-        """Update the record or, if it is not there, create it. Raises RecordNotFound."""
+        """Update the record, or create it if it does not exist. Raises RecordNotFound."""
         for _ in range(_TRIES):
             for attempt, otherwise in ((self.run, RecordNotFound), (self._create, RecordExists)):
                 try:
@@ -48,7 +48,7 @@ class Update:
                 except otherwise:
                     continue
                 return
-            # Another writer has just created it, or it is out of the caller's sight.
+            # Another writer has just created it, or the caller cannot see it.
         await self.run(transaction)
 
     async def _create(self, transaction: WriteTransaction) -> None:
@@ -64,11 +64,11 @@ class Update:
 async def check_whole(
     transaction: WriteTransaction, reply: ReplyView, key: str, fields: Sequence[Field]
 ) -> None:
-    """Judge the record that came out by the rules over several fields: as much of it as the caller
-    writes in the clear. Raises ValueInvalid.
+    """Check the resulting record by the rules over several fields, as far as the caller writes it
+    in the clear. Raises ValueInvalid.
 
-    What is wrong only together with fields that the caller may not read is refused without the
-    rule's text, which may quote their values.
+    If values are wrong only together with fields that the caller cannot read, the error leaves out
+    the rule's text, which may quote those fields.
     """
     view, given = reply.view, [f.path for f in fields]
     clear = [f for f in view.fields() if view.is_whole(f)]
@@ -92,7 +92,7 @@ def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Fie
 
 
 def expected_etag(beside: str, inside: str) -> str:
-    """The etag that is given beside the record or in it. Raises ValueInvalid if they differ."""
+    """The etag sent beside the record or in it. Raises ValueInvalid if they differ."""
     if beside and inside and beside != inside:
         violation = Violation("etag", "differs from the etag in the record")
         raise ValueInvalid("two different etags were given", violations=[violation])

@@ -1,4 +1,4 @@
-"""Uploads: the file of an import as it comes, loaded once by its request id."""
+"""Uploads: the file of an import as it arrives, loaded once for its request id."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Piece = tuple[str, str, str, bytes]
 
 
 class Upload(Protocol):
-    """A file as it comes, piece by piece."""
+    """A file that arrives piece by piece."""
 
     def pieces(self) -> AsyncIterator[Piece]:
         """The pieces, up to their end or to where the upload was cut off."""
 
     async def confirm_whole(self) -> None:
-        """Raise ImportTruncated if the pieces have ended because the upload was cut off."""
+        """Raise ImportTruncated if the pieces ended because the upload was cut off."""
 
 
 class UploadedFile:
-    """An upload whose first piece is there. It tells the form of the whole file."""
+    """An upload whose first piece has arrived, and with it the form of the whole file."""
 
     def __init__(
         self, first: Piece, rest: AsyncIterator[Piece], request: Request, stall_seconds: float
@@ -56,7 +56,7 @@ class UploadedFile:
         return self._seen.digest()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """The bytes of the file. Each lets the import compute for longer. Raises ClientStalled."""
+        """The bytes of the file. Each extends the import's computing time. Raises ClientStalled."""
         spending, data = budget.current(), self._first
         while True:
             if spending is not None:
@@ -91,7 +91,7 @@ async def load_once(
                 return report
     except FormatError as exc:
         raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
-    # Only the whole file tells whether it is the same. No transaction waits for it meanwhile.
+    # Only the whole file shows whether it is the same. No transaction is open meanwhile.
     async for _ in data:
         pass
     async with call.transaction() as transaction:
@@ -106,7 +106,7 @@ async def _record_load(
     file: UploadedFile,
     request: Request,
 ) -> None:
-    """Keep the report and write the entry, in the transaction that loads the file."""
+    """Store the report and the audit entry, in the transaction that loads the file."""
     rows = report.counts.total
     if request.validate_only:
         call.entry.row_count = rows

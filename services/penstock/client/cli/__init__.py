@@ -1,6 +1,6 @@
 """The command ``penstock``.
 
-Only what ``--help`` needs is imported here; gRPC and the tables of rich load with the command
+This module imports only what ``--help`` needs; gRPC and rich's tables load with the command
 that uses them.
 """
 
@@ -44,7 +44,7 @@ def build() -> typer.Typer:
         help="Read, write, export and import the datasets of a Penstock data hub.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        # Help in colour takes half a second longer.
+        # Coloured help takes half a second longer.
         rich_markup_mode=None,
     )
     app.callback()(certificates)
@@ -57,7 +57,7 @@ def build() -> typer.Typer:
     replicas.register(app)
     subscriptions.register(app)
     webhooks.register(app)
-    # By name: an environment may still hold the distribution under its former name.
+    # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     for _, entry in sorted(found.items()):
         _add(app, entry)
@@ -77,7 +77,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
     try:
         register = entry.load()
     except ImportError as error:
-        # The entry point is there with the client alone, the server's libraries are not.
+        # The entry point exists even if the server's libraries are not installed.
         reason = f"{error.name or error} is missing; they come with the server"
         _add_absent(app, f"{reason}: pip install 'penstock-hub[server]'")
         return
@@ -85,7 +85,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def _add_absent(app: typer.Typer, reason: str) -> None:
-    """Commands that say what to install, in place of those that are not there."""
+    """Commands that say what to install, in place of the missing ones."""
 
     def absent(context: typer.Context) -> None:
         typer.echo(f"error: penstock {context.info_name}: {reason}", err=True)

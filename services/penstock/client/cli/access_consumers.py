@@ -34,7 +34,7 @@ Expire = Annotated[
 
 
 class Kind(StrEnum):
-    """What a credential is for."""
+    """The kind of a credential."""
 
     client_secret = "client-secret"
     api_key = "api-key"
@@ -166,7 +166,7 @@ def issue_credential(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Issue a credential: its secret alone goes to standard output, and is shown this once."""
+    """Issue a credential: prints only its secret on standard output, and only this once."""
     with connect(url, consumer) as client:
         issued = client.access.issue_credential(
             consumer_id,
@@ -191,7 +191,7 @@ def rotate_credential(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Issue a credential in place of another, which ends when the overlap is over."""
+    """Issue a credential in place of another, which ends after the overlap."""
     with connect(url, consumer) as client:
         issued = client.access.rotate_credential(
             consumer_id,

@@ -71,7 +71,7 @@ def diff(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Say what differs between two revisions."""
+    """Show what differs between two revisions."""
     with connect(url, consumer) as client:
         _print_differences(client.access.compare(before, after))
 
@@ -85,7 +85,7 @@ def rollback(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Bring the roles, and the consumers' roles and claims, of a revision back as a new one."""
+    """Restore the roles, and the consumers' roles and claims, of a revision as a new one."""
     with connect(url, consumer) as client:
         differences = client.access.rehearse(revision=revision, days=1).differences
         made = client.access.roll_back(revision, terms(comment, if_revision, dry_run))
@@ -104,7 +104,7 @@ def explain(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Say what a consumer, or whoever has some roles, may do with a dataset, and why."""
+    """Explain what a consumer, or any holder of some roles, may do with a dataset, and why."""
     with connect(url, consumer) as client:
         reply = client.access.explain(
             dataset, consumer_id=who, roles=role or (), claims=claims_of(claim), key=key
@@ -142,7 +142,7 @@ def preview(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Show the first records as a consumer, or whoever has some roles, would get them."""
+    """Show the first records that a consumer, or any holder of some roles, would get."""
     with connect(url, consumer) as client:
         reply = client.access.preview(
             dataset,
@@ -172,7 +172,7 @@ def rehearse(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Say what a changed role would do to those who called lately; changes nothing."""
+    """Show what a changed role would mean for recent callers; changes nothing."""
     if bool(file) == bool(revision):
         raise Failure("give either a file with a role or --revision")
     with connect(url, consumer) as client, wrong_arguments():

@@ -1,4 +1,4 @@
-"""Commands on roles, which come from files and go to them."""
+"""Commands on roles, which are read from and written to files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ File = Annotated[
     ),
 ]
 
-#: What a file may say; what it leaves out is taken away by an update.
+#: What a file may contain; an update removes what it leaves out.
 _PARTS = ("description", "grants", "permissions")
 
 
 @roles.command("list")
 def list_roles(url: Url = "", consumer: As = "") -> None:
-    """Show the roles with what they may do."""
+    """Show the roles and their permissions."""
     from penstock.client.cli.tables import print_table
 
     with connect(url, consumer) as client:
@@ -43,7 +43,7 @@ def list_roles(url: Url = "", consumer: As = "") -> None:
 
 @roles.command("get")
 def get_role(role_id: RoleId, url: Url = "", consumer: As = "") -> None:
-    """Print one role as JSON, as create and update read it."""
+    """Print one role as JSON, in the form that create and update read."""
     with connect(url, consumer) as client:
         role = client.access.role(role_id)
     role.ClearField("policy_revision")
@@ -74,7 +74,7 @@ def update_role(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Make a role what a file says, and print it. See `policy rehearse` for what it would do."""
+    """Replace a role by that of a file, and print it. `policy rehearse` shows the effects first."""
     with connect(url, consumer) as client, wrong_arguments():
         changed = client.access.update_role(
             role_file(file), _PARTS, terms(comment, if_revision, dry_run)

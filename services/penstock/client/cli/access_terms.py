@@ -1,4 +1,4 @@
-"""What the commands of administrators have in common: terms of changes, claims, times, JSON."""
+"""Options that administrators' commands share: terms of changes, claims, times, JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def terms(comment: str, revision: int, dry_run: bool) -> Terms:
 
 
 def claims_of(given: list[str] | None) -> dict[str, list[str]]:
-    """The claims of options as ``org=o1,o2``; without values the claim has none."""
+    """The claims from options such as ``org=o1,o2``; without values the claim is empty."""
     found: dict[str, list[str]] = {}
     for text in given or ():
         name, separator, values = text.partition("=")
@@ -46,7 +46,7 @@ def claims_of(given: list[str] | None) -> dict[str, list[str]]:
 
 
 def time_of(text: str) -> datetime | None:
-    """An option's time as RFC 3339, or a date, whose start in UTC it is; None if it is empty."""
+    """An option's time: RFC 3339, or a date, which means its start in UTC; None if empty."""
     if not text:
         return None
     try:
@@ -57,7 +57,7 @@ def time_of(text: str) -> datetime | None:
 
 
 def span_of(text: str) -> timedelta:
-    """An option's span of time, as 90s, 30m, 24h or 7d."""
+    """A time span from an option such as 90s, 30m, 24h or 7d."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isdecimal():
         raise Failure(f"'{text}' is no span of time, as 90s, 30m, 24h or 7d")
@@ -72,7 +72,7 @@ def shown_time(message: Any, field: str) -> str:
 
 
 def print_json(message: Any) -> None:
-    """Prints a message as JSON with its proto names, so that it can be read back."""
+    """Prints a message as JSON with its proto names, so that it can be read again."""
     from google.protobuf import json_format
 
     found = json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -87,8 +87,8 @@ def disclosures(
 ) -> None:
     """Print who was shown a record, the newest first; the record may be gone.
 
-    Certainty: EXACT; PROBABLE, wrong once in a million times; POSSIBLE, of a stream whose end is
-    not known.
+    Certainty: EXACT; PROBABLE, wrong once in a million times; POSSIBLE, for a stream whose end is
+    unknown.
     """
     from penstock.hub.v1 import audit_pb2
 
@@ -118,7 +118,7 @@ def export(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Write a copy of the audit that can be verified anywhere, as NDJSON."""
+    """Write a copy of the audit as NDJSON, which can be verified anywhere."""
     from penstock.client.dataset import write_all
     from penstock.client.files import replacing
     from penstock.hub.v1 import audit_pb2, audit_pb2_grpc
@@ -155,7 +155,7 @@ def _call(client: Client, method: str, request: Any) -> Any:
 
 
 def _pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
-    """What all pages hold; a page may be empty though there are more."""
+    """The items of all pages; a page may be empty although more follow."""
     while True:
         reply = _call(client, method, request)
         yield from getattr(reply, field)
@@ -171,7 +171,7 @@ def _set_times(request: Any, since: str, until: str) -> None:
 
 
 def _time(text: str) -> dt.datetime:
-    """A day, from its start in UTC, or a time. Raises Failure."""
+    """The time of an option; a day means its start in UTC. Raises Failure."""
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:

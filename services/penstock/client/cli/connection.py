@@ -1,4 +1,4 @@
-"""Which hub a command talks to, and as whom."""
+"""Which hub a command calls, and as which consumer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.client.cli.failures import Failure
 if TYPE_CHECKING:
     from penstock.client.client import Client
 
-#: The options that stand before the command, see ``certificates``.
+#: The options that come before the command, see ``certificates``.
 _files: dict[str, str] = {}
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -45,8 +45,8 @@ As = Annotated[
 def connect(url: str, consumer: str, scope: str = "") -> Client:
     """The client that the options and the environment ask for.
 
-    Credentials come from the consumer's entry in the demo's file, from the environment, or,
-    where there are none but a demo, from its admin's. Raises Failure.
+    Credentials come from the consumer's entry in the demo's file, from the environment, or, if
+    there are none but a demo exists, from the demo's admin. Raises Failure.
     """
     given: dict[str, Any] = {} if consumer else _from_environment()
     demo = {} if given and url else _demo()
@@ -103,7 +103,7 @@ def certificates(
 
 
 def demo_file() -> Path:
-    """Where the demo's credentials are: in the folder that PENSTOCK_DATA_DIR names."""
+    """The file with the demo's credentials, in the folder that PENSTOCK_DATA_DIR names."""
     return Path(os.environ.get("PENSTOCK_DATA_DIR") or ".penstock") / "demo.json"
 
 
@@ -114,7 +114,7 @@ def _from_environment() -> dict[str, str]:
 
 
 def _demo() -> dict[str, Any]:
-    """What the demo's file says, nothing if there is none."""
+    """The content of the demo's file; empty if there is none."""
     path = demo_file()
     try:
         demo = json.loads(path.read_text("utf-8"))

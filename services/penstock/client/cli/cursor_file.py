@@ -1,4 +1,4 @@
-"""Where ``watch`` has come to, in a file."""
+"""The position of ``watch``, in a file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class CursorFile:
     """The position of a feed, and the output that leads up to it.
 
     The file is replaced as a whole, after the output was flushed. With an output file, it also
-    holds that file's length: what is behind it at the start was printed and not remembered, and is
-    cut off, since it comes again. Without ``path`` nothing is remembered. Raises Failure if the
-    file is damaged, or the output shorter than it should be; OSError.
+    holds that file's length: at the start, output beyond this length is cut off, because it was
+    printed but not remembered and comes again. Without ``path`` nothing is remembered. Raises
+    Failure if the file is damaged, or the output shorter than it should be; OSError.
     """
 
     def __init__(self, path: Path | None, output: Path | None) -> None:
         self.path = path
-        #: Where to go on; None: the feed has not begun.
+        #: Where to continue; None: the feed has not begun.
         self.position: Position | None = None
         self._file = output
         self.output: Any = sys.stdout
@@ -35,7 +35,7 @@ class CursorFile:
             self._load(path)
 
     def remember(self, position: Position) -> None:
-        """All that leads up to the position was printed and flushed."""
+        """Stores the position, after everything up to it was printed and flushed."""
         if self.path is None:
             return
         said = position.to_json()

@@ -1,4 +1,4 @@
-"""Errors as people are told them: one line on standard error, no traceback, exit code 1."""
+"""Errors as shown to people: one line on standard error, no traceback, exit code 1."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 
 
 class Failure(Exception):
-    """A command cannot go on; the message is all there is to say."""
+    """A command cannot continue; the message says everything."""
 
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns the errors that a command foresees into a line and an exit code."""
+    """Turns the errors that a command expects into a line and an exit code."""
     try:
         yield
     except Failure as error:
@@ -24,7 +24,7 @@ def failures() -> Iterator[None]:
         name = f"{error.filename}: " if error.filename else ""
         fail(f"{name}{error.strerror or error}")
     except Exception as error:
-        # Only who has called a hub has the classes of its errors loaded.
+        # Only a process that has called a hub has loaded the classes of its errors.
         from penstock.client.errors import PenstockError
 
         if not isinstance(error, PenstockError):
@@ -34,7 +34,7 @@ def failures() -> Iterator[None]:
 
 
 def tell(error: Exception) -> None:
-    """The line of a PenstockError, and one for each value that was refused."""
+    """The line for a PenstockError, and one for each refused value."""
     from penstock.client.errors import PenstockError
 
     typer.echo(f"error: {one_line(str(error))}", err=True)
@@ -44,7 +44,7 @@ def tell(error: Exception) -> None:
 
 
 def fail(message: str) -> None:
-    """Says why and exits with 1."""
+    """Prints the reason and exits with 1."""
     typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(1)
 

@@ -77,7 +77,7 @@ def watch(
 ) -> None:
     """Print changes as they are committed, until Ctrl-C.
 
-    With --cursor-file nothing is lost or printed twice when it is stopped and started again; a
+    With --cursor-file, stopping and starting again loses nothing and prints nothing twice; a
     kill -9 can repeat the batch that was being printed, unless it goes to --output.
     """
     from penstock.client.cli.cursor_file import CursorFile
@@ -108,9 +108,9 @@ def changes(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print the changes after a cursor, and where to go on.
+    """Print the changes after a cursor, and the cursor to continue from.
 
-    Without --cursor there are none, and the cursor is that of now. It is the last line of
+    Without --cursor there are no changes, and the cursor is the current one. It is the last line of
     standard error.
     """
     seconds = _seconds(wait)
@@ -195,7 +195,7 @@ def _document(change: Change, fields: str) -> str:
 
 
 def _line(change: Change, fields: str) -> str:
-    """A change for people: columns with tabs between, so that it can be cut, too."""
+    """A change for people: tab-separated columns, which ``cut`` can split."""
     from penstock.client.cli.failures import one_line
     from penstock.client.record import to_dict
 

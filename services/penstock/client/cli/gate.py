@@ -1,4 +1,4 @@
-"""Signals, which wait until what must not be left half done is done."""
+"""Signals that wait until critical work is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 
 class Gate:
-    """Ctrl-C and SIGTERM end the block at once, but not what is done while the gate is closed.
+    """Ctrl-C and SIGTERM end the block at once, but wait while the gate is closed.
 
     A second signal does not wait. The process exits with 130 or 143.
     """
@@ -23,7 +23,7 @@ class Gate:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """A signal waits for the end of the block."""
+        """Delays a signal until the end of the block."""
         self._closed = True
         try:
             yield
@@ -34,8 +34,8 @@ class Gate:
     def check(self) -> None:
         """Ends the process if a signal has come.
 
-        For loops: where Python runs the handler inside a destructor or a callback of an extension,
-        what the handler raises is lost.
+        Loops need it: if Python runs the handler inside a destructor or an extension's callback, an
+        exception that the handler raises is lost.
         """
         if self._signal:
             sys.exit(128 + self._signal)

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where that is a terminal, and the rows in an export."""
+"""A progress bar on standard error, if that is a terminal, and the rows in an export."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Bar:
         self._task = self._progress.add_task(title, total=total, rows="")
 
     def sent(self, done: int) -> None:
-        """How far it has come, in units."""
+        """Sets the progress, in units."""
         self._progress.update(self._task, completed=done, rows=self._speed())
         if done == self._total:
             self._progress.update(self._task, rows="the hub is loading …")
 
     def describe(self, title: str) -> None:
-        """What is being done now."""
+        """Sets the text of the current step."""
         self._progress.update(self._task, description=title)
 
     def stop(self) -> None:
-        """Takes the bar away, so that something can be printed."""
+        """Removes the bar, so that something can be printed."""
         self._progress.stop()
 
     def _speed(self) -> str:
@@ -84,7 +84,7 @@ class Bar:
 
 
 def row_counter(format: str) -> Callable[[bytes], int] | None:
-    """A function that counts the rows that end in each next chunk; None if that is not cheap."""
+    """A function that counts the rows ending in each next chunk; None if that is not cheap."""
     if format == "NDJSON":
         return lambda chunk: chunk.count(b"\n")
     return _CsvRows().count if format == "CSV" else None

@@ -42,7 +42,7 @@ ValidateOnly = Annotated[
 ]
 Etag = Annotated[str, typer.Option("--etag", help="Only if the record still has this etag.")]
 
-#: Columns of a table unless --fields says which.
+#: Columns of a table unless --fields names others.
 _COLUMNS = 6
 
 
@@ -113,9 +113,9 @@ def list_(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print records, 100 unless told otherwise.
+    """Print records, by default 100.
 
-    Each page sees what is committed when it is read. To have many records, use export.
+    Each page sees what is committed when it is read. To get many records, use export.
     """
     with connect(url, consumer) as client:
         source = client.dataset(dataset)
@@ -202,7 +202,7 @@ def delete(
 
 @contextmanager
 def wrong_arguments() -> Iterator[None]:
-    """What the SDK says of arguments becomes a failure. Only for blocks that print no tables."""
+    """Turns the SDK's argument errors into failures. Only for blocks that print no tables."""
     try:
         yield
     except ValueError as error:
@@ -210,7 +210,7 @@ def wrong_arguments() -> Iterator[None]:
 
 
 def _facts(field: Any) -> str:
-    """What is special about a field, as "INTERNAL, nullable"."""
+    """Special properties of a field, such as "INTERNAL, nullable"."""
     from penstock.options.v1 import options_pb2
 
     facts = [options_pb2.FieldClass.Name(getattr(field, "class"))]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.client.replica import Replica
 
 Table = Annotated[str, typer.Option("--table", help="Its table; by default named as the dataset.")]
-#: Keys that are printed of a difference.
+#: How many differing keys are printed.
 _NAMED = 100
 
 
@@ -45,8 +45,8 @@ def replica(
 ) -> None:
     """Keep a copy of a dataset in a database of your own.
 
-    The first time it takes all records, later what has changed. Where changes alone do not lead on,
-    the copy is compared with the hub and what differs is mended.
+    The first run takes all records, later runs only changes. If changes alone do not suffice, the
+    copy is compared with the hub and the differences are repaired.
     """
     from penstock.client.cli.gate import Gate
 
@@ -58,7 +58,7 @@ def replica(
         )
         if follow:
             with Gate() as gate:
-                # A transaction that is cut off is undone: signals need not wait.
+                # An interrupted transaction is rolled back: signals need not wait.
                 copy.follow(lambda count: gate.check())
 
 
@@ -75,7 +75,7 @@ def verify(
 ) -> None:
     """Bring a copy up to date and prove it equal to the hub; exits with 1 if it differs.
 
-    Only digests are sent. Give the --filter and --fields that the copy was made with.
+    Only digests are sent. Use the --filter and --fields that the copy was made with.
     """
     name = _named(replica)
     with _opened(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
@@ -119,7 +119,7 @@ def _opened(
 
 
 def _connected(database: str, there: bool) -> tuple[Any, type[Exception]]:
-    """A connection, and what its driver raises."""
+    """A connection, and the errors of its driver."""
     if not _is_postgres(database):
         if there and not Path(database).exists():
             raise Failure(f"there is no {database}")
@@ -146,7 +146,7 @@ def _is_postgres(database: str) -> bool:
 
 
 def _named(database: str) -> str:
-    """The database as it may be shown: without user and password."""
+    """The database's URL without user and password, safe to print."""
     if not _is_postgres(database):
         return database
     parts = urlsplit(database)
@@ -154,7 +154,7 @@ def _named(database: str) -> str:
 
 
 def _first(error: BaseException, kind: type[Exception]) -> BaseException:
-    """What went wrong, and not that nothing could be undone after it."""
+    """The original error, rather than the failed rollback after it."""
     while isinstance(error.__context__, kind):
         error = error.__context__
     return error

@@ -73,7 +73,7 @@ def list_(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print your subscriptions, and how far they have come."""
+    """Print your subscriptions and their progress."""
     from google.protobuf import json_format
 
     from penstock.client.cli.tables import print_table
@@ -111,7 +111,7 @@ def delete(name: Name, url: Url = "", consumer: As = "") -> None:
 
 
 def reset(name: Name, start: Start = "now", url: Url = "", consumer: As = "") -> None:
-    """Let a subscription go on from another place; what is leased of it is void."""
+    """Continue a subscription from another place; voids its current leases."""
     with connect(url, consumer) as client:
         client.subscription(name).reset(start)
 
@@ -153,6 +153,6 @@ def ack(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Say that changes are processed; print the cursor up to which all is."""
+    """Acknowledge that changes are processed; print the cursor up to which all are."""
     with connect(url, consumer) as client:
         typer.echo(client.subscription(name).acknowledge(lease, cursor=cursor))

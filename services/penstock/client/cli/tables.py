@@ -24,7 +24,7 @@ class Column:
     steps: tuple[str, ...]
 
     def text(self, record: Any) -> str:
-        """The record's value in the column; nested ones as JSON, null as nothing."""
+        """The record's value in the column; nested values as JSON, null as empty text."""
         value: Any = to_dict(record, [self.title])
         for step in self.steps:
             value = value.get(step) if isinstance(value, dict) else None
@@ -34,7 +34,7 @@ class Column:
 
 
 def columns_of(record_class: Any, paths: Sequence[str], most: int) -> list[Column]:
-    """The columns for the field paths or, without any, for the first plain fields.
+    """The columns for the field paths or, by default, for the first plain fields.
 
     Raises Failure for a path that the record does not have.
     """
@@ -46,7 +46,7 @@ def columns_of(record_class: Any, paths: Sequence[str], most: int) -> list[Colum
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, err: bool = False) -> None:
-    """Prints a table as wide as the terminal, or with tabs where there is none."""
+    """Prints a table as wide as the terminal, or tab-separated if there is no terminal."""
     console = Console(stderr=err)
     if not console.is_terminal:
         lines = [titles, *rows]
@@ -56,7 +56,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, err: bo
     for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
-        # Text, so that brackets in values are not taken for markup.
+        # Text, so that brackets in values are not interpreted as markup.
         table.add_row(*(Text(one_line(value)) for value in row))
     console.print(table)
 

@@ -68,9 +68,9 @@ def export(
 ) -> None:
     """Write records to standard output or a file.
 
-    All of them, of one consistent state, unless --filter or --limit says otherwise. If the
-    connection breaks, the export goes on where it broke off. It succeeds only if the hub's
-    receipt stands for every byte that has come.
+    By default all records, in one consistent state; --filter and --limit select. If the connection
+    breaks, the export resumes where it broke off. It succeeds only if the hub's receipt matches
+    every byte that has arrived.
     """
     from penstock.client.files import compression_of
 
@@ -94,7 +94,7 @@ def export(
 
 
 def _done(output: Path, size: int, found: Any) -> str:
-    """What is said of an export into a file."""
+    """The message about an export into a file."""
     rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
     return f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}"
 
@@ -102,8 +102,10 @@ def _done(output: Path, size: int, found: Any) -> str:
 def _exported(
     begin: Callable[[], Export], dataset: str, kind: str, file: Path | None
 ) -> tuple[int, Any]:
-    """Writes an export to a file or to standard output, with a bar that counts the rows of a format
-    (``kind``; "": none); its bytes and its receipt."""
+    """Writes an export to a file or to standard output; returns its bytes and its receipt.
+
+    A bar counts the rows of the format ``kind``, none if that is "".
+    """
     from penstock.client.cli.gate import Gate
     from penstock.client.cli.progress import Bar, row_counter
 
@@ -113,7 +115,7 @@ def _exported(
         exports.append(begin())
         return _counted(gate.each(exports[-1]), bar, row_counter(kind) if kind else None)
 
-    # A bar would run through what is written to the same terminal.
+    # A bar would garble output on the same terminal.
     shown = sys.stderr.isatty() and (file is not None or not sys.stdout.isatty())
     with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
         size = _write(start, file)
@@ -125,7 +127,7 @@ def receipt(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print the receipt of an export: what became of it, its rows, bytes and SHA-256."""
+    """Print the receipt of an export: its outcome, rows, bytes and SHA-256."""
     from google.protobuf.json_format import MessageToJson
 
     with connect(url, consumer) as client:
@@ -267,7 +269,7 @@ def _place(row: BadRow) -> str:
 
 
 def _suffix_format(path: Path | None) -> str:
-    """The format that the name tells, "" if it does not."""
+    """The format of the file name's suffix, "" if it names none."""
     from penstock.client.files import format_of
 
     try:

@@ -1,4 +1,4 @@
-"""Commands on who is trusted: ``penstock keys`` and ``penstock issuers``."""
+"""Commands on trusted keys and issuers: ``penstock keys`` and ``penstock issuers``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rotate_keys(
         ),
     ] = False,
 ) -> None:
-    """Let another key sign, a minute after it was published; tokens stay good."""
+    """Let another key sign, a minute after its publication; tokens stay valid."""
     from penstock.hub.v1 import issuers_pb2
 
     with connect(url, consumer) as client:
@@ -93,7 +93,7 @@ def get_issuer(issuer: IssuerId, url: Url = "", consumer: As = "") -> None:
 def create_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As = "") -> None:
     """Trust an issuer, and print it.
 
-    The data is as of `penstock issuers get`: issuer, jwksUri and audiences at least, and
+    The data has the form of `penstock issuers get`: issuer, jwksUri and audiences at least, and
     consumerId or consumerClaim.
     """
     from penstock.hub.v1 import issuers_pb2
@@ -104,7 +104,7 @@ def create_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As
 
 
 def update_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As = "") -> None:
-    """Change what the JSON data names of an issuer, and print it.
+    """Change the parts of an issuer that the JSON data names, and print it.
 
     `--data '{"active": false}'` refuses its tokens.
     """
@@ -113,7 +113,7 @@ def update_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As
     given = _given(data)
     fields = issuers_pb2.Issuer.DESCRIPTOR.fields
     request = issuers_pb2.UpdateIssuerRequest(issuer=_issuer(issuer, given))
-    # What is named is changed, to nothing too.
+    # Members that are present change, to an empty value too.
     named = [f.name for f in fields if f.name in given or f.json_name in given]
     request.update_mask.paths.extend(named)
     with connect(url, consumer) as client:
@@ -121,7 +121,7 @@ def update_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As
 
 
 def delete_issuer(issuer: IssuerId, url: Url = "", consumer: As = "") -> None:
-    """Delete an issuer: its tokens are refused from then on."""
+    """Delete an issuer: from then on its tokens are refused."""
     from penstock.hub.v1 import issuers_pb2
 
     with connect(url, consumer) as client:

@@ -44,7 +44,7 @@ Options = Annotated[
 
 
 def call(client: Client, method: str, request: Any, *, safe: bool = True) -> Any:
-    """The reply of a method; ``safe`` says that it changes nothing."""
+    """The reply of a method; ``safe`` says that the call changes nothing."""
     from penstock.hub.v1 import webhooks_pb2_grpc
 
     stub = webhooks_pb2_grpc.WebhooksStub(client.channel)
@@ -52,7 +52,7 @@ def call(client: Client, method: str, request: Any, *, safe: bool = True) -> Any
 
 
 def pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
-    """What all pages hold."""
+    """The items of all pages."""
     while True:
         reply = call(client, method, request)
         yield from getattr(reply, field)
@@ -64,7 +64,7 @@ def pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any
 def selections(
     client: Client, datasets: list[str] | None, events: list[str] | None, filter: str, fields: str
 ) -> list[Any]:
-    """The selections that the options ask for; without a dataset all that the caller may see."""
+    """The selections that the options ask for, by default all datasets that the caller may see."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     known = {_singular(d): d.name for d in client.datasets()}
@@ -84,7 +84,7 @@ def selections(
 
 
 def headers_of(given: list[str] | None) -> dict[str, str]:
-    """Headers of options as ``name: value``."""
+    """Headers from options such as ``name: value``."""
     found = {}
     for text in given or ():
         name, colon, value = text.partition(":")
@@ -95,7 +95,7 @@ def headers_of(given: list[str] | None) -> dict[str, str]:
 
 
 def options_of(given: Any) -> Any:
-    """Options as ``name=value``. Raises Failure."""
+    """Options from arguments such as ``name=value``. Raises Failure."""
     from google.protobuf import json_format
 
     from penstock.hub.v1 import webhooks_pb2 as pb
@@ -115,7 +115,7 @@ def options_of(given: Any) -> Any:
 
 
 def _singular(dataset: Any) -> str:
-    """The record's name as the types of events have it."""
+    """The record's name as used in event types."""
     from penstock.client.stubs import load_stubs
 
     name = load_stubs(dataset.name).singular

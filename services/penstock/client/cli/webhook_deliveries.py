@@ -120,7 +120,7 @@ def recover(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Send all that was given up since a time again."""
+    """Send again everything that was given up since a time."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.RecoverDeliveriesRequest(webhook_id=webhook)
@@ -137,7 +137,7 @@ def replay(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Tell a stretch of the change log once more, as new deliveries."""
+    """Send a stretch of the change log once more, as new deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -153,7 +153,7 @@ def dead_letters(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Show what was given up of all webhooks, with the reasons."""
+    """Show what was given up, of all webhooks, with the reasons."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.ListDeadLettersRequest(reason=reason, page_size=min(limit, 1000))
@@ -164,7 +164,7 @@ def dead_letters(
 
 
 def notices(limit: Limit = 100, url: Url = "", consumer: As = "") -> None:
-    """Show what the hub said of the webhooks: that one fails for days, that one is off."""
+    """Show the hub's notices about webhooks: one that fails for days, one that is off."""
     from google.protobuf import json_format
 
     from penstock.client.cli.tables import print_table

@@ -1,7 +1,7 @@
 """``penstock webhooks listen``: a developer's events, posted to a server on its own machine.
 
-It makes a webhook of kind LISTEN, pulls its messages, posts them as the hub would, and says what
-came back. Nothing on the network has to reach the machine. The webhook ends with the command.
+It creates a webhook of kind LISTEN, pulls its messages, posts them as the hub would, and prints the
+replies. Nothing on the network has to reach the machine. The webhook ends with the command.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _forward(client: Client, webhook_id: str, target: SplitResult, count: int) -
 
 
 def _post(target: SplitResult, delivery: Any) -> Any:
-    """Post one message, and what became of it. No proxy, no redirect, as with the hub."""
+    """Post one message and return the outcome. No proxy, no redirect, as with the hub."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Commands on webhooks: ``penstock webhooks``. Those on deliveries: ``webhook_deliveries``."""
+"""Commands on webhooks: ``penstock webhooks``. For deliveries see ``webhook_deliveries``."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def create(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Create a webhook; print it with its secret, which is shown this once."""
+    """Create a webhook; print it with its secret, which is shown only this once."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client, wrong_arguments():
@@ -131,10 +131,10 @@ def update(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Change what is given of a webhook, and print it.
+    """Change the given parts of a webhook, and print it.
 
-    A URL of another origin (scheme, host, port) drops the headers that are not given anew, and
-    takes a new secret, which is printed this once.
+    A URL of another origin (scheme, host, port) drops the headers that are not set again, and
+    creates a new secret, which is printed only this once.
     """
     from penstock.hub.v1 import webhooks_pb2 as pb
 
@@ -163,7 +163,7 @@ def delete(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
 
 
 def pause(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
-    """Send nothing for now; what happens waits."""
+    """Pause sending; events wait."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -172,7 +172,7 @@ def pause(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
 
 
 def resume(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
-    """Send again."""
+    """Resume sending."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client:
@@ -191,7 +191,7 @@ def rotate_secret(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Make another secret and print it."""
+    """Create another secret and print it."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect(url, consumer) as client, wrong_arguments():
@@ -206,7 +206,7 @@ def metrics(
     url: Url = "",
     consumer: As = "",
 ) -> None:
-    """Print how the deliveries of a webhook go."""
+    """Print figures about the deliveries of a webhook."""
     import datetime as dt
 
     from penstock.hub.v1 import webhooks_pb2 as pb

@@ -1,5 +1,5 @@
 """Mapping files: how the CSV files of another system become the records of datasets.
 
-``plan`` reads a mapping file, ``table`` the CSV files, ``value`` makes one value, ``record``
-whole records, and ``load`` sends them to a hub.
+``plan`` reads a mapping file, ``table`` the CSV files; ``value`` makes one value, ``record``
+whole records; ``load`` sends them to a hub.
 """

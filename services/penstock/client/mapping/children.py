@@ -11,11 +11,11 @@ _Group = list[tuple[int, Row]]
 
 
 class ChildRows:
-    """The rows of a file grouped by the column at ``key``; each group is given out once.
+    """The rows of a file grouped by the column at ``key``; each group is returned once.
 
     Unless ``ordered``, the file is held in memory from the first call on. ``ordered`` reads it
-    in step with the parents instead: rows of one parent must stand together, in the order in
-    which the parents are asked for; what is out of order ends up unclaimed.
+    in step with the parents instead: rows of one parent must be adjacent, in the order in which
+    the parents are asked for; rows out of order remain unclaimed.
     """
 
     def __init__(self, table: Table, key: int, ordered: bool) -> None:

@@ -1,10 +1,10 @@
 """What can go wrong with a mapping.
 
     MappingError    the mapping file, or a source file as a whole, cannot be used
-    BadValue        one value cannot be taken over; becomes a BadRow
-    BadRows         rows that cannot be taken over; nothing of their dataset was loaded
+    BadValue        one value cannot be converted; becomes a BadRow
+    BadRows         rows that cannot be converted; nothing of their dataset was loaded
 
-All of them say where, in the mapping file or in the source.
+All of them name the place in the mapping file or in the source.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class MappingError(ValueError):
 
 
 class BadValue(ValueError):
-    """A value cannot be taken over; the message is the reason."""
+    """A value cannot be converted; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be taken over. ``line`` counts the lines of ``file`` from 1."""
+    """A row that cannot be converted. ``line`` counts the lines of ``file`` from 1."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class BadRow:
 
 
 class BadRows(Exception):
-    """Rows of a source that cannot be taken over: the first of them, and how many in all."""
+    """Rows of a source that cannot be converted: the first of them, and how many in all."""
 
     def __init__(self, dataset: str, rows: Sequence[BadRow], total: int) -> None:
         super().__init__(f"{dataset}: {total} bad; nothing of {dataset} was loaded")

@@ -16,10 +16,10 @@ from penstock.client.mapping.errors import BadRow, BadRows
 from penstock.client.mapping.plan import Plan
 from penstock.client.mapping.record import RecordSource, open_lookups
 
-#: Bad rows that are told; the rest is counted.
+#: Bad rows that are reported in full; the rest is counted.
 MOST_TOLD = 100
 
-#: Told the dataset and the number of its rows read so far.
+#: Called with the dataset and the number of its rows read so far.
 Progress = Callable[[str, int], object]
 
 
@@ -44,7 +44,7 @@ def bind(plan: Plan, folder: Path) -> list[RecordSource]:
 
 
 def unused(sources: Iterable[RecordSource]) -> list[str]:
-    """The columns of the sources that no field is made of, as "customers.csv: fax"."""
+    """The columns of the sources that no field uses, such as "customers.csv: fax"."""
     readers = [reader for source in sources for reader in source.readers]
     used = {(reader.table.path, column) for reader in readers for column in reader.used}
     columns = dict.fromkeys((r.table.path, column) for r in readers for column in r.table.header)
@@ -56,9 +56,9 @@ def load(
 ) -> Iterator[Loaded]:
     """Loads the sources of ``bind`` in their order, each in one transaction.
 
-    Raises BadRows with file and line of each if rows cannot be taken over, whether the mapping
-    or the hub says so: of that dataset nothing is loaded, the ones before it are. Loading them
-    again changes nothing. Raises MappingError and PenstockError.
+    Raises BadRows with file and line of each row that the mapping or the hub rejects: nothing of
+    that dataset is loaded, but the datasets before it are. Loading them again changes nothing.
+    Raises MappingError and PenstockError.
     """
     for source in sources:
         yield Loaded(source.dataset, _load_one(client, source, progress))
@@ -81,7 +81,7 @@ def _load_one(client: Client, source: RecordSource, progress: Progress | None) -
 def ndjson(
     source: RecordSource, lines: array[int] | None = None, progress: Progress | None = None
 ) -> Iterator[bytes]:
-    """The records as lines of proto JSON; ``lines`` takes down the source line of each.
+    """The records as lines of proto JSON; ``lines`` collects the source line of each.
 
     Reads to the end to find all bad rows, and then raises BadRows if there are any.
     """

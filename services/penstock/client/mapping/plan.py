@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """How the value of one field is made; the keys are those of the file."""
+    """How to make the value of one field; the keys are those of the file."""
 
     column: str | None = None
     value: Any = None
@@ -115,7 +115,7 @@ class Plan:
 def load_plan(name: str) -> Plan:
     """The plan of a mapping file: a path, or the name of one that comes with the client.
 
-    Raises MappingError, naming the file and the key, for anything that is not in the form.
+    Raises MappingError, naming the file and the key, if anything has the wrong form.
     """
     path = Path(name)
     shipped = resources.files("penstock.client") / "mappings"
@@ -230,7 +230,7 @@ _OF_COLUMNS = {"null_if", "lookup", "take", "pattern", "map", "other", "present"
 
 
 class _Keys:
-    """A table of the file that knows where it stands and which of its keys were read."""
+    """A table of the file that knows its place and which of its keys were read."""
 
     def __init__(self, table: dict[str, Any], where: str) -> None:
         self._table = dict(table)

@@ -19,7 +19,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field: where it goes, and how its value is made (``read`` None: a constant)."""
+    """One field: its path, and how to make its value (``read`` None: a constant)."""
 
     path: str
     steps: tuple[str, ...]
@@ -75,10 +75,10 @@ class RecordSource:
             self.readers.append(inner)
 
     def records(self) -> Iterator[tuple[int, dict[str, Any], list[BadRow]]]:
-        """Each row's line, its record in proto JSON, and what is bad about it.
+        """Each row's line, its record in proto JSON, and its errors.
 
-        At the end come child rows that no row claimed, each with an empty record. Raises
-        MappingError where a file cannot be read on.
+        Child rows that no row claimed come last, each with an empty record. Raises MappingError
+        if the rest of a file cannot be read.
         """
         for line, row in self.table.rows():
             record: dict[str, Any] = {}
@@ -93,7 +93,7 @@ class RecordSource:
 
 
 def open_lookups(plan: Plan, folder: Path) -> Lookups:
-    """Reads the lookup files whole. Raises MappingError if one has a key twice."""
+    """Reads the lookup files whole. Raises MappingError if a file has a key twice."""
     lookups = {}
     for name, lookup in plan.lookups.items():
         table = open_table(folder / lookup.file, plan.dialect)
@@ -133,7 +133,7 @@ def _field(path: str, value: Value, message: Descriptor, reader: Reader, where: 
 
 
 def _resolve(path: str, message: Descriptor, where: str) -> tuple[tuple[str, ...], FieldDescriptor]:
-    """The JSON names on the way to a field, and the field; of a map, that of its values."""
+    """The JSON names on the way to a field, and the field; for a map, the field of its values."""
     names = path.split(".")
     steps: list[str] = []
     for at, name in enumerate(names):

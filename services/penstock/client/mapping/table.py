@@ -1,6 +1,6 @@
-"""CSV files in which NULL and the empty string differ (RFC 4180, PostgreSQL's convention).
+"""CSV files that distinguish NULL from the empty string (RFC 4180, PostgreSQL's convention).
 
-The ``csv`` module cannot tell an empty value from a quoted empty one, hence a reader of our own.
+The ``csv`` module cannot tell an empty value from a quoted empty one, so this is our own reader.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Table:
     dialect: Dialect
 
     def index(self, column: str) -> int:
-        """Where a column stands. Raises KeyError if there is none of that name."""
+        """The index of a column. Raises KeyError if there is none of that name."""
         try:
             return self.header.index(column)
         except ValueError:
@@ -45,8 +45,8 @@ class Table:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """The rows after the header, each with the number of its first line, from 1.
 
-        Raises MappingError, naming file and line, where the file is not CSV or a row has
-        another number of values than the header.
+        Raises MappingError, naming file and line, if the file is not CSV or a row has another
+        number of values than the header.
         """
         records = _records(self.path, self.dialect)
         next(records)
@@ -63,7 +63,7 @@ class Table:
 
 
 def open_table(path: Path, dialect: Dialect) -> Table:
-    """Reads the header. Raises MappingError if there is no file or no sound header."""
+    """Reads the header. Raises MappingError if there is no file or no valid header."""
     try:
         first = next(_records(path, dialect), None)
     except OSError as error:

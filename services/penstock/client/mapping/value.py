@@ -42,7 +42,7 @@ class Reader:
         self.used: set[str] = set()
 
     def read(self, value: Value, where: str) -> Read:
-        """The ``Read`` of a value that is no constant. Raises MappingError."""
+        """The ``Read`` of a value that is not constant. Raises MappingError."""
         if value.template is not None:
             return self._template(value, where)
         at = self.index(value.column or "", where)
@@ -65,7 +65,7 @@ class Reader:
         return read
 
     def index(self, column: str, where: str) -> int:
-        """Where a column stands. Raises MappingError if the file has none of that name."""
+        """The index of a column. Raises MappingError if the file has none of that name."""
         self.used.add(column)
         try:
             return self.table.index(column)
@@ -129,7 +129,7 @@ class Reader:
         return read
 
     def _part(self, template: str, where: str) -> Read:
-        """A template's text, NULL if one of its columns is."""
+        """The text of a template, NULL if one of its columns is NULL."""
         pieces = re.split(r"\{([^{}]*)\}", template)
         plain = pieces[::2]
         if any("{" in text or "}" in text for text in plain):
@@ -178,7 +178,7 @@ def constant(value: Value, field: FieldDescriptor, where: str) -> Any:
 
 
 def converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
-    """How a text becomes one value of the field. Raises MappingError."""
+    """The function that makes a text one value of the field. Raises MappingError."""
     if value.timezone is not None and value.format is None:
         raise MappingError(f"{where}: timezone needs a format")
     if field.message_type is not None:

@@ -32,21 +32,21 @@ __all__ = ["NotTheOnly", "Replica", "Verified"]
 
 #: Changes in one answer to a poll.
 PAGE = 5000
-#: How often a verification looks again at what was written meanwhile.
+#: How often a verification checks again what was written meanwhile.
 ATTEMPTS = 10
-#: How often in a row it begins anew because what the caller may see has changed meanwhile.
+#: How often in a row it begins again because what the caller may see has changed meanwhile.
 RENEWALS = 10
-# What stands for the digest of a row that can be no record: no record has it.
+# Stands for the digest of a row that cannot be a record: no record has this digest.
 _NO_RECORD = bytes(32)
-# What a repair cannot overcome; a snapshot can.
+# Errors that a repair cannot overcome, but a snapshot can.
 _UNREPAIRED = {"STATE_GONE", "VIEW_CHANGED"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification found. ``rows`` are those of the replica.
+    """The result of a verification. ``rows`` counts the rows of the replica.
 
-    ``different`` are keys of records that the replica lacks, or has otherwise than the hub;
+    ``different`` are keys of records that the replica lacks or holds differently from the hub;
     ``unexpected`` those of records that only the replica has.
     """
 
@@ -65,17 +65,17 @@ class Replica:
 
     ``connection`` is one of sqlite3, psycopg or psycopg2 that nothing else uses, and that does not
     commit by itself. The table has a column for each field: enums as their names, nested and
-    repeated fields as JSON; in SQLite times and decimals are text. Its name is ``table``, by
-    default that of the dataset. How far it has come stands in the table ``penstock_replicas`` and
-    changes in the same transaction, so that nothing is lost or repeated whenever the process ends.
+    repeated fields as JSON; in SQLite, times and decimals are text. Its name is ``table``, by
+    default that of the dataset. The table ``penstock_replicas`` holds the replica's cursor, which
+    changes in the same transaction, so nothing is lost or repeated whenever the process ends.
 
-    ``filter`` and ``fields`` narrow what is kept; they may be others the next time. ``update_time``
-    and ``etag`` are as of the last change that the caller could see.
+    ``filter`` and ``fields`` narrow what is kept; they may differ the next time. ``update_time``
+    and ``etag`` are those of the last change that the caller could see.
 
-    Where changes alone do not lead on (what the caller may see is not what it was, or the cursor
-    has expired), it repairs itself. Raises PenstockError where there is no access any more, and
-    where what the caller may see changes again and again before it was taken once (RENEWALS times),
-    NotTheOnly where something else writes the same replica, and the errors of the database.
+    When changes alone do not suffice (what the caller may see has changed, or the cursor has
+    expired), it repairs itself. Raises PenstockError if the caller has no access any more, or if
+    what it may see changes RENEWALS times in a row before the replica has caught up, NotTheOnly if
+    something else writes the same replica, and the errors of the database.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class Replica:
         self._narrowed: dict[str, Any] = {"filter": filter, "fields": wanted}
         self._feed: Feed | None = None
         self._closed = False
-        #: What the repairs found that were needed on the way.
+        #: The results of the repairs that were needed on the way.
         self.repairs: list[Repaired] = []
 
     @property
     def cursor(self) -> str:
-        """How far it has come; "" before the first ``sync``."""
+        """The replica's cursor; "" before the first ``sync``."""
         return self.table.state.cursor if self.table.state else ""
 
     def sync(self) -> int:
-        """Brings it to what the hub holds now; returns how many changes that took."""
+        """Brings it to what the hub holds now; returns the number of changes applied."""
         done = renewals = 0
         while not self._closed:
             state = self.table.state
@@ -134,10 +134,10 @@ class Replica:
         return done
 
     def follow(self, on_commit: Callable[[int], object] | None = None) -> None:
-        """Brings it up to date and keeps it so, until ``close`` is called by another thread.
+        """Brings it up to date and keeps it so, until another thread calls ``close``.
 
-        Where the connection breaks, it goes on when the hub is there again. ``on_commit`` is told
-        how many changes each transaction wrote; what it raises ends this, too.
+        After a broken connection, it continues when the hub is back. ``on_commit`` receives the
+        number of changes that each transaction wrote; an error that it raises ends this, too.
         """
         told = on_commit or (lambda count: None)
         while not self._closed:
@@ -156,8 +156,8 @@ class Replica:
     def verify(self) -> Verified:
         """Brings it up to date, and compares it with the hub by digests.
 
-        Only digests and what differs are sent; nothing is mended. What is written at the hub during
-        the comparison is looked at again.
+        Only digests and differences are sent; nothing is repaired. Records written at the hub
+        during the comparison are checked again.
         """
         for left in range(ATTEMPTS - 1, -1, -1):
             self.sync()
@@ -173,7 +173,7 @@ class Replica:
         return Verified(rows, tuple(sorted(different)), tuple(sorted(unexpected)))
 
     def repair(self) -> Repaired:
-        """Makes it what the hub holds, whatever it was; only digests and what differs are sent."""
+        """Makes it equal to the hub, whatever it held; only digests and differences are sent."""
         try:
             with self._undone():
                 self.table.begin()
@@ -195,7 +195,7 @@ class Replica:
             self._feed.close()
 
     def _page(self, state: State) -> Page | None:
-        """The next changes; None if they do not lead on from there."""
+        """The next changes; None if changes alone cannot continue from the state."""
         try:
             page = self._source.changes(state.cursor, page_size=PAGE, **self._narrowed)
         except FeedEnded:
@@ -203,12 +203,12 @@ class Replica:
         return page if page.view == state.view else None
 
     def _snapshot(self) -> int:
-        """Puts what the hub holds in place of all that is there; returns the number of rows."""
+        """Replaces all rows with what the hub holds; returns the number of rows."""
         for _ in range(1 + RENEWALS):
             try:
                 return self._snapshot_once()
             except FeedEnded as ended:
-                # What the caller may see changed on the way: what came so far is void.
+                # What the caller may see changed on the way: discard what came so far.
                 if ended.reconcile != "REPAIR":
                     raise
         raise _restless()
@@ -242,7 +242,7 @@ class Replica:
         self.table.commit(State(batch.checkpoint, batch.position.view))
 
     def _write(self, changes: Iterable[Change]) -> int:
-        """Of each record only what became of it in the end is written."""
+        """Writes only the final state of each record."""
         changes = tuple(changes)
         last = {change.key: change.after for change in changes}
         self.table.put(record for record in last.values() if record is not None)
@@ -269,7 +269,7 @@ class Replica:
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
-        """What is not committed in the block is undone, and no transaction stays open."""
+        """Rolls back what the block did not commit, and leaves no transaction open."""
         try:
             yield
         finally:
@@ -277,7 +277,7 @@ class Replica:
 
 
 def _restless() -> PenstockError:
-    """There is no use in going on now."""
+    """The error for a View that changes too often to catch up."""
     return PenstockError(
         "ABORTED",
         f"what you may see has changed {1 + RENEWALS} times while the replica was brought up to it",
@@ -311,7 +311,7 @@ class _Comparison(_Mending):
 
     @property
     def equal(self) -> bool:
-        """Whether there was nothing to note."""
+        """Whether there are no differences."""
         return not self.different and not self.unexpected
 
     def apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:

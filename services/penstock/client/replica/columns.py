@@ -1,6 +1,6 @@
-"""A record as a row: a column for each field at the top, JSON for what is nested or repeated.
+"""A record as a row: a column for each top-level field, JSON for nested or repeated ones.
 
-Both ways are exact: a record that was stored and read again has the same digest.
+Both directions are exact: a record that was stored and read again has the same digest.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How values of some fields are kept: the column's type in SQLite and in PostgreSQL.
+    """How values of some fields are stored: the column's type in SQLite and in PostgreSQL.
 
-    ``store`` makes of a field's value what goes into the column, ``load`` the value again.
-    PostgreSQL is given ``write`` and asked for ``read``, which name the value and the column
-    as {}.
+    ``store`` converts a field's value for the column, ``load`` converts it back. PostgreSQL
+    statements use ``write`` and ``read``, in which {} stands for the value and the column.
     """
 
     sqlite: str
@@ -49,7 +48,7 @@ class Column:
 
 
 class Shape:
-    """The columns of a dataset's records, or of the fields at the top that are wanted."""
+    """The columns of a dataset's records, or of the wanted top-level fields."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class Shape:
         *,
         sqlite: bool = True,
     ) -> None:
-        """``wanted`` are field paths; of a nested one the field at the top is kept.
+        """``wanted`` are field paths; of a nested one, the top-level field is kept.
 
         Raises ValueError for a name that the record does not have.
         """
@@ -74,14 +73,14 @@ class Shape:
         self.columns = tuple(_column(f, sqlite) for f in message.fields if f.name in shown)
 
     def row(self, record: Any) -> tuple[Any, ...]:
-        """The record's values, one a column."""
+        """The record's values, one for each column."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
             nested = json_format.MessageToDict(record)
         return tuple(self._value(record, nested, column) for column in self.columns)
 
     def record(self, row: Sequence[Any]) -> Message:
-        """The record of a row. Raises ValueError if a value is none of its field."""
+        """The record of a row. Raises ValueError if a value does not fit its field."""
         record: Any = self._class()
         nested = {}
         for column, value in zip(self.columns, row, strict=True):
@@ -170,7 +169,7 @@ def _load_moment(text: str) -> datetime:
 
 
 def _double(value: float) -> float | bytes:
-    """SQLite takes NaN for NULL and forgets the sign of a zero: these two are kept as bytes."""
+    """SQLite takes NaN for NULL and drops the sign of a zero: these two are stored as bytes."""
     kept = not math.isnan(value) and (value != 0 or math.copysign(1, value) > 0)
     return value if kept else repr(value).encode()
 
@@ -201,6 +200,6 @@ _MOMENT = Kind(
 _DOUBLE = Kind("REAL", "double precision", float, _load_double)
 _SQLITE_DOUBLE = Kind("REAL", "double precision", _double, _load_double)
 _INTEGER = Kind("INTEGER", "bigint", int, int)
-# SQLite has no integers as large.
+# SQLite has no integers this large.
 _LARGE = Kind("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")
 _BOOL = Kind("INTEGER", "boolean", bool, _load_bool)

@@ -1,6 +1,6 @@
-"""The table of a replica, and how far it has come: both change in one transaction.
+"""The table of a replica, and its position: both change in one transaction.
 
-What is used of a connection is DB-API 2.0 (PEP 249): of sqlite3, psycopg or psycopg2.
+It uses only DB-API 2.0 (PEP 249) of a connection by sqlite3, psycopg or psycopg2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from penstock.client.replica.columns import Column, Shape
 
-#: The table that says how far the replicas of a database have come.
+#: The table that holds the positions of a database's replicas.
 STATES = "penstock_replicas"
 #: Rows that are read at a time.
 ROWS = 1000
@@ -22,21 +22,21 @@ ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a replica has come: a cursor, and what its caller saw there (``Position.view``)."""
+    """The position of a replica: a cursor, and what its caller saw there (``Position.view``)."""
 
     cursor: str
     view: str
 
 
 class NotTheOnly(RuntimeError):
-    """Something else has changed the replica meanwhile: it must have one writer."""
+    """Something else has changed the replica meanwhile: only one writer may use it."""
 
 
 class Table:
-    """The rows of one replica. All that is written waits for ``commit``.
+    """The rows of one replica. Nothing is stored before ``commit``.
 
-    Raises ValueError if the connection is of no known kind or commits by itself, and if there is a
-    table with the name that is not a replica of the dataset.
+    Raises ValueError if the connection is of no known kind or commits by itself, or if a table
+    with the name exists that is not a replica of the dataset.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Table:
         self._table = _quoted(name)
         self._writing = False
         self._prepare()
-        #: How far it has come; None: it has not begun.
+        #: The replica's position; None: it has not begun.
         self.state = self._read_state()
         self._connection.commit()
 
@@ -66,14 +66,14 @@ class Table:
         return str(getattr(record, self._shape.key))
 
     def put(self, records: Iterable[Message]) -> None:
-        """Stores records, in place of those with their keys."""
+        """Stores records, replacing those with their keys."""
         rows = [self._shape.row(record) for record in records]
         if rows:
             self.begin()
             self._many(self._upsert, rows)
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Deletes records; those that are not there are passed over."""
+        """Deletes records; ignores keys that have none."""
         rows = [(key,) for key in keys]
         if rows:
             self.begin()
@@ -85,13 +85,13 @@ class Table:
         self._run(f"DELETE FROM {self._table}")
 
     def count(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return int(self._run(f"SELECT count(*) FROM {self._table}")[0][0])
 
     def records(self, start: str = "", end: str = "") -> Iterator[tuple[str, Message | None]]:
         """Keys and records from ``start`` on and before ``end``, in order of their keys as UTF-8.
 
-        "" is no limit. None stands for what can be no record of the dataset.
+        "" is no limit. None stands for a row that cannot be a record of the dataset.
         """
         shown = ", ".join(self._read(column) for column in self._shape.columns)
         at, from_ = f"{self._key} >= {self._mark}", [start]
@@ -125,7 +125,7 @@ class Table:
             raise NotTheOnly(f"something else writes the replica '{self._name}', too")
 
     def commit(self, state: State) -> None:
-        """Makes all that was written last, together with how far it leads."""
+        """Commits everything written, together with the position it leads to."""
         self.begin()
         self._run(
             f"UPDATE {STATES} SET cursor = {self._mark}, view_id = {self._mark} "
@@ -137,7 +137,7 @@ class Table:
         self.state = state
 
     def rollback(self) -> None:
-        """Forgets what was written since the last commit, and ends what is being read."""
+        """Discards what was written since the last commit, and ends pending reads."""
         self._connection.rollback()
         self._writing = False
 
@@ -167,7 +167,7 @@ class Table:
         self._run(f"INSERT INTO {STATES} VALUES ({', '.join([self._mark] * 4)})", values)
 
     def _add_columns(self) -> None:
-        """Columns of fields that are new; what they hold is found by a repair."""
+        """Adds columns for new fields; a repair fills them."""
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(f"SELECT * FROM {self._table} LIMIT 0")
             there = {column[0] for column in cursor.description}
@@ -202,7 +202,7 @@ class Table:
         try:
             return self._shape.record(row)
         except ValueError:
-            return None  # somebody has written into the table: it differs, whatever it is
+            return None  # somebody has written to the table: the row differs from every record
 
     def _read_state(self, lock: str = "") -> State | None:
         statement = f"SELECT cursor, view_id FROM {STATES} WHERE name = {self._mark}{lock}"

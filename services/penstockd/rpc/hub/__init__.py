@@ -39,6 +39,6 @@ _SERVICES = (
 
 
 def routes() -> Iterator[Route]:
-    """The routes of all of them."""
+    """The routes of all these services."""
     for service in _SERVICES:
         yield from service.routes()

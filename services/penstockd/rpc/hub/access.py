@@ -1,4 +1,4 @@
-"""Why somebody may do something, what it looks like, and what a change would do."""
+"""Explains access, previews what somebody would see, and rehearses changes of access."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _field(answer: FieldAnswer) -> api.FieldVerdict:
 def _row_rule(answer: RowAnswer) -> api.RowRule:
     rule = api.RowRule(role=answer.grant.role, row_filter=answer.grant.row_filter)
     put_claims(rule.claims, answer.claims)
-    # A claim that is missing is told too: it is why the rule holds for no row.
+    # A missing claim is listed too: it is why the rule matches no row.
     for name in answer.claims:
         rule.claims[name].SetInParent()
     return rule

@@ -1,4 +1,4 @@
-"""Messages of access administration from and to what the commands work with."""
+"""Converts messages of access administration to and from what the commands work with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstockd.policy.model import Consumer, Role
 
 
 class ChangeRequest(Protocol):
-    """A request that changes the policy, whichever it is."""
+    """Any request that changes the policy."""
 
     comment: str
     policy_revision: int
@@ -42,7 +42,7 @@ def put_claims(
 
 
 def consumer_of(message: access_pb2.Consumer) -> Consumer:
-    """A consumer as a request has it; one that does not say is active."""
+    """A consumer from a request; it is active unless it says otherwise."""
     return Consumer(
         message.consumer_id,
         message.active if message.HasField("active") else True,
@@ -53,7 +53,7 @@ def consumer_of(message: access_pb2.Consumer) -> Consumer:
 
 
 def consumer_message(stored: StoredConsumer, revision: int) -> access_pb2.Consumer:
-    """A consumer as a reply has it."""
+    """A consumer for a reply."""
     message = consumer_fields(stored.consumer)
     message.create_time.FromDatetime(stored.create_time)
     message.policy_revision = revision
@@ -61,7 +61,7 @@ def consumer_message(stored: StoredConsumer, revision: int) -> access_pb2.Consum
 
 
 def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
-    """What the policy says of a consumer."""
+    """What the policy says about a consumer."""
     message = access_pb2.Consumer(
         consumer_id=consumer.consumer_id,
         title=consumer.title,
@@ -73,7 +73,7 @@ def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
 
 
 def draft_of(message: access_pb2.Role) -> RoleDraft:
-    """A role as a request has it, nothing of it checked."""
+    """A role from a request, unchecked."""
     return RoleDraft(
         message.role_id,
         message.description,
@@ -93,7 +93,7 @@ def draft_of(message: access_pb2.Role) -> RoleDraft:
 
 
 def role_message(role: Role, revision: int = 0) -> access_pb2.Role:
-    """A role as a reply has it."""
+    """A role for a reply."""
     return access_pb2.Role(
         role_id=role.role_id,
         description=role.description,
@@ -114,7 +114,7 @@ def role_message(role: Role, revision: int = 0) -> access_pb2.Role:
 
 
 def difference_message(difference: PolicyDifference) -> access_pb2.PolicyDifference:
-    """A difference as a reply has it."""
+    """A difference for a reply."""
     return access_pb2.PolicyDifference(
         subject=difference.subject,
         part=difference.part,
@@ -127,7 +127,7 @@ def difference_message(difference: PolicyDifference) -> access_pb2.PolicyDiffere
 def mask_of(
     mask: FieldMask, message: access_pb2.Consumer | access_pb2.Role, fields: tuple[str, ...]
 ) -> list[str]:
-    """What an update changes: what its mask names, or what is set; ``*`` is all."""
+    """The fields that an update changes: those of its mask, or those that are set; ``*`` is all."""
     paths = list(mask.paths)
     if not paths:
         return [fd.name for fd, _ in message.ListFields() if fd.name in fields]

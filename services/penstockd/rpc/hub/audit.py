@@ -1,4 +1,4 @@
-"""The audit, asked: entries, disclosures, copies and proofs."""
+"""The audit's service: entries, disclosures, copies and proofs."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _finding(finding: Finding) -> audit_pb2.Finding:
 
 
 def _time(request: Message, name: str) -> dt.datetime | None:
-    """A time of a request; None if it is not set. One that no clock shows is the last there is."""
+    """A time of a request; None if it is unset. Out of range it is the nearest possible one."""
     if not request.HasField(name):
         return None
     given: Timestamp = getattr(request, name)

@@ -1,4 +1,4 @@
-"""The token endpoint, and the documents that clients of OAuth look for."""
+"""The token endpoint, and the documents that OAuth clients look for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNSTORED = {"cache-control": "no-store"}
 
 
 def routes() -> Iterator[Route]:
-    """Public all of them; static documents are not audited."""
+    """All are public; static documents are not audited."""
     yield from public_routes_of(
         _SERVICE,
         {
@@ -40,7 +40,7 @@ def routes() -> Iterator[Route]:
 
 
 async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
-    """POST /oauth2/token. Errors are those of RFC 6749, whose status Envoy takes from a header."""
+    """POST /oauth2/token. Errors are those of RFC 6749; Envoy takes their status from a header."""
     authorization = call.exchange.metadata.get("authorization")
     try:
         token = issue_token(call.hub, call, request.data, authorization)
@@ -63,7 +63,7 @@ async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
 
 
 async def _get_jwks(request: GetJwksRequest, call: PublicCall) -> bytes:
-    # A key is published for longer than this before it signs.
+    # A new key is published for longer than this before it signs.
     await call.exchange.send_headers({"cache-control": "public, max-age=30"})
     return http_body(call.hub.tokens.keys.jwks, _JSON)
 
@@ -84,6 +84,6 @@ async def _get_metadata(request: GetMetadataRequest, call: PublicCall) -> bytes:
 
 
 def _scopes() -> list[str]:
-    """What scopes there are that tell nobody which datasets there are."""
+    """The scopes that do not reveal which datasets exist."""
     actions = [f"{ANY}:{action}" for action in (ANY, *Action)]
     return [*actions, *Permission]

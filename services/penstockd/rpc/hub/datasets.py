@@ -1,4 +1,4 @@
-"""What there is to read and write."""
+"""The service Datasets: what a caller may read and write."""
 
 from __future__ import annotations
 

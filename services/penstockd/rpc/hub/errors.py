@@ -1,4 +1,4 @@
-"""What the reasons of errors mean, from the comments in ``error_reason.proto``."""
+"""The meanings of error reasons, from the comments in ``error_reason.proto``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _VALUES = (5, 0, 2)
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The comment of a reason: prose, and the example that is indented in it."""
+    """The comment of a reason: its prose, and its indented example."""
 
     text: str
     example: str
 
 
 def routes() -> Iterator[Route]:
-    """Public, and not audited: they are documentation."""
+    """All are public, and not audited: they are documentation."""
     known = {reason: _error(reason, d) for reason, d in described().items()}
     everything = errors_pb2.ListErrorsResponse(errors=known.values())
 

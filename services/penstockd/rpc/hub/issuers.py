@@ -95,7 +95,7 @@ async def _rotate(
 
 
 def _issuer(message: pb.Issuer) -> Issuer:
-    """The issuer of a message, with defaults where it says nothing."""
+    """The issuer of a message, with defaults for what is unset."""
     return Issuer(
         issuer_id=message.issuer_id,
         title=message.title,
@@ -139,7 +139,7 @@ def _message(issuer: Issuer) -> pb.Issuer:
 
 
 def _keys(keys: SigningKeys) -> Iterator[pb.SigningKey]:
-    """The keys, the newest first."""
+    """The keys, newest first."""
     now = time.time()
     signer = keys.signer(now)
     state = pb.SigningKey.State

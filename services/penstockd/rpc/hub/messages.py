@@ -1,4 +1,4 @@
-"""Times and durations, which the messages of all the hub's services share."""
+"""Times and durations, for the messages of all the hub's services."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A time as a message, None if there is none."""
+    """A time as a message; None stays None."""
     if moment is None:
         return None
     found = Timestamp()

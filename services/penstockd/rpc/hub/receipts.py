@@ -1,4 +1,4 @@
-"""The service Receipts: what became of exports and streams."""
+"""The service Receipts: the outcome of exports and streams."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class _LeaseStreamReply:
         self._exchange = exchange
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
-        """The first record."""
+        """Send the first record."""
         return await self._say(
             begin=changes_pb2.StreamBegin(
                 cursor=self._exchange.hub.places.seal(cursor), view=view, policy_revision=revision
@@ -162,7 +162,7 @@ class _LeaseStreamReply:
         )
 
     async def changes(self, taken: TakenLease, permit: Permit) -> int:
-        """A lease and its changes, which are encoded already."""
+        """Send a lease and its changes, which are already encoded."""
         return await self._send(
             taken.changes
             + api.WatchSubscriptionResponse(
@@ -172,13 +172,13 @@ class _LeaseStreamReply:
         )
 
     async def heartbeat(self, cursor: Cursor) -> int:
-        """A sign of life."""
+        """Send a sign of life."""
         said = changes_pb2.Heartbeat(cursor=self._exchange.hub.places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
         return await self._say(heartbeat=said)
 
     async def end(self, error: Refused, cursor: Cursor) -> int:
-        """The last record."""
+        """Send the last record."""
         said = changes_pb2.StreamEnd(
             reason=error.reason,
             message=error.message,

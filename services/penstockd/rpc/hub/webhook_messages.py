@@ -1,4 +1,4 @@
-"""Webhooks and deliveries as messages, both ways."""
+"""Converts webhooks and deliveries to and from messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from penstockd.webhooks.search import Figures, Listed, Tried
 from penstockd.webhooks.signing import Secret
 
 _Options = pb.WebhookOptions
-#: What an update may change.
+#: The fields that an update may change.
 _CHANGEABLE = frozenset({"title", "url", "selections", "headers", "options"})
 _SCHEMES = {
     _Options.Signature.SIGNATURE_UNSPECIFIED: None,
@@ -42,7 +42,7 @@ _SIGNATURES = {scheme: number for number, scheme in _SCHEMES.items()}
 
 
 def webhook_of(message: pb.Webhook) -> Webhook:
-    """A webhook as a request has it, with defaults where it says nothing."""
+    """A webhook from a request, with defaults for what is unset."""
     return Webhook(
         webhook_id=message.webhook_id,
         consumer_id=message.consumer_id,
@@ -59,7 +59,7 @@ def webhook_of(message: pb.Webhook) -> Webhook:
 
 
 def scheme_of(number: int) -> Scheme | None:
-    """How messages are to be signed, if that is said."""
+    """How messages are to be signed; None if that is unset."""
     return _SCHEMES.get(number)  # type: ignore[call-overload,no-any-return,unused-ignore]
 
 
@@ -79,12 +79,12 @@ def _options_of(message: pb.WebhookOptions) -> Options:
 
 
 def _name(kind: Any, number: int, default: str) -> str:
-    """The name of a value; the door has refused numbers that have none."""
+    """The name of a value; the door has refused numbers without one."""
     return str(kind.Name(number)) if number else default
 
 
 def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
-    """What an update makes of a webhook: its mask decides, or else what is set."""
+    """What an update does to a webhook: it sets what its mask names, or else what is set."""
     given, paths = request.webhook, set_paths(request)
     for path in paths:
         top, _, part = path.partition(".")
@@ -115,7 +115,7 @@ def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
 
 
 def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:
-    """The paths that an update sets: those of its mask, or else what is there."""
+    """The paths that an update sets: those of its mask, or else those that are set."""
     if request.update_mask.paths:
         return list(request.update_mask.paths)
     given = request.webhook
@@ -126,7 +126,7 @@ def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:
 
 
 def _settable(webhook: Webhook) -> pb.Webhook:
-    """What the owner sets of a webhook, values of headers included: for the hub's own use."""
+    """What the owner sets of a webhook, values of headers included: only for use in the hub."""
     message = pb.Webhook(
         webhook_id=webhook.webhook_id,
         consumer_id=webhook.consumer_id,
@@ -160,7 +160,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
 
 
 def webhook_message(stored: Stored, places: Places) -> pb.Webhook:
-    """A webhook as a reply has it: without what is secret."""
+    """A webhook for a reply: without anything secret."""
     webhook, secrets = stored.webhook, stored.secrets
     message = _settable(webhook)
     for name in webhook.headers:
@@ -193,7 +193,7 @@ def _secret_message(secret: Secret) -> pb.WebhookSecret:
 def delivery_message(
     listed: Listed, attempts: Sequence[Tried] = (), body: bytes = b""
 ) -> pb.Delivery:
-    """A delivery as a reply has it."""
+    """A delivery for a reply."""
     values = dict(listed.values)
     state = values.pop("state")
     times = {n: values.pop(n) for n in ("event_time", "create_time", "next_time", "finish_time")}
@@ -224,7 +224,7 @@ def _attempt_message(tried: Tried) -> pb.Attempt:
 
 
 def notice_message(found: Mapping[str, Any]) -> pb.Notice:
-    """A notice as a reply has it."""
+    """A notice for a reply."""
     message = pb.Notice(type=found["type"], webhook_id=found["webhook_id"])
     message.data.update(orjson.loads(found["data"]))
     put_time(message, "create_time", found["create_time"])
@@ -232,7 +232,7 @@ def notice_message(found: Mapping[str, Any]) -> pb.Notice:
 
 
 def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
-    """Figures as a reply has them, at a time."""
+    """Figures at a time, for a reply."""
     message = pb.WebhookMetrics(
         attempt_count=figures.attempts,
         delivered_count=figures.delivered,

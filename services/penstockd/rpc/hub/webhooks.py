@@ -1,4 +1,4 @@
-"""Webhooks and what they were sent."""
+"""Webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from penstockd.webhooks.model import DeliveryState, now
 from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
 
-#: What every reply about a webhook says.
+#: The fields that every reply about a webhook shows.
 _ALWAYS_SHOWN = ("webhook_id", "consumer_id", "kind", "state", "update_time")
 _SERVICE = pb.DESCRIPTOR.services_by_name["Webhooks"]
 
@@ -245,7 +245,7 @@ def _message(call: ServedCall, stored: Stored, given: Sequence[str] | None = Non
     """A webhook as the caller may see it.
 
     ``given`` are the paths that the call itself has set, None for all. A caller that may have
-    webhooks and not see them gets these, and what any reply says: to write is not to read.
+    webhooks but not see them is shown these and _ALWAYS_SHOWN: to write is not to read.
     """
     message = webhook_message(stored, call.hub.places)
     if given is None or stored.readable:

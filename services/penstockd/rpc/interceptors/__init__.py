@@ -1,4 +1,4 @@
-"""What surrounds every call, outermost first.
+"""The interceptors around every call, outermost first.
 
 1. ``request_id``: everything after it, log lines and errors included, carries the id.
 2. ``telemetry``: its span sees the status that the client gets.
@@ -6,8 +6,8 @@
 4. ``audit``: outside ``auth``, because denied calls are audited too.
 5. ``auth``: nothing behind it runs without a principal.
 
-Each is a function around the whole call, the iteration of streams included: it is given the
-exchange and what comes after it, and returns the reply.
+Each is a function around the whole call, the iteration of streams included: it takes the exchange
+and the rest of the call, and returns the reply.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ORDER: tuple[Interceptor, ...] = (request_id, telemetry, errors, audit, auth)
 
 
 def around(answer: Proceed, interceptors: Sequence[Interceptor] = ORDER) -> Proceed:
-    """``answer`` within all interceptors. Joined once a method, not once a call."""
+    """``answer`` within all interceptors. They are joined once for a method, not for each call."""
     for interceptor in reversed(interceptors):
         answer = _within(interceptor, answer)
     return answer

@@ -1,4 +1,4 @@
-"""Leaves one audit entry a call, denied and failed ones too."""
+"""Writes one audit entry for each call, denied and failed ones included."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from penstockd.rpc.exchange import Exchange, Proceed
 
 
 async def audit(exchange: Exchange, proceed: Proceed) -> Any:
-    """Record the outcome before the call ends; before the first byte, ``Exchange.record`` does.
+    """Record the outcome before the call ends. Streams record it before their first byte.
 
-    A call that was cancelled before it was answered is recorded as CANCELLED, by work that does
-    not hang on the call.
+    A call that was cancelled before its reply is recorded as CANCELLED, in a task that does not
+    depend on the call.
     """
     try:
         reply = await proceed(exchange)
@@ -28,7 +28,7 @@ async def audit(exchange: Exchange, proceed: Proceed) -> Any:
         try:
             await exchange.record()
         except (DatabaseUnavailable, StorageFull):
-            # The caller must hear that its write may stand, whatever became of this entry.
+            # The caller must learn that its write may stand, whatever became of this entry.
             if not isinstance(exc, OutcomeUnknown):
                 raise
         raise

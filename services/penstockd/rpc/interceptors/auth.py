@@ -1,4 +1,4 @@
-"""Decides who calls. Envoy has checked tokens before; this is the check that counts."""
+"""Identifies the caller. Envoy has checked tokens before; this is the check that counts."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
             raise Unauthenticated()
         exchange.admit(arriving.policy, principal)
         exchange.hub.uses.note(principal.credential_id)
-        # What the call takes from now on is its consumer's; the task ends with the call.
+        # From here on the consumer pays for what the call takes; the task ends with the call.
         payer_var.set(Payer(principal.consumer_id, method.dataset))
     return await proceed(exchange)
 
 
 async def _principal(exchange: Exchange) -> Principal | None:
-    """The principal of the one credential given: a bearer token or an API key, not both."""
+    """The principal of the one credential sent: a bearer token or an API key, not both."""
     hub, policy = exchange.hub, exchange.arriving.policy
     authorization = exchange.metadata.get("authorization")
     api_key = exchange.metadata.get("x-api-key")
@@ -53,7 +53,7 @@ async def _principal(exchange: Exchange) -> Principal | None:
 async def _bearer(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
     """The principal of a token, the hub's own or another issuer's.
 
-    The token says who; whether that is still good is the policy's to say.
+    The token identifies the caller; the policy decides whether that is still valid.
     """
     identity = hub.issuers.known(token)
     if identity is not None:
@@ -61,7 +61,7 @@ async def _bearer(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | N
     claims = hub.tokens.verify(token)
     if claims is None:
         identity = await hub.issuers.verify(token)
-        # Time may have passed: it is the policy of now that decides.
+        # Time may have passed: the current policy decides.
         return identity.principal(hub.policy.current) if identity is not None else None
     credential = policy.credentials.get(claims.credential_id)
     if credential is None or credential.consumer_id != claims.subject:

@@ -11,7 +11,7 @@ from penstockd.answers.problem import HEADER, packed, wants_problem
 from penstockd.answers.status import reason_of, status_of
 from penstockd.rpc.exchange import Exchange, Proceed
 
-#: ``google.rpc.Code`` -> what the library calls it.
+#: ``google.rpc.Code`` -> the grpc library's member for it.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger(__name__)
@@ -20,8 +20,8 @@ _log = structlog.get_logger(__name__)
 async def errors(exchange: Exchange, proceed: Proceed) -> Any:
     """Abort with the error's status. Cancellation is not an error and passes through.
 
-    A REST caller that asks for problems gets one: ready-made, for the sidecar to put in the place
-    of the status.
+    A REST caller that asks for problem details gets them ready-made: the sidecar sends them in
+    place of the status.
     """
     try:
         return await proceed(exchange)

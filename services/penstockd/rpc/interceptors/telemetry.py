@@ -14,7 +14,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 async def telemetry(exchange: Exchange, proceed: Proceed) -> Any:
-    """Span with method, request id and, once known, consumer and outcome."""
+    """Make a span with method, request id and, once known, consumer and outcome."""
     if "traceparent" not in exchange.metadata and not _traced():
         return await proceed(exchange)  # nobody would see the span
     method, entry = exchange.method, exchange.arriving.entry
@@ -51,5 +51,5 @@ async def telemetry(exchange: Exchange, proceed: Proceed) -> Any:
 
 
 def _traced() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are exported."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -1,4 +1,4 @@
-"""Cursors are sealed, under keys that follow one another."""
+"""Cursors are sealed under a succession of keys."""
 
 from alembic import op
 
@@ -8,9 +8,9 @@ revision = "0019"
 down_revision = "0018"
 
 # Keys are derived from the root secret by their numbers. A key seals from seal_time on, and opens
-# until the next one has sealed for as long as the log is kept. log_number is what the log had
-# counted to when the key was made: cursors that came unsealed are good up to that of the first.
-# They are followed as signing keys are.
+# until the next one has sealed for as long as the log is kept. log_number is the log's last number
+# when the key was made: unsealed cursors are valid up to that of the first key. Processes follow
+# changes of these keys as they do those of signing keys.
 CURSOR_KEYS = """
 CREATE TABLE hub.cursor_key (
     number     integer     PRIMARY KEY CHECK (number > 0),

@@ -1,4 +1,4 @@
-"""The store keeps the model that its tables were made with, and all models before it."""
+"""The store keeps the model that its tables were made with, and all earlier models."""
 
 from alembic import op
 
