@@ -1,4 +1,4 @@
-"""A worker: it serves calls on a socket, and follows what its calls are judged by."""
+"""A worker: serves calls on a socket and follows the policy that they are judged by."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.rpc.health import report_health, report_node_health
 from penstockd.rpc.server import Server
 
-#: What calls under way get to end when a worker is stopped, in seconds.
+#: Seconds that calls under way get to end when a worker is stopped.
 STOP_GRACE = 10.0
 
 _log = structlog.get_logger(__name__)
 
 
 async def serve(settings: Settings, socket: Path) -> None:
-    """Run a worker on a Unix socket until SIGTERM or SIGINT, then end its calls in peace."""
+    """Run a worker on a Unix socket until SIGTERM or SIGINT, then let its calls end."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
         # Not before: what is logged meanwhile may not end a process whose log is full.
         share_interpreter()
         formats.warm()
         server = Server(hub, f"unix:{socket}")
-        # What is there now stays: not to be gone through while a call waits.
+        # All objects made so far stay alive: the collector need not scan them while a call waits.
         gc.collect()
         gc.freeze()
         await server.start()
@@ -46,7 +46,7 @@ async def serve(settings: Settings, socket: Path) -> None:
 
 
 def make_organs(hub: Hub, server: Server, node: str) -> Organs:
-    """All that a worker runs besides its calls."""
+    """Everything that a worker runs besides its calls."""
     organs = Organs(
         [
             *wiring.worker_organs(hub),

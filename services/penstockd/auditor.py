@@ -1,7 +1,7 @@
 """``penstock audit verify``: proves the audit from the database itself, or from a copy of it.
 
-Nothing here asks the hub: an auditor need not believe it. What is believed is the public key, and
-the file of checkpoints where that was kept.
+Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
+the file of checkpoints if one was kept.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from penstockd.node.errors import NodeError
 from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
 
-#: What an auditor should know of a database where all processes log in as one role.
+#: What an auditor should know about a database where all processes log in as one role.
 ONE_ROLE = (
     "WARNING: workers have a role in the database that may change the audit; only checkpoints that "
     "were kept elsewhere tell (see PENSTOCK_DATABASE_OWNER_URL)"
 )
-#: What keeps a verification from being made.
+#: Errors that keep a verification from running.
 FAILURES = (CopyBroken, DatabaseUnavailable, NodeError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verification goes by: public keys, and checkpoints that were kept elsewhere."""
+    """What a verification trusts: public keys, and checkpoints that were kept elsewhere."""
 
     keys: Sequence[bytes]
     outside: Sequence[Checkpoint]
 
 
 def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy: bool) -> Evidence:
-    """The keys given, or the one of this installation, and the checkpoints of a file.
+    """The given keys, or this installation's key, and the checkpoints of a file.
 
-    Without a file it is that of this installation, if it has one; none for a copy. Raises
-    ValueError for what is no key, OSError if the file cannot be read.
+    Without ``file``, reads this installation's file if it has one; for a copy, reads none. Raises
+    ValueError if a key is malformed, OSError if the file cannot be read.
     """
     trusted = [parse_key(key) for key in keys]
     path = file
@@ -54,15 +54,15 @@ def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """What a verification of the database found, and whether workers could change what it read."""
+    """The result of verifying the database, and whether workers could change what was read."""
 
     report: VerificationReport
     workers_may_change: bool
 
 
 async def verify_stored(settings: Settings, given: Evidence, patience: float) -> StoredReport:
-    """Verify what the database holds. With a ``patience`` of 0 the newest checkpoint may be of any
-    age, as it may where the hub does not run.
+    """Verify the audit in the database. The newest checkpoint can be of any age if ``patience`` is
+    0 or the hub does not run.
 
     Raises DatabaseUnavailable and NodeError.
     """
@@ -77,7 +77,7 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
 
 
 def summary(report: VerificationReport, given: Evidence) -> str:
-    """A report in a line, behind one for each gap that was declared."""
+    """A report in one line, after a line for each declared gap."""
     speed = report.entries / report.seconds if report.seconds else 0.0
     parts = [
         "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
@@ -90,7 +90,7 @@ def summary(report: VerificationReport, given: Evidence) -> str:
 
 
 def _late(report: VerificationReport) -> str:
-    """A warning, if entries wait for so long that nobody seems to seal."""
+    """A warning if entries have waited so long that no keeper seems to seal them."""
     if report.waiting is None or report.waiting < UNSEALED_SECONDS:
         return ""
     return f" (WARNING: for {report.waiting:,.0f} s; does a keeper run?)"

@@ -1,19 +1,19 @@
-"""CPU time: what one call may take of it, and how it shares the event loop with the others.
+"""CPU time: how much one call may use, and how it shares the event loop with the others.
 
-A worker serves all its calls on one event loop, so that work which does not end soon stops every
-other call. Three rules keep that from happening, whatever a caller sends:
+A worker serves all its calls on one event loop, so work that does not end soon stops every other
+call. Three rules prevent that, whatever a caller sends:
 
 - The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
   time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
-- Work that grows with what was sent either calls ``breathe`` as it goes on, or leaves the event
-  loop by ``offload``: a thread of Python gives way to the loop after THREAD_SLICE.
-- What a call has used is counted in its ``Budget``, whether the event loop, a thread or a task that
-  serves other calls as well did the work. ``breathe`` and ``offload`` refuse to go on once it is
-  used up, and so does ``check``, for loops inside offloaded work.
+- Work that grows with the request either calls ``breathe`` as it goes on, or leaves the event loop
+  by ``offload``: a Python thread gives way to the loop after THREAD_SLICE.
+- A call's ``Budget`` counts what it has used, whether the event loop, a thread or a task shared
+  with other calls did the work. ``breathe`` and ``offload`` refuse to go on once it is used up, and
+  so does ``check``, for loops inside offloaded work.
 
-Work that breathes lets calls go first that come in: a worker takes in one call a round of its event
-loop. If every round also did some milliseconds of one consumer's large lists, a thousand calls that
-came in together would be taken in for seconds, and another consumer's call behind them.
+Work that breathes lets incoming calls go first, because a worker accepts one call in each round of
+its event loop. If every round also spent milliseconds on one consumer's large lists, accepting a
+thousand simultaneous calls would take seconds, and other consumers' calls would wait behind them.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ import structlog
 
 from penstockd.errors import CallTooCostly
 
-#: Seconds that a step may keep the event loop before it is logged.
+#: CPU seconds that a step may hold the event loop before it is logged.
 PAUSE = 0.05
-#: Seconds that a step may stand still, by the clock on the wall, before it is logged.
+#: Wall-clock seconds that a step may take before it is logged.
 BLOCKED = 0.5
-#: Seconds that a step works before ``breathe`` lets others have their turn.
+#: CPU seconds that a step works before ``breathe`` lets others have their turn.
 SLICE = 0.002
-#: Seconds that calls work in one round of the event loop; the steps of others wait for the next.
+#: CPU seconds that calls may use in one round of the event loop; further steps wait for the next.
 ROUND = 0.002
-#: Seconds that a thread works before it lets the event loop have the interpreter: a call waits for
-#: that at each of its steps. With Python's own 5 ms a call beside two threads takes several times
-#: as long.
+#: Seconds that a thread works before it lets the event loop have the interpreter: a call waits that
+#: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
+#: times as long.
 THREAD_SLICE = 0.0005
-#: How long it waits for calls to be taken in, at a time and at the most, in seconds: however many
-#: there are, the work goes on.
+#: ``breathe`` waits _REST seconds at a time while calls are accepted, and at most _MOST_RESTS
+#: times: the work goes on however many calls there are.
 _REST, _MOST_RESTS = 0.001, 50
-#: CPU seconds that a call may take, unless it is a stream, which ends when its client goes away.
+#: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
 CALL_SECONDS = 20.0
-#: CPU seconds that an upload may take for each byte that was received, besides CALL_SECONDS.
+#: CPU seconds that an upload may use for each byte received, in addition to CALL_SECONDS.
 SECONDS_PER_BYTE = 100e-6
-#: Bytes of which a call's own work takes so little that it stays on the event loop.
+#: Up to so many bytes, a call's work is short enough to stay on the event loop.
 LITTLE = 16 * 1024
 
 P = ParamSpec("P")
@@ -61,7 +61,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
 
-#: What works for calls beside the event loop. Few threads, since they share one interpreter.
+#: Threads that work for calls beside the event loop; few, since they share one interpreter.
 _THREADS = max(2, min(4, os.cpu_count() or 1))
 _pool = ThreadPoolExecutor(_THREADS, "offloaded")
 
@@ -74,12 +74,12 @@ class Budget:
     ) -> None:
         """``name`` is the method, for the log; ``seconds`` None sets no limit.
 
-        What is used is counted for the ``payer``, too, whose limit is not looked at.
+        Use is also charged to the ``payer``, without checking the payer's limit.
         """
         self.name = name
         self._payer = payer
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
-        self.began: float | None = None  #: when the step began that runs now, by the thread's clock
+        self.began: float | None = None  #: when the current step began, by the thread's clock
         self._used = 0.0
         self._most = seconds
 
@@ -110,8 +110,8 @@ class Budget:
     def step(self, cpu: float, wall: float) -> None:
         """Count one step on the event loop, and log it if it was long.
 
-        On a busy machine a step takes long without working; only one that takes very long is told
-        of for that reason: it waits for something without an ``await``.
+        On a busy machine a step can take long without using CPU, so a step is logged for its wall
+        time only if that is very long: then it waits for something without an ``await``.
         """
         self._used += cpu
         if self._payer is not None:
@@ -124,26 +124,26 @@ class Budget:
 
 
 _current: ContextVar[Budget | None] = ContextVar("budget", default=None)
-#: When the offloaded work that runs in this thread began, by the thread's clock.
+#: When the offloaded work of this thread began, by the thread's clock.
 _offloaded: ContextVar[float | None] = ContextVar("budget_offloaded", default=None)
-#: When work that nobody meters last gave way to others, by the clock of the event loop's thread.
+#: When unmetered work last gave way to others, by the clock of the event loop's thread.
 _gave_way = 0.0
-#: Calls that were taken in so far, and how many of them work that breathes has let go first.
+#: Calls accepted so far, and how many of them work that breathes has already let go first.
 _begun = _known = 0
 
 
 def share_interpreter() -> None:
-    """Let threads of this process give way after THREAD_SLICE: for one that serves calls."""
+    """Let threads of this process give way after THREAD_SLICE. For processes that serve calls."""
     sys.setswitchinterval(THREAD_SLICE)
 
 
 def current() -> Budget | None:
-    """The budget of the call that is served now, None outside of calls."""
+    """The budget of the current call, None outside of calls."""
     return _current.get()
 
 
 def check() -> None:
-    """Raise CallTooCostly if the call that is served now has used up its budget."""
+    """Raise CallTooCostly if the current call has used up its budget."""
     budget = _current.get()
     if budget is not None:
         began = _offloaded.get() or budget.began
@@ -153,8 +153,7 @@ def check() -> None:
 async def breathe() -> None:
     """Let other calls have their turn if this one has worked for a while.
 
-    To be called in every loop on the event loop whose length a caller decides. Raises
-    CallTooCostly.
+    Call it in every loop on the event loop whose length the caller decides. Raises CallTooCostly.
     """
     global _gave_way
     budget = _current.get()
@@ -166,7 +165,7 @@ async def breathe() -> None:
 
 
 async def _give_way() -> None:
-    """Let others have their turn, and wait while calls come in."""
+    """Let others have their turn, and wait while calls are being accepted."""
     global _known
     await asyncio.sleep(0)
     for _ in range(_MOST_RESTS):
@@ -177,9 +176,9 @@ async def _give_way() -> None:
 
 
 async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``work`` returns, done by a thread, of which there are few. Raises CallTooCostly.
+    """Run ``work`` in a thread of a small pool and return its result. Raises CallTooCostly.
 
-    For work of pure Python, or of C that does not hold the interpreter's lock.
+    For work in pure Python, or in C that releases the interpreter's lock.
     """
     budget = _current.get()
     if budget is not None:
@@ -191,14 +190,14 @@ async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` to a thread that may also wait for something: there are more of them."""
+    """``offload`` for work that may also block: it uses a larger pool of threads."""
     check()
     job = functools.partial(work, *args, **kwargs)
     return await asyncio.to_thread(_charged, _current.get(), job)
 
 
 def charging(work: Callable[P, T]) -> Callable[P, T]:
-    """``work`` for a thread of somebody's own making, charged to the call that is served now."""
+    """``work`` for a thread that the caller starts itself, charged to the current call."""
     budget = _current.get()
 
     def charged(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -208,7 +207,7 @@ def charging(work: Callable[P, T]) -> Callable[P, T]:
 
 
 async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work on ``size`` bytes; where these are few it is done at once."""
+    """``offload`` for work on ``size`` bytes; runs in place if they are few."""
     if size <= LITTLE:
         return work(*args, **kwargs)
     return await offload(work, *args, **kwargs)
@@ -225,14 +224,14 @@ def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
 
 
 async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
-    """``metered`` for a call that is taken in: work that breathes lets it go first."""
+    """``metered`` for an incoming call: work that breathes lets it go first."""
     global _begun
     _begun += 1
     return await metered(budget, work)
 
 
 async def metered(budget: Budget, work: Awaitable[T]) -> T:
-    """What ``work`` returns; its steps are counted in ``budget``, which is the current one."""
+    """Await ``work`` and return its result, with ``budget`` current and counting its steps."""
     token = _current.set(budget)
     try:
         result: T = await _Steps(budget, work)
@@ -242,7 +241,7 @@ async def metered(budget: Budget, work: Awaitable[T]) -> T:
 
 
 def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task of the call that is served now; its steps count as the call's."""
+    """A task of the current call; its steps count as the call's."""
     budget = _current.get()
     if budget is None:
         return asyncio.create_task(work)
@@ -250,8 +249,8 @@ def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task that several calls wait for. Its steps count as those of the call that is served now,
-    but it ends whatever that one may still use: the others have their own budgets."""
+    """A task that several calls wait for. Its steps are charged to the current call, but it runs to
+    its end even if that budget is used up: the other calls have budgets of their own."""
     payer = _current.get()
     if payer is None:
         return asyncio.create_task(work)
@@ -259,24 +258,24 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task of the hub itself, under a name for the log: no call pays for it."""
+    """A task of the hub itself, charged to no call; the name is for the log."""
     return asyncio.create_task(metered(Budget(name, None), work))
 
 
 class _Round:
-    """The round of the event loop that goes on now: how long calls have worked in it.
+    """The current round of the event loop: how long calls have worked in it.
 
-    A loop looks for what comes in between two rounds alone, and a round is as long as all steps
-    that are ready when it begins. Hundreds of calls that are refused at one moment would hold it
-    for seconds, and with it new calls and the question whether the worker is well.
+    A loop polls for input only between rounds, and a round runs all steps that are ready when it
+    begins. Hundreds of calls refused at one moment would hold it for seconds, and delay new calls
+    and health checks.
     """
 
     def __init__(self) -> None:
         self.used = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None  # which is to say when the round ends
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that will end the round
 
     def goes_on(self) -> bool:
-        """Whether it is the round of the loop that runs now."""
+        """Whether this is a round of the running loop."""
         if self._loop is not asyncio.get_running_loop():
             self._end()
         return self._loop is not None
@@ -311,7 +310,7 @@ class _Steps:
         while True:
             while _round.used > ROUND and _round.goes_on():
                 try:
-                    yield None  # its turn comes in the next round, and what has come in is seen
+                    yield None  # wait for the next round; the loop polls for input before it
                 except BaseException as exc:
                     resume = functools.partial(self._work.throw, exc)
                     break
@@ -328,7 +327,7 @@ class _Steps:
                 _round.add(cpu)
             try:
                 value = yield waits
-            except BaseException as exc:  # also a cancellation: it is the work's to see
+            except BaseException as exc:  # including cancellation, which the work must see
                 resume = functools.partial(self._work.throw, exc)
             else:
                 resume = functools.partial(self._work.send, value)

@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 
 class Books(Protocol):
-    """The organs by which a call writes, and leaves its entry."""
+    """The organs with which a call writes records and its audit entry."""
 
     @property
     def journal(self) -> Journal:
-        """Makes entries durable that are in no transaction of the call's own."""
+        """Makes entries durable that are not in a transaction of the call's own."""
 
     @property
     def writer(self) -> Writer:
@@ -46,7 +46,7 @@ class Books(Protocol):
 
 
 class ReadingOrgans(Protocol):
-    """The organs by which commands read for a call."""
+    """The organs with which commands read for a call."""
 
     @property
     def database(self) -> Database:
@@ -54,11 +54,11 @@ class ReadingOrgans(Protocol):
 
     @property
     def policy(self) -> Policy:
-        """What the caller may see, as it is now."""
+        """What the caller may see, as of now."""
 
 
 class Permit:
-    """Says that the records in a frame are in the audit. Only a ``Call`` gives it."""
+    """Proof that the records in a frame are in the audit. Only a ``Call`` issues it."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ _PERMIT = Permit()
 
 @dataclass(slots=True)
 class ArrivingCall:
-    """A call whose caller is not known yet. Public methods get this and nothing more.
+    """A call whose caller is not known yet. Public methods receive this and nothing more.
 
     It gives no access to data: only a ``Call`` makes Views.
     """
@@ -77,11 +77,11 @@ class ArrivingCall:
     policy: PolicySnapshot
     #: Whether the entry is durable.
     recorded: bool = field(default=False, kw_only=True)
-    #: Records that the reply shows so far; None before any were disclosed.
+    #: Records that the reply shows so far; None until a disclosure is noted.
     disclosed: int | None = field(default=None, kw_only=True)
 
     def note_recorded(self) -> None:
-        """The entry is durable, or is about to be made so by work that nobody repeats."""
+        """Note that the entry is durable, or is being made so and must not be written again."""
         self.recorded = True
 
 
@@ -89,9 +89,9 @@ class ArrivingCall:
 class Call(ArrivingCall):
     """One call: who makes it, under which policy, and the audit entry that it leaves.
 
-    Only the interceptor ``auth`` makes one, so whoever holds a Call knows that its caller has shown
-    a credential. It is ``replayed`` if it did nothing, since an earlier one with its request id has
-    done it.
+    Only the interceptor ``auth`` makes one, so a Call proves that its caller has shown a
+    credential. It is ``replayed`` if it did nothing because an earlier call with the same request
+    id had done the work.
     """
 
     books: Books
@@ -100,9 +100,9 @@ class Call(ArrivingCall):
     _within: bool = False
 
     def renew(self, policy: PolicySnapshot) -> None:
-        """Judge the rest of a call that has waited by the policy of now.
+        """Judge the rest of a call that has waited by the current policy.
 
-        Raises AccessRevoked if the caller's consumer or credential is good no more.
+        Raises AccessRevoked if the caller's consumer or credential is no longer valid.
         """
         self.principal = renew_caller(self.principal, self.policy, policy)
         self.policy = policy
@@ -113,30 +113,31 @@ class Call(ArrivingCall):
         return self.policy.permits(self.principal, permission)
 
     def require(self, permission: Permission, *or_else: Permission) -> None:
-        """Raise PermissionDenied, which names the first, unless the caller has one of them."""
+        """Raise PermissionDenied unless the caller has one of them; it names the first."""
         if not any(map(self.permits, (permission, *or_else))):
             raise PermissionDenied(f"you need the permission {permission.value}")
 
     def view(self, dataset: Dataset, *actions: Action) -> View:
         """The caller's View of a dataset for actions. Raises PermissionDenied.
 
-        What does two things to records (an upsert) asks for one View that allows both.
+        A call that does two things to records (such as an upsert) asks for one View that allows
+        both.
         """
         return self.policy.view(self.principal, dataset.name, *actions)
 
     def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
-        """What the reply to a write may show at most; None if the caller may not read.
+        """The View that limits the reply to a write; None if the caller has no right to read.
 
         Only ``writes.outgoing`` asks for it: all replies to writes are made there.
         """
         return self.policy.reply_view(self.principal, dataset.name, *actions)
 
     def reaches(self, dataset: str, action: Action) -> bool:
-        """Whether the scopes of the caller's token leave an action, whatever its roles allow."""
+        """Whether the scopes of the caller's token allow an action, whatever its roles allow."""
         return leaves(self.principal.scopes, dataset, action)
 
     def asked(self, **query: Any) -> None:
-        """Note in the audit entry what the caller asked for, leaving out what it did not say."""
+        """Note in the audit entry what the caller asked for; empty parameters are left out."""
         given = {k: v for k, v in query.items() if v}
         if given:
             known = orjson.loads(self.entry.query) if self.entry.query else {}
@@ -145,11 +146,11 @@ class Call(ArrivingCall):
     def rule(self, view: View, fields: str = "") -> bytes:
         """The digest of what a View shows of each record, and by which rule (see ``audit.shown``).
 
-        It is stored before the entry that names it.
+        The rule is stored before the entry that names it.
         """
         return self.books.journal.introduce(view.prepared(Shown, fields))
 
-    # --- disclosures: all that leaves passes here, so that it is in the audit before ----------
+    # --- disclosures: all data that leaves passes here, so that it is audited first ----------
 
     def disclose(self, given: GivenRecords) -> None:
         """Note the records of a reply in the call's entry, which is durable before it leaves."""
@@ -160,20 +161,20 @@ class Call(ArrivingCall):
         self._count(given.count)
 
     def disclose_one(self, rule: bytes) -> None:
-        """Note that a reply shows the record whose key the call's entry has."""
+        """Note that a reply shows the record whose key is in the call's entry."""
         self.entry.shown, self.entry.row_count = rule, 1
         self._count(1)
 
     async def will_disclose(self, view: View, fields: str = "") -> None:
-        """Note that a reply shows the record that the call writes; its transaction will hold the
-        entry. Raises DatabaseUnavailable."""
+        """Note that a reply shows the record that the call writes; the write's transaction will
+        hold the entry. Raises DatabaseUnavailable."""
         self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
         self._count(1)
 
     async def disclose_within(
         self, connection: Connection, entries: Sequence[Entry], rules: Sequence[Shown]
     ) -> None:
-        """Write entries of what a reply holds in a transaction that ends before it leaves."""
+        """Write entries for a reply in a transaction that ends before the reply leaves."""
         await insert_shown(connection, rules)
         await insert_entries(connection, entries)
         self._count(sum(entry.row_count or 0 for entry in entries))
@@ -181,14 +182,14 @@ class Call(ArrivingCall):
     async def disclose_part(self, *given: GivenRecords) -> Permit:
         """Make durable which records the next frames of a stream show; then they may be sent.
 
-        Raises DatabaseUnavailable, and what the store says of an entry that it refuses: then the
-        frames must not leave, and without the permit they do not.
+        Raises DatabaseUnavailable, and the store's error if it refuses an entry: then the frames
+        must not leave, and without the permit they cannot.
         """
         await self.write_parts(given)
         return self.permit(sum(g.count for g in given))
 
     async def write_parts(self, given: Sequence[GivenRecords]) -> None:
-        """Make durable, in entries of their own, which records the call's stream gives out."""
+        """Make durable, in separate entries, which records the call's stream sends."""
         parts, record = [self.entry.part(g) for g in given if g.count], self.books.journal.record
         if len(parts) == 1:
             await record(parts[0])
@@ -196,7 +197,7 @@ class Call(ArrivingCall):
             await asyncio.gather(*map(record, parts))
 
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
-        """Write the entry of how a stream of the call ended: what left the hub in all."""
+        """Write the entry of how a stream of the call ended, with the totals that left the hub."""
         await self.books.journal.record(self.entry.end(outcome, rows, size))
 
     def permit(self, count: int) -> Permit:
@@ -205,20 +206,20 @@ class Call(ArrivingCall):
         return _PERMIT
 
     def _count(self, count: int) -> None:
-        """The one place that learns how many records leave."""
+        """The one place that counts the records that leave."""
         self.disclosed = (self.disclosed or 0) + count
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """What ``work`` returns, which is brought to its end even if the caller goes away."""
+        """Run ``work`` to its end, even if the caller goes away, and return its result."""
         return await self.books.tasks.run(work)
 
     @asynccontextmanager
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         """A transaction of the call's own writes: no call opens one in another way.
 
-        It holds the call's entry, too, unless the call is a stream or takes something that it
-        gives out, which have entries of their own. The entry counts as recorded once the
-        transaction is committed, no sooner: if it fails, even in COMMIT, another one says so.
+        It also holds the call's entry, unless the call is a stream or leases what it gives out:
+        those write entries of their own. The entry counts as recorded only once the
+        transaction is committed: if it fails, even in COMMIT, another entry says so.
         """
         self._within = False
         async with transaction as opened:
@@ -233,8 +234,8 @@ class Call(ArrivingCall):
         *,
         then: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
-        """What ``work`` returns, done in one transaction with the call's entry, and to its end even
-        if the caller goes away; then ``then``, once that is committed.
+        """Run ``work`` in one transaction with the call's entry, to its end even if the caller goes
+        away, and return its result. ``then`` runs after the commit.
 
         The entry counts one record unless ``work`` says how many.
         """
@@ -253,7 +254,7 @@ class Call(ArrivingCall):
     def transaction(
         self, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
-        """``writing`` of records."""
+        """``writing`` for records."""
         return self.writing(self.books.writer.transaction(dry=dry, bulk=bulk))
 
     async def audit_within(self, connection: Connection, rows: int) -> None:

@@ -1,6 +1,6 @@
 """The server's commands of ``penstock``: up, down, migrate. Registered by entry point.
 
-What a command needs is imported when it runs: ``penstock --help`` must not wait for the server.
+Each command imports what it needs when it runs: ``penstock --help`` must not wait for the server.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singletons import Singleton
 
-#: JSON of the supervisor, or what it passes on of another process.
+#: A JSON line of the supervisor, or one that it passes on from another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
 
-#: How long a detached start may take, in seconds: a demo of millions takes minutes.
+#: Seconds that a detached start may take: a demo with millions of customers takes minutes.
 START_SECONDS = 3600
 
 
@@ -127,8 +127,8 @@ def verify_audit(
 ) -> None:
     """Prove that the audit is what it was when it was written; exit with 1 if it is not.
 
-    It reads the database itself, whether the hub runs or not, or a copy of it. The first thing
-    found is the first place where something was done.
+    It reads the database itself, whether the hub runs or not, or a copy of it. The first finding
+    is the first place that was tampered with.
     """
     import asyncio
 
@@ -157,10 +157,10 @@ def verify_audit(
 def administrator(
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="As admin.")] = "admin",
 ) -> None:
-    """Let a consumer change access, and print a new client secret of it.
+    """Let a consumer change access, and print a new client secret for it.
 
-    The way in to a new hub, and back in when nobody else is left. It works on the database itself,
-    whether the hub runs or not; the policy's history has it.
+    This is the way into a new hub, and back in when no other administrator is left. It works on the
+    database itself, whether the hub runs or not; the policy's history records it.
     """
     import asyncio
 
@@ -197,7 +197,7 @@ def nodes() -> None:
 
 
 def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
-    """The nodes, each with what it holds; one whose lease outlives it is silent."""
+    """The nodes, each with the tasks it holds; a node that is gone but holds a lease is silent."""
     known = {node.node_id for node in living}
     held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
     for node in living:
@@ -220,8 +220,8 @@ def new_epoch(
 ) -> None:
     """Declare that the database has gone back in time, so that the audit goes on from there.
 
-    It signs a checkpoint that says which of those in this host's file are of what was undone. It
-    works on the database itself, whether the hub runs or not.
+    It signs a checkpoint that says which checkpoints in this host's file were undone. It works on
+    the database itself, whether the hub runs or not.
     """
     import asyncio
 
@@ -248,9 +248,9 @@ def _cursors() -> None:
 
 
 def rotate_cursor_key() -> None:
-    """Let another key seal cursors, from a minute after now.
+    """Let a new key seal cursors, starting in one minute.
 
-    Cursors that clients hold stay good for as long as the log is kept. It works on the database
+    Cursors that clients hold stay valid for as long as the log is kept. It works on the database
     itself, whether the hub runs or not.
     """
     import asyncio
@@ -276,7 +276,7 @@ def _settings() -> Settings:
         return Settings()
     except ValidationError as exc:
         for error in exc.errors():
-            # What several settings say together has no name of its own, but names them.
+            # An error about several settings has no location; its message names them.
             name = "".join(f"PENSTOCK_{part}: ".upper() for part in error["loc"][:1])
             typer.echo(f"penstock: {name}{error['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(2) from exc
@@ -319,7 +319,7 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
 
 
 def _since(log: Path, start: int) -> str:
-    """What a log holds from a position on, without the lines meant for machines."""
+    """The text of a log from a position on, without the lines meant for machines."""
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Settings: one frozen object, read from ``PENSTOCK_*`` variables in ``app`` and nowhere else."""
+"""Settings: one frozen object, read from ``PENSTOCK_*`` variables in ``__main__`` and ``cli``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. ``repr`` hides what is secret."""
+    """Everything an operator can set. ``repr`` hides secrets."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True)
 
@@ -247,7 +247,7 @@ class Settings(BaseSettings):
     @field_validator("database_url", "database_owner_url", "database_keeper_url")
     @classmethod
     def _is_postgresql(cls, url: str | None) -> str | None:
-        """Refuse at once what no driver would read; the URL itself stays untold."""
+        """Refuse a URL that no driver could read, without repeating it in the error."""
         if url is None:
             return None
         try:
@@ -273,7 +273,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_allow", "issuer_allow", mode="before")
     @classmethod
     def _are_networks(cls, given: Any) -> Any:
-        """Networks in CIDR form; a single address is a network of one."""
+        """Networks in CIDR form; a single address is a network of one address."""
         if isinstance(given, str):
             return [n.strip() for n in given.split(",") if n.strip()]
         return given
@@ -281,7 +281,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _are_origins(cls, given: Any) -> Any:
-        """Exact origins only: a page that any site could be would read what its user may."""
+        """Exact origins only: with a wildcard, any site could read whatever its visitor may."""
         origins = given.split(",") if isinstance(given, str) else given
         origins = tuple(o.strip() for o in origins if o.strip())
         for origin in origins:
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _keeps_secrets(self) -> Self:
-        """Refuse to offer credentials and records to a network in the clear, unless told to."""
+        """Refuse to expose credentials and records to a network in the clear, unless allowed to."""
         if self.tls_client_ca is not None and self.tls_dir is None:
             raise ValueError("PENSTOCK_TLS_CLIENT_CA needs PENSTOCK_TLS_DIR")
         if self.in_the_clear and not self.allow_plaintext:
@@ -305,7 +305,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _parts_roles(self) -> Self:
-        """Refuse to part some of the database's roles: it is all three or none."""
+        """Refuse to set only some of the database's roles: set all three or only one."""
         roles = (self.database_owner_url, self.database_keeper_url)
         if any(roles) and not all((*roles, self.database_url)):
             raise ValueError(
@@ -321,7 +321,7 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """Where the hub is reached."""
+        """The URL where clients reach the hub."""
         if self.public_url is not None:
             return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -346,8 +346,8 @@ class Scope(enum.Enum):
     STAND_BY = "a node that differs says so, and leaves the keepers' work to the others"
 
 
-#: Every setting. What decides about work that one node does for all (deliveries, retention, keys)
-#: makes a node that differs stand by; what decides about a call makes it warn.
+#: Every setting. A node stands by if it differs in a setting for work that one node does for all
+#: (deliveries, retention, keys); it warns if it differs in a setting for calls.
 SCOPES: Mapping[str, Scope] = {
     "data_dir": Scope.NODE,
     "host": Scope.NODE,
@@ -397,7 +397,7 @@ SCOPES: Mapping[str, Scope] = {
 
 
 def shared_values(settings: Settings, secret_fingerprint: str) -> dict[str, str]:
-    """What nodes compare, by setting: values as they are in force, of the secret a fingerprint."""
+    """The values that nodes compare, by setting: those in force, and the secret's fingerprint."""
     given = {name: getattr(settings, name) for name, s in SCOPES.items() if s is not Scope.NODE}
     given |= {"public_url": settings.url, "secret": secret_fingerprint}
     return {
@@ -407,7 +407,7 @@ def shared_values(settings: Settings, secret_fingerprint: str) -> dict[str, str]
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a text is scheme, host and port, and nothing else."""
+    """Whether a text consists of a scheme, a host and perhaps a port, and nothing else."""
     try:
         parts = urlsplit(text)
         usable = (parts.port or 1) > 0

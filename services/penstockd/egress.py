@@ -1,10 +1,11 @@
-"""The egress guard: where the hub may go by itself. What counts is the address that is dialled.
+"""The egress guard: where the hub may connect to by itself. The address dialled is what counts.
 
 A name is resolved once for a connection; the addresses are judged, and one of those that passed is
 dialled, with the host's name in the request and in TLS. The socket's own address is judged again
-just before, since literals never meet the resolver. Refused is all that is not a public unicast
-address, unless the operator allows its network: private, loopback, link-local, shared, multicast,
-reserved, and such addresses inside IPv6 (mapped, compatible, NAT64, 6to4, Teredo, ISATAP).
+just before dialling, since literal addresses skip the resolver. Only public unicast addresses are
+allowed, and networks that the operator allows. All others are refused: private, loopback,
+link-local, shared, multicast, reserved, and such addresses inside IPv6 (mapped, compatible, NAT64,
+6to4, Teredo, ISATAP).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ LOOPBACK: Sequence[Network] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
 )
-#: What is said of a name that does not exist and of one whose addresses are refused: which names
-#: the network has that the hub is in is not the caller's to learn.
+#: The same message for a name that does not exist and for one whose addresses are refused: callers
+#: must not learn which names exist in the hub's network.
 NOWHERE = "the name has no address that the hub may go to"
-#: Look-ups of names at one time: one that hangs must not keep the others waiting.
+#: Concurrent look-ups of names: one that hangs must not keep the others waiting.
 _LOOKUPS = 64
 
 #: Prefixes whose last 32 bits are an IPv4 address.
@@ -42,7 +43,7 @@ _EMBEDDED = [
 ]
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
-#: Not in the standard library's list of what is not global.
+#: Networks that the standard library does not list as non-global.
 _EXTRA: Sequence[Network] = [
     ipaddress.ip_network(text)
     for text in (
@@ -57,18 +58,18 @@ _log = structlog.get_logger(__name__)
 
 
 class AddressRefused(OSError):
-    """An address that the hub may not go to. The message says why and is for callers.
+    """An address that the hub must not connect to. The message says why and is for callers.
 
-    It does not name the address: which internal address a name has is not the caller's to learn.
+    It does not name the address: callers must not learn which internal address a name has.
     """
 
 
 class UrlRefused(ValueError):
-    """A URL that the hub may not go to; the message says why."""
+    """A URL that the hub must not connect to; the message says why."""
 
 
 class EgressGuard:
-    """Judges URLs and addresses. ``allowed`` are networks that are open besides the public ones."""
+    """Judges URLs and addresses. ``allowed`` are networks to allow besides the public ones."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
@@ -76,8 +77,8 @@ class EgressGuard:
     def check_url(self, url: str) -> SplitResult:
         """The parts of a URL that may be posted to. Raises UrlRefused.
 
-        It says what can be said without a look-up: a name may still lead to a refused address. It
-        is https, or http where the operator allows networks, which is judged when it is dialled.
+        It judges without a look-up: a name may still lead to a refused address. The scheme must be
+        https, or http if the operator allows any networks; dialling then judges the address.
         """
         if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
             raise UrlRefused("is no URL of at most 2048 plain characters")
@@ -118,10 +119,10 @@ class EgressGuard:
 def dial(
     guard: EgressGuard, host: str, port: int, *, secure: bool, seconds: float
 ) -> socket.socket:
-    """A connection to one of a name's addresses that may be dialled, blocking.
+    """Connect to one of a name's allowed addresses, blocking.
 
     ``seconds`` is how long one address may take, and stays the socket's time limit. Raises
-    AddressRefused if there are only others, OSError if none of them answers.
+    AddressRefused if all addresses are refused, OSError if none of the allowed ones answers.
     """
     problem: OSError = AddressRefused("the name has no address")
     for family, kind, proto, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -143,7 +144,7 @@ def dial(
 
 
 class Resolver(abc.AbstractResolver):
-    """Looks names up, and keeps back the addresses that are refused."""
+    """Looks names up, and leaves out the addresses that are refused."""
 
     def __init__(self, guard: EgressGuard, *, secure: bool) -> None:
         self._guard, self._secure = guard, secure
@@ -154,7 +155,7 @@ class Resolver(abc.AbstractResolver):
     ) -> list[abc.ResolveResult]:
         """The addresses of a name that may be dialled.
 
-        Raises AddressRefused, which says the same of every name that has none: see NOWHERE.
+        Raises AddressRefused, with the same message for every name that has none: see NOWHERE.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -192,7 +193,7 @@ class Resolver(abc.AbstractResolver):
 
 
 def guarded_socket(guard: EgressGuard, *, secure: bool) -> Any:
-    """A factory of sockets for ``aiohttp.TCPConnector``: the last word on each address."""
+    """A factory of sockets for ``aiohttp.TCPConnector`` that checks each address a last time."""
 
     def make(info: Any) -> socket.socket:
         family, kind, proto, _, place = info
@@ -205,7 +206,7 @@ def guarded_socket(guard: EgressGuard, *, secure: bool) -> Any:
 
 
 def address_of(text: str) -> Address:
-    """An address as the system prints it. Raises AddressRefused for what is none."""
+    """Parse an address as the system prints it. Raises AddressRefused if it is not an address."""
     try:
         return ipaddress.ip_address(text.partition("%")[0])
     except ValueError as exc:
@@ -213,7 +214,7 @@ def address_of(text: str) -> Address:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host stands for in any spelling that a resolver takes; None: a name."""
+    """The address that a host denotes, in any spelling a resolver accepts; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -225,7 +226,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _within(address: Address) -> Iterator[Address]:
-    """The IPv4 addresses that an IPv6 address stands for."""
+    """The IPv4 addresses that an IPv6 address embeds."""
     if isinstance(address, ipaddress.IPv4Address):
         return
     packed = address.packed
@@ -243,11 +244,11 @@ def _within(address: Address) -> Iterator[Address]:
 
 
 def _public(address: Address) -> bool:
-    """Whether an address is one of the internet's, for one receiver."""
+    """Whether an address is a public unicast address."""
     if isinstance(address, ipaddress.IPv6Address) and (
         address.ipv4_mapped is not None or address in _SIX_TO_FOUR or address in _EMBEDDED[0]
     ):
-        return True  # what is within decides
+        return True  # the embedded address decides
     if any(address.version == n.version and address in n for n in _EXTRA):
         return False
     return (

@@ -1,9 +1,9 @@
-"""Domain errors. They know nothing of gRPC; ``answers.status`` makes a status of each.
+"""Domain errors. They know nothing of gRPC; ``answers.status`` turns each into a status.
 
 All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say
-how it is sent: an error is added here and there, and nowhere else. Those of queries stand in
-``query.errors``, since the language of queries stands alone. What is none of these is a defect: it
-is logged and reaches the client as INTERNAL without its text.
+how it is sent: to add an error, add it here and there, and nowhere else. Errors of queries are in
+``query.errors``, since the query language stands alone. Any other exception is a defect: it is
+logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-#: The most bytes of an error's message, of one violation's field and description, and of one value
-#: of its metadata. Errors repeat what a caller sent, and travel in headers, which are bounded.
+#: Most bytes of an error's message, of a violation's field and description, and of one metadata
+#: value. Errors repeat what a caller sent, and travel in headers, which are bounded.
 MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, at most so many bytes of UTF-8: of a longer one the middle is left out."""
+    """The text in at most ``most`` bytes of UTF-8: a longer text loses its middle."""
     if len(text) <= most // 4:
         return text
     data = text.encode("utf-8", "replace")
@@ -48,8 +48,8 @@ class Violation:
 class Refused(Exception):
     """The hub refuses a request; the message is for the client's eyes.
 
-    The message and all values are bounded here, whatever of the caller's they repeat. ``places``
-    are cursors, which belong to the metadata and are sealed before they leave.
+    The message and all values are bounded here, since they may repeat what the caller sent.
+    ``places`` are cursors, which belong to the metadata and are sealed before they leave.
     """
 
     reason: ClassVar[str] = "INTERNAL"
@@ -72,7 +72,7 @@ class Refused(Exception):
 
 
 class Unauthenticated(Refused):
-    """Credentials are missing, unknown, expired or forged; which of these is not said."""
+    """Credentials are missing, unknown, expired or forged; the message does not say which."""
 
     reason = "UNAUTHENTICATED"
 
@@ -87,7 +87,7 @@ class PermissionDenied(Refused):
 
 
 class PolicyStale(Refused):
-    """The rules of access could not be read for too long: calls cannot be judged by them."""
+    """The rules of access could not be read for so long that calls cannot be judged by them."""
 
     reason = "POLICY_STALE"
 
@@ -99,7 +99,7 @@ class Invalid(Refused):
 
 
 class FormatUnknown(Invalid):
-    """No such format; the message lists those there are."""
+    """No such format; the message lists the known ones."""
 
     reason = "FORMAT_UNKNOWN"
 
@@ -116,7 +116,7 @@ class ValueInvalid(Invalid):
 
 
 class CursorInvalid(Invalid):
-    """A cursor that is damaged, or of another database."""
+    """A cursor is damaged, or comes from another database."""
 
     reason = "CURSOR_INVALID"
 
@@ -128,13 +128,13 @@ class CursorExpired(Refused):
 
 
 class HubStopping(Refused):
-    """This worker ends; a stream goes on at another one, from its last checkpoint."""
+    """This worker is stopping; a stream can resume at another, from its last checkpoint."""
 
     reason = "HUB_UNAVAILABLE"
 
 
 class ImportRowInvalid(Invalid):
-    """Rows of an import cannot be taken; none of its rows was."""
+    """Some rows of an import are invalid; none of its rows was imported."""
 
     reason = "IMPORT_ROW_INVALID"
 
@@ -158,7 +158,7 @@ class RecordNotFound(Refused):
 
 
 class RecordUnreadable(Refused):
-    """A record holds a value that the model cannot say: something else has written the tables."""
+    """A record holds a value that the model cannot express: something else wrote the tables."""
 
     reason = "RECORD_UNREADABLE"
 
@@ -171,7 +171,7 @@ class RecordUnreadable(Refused):
 
 
 class RecordExists(Refused):
-    """A record with this key is there already."""
+    """A record with this key already exists."""
 
     reason = "RECORD_EXISTS"
 
@@ -189,7 +189,7 @@ class Conflict(Refused):
 
 
 class RequestIdReused(Invalid):
-    """A request id that another call was made with."""
+    """The request id was already used for another call."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -213,7 +213,7 @@ class CallTooCostly(Refused):
 
 
 class ClientStalled(Refused):
-    """A client stopped reading, or sending; what it was to read next is not kept for it."""
+    """A client stopped reading, or sending; its unread data is not kept."""
 
     reason = "CLIENT_STALLED"
 
@@ -225,7 +225,7 @@ class ExportNotResumable(Refused):
 
 
 class StateGone(Refused):
-    """The state of the data that a comparison goes on with is no longer kept."""
+    """The state of the data that a comparison needs to go on is no longer kept."""
 
     reason = "STATE_GONE"
 
@@ -241,13 +241,13 @@ class AccessRevoked(AccessChanged):
 
 
 class ViewChanged(Refused):
-    """What a caller sees has changed while a stream ran, without becoming less."""
+    """The caller's view changed while a stream ran, without becoming narrower."""
 
     reason = "VIEW_CHANGED"
 
 
 class TooManyStreams(Refused):
-    """A consumer holds as many streams as one worker gives it."""
+    """A consumer holds as many streams as one worker allows."""
 
     reason = "TOO_MANY_STREAMS"
 
@@ -271,19 +271,19 @@ class TooManySubscriptions(Refused):
 
 
 class AcknowledgedBackwards(Refused):
-    """What is to be acknowledged was so before; the metadata names how far that goes."""
+    """The position was acknowledged before; the metadata names the latest acknowledged one."""
 
     reason = "ACKNOWLEDGED_BACKWARDS"
 
 
 class LeaseUnknown(Invalid):
-    """A lease that the subscription has not given out since it was made or reset."""
+    """The subscription has issued no such lease since it was created or reset."""
 
     reason = "LEASE_UNKNOWN"
 
 
 class LeaseExpired(Refused):
-    """A lease that has ended without being acknowledged; its changes are given again."""
+    """A lease ended without being acknowledged; its changes are delivered again."""
 
     reason = "LEASE_EXPIRED"
 
@@ -295,7 +295,7 @@ class ReceiptNotFound(Refused):
 
 
 class ShareExhausted(Refused):
-    """A consumer has more calls under way than its share; this one waited as long as it may."""
+    """A consumer has used up its share of connections; this call waited as long as it may."""
 
     reason = "SHARE_EXHAUSTED"
 
@@ -313,7 +313,7 @@ class QueryTooLong(Refused):
 
 
 class OutcomeUnknown(Refused):
-    """A write broke off in its COMMIT: it was done, or it was not, or it will be."""
+    """A write broke off in its COMMIT: it may have been done, may not, or may still be."""
 
     reason = "OUTCOME_UNKNOWN"
 
@@ -331,7 +331,7 @@ class RateLimited(Refused):
 
 
 class MethodUnknown(Refused):
-    """No method answers to the verb and path."""
+    """No method matches the verb and path."""
 
     reason = "METHOD_UNKNOWN"
 
@@ -361,7 +361,7 @@ class PolicyChanged(Refused):
 
 
 class LastAdministrator(Refused):
-    """Nobody would be left who may change access."""
+    """The change would leave nobody who may change access."""
 
     reason = "LAST_ADMINISTRATOR"
 
@@ -373,7 +373,7 @@ class RoleInUse(Refused):
 
 
 class RollbackImpossible(Refused):
-    """An earlier policy does not fit the model any more; the violations say where."""
+    """An earlier policy no longer fits the model; the violations say where."""
 
     reason = "ROLLBACK_IMPOSSIBLE"
 
@@ -385,7 +385,7 @@ class CredentialEnded(Refused):
 
 
 class RehearsalTooLong(Refused):
-    """A rehearsal looks at more calls and rows than it has time for."""
+    """A rehearsal has more calls and rows to look at than it has time for."""
 
     reason = "REHEARSAL_TOO_LONG"
 
@@ -403,19 +403,19 @@ class DeliveryNotFound(Refused):
 
 
 class WebhookUrlRefused(Invalid):
-    """A URL that webhooks may not lead to."""
+    """Webhooks must not lead to this URL."""
 
     reason = "WEBHOOK_URL_REFUSED"
 
 
 class WebhookDisabled(Refused):
-    """A webhook that sends nothing until it is resumed."""
+    """The webhook sends nothing until it is resumed."""
 
     reason = "WEBHOOK_DISABLED"
 
 
 class ReplayUnderWay(Refused):
-    """A webhook gets one replay at a time."""
+    """A replay of the webhook is under way already; it runs one at a time."""
 
     reason = "REPLAY_UNDER_WAY"
 
@@ -427,7 +427,7 @@ class TooManyWebhooks(Refused):
 
 
 class WebhookKindUnfit(Refused):
-    """A webhook of another kind than the call is for."""
+    """The call does not apply to webhooks of this kind."""
 
     reason = "WEBHOOK_KIND_UNFIT"
 
@@ -435,8 +435,7 @@ class WebhookKindUnfit(Refused):
 class DatabaseUnavailable(Refused):
     """The database cannot be reached or does not answer.
 
-    The cause is for the hub's log, and is what ``str`` gives; the client's message does not have
-    it.
+    The cause is for the hub's log, and ``str`` returns it; the client's message does not have it.
     """
 
     reason = "DATABASE_UNAVAILABLE"

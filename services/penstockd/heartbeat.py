@@ -1,7 +1,7 @@
 """A sign of life from a process to its supervisor: a byte a second through a pipe.
 
-The process beats from its event loop, so that one which hangs falls silent. A pipe needs no server
-at either end, and the supervisor stays light.
+The process beats from its event loop, so that a process that hangs falls silent. A pipe needs no
+server at either end, so the supervisor stays light.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import os
 
-#: The variable that names the pipe's descriptor to the process.
+#: The variable that holds the pipe's descriptor.
 VARIABLE = "HEARTBEAT_FD"
 #: Seconds between two beats.
 INTERVAL = 1.0
 
 
 async def beat() -> None:
-    """Beat until cancelled; without a supervisor there is nobody to tell."""
+    """Beat until cancelled; without a supervisor, only wait."""
     given = os.environ.get(VARIABLE)
     if given is None:
         await asyncio.get_running_loop().create_future()
@@ -25,7 +25,7 @@ async def beat() -> None:
     descriptor = int(given)
     os.set_blocking(descriptor, False)
     while True:
-        # A supervisor that is frozen has beats enough waiting, and one that died ends us itself.
+        # A frozen supervisor has enough beats waiting, and one that died takes this process along.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(descriptor, b".")
         await asyncio.sleep(INTERVAL)

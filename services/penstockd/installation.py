@@ -21,12 +21,12 @@ from penstockd.resources import descriptors
 
 
 def read_catalog(tree: Path | None = None) -> Catalog:
-    """The catalog of the model that was installed, or of that in a tree (see ``resources``)."""
+    """The catalog of the installed model, or of the model in a tree (see ``resources``)."""
     return load_catalog(descriptors(tree))
 
 
 def root_secret(settings: Settings) -> RootSecret:
-    """The root secret of this installation, made if there is none."""
+    """The root secret of this installation, made if there is none yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return load_secret(settings.secret, settings.data_dir)
 
@@ -36,7 +36,7 @@ def node_id(settings: Settings) -> str:
     path = settings.data_dir / "node-id"
     if not path.exists():
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, and one for all processes that ask at the same time.
+        # Linking makes the file appear whole, and only once if several processes ask at a time.
         fresh = path.with_name(f"node-id.{os.getpid()}")
         fresh.write_text(f"{secrets.token_hex(8)}\n")
         with contextlib.suppress(FileExistsError):
@@ -52,7 +52,7 @@ def checkpoint_key(settings: Settings) -> CheckpointKey:
 
 @dataclass(frozen=True, slots=True)
 class FoundDatabase:
-    """The database of an installation. ``hub_runs``: a hub may be at work on it."""
+    """The database of an installation. ``hub_runs``: a hub may be using it."""
 
     url: str
     hub_runs: bool
@@ -60,8 +60,8 @@ class FoundDatabase:
 
 @contextlib.asynccontextmanager
 async def find_database(settings: Settings, *, alone: bool = False) -> AsyncIterator[FoundDatabase]:
-    """The database that is set, that of the hub that runs here, or the embedded one, started for
-    as long as this lasts.
+    """The database in the settings, or that of the hub running here, or the embedded one, started
+    for the length of the context.
 
     Raises NodeError; with ``alone`` also if a hub runs here on the embedded database.
     """

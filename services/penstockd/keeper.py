@@ -1,7 +1,7 @@
-"""The keeper of a node: the work that one of all nodes does at a time, each part under a lease.
+"""The keeper of a node: work that only one node does at a time, each part under a lease.
 
-Each singleton is an organ of its own, so that nodes may share the work, one that fails restarts no
-other, and one whose lease is lost stops alone.
+Each singleton is an organ of its own, so that nodes can share the work, a failing one restarts no
+other, and one that loses its lease stops alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def keep(settings: Settings) -> None:
     """Run the keeper until SIGTERM or SIGINT."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
-        # Nothing is taken before this node has seen what the others' settings are.
+        # The node stands by, taking no lease, until it has seen the others' settings.
         leases = Leases(hub.database, node_id(settings), socket.gethostname(), stands_by=True)
         agreement = Agreement(hub.database, leases, _shared(settings), _grave(settings))
         organs = Organs(wiring.keeper_organs(settings, hub, leases, agreement))
@@ -37,7 +37,7 @@ async def keep(settings: Settings) -> None:
         _log.info("keeper_started")
         await stopping.wait()
         await end_tasks([running])
-        # The others are to take over what is released now, and leave nothing to this node.
+        # Leave first, so that the other nodes take over the leases released next, all of them.
         with contextlib.suppress(Refused):
             await agreement.leave()
         await leases.close()
@@ -46,7 +46,7 @@ async def keep(settings: Settings) -> None:
 
 
 def _shared(settings: Settings) -> Mapping[str, str]:
-    """What the nodes compare."""
+    """The settings that nodes compare."""
     return shared_values(settings, root_secret(settings).derive("fingerprint").hex()[:16])
 
 

@@ -18,7 +18,7 @@ from penstockd.output import guard_output
 
 #: The request id of the call that the current task serves, for its log lines.
 request_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-#: Where a defect happened, without the values of variables: among them are secrets and data.
+#: Tracebacks without the values of variables, which can be secrets and data.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
@@ -44,10 +44,10 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    # It tells each try to connect with a traceback; the hub says once that the database is away.
+    # It logs every attempt to connect with a traceback; the hub logs an outage once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     if otlp_endpoint:
-        # It brings grpc, which a process that exports nothing need not load.
+        # It imports grpc, which a process that exports no spans need not load.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         resource = Resource.create({"service.name": "penstock", "penstock.process": process})

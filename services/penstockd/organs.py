@@ -1,7 +1,7 @@
-"""What a process runs besides its calls: organs, each begun again when it fails.
+"""What a process runs besides its calls: organs, each restarted when it fails.
 
-An organ that fails disturbs no other. A failure is logged once, however often it happens in a row,
-and the end of it once.
+An organ that fails disturbs no other. A failure is logged once, however often it repeats, and so is
+the recovery.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from penstockd.errors import Refused
 from penstockd.store.database import Database
 from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases
 
-#: The pause before an organ that failed is begun again grows from the first to the last of these.
+#: The pause before a failed organ is restarted, in seconds, grows from the first to the second.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
-#: An organ that has run for so many seconds works again.
+#: An organ that has run for so many seconds counts as recovered.
 STEADY = 10.0
-#: A singleton that fails so often lets another node try.
+#: After every so many failures, a singleton lets another node try.
 TRIES = 5
 #: How often tasks that do not end are cancelled again, in seconds.
 _PULSE = 1.0
 
-#: What an organ may meet without a defect in it.
+#: Errors that an organ can raise without having a defect.
 _EXPECTED = (Refused, LeaseOver)
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Organs:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """Why those that fail do, by name."""
+        """The errors of the organs that are failing, by name."""
         return {name: f"{type(e).__name__}: {e}" for name, e in self._failing.items()}
 
     async def run(self) -> None:
@@ -78,7 +78,7 @@ class Organs:
                 self._failed(organ.name, first_error(exc))
             finally:
                 recovery.cancel()
-            # A group of tasks that fails while it is cancelled raises its failure alone.
+            # A task group that fails while being cancelled raises only its failure.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError
@@ -121,8 +121,7 @@ def singleton(
             try:
                 await asyncio.wait({task, *signs}, return_when=asyncio.FIRST_COMPLETED)
                 if lease.over.is_set():
-                    # Before anything else: its answers may never come, and nobody else's work
-                    # waits.
+                    # Abandon first: its answers may never come, and no other work waits on it.
                     fenced.abandon()
                     await end_tasks([task])
                     raise LeaseOver(f"the lease of {name} is over")
@@ -131,7 +130,7 @@ def singleton(
                     if failures % TRIES == 0:
                         await leases.decline(lease)
                     return await task
-                # Another node is to do it: the work ends first, and then the lease.
+                # Another node is to take over: end the work first, then release the lease.
                 await end_tasks([task])
                 await leases.release(lease)
             finally:
@@ -142,10 +141,10 @@ def singleton(
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event; whether it came before the time was over.
+    """Wait for an event; return whether it came in time.
 
-    As everywhere in work that is cancelled, not by ``wait_for``: in Python 3.11 it loses a
-    cancellation that comes together with what it waits for.
+    Work that can be cancelled never uses ``wait_for``: in Python 3.11 it loses a cancellation that
+    arrives together with its result.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -154,9 +153,9 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancel tasks until they have ended: one that fails as it is cancelled may go on.
+    """Cancel tasks until they have ended: a task that fails while being cancelled may go on.
 
-    What they raise is nobody's concern, not even if this is cancelled before they have ended.
+    Errors that they raise are dropped, even if this is cancelled before they have ended.
     """
     for task in tasks:
         task.add_done_callback(_drop_error)
@@ -168,7 +167,7 @@ async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
 
 
 def _drop_error(task: asyncio.Future[Any]) -> None:
-    """Let an error be taken for retrieved: otherwise asyncio logs it, with its traceback."""
+    """Mark an error as retrieved: otherwise asyncio logs it, with its traceback."""
     if not task.cancelled():
         task.exception()
 
@@ -183,7 +182,7 @@ def stop_signal() -> asyncio.Event:
 
 
 def first_error(error: Exception) -> Exception:
-    """The cause: of a group of tasks the first that failed."""
+    """The error itself, or the first one of an exception group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

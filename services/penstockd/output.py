@@ -1,8 +1,8 @@
-"""Where a process writes its log and what it tells the console: a place that may be full.
+"""Standard streams that survive a full disk.
 
 A log line that cannot be written must not end the process that writes it. Every process replaces
-its standard streams by these, so one mechanism guards whatever writes a line: the log, a library,
-``print``, a traceback. Lost lines are counted, and the count is logged when there is room again.
+its standard streams by these, so one mechanism guards every writer: the log, a library, ``print``,
+a traceback. Lost lines are counted, and the count is logged when there is room again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class GuardedOutput(io.TextIOBase):
-    """A text stream on a file descriptor; what cannot be written is dropped and counted."""
+    """A text stream on a file descriptor; text that cannot be written is dropped and counted."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -31,11 +31,11 @@ class GuardedOutput(io.TextIOBase):
 
     @property
     def lost(self) -> int:
-        """Writes that were dropped since the last one that was not."""
+        """Writes dropped since the last successful one."""
         return self._lost
 
     def writable(self) -> bool:
-        """It is for writing alone."""
+        """Always True."""
         return True
 
     def fileno(self) -> int:
@@ -43,18 +43,18 @@ class GuardedOutput(io.TextIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether somebody watches."""
+        """Whether the descriptor is a terminal."""
         try:
             return os.isatty(self._descriptor)
         except OSError:
             return False
 
     def write(self, text: str) -> int:
-        """Write at once, or drop it; never raises for want of room."""
+        """Write at once or drop the text; never raises for lack of room."""
         data = text.encode("utf-8", "backslashreplace")
         with self._mutex:
             if self._lost or self._broken_off:
-                # A line that broke off in its middle ends here; the notice says what is missing.
+                # End a line that broke off in the middle; the notice says how many are missing.
                 data = b"\n" * self._broken_off + self._notice() + data
             try:
                 while data:
@@ -67,7 +67,7 @@ class GuardedOutput(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: writes are not buffered."""
 
     def _notice(self) -> bytes:
         if not self._lost:
@@ -84,7 +84,7 @@ def guard_output() -> None:
         try:
             descriptor = stream.fileno()
         except (OSError, ValueError):
-            continue  # a stream of a test's own, which has none
+            continue  # a test's own stream without a descriptor
         with contextlib.suppress(OSError):
             stream.flush()
         setattr(sys, name, GuardedOutput(descriptor))

@@ -1,4 +1,4 @@
-"""Pages of what the hub keeps of its own, by the position where each starts."""
+"""Pages of the hub's own lists, by the position where each page starts."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ T = TypeVar("T")
 
 
 class Paging:
-    """One page of a list: how many, and after which position."""
+    """One page of a list: how many items, and after which position."""
 
     def __init__(self, tokens: PageTokens, call: Call, what: str, size: int, token: str) -> None:
-        """``what`` names the list, with all that narrows it.
+        """``what`` names the list, including everything that narrows it.
 
         Raises ValueInvalid for a negative size, PageTokenError for a token of another list.
         """
         self._call, self._tokens = call, tokens
         scope = call.principal.consumer_id
         self._bound = query_digest(dataset=what, filter="", order_by="", fields="", scope=scope)
-        #: How many a page holds; and how many to fetch: one more tells whether there is another.
+        #: Items on a page, and how many to fetch: one more tells whether there is another page.
         self.size = page_size(size)
         self.limit = self.size + 1
         self.position = tokens.read(token, self._bound) if token else None
 
     def after(self, start: T) -> T:
-        """The position that the page begins after, where it is one value; else ``start``."""
+        """The position that the page begins after, if it is a single value; ``start`` on the first
+        page."""
         return self.position[0] if self.position else start
 
     def cut(self, found: Sequence[T], position: Callable[[T], Any]) -> tuple[list[T], str]:
-        """What of ``found`` is on the page, and the token of the next, "" on the last."""
+        """The items of ``found`` on this page, and the next page's token, "" on the last page."""
         page = list(found[: self.size])
         end = position(page[-1]) if len(found) > self.size else None
         return page, self.end(page, end if end is None or isinstance(end, tuple) else (end,))
 
     def end(self, page: Sequence[T], position: Sequence[Any] | None) -> str:
-        """Note how much a page holds; the token of the next, which begins after a position."""
+        """Note the page's size in the audit entry; return the token of the next page, which begins
+        after ``position``, or "" if that is None."""
         self._call.entry.row_count = len(page)
         return self._tokens.issue(self._bound, position) if position is not None else ""

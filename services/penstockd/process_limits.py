@@ -1,10 +1,10 @@
-"""Limits of a process that reads what may be hostile."""
+"""Limits of a process that reads possibly hostile input."""
 
 from __future__ import annotations
 
 
 def limit_process(memory: int, seconds: int) -> None:
-    """Take no more than ``memory`` bytes beyond what is taken now, nor ``seconds`` of the CPU.
+    """Limit this process to ``memory`` bytes beyond its current use, and to ``seconds`` of CPU.
 
     Only Linux limits the memory; systems without such limits are left as they are.
     """
@@ -17,6 +17,6 @@ def limit_process(memory: int, seconds: int) -> None:
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             taken = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    except (OSError, StopIteration):  # no Linux: elsewhere data is not counted like this
+    except (OSError, StopIteration):  # not Linux: elsewhere data is not counted like this
         return
     resource.setrlimit(resource.RLIMIT_DATA, (taken + memory, taken + memory))

@@ -2,7 +2,7 @@
 
 They lie in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout. A hub whose model
 was generated elsewhere reads them from another ``tree``, with the layout of a checkout (see
-``Settings.resources``). All functions raise FileNotFoundError if what they name is missing.
+``Settings.resources``). All functions raise FileNotFoundError if their file or folder is missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def descriptors(tree: Path | None = None) -> Path:
 
 
 def envoy_inputs(tree: Path | None = None) -> Path:
-    """What the generator tells Envoy's templates about the services, as JSON."""
+    """The generator's data about the services for Envoy's templates, as JSON."""
     return _find(tree, "gen/envoy/inputs.json", "envoy/inputs.json")
 
 

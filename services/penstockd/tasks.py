@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """Work that must end even if its caller goes away: it is waited for when the hub stops."""
+    """Work that runs to its end even if its caller goes away: a stopping hub waits for it."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end, whoever goes away.
+        """Run ``work`` to its end, even if the caller is cancelled.
 
-        A caller that is cancelled is so when the work has ended, not before: then it is known what
-        became of it. What the work raises is raised in place of the cancellation.
+        A cancellation takes effect only when the work has ended and its outcome is known. An error
+        of the work is raised in place of the cancellation.
         """
         task = budget.task(work)
         self._running.add(task)
@@ -43,11 +43,11 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller, if still there, has it; nobody else needs a warning
+            task.exception()  # the caller, if still there, gets it; asyncio need not log it too
 
 
 async def next_item(queue: asyncio.Queue[T], producer: asyncio.Task[None]) -> T:
-    """The next item of the queue; raises what the producer raised if nothing more will come."""
+    """The next item of the queue; raises the producer's error if no more items will come."""
     if not queue.empty():
         return queue.get_nowait()
     getting = asyncio.ensure_future(queue.get())

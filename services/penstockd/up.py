@@ -54,13 +54,13 @@ _ONE_ROLE = (
 
 
 class StartRefused(Exception):
-    """The hub cannot start, or cannot do what was asked; the message says what to do."""
+    """The hub cannot start, or cannot do what was asked; the message says what to do about it."""
 
 
-#: What an operator can set right, with a message for its eyes.
 _SAYS_WHAT_IT_TAKES = """
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
 """
+#: Errors that an operator can correct, with a message meant for the operator.
 _OPERATORS_ERRORS = (
     NodeError,
     MigrationNeeded,
@@ -86,7 +86,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             demo = _demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:
-            # The folder is ours from here on: what is in it was left by a run that was killed.
+            # The folder is ours from here on: a ready file in it was left by a run that was killed.
             settings.ready_file.unlink(missing_ok=True)
             await prepare_store(settings, url)
             if demo is not None:
@@ -111,7 +111,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
 
 
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
-    """How the database differs from the model; with ``apply`` it does no longer.
+    """The steps that bring the database to the model; ``apply`` runs them.
 
     Raises StartRefused, with ``apply`` also if the hub runs on the embedded database.
     """
@@ -126,7 +126,7 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
 
 
 async def let_administer(settings: Settings, consumer_id: str) -> Issued:
-    """Let a consumer change access, and return a new client secret of it.
+    """Let a consumer change access, and return a new client secret for it.
 
     Works on the database, whether the hub runs or not, and changes nothing else in it: it never
     migrates, since a hub of another version may be running on it. Raises StartRefused.
@@ -147,7 +147,7 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
     try:
-        owner = settings.database_owner_url  # what leaves revisions out
+        owner = settings.database_owner_url  # only the owner may skip revisions
         async with _store(settings, "hub.epoch", owner) as database:
             file = CheckpointFile(settings.checkpoint_file)
             return await open_epoch(
@@ -160,7 +160,7 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
 
 
 async def let_cursor_key_follow(settings: Settings) -> int:
-    """Let another key seal cursors, in a minute; returns its number.
+    """Let a new key seal cursors, starting in one minute; return its number.
 
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
@@ -177,7 +177,7 @@ async def let_cursor_key_follow(settings: Settings) -> int:
 
 
 async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singleton]]:
-    """The nodes that live, and who holds which of the tasks that one node does at a time.
+    """The live nodes, and which node holds each task that only one node does at a time.
 
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
@@ -196,8 +196,8 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
 async def _store(
     settings: Settings, table: str, login: str | None = None
 ) -> AsyncIterator[Database]:
-    """The database, opened, if it is of a version that has the table; by another URL if one is
-    given. Raises StartRefused."""
+    """Open the database, with ``login`` as its URL if given. Raises StartRefused if its version
+    does not have the table."""
     async with (
         find_database(settings) as found,
         open_database(login or found.url, size=2) as database,
@@ -218,7 +218,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _tell_ready(settings: Settings) -> None:
-    """Write the file that says so; a hub that serves does not end for want of room for it."""
+    """Write the ready file; a hub that serves does not end for lack of room for it."""
     try:
         settings.ready_file.write_text(str(os.getpid()))
     except OSError as exc:
@@ -226,14 +226,14 @@ def _tell_ready(settings: Settings) -> None:
 
 
 def _forget_ready(settings: Settings) -> None:
-    """Take the file away if it is of this process, and not of one that runs on."""
+    """Remove the ready file if it belongs to this process, not to another that still runs."""
     with contextlib.suppress(OSError):
         if settings.ready_file.read_text() == str(os.getpid()):
             settings.ready_file.unlink()
 
 
 def _explain(settings: Settings, error: Exception) -> str:
-    """What is wrong, for the console: one line, or a few where there is a list."""
+    """What is wrong, for the console: one line, or several if there is a list."""
     if isinstance(error, DatabaseUnavailable):
         url = settings.database_url
         where = f"at {place(url)}" if url is not None else "of the data folder"
@@ -252,7 +252,7 @@ async def _migrate(settings: Settings, url: str, apply: bool) -> list[Step]:
 
 def _demo(settings: Settings, customers: int) -> Demo:
     credentials = Credentials(root_secret(settings).derive("credentials"))
-    # A public URL need not lead here yet, and its certificate not be trusted on this machine.
+    # A public URL need not lead here yet, and this machine need not trust its certificate.
     door = None
     if settings.tls_dir is not None or settings.public_url is not None:
         door = f"unix://{sockets_folder(settings.data_dir)}/worker-0.sock"
@@ -267,9 +267,9 @@ def _demo(settings: Settings, customers: int) -> Demo:
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """The settings of a demo: webhooks may lead to this machine, where what it is tried with runs.
+    """The settings of a demo: webhooks may lead to this machine, where test receivers run.
 
-    A list of the operator's stays as it is, an empty one too.
+    A list that the operator has set is kept, even an empty one.
     """
     if "webhook_allow" in settings.model_fields_set:
         return settings
@@ -306,7 +306,7 @@ def _node(settings: Settings) -> Node:
 
 
 def _edge(settings: Settings) -> Edge:
-    """What the public port is, and what it takes."""
+    """The public port and its limits."""
     limit = None
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit, settings.rate_burst or 2 * settings.rate_limit)
@@ -326,7 +326,7 @@ def _edge(settings: Settings) -> Edge:
 
 
 async def _part_roles(settings: Settings) -> None:
-    """Grant what there is to the roles, if they are parted. Raises RolesUnusable."""
+    """Grant the roles their rights, if there are separate roles. Raises RolesUnusable."""
     if settings.database_owner_url is not None:
         assert settings.database_url is not None, "the settings were checked"
         assert settings.database_keeper_url is not None, "the settings were checked"

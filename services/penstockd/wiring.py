@@ -1,7 +1,7 @@
 """Settings in, organs out: the one place where the parts of a process are put together.
 
-Worker and keeper have the same hub, and differ in how they reach the database and in what they run:
-see ``app`` and ``keeper``.
+Worker and keeper have the same hub, and differ in their database connections and their organs: see
+``app`` and ``keeper``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from penstockd.webhooks.signing import Seal
 
 #: Connections to the database that the singletons share; webhooks have their own.
 KEEPER_CONNECTIONS = 8
-#: How often a process tries a database that it could not open, in seconds.
+#: Seconds between attempts to open a database.
 RETRY = 1.0
 
 #: What a singleton does while its process holds the lease of its name.
@@ -78,7 +78,7 @@ def worker_database(settings: Settings) -> Database:
 
 
 def keeper_database(settings: Settings) -> Database:
-    """The connections of a keeper, for whatever a singleton does."""
+    """The connections of a keeper, which all singletons share."""
     return Database(_database_url(settings), size=KEEPER_CONNECTIONS)
 
 
@@ -89,7 +89,7 @@ def _database_url(settings: Settings) -> str:
 
 @contextlib.asynccontextmanager
 async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]:
-    """The parts of one process, opened, and closed at the end. Raises DatabaseUnavailable."""
+    """Open the parts of one process, and close them at the end. Raises DatabaseUnavailable."""
     hub = _make_hub(settings, database)
     try:
         await database.open()
@@ -156,7 +156,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
 
 
 def _make_tokens(settings: Settings) -> Tokens:
-    """What makes and judges the hub's own tokens; its keys come with the policy."""
+    """The maker and judge of the hub's own tokens; its keys come with the policy."""
     return Tokens(
         SigningKeys([]),
         issuer=settings.issuer,
@@ -171,9 +171,9 @@ async def run_process(
     make_database: Callable[[Settings], Database],
     work: Callable[[Hub, asyncio.Event], Awaitable[None]],
 ) -> None:
-    """Run a process until SIGTERM or SIGINT: ``work``, as soon as the database answers.
+    """Run a process until SIGTERM or SIGINT: ``work`` starts as soon as the database answers.
 
-    It is called with the hub and an event that is set when it is to end.
+    It is called with the hub and an event that is set when the work must end.
     """
     set_up(name, settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
@@ -193,7 +193,7 @@ async def run_process(
 
 
 def worker_organs(hub: Hub) -> list[Organ]:
-    """What a worker runs besides its calls and their server."""
+    """The organs that a worker runs besides its calls and their server."""
     return [
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
@@ -205,7 +205,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
 def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
-    """What a keeper runs: each singleton under the lease of its name."""
+    """The organs that a keeper runs: each singleton under the lease of its name."""
     work = singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
@@ -217,7 +217,7 @@ def keeper_organs(
 
 
 def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
-    """What only one node does at a time, by the names of the rows of ``hub.singleton``."""
+    """The work that only one node does at a time, by the names of the rows of ``hub.singleton``."""
     sealing_key = root_secret(settings).derive("signing-key")
     checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
@@ -242,7 +242,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
 async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
-    """Deliver, with connections of its own: what waits for receivers holds up nothing else."""
+    """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
     database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)
     work = webhooks.Webhooks(
         database,

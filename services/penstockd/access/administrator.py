@@ -1,4 +1,4 @@
-"""The way in to a new hub, and back in for who is locked out: by the database, not the door."""
+"""The way into a new hub, or back in when locked out: through the database, not the API."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PERMISSIONS = frozenset({Permission.ACCESS_READ, Permission.ACCESS_WRITE})
 async def make_administrator(
     database: Database, credentials: Credentials, consumer_id: str
 ) -> Issued:
-    """Let a consumer, made if there is none, change access; returns a new client secret of it.
+    """Let a consumer, created if missing, change access; return a new client secret for it.
 
-    It becomes active and gets the role ``administrator``, which allows nothing on datasets. It is
-    a revision of the policy like any other, made by the user of the database. Raises ValueInvalid
-    for a name that is none.
+    It becomes active and gets the role ``administrator``, which allows nothing on datasets. This
+    makes a revision of the policy like any other, whose author is the user of the database. Raises
+    ValueInvalid if the name is invalid.
     """
     async with change(database, Author("", "", "penstock administrator")) as under_way:
         connection = under_way.connection

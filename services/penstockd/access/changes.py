@@ -1,4 +1,4 @@
-"""What every change of the policy has in common: terms, one transaction, its audit entry."""
+"""The parts common to every change of the policy: terms, one transaction, its audit entry."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from penstockd.store.database import Database
 
 T = TypeVar("T")
 
-#: The audit entry of a change lists so many differences; the history has all.
+#: The most differences that the audit entry of a change lists; the history has all of them.
 TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeTerms:
-    """How a change is to be made: why, at which revision (0: any), or not really."""
+    """How to make a change: why, at which revision (0: any), and whether only to validate it."""
 
     comment: str = ""
     policy_revision: int = 0
@@ -39,11 +39,11 @@ async def change_policy(
     terms: ChangeTerms,
     work: Callable[[PolicyChange], Awaitable[T]],
 ) -> tuple[T, int]:
-    """What ``work`` returns, done in one transaction, and the policy revision that it made.
+    """Run ``work`` in one transaction; return its result and the policy revision that it made.
 
-    ``key`` names in the audit entry what is changed; ``work`` adds by ``tell`` how. This process
-    works by the new revision when it returns. Raises PermissionDenied, ValueInvalid, PolicyChanged,
-    LastAdministrator, and what ``work`` raises.
+    ``key`` is the audit entry's name for what is changed; ``work`` adds the differences by
+    ``tell``. On return, this process applies the new revision. Raises PermissionDenied,
+    ValueInvalid, PolicyChanged, LastAdministrator, and what ``work`` raises.
     """
     call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = key
@@ -70,7 +70,7 @@ async def change_policy(
 async def _within_scopes(
     call: Call, under_way: PolicyChange, work: Callable[[PolicyChange], Awaitable[T]]
 ) -> T:
-    """What ``work`` returns. Raises PermissionDenied if it gives more than the caller's scopes."""
+    """Run ``work``. Raises PermissionDenied if it grants more than the caller's scopes allow."""
     if call.principal.scopes is None:
         return await work(under_way)
     before = await policy_now(under_way.connection)
@@ -80,14 +80,14 @@ async def _within_scopes(
 
 
 def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
-    """Raise FieldUnknown for the first path of an update mask that is none of ``fields``."""
+    """Raise FieldUnknown for the first path of an update mask that is not in ``fields``."""
     for path in mask:
         if path not in fields:
             raise FieldUnknown(path)
 
 
 def tell(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument) -> None:
-    """Say in the audit entry what differs."""
+    """Write the differences to the audit entry."""
     lines = [d.text for d in differences(before, after)]
     under_way.told["change"] = lines[:TOLD]
     if len(lines) > TOLD:
@@ -95,12 +95,12 @@ def tell(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument)
 
 
 def roles_document(*roles: Role | None) -> PolicyDocument:
-    """Roles, to be told."""
+    """A document of roles, to pass to ``tell``."""
     return PolicyDocument({r.role_id: r for r in roles if r is not None}, {})
 
 
 def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
-    """Consumers, to be told."""
+    """A document of consumers, to pass to ``tell``."""
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
 
 

@@ -1,4 +1,4 @@
-"""Credentials as calls issue them: within the caller's scopes, and the secret in one reply only."""
+"""Credentials issued by calls: within the caller's scopes, with the secret in one reply only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def issue_within(
     """A new credential of a consumer, made in a change of the policy.
 
     Raises RecordNotFound, and PermissionDenied if the consumer may do more than the scopes of the
-    caller's token leave.
+    caller's token allow.
     """
     connection = under_way.connection
     await find_consumer(connection, consumer_id)
@@ -44,5 +44,5 @@ def check_end(expire_time: datetime | None) -> None:
 
 
 def name_credential(credential: StoredCredential) -> str:
-    """A credential as audit entries name it: its kind and its id."""
+    """The name of a credential in audit entries: its kind and its id."""
     return f"{credential.kind} {credential.credential_id}"

@@ -1,4 +1,4 @@
-"""Issuers outside the hub: how they are changed, and by whose tokens."""
+"""Issuers outside the hub: how they are changed, and which tokens may change them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from penstockd.store.database import Connection, Database
 
 
 class IssuerOrgans(Protocol):
-    """The organs by which issuers are changed."""
+    """The organs with which issuers are changed."""
 
     @property
     def database(self) -> Database:
-        """Keeps them."""
+        """Stores issuers."""
 
     @property
     def policy(self) -> Policy:
@@ -34,7 +34,7 @@ class IssuerOrgans(Protocol):
 
     @property
     def issuers(self) -> Issuers:
-        """Knows where key sets may lie."""
+        """Knows from which origins key sets may be fetched."""
 
 
 async def change_issuer(
@@ -43,8 +43,8 @@ async def change_issuer(
     issuer_id: str,
     work: Callable[[Connection], Awaitable[Issuer]],
 ) -> Issuer:
-    """What ``work`` returns, done while nobody else writes issuers, with the audit entry; this
-    process trusts by it when it returns.
+    """Run ``work`` with the audit entry while nobody else writes issuers, and return its result.
+    On return, this process applies the change.
 
     Raises PermissionDenied without access.write, and what ``work`` raises.
     """
@@ -62,8 +62,8 @@ async def change_issuer(
 async def store_issuer(
     organs: IssuerOrgans, call: Call, connection: Connection, issuer: Issuer
 ) -> Issuer:
-    """Check an issuer and store it. Raises ValueInvalid, and PermissionDenied if its tokens may do
-    what the caller's scopes do not leave: what a consumer may that it can speak for."""
+    """Check an issuer and store it. Raises ValueInvalid, and PermissionDenied if a consumer that
+    its tokens can stand for may do more than the caller's scopes allow."""
     check_issuer(
         issuer,
         consumers=call.policy.consumers,

@@ -1,9 +1,9 @@
-"""A token that scopes narrow gives nobody, not even itself, more than its scopes allow.
+"""A token narrowed by scopes can grant nobody, not even itself, more than its scopes allow.
 
 A consumer that may change access can give itself any role, so only scopes bound it. A token with
-``access.write`` among its scopes gives away what its other scopes name, and nothing else: not by a
-role, a consumer, a credential or an issuer, and not in a preview. What a row filter shows tells
-of the records that it follows references to: so a grant names the datasets of these, too.
+``access.write`` among its scopes can grant what its other scopes name, and nothing else: not by a
+role, a consumer, a credential or an issuer, and not in a preview. A row filter that follows
+references reveals something of the records it reaches, so the scopes must name their datasets too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from penstockd.policy.scopes import beyond
 
 
 def check_gives(call: Call, roles: Iterable[Role]) -> None:
-    """Raise PermissionDenied if roles allow something that the caller's scopes do not leave, or
-    show rows by records of a dataset that the scopes do not leave to read."""
+    """Raise PermissionDenied if roles allow something that the caller's scopes do not, or filter
+    rows by records of a dataset that the scopes do not allow to read."""
     if call.principal.scopes is None:
         return
     given = list(roles)
@@ -35,19 +35,19 @@ def check_gives(call: Call, roles: Iterable[Role]) -> None:
 
 
 def check_change(call: Call, before: PolicyDocument, after: PolicyDocument) -> None:
-    """Raise PermissionDenied if a change of the policy gives more than the caller's scopes leave.
+    """Raise PermissionDenied if a change of the policy grants more than the caller's scopes allow.
 
-    What counts is what is new: grants and permissions of a role that it did not have as they are,
-    and all roles of a consumer that came to have others, other claims, or life.
+    Only what is new counts: new or changed grants and permissions of a role, and all roles of a
+    consumer whose roles or claims changed or that was activated.
     """
     check_gives(call, _given(before, after))
 
 
 def check_reads(call: Call, dataset: str, grants: Iterable[Grant]) -> None:
-    """Raise PermissionDenied if the caller's scopes do not leave reading a dataset, and all that
-    the row filters of grants on it look at.
+    """Raise PermissionDenied unless the caller's scopes allow reading a dataset and all datasets
+    that the row filters of grants on it look at.
 
-    For answers about records that are made through somebody else's View.
+    For answers about records that are made through another subject's View.
     """
     unread = _unread_through(call, grants)
     if unread or not call.reaches(dataset, Action.READ):
@@ -60,7 +60,7 @@ def roles_of(document: PolicyDocument, consumer: Consumer) -> list[Role]:
 
 
 def _unread_through(call: Call, grants: Iterable[Grant]) -> str:
-    """The first dataset that row filters look at and that the caller's scopes do not leave to
+    """The first dataset that row filters look at and that the caller's scopes do not allow to
     read; "" if there is none."""
     for grant in grants:
         for dataset in followed_datasets(grant, call.policy.catalog, call.policy.tables):
@@ -82,6 +82,6 @@ def _given(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:
 
 
 def _moved(before: Consumer, after: Consumer) -> bool:
-    """Whether a consumer may be more than it was."""
+    """Whether a consumer's roles or claims changed, or it was activated."""
     woken = after.active and not before.active
     return woken or before.roles != after.roles or before.claims != after.claims

@@ -1,4 +1,4 @@
-"""Rehearsals of another policy: over the calls of the last days and the rows of now."""
+"""Rehearsals of another policy, over the calls of the last days and the current rows."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from penstockd.store.database import Connection
 
 #: How long a rehearsal may take in all, in seconds.
 TIME_LIMIT = 20.0
-#: So many different queries are looked at.
+#: The most different queries that a rehearsal looks at.
 MAX_QUERIES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class RehearsalOutcome:
-    """What would change, since when calls were looked at, and compared with which revision."""
+    """What would change, the start of the calls looked at, and the revision compared with."""
 
     revision: int
     since: datetime
@@ -45,7 +45,7 @@ class RehearsalOutcome:
 async def draft_policy(
     connection: Connection, catalog: Catalog, call: Call, draft: RoleDraft | None, revision: int
 ) -> tuple[PolicyDocument, PolicyDocument]:
-    """The policy of now; and with a role as drafted, or rolled back to a revision.
+    """The current policy, and the one with a drafted role or rolled back to a revision.
 
     Raises ValueInvalid, RecordNotFound, RollbackImpossible.
     """
@@ -67,12 +67,12 @@ async def rehearse_policy(
     wanted: PolicyDocument,
     since: datetime,
 ) -> RehearsalOutcome:
-    """What ``wanted`` would have done to calls since a time, and would do to the rows of now.
+    """What ``wanted`` would have done to calls since a time, and would do to the current rows.
 
     Raises RehearsalTooLong, and PermissionDenied for datasets that the caller's scopes leave out.
     """
     before = with_document(policy, now)
-    # It makes the Views of all consumers, under both policies.
+    # Offloaded since it makes the Views of all consumers, under both policies.
     rehearsal = await offload(Rehearsal, before, with_document(policy, wanted))
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
     if len(calls) > MAX_QUERIES:
@@ -98,7 +98,7 @@ async def rehearse_policy(
 async def _count_rows(
     connection: Connection, before: View | None, after: View | None
 ) -> tuple[int, int, int]:
-    """Rows visible now, of them lost, and gained."""
+    """How many rows are visible now, how many of them would be lost, and how many gained."""
     if before is None and after is None:
         return 0, 0, 0
     one, other = (before or after), (after or before)
@@ -113,7 +113,7 @@ async def _count_rows(
 
 
 def too_long() -> RehearsalTooLong:
-    """The error of a rehearsal that is ended."""
+    """The error of a rehearsal that exceeds a limit."""
     return RehearsalTooLong(
         f"the rehearsal took longer than {TIME_LIMIT:g} s or met more than {MAX_QUERIES} different "
         "queries; ask for fewer days"

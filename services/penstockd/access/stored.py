@@ -1,4 +1,4 @@
-"""Consumers, roles, credentials and issuers by their ids, or the error that there is none."""
+"""Consumers, roles, credentials and issuers by their ids, or an error if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom an explanation or a preview is about."""
+"""The subject of an explanation or a preview."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstockd.policy.model import Principal
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A consumer by its id, or whoever has some roles; claims in place of the consumer's own."""
+    """A consumer by its id, or anyone with some roles; its claims override the consumer's own."""
 
     consumer_id: str = ""
     roles: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Subject:
 
 
 def find_dataset(catalog: Catalog, call: Call, name: str) -> Dataset:
-    """The dataset of a name, noted in the audit entry. Raises ValueInvalid."""
+    """The dataset with a name, which is noted in the audit entry. Raises ValueInvalid."""
     if name not in catalog:
         problem = "is required" if not name else f"there is no dataset '{name}'"
         raise ValueInvalid(f"dataset: {problem}", violations=[Violation("dataset", problem)])

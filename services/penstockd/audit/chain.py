@@ -1,5 +1,4 @@
-"""The chain over a day's entries: each hash covers an entry and, through the previous hash, all
-before it.
+"""The chain over a day's entries: each hash covers its entry and, by the previous hash, all before.
 
     hash(0) = SHA-256("penstock audit chain 1" || day || hash of the checkpoint it hangs from)
     hash(n) = SHA-256(hash(n - 1) || content(n))

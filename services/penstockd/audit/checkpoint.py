@@ -30,8 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckpointKind(enum.StrEnum):
-    """SEAL: the day's chain has this hash at this sequence. PRUNE: all days up to this were
-    dropped.
+    """SEAL: the day's chain has this hash at this sequence. PRUNE: days up to this were dropped.
 
     RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
     after number ``sequence`` and before this one were undone. It follows the last checkpoint of the

@@ -1,7 +1,7 @@
 """Which records a reply held: exact keys for a page, a compact set for a stream.
 
 A page's keys are joined with NUL, which no key can contain, and compressed. A stream's are a
-``native.keys`` set, which reports a key that was not sent as possibly sent once in a million times.
+``native.keys`` set, which reports about one in a million unsent keys as sent.
 """
 
 from __future__ import annotations

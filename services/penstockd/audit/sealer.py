@@ -33,8 +33,8 @@ REBASE_ENTRIES = 100_000
 #: How often a mismatch of file and database is logged, in seconds.
 TELL_INTERVAL = 60.0
 
-#: Entries that the last pass's snapshot did not see; transaction ids of another cluster do not
-#: count.
+#: Entries that the last pass's snapshot did not see; transaction ids of another cluster are
+#: meaningless.
 _NEW = "e.entry_id > $3 AND (e.txid >= $1 OR e.txid = ANY ($2::xid8[]))"
 #: Entries from another cluster that are in no chain.
 _FOREIGN = """

@@ -62,8 +62,7 @@ class Key:
 class Origins:
     """Where key sets may come from: the public internet by https, and what the operator adds.
 
-    The operator may add ``allowed`` networks by https, and with ``loopback`` this machine, also by
-    http.
+    That is ``allowed`` networks by https, and with ``loopback`` this machine, also by http.
     """
 
     def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:

@@ -124,7 +124,7 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
 async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
     """Replace keys that are too old, both for signing tokens and for sealing cursors.
 
-    Every INTERVAL until cancelled. Raises DatabaseUnavailable.
+    Runs every INTERVAL until cancelled. Raises DatabaseUnavailable.
     """
     while True:
         async with database.transaction() as connection:

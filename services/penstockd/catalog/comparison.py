@@ -1,7 +1,7 @@
-"""Two models compared: which fields are the same, and whether old values mean the same in the new.
+"""Compares two models: which fields are the same, and whether old values keep their meaning.
 
-A field is known by its numbers, as in protobuf: one with another name and the same numbers is
-renamed. A field whose numbers are not known, or are nobody's any more, is known by its path.
+A field is identified by its numbers, as in protobuf: if its name differs but its numbers do not, it
+was renamed. A field whose numbers are unknown, or no longer in use, is identified by its path.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Messages = Mapping[str, Sequence[MemberShape]]
 
 @dataclass(frozen=True, slots=True)
 class FieldMatches:
-    """The fields of two models of a dataset: those that are in both, as pairs, and the others."""
+    """The fields of two models of a dataset: pairs of fields that are in both, and the others."""
 
     kept: Sequence[tuple[StoredField, StoredField]]
     added: Sequence[StoredField]
@@ -24,7 +24,7 @@ class FieldMatches:
 
 
 def match_fields(before: Sequence[StoredField], after: Sequence[StoredField]) -> FieldMatches:
-    """Which field of the new model is which of the old."""
+    """Match the fields of the new model with those of the old."""
     pairs: dict[str, StoredField] = {}  # by the new path
     by_number = {f.numbers: f for f in before if f.numbers}
     for field in after:
@@ -44,18 +44,18 @@ def match_fields(before: Sequence[StoredField], after: Sequence[StoredField]) ->
 
 
 class ShapeComparison:
-    """Compares the shapes of two models, with the messages that each of them has."""
+    """Compares the shapes of two models, with the messages of each."""
 
     def __init__(self, before: Messages, after: Messages) -> None:
         self.before = before
         self.after = after
 
     def holds_every(self, before: ValueShape, after: ValueShape) -> bool:
-        """Whether every stored value of the old shape is, as it stands, one of the new."""
+        """Whether every stored value of the old shape is, unchanged, a value of the new."""
         return self._holds(before, after, frozenset())
 
     def same_kinds(self, before: ValueShape, after: ValueShape) -> bool:
-        """Whether protobuf bytes of the old shape are read as the same values in the new."""
+        """Whether protobuf bytes of the old shape read as the same values in the new."""
         return self._same(before, after, frozenset())
 
     def _holds(
@@ -82,7 +82,7 @@ class ShapeComparison:
         old = {m.number: m for m in self.before[before]}
         order = [m.number for m in self.after[after] if m.number in old]
         if order != [m.number for m in self.before[before]]:
-            return False  # one is gone, or they are written in another order
+            return False  # a member is gone, or the order of members differs
         for member in self.after[after]:
             known = old.get(member.number)
             if known is None and member.filled:
@@ -119,7 +119,7 @@ def _element(shape: ValueShape) -> ValueShape:
 
 
 def shape_name(shape: ValueShape) -> str:
-    """What a person calls the shape, as "decimal(12, 4)" or "list of string"."""
+    """A readable name of the shape, such as "decimal(12, 4)" or "list of string"."""
     match shape.kind:
         case "DECIMAL":
             return f"decimal({shape.precision}, {shape.scale})"

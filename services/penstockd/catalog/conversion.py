@@ -1,8 +1,8 @@
-"""Stored values of a field as an earlier model had it -> values of the field as it is now.
+"""Converts stored values of a field in an earlier model to values of the field in the current one.
 
-Members and enum values are known by their numbers, so that renamed ones keep what they hold. Where
-the kind differs, the value's text is read as if a file held it. What cannot be said in the new
-model raises ValueRefused: nothing is rounded, cut or left out.
+Members and enum values are identified by their numbers, so that they keep their values when
+renamed. If the kind differs, the value's text is parsed like text from a file. Values that the new
+model cannot express raise ValueRefused: nothing is rounded, cut or left out.
 """
 
 from __future__ import annotations
@@ -46,17 +46,14 @@ class FieldConversion:
             self._unset = ()
 
     def __call__(self, stored: Any) -> Any:
-        """The value, as the store holds it, of one that the store holds; None for None.
-
-        Raises ValueRefused.
-        """
+        """The new stored value of an old stored value; None for None. Raises ValueRefused."""
         if stored is None:
             return None
         if self._old_field is None:
             data = load_json(stored)
         else:
             data = scalars.to_json(self._old_field, stored)
-        if data in self._unset:  # it was never set, and so it stays
+        if data in self._unset:  # it was never set, and stays unset
             return None if self._field.nullable else default(self._field)
         value = self._parse(self._translate(data))
         return orjson.dumps(value).decode() if self._field.repeated else value
@@ -89,7 +86,7 @@ class FieldConversion:
         return lambda data: {k: one(v) for k, v in data.items()}
 
     def _of_members(self, old: str, new: str) -> Translate:
-        """A message's members by their new names. Made when first needed: it may hold itself."""
+        """Translate members to their new names; made lazily, since a message can contain itself."""
         made: dict[str, tuple[str, Translate] | None] = {}
         numbers = {m.json_name: m for m in self._shapes.before[old]}
         known = {m.number: m for m in self._shapes.after[new]}
@@ -115,7 +112,7 @@ class FieldConversion:
 
 
 def _scalar_field(shape: ValueShape) -> Field:
-    """A field of a shape that is no list and no map."""
+    """A field with a shape that is neither a list nor a map."""
     return Field(
         path="",
         json_path="",
@@ -157,7 +154,7 @@ def _enum_names(old: Mapping[str, int], new: Mapping[str, int]) -> Translate:
 
 
 def _by_text(new: ValueShape) -> Translate:
-    """A value of another kind, from its text."""
+    """Translate a value of another kind through its text."""
 
     def translate(data: Any) -> Any:
         if isinstance(data, bool):

@@ -1,8 +1,8 @@
-"""A catalog written down as data: what a store keeps of the model that its tables hold.
+"""A catalog as data: the store's record of the model of its tables.
 
-A manifest tells every difference that matters to stored values: column types do not tell an enum
-from a string, nor one list from another. It stays readable when the rules of the vocabulary change,
-since nothing in it is compiled.
+A manifest shows every difference that matters to stored values: column types do not distinguish an
+enum from a string, or one list from another. It stays readable when the rules of the vocabulary
+change, since nothing in it is compiled.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 @dataclass(frozen=True)
 class ValueShape:
-    """What the values of a field, of an element or of a member look like in JSON.
+    """The JSON form of the values of a field, an element or a member.
 
     ``kind`` is the name of a Kind, or MESSAGE for a message in a list or map, which ``message``
-    then names. ``element`` is that of a LIST or MAP, ``map_key`` the Kind of a MAP's keys.
+    then names. ``element`` is the shape of a LIST's or MAP's elements, ``map_key`` the Kind of a
+    MAP's keys.
     """
 
     kind: str
@@ -41,7 +42,7 @@ class ValueShape:
 
 @dataclass(frozen=True)
 class MemberShape:
-    """A member of a message that a list or map holds. ``filled``: it is never absent in JSON."""
+    """A member of a message in a list or map. ``filled``: it is never absent in JSON."""
 
     number: int
     json_name: str
@@ -51,7 +52,7 @@ class MemberShape:
 
 @dataclass(frozen=True)
 class StoredField:
-    """A column: the field's path by name and by number, and what its values are."""
+    """A column: the field's path by name and by number, and the shape of its values."""
 
     path: str
     numbers: tuple[int, ...]
@@ -62,7 +63,7 @@ class StoredField:
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """A table: its fields, and the rules of its values as text, which is compared alone."""
+    """A table: its fields, and the rules of its values as text, which are compared as text only."""
 
     fields: tuple[StoredField, ...]
     rules: str = ""
@@ -70,7 +71,7 @@ class StoredDataset:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All datasets by name, and all messages that their lists and maps hold."""
+    """All datasets, and all messages in their lists and maps, by name."""
 
     datasets: Mapping[str, StoredDataset]
     messages: Mapping[str, tuple[MemberShape, ...]]
@@ -95,7 +96,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def parse_manifest(text: str) -> Manifest:
-    """The manifest that ``dump_manifest`` wrote."""
+    """Read a manifest that ``dump_manifest`` wrote."""
     return _ADAPTER.validate_json(text)
 
 
@@ -115,7 +116,7 @@ def _numbers(message: Descriptor, field: Field) -> Iterator[int]:
 
 
 def value_shape(field: Field, messages: dict[str, tuple[MemberShape, ...]]) -> ValueShape:
-    """The shape of a field; messages that it holds are added to ``messages``."""
+    """The shape of a field; adds the messages that it holds to ``messages``."""
     if not field.repeated:
         return ValueShape(
             field.kind.name, dict(field.enum_values or {}), field.precision, field.scale
@@ -133,7 +134,7 @@ def value_shape(field: Field, messages: dict[str, tuple[MemberShape, ...]]) -> V
 def _add_message(message: Descriptor, messages: dict[str, tuple[MemberShape, ...]]) -> None:
     if message.full_name in messages:
         return
-    messages[message.full_name] = ()  # a message may hold itself
+    messages[message.full_name] = ()  # a message can contain itself
     messages[message.full_name] = tuple(_member(fd, messages) for fd in message.fields)
 
 

@@ -1,1 +1,1 @@
-"""What the hub does for its callers, one use case a file; nothing here knows the transport."""
+"""The hub's use cases, one a file; nothing here knows the transport."""

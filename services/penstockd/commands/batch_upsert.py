@@ -1,4 +1,4 @@
-"""BatchUpsert: many records at once, all of them or, if asked for, those that are good."""
+"""BatchUpsert: many records at once, all of them or, on request, only the valid ones."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def batch_upsert(
     A record replaces all fields that the caller may write; others keep their values. Raises
     PermissionDenied (the caller must be allowed to create and to update), RequestTooLarge,
     FieldUnknown, ValueInvalid, RecordNotFound (out of the caller's sight) and what ``write_once``
-    raises. With ``partial`` the last three are said of rows in the report, and the others are
-    written; of two records with one key the first is.
+    raises. With ``partial``, FieldUnknown, ValueInvalid and RecordNotFound are reported for each
+    row instead, and the other rows are written; of two records with one key, the first is written.
     """
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     if len(records) > MAX_RECORDS:

@@ -15,10 +15,10 @@ from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, recor
 
 
 async def create_record(call: Call, dataset: Dataset, record: Message, request: Request) -> Message:
-    """Write a new record and return of it what the caller may read.
+    """Write a new record and return the part of it that the caller may read.
 
-    Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, by a
-    record that the caller may see or not, and what ``write_once`` raises.
+    Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a
+    record that the caller may not see, and what ``write_once`` raises.
     """
     reply = ReplyView(call, dataset, Action.CREATE)
     view = reply.view

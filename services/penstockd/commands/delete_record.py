@@ -26,8 +26,8 @@ async def delete_record(
     """Delete the record with ``key``.
 
     Raises PermissionDenied, EtagMismatch, RecordNotFound, and what ``write_once`` raises. With
-    ``allow_missing`` no RecordNotFound: then a record that the caller may not see stays, and the
-    answer is that for one that is not there, whatever the etag.
+    ``allow_missing`` it raises no RecordNotFound: a record that the caller may not see stays, and
+    the answer is the same as for a missing record, whatever the etag.
     """
     reply = ReplyView(call, dataset, Action.DELETE)
     call.entry.record_key = key

@@ -1,4 +1,4 @@
-"""Digest: what a dataset holds, in digests of ranges of keys."""
+"""Digest: the content of a dataset, as digests of ranges of keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstockd.hub import Hub
 
 
 async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
-    """The digests of the ranges that a range of keys is cut into, all of one state.
+    """Cut a range of keys into ranges and return their digests, all of one state.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
     """
@@ -30,7 +30,7 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
 
 
 def _disclose(call: Call, comparison: DigestComparison, found: RangeCutter) -> None:
-    """A digest shows no values, but the keys that it names."""
+    """Disclose keys only: a digest names keys and shows no other values."""
     view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
     given = given_records(view.dataset.name, call.rule(view, view.dataset.key.path), keys)

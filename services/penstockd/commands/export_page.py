@@ -18,7 +18,7 @@ from penstockd.store.sql import apply_settings
 
 @dataclass(frozen=True, slots=True)
 class ExportedPage:
-    """A page as a whole file of its format; ``next_token`` is "" on the last page."""
+    """A page as a complete file in its format; ``next_token`` is "" on the last page."""
 
     body: bytes
     content_type: str
@@ -34,7 +34,7 @@ async def export_page(
     format: str,
     spreadsheet_safe: bool = False,
 ) -> ExportedPage:
-    """The records of a page in a format, and where the next page begins, from one snapshot.
+    """The records of a page in a format and the token of the next page, from one snapshot.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid and, for
     ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.

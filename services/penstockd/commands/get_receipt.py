@@ -1,4 +1,4 @@
-"""GetReceipt: what became of an export."""
+"""GetReceipt: the outcome of an export."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from penstockd.policy.model import Action, Permission
 
 
 async def get_receipt(hub: Hub, call: Call, receipt_id: str) -> Receipt:
-    """The receipt with the id, for who made the export and who may read the audit.
+    """The receipt with the id, for the consumer that made the export and for readers of the audit.
 
-    A token must be allowed to read the records, since a receipt shows their number and the digest
-    of the file. Raises ReceiptNotFound, in the same way for others as if there were none.
+    The consumer's token must be allowed to read the dataset, since a receipt shows the number of
+    records and the file's digest. Raises ReceiptNotFound if there is none, and for everybody else.
     """
     call.entry.receipt_id = receipt_id[:80]
     receipt = await find_receipt(hub.database, receipt_id)

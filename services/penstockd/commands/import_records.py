@@ -1,4 +1,4 @@
-"""Import: an uploaded file of any size, all of it or, if asked for, the rows that are good."""
+"""Import: an uploaded file of any size, all of it or, on request, only the valid rows."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ async def import_records(
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    The first piece decides format, compression and content type. In CSV, columns that are absent
+    The first piece decides format, compression and content type. In CSV, fields without a column
     keep their values; the other formats replace all fields that the caller may write. The digest
-    of ``request`` is of all but the file.
+    of ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
     ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
-    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Nothing was loaded
-    then. With ``partial`` the last two are said of rows in the report and the others are loaded;
-    what makes the file unreadable from some place on refuses all of it still.
+    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was
+    loaded. With ``partial`` the last two are reported for each row and the other rows are loaded;
+    an error that makes the rest of the file unreadable still refuses all of it.
     """
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     view = reply.view

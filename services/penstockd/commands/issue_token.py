@@ -11,13 +11,13 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 
-#: A token carries its scopes, and must stay well below the length that is read.
+#: A token carries its scopes, and must stay well below the longest token that is read.
 MAX_SCOPE_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An access token, how long it lives in seconds, and what it is narrowed to if it is."""
+    """An access token, its lifetime in seconds, and the scopes that narrow it, if any."""
 
     access_token: str
     expires_in: int
@@ -29,7 +29,7 @@ def issue_token(
 ) -> IssuedToken:
     """A token for the consumer whose credentials the form or Basic authorization holds.
 
-    Raises TokenRefused. Which part of a credential is wrong is not said.
+    Raises TokenRefused, which does not say which part of a credential is wrong.
     """
     request = parse_token_request(form, authorization)
     principal = hub.credentials.principal(call.policy, CLIENT_SECRET, request.secret)
@@ -45,9 +45,9 @@ def issue_token(
 
 
 def _scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
-    """The scopes that were asked for; None if none were, or an empty text (RFC 6749 section 3.2).
+    """The scopes requested; None if none were, or an empty text (RFC 6749 section 3.2).
 
-    Whether a scope that is refused is unknown, or merely out of the consumer's reach, is not said.
+    The error does not say whether a scope is unknown or merely out of the consumer's reach.
     """
     if not asked:
         return None

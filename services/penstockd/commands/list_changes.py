@@ -13,10 +13,10 @@ from penstockd.hub import Hub
 async def list_changes(
     hub: Hub, call: Call, wanted: Wanted, cursor: str, wait_seconds: float
 ) -> ChangePage:
-    """The changes after ``cursor``; without one there are none, and the cursor of now.
+    """The changes after ``cursor``; without one, no changes and the current cursor.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
-    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (of those that
+    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (only calls that
     wait), HubStopping and DatabaseUnavailable.
     """
     source = wanted.source(hub.catalog, hub.places, call, USUAL_PAGE)
@@ -35,7 +35,7 @@ async def list_changes(
         )
     call.entry.row_count = page.count
     if standings.renew() is None:
-        # While it waited, what the caller may see has become another: it is to ask anew.
+        # The caller's View changed while it waited: it must ask again.
         call.entry.row_count = 0
         return ChangePage(b"", cursor, source.view, True)
     await disclosure.blocks(blocks)

@@ -1,4 +1,4 @@
-"""What the caller may read and write, as its Views show it."""
+"""ListDatasets: what the caller may read and write, as Views."""
 
 from __future__ import annotations
 

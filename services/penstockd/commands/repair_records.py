@@ -1,4 +1,4 @@
-"""Repair: what a caller is to write and to delete so that it holds what there is."""
+"""Repair: what a caller must write and delete so that its copy matches the dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
 
 
 async def _disclose(call: Call, view: View, fields: str, found: Repaired) -> None:
-    """Records are shown, and the keys at which ranges begin, but nothing of their records."""
+    """Disclose the records shown, and the keys where ranges begin, without those records."""
     name = view.dataset.name
     call.disclose(given_records(name, call.rule(view, fields), found.keys))
     starts = [r.start for r in found.differing if r.start]

@@ -15,8 +15,8 @@ async def stream_export(
     """Send the records to ``reply``, all of one state, in key order unless asked otherwise.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid,
-    FormatUnknown, ValueInvalid, ReceiptNotFound or ExportNotResumable is raised; an error after
-    that ends the stream and stands in the receipt: ClientStalled, AccessChanged (access was revoked
-    or narrowed meanwhile), DatabaseUnavailable.
+    FormatUnknown, ValueInvalid, ReceiptNotFound or ExportNotResumable is raised. A later error ends
+    the stream and is written to the receipt: ClientStalled, AccessChanged (access was revoked or
+    narrowed meanwhile), DatabaseUnavailable.
     """
     await run_export(hub, call, ExportPlan.of(call, dataset, export), reply)

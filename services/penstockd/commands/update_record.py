@@ -29,15 +29,16 @@ async def update_record(
     *,
     allow_missing: bool = False,
 ) -> Message:
-    """Set the fields that ``mask`` names, or without one those that are set (AIP-134).
+    """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
-    An ``etag``, given beside the record or in it (AIP-154), must be the record's. Raises
+    An ``etag``, beside the record or in it (AIP-154), must match the stored record's. Raises
     PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what
     ``write_once`` raises.
 
-    With ``allow_missing`` the caller must be allowed to create, too: a record that is not there is
-    created of all fields that are set, whatever the mask says; unless there is an etag, which it
-    cannot have. One that is there and that the caller may not see stays as it is: RecordNotFound.
+    With ``allow_missing`` the caller must also be allowed to create: a missing record is created
+    from all populated fields, whatever the mask says, unless there is an etag, which a missing
+    record cannot match. An existing record that the caller may not see is left unchanged, and
+    RecordNotFound is raised.
     """
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
     reply = ReplyView(call, dataset, *actions)

@@ -1,4 +1,4 @@
-"""Watch: changes as they are committed, after a cursor or after all records as they are."""
+"""Watch: changes as they are committed, after a cursor or after a snapshot of all records."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ async def watch_changes(
     """Send changes to ``reply`` until the caller goes away.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
-    CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that stands in the
-    stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
-    CursorExpired, CursorInvalid (the database has gone back in time), HubStopping,
-    DatabaseUnavailable.
+    CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also written to the
+    stream's last record: AccessChanged, ViewChanged, PolicyStale, ClientStalled, CursorExpired,
+    CursorInvalid (the database has gone back in time), HubStopping, DatabaseUnavailable.
     """
     source = wanted.source(hub.catalog, hub.places, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:

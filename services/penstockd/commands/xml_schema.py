@@ -1,4 +1,4 @@
-"""GetXmlSchema: what a dataset's XML looks like, as far as the caller may see it."""
+"""GetXmlSchema: the schema of a dataset's XML, as far as the caller may see it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstockd.hub import Hub
 def xml_schema(hub: Hub, call: Call, dataset: str) -> bytes:
     """The XML Schema of the fields that the caller's View of a dataset shows.
 
-    Raises PermissionDenied if the caller may do nothing with the dataset, or if there is none.
+    Raises PermissionDenied if the caller may do nothing with the dataset or it does not exist.
     """
     call.asked(dataset=dataset[:100])
     view = call.policy.visible(call.principal, dataset)

@@ -1,7 +1,7 @@
 """A made-up company to try the hub with: the same bytes for the same size and seed, anywhere.
 
-Records come as CSV in the form that imports take. The company of N customers is the beginning
-of every larger one, but for products, of which there are N / 10, at least 50 and at most 2,000.
+Records come as CSV in the form that imports accept. The company of N customers is the beginning of
+every larger one, except for products, of which there are N / 10, at least 50 and at most 2,000.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import islice
 from penstockd.demo import customers, orders
 from penstockd.demo.draw import SEED
 
-#: The datasets in the order in which references between them hold.
+#: The datasets, ordered so that each refers only to earlier ones.
 DATASETS = ("customers", "contacts", "products", "orders", "interactions")
 
 _ROWS: dict[str, tuple[str, Callable[[int, str], Iterator[str]]]] = {

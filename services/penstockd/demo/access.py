@@ -33,7 +33,7 @@ _NO_PERSONS = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 async def put_demo_access(
     database: Database, credentials: Credentials, catalog: Catalog
 ) -> dict[str, dict[str, str]]:
-    """Create roles and consumers, and issue new credentials; returns them by consumer."""
+    """Create roles and consumers, and issue new credentials; return these by consumer."""
     tables, roles = Tables(catalog), {r.role_id: r for r in demo_roles(catalog)}
     issued = {}
     async with change(database, Author("", "", "demo")) as under_way:
@@ -52,7 +52,7 @@ async def put_demo_access(
 
 
 async def cover_new_datasets(database: Database, catalog: Catalog) -> None:
-    """Let the administrator do all with datasets that the model did not have before."""
+    """Let the administrator do everything with datasets that are new in the model."""
     async with database.connection() as connection:
         role = await read_role(connection, "admin")
     known = {g.dataset for g in role.grants} if role is not None else set()

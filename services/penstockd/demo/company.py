@@ -1,4 +1,4 @@
-"""The demo, brought to a running hub: access, demo.json, and the data, loaded through the door."""
+"""Sets up the demo on a running hub: access, demo.json, and the data, loaded like a client's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class DemoFailed(Exception):
 class Demo:
     """The demo company of ``customers`` customers in one data folder.
 
-    It is loaded through ``door``, by default the ``url`` that users are told.
+    It is loaded through ``door``, by default the public ``url``.
 
     ``demo.json`` in the folder, readable by its owner only, holds the URL and the consumers'
-    credentials; ``demo.loaded`` how many customers are there.
+    credentials; ``demo.loaded`` holds how many customers are loaded.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Demo:
         self._file, self._loaded = folder / "demo.json", folder / "demo.loaded"
 
     async def prepare(self, database_url: str) -> None:
-        """Roles, consumers and credentials, unless demo.json has those of this database."""
+        """Make roles, consumers and credentials, unless demo.json has those of this database."""
         async with open_database(database_url, size=1) as database:
             async with database.connection() as connection:
                 known = await connection.fetchval(
@@ -60,10 +60,10 @@ class Demo:
             self._write({"url": self._url, "consumers": consumers})
 
     async def load(self) -> None:
-        """Import the company, unless it is there, and see that an export succeeds.
+        """Import the company, unless it is loaded already, and check that an export succeeds.
 
-        Another process does it, as any client would: whoever makes a demo need not load gRPC.
-        Raises DemoFailed.
+        Another process does it, like any client, so that this one need not load gRPC. Raises
+        DemoFailed.
         """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "penstockd.demo.loading"),
@@ -81,7 +81,7 @@ class Demo:
             raise DemoFailed(f"the demo could not be loaded: {told[-1] if told else 'no reason'}")
 
     def welcome(self) -> str:
-        """Where the hub is and what to try first. It holds no secret: it may end up in a log."""
+        """Where the hub is and what to try first. Contains no secret: it can end up in a log."""
 
         def curl(consumer: str, path: str) -> str:
             token = f"$(.venv/bin/penstock token --as {consumer})"

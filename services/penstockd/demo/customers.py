@@ -1,6 +1,6 @@
-"""Customers, their contacts, and what was said to them."""
+"""Customers, their contacts, and interactions with them."""
 
-# Other scripts have letters that look like Latin ones; that is what they are here for.
+# Names in other scripts contain letters that look like Latin ones, on purpose.
 # ruff: noqa: RUF001
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def interactions(customers: int, seed: str) -> Iterator[str]:
 
 
 def _mostly_null(pieces: list[str], *seeds: str, null: int = 7) -> list[str]:
-    """A pool of the pieces in which so many of ten are NULL."""
+    """A pool of the pieces in which ``null`` of ten are NULL."""
     found = pool(pieces, *seeds)
     return [piece if i % 10 >= null else "" for i, piece in enumerate(found)]
 

@@ -1,4 +1,4 @@
-"""Chance that is cheap and the same everywhere: bytes from a seed, and pools to pick from.
+"""Randomness that is cheap and the same everywhere: bytes from a seed, and pools to pick from.
 
 A row takes a fixed number of random bytes and uses each as an index into a pool of 256 ready
 pieces of CSV. That is several times as fast as choosing and quoting value by value.
@@ -36,21 +36,21 @@ def first(count: int, form: str, *seeds: str) -> Iterator[tuple[int, ...]]:
 
 
 def pool(pieces: Sequence[T], *seeds: str) -> list[T]:
-    """POOL pieces, each as often as the others, one more or less, in an order by chance."""
+    """POOL pieces in random order, each as often as the others, give or take one."""
     whole = [pieces[i % len(pieces)] for i in range(POOL)]
     random.Random(":".join(seeds)).shuffle(whole)
     return whole
 
 
 def weighted(*parts: tuple[int, T]) -> list[T]:
-    """A pool in which each piece stands as often as its weight says; they sum up to POOL."""
+    """A pool in which each piece occurs as often as its weight says; weights sum up to POOL."""
     whole = [piece for weight, piece in parts for _ in range(weight)]
     assert len(whole) == POOL
     return whole
 
 
 def quoted(text: str) -> str:
-    """The text as a value of CSV; an empty one is ``""``, as nothing stands for NULL."""
+    """The text as a CSV value; the empty text is ``""``, since an empty value means NULL."""
     if text and not any(mark in text for mark in ',"\r\n'):
         return text
     return '"' + text.replace('"', '""') + '"'

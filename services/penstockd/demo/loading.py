@@ -1,4 +1,4 @@
-"""``python -m penstockd.demo.loading``: imports the demo company through the door, as a client."""
+"""``python -m penstockd.demo.loading``: imports the demo company as a client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
 
 
 def main() -> None:
-    """Load what the arguments say; one line on standard error says why it failed."""
+    """Load the company that the arguments describe; a failure prints one line on standard error."""
     file, loaded, door, customers = sys.argv[1:]
     try:
         load_company(Path(file), Path(loaded), door, int(customers))

@@ -1,11 +1,11 @@
 """Names, places and phone ranges of the countries in the demo company.
 
 Written out by hand for this purpose. Names that need it have an ASCII form, for e-mail
-addresses. Phone numbers are of the ranges that regulators keep for fiction, or of the unassigned
-country code +999 where there is none.
+addresses. Phone numbers are from the ranges that regulators reserve for fiction, or from the
+unassigned country code +999 where there is no such range.
 """
 
-# Other scripts have letters that look like Latin ones; that is what they are here for.
+# Names in other scripts contain letters that look like Latin ones, on purpose.
 # ruff: noqa: RUF001
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """What is needed to make up people and companies of one country.
+    """The parts from which people and companies of one country are made up.
 
     ``given`` and ``family`` are "name=ascii" or just the name; ``places`` "city|region|postal
-    code", where "#" stands for a digit; ``streets`` have "#" for the house number. ``weight``
-    is its part of 256 customers. Names and places are parted by blanks; "_" is a blank within.
+    code", where "#" stands for a digit; ``streets`` have "#" for the house number. ``weight`` is
+    its share of 256 customers. Names and places are separated by blanks; "_" is a blank within.
     """
 
     code: str

@@ -1,6 +1,6 @@
 """Products, and orders of them with exact sums."""
 
-# Other scripts have letters that look like Latin ones; that is what they are here for.
+# Names in other scripts contain letters that look like Latin ones, on purpose.
 # ruff: noqa: RUF001
 
 from __future__ import annotations
@@ -78,21 +78,21 @@ _ORDERS = weighted((32, 0), (80, 1), (64, 2), (48, 3), (16, 4), (16, 5))
 _LINES = weighted((76, 1), (68, 2), (48, 3), (32, 4), (20, 5), (12, 6))
 _STATUS = weighted((40, "PLACED"), (56, "SHIPPED"), (140, "DELIVERED"), (20, "CANCELLED"))
 _QUANTITIES = (1, 1, 1, 2, 2, 3, 4, 5, 6, 10, 12, 15, 20, 24, 48, 120)
-#: Discounts as they are written, and in hundredths; a NULL one is not written.
+#: Discounts as written, and in hundredths; a NULL discount is not written.
 _DISCOUNTS = (
     ("", 0), ("", 0), ("", 0), ("0", 0), ("0.05", 5), ("0.1", 10), ("0.15", 15), ("0.20", 20),
 )  # fmt: skip
 _CARRIERS = ["Speedy Parcel", "Post & Co.", "Trans, Inc.", "Кур'єр", ""]
 _EMPLOYEES = ["e1", "e2", "e3", "e4", "e5", "e6", "e7"]
 _DAYS = 4 * POOL
-#: Coprime to every number of products, so that the lines of an order differ in product.
+#: Coprime to every number of products, so that all lines of an order have different products.
 _STRIDE = 7919
 
 
 def rows(customers: int, seed: str) -> Iterator[str]:
     """The lines of the orders of each customer, none to five, in the order of HEADER.
 
-    An order holds products that a company of the size up to its customer has.
+    An order holds only products that exist in a company that ends with its customer.
     """
     heads, cents = _lines(product_count(customers), seed)
     tails = [_tail(quantity, text) for text, _ in _DISCOUNTS for quantity in _QUANTITIES]
@@ -130,7 +130,7 @@ def rows(customers: int, seed: str) -> Iterator[str]:
 
 
 def _lines(count: int, seed: str) -> tuple[list[str], list[int]]:
-    """How a line of each product begins, in JSON within CSV, and its price in cents."""
+    """The beginning of each product's order line, as JSON within CSV, and its price in cents."""
     cents = [_cents(drawn) for drawn in _product_draws(count, seed)]
     heads = [
         f'{{""productId"":""p{p:04d}"",""unitPrice"":""{price // 100}.{price % 100:02d}"",'
@@ -140,6 +140,6 @@ def _lines(count: int, seed: str) -> tuple[list[str], list[int]]:
 
 
 def _tail(quantity: int, discount: str) -> str:
-    """How a line ends."""
+    """The end of an order line."""
     off = f',""discount"":""{discount}""' if discount else ""
     return f'""quantity"":{quantity}{off}}}'

@@ -21,10 +21,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """What one country has to pick from; all texts are CSV.
+    """One country's pools to pick from; all texts are CSV.
 
-    ``streets`` and ``lines`` are line1 alone, and line1 and line2 as two values; ``places``
-    city, region and postal code as three.
+    ``streets`` hold line1 alone, ``lines`` line1 and line2 as two values; ``places`` city, region
+    and postal code as three.
     """
 
     country: Country
@@ -37,7 +37,7 @@ class Pools:
 
 
 def pools(seed: str) -> list[Pools]:
-    """The pools of each country, the country standing as often in the list as it weighs."""
+    """The pools of each country, repeated in the list as often as the country's weight."""
     return [made for country in COUNTRIES for made in [_pools(country, seed)] * country.weight]
 
 
@@ -65,7 +65,7 @@ def _pools(country: Country, seed: str) -> Pools:
 
 
 def _named(names: str) -> list[tuple[str, str]]:
-    """Names with their ASCII forms, in lower case and without marks."""
+    """Names with their ASCII forms, which are in lower case and without marks."""
     pairs = (name.partition("=") for name in names.split(" "))
     return [
         (name.replace("_", " "), "".join(c for c in (ascii or name).lower() if c.isalnum()))

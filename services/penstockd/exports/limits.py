@@ -1,4 +1,4 @@
-"""How exports run."""
+"""Limits of exports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ExportLimits:
-    """How exports run: connections that read one at once, and seconds a client may take nothing."""
+    """Limits of each export: connections that read at once, and seconds until a client stalls."""
 
     connections: int = 1
     stall_seconds: float = 60.0

@@ -23,7 +23,7 @@ from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
 
 class OpeningOrgans(ReadingOrgans, Protocol):
-    """The organs by which an export begins."""
+    """The organs with which an export begins."""
 
     @property
     def snapshots(self) -> Snapshots:
@@ -32,7 +32,7 @@ class OpeningOrgans(ReadingOrgans, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An export that has begun. ``durable`` ends when its receipt is in the database."""
+    """An export that has begun. ``durable`` completes when its receipt is in the database."""
 
     held: Held
     receipt: Receipt
@@ -55,17 +55,17 @@ async def find_earlier(
 
 
 async def open_export(organs: OpeningOrgans, call: Call, plan: ExportPlan) -> Opened:
-    """Begin an export on the state of now. Raises DatabaseUnavailable."""
+    """Begin an export on the current state. Raises DatabaseUnavailable."""
     held = await organs.snapshots.take()
     receipt = _new_receipt(call, plan, held.cursor)
     writing = open_receipt(organs.database, receipt, held)
     call.entry.receipt_id = receipt.receipt_id
-    # It runs beside the read, since it must be durable only before the first byte leaves.
+    # The write runs beside the read: the receipt need only be durable before the first byte leaves.
     return Opened(held, receipt, asyncio.create_task(call.finish(writing)))
 
 
 async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> Opened:
-    """Go on with an export on the state that it began with.
+    """Resume an export on the state that it began with.
 
     Raises ExportNotResumable if the state is no longer kept, and DatabaseUnavailable.
     """

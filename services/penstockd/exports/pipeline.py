@@ -1,4 +1,4 @@
-"""COPY -> encoder -> client: the three work at the same time, and none gets far ahead."""
+"""COPY -> encoder -> client: the three work at the same time, and none runs far ahead."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ T = TypeVar("T")
 
 #: Pieces that wait for a slow client before the read from the database waits too.
 QUEUE_PIECES = 4
-#: The most pieces whose records are noted in the audit by one entry. Each entry costs a commit.
+#: The most pieces whose records share one audit entry. Each entry costs a commit.
 BATCH_PIECES = 12
-#: How long pieces that could go wait for others to share their entry, in seconds.
+#: Seconds that finished pieces wait for others to share their entry.
 GATHER_SECONDS = 0.02
 #: Bytes of the database's stream that are encoded first, so that the first byte leaves soon.
 FIRST_BYTES = 16 * 1024
-#: Bytes of it that are encoded at once after that.
+#: Bytes of the stream that are encoded at once after that.
 ENCODE_BYTES = 256 * 1024
 
-#: The least bytes of one sending; each sending costs time of the event loop.
+#: The fewest bytes in one send; each send costs time on the event loop.
 GIVE_BYTES = 192 * 1024
-#: The most bytes of one sending: QUEUE_PIECES whole row groups of Parquet would be too many.
+#: The most bytes in one send: QUEUE_PIECES whole row groups of Parquet would be too many.
 PIECE_BYTES = 512 * 1024
 
 #: Takes the next bytes of the database's stream.
@@ -43,10 +43,10 @@ Take = Callable[[bytes], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of the file, and how many whole rows there are up to its end.
+    """Some bytes of the file, and how many whole rows the file has up to the end of the piece.
 
-    ``keys`` is the encoded set of ``count`` records: all those that are in it and in no earlier
-    piece's set, and perhaps some that follow.
+    ``keys`` is the encoded set of ``count`` records: all records in the piece that are in no
+    earlier piece's set, and perhaps some that follow.
     """
 
     data: bytes
@@ -59,15 +59,15 @@ class Gate(Protocol):
     """The way out of the hub. Records are in the audit before they leave."""
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
-        """Return when it is durable which records are in some pieces; called in their order,
-        while earlier ones are being sent."""
+        """Make durable which records are in some pieces; called in the pieces' order, while
+        earlier ones are being sent."""
 
     async def send(self, piece: Piece, permit: Permit) -> None:
         """Send a piece; returns when the client takes it."""
 
 
 class Encoder:
-    """A writer whose output is counted and hashed. The first ``skip`` bytes are kept back: a client
+    """A writer whose output is counted and hashed. The first ``skip`` bytes are dropped: a client
     that resumes an export has them. Used by one thread at a time.
     """
 
@@ -88,7 +88,7 @@ class Encoder:
 
     @property
     def sha256(self) -> bytes:
-        """The digest of all bytes so far, including those kept back."""
+        """The digest of all bytes so far, including those skipped."""
         return self._digest.digest()
 
     def start(self, chunk: Data) -> bytes:
@@ -100,14 +100,14 @@ class Encoder:
         return self._counted(self.writer.feed(chunk))
 
     def end(self) -> bytes | None:
-        """The next piece of the file's end, None behind the last. Raises FormatError."""
+        """The next piece of the file's end, None after the last. Raises FormatError."""
         if self._ending is None:
             self._ending = iter(self.writer.ending())
         data = next(self._ending, None)
         return None if data is None else self._counted(data)
 
     def cut(self, data: bytes) -> Iterator[Piece]:
-        """The pieces of what was encoded since the last call, none above PIECE_BYTES."""
+        """Cut what was encoded since the last call into pieces of at most PIECE_BYTES."""
         before, self._cut_rows = self._cut_rows, self.rows
         for at in range(0, len(data), PIECE_BYTES):
             end = at + PIECE_BYTES
@@ -115,18 +115,18 @@ class Encoder:
             yield Piece(data[at:end], before if end < len(data) else self.rows, keys, count)
 
     def _unnamed(self) -> tuple[bytes, int]:
-        """The set of the keys of rows that were encoded and that no piece has named yet."""
+        """The set of keys of encoded rows that no piece has named yet, and their number."""
         found, self._keys = self._keys, []
         before, self._named = self._named, self._known
         return b"".join(found), self._named - before
 
     def _counted(self, data: bytes) -> bytes:
-        # Here, since this waits for the kernel, which is encoding elsewhere.
+        # Done here, since it waits for the kernel, which encodes keys in another thread.
         keys = self.writer.keys
         keys.complete()
         self._keys += keys.drain()
         self._known = keys.count
-        # Both work outside the interpreter's lock, and here outside the event loop's thread.
+        # Hashing releases the interpreter's lock, and runs here outside the event loop's thread.
         self._digest.update(data)
         self.byte_count += len(data)
         if not self.skip:
@@ -141,10 +141,10 @@ async def pump(
     encoder: Encoder,
     gate: Gate,
 ) -> None:
-    """Give what ``read`` reads, encoded, to a gate. Raises what any of the three raises.
+    """Encode what ``read`` reads and pass it to a gate. Raises what any of the three raises.
 
-    The stream is cut at the same places at every run, however it arrives: a writer gives the same
-    bytes again.
+    However the stream arrives, it is cut at the same places in every run, so that a writer
+    produces the same bytes again.
     """
     encoded: asyncio.Queue[Piece] = asyncio.Queue(QUEUE_PIECES)
 
@@ -178,16 +178,15 @@ async def pump(
 
 
 async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
-    """As ``pump``, of one COPY that is read by a thread of its own and encoded by another: the
-    event loop has nothing to do but to send."""
+    """Like ``pump``, for one COPY that one thread reads and another encodes: the event loop only
+    sends."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
     await send_pieces(encoded, copy.run(query, charging(threads.read)), gate, threads.taken)
 
 
 class _Threads:
-    """Reads a COPY and has it encoded: of two pieces that follow each other, one is read while the
-    other is encoded."""
+    """Reads a COPY and has it encoded: the next piece is read while the current one is encoded."""
 
     def __init__(self, copy: CopyOut, encoder: Encoder, encoded: asyncio.Queue[Piece]) -> None:
         self._copy, self._encoder, self._encoded = copy, encoder, encoded
@@ -197,7 +196,7 @@ class _Threads:
         self._start, self._feed = charging(encoder.start), charging(encoder.feed)
 
     def taken(self) -> None:
-        """Told whenever a piece is about to be sent: the queue has no bound of its own."""
+        """Make room for a piece, since one is about to be sent: the queue itself has no bound."""
         self._room.release()
 
     def read(self) -> None:
@@ -213,7 +212,7 @@ class _Threads:
                         self._give(job.result(), GIVE_BYTES)
                     job = threads.submit(encode, bytes(piece))
                     if messages.size == FIRST_BYTES:
-                        # So that it does not wait for the next one, which may take long.
+                        # Do not wait for the next piece, which may take long.
                         self._give(job.result(), 1)
                         job = None
                     messages.size, encode = ENCODE_BYTES, self._feed
@@ -246,8 +245,8 @@ async def send_pieces(
     gate: Gate,
     taken: Callable[[], None],
 ) -> None:
-    """Send what comes into the queue until who fills it has ended: some pieces are encoded while
-    the entry of others is on its way to the disk, and earlier ones to the client."""
+    """Send pieces from the queue until the producer has ended: some pieces are encoded while the
+    entry of others is on its way to the disk, and earlier ones are on their way to the client."""
     producing = budget.task(produce)
     batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
     disclosing = budget.task(_disclose_all(encoded, producing, gate, batches))
@@ -274,7 +273,7 @@ async def _disclose_all(
     gate: Gate,
     batches: asyncio.Queue[_Batch],
 ) -> None:
-    """Disclose the pieces in the queue, some at a time; the first ones wait for no others."""
+    """Disclose the pieces in the queue in batches; the first batch waits for no more pieces."""
     seconds = 0.0
     while not producing.done() or not encoded.empty():
         try:
@@ -291,9 +290,9 @@ async def _disclose_all(
 async def _gather(
     encoded: asyncio.Queue[Piece], producing: asyncio.Task[None], seconds: float
 ) -> list[Piece]:
-    """The next piece, and those that come within some seconds of it, BATCH_PIECES at most.
+    """The next piece and those that come within ``seconds`` of it, BATCH_PIECES in all at most.
 
-    Raises QueueEmpty, and what the producer raised, if nothing more will come.
+    Raises QueueEmpty, or the producer's error, if no more pieces will come.
     """
     pieces = [await next_item(encoded, producing)]
     deadline = asyncio.get_running_loop().time() + seconds
@@ -316,6 +315,6 @@ async def _gather(
 
 
 def _hear(task: asyncio.Task[Permit]) -> None:
-    """Retrieve the error of an entry whose pieces are not sent any more, which nobody awaits."""
+    """Retrieve the error of an entry that nobody awaits, since its pieces are no longer sent."""
     if not task.cancelled():
         task.exception()

@@ -78,8 +78,8 @@ class ExportPlan:
         columns = [target.sql(f, view.column(f)) for f in target.selected]
         read = Read(view, target.selected, columns, filter=export.filter, order_by=export.order_by)
         sql, settings = read.copy(export.limit)
-        # The same caller, the same statement with the same masks and rows, the same format: the
-        # same file, byte by byte. Policy revisions that change none of it do not matter.
+        # The same caller, statement (with its masks and rows) and format produce the same file,
+        # byte by byte. Policy revisions that change none of these do not matter.
         said = [
             call.entry.consumer_id,
             [f.path for f in fields],

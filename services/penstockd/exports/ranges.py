@@ -1,6 +1,6 @@
-"""A read over several connections that see one state: ranges of keys, given on in their order.
+"""A read over several connections that see one state: ranges of keys, passed on in order.
 
-The result is exactly the stream of one connection, so that its readers need not know.
+The result is exactly the stream of a single connection, so readers need not know the difference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from penstockd.store.snapshots import Held
 from penstockd.store.sql import apply_settings
 from penstockd.tasks import next_item
 
-#: Keys in one range: few enough that a range which is not yet wanted fits into its queue.
+#: Keys in one range: few enough that a range whose turn has not come fits into its queue.
 RANGE_KEYS = 16 * 1024
-#: Bytes that are handed on at once, and how many such blocks wait on each connection.
+#: Bytes that are passed on at once, and how many such blocks wait on each connection.
 BLOCK_BYTES, QUEUE_BLOCKS = 128 * 1024, 64
 
 _HEADER, _TRAILER = 19, b"\xff\xff"  # of a binary COPY without extensions
@@ -27,10 +27,10 @@ _HEADER, _TRAILER = 19, b"\xff\xff"  # of a binary COPY without extensions
 async def read_ranges(
     connections: Sequence[Connection], held: Held, read: ExportQuery, take: Take
 ) -> None:
-    """Give ``take`` the stream of the whole read. It must be ``splittable``.
+    """Pass the stream of the whole read, which must be ``splittable``, to ``take``.
 
-    The connections are in transactions on the state that is held. Raises DatabaseUnavailable's
-    causes as the driver does, and what ``take`` raises.
+    The connections are in transactions on the held state. Raises the driver's errors (the causes of
+    DatabaseUnavailable), and what ``take`` raises.
     """
     crew = _Crew(connections, held, read)
     try:
@@ -40,21 +40,21 @@ async def read_ranges(
 
 
 class _Crew:
-    """One reader a connection; the n-th range is for the n-th of them, round and round."""
+    """One reader for each connection; ranges are dealt to the readers in turn."""
 
     def __init__(self, connections: Sequence[Connection], held: Held, read: ExportQuery) -> None:
         count = len(connections)
         self._held, self._read = held, read
         self._jobs: list[asyncio.Queue[tuple[int, str, str | None] | None]]
         self._jobs = [asyncio.Queue(1) for _ in range(count)]
-        # A range ends with b"", and behind the last range of a reader comes None.
+        # A range ends with b""; None follows the last range of a reader.
         self._blocks: list[asyncio.Queue[bytes | None]]
         self._blocks = [asyncio.Queue(QUEUE_BLOCKS) for _ in range(count)]
         self._dealing = budget.task(self._deal())
         self._working = [budget.task(self._work(n, c)) for n, c in enumerate(connections)]
 
     async def hand_on(self, take: Take) -> None:
-        """The blocks of all ranges, in order."""
+        """Pass on the blocks of all ranges, in order."""
         turn = 0
         while True:
             place = turn % len(self._blocks)
@@ -81,7 +81,7 @@ class _Crew:
             await jobs.put(None)
 
     async def _ranges(self) -> AsyncIterator[tuple[str, str | None]]:
-        """Lower and upper bounds, the upper not included, None at the end."""
+        """Lower and upper bounds of ranges; the upper is exclusive, and None for the last range."""
         step, lower = self._read.step(RANGE_KEYS), ""
         while True:
             rows = await self._held.fetch(step.text, *step.arguments(after=lower))
@@ -113,8 +113,8 @@ class _Crew:
         first: bool,
         last: bool,
     ) -> None:
-        """One range, without the header that only the first and the trailer that only the last
-        of them has in the whole stream."""
+        """Copy one range. Only the first range of the stream keeps its header, and only the last
+        its trailer."""
         gathered = bytearray()
         ahead = 0 if first else _HEADER
 

@@ -1,7 +1,7 @@
 """Receipts of exports. An export without a receipt that says COMPLETE is incomplete.
 
-A receipt is in the database before the first byte of its export leaves, and is brought to its end
-by work that does not hang on the call.
+A receipt is in the database before the first byte of its export leaves, and work that does not
+depend on the call closes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOST = "EXPORT_NOT_RESUMABLE"
 
 
 class ReceiptState(enum.StrEnum):
-    """How far an export has come; a CANCELLED one was left by its client."""
+    """The state of an export; CANCELLED means that its client left."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -32,9 +32,9 @@ class ReceiptState(enum.StrEnum):
 
 @dataclass(slots=True)
 class Receipt:
-    """One export. ``row_count``, ``byte_count`` and ``sha256`` are of the file without an in-band
-    receipt; of an export that is not complete, the counts are of what was sent, and there is no
-    digest. ``snapshot`` is None once the export cannot be resumed.
+    """One export. ``row_count``, ``byte_count`` and ``sha256`` cover the file without an in-band
+    receipt; for an incomplete export, the counts cover what was sent, and there is no digest.
+    ``snapshot`` is None once the export cannot be resumed.
     """
 
     receipt_id: str
@@ -56,11 +56,11 @@ class Receipt:
     snapshot: str | None = None
 
     def sealed(self, places: Places) -> str:
-        """The cursor's text for whoever reads; "" without one."""
+        """The sealed cursor, for readers of the receipt; "" without one."""
         return "" if self.cursor is None else places.seal(self.cursor)
 
     def document(self, places: Places) -> dict[str, Any]:
-        """What an in-band receipt says, as proto JSON has it."""
+        """The content of an in-band receipt, as proto JSON."""
         document: dict[str, Any] = {
             "receiptId": self.receipt_id,
             "dataset": self.dataset,
@@ -80,23 +80,23 @@ _COLUMNS = tuple(field.name for field in fields(Receipt))
 
 
 def new_receipt_id() -> str:
-    """A new id that nobody can guess."""
+    """A new unguessable id."""
     return f"r{secrets.token_hex(16)}"
 
 
 async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None:
-    """Make a receipt durable, as RUNNING on the state that is held."""
+    """Make a receipt durable, as RUNNING on the held state."""
     receipt.snapshot = held.name
     await _insert(database, receipt, held.session.pid, held.session.start)
 
 
 async def store_receipt(database: Database, receipt: Receipt) -> None:
-    """Write the receipt of a stream of changes, which is known at its end only."""
+    """Write the receipt of a stream of changes, which is known only at the end of the stream."""
     await _insert(database, receipt, 0, receipt.start_time)
 
 
 async def _insert(database: Database, receipt: Receipt, pid: int, start: datetime) -> None:
-    """Write a new receipt with all that it says, and the session that holds its state."""
+    """Write all fields of a new receipt, and the session that holds its state."""
     values = {name: getattr(receipt, name) for name in _COLUMNS}
     values |= {"session_pid": pid, "session_start": start}
     values["cursor"] = "" if receipt.cursor is None else receipt.cursor.stored
@@ -109,7 +109,7 @@ async def _insert(database: Database, receipt: Receipt, pid: int, start: datetim
 async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> None:
     """Make an interrupted export RUNNING again, for a holder that has joined its state.
 
-    From now on the call that was interrupted has no say any more, even if it still runs.
+    From now on the interrupted call cannot change the receipt, even if it still runs.
     """
     async with database.connection(WorkKind.OWN) as connection:
         receipt.resume_count = await connection.fetchval(
@@ -128,7 +128,7 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
 
 
 async def close_receipt(database: Database, receipt: Receipt) -> None:
-    """Write how the export ended, unless another call goes on with it."""
+    """Write how the export ended, unless another call has resumed it."""
     receipt.finish_time = datetime.now(UTC)
     async with database.connection(WorkKind.OWN) as connection:
         await connection.execute(
@@ -148,7 +148,7 @@ async def close_receipt(database: Database, receipt: Receipt) -> None:
 
 
 async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
-    """The receipt with the id; one that still runs in a worker that is gone has FAILED."""
+    """The receipt with the id; it reads as FAILED if it is RUNNING but its worker is gone."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             f"SELECT {', '.join(_COLUMNS)},"

@@ -1,9 +1,9 @@
 """An export under way: all records that match, as a file of any size, from one state of the data.
 
-The state is held by a transaction of its own while the export runs (see ``store.snapshots``), so
-that several connections can read it and, if the client's connection breaks, another call can go on.
-That call reads and encodes the file from its start and keeps back what the client has: to resume
-costs the database what was read before, but sends nothing twice.
+A separate transaction holds the state while the export runs (see ``store.snapshots``), so that
+several connections can read it and, if the client's connection breaks, another call can go on. That
+call reads and encodes the file from its start and skips the bytes that the client has: resuming
+repeats the database's work, but sends nothing twice.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from penstockd.policy.standing import Standing
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
-#: Of a complete export that is larger than this, the end may still be on its way: its state is
-#: kept so many seconds for a client that loses it. A smaller one is as fast to run again.
+#: When an export of this size or more completes, its end may still be on its way: its state is kept
+#: so many seconds for a client that loses it. Smaller ones are as fast to run again.
 LARGE_BYTES, LINGER_SECONDS = 1 << 20, 20.0
 #: How long a failed export waits for its client to take the record that says so, in seconds.
 LAST_WORD_SECONDS = 2.0
@@ -46,11 +46,11 @@ _log = structlog.get_logger(__name__)
 
 
 class ExportOrgans(OpeningOrgans, Protocol):
-    """The organs that exports are made of."""
+    """The organs with which exports run."""
 
     @property
     def exports(self) -> ExportLimits:
-        """How many connections read one export, and how long a client may take nothing."""
+        """How many connections read one export, and how long a client may stall."""
 
     @property
     def places(self) -> Places:
@@ -144,7 +144,7 @@ class ExportRun:
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"
-        # What the client, or the way to it, has broken off can go on; what went wrong here cannot.
+        # An export broken off by the client or the connection can be resumed; a failed one cannot.
         resumable = receipt.state is ReceiptState.CANCELLED or isinstance(
             error, ClientStalled | DatabaseUnavailable
         )
@@ -152,12 +152,12 @@ class ExportRun:
         await self._call.finish(self._finish(seconds))
         if self._begun and receipt.state is ReceiptState.FAILED:
             self._reply.end(receipt)
-            # A compressed file has no place for it before its end.
+            # A compressed file has no place for a receipt before its end.
             if not self._timer.blocked and not self._plan.export.compression:
                 await self._say_in_band(receipt)
 
     async def complete(self) -> None:
-        """Record that all was sent, and notify the client."""
+        """Record that everything was sent, and notify the client."""
         receipt = self._receipt
         receipt.state, receipt.sha256 = ReceiptState.COMPLETE, self._encoder.sha256
         receipt.row_count, receipt.byte_count = self._encoder.rows, self._encoder.byte_count
@@ -170,10 +170,10 @@ class ExportRun:
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
-        """Bring the receipt to its end, then keep the state for the client or let it go.
+        """Close the receipt, then keep the state for the client or release it.
 
-        The only place where an export ends, whatever way it ended: with its receipt, its audit
-        entry (``self._call.entry``) and its writer (``self._plan.target``) at hand.
+        Every export ends here, however it ended, with its receipt, its audit entry
+        (``self._call.entry``) and its writer (``self._plan.target``) at hand.
         """
         held, receipt, snapshots = self._opened.held, self._receipt, self._organs.snapshots
         receipt.snapshot = held.name if keep_seconds else None
@@ -181,7 +181,7 @@ class ExportRun:
             await self._opened.durable
             await close_receipt(self._organs.database, receipt)
             if self._begun or receipt.state is ReceiptState.COMPLETE:
-                # What left the hub in all. Which records, other entries say.
+                # This entry records the totals; other entries name the records.
                 outcome = (
                     "OK"
                     if receipt.state is ReceiptState.COMPLETE
@@ -189,7 +189,7 @@ class ExportRun:
                 )
                 await self._call.record_end(outcome, receipt.row_count, receipt.byte_count)
         except BaseException:
-            # A receipt that stays as it was is read as FAILED once its holder is gone.
+            # A receipt that is left open reads as FAILED once its holder is gone.
             snapshots.drop(held)
             raise
         if keep_seconds:
@@ -204,8 +204,8 @@ class ExportRun:
         given = given_set(self._plan.view.dataset.name, self._rule, count, keys)
         if self._disclosing:
             return await self._call.disclose_part(given)
-        # The first are told by the entry of the call, which is durable before the first byte. How
-        # many there are in all is told by that of the end.
+        # The call's entry names the first records and is durable before the first byte leaves. The
+        # entry of the stream's end records how many there are in all.
         self._disclosing = True
         self._call.entry.keys = given.keys
         return self._call.permit(count)
@@ -216,8 +216,8 @@ class ExportRun:
         self._sent_rows, self._sent_bytes = piece.rows, self._sent_bytes + len(piece.data)
 
     async def _send_bytes(self, data: bytes, permit: Permit) -> None:
-        """Send the bytes that the client lacks. Raises AccessChanged and ClientStalled, also while
-        the client takes nothing.
+        """Send bytes to the client. Raises AccessChanged, also while the client takes nothing, and
+        ClientStalled.
         """
         if not data:
             return
@@ -227,7 +227,7 @@ class ExportRun:
         await self._timer.wait(self._reply.send(data, content_type, permit))
 
     async def _begin(self) -> None:
-        """Before the first byte: the receipt is durable, and the client told its id."""
+        """Before the first byte, wait until the receipt is durable, and send the client its id."""
         if self._begun:
             return
         await asyncio.shield(self._opened.durable)
@@ -235,7 +235,7 @@ class ExportRun:
         await self._reply.begin(self._receipt.receipt_id, self._plan.target.file_name)
 
     async def _say_in_band(self, receipt: Receipt) -> None:
-        """The last record of a file that is none: it says that the export failed, and why."""
+        """End an incomplete file with its receipt, which says that and why the export failed."""
         if self._plan.export.omit_receipt:
             return
         data = self._plan.target.receipt(orjson.dumps(receipt.document(self._organs.places)))

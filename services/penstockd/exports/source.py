@@ -1,4 +1,4 @@
-"""Where the rows of an export come from: one COPY or several, read by the loop or by a thread."""
+"""Sources of an export's rows: one COPY or several, read by the event loop or by a thread."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class RowSource(Protocol):
     """The rows of one export, from connections that are in transactions on its state."""
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:
-        """Read all rows, and give them, encoded, to a gate.
+        """Read all rows, encode them and pass them to a gate.
 
-        Each source gives the same bytes. Raises what the driver, the encoder and the gate raise.
+        Every source produces the same bytes. Raises what the driver, the encoder and the gate
+        raise.
         """
 
 
@@ -44,7 +45,7 @@ class ThreadSource:
     """One connection, which a thread of its own reads."""
 
     def __init__(self, connection: Connection, plan: ExportPlan) -> None:
-        """It must be ``CopyOut.possible`` on the connection."""
+        """``CopyOut.possible`` must hold for the connection."""
         self._connection, self._plan = connection, plan
 
     async def send_all(self, encoder: Encoder, gate: Gate) -> None:

@@ -1,4 +1,4 @@
-"""Ends streams whose client takes nothing for a long time."""
+"""Ends streams whose client takes no data for a long time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from penstockd.policy.standing import INTERVAL
 class StallTimer:
     """Cancels a send that blocks too long, or whose caller has lost access.
 
-    A timer looks now and then, so that a sending that need not wait costs nothing.
+    A timer looks now and then, so that a send that does not wait costs nothing.
     """
 
     def __init__(self, check: Callable[[], None], stall_seconds: float) -> None:
-        """A sending that waits raises what ``check`` raises."""
-        self.blocked = False  #: whether the latest sending has waited in vain for a while
+        """While a send waits, ``check`` is called; an error that it raises ends the send."""
+        self.blocked = False  #: whether the latest send has waited in vain for a while
         self._check, self._stall = check, stall_seconds
         self._period = min(INTERVAL, stall_seconds)
         self._loop = asyncio.get_running_loop()
@@ -27,7 +27,7 @@ class StallTimer:
         self._error: Exception | None = None
 
     async def wait(self, sending: Awaitable[None]) -> None:
-        """Wait for a sending. Raises ClientStalled, and what ``check`` does."""
+        """Wait for a send. Raises ClientStalled, and what ``check`` raises."""
         self._since, self._sender = self._loop.time(), asyncio.current_task()
         if self._timer is None:
             self._timer = self._loop.call_at(self._since + self._period, self._look)
@@ -37,7 +37,7 @@ class StallTimer:
         except asyncio.CancelledError:
             assert self._sender is not None
             if self._error is None or self._sender.uncancel():
-                raise  # it is the caller who was cancelled
+                raise  # the caller was cancelled
             raise self._error from None
         finally:
             self._sender = None
@@ -53,7 +53,7 @@ class StallTimer:
                 self._check()
                 if now >= self._since + self._stall:
                     raise ClientStalled(f"the client took no data for {self._stall:g} s")
-            except Exception as exc:  # raised where the sending is waited for
+            except Exception as exc:  # raised again in ``wait``
                 self._error = exc
                 self._sender.cancel()
                 return

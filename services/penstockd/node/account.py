@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root: the system user it runs as then, and its way to the files."""
+"""PostgreSQL refuses to run as root: the system user to run it as, and its access to the files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ _log = structlog.get_logger(__name__)
 def unprivileged(folder: Path) -> Account | None:
     """The account for PostgreSQL: None unless we are root.
 
-    A folder that exists keeps its owner, so that data is never handed from user to user;
-    otherwise it is the user ``penstock``, created if missing. Raises ProcessFailed if the user
-    cannot be created.
+    It is the owner of an existing folder, so that data never changes hands, or else the user
+    ``penstock``, created if missing. Raises ProcessFailed if the user cannot be created.
     """
     if os.geteuid() != 0:
         return None
@@ -62,7 +61,7 @@ def _entry(name: str) -> pwd.struct_passwd:
 
 
 def open_way(path: Path, account: Account) -> None:
-    """Let ``account`` pass through the folders above ``path``, as root may and it may not.
+    """Let ``account`` pass through the folders above ``path``, where only root may pass.
 
     Adds the search bit for others (never reading) where it is missing, and logs a warning for
     each folder changed. Raises FolderUnusable if a folder cannot be changed.

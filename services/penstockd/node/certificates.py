@@ -1,8 +1,8 @@
 """The certificate of the public port, and the authorities of its clients, as files.
 
-The sidecar reads them itself and again whenever something is moved into their folder, which is how
-``mv`` and Kubernetes' volumes put new ones there; what it cannot use it leaves, and goes on with
-what it has.
+The sidecar reads them itself, and again whenever a file is moved into their folder, which is how
+``mv`` and Kubernetes' volumes put new ones there. It ignores files that it cannot use and keeps the
+current ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Certificates:
 
     @property
     def chain(self) -> Path:
-        """Our own certificate and those between it and its authority."""
+        """Our own certificate and the intermediate ones up to its authority."""
         return self.folder.absolute() / "tls.crt"
 
     @property
@@ -44,7 +44,7 @@ class Certificates:
         return self.folder.absolute() / "tls.key"
 
     def check(self) -> datetime:
-        """When the certificate ends. Raises CertificateUnusable, which names the file and why."""
+        """When the certificate expires. Raises CertificateUnusable, naming the file and reason."""
         own = _certificates(self.chain)[0]
         try:
             key = serialization.load_pem_private_key(_read(self.key), password=None)
@@ -61,7 +61,7 @@ class Certificates:
         return own.not_valid_after_utc
 
     def secrets(self) -> dict[str, dict[str, Any]]:
-        """File name -> what the sidecar reads there to find the files (its SDS, as JSON)."""
+        """File name -> the SDS resource, as JSON, that tells the sidecar where the files are."""
         folder = {"path": str(self.folder.absolute())}
         found = {
             "certificate.json": _resource(

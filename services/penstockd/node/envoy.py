@@ -1,4 +1,4 @@
-"""Envoy as a sidecar: configuration rendered from a template, a process started and drained."""
+"""Envoy as a sidecar: renders its configuration from a template, starts and drains its process."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _INPUTS = ("services", "path_bound", "stream_paths", "feed_paths", "upload_paths
 class RateLimit:
     """Calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
 
-    A caller is a consumer with a token or an API key. Calls without a good token are counted by
-    address: ten times the rate for those with an API key, of which one address may use several, a
-    tenth for the others.
+    A caller is a consumer with a token or an API key. Calls without a valid token are counted by
+    address: ten times the rate for calls with an API key, since one address may use several keys,
+    and a tenth for the others.
     """
 
     rate: int
@@ -57,14 +57,13 @@ class RateLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """The public port, and what it takes.
+    """The public port and its limits.
 
-    ``public_url`` is what links in errors begin with. ``header_seconds`` is the time that a
-    request's headers may take to arrive, ``call_seconds`` that of a call, and half of what a call
-    and its sending may take together; streams are exempt. ``stalled_seconds`` is how long a reply
-    that is complete, or a file, waits for a reader who takes nothing of it. ``heap_bytes`` is the
-    memory near which calls are refused. ``trusted_proxies`` stand in front and name their clients
-    in x-forwarded-for.
+    Links in errors begin with ``public_url``. A request's headers may take ``header_seconds`` to
+    arrive and a call ``call_seconds``; a call and the sending of its request and reply together may
+    take twice as long. Streams are exempt. A complete reply, or a file, waits ``stalled_seconds``
+    for a client that reads nothing. Calls are refused when memory nears ``heap_bytes``.
+    ``trusted_proxies`` proxies in front of the hub name their clients in x-forwarded-for.
     """
 
     host: str
@@ -83,7 +82,7 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvoyConfig(Edge):
-    """What the template needs. ``inputs`` is the generated gen/envoy/inputs.json, ``portal`` the
+    """The template's values. ``inputs`` is the generated gen/envoy/inputs.json, ``portal`` the
     folder of the built console.
     """
 
@@ -99,12 +98,12 @@ class EnvoyConfig(Edge):
 
     @property
     def admin_socket(self) -> Path:
-        """Envoy's administration, reached by our own user only."""
+        """The socket of Envoy's administration, which only our own user can reach."""
         return self.sockets.absolute() / "admin.sock"
 
     @property
     def private_socket(self) -> Path:
-        """Where keys and health are told to this machine only."""
+        """The socket that serves keys and health to this machine only."""
         return self.sockets.absolute() / "jwks.sock"
 
     @property
@@ -114,7 +113,7 @@ class EnvoyConfig(Edge):
 
     @property
     def access_log(self) -> Path:
-        """One JSON object a line."""
+        """The access log, with one JSON object a line."""
         return self.logs.absolute() / "access.log"
 
     @property
@@ -129,7 +128,7 @@ class EnvoyConfig(Edge):
 
 def render(config: EnvoyConfig) -> str:
     """The configuration as YAML text. Raises OSError if a file cannot be read, ConfigRefused if
-    the template names what there is not.
+    the template is invalid or uses an unknown value.
     """
     inputs = json.loads(config.inputs.read_text())
     environment = jinja2.Environment(
@@ -164,7 +163,8 @@ def render(config: EnvoyConfig) -> str:
 
 
 def write(config: EnvoyConfig, path: Path) -> None:
-    """Render into ``path``, and beside the sockets what it refers to; whole or not at all."""
+    """Render into ``path``, and write the files it refers to beside the sockets. The configuration
+    and the secrets are replaced atomically."""
     if config.certificates is not None:
         for name, resource in config.certificates.secrets().items():
             _write(config.sockets / name, json.dumps(resource))
@@ -181,7 +181,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _tls(config: EnvoyConfig) -> dict[str, str | None] | None:
-    """Where the sidecar finds its secrets."""
+    """The paths of the sidecar's TLS secrets; None without TLS."""
     if config.certificates is None:
         return None
     found: dict[str, str | None] = {"certificate": None, "authorities": None}
@@ -197,7 +197,7 @@ def _limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
 
 
 def _pattern(path: str) -> str:
-    """A path template as a regular expression: a variable is one step, or the rest if it ends."""
+    """A path template as a regular expression: a variable is a segment, or with ``**`` the rest."""
     parts = re.split(r"(\{[^}]*\})", path)
     return "".join(
         (".+" if "**" in part else "[^/]+") if part.startswith("{") else re.escape(part)
@@ -222,7 +222,7 @@ def check_port(config: EnvoyConfig) -> None:
     """Raise PortInUse if the public port cannot be bound now."""
     address, family = _address(config)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As Envoy does: connections of an earlier run that are still closing are no obstacle.
+        # Like Envoy, ignore connections of an earlier run that are still closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, config.port))
@@ -245,10 +245,10 @@ class Envoy:
         self._guard = guard
 
     async def start(self) -> None:
-        """Write the configuration and start; see ``ready`` for when it serves.
+        """Write the configuration and start; ``ready`` waits until it serves.
 
-        May be called again after the process has ended. Raises PortInUse, and ConfigRefused if
-        Envoy does not take the configuration.
+        Can be called again after the process has ended. Raises PortInUse, and ConfigRefused if
+        Envoy does not accept the configuration.
         """
         check_port(self.config)
         self.config.logs.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ class Envoy:
             await asyncio.sleep(0.05)
 
     async def stop(self, drain: float = 5.0) -> None:
-        """Turn new calls away, give those under way up to ``drain`` seconds, then end."""
+        """Refuse new calls, give calls under way up to ``drain`` seconds, then end."""
         if self.process is None:
             return
         process, self.process = self.process, None
@@ -328,7 +328,7 @@ class Envoy:
 
 
 async def _ask(socket_: Path, method: str, target: str) -> str:
-    """The reply to a call over a socket of the sidecar, headers included. Raises OSError."""
+    """Call the sidecar over a socket; return the reply with its headers. Raises OSError."""
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_unix_connection(str(socket_))
         try:
@@ -340,7 +340,7 @@ async def _ask(socket_: Path, method: str, target: str) -> str:
 
 
 def _address(config: EnvoyConfig) -> tuple[str, socket.AddressFamily]:
-    """The host as a number, which is what Envoy wants, and its family. Raises PortInUse."""
+    """The host as a numeric address, which Envoy requires, and its family. Raises PortInUse."""
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""What can keep a node from starting or stopping. Each message is fit for the console.
+"""Errors that keep a node from starting or stopping. Each message is fit for the console.
 
 NodeError
-├── FolderUnusable     the data folder cannot be written, or not reached by PostgreSQL's user
+├── FolderUnusable     the data folder cannot be written, or PostgreSQL's user cannot reach it
 ├── AlreadyRunning     another supervisor holds the data folder
 ├── PortInUse          the public port is taken
 ├── CertificateUnusable  a certificate or key cannot be read, does not fit or has expired

@@ -1,8 +1,8 @@
 """A watcher that ends the supervisor's children when the supervisor is killed.
 
 A process that gets SIGKILL cannot tidy up, and PR_SET_PDEATHSIG exists on Linux only. So one small
-process holds the reading end of a pipe: when the supervisor is gone, however it went, the pipe
-ends, and the watcher ends the children it was told of. It works on Linux and macOS alike.
+process holds the reading end of a pipe: however the supervisor ends, the pipe then closes, and the
+watcher ends the children that it knows. It works on Linux and macOS alike.
 
 The file is also the watcher's program; it is run alone (``python -I -S guard.py``) and therefore
 imports nothing but the standard library.
@@ -27,9 +27,9 @@ PATIENCE = 10.0
 class ChildGuard:
     """The supervisor's side: tells the watcher which children exist. Safe to use from threads.
 
-    With a ``lock`` file, the watcher holds it as long as it lives: a new guard waits (at most
-    PATIENCE and a little) until the watcher of a killed run has done its work. Raises OSError if
-    the lock file cannot be written or is not let go.
+    With a ``lock`` file, the watcher holds it as long as it lives: a new guard waits (slightly
+    longer than PATIENCE at most) until the watcher of a killed run has done its work. Raises
+    OSError if the lock file cannot be written or is not released.
     """
 
     def __init__(self, lock: Path | None = None) -> None:
@@ -46,19 +46,19 @@ class ChildGuard:
         return self._watcher.pid
 
     def add(self, pid: int, last_signal: signal.Signals) -> None:
-        """From now on the child ``pid`` gets ``last_signal`` when this process dies."""
+        """Send ``last_signal`` to the child ``pid`` if this process dies from now on."""
         with self._mutex:
             self._children[pid] = last_signal
             self._tell(f"+{pid} {int(last_signal)}")
 
     def remove(self, pid: int) -> None:
-        """The child has ended and its number may belong to another process soon."""
+        """Forget a child that has ended: its number may soon belong to another process."""
         with self._mutex:
             if self._children.pop(pid, None) is not None:
                 self._tell(f"-{pid}")
 
     def close(self) -> None:
-        """End the watcher. Children that are still known are ended by it, as if we had died."""
+        """End the watcher. It first ends the children that it still knows, as if we had died."""
         with self._mutex:
             self._closed = True
             watcher = self._watcher
@@ -67,7 +67,7 @@ class ChildGuard:
         watcher.wait()
 
     def _attend(self) -> None:
-        """Replace a watcher that was killed by one that knows the same children."""
+        """Replace a killed watcher with a new one that knows the same children."""
         while True:
             self._watcher.wait()
             with self._mutex:
@@ -83,7 +83,7 @@ class ChildGuard:
         if self._closed:
             return
         assert self._watcher.stdin is not None
-        # A watcher that was killed is replaced in a moment, and told everything again.
+        # A watcher that was killed is replaced in a moment and then learns everything again.
         with contextlib.suppress(BrokenPipeError):
             self._watcher.stdin.write(line.encode() + b"\n")
 
@@ -101,7 +101,7 @@ class ChildGuard:
                 pass_fds=[] if lock is None else [lock],
             )
         finally:
-            # The watcher has the lock by its own copy of the handle.
+            # The watcher keeps the lock through its own copy of the handle.
             if lock is not None:
                 os.close(lock)
 
@@ -131,7 +131,7 @@ def watch() -> None:
             children[int(pid)] = int(signum_text)
         else:
             children.pop(int(line[1:]), None)
-    # Youngest first: those that depend on PostgreSQL go before it.
+    # Youngest first: processes that depend on PostgreSQL end before it.
     left = [pid for pid, signum_ in reversed(children.items()) if _send(pid, signum_)]
     deadline = time.monotonic() + PATIENCE
     while left and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
 """The log files of the processes: bounded in size, their warnings repeated on the console.
 
 The processes write to their files directly, so that no line waits for the supervisor or is lost
-with it; the supervisor reads behind them.
+with it; the supervisor reads the files as they grow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 def is_severe(line: str) -> bool:
     """Whether a line of the hub's own JSON log is a WARNING or worse.
 
-    What is not JSON was not meant for the log (a traceback, a library's complaint) and counts.
+    A line that is not JSON was not meant for the log (such as a traceback) and counts as severe.
     """
     try:
         entry = json.loads(line)
@@ -42,7 +42,7 @@ def is_severe(line: str) -> bool:
 
 
 def is_severe_postgres(line: str) -> bool:
-    """Whether PostgreSQL reports trouble of its own; ERROR is a statement's, told to its client."""
+    """Whether PostgreSQL reports trouble of its own; an ERROR is only about one statement."""
     return " FATAL: " in line or " PANIC: " in line
 
 
@@ -52,7 +52,7 @@ def is_severe_envoy(line: str) -> bool:
 
 
 def never(line: str) -> bool:
-    """For files that are only bounded, never repeated."""
+    """Always False: for files that are only bounded, never repeated."""
     return False
 
 
@@ -62,7 +62,7 @@ async def follow(
     """Repeat severe lines of ``path`` on the console (stderr) from now on, until cancelled.
 
     A file that has reached LOG_LIMIT is copied to ``<name>.1`` and emptied; a line written at that
-    very moment may be lost. A file that cannot be read is no reason to end: it is told once.
+    very moment may be lost. A file that cannot be read is logged once and tried again.
     """
     offset = _size(path)
     rest = b""
@@ -96,14 +96,14 @@ def _size(path: Path) -> int:
 
 
 def _empty(path: Path) -> None:
-    """Keep a copy and empty the file; without room for the copy, do without it."""
+    """Keep a copy and empty the file, or only empty it if there is no room for the copy."""
     copy = path.with_name(path.name + ".1")
     try:
         shutil.copyfile(path, copy)
     except OSError as error:
         _log.warning("log_not_kept", path=str(copy), error=str(error))
         with contextlib.suppress(OSError):
-            copy.unlink(missing_ok=True)  # half a copy takes the room that is wanted
+            copy.unlink(missing_ok=True)  # half a copy takes up the room that is needed
     os.truncate(path, 0)
 
 
@@ -114,7 +114,7 @@ def _read(path: Path, offset: int) -> tuple[bytes, int]:
             if not stat.S_ISREG(status.st_mode):
                 return b"", 0  # a device or a pipe, which others read
             if status.st_size < offset:
-                offset = 0  # set aside and begun anew
+                offset = 0  # the file was set aside and started again
             file.seek(offset)
             data = file.read(1 << 20)
     except FileNotFoundError:

@@ -18,15 +18,15 @@ _NAME = "penstock.pid"
 
 @contextlib.contextmanager
 def hold(data: Path) -> Iterator[None]:
-    """Hold ``data``, made if missing, for this process; the file names our process id.
+    """Hold ``data``, made if missing, for this process; the file contains our process id.
 
-    Meanwhile this process, and all that it starts, makes files for their owner alone.
-    The lock is the kernel's and ends with us, however we end. Raises FolderUnusable if the folder
-    cannot be made or written, AlreadyRunning if another process holds it.
+    Meanwhile this process and its children create files that only their owner can read. The kernel
+    keeps the lock and releases it however we end. Raises FolderUnusable if the folder cannot be
+    made or written, AlreadyRunning if another process holds it.
     """
     mask = None
     try:
-        # Root's folder lets PostgreSQL's own user pass; what is secret in it has its own mode.
+        # Root's folder lets PostgreSQL's own user pass; secrets in it have modes of their own.
         data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         mask = keep_files_private(data)
         handle = os.open(data / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -63,7 +63,7 @@ def running(data: Path) -> int | None:
 def stop(data: Path, seconds: float = 60.0) -> bool:
     """End the supervisor on ``data`` and wait until it is gone; False if there was none.
 
-    Blocks. Raises ProcessFailed after ``seconds``, PermissionError if it is another user's.
+    Blocks. Raises ProcessFailed after ``seconds``, PermissionError if it belongs to another user.
     """
     pid = running(data)
     if pid is None:

@@ -1,4 +1,4 @@
-"""The console's files, which the sidecar serves by itself."""
+"""The console's files, which the sidecar serves without a worker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from penstockd.node.errors import ConfigRefused
 
-#: Where the console is.
+#: The URL path of the console.
 ROOT = "/portal/"
-#: Below here names change with what is in the files.
+#: File names below this folder change with their content.
 HASHED = "assets/"
 
 _TYPES = {
@@ -20,8 +20,8 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-#: What the page may do: load what is here and call this hub, and nothing else. No script of it
-#: makes markup of text.
+#: The page may only load files from here and call this hub, and its scripts cannot turn text into
+#: markup.
 _POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -44,17 +44,17 @@ _GUARDS = {
 }
 
 
-#: Files below this size are served as they are.
+#: Files below this size, in bytes, are served uncompressed.
 _COMPRESSED_FROM = 1024
-#: Accepts gzip, and does not refuse it by a weight of zero.
+#: Matches if gzip is accepted, and not refused by a weight of zero.
 _ACCEPTS_GZIP = r"(.*[ ,])?gzip( *; *q=(0\.[0-9]*[1-9][0-9]*|1(\.0*)?))? *(,.*)?"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Where a file of the console is served, from which folder, as what, to whom.
+    """One way to serve a file of the console: its URL path, folder, type and headers.
 
-    ``accept_encoding`` is a pattern that the request's header must match; empty: any, or none.
+    The request's accept-encoding must match the pattern ``accept_encoding``, unless it is empty.
     """
 
     path: str
@@ -67,8 +67,8 @@ class Variant:
 def write_compressed(folder: Path, target: Path) -> None:
     """Keep a compressed copy of each large file of the console below ``target``.
 
-    They are compressed here, once: a codec that runs for each reply holds up to 19 MB for as long
-    as the reader likes. Raises OSError.
+    Compressing once, here, saves a codec for each reply, which would hold up to 19 MB for as long
+    as the client reads. Raises OSError.
     """
     for path in _files(folder):
         if _is_compressed(path):
@@ -80,7 +80,7 @@ def write_compressed(folder: Path, target: Path) -> None:
 def served_variants(folder: Path, compressed: Path) -> list[Variant]:
     """All files of the built console, compressed copies first.
 
-    Raises OSError, and ConfigRefused for a type unknown.
+    Raises OSError, and ConfigRefused for an unknown type.
     """
     return [v for path in _files(folder) for v in _variants(folder, compressed, path)]
 

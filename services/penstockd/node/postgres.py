@@ -35,7 +35,7 @@ START_SECONDS = 300.0
 """Recovery after a crash replays up to max_wal_size of log, which takes its time."""
 STOP_SECONDS = 30.0
 
-# The first lines that a new cluster's postgresql.conf gets; what the user adds there wins.
+# The first lines of a new cluster's postgresql.conf; settings that the user adds there win.
 _INCLUDE = """\
 # Penstock writes penstock.conf anew at each start. Settings of your own, below, override it.
 include = 'penstock.conf'
@@ -102,16 +102,16 @@ class EmbeddedPostgres:
         return self._dsn(DATABASE)
 
     async def start(self) -> str:
-        """Start the server, making the cluster at first, and return ``url`` when it answers.
+        """Start the server, making the cluster if missing, and return ``url`` when it answers.
 
-        May be called again after the process has ended. Raises FolderUnusable if the folder
-        cannot be written or passed, ProcessFailed (with the end of the log) if the server ends or
+        Can be called again after the process has ended. Raises FolderUnusable if the folder cannot
+        be written or passed through, ProcessFailed (with the end of the log) if the server ends or
         does not answer within START_SECONDS.
         """
         await asyncio.to_thread(self._prepare)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            # Before the start: a server that cannot start may have said so by the time we look.
+            # Measure before the start: a server that fails may have logged it by the time we look.
             logged = self.log.stat().st_size if self.log.exists() else 0
             self.process = self._spawn()
             try:
@@ -119,7 +119,7 @@ class EmbeddedPostgres:
                 await self._create_database()
                 return self.url
             except _StillInUse:
-                # Backends of a killed postmaster take a moment to notice and let go.
+                # Backends of a killed postmaster take a moment to notice and release the memory.
                 await asyncio.sleep(0.2)
             except BaseException:
                 await self.stop()
@@ -134,7 +134,7 @@ class EmbeddedPostgres:
         try:
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            # Immediate shutdown ends the backends too, as SIGKILL would not; recovery follows.
+            # Unlike SIGKILL, an immediate shutdown also ends the backends; recovery follows.
             await process.stop(signal.SIGQUIT, 10)
 
     def _prepare(self) -> None:
@@ -155,7 +155,7 @@ class EmbeddedPostgres:
         self._write_settings()
 
     def _initialise(self) -> None:
-        """Make the cluster beside its place and rename it: a half-made one is never used."""
+        """Make the cluster under another name and rename it: a half-made one is never used."""
         fresh = self.cluster.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -199,15 +199,15 @@ class EmbeddedPostgres:
         """Shut down the postmaster that a killed supervisor left, if it still runs.
 
         A stale postmaster.pid may name any process by now: only a postgres of this very cluster
-        gets a signal. Another process of that number would keep PostgreSQL from starting, so the
-        file goes; backends that still hold the cluster's memory are found without it.
+        gets a signal. Another process with that number would keep PostgreSQL from starting, so the
+        file is removed; backends that still hold the cluster's memory are found without it.
         """
         pid_file = self.cluster / "postmaster.pid"
         try:
             named = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
             ours = str(self.cluster) in named.cmdline()
         except (OSError, ValueError, psutil.Error):
-            return  # nobody has the number, or it ends right now
+            return  # no process has the number, or it is ending right now
         if not ours:
             pid_file.unlink()
             return
@@ -296,7 +296,7 @@ class _StillInUse(Exception):
 
 
 def _environment() -> dict[str, str]:
-    """Neither PGDATA, PGPORT and the like nor the user's locale may reach the server."""
+    """The server's environment, without the user's locale, PGDATA, PGPORT and the like."""
     return {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"}
 
 

@@ -1,4 +1,4 @@
-"""Files of the data folder are for their owner alone: logs and checkpoints tell who did what."""
+"""Only their owner can read files of the data folder: logs and checkpoints show who did what."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import stat
 from pathlib import Path
 
-#: What is taken from the mode of whatever is made: others may pass through folders at most, as
-#: PostgreSQL's own user must where we are root.
+#: Bits removed from the mode of every new file and folder. Others can at most pass through folders,
+#: as PostgreSQL's own user must when we are root.
 _MASK = 0o066
-#: The cluster has an owner and modes of its own.
+#: The folder of PostgreSQL's cluster, which has its own owner and modes.
 _APART = "postgres"
 
 
 def keep_files_private(data: Path) -> int:
-    """Let this process, and all that it starts, make files for their owner alone.
+    """Let this process and its children create files that only their owner can read.
 
-    What an earlier version made for others to read is closed to them. To be
-    called before the first file is made. Returns the mask that was in force. Raises OSError.
+    Also takes others' access from existing files, which an earlier version may have granted. Call
+    it before the first file is made. Returns the earlier mask. Raises OSError.
     """
     before = os.umask(_MASK)
     for folder, names, files in os.walk(data):

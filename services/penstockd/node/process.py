@@ -79,7 +79,7 @@ class Process:
         self._popen.wait()
         if self._guard is not None:
             self._guard.remove(self.pid)
-        # The loop may be closed when a child outlives it: then nobody waits either.
+        # If the child outlived the loop, the loop is closed and nobody waits.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ended.set)
 
@@ -98,10 +98,10 @@ def spawn(
 ) -> Process:
     """Start ``argv`` with stdout and stderr appended to ``log`` and no standard input.
 
-    The child gets a session of its own, so that Ctrl-C reaches the supervisor alone and the order
-    of the end is the supervisor's. With a ``guard``, the child gets ``last_signal`` if the
-    supervisor itself dies. It inherits ``descriptors``. Where the log cannot be opened it goes
-    without one. Raises OSError if the program cannot be started.
+    The child gets a session of its own, so that Ctrl-C reaches only the supervisor, which then ends
+    its children in order. With a ``guard``, the child gets ``last_signal`` if the supervisor itself
+    dies. It inherits ``descriptors``. If the log cannot be opened, the child runs without one.
+    Raises OSError if the program cannot be started.
     """
     with _opened(log) as output:
         popen = subprocess.Popen(
@@ -123,7 +123,7 @@ def spawn(
 
 
 def _opened(log: Path) -> BinaryIO:
-    """The log file to append to; nowhere, if its folder is full or cannot be written."""
+    """The log file, opened to append; the null device if it cannot be opened."""
     try:
         set_aside(log)
         return log.open("ab")
@@ -133,6 +133,6 @@ def _opened(log: Path) -> BinaryIO:
 
 
 def set_aside(log: Path) -> None:
-    """Rename a log that has reached LOG_LIMIT to ``<name>.1``, replacing the one before."""
+    """Rename a log that has reached LOG_LIMIT to ``<name>.1``, replacing the earlier one."""
     if log.exists() and log.stat().st_size >= LOG_LIMIT:
         os.replace(log, log.with_name(log.name + ".1"))

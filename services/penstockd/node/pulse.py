@@ -1,7 +1,7 @@
-"""Who of the supervisor's children still beats, and who hangs and is to be started again.
+"""Which of the supervisor's children still beat, and which one hangs and must be restarted.
 
-One at a time is started again, and none while all are silent: then it is the machine that sleeps or
-is overloaded, and a restart would make it worse.
+One child at a time is restarted, and none while all are silent: then the machine is asleep or
+overloaded, and a restart would make it worse.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Seconds without a beat after which a process hangs.
+#: Seconds without a beat after which a process counts as hanging.
 SILENCE = 10.0
-#: Seconds without a beat after which a process lags; and between two looks after which we do.
+#: Seconds without a beat after which a process lags, or between two looks after which we do.
 LAG = 3.0
-#: Seconds that a process gets from its start to its first beat, if its forerunner beat.
+#: Seconds that a process gets from its start to its first beat, if it beat in an earlier run.
 START = 60.0
 #: How often the supervisor looks, in seconds.
 INTERVAL = 1.0
@@ -24,7 +24,7 @@ INTERVAL = 1.0
 
 @dataclass(slots=True)
 class _Life:
-    """One run of a process: when it started, and when it beat last, if it did."""
+    """One run of a process: when it started, and its last beat, if any."""
 
     started: float
     beat: float | None = None
@@ -40,8 +40,8 @@ class Pulse:
         self._looked = clock()
 
     def listen(self, name: str) -> int:
-        """A process begins: the descriptor that it writes its beats to, to be closed by us when
-        it has been started. Raises OSError."""
+        """Begin a process's run; return the descriptor for its beats, which the caller closes once
+        the process is started. Raises OSError."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self.begin(name)
@@ -62,20 +62,20 @@ class Pulse:
         return writing
 
     def begin(self, name: str) -> None:
-        """A process of that name begins, or is about to."""
+        """Note that a process of that name starts, or is about to."""
         self._lives[name] = _Life(self._clock())
 
     def beat(self, name: str) -> None:
-        """It beat."""
+        """Note a beat of a process."""
         self._beaters.add(name)
         if (life := self._lives.get(name)) is not None:
             life.beat = self._clock()
 
     def hanging(self) -> str | None:
-        """The process to start again now, if there is one. Ask every INTERVAL."""
+        """The process to restart now, if any. Call every INTERVAL."""
         now = self._clock()
         if now - self._looked > LAG:
-            # We were held up ourselves, and what was told meanwhile is not read yet.
+            # We were held up ourselves, and have not read the beats that came meanwhile.
             for life in self._lives.values():
                 life.started = now
                 life.beat = now if life.beat is not None else None
@@ -96,7 +96,7 @@ class Pulse:
         return now - life.beat
 
     def _never_began(self, now: float) -> str | None:
-        """While one begins no other is started again, unless it hangs as it begins."""
+        """A process that hangs as it starts, if any; while one starts, no other is restarted."""
         for name, life in self._lives.items():
             if name in self._beaters and life.beat is None and now - life.started > START:
                 return name

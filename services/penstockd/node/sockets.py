@@ -18,9 +18,9 @@ def sockets_folder(data: Path) -> Path:
     """The folder for the sockets of ``data``, made if missing; the same for every call.
 
     It is ``data/run`` if that is short enough, else a folder in the system's temporary folder
-    named after the user and the data folder. It belongs to us and nobody else may write in it:
-    FolderUnusable otherwise. (Passing through is allowed when we are root, since PostgreSQL then
-    runs as another user; every socket has its own permissions.)
+    named after the user and the data folder. Raises FolderUnusable unless it belongs to us and
+    nobody else can write in it. (When we are root, others can pass through it, since PostgreSQL
+    then runs as another user; every socket has its own permissions.)
     """
     folder = data.absolute() / "run"
     if len(os.fsencode(folder)) > _LONGEST:

@@ -1,7 +1,7 @@
 """The supervisor of one node: starts its processes in order, keeps them alive, ends them in order.
 
-PostgreSQL, then what ``prepare`` does (migrations), then workers and keeper, then Envoy; the end
-runs the other way round. A process that dies is started again; a supervisor that dies takes its
+PostgreSQL starts first, then ``prepare`` runs (migrations), then workers and keeper start, then
+Envoy; they end in reverse order. A process that dies is restarted; a supervisor that dies takes its
 children with it (see guard).
 """
 
@@ -52,9 +52,9 @@ FILE_LIMIT = 65_536
 EARLY_DEATHS = 3
 """So many ends of one process before the node was ever ready make the start fail."""
 
-#: For the C library's allocator, which else keeps a store of freed memory for each of many threads:
-#: an export, which has a handful of them, left twice the memory. Blocks of more than 2.5 MiB, the
-#: sets of keys, are the system's and go back to it; to treat smaller ones so costs time.
+#: For the C library's allocator, which otherwise keeps freed memory for each of many threads: an
+#: export, with a handful of threads, left twice the memory behind. Blocks above 2.5 MiB, such as
+#: sets of keys, return to the system when freed; doing so for smaller blocks would cost time.
 _FRUGAL = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(5 << 19),
@@ -66,11 +66,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What to run. Paths of the sidecar are those of the repository's or the wheel's files.
+    """What to run. The sidecar's paths are files of the repository or the wheel.
 
     ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
-    gives the command of the worker that listens on a socket, ``keeper`` is the keeper's command;
-    ``environment`` gives both what they need to know from the database's URL, on top of our own
+    returns the command of a worker that listens on a socket, ``keeper`` is the keeper's command.
+    ``environment`` returns variables for both from the database's URL, which are added to our own
     environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
     """
 
@@ -119,10 +119,10 @@ async def supervise(
 ) -> None:
     """Run ``node`` until SIGINT, SIGTERM or SIGHUP; call from the main thread.
 
-    ``prepare`` gets the database's URL (libpq form) before any worker starts, ``on_ready`` is
-    called once when calls are served. What is severe is repeated on ``console``, by default on
-    stderr as it is when the line is written: guarded by then (see ``output``), since it may be
-    full. Returns after an orderly end. Raises NodeError if the node cannot start, and what
+    ``prepare`` receives the database's URL (libpq form) before any worker starts; ``on_ready`` is
+    called once, when calls are served. Severe log lines are repeated on ``console``, by default on
+    the value of stderr when the line is written, since ``output`` replaces stderr by a guarded
+    stream. Returns after an orderly end. Raises NodeError if the node cannot start, and what
     ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
     with hold(node.data):
@@ -168,7 +168,7 @@ class _Running:
         prepare: Callable[[str], Awaitable[None]],
         on_ready: Callable[[], Awaitable[None]],
     ) -> None:
-        """Start everything and keep it; ends by cancellation or error only."""
+        """Start everything and keep it running; ends only by cancellation or error."""
         node = self._node
         url = node.database_url
         if url is None:
@@ -176,7 +176,7 @@ class _Running:
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
-        # Nothing of ours forks, and gRPC asks for its process id at every turn unless told so.
+        # Our processes never fork; without this setting, gRPC checks the process id all the time.
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
         ours = {k: v for k, v in os.environ.items() if k not in node.withheld}
         self._environment = {**_FRUGAL, **ours, **calm, **node.environment(url)}
@@ -197,11 +197,11 @@ class _Running:
                 _log.info("node_ready", url=self._envoy.config.url)
                 await on_ready()
         except BaseExceptionGroup as errors:
-            # The first is the cause; the others, if any, follow from it.
+            # The first error is the cause; the others, if any, follow from it.
             raise errors.exceptions[0] from None
 
     async def stop(self) -> None:
-        """End what runs: Envoy first, so that calls under way can finish, PostgreSQL last."""
+        """End all processes: Envoy first, so that calls under way can finish, PostgreSQL last."""
         await self._envoy.stop()
         workers = [p for name, p in self._children.items() if name != "keeper"]
         await asyncio.gather(*(p.stop(signal.SIGTERM, STOP_SECONDS) for p in workers))
@@ -229,13 +229,13 @@ class _Running:
             await asyncio.sleep(pause)
 
     async def _end_hanging(self) -> None:
-        """Kill what hangs, for ``_keep`` to start it again."""
+        """Kill a process that hangs, for ``_keep`` to restart it."""
         while True:
             await asyncio.sleep(PULSE_INTERVAL)
             if (name := self._pulse.hanging()) is not None:
                 _log.error("process_hangs", process=name)
                 self._children[name].send(signal.SIGKILL)
-                self._pulse.begin(name)  # nothing else is ended before it beats again
+                self._pulse.begin(name)  # no other process is killed before it beats again
 
     async def _start_postgres(self) -> Process:
         assert self._postgres is not None
@@ -267,9 +267,9 @@ class _Running:
         more: Mapping[str, str] | None = None,
     ) -> Process:
         if socket is not None:
-            socket.unlink(missing_ok=True)  # of a worker that was killed
+            socket.unlink(missing_ok=True)  # left by a worker that was killed
         log = self._node.logs / f"{name}.log"
-        with contextlib.suppress(OSError):  # it goes without a log then
+        with contextlib.suppress(OSError):  # then the process runs without a log
             log.parent.mkdir(parents=True, exist_ok=True)
         heartbeat = self._pulse.listen(name)
         try:
@@ -296,7 +296,7 @@ class _Running:
 
 
 def _check_certificates(edge: Edge) -> None:
-    """Raise CertificateUnusable; warn of what is near its end."""
+    """Check the certificates, and warn if one expires soon. Raises CertificateUnusable."""
     if edge.certificates is not None:
         ends = edge.certificates.check()
         if ends - datetime.now(UTC) < SOON:
@@ -304,7 +304,7 @@ def _check_certificates(edge: Edge) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Let the children open many connections: the soft limit is often 1024 by tradition only."""
+    """Let the children open many connections: the soft limit is often only 1024, by tradition."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -312,7 +312,7 @@ def _raise_file_limit() -> None:
 
 
 async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
-    """Do ``work`` until it ends or raises, or the end is asked for."""
+    """Do ``work`` until it ends or raises, or ``asked`` is set."""
     task = asyncio.ensure_future(work)
     waiter = asyncio.create_task(asked.wait())
     try:
@@ -332,7 +332,7 @@ def _signals() -> Iterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     signums = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's wish
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
         signums.append(signal.SIGHUP)
     for signum in signums:
         loop.add_signal_handler(signum, asked.set)

@@ -205,7 +205,7 @@ def _converted(convert: Convert, key: Any, value: Any) -> Any:
 
 
 def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
-    """A row as the rules judge it."""
+    """A row in the form that the rules take."""
     return [
         load_json(v) if f.repeated and v is not None else v
         for f, v in zip(fields, row, strict=True)

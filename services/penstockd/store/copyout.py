@@ -35,8 +35,8 @@ _EAGER = 64 * 1024
 class CopyOut:
     """One COPY on a connection that nobody else uses meanwhile.
 
-    Only the thread calls ``receive`` and ``message``. It must pass each message other than CopyData
-    to ``message``, until ``done``.
+    Only the thread calls ``receive`` and ``message``. Until ``done``, the thread must pass every
+    message other than CopyData to ``message``.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -359,7 +359,7 @@ def _sized(text: str) -> tuple[bytes, bytes]:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of a text."""
+    """Decode a base64url text. Raises CursorInvalid."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(BROKEN)
     try:

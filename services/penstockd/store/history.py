@@ -211,7 +211,7 @@ def _target(step: Step) -> str:
 
 
 def _referring(step: Step, keys: str) -> str:
-    """SQL for the keys of all records of which the step's field holds, or held, one of ``keys``."""
+    """SQL for the keys of all records whose field in the step holds, or held, one of ``keys``."""
     dataset, field = step
     return (
         f'SELECT "{dataset.key.path}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'

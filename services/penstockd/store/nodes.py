@@ -59,7 +59,7 @@ class Difference:
 
 
 def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
-    """Where two nodes differ. Settings that only one of them knows are ignored: versions differ."""
+    """Where two nodes differ. Settings that only one of the two versions knows are ignored."""
     return [
         Difference(name, here[name], there[name])
         for name in sorted(here.keys() & there.keys())

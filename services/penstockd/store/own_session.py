@@ -25,8 +25,8 @@ class OwnSession:
         self._asking = asyncio.Lock()
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Run ``question`` on the connection and return its result. If it takes longer than ANSWER,
-        drops the session and raises DatabaseUnavailable."""
+        """Run ``question`` on the connection and return its result. Raises DatabaseUnavailable if
+        it takes longer than ANSWER. Any error drops the session."""
         async with self._asking:
             try:
                 with translated():

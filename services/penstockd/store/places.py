@@ -13,7 +13,7 @@ seal.
 
 Cursors issued before sealing existed are in the form in which the store keeps them
 (``Cursor.stored``). They are accepted while the first key opens, up to the log's number when that
-key began. Forging one takes the random mark of its transaction, which only a cursor contains. All
+key began. Forging one requires the random mark of its transaction, which only a cursor reveals. All
 invalid ones are refused in the same words (``check_place``), so trying numbers reveals nothing.
 """
 
@@ -54,8 +54,8 @@ _CURSOR, _LEASE = b"cursor", b"lease"
 
 @dataclass(frozen=True, slots=True)
 class CursorKey:
-    """A sealing key: its number, when it begins to seal (Unix seconds), and its initial log
-    number."""
+    """A sealing key: its number, seal time (Unix seconds), and the log's number when it was
+    made."""
 
     number: int
     seal_time: float

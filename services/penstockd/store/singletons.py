@@ -268,7 +268,8 @@ class Leases:
         self._known_time = (datetime.now(UTC), clock())
 
     def now(self) -> datetime:
-        """The database's time, from the last renewal on, independent of this machine's clock."""
+        """The database's time, projected from the last renewal; ignores this machine's wall
+        clock."""
         time_then, then = self._known_time
         return time_then + timedelta(seconds=self._clock() - then)
 
@@ -297,8 +298,7 @@ class Leases:
         await self.release(lease)
 
     async def release(self, lease: SingletonLease) -> None:
-        """Release a lease for others to take at once; if the database is unreachable, it expires in
-        seconds."""
+        """Let others take a lease at once, or within seconds if the database is unreachable."""
         self._held.pop(lease.name, None)
         if not lease.runs:
             return
@@ -337,8 +337,7 @@ class Leases:
             await self._take_free(wanted, share_out(nodes))
 
     def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
-        """Ask the holder to release leases in another node's share; at most once per SETTLED
-        seconds."""
+        """Ask the holder to release leases in others' shares; at most once per SETTLED seconds."""
         elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
         for name in self._held.keys() & elsewhere.keys():
             if now - self._handed.get(name, -SETTLED) >= SETTLED:

@@ -61,7 +61,7 @@ class Held:
     connection: Connection
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline: float | None = None  # monotonic; None while it is in use
-    lasting: bool = True  # if not, it is released before lasting ones
+    lasting: bool = True  # kept states that are not lasting are released first
     by_receipt: bool = True  # keep it only while a receipt names it
     consumer: str = field(default_factory=lambda: payer_var.get().consumer)
 
@@ -204,8 +204,8 @@ class Snapshots:
             held.connection.terminate()
 
     async def _keep_alive(self) -> None:
-        """Until nothing is held: query on every holder, and release states that nobody will ask
-        for."""
+        """Query on every holder and release states that nobody will ask for, until nothing is
+        held."""
         while self._held:
             await asyncio.sleep(PULSE)
             now = time.monotonic()

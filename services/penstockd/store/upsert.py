@@ -83,7 +83,7 @@ class Refusals:
         return told
 
     def take(self, more: Refusals, numbers: Sequence[int] | None = None) -> None:
-        """Add refusals found elsewhere; ``numbers``, if given, maps their indexes to those used
+        """Add refusals found elsewhere; ``numbers``, if given, maps their indexes to the ones
         here."""
         if numbers is None:
             self.found += more.found
@@ -151,8 +151,7 @@ class Plan:
         counts: Counts,
         refused: Refusals | None = None,
     ) -> Staged:
-        """The rows to merge, given the existing ones; rows without a change are counted as
-        unchanged."""
+        """The rows to merge, given the existing ones; counts rows without a change as unchanged."""
         stager, staged = Stager.of(self.dataset), Staged()
         new: list[Sequence[Any]] = []
         changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
@@ -222,8 +221,8 @@ class Plan:
 def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
     """Raise EtagMismatch if an etag is required and the record has another one.
 
-    The error does not reveal the current one: ``writes.outgoing``, which knows who may read it,
-    does.
+    The error does not reveal the current etag: ``writes.outgoing`` decides that, since it knows who
+    may read it.
     """
     if wanted and wanted != str(current):
         raise EtagMismatch(

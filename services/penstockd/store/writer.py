@@ -206,8 +206,7 @@ class WriteTransaction:
         self.logged += 1
 
     async def lock(self, guard: Guard, key: str) -> bool:
-        """Lock a record until the transaction ends; returns whether it exists and the writer sees
-        it."""
+        """Lock a record until the transaction ends; returns whether the writer sees it."""
         row = (await self._lock(guard, [key])).get(key)
         return row is not None and bool(row["visible"])
 
@@ -279,8 +278,7 @@ class WriteTransaction:
 async def _worked(
     rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Run ``work``, which goes through ``rows``: inline if they are few and small, else
-    offloaded."""
+    """Run ``work``, which goes through ``rows``: offloaded unless they are few and small."""
     if len(rows) <= SMALL_BATCH and _size(rows) <= LITTLE:
         return work(*args, **kwargs)
     return await offload(work, *args, **kwargs)

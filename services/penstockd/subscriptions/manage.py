@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 
 class SubscriptionOrgans(FeedOrgans, Protocol):
-    """The organs that subscriptions are made of."""
+    """The organs with which subscriptions work."""
 
     @property
     def announcements(self) -> Announcements:
-        """Wakes the calls of other processes that wait."""
+        """Wakes waiting calls of other processes."""
 
 
 def owner(call: Call) -> str:
@@ -46,15 +46,15 @@ def owner(call: Call) -> str:
 
 
 def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
-    """Raise PermissionDenied if the caller may not read any dataset: each command does this first,
-    so that such a caller does not learn which subscriptions there are."""
+    """Raise PermissionDenied if the caller may not read any dataset. Each command calls this first,
+    so that such a caller does not learn which subscriptions exist."""
     readable(organs.catalog, call, ())
 
 
 def source_of(
     catalog: Catalog, places: Places, call: Call, terms: SubscriptionTerms, changes: int
 ) -> FeedSource:
-    """What a subscription gives out in the caller's Views of now.
+    """The source of a subscription's changes in the caller's current Views.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
     """
@@ -75,7 +75,7 @@ async def changing(
     subscription_id: str,
     work: Callable[[Connection], Awaitable[T]],
 ) -> T:
-    """What ``work`` returns, done in one transaction with its audit entry, to its end."""
+    """Run ``work`` to its end in one transaction with its audit entry, and return its result."""
     call.entry.record_key = known(subscription_id)
 
     async def write() -> T:
@@ -92,8 +92,8 @@ async def changing(
 async def found(call: Call, connection: Connection, subscription_id: str) -> Subscription:
     """A subscription of the caller's consumer, for a caller whose token may read all of it.
 
-    What counts is what the token leaves: the owner may delete one of a dataset that it may not
-    read any more. Raises SubscriptionNotFound and PermissionDenied.
+    Only the token's scopes count: the owner may still delete a subscription to a dataset that it
+    may no longer read. Raises SubscriptionNotFound and PermissionDenied.
     """
     subscription = await store.find(connection, owner(call), subscription_id)
     if dataset := unread(call, subscription):
@@ -115,7 +115,7 @@ def known(subscription_id: str) -> str:
 
 
 def named_lease(places: Places, lease_id: str) -> str:
-    """The lease that a caller names. Raises LeaseUnknown."""
+    """Open the lease id of a caller. Raises LeaseUnknown."""
     try:
         return places.open_lease(lease_id)
     except CursorInvalid:
@@ -135,7 +135,7 @@ async def find_start(organs: SubscriptionOrgans, source: FeedSource, start: str)
 
 
 def check_terms(subscription_id: str, terms: SubscriptionTerms) -> None:
-    """Raise ValueInvalid for terms that no subscription may have."""
+    """Raise ValueInvalid for an id or terms that no subscription can have."""
     violations = []
     if not _ID.fullmatch(subscription_id):
         problem = "must be lower-case letters, digits, '-', '_' and '.', 63 at most"

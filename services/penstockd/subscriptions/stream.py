@@ -20,13 +20,13 @@ from penstockd.subscriptions.take import (
     Taking,
 )
 
-#: How long a stream waits for changes, or for room, before it looks around, in seconds.
+#: Seconds that a stream waits for changes, or for room, before it checks everything again.
 TURN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A client's limits of its stream; 0 stands for the default."""
+    """A client's limits for its stream; 0 means the default."""
 
     max_outstanding: int = 0
     max_changes: int = 0
@@ -35,23 +35,23 @@ class Flow:
 
 
 class LeaseReply(Protocol):
-    """Where the stream goes. Each method returns, with the bytes sent, when they are taken."""
+    """The receiver of the stream. Each method returns the bytes sent, once they are taken."""
 
     async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
-        """The first record."""
+        """Send the first record."""
 
     async def changes(self, taken: TakenLease, permit: Permit) -> int:
-        """A lease. Its changes are in the audit already."""
+        """Send a lease, whose changes are in the audit already."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
-        """Nothing has happened."""
+        """Send a record that says that nothing has happened."""
 
     async def end(self, error: Refused, cursor: Cursor) -> int:
-        """The last record."""
+        """Send the last record."""
 
 
 class LeaseStream:
-    """One stream under way. ``spare``: with more unacknowledged changes than so many, it waits."""
+    """One stream under way. It waits while more than ``spare`` changes are unacknowledged."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LeaseStream:
         self._heartbeat = flow.heartbeat_seconds or USUAL_HEARTBEAT
         self._clock = asyncio.get_running_loop().time
         self._open: dict[str, int] = {}  # changes of leases that may be unacknowledged
-        self._known, self._look = -1, 0.0  # when the leases were last looked after
+        self._known, self._look = -1, 0.0  # the bell's count at the last look, and the next look
         self._rows = self._bytes = 0
         self._stalled = False
 
@@ -81,7 +81,7 @@ class LeaseStream:
             raise
 
     async def _begin(self) -> None:
-        """Find the subscription, before anything is sent."""
+        """Find the subscription before anything is sent."""
         self._cursor = await self._taking.open()
         self._standings = Standings(
             self._organs.policy,
@@ -93,7 +93,7 @@ class LeaseStream:
         self._disclosure = FeedDisclosure(self._call, self._taking.source)
 
     async def _send_all(self) -> None:
-        """Send leases without end."""
+        """Send leases until an error ends the stream."""
         source, revision = self._taking.source, self._call.policy.revision
         await self._send(self._reply.begin(self._cursor, source.view, revision))
         silent = self._clock() + self._heartbeat
@@ -112,7 +112,7 @@ class LeaseStream:
             silent = self._clock() + self._heartbeat
 
     async def _finish(self, error: BaseException) -> None:
-        """Write down how far the stream came, and tell the client if it still listens."""
+        """Record how far the stream came, and send the error if the client still reads."""
         outcome = "INTERNAL"
         if isinstance(error, Refused):
             outcome = error.reason
@@ -146,7 +146,7 @@ class LeaseStream:
         self._cursor = taken.lease.end
 
     async def _send(self, sending: Awaitable[int]) -> None:
-        """Raises ClientStalled if the client takes nothing for too long."""
+        """Wait for a send. Raises ClientStalled if the client takes nothing for too long."""
         seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):

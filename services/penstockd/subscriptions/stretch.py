@@ -14,8 +14,8 @@ from penstockd.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most changes of a stretch, and bytes. One change and what followed from it is split only
-    where it is too much to read at a time (see ``read_events``)."""
+    """The most changes and bytes of a stretch. One change and its consequences are split only if
+    they are too much to read at a time (see ``read_events``)."""
 
     changes: int
     size: int
@@ -23,7 +23,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class LeaseStretch:
-    """Changes in order, and the cursor behind them."""
+    """Changes in order, and the cursor after them."""
 
     events: Sequence[Event]
     end: Cursor
@@ -37,10 +37,10 @@ async def read_stretch(
     upto: Cursor,
     bounds: Bounds,
 ) -> LeaseStretch:
-    """The changes after a cursor, to another at the most, as far as they keep within bounds.
+    """The changes after ``start``, up to ``upto`` at most, as far as they stay within bounds.
 
-    It ends with a whole transaction, unless the first one alone is too large. There may be more
-    behind it; it is empty only if there is nothing up to ``upto``. Raises CursorInvalid,
+    The stretch ends with a whole transaction, unless the first one alone is too large. More changes
+    may follow it; it is empty only if there are none up to ``upto``. Raises CursorInvalid,
     CursorExpired and DatabaseUnavailable.
     """
     events: list[Event] = []
@@ -67,8 +67,8 @@ def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:
 
 
 def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
-    """The number up to which events keep within bounds; they were read up to ``reached``, and if
-    that is ``whole`` to the end of a transaction and all that follows from it."""
+    """The number up to which events stay within bounds. They were read up to ``reached``, which
+    ends a transaction and all its consequences if it is ``whole``."""
     count = _count(events, bounds)
     if count == len(events):
         if whole or not events or events[-1].transaction < reached:
@@ -86,7 +86,7 @@ def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: boo
 
 
 def _count(events: Sequence[Event], bounds: Bounds) -> int:
-    """The number of first events within bounds."""
+    """How many of the first events are within bounds."""
     size = 0
     for i, event in enumerate(events):
         size += event.size
@@ -96,7 +96,7 @@ def _count(events: Sequence[Event], bounds: Bounds) -> int:
 
 
 async def _cursor_at(database: Database, start: Cursor, number: int) -> Cursor:
-    """The cursor at a number behind ``start``."""
+    """The cursor at a number after ``start``."""
     async with database.connection() as connection:
         places = await numbered(connection, start)
         place = await cursor_at(connection, number)

@@ -1,7 +1,7 @@
-"""Takes leases: finds where the next stretch begins, reads it, and claims it if it is free still.
+"""Takes leases: finds where the next stretch begins, reads it, and claims it if it is still free.
 
-The log is read before anything is locked. Of workers who read the same stretch at a time one gets
-it, and the others look again.
+The log is read before anything is locked. If several workers read the same stretch at a time, one
+of them gets it and the others look again.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from penstockd.store.log import last_number
 from penstockd.subscriptions.manage import SubscriptionOrgans, known, owner, source_of
 from penstockd.subscriptions.stretch import Bounds, LeaseStretch, read_stretch
 
-#: Changes of a stretch, unless the caller says how many.
+#: Changes in a stretch, unless the caller says how many.
 USUAL_CHANGES = 500
-#: How long a worker has to acknowledge, unless it says so, and at the most, in seconds.
+#: Seconds that a worker has to acknowledge, by default and at most.
 USUAL_ACK, MAX_ACK = 60, 3600
-#: A call that waits looks when its line is rung, and as often as this even if it is not: leases of
-#: others expire without a word, and an announcement can be missed. In seconds.
+#: A waiting call looks when its line is rung, and at the latest after so many seconds: other
+#: workers' leases expire silently, and an announcement can be missed.
 LOOK = 5.0
-#: How long it rests at least between two looks, at first and after many in vain, in seconds.
+#: The shortest rest between two looks, in seconds: at first, and after many looks in vain.
 FIRST_LOOK, MAX_PAUSE = 0.01, 0.5
 
 _RESET = "the changes after the subscription's cursor are kept no longer: reset it"
 
 
 def ack_time(seconds: int) -> int:
-    """How long a worker has to acknowledge. Raises ValueInvalid."""
+    """The seconds that a worker has to acknowledge. Raises ValueInvalid."""
     if not 0 <= seconds <= MAX_ACK:
         raise ValueInvalid.of("ack_seconds", f"must be from 1 to {MAX_ACK}")
     return seconds or USUAL_ACK
 
 
 def changes_of(name: str, wanted: int, usual: int) -> int:
-    """A number of changes that a caller asks for. Raises ValueInvalid."""
+    """The number of changes that a caller asks for, or ``usual`` for 0. Raises ValueInvalid."""
     if not 0 <= wanted <= MAX_CHANGES:
         raise ValueInvalid.of(name, f"must be from 1 to {MAX_CHANGES}")
     return wanted or usual
@@ -52,7 +52,7 @@ def changes_of(name: str, wanted: int, usual: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """What a worker asks for; 0 stands for what is usual. ``wait`` is in seconds."""
+    """A worker's request for a lease; 0 means the default. ``wait`` is in seconds."""
 
     max_changes: int = 0
     ack_seconds: int = 0
@@ -61,7 +61,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class TakenLease:
-    """A lease and its changes: their encoded list, and the records by dataset."""
+    """A lease and its changes: their encoded list, and the keys of records by dataset."""
 
     lease: Lease
     changes: bytes
@@ -69,7 +69,7 @@ class TakenLease:
 
 
 class Taking:
-    """One caller's way to the leases of a subscription."""
+    """Takes leases of a subscription for one caller."""
 
     def __init__(
         self,
@@ -83,20 +83,20 @@ class Taking:
         self._key = (owner(call), known(subscription_id))
         self._bounds, self._ack = bounds, ack
         self.line = organs.feed.tail.bells.line(subscription_line(*self._key))
-        # The count at which the last look was in vain, when to look again even so, and how long
-        # to rest since the last look.
+        # The line's count at the last look in vain, when to look again even if the count is the
+        # same, when the last look was, and how long to rest after it.
         self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
-        #: It waits for the log to go beyond this number; None: for leases of others to end.
+        #: The number that the log must pass; None while waiting for other workers' leases to end.
         self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
         #: The policy that the caller's View was last judged by.
         self.judged = call.policy
-        # How far behind a place there is nothing for the caller; told to the database when it
-        # has waited in vain.
+        # A place, and the cursor up to which it has no changes for the caller; written to the
+        # database after a wait in vain.
         self._empty: tuple[Place, Cursor] | None = None
 
     async def open(self) -> Cursor:
-        """Find the subscription, and judge its View; returns how far it is acknowledged.
+        """Find the subscription and judge its View; return the position acknowledged so far.
 
         Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid
         and CursorExpired.
@@ -116,9 +116,9 @@ class Taking:
 
     async def take(self, seconds: float) -> TakenLease | None:
         """The next stretch, leased; None if there is none within the time, or if the policy has
-        changed since the caller's View was judged: then it has to be judged anew.
+        changed since the caller's View was judged: then it must be judged again.
 
-        Of the calls of this process that wait for the same subscription only the first looks.
+        Of this process's calls that wait for the same subscription, only the first looks.
 
         Raises SubscriptionNotFound, CursorExpired, PolicyStale and DatabaseUnavailable.
         """
@@ -144,13 +144,13 @@ class Taking:
                 if self._after is not None and self._organs.feed.tail.head > self._after:
                     self.line.ring()  # the log has moved while it was read
                 await self.line.wait(rung, min(left, self._again - self._clock()))
-                # Where much happens that is nothing for the caller, it looks less often.
+                # Look less often if the log has many changes but none for the caller.
                 rest = min(self._rested + self._pause, deadline) - self._clock()
                 await asyncio.sleep(max(0.0, rest))
         return None
 
     async def _take_at_once(self) -> TakenLease | None:
-        """The next stretch, if there is one now; else what is to be waited for."""
+        """The next stretch if there is one now; otherwise note what to wait for."""
         self._rested = self._clock()
         while not self._organs.feed.stopping.is_set():
             place, busy, head = await self._look()
@@ -178,13 +178,13 @@ class Taking:
         return self._organs.policy.current is not self.judged
 
     async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """Those of some leases that are neither acknowledged nor expired."""
+        """The given leases that are neither acknowledged nor expired."""
         async with self._organs.database.connection() as connection:
             return await leases.outstanding(connection, *self._key, lease_ids)
 
     async def _look(self) -> tuple[Place | None, float, int]:
-        """See ``leases.next_place``; and the newest number of the log, as the database has it: what
-        was written before a call must not be missing in it."""
+        """The result of ``leases.next_place``, and the newest number of the log, from the database:
+        changes written before a call must not be missed."""
         async with self._organs.database.connection() as connection:
             found = await store.find(connection, *self._key)
             store.check_epoch(undone=found.undone)
@@ -204,12 +204,12 @@ class Taking:
         except CursorInvalid:
             if start == place.start:
                 raise
-            # What was found empty behind the place was undone: begin at the place again.
+            # The empty part after the place was undone: begin at the place again.
             self._empty = None
             return await self._read(place, head)
 
     async def _claim(self, place: Place, stretch: LeaseStretch) -> TakenLease | None:
-        """Lease what was read, in a transaction that is brought to its end, whoever goes away."""
+        """Lease what was read, in a transaction that completes even if the caller goes away."""
         frames = self.source.frames(stretch.events)
 
         async def claim() -> Lease | None:
@@ -219,7 +219,7 @@ class Taking:
                 try:
                     return await held.claim(place, stretch.end, len(stretch.events), self._ack)
                 except CursorInvalid:
-                    return None  # it was undone meanwhile, by a failover or a restore: look again
+                    return None  # a failover or a restore undid it meanwhile: look again
 
         lease = await self._call.finish(claim())
         if lease is None:
@@ -230,19 +230,19 @@ class Taking:
         return TakenLease(lease, b"".join(frame.data for frame in frames), keys)
 
     async def _pass(self) -> None:
-        """Let the subscription move on over what holds nothing for it, lest its place expires."""
+        """Move the subscription past changes that are not for it, lest its place expire."""
         if self._empty is None or self._empty[1].place == self._empty[0].start.place:
             return
         place, end = self._empty
         self._empty = None
         async with self._call.writing(self._organs.database.transaction()) as connection:
             held = await leases.hold(connection, *self._key)
-            with contextlib.suppress(CursorInvalid):  # there is nothing to move on over any more
+            with contextlib.suppress(CursorInvalid):  # there is nothing left to move past
                 await held.claim(place, end, 0, self._ack)
 
 
 async def take_on(taking: Taking, standings: Standings, seconds: float) -> TakenLease | None:
-    """``Taking.take``, and on after changes of the policy by which the caller sees the same."""
+    """``Taking.take``, continued after policy changes that leave the caller's View the same."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     taken = await taking.take(seconds)

@@ -1,4 +1,4 @@
-"""ComparePolicyRevisions: what differs between two policies."""
+"""ComparePolicyRevisions: the differences between two policies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.policy.model import Permission
 async def compare_revisions(
     hub: Hub, call: Call, before: int, after: int
 ) -> list[PolicyDifference]:
-    """What differs between two revisions; 0 is the one in force. Raises RecordNotFound."""
+    """The differences between two revisions; 0 is the one in force. Raises RecordNotFound."""
     call.require(Permission.ACCESS_READ)
     call.asked(from_revision=before, to_revision=after)
     async with hub.database.connection() as connection:

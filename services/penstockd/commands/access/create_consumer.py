@@ -1,4 +1,4 @@
-"""CreateConsumer: a new one, without credentials yet."""
+"""CreateConsumer: a new consumer, without credentials yet."""
 
 from __future__ import annotations
 

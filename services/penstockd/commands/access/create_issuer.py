@@ -1,4 +1,4 @@
-"""CreateIssuer: its tokens are good at once on the worker that stored it."""
+"""CreateIssuer: the worker that stores a new issuer accepts its tokens at once."""
 
 from __future__ import annotations
 

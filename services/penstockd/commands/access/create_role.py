@@ -1,4 +1,4 @@
-"""CreateRole: a new one, which nobody has yet."""
+"""CreateRole: a new role, which nobody has yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstockd.policy.model import Role
 async def create_role(
     hub: Hub, call: Call, draft: RoleDraft, terms: ChangeTerms
 ) -> tuple[Role, int]:
-    """Create a role. Raises RecordExists, and ValueInvalid for all that is wrong with it."""
+    """Create a role. Raises RecordExists, and ValueInvalid listing everything wrong with it."""
     key = f"roles/{draft.role_id}"
 
     async def create(under_way: PolicyChange) -> Role:

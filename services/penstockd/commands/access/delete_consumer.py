@@ -1,4 +1,4 @@
-"""DeleteConsumer: it goes, and its credentials with it."""
+"""DeleteConsumer: deletes a consumer and its credentials."""
 
 from __future__ import annotations
 

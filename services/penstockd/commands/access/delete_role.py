@@ -1,4 +1,4 @@
-"""DeleteRole: one that nobody has."""
+"""DeleteRole: deletes a role that nobody has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.policy.history import PolicyChange
 
 
 async def delete_role(hub: Hub, call: Call, role_id: str, terms: ChangeTerms) -> None:
-    """Delete a role that nobody has. Raises RecordNotFound, and RoleInUse, which says who."""
+    """Delete a role. Raises RecordNotFound, and RoleInUse, which names the role's holders."""
     key = f"roles/{role_id}"
 
     async def delete(under_way: PolicyChange) -> None:

@@ -1,4 +1,4 @@
-"""Explain: what somebody may do with a dataset, and which grant decided it."""
+"""Explain: what a subject may do with a dataset, and which grant decided it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.policy.model import Permission, Principal
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The explanation, whom it is about, and of which policy it is."""
+    """The explanation, its subject, and the policy that it is based on."""
 
     principal: Principal
     active: bool
@@ -30,8 +30,8 @@ async def explain_access(
 ) -> Answer:
     """What the subject may do, and if a ``key`` is given, why it sees that record or does not.
 
-    Raises PermissionDenied (a record needs access.write: its answer is about data that the caller
-    may not see), ValueInvalid, RecordNotFound for an unknown consumer or role.
+    Raises PermissionDenied (a ``key`` needs access.write: the answer is about data that the caller
+    might not be allowed to see), ValueInvalid, RecordNotFound for an unknown consumer or role.
     """
     call.require(Permission.ACCESS_READ)
     if key:

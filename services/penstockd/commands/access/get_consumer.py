@@ -1,4 +1,4 @@
-"""GetConsumer: one, with the revision that it is of."""
+"""GetConsumer: one consumer, with the policy revision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GetIssuer: one of them."""
+"""GetIssuer: one issuer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GetPolicyRevision: the whole policy as it was."""
+"""GetPolicyRevision: the whole policy at a revision."""
 
 from __future__ import annotations
 

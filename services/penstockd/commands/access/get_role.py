@@ -1,4 +1,4 @@
-"""GetRole: one, with the revision that it is of."""
+"""GetRole: one role, with the policy revision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IssueCredential: a new secret, which is in this reply and nowhere else."""
+"""IssueCredential: a new secret, which only this reply contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def issue_credential(
     """A new credential.
 
     Raises RecordNotFound, ValueInvalid for an end that is past, and PermissionDenied also for a
-    token whose scopes leave less than the consumer may.
+    token whose scopes allow less than the consumer may do.
     """
     call.require(Permission.ACCESS_WRITE)
     if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""ListConsumers: all of them, by id."""
+"""ListConsumers: all consumers, by id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.policy.model import Permission
 async def list_consumers(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[StoredConsumer], str, int]:
-    """A page of consumers, the token of the next, the policy revision."""
+    """A page of consumers, the token of the next page, and the policy revision."""
     call.require(Permission.ACCESS_READ)
     paging = Paging(hub.page_tokens, call, "consumers", page_size, page_token)
     async with hub.database.connection() as connection:

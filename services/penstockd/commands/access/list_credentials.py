@@ -1,4 +1,4 @@
-"""ListCredentials: those of a consumer, without their secrets."""
+"""ListCredentials: the credentials of a consumer, without their secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.policy.model import Permission
 async def list_credentials(
     hub: Hub, call: Call, consumer_id: str, page_size: int, page_token: str
 ) -> tuple[list[StoredCredential], str]:
-    """A page of a consumer's credentials, newest first, and the token of the next."""
+    """A page of a consumer's credentials, newest first, and the token of the next page."""
     call.require(Permission.ACCESS_READ)
     call.entry.record_key = f"consumers/{consumer_id}"
     what = f"consumers/{consumer_id}/credentials"

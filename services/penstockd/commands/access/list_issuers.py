@@ -1,4 +1,4 @@
-"""ListIssuers: all of them, by id."""
+"""ListIssuers: all issuers, by id."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from penstockd.policy.model import Permission
 async def list_revisions(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Revision], str]:
-    """A page of the history, newest first, and the token of the next."""
+    """A page of the history, newest first, and the token of the next page."""
     call.require(Permission.ACCESS_READ)
     paging = Paging(hub.page_tokens, call, "revisions", page_size, page_token)
     async with hub.database.connection() as connection:

@@ -1,4 +1,4 @@
-"""ListRoles: all of them, by id."""
+"""ListRoles: all roles, by id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.policy.model import Permission, Role
 async def list_roles(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Role], str, int]:
-    """A page of roles, the token of the next, the policy revision."""
+    """A page of roles, the token of the next page, and the policy revision."""
     call.require(Permission.ACCESS_READ)
     paging = Paging(hub.page_tokens, call, "roles", page_size, page_token)
     async with hub.database.connection() as connection:

@@ -1,4 +1,4 @@
-"""ListSigningKeys: the keys that sign the hub's tokens, or have signed or will."""
+"""ListSigningKeys: the past, current and future keys that sign the hub's tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preview: the first records of a dataset as somebody else sees them."""
+"""Preview: the first records of a dataset as another subject sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_RECORDS = 100
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Records, the fields that they have, whether there are more, and the policy revision."""
+    """Records, their fields, whether there are more, and the policy revision."""
 
     records: Sequence[Message]
     fields: Sequence[Field]
@@ -34,11 +34,11 @@ class Preview:
 async def preview_records(
     hub: Hub, call: Call, dataset_name: str, subject: Subject, query: Query
 ) -> Preview:
-    """The records that the subject's list would begin with; the audit says as whom.
+    """The first records that the subject would list; the audit entry names the subject.
 
-    The caller must be an administrator, who could give itself the subject's roles: so it is no way
-    around its own View. Raises PermissionDenied, also where the subject may not read, and what a
-    list raises.
+    The caller must be an administrator, who could grant itself the subject's roles, so this
+    bypasses no View. Raises PermissionDenied, also if the subject may not read, and what a list
+    raises.
     """
     call.require(Permission.ACCESS_WRITE)
     dataset = find_dataset(hub.catalog, call, dataset_name)

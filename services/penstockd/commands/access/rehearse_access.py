@@ -1,4 +1,4 @@
-"""Rehearse: what another policy would do to those who called in the last days."""
+"""Rehearse: how another policy would affect the callers of the last days."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MAX_DAYS = 90
 async def rehearse_access(
     hub: Hub, call: Call, role: RoleDraft | None, revision: int, days: int
 ) -> RehearsalOutcome:
-    """What a role as drafted, or the policy of an earlier revision, would change.
+    """What a drafted role, or the policy of an earlier revision, would change.
 
-    Raises PermissionDenied (rows are counted by any rule that the caller writes: that takes an
-    administrator), ValueInvalid, RecordNotFound, RollbackImpossible, RehearsalTooLong.
+    Raises PermissionDenied (only an administrator may count rows by a rule that it writes itself),
+    ValueInvalid, RecordNotFound, RollbackImpossible, RehearsalTooLong.
     """
     call.require(Permission.ACCESS_WRITE)
     call.asked(role=role.role_id if role else "", revision=revision, days=days)

@@ -1,4 +1,4 @@
-"""DeleteIssuer: its tokens are good for nothing at once on the worker that deleted it."""
+"""DeleteIssuer: the worker that deletes an issuer refuses its tokens at once."""
 
 from __future__ import annotations
 

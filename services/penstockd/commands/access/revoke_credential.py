@@ -1,4 +1,4 @@
-"""RevokeCredential: one ends for ever."""
+"""RevokeCredential: ends a credential for good."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstockd.policy.history import PolicyChange
 async def revoke_credential(
     hub: Hub, call: Call, consumer_id: str, credential_id: str, terms: ChangeTerms
 ) -> StoredCredential:
-    """End a credential for ever; one that has ended stays so. Raises RecordNotFound."""
+    """End a credential for good; harmless if it has ended already. Raises RecordNotFound."""
     key = f"consumers/{consumer_id}/credentials/{credential_id}"
 
     async def revoke(under_way: PolicyChange) -> StoredCredential:

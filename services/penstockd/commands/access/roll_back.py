@@ -1,4 +1,4 @@
-"""RollbackPolicy: an earlier policy comes back."""
+"""RollbackPolicy: restores an earlier policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstockd.policy.history import (
 async def roll_back(
     hub: Hub, call: Call, revision: int, terms: ChangeTerms
 ) -> tuple[Revision | None, PolicyDocument, int]:
-    """Bring the policy of an earlier revision back (see ``rolled_back``) as a new one.
+    """Restore the policy of an earlier revision (see ``rolled_back``) as a new revision.
 
     The new revision is None if the change was only validated. Raises RecordNotFound,
     RollbackImpossible.

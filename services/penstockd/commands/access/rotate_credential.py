@@ -1,4 +1,4 @@
-"""RotateCredential: a new secret, beside the old one for a while."""
+"""RotateCredential: a new secret; the old one stays valid for a while."""
 
 from __future__ import annotations
 

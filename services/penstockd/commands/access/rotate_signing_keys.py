@@ -1,4 +1,4 @@
-"""RotateSigningKeys: another key signs the hub's tokens."""
+"""RotateSigningKeys: a new key signs the hub's tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstockd.store.database import Connection
 
 
 async def rotate_signing_keys(hub: Hub, call: Call, *, now: bool) -> SigningKeys:
-    """Let another key sign, in a minute or ``now`` (see ``auth.keys``); returns the keys then.
+    """Let a new key sign, in a minute or ``now`` (see ``auth.keys``); return the keys after that.
 
     Raises PermissionDenied without access.write.
     """

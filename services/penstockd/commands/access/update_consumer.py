@@ -1,4 +1,4 @@
-"""UpdateConsumer: some fields of one."""
+"""UpdateConsumer: sets some fields of a consumer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from penstockd.policy.checks import check_consumer
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer, Permission
 
-#: What an update may change.
+#: The fields that an update may change.
 FIELDS = ("title", "active", "roles", "claims")
 
 
 async def update_consumer(
     hub: Hub, call: Call, consumer: Consumer, mask: Sequence[str], terms: ChangeTerms
 ) -> tuple[StoredConsumer, int]:
-    """Set what ``mask`` names of a consumer. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
+    """Set a consumer's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
     call.require(Permission.ACCESS_WRITE)
     check_mask(mask, FIELDS)
     key = f"consumers/{consumer.consumer_id}"

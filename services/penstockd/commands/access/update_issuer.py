@@ -1,4 +1,4 @@
-"""UpdateIssuer: what changes is in force at once on the worker that stored it."""
+"""UpdateIssuer: a change takes effect at once on the worker that stores it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstockd.store.database import Connection
 async def update_issuer(
     hub: Hub, call: Call, issuer_id: str, change: Callable[[Issuer], Issuer]
 ) -> Issuer:
-    """What ``change`` makes of an issuer; its id stays.
+    """Store the issuer that ``change`` returns; its id stays.
 
     Raises PermissionDenied without access.write, RecordNotFound, ValueInvalid, RecordExists.
     """

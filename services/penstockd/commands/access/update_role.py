@@ -1,4 +1,4 @@
-"""UpdateRole: some fields of one."""
+"""UpdateRole: sets some fields of a role."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from penstockd.policy.checks import RoleDraft, checked_role, draft_of
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Permission, Role
 
-#: What an update may change.
+#: The fields that an update may change.
 FIELDS = ("description", "grants", "permissions")
 
 
 async def update_role(
     hub: Hub, call: Call, draft: RoleDraft, mask: Sequence[str], terms: ChangeTerms
 ) -> tuple[Role, int]:
-    """Set what ``mask`` names of a role. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
+    """Set a role's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
     call.require(Permission.ACCESS_WRITE)
     check_mask(mask, FIELDS)
     key = f"roles/{draft.role_id}"

@@ -1,1 +1,1 @@
-"""What auditors ask of the audit; asking leaves entries too."""
+"""Queries of auditors, which leave audit entries too."""

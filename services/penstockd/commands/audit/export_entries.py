@@ -17,11 +17,11 @@ from penstockd.policy.model import Permission
 async def export_entries(
     hub: Hub, call: Call, start: str, end: str, send: Callable[[bytes], Awaitable[None]]
 ) -> None:
-    """Send the chains of the days, given as "2025-03-01", of one state, in pieces of whole lines.
+    """Send the chains of some days (such as "2025-03-01"), of one state, in pieces of whole lines.
 
     An empty ``start`` or ``end`` leaves that end open. Raises PermissionDenied and ValueInvalid
     before anything is sent; ClientStalled and DatabaseUnavailable also after that. A copy without
-    its last line is not whole.
+    its last line is incomplete.
     """
     call.require(Permission.AUDIT_EXPORT)
     call.asked(start_day=start, end_day=end)

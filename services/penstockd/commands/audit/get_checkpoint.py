@@ -1,4 +1,4 @@
-"""GetCheckpoint: what the hub has signed last of its audit."""
+"""GetCheckpoint: the newest signed checkpoint of the audit."""
 
 from __future__ import annotations
 

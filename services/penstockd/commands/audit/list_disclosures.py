@@ -12,11 +12,11 @@ from penstockd.policy.model import Permission
 async def list_disclosures(
     hub: Hub, call: Call, question: DisclosureQuestion, size: int, token: str
 ) -> tuple[list[Disclosure], str]:
-    """A page of disclosures, and the token of the next, "" on the last.
+    """A page of disclosures, and the token of the next page, "" on the last.
 
-    What is asked for need not be there any more, neither the record nor its field or dataset. But
-    it must have been: of a name that is misspelt, "nobody" would be a wrong answer. Raises
-    PermissionDenied, ValueInvalid, PageTokenInvalid.
+    The record, its field and its dataset need not exist any more, but must have existed: for a
+    misspelt name, "nobody" would be a wrong answer. Raises PermissionDenied, ValueInvalid,
+    PageTokenInvalid.
     """
     call.require(Permission.AUDIT_READ)
     call.entry.record_key = question.key

@@ -1,4 +1,4 @@
-"""ListEntries: what was done with the hub, the newest first."""
+"""ListEntries: what was done with the hub, newest first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.policy.model import Permission
 async def list_entries(
     hub: Hub, call: Call, filter: str, span: Span, size: int, token: str
 ) -> tuple[list[Found], str]:
-    """A page of entries, and the token of the next, "" on the last.
+    """A page of entries, and the token of the next page, "" on the last.
 
     Raises PermissionDenied, FilterInvalid, FieldUnknown, ValueInvalid, PageTokenInvalid.
     """

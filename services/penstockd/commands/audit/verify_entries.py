@@ -1,4 +1,4 @@
-"""VerifyEntries: the audit proves itself."""
+"""VerifyEntries: the hub verifies its own audit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from penstockd.policy.model import Permission
 
 
 async def verify_entries(hub: Hub, call: Call) -> VerificationReport:
-    """Verify all of the audit as it is now, with the file of checkpoints of this host.
+    """Verify the whole audit as it is now, with this host's file of checkpoints.
 
-    It takes some ten seconds for each million of entries. Raises PermissionDenied.
+    It takes about ten seconds for each million entries. Raises PermissionDenied.
     """
     call.require(Permission.AUDIT_READ)
-    # The file first: what stands in it when the snapshot is taken is in the database by then.
+    # Read the file first: its checkpoints are then in the database when the snapshot is taken.
     outside = await asyncio.to_thread(read_filed, hub.audit_file)
     async with hub.database.snapshot() as connection:
         report = await verify_database(connection, [hub.audit_key], outside)

@@ -1,1 +1,1 @@
-"""Named subscriptions: feeds whose place the hub keeps, and that several workers may share."""
+"""Named subscriptions: feeds whose position the hub keeps and that several workers can share."""

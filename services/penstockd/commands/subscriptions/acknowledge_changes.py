@@ -1,4 +1,4 @@
-"""AcknowledgeChanges: a worker has done what it was given."""
+"""AcknowledgeChanges: a worker has handled the changes that it leased."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from penstockd.subscriptions.manage import changing, check_reader, found, named_
 async def acknowledge_changes(
     hub: Hub, call: Call, subscription_id: str, lease_id: str, cursor: str
 ) -> Cursor:
-    """Acknowledge a lease, or all up to the cursor of one; returns how far all is acknowledged.
+    """Acknowledge a lease, or all changes up to a lease's cursor; return the position up to which
+    everything is acknowledged.
 
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, LeaseUnknown, LeaseExpired,
     AcknowledgedBackwards and CursorInvalid.
@@ -27,7 +28,7 @@ async def acknowledge_changes(
 
     async def work(connection: Connection) -> Cursor:
         await found(call, connection, subscription_id)
-        # Who may not touch the subscription is not told whether there is such a place in it.
+        # A caller that may not use the subscription must not learn whether it has such a place.
         place = hub.places.open(cursor) if cursor else None
         lease = named_lease(hub.places, lease_id) if lease_id else ""
         held = await leases.hold(connection, owner(call), subscription_id)

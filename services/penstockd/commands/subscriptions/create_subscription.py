@@ -1,4 +1,4 @@
-"""CreateSubscription: a named place in the change log."""
+"""CreateSubscription: a named position in the change log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from penstockd.subscriptions.manage import (
 async def create_subscription(
     hub: Hub, call: Call, subscription_id: str, terms: SubscriptionTerms, start: str
 ) -> Subscription:
-    """Make a subscription of the caller's.
+    """Create a subscription for the caller.
 
     Raises ValueInvalid, PermissionDenied, FieldUnknown, FilterInvalid, CursorInvalid,
     CursorExpired, SubscriptionExists and TooManySubscriptions.

@@ -1,4 +1,4 @@
-"""DeleteSubscription: its place and its leases go."""
+"""DeleteSubscription: removes a subscription's position and leases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstockd.subscriptions.manage import changing, check_reader, found, owner
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:
-    """Delete a subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
+    """Delete a subscription of the caller. Raises SubscriptionNotFound and PermissionDenied."""
     check_reader(hub, call)
 
     async def work(connection: Connection) -> None:

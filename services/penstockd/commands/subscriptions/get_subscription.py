@@ -1,4 +1,4 @@
-"""GetSubscription: one of the caller's."""
+"""GetSubscription: one of the caller's subscriptions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstockd.subscriptions.manage import check_reader, found, known
 
 
 async def get_subscription(hub: Hub, call: Call, subscription_id: str) -> Subscription:
-    """One subscription of the caller's. Raises SubscriptionNotFound and PermissionDenied."""
+    """One of the caller's subscriptions. Raises SubscriptionNotFound and PermissionDenied."""
     check_reader(hub, call)
     call.entry.record_key = known(subscription_id)
     async with hub.database.connection() as connection:

@@ -1,4 +1,4 @@
-"""ListSubscriptions: those of the caller's."""
+"""ListSubscriptions: the caller's subscriptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstockd.subscriptions.manage import check_reader, owner, unread
 
 
 async def list_subscriptions(hub: Hub, call: Call) -> list[Subscription]:
-    """The subscriptions of the caller's, of what its token may read."""
+    """The caller's subscriptions to what its token may read."""
     check_reader(hub, call)
     async with hub.database.connection() as connection:
         every = await store.every(connection, owner(call))

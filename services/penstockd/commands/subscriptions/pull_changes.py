@@ -24,9 +24,9 @@ from penstockd.subscriptions.take import (
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
 ) -> tuple[TakenLease | None, str]:
-    """The next stretch, None if there is none within the time to wait; and the View's name.
+    """The next stretch, None if none comes within the time to wait; and the View's name.
 
-    None also if while it waited what the caller may see has become another: it is to pull anew.
+    Also None if the caller's View changed while it waited: then the caller must pull again.
 
     Raises ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown, FilterInvalid,
     CursorInvalid, CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams,

@@ -1,4 +1,4 @@
-"""ReleaseLease: a worker gives back what it was given."""
+"""ReleaseLease: a worker gives back the changes that it leased."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResetSubscription: it goes on from another place."""
+"""ResetSubscription: moves a subscription to another position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.subscriptions.manage import changing, check_reader, find_start, o
 async def reset_subscription(
     hub: Hub, call: Call, subscription_id: str, start: str
 ) -> Subscription:
-    """Let a subscription of the caller's go on from another place; its leases end.
+    """Move one of the caller's subscriptions to another position; its leases end.
 
     Raises SubscriptionNotFound, PermissionDenied, FieldUnknown, CursorInvalid and CursorExpired.
     """

@@ -1,4 +1,4 @@
-"""WatchSubscription: leases as a stream, no more unacknowledged changes than the client wants."""
+"""WatchSubscription: a stream of leases, with a client's limit of unacknowledged changes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def watch_subscription(
     """Send leases to ``reply`` until the caller goes away.
 
     Nothing has been sent when ValueInvalid, SubscriptionNotFound, PermissionDenied, FieldUnknown,
-    FilterInvalid, CursorInvalid, CursorExpired or TooManyStreams is raised. An error after that
-    stands in the stream's last record, too: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
+    FilterInvalid, CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also
+    written to the stream's last record: AccessChanged, ViewChanged, PolicyStale, ClientStalled,
     CursorExpired, SubscriptionNotFound, HubStopping, DatabaseUnavailable.
     """
     check_reader(hub, call)

@@ -1,1 +1,1 @@
-"""Webhooks: one use case a file."""
+"""Use cases of webhooks, one a file."""

@@ -1,4 +1,4 @@
-"""AcknowledgeDeliveries: what became of messages that were pulled."""
+"""AcknowledgeDeliveries: the outcomes of messages that were pulled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstockd.webhooks.settling import Settling
 async def acknowledge_deliveries(
     hub: Hub, call: Call, webhook_id: str, outcomes: Sequence[Outcome]
 ) -> None:
-    """Settle messages that were pulled; those that were not are passed over.
+    """Settle messages that were pulled; messages that were not pulled are ignored.
 
     Raises PermissionDenied, WebhookNotFound, WebhookKindUnfit.
     """
@@ -31,7 +31,7 @@ async def acknowledge_deliveries(
         if results:
             settling = Settling(hub.webhooks.seal, now)
             await settling.write(connection, results, {webhook_id: endpoint})
-            # Those that waited behind these are free, and others may be due again.
+            # Deliveries that waited behind these are free now, and some of these may be due again.
             await ring_everywhere(hub.announcements, connection, webhook_line(webhook_id))
         call.entry.row_count = len(results)
 

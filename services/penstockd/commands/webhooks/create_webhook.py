@@ -1,4 +1,4 @@
-"""A new webhook, with its first secret."""
+"""CreateWebhook: a new webhook, with its first secret."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, now
 from penstockd.webhooks.owners import brought_claims, check_webhook
 from penstockd.webhooks.signing import Secret, new_secret
 
-#: Webhooks of one consumer.
+#: The most webhooks that one consumer can have.
 MAX_WEBHOOKS = 1000
 
 
 async def create_webhook(
     hub: Hub, call: Call, draft: Webhook, scheme: Scheme | None
 ) -> tuple[Stored, Secret]:
-    """The webhook of a draft, the caller's own or, by administrators, another consumer's.
+    """Create a webhook from a draft, for the caller or, by administrators, for another consumer.
 
-    Its secret is for HMAC unless ``scheme`` says another. Raises PermissionDenied, TooManyWebhooks,
-    and what is wrong with it (``check_webhook``).
+    Its secret is for HMAC unless ``scheme`` says otherwise. Raises PermissionDenied,
+    TooManyWebhooks, and what ``check_webhook`` raises.
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal
@@ -56,7 +56,7 @@ async def create_webhook(
     secret = new_secret(scheme or Scheme.HMAC, now())
 
     async def create(connection: Connection) -> Stored:
-        # Where the log ends now is where the webhook begins.
+        # The webhook begins at the current end of the log.
         await lock_intake(connection)
         if await count_webhooks(connection, owner) >= MAX_WEBHOOKS:
             raise TooManyWebhooks(f"'{owner}' has {MAX_WEBHOOKS} webhooks already")

@@ -1,4 +1,4 @@
-"""A webhook goes, and all that was or is to be sent to it."""
+"""DeleteWebhook: deletes a webhook with all its past and pending deliveries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One delivery, with its attempts and the body as it would be now."""
+"""GetDelivery: one delivery, with its attempts and the body that would be sent now."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from penstockd.webhooks.signing import Signer
 async def get_delivery(
     hub: Hub, call: Call, webhook_id: str, delivery_id: str
 ) -> tuple[Listed, list[Tried], bytes]:
-    """The delivery, its attempts, and its body; none if the owner may see nothing of it now.
+    """The delivery, its attempts, and its body, empty if the owner may see nothing of it now.
 
-    Only the owner is shown the body: it is made through the owner's View. Who may not itself read
-    what the webhook tells is shown no body, no key, and nothing of what was sent and answered.
+    Only the owner is shown the body, which is made through the owner's View. A caller that may not
+    itself read the webhook's data is shown no body, no key, and nothing that was sent or answered.
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound.
     """
     call.require(*TO_READ)
     async with call.writing(hub.database.transaction()) as connection:
         webhook = await hub.webhooks.find(call, connection, webhook_id)
-        # First, so that no attempt is shown whose outcome the delivery does not know yet.
+        # Read attempts first: the delivery then reflects the outcome of every attempt shown.
         attempts = await list_attempts(connection, delivery_id)
         listed = await find_delivery(connection, webhook_id, delivery_id)
         body = b""

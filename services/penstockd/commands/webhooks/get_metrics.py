@@ -1,4 +1,4 @@
-"""How the deliveries of a webhook go."""
+"""GetWebhookMetrics: figures about the deliveries of a webhook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINDOW = timedelta(days=1)
 
 
 async def get_metrics(hub: Hub, call: Call, webhook_id: str, start: datetime | None) -> Figures:
-    """Figures of the attempts since a time, by default of the last day.
+    """Figures about the attempts since a time, by default of the last day.
 
     Raises PermissionDenied, WebhookNotFound.
     """

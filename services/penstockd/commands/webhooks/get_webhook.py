@@ -1,4 +1,4 @@
-"""GetWebhook: one, with its secrets."""
+"""GetWebhook: one webhook, with its secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ListDeadLetters: what was given up of all the caller's webhooks."""
+"""ListDeadLetters: abandoned deliveries of all the caller's webhooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALL = 10_000
 async def list_dead_letters(
     hub: Hub, call: Call, wanted: Filter, page_size: int, page_token: str
 ) -> tuple[list[Listed], str]:
-    """A page of what was given up and the token of the next. Raises PermissionDenied."""
+    """A page of abandoned deliveries and the token of the next page. Raises PermissionDenied."""
     call.require(*TO_READ)
     what, owner = f"dead-letters/{wanted}", call.principal.consumer_id
     paging = Paging(hub.page_tokens, call, what, page_size, page_token)

@@ -1,4 +1,4 @@
-"""ListDeliveries: what was sent to a webhook, and what is to be."""
+"""ListDeliveries: past and pending deliveries of a webhook."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from penstockd.webhooks.search import list_deliveries as search
 async def list_deliveries(
     hub: Hub, call: Call, webhook_id: str, wanted: Filter, page_size: int, page_token: str
 ) -> tuple[list[Listed], str]:
-    """A page of deliveries and the token of the next.
+    """A page of deliveries and the token of the next page.
 
-    Who may not itself read what the webhook tells is shown no keys. Raises WebhookNotFound, and
-    PermissionDenied also if such a caller asks for a key.
+    A caller that may not itself read the webhook's data is shown no keys. Raises WebhookNotFound,
+    and PermissionDenied also if such a caller asks for a key.
     """
     call.require(*TO_READ)
     what = f"deliveries/{webhook_id}/{wanted}"

@@ -1,4 +1,4 @@
-"""What an owner was told of its webhooks."""
+"""ListNotices: the hub's notices to an owner about its webhooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.webhooks.search import list_notices as search
 async def list_notices(
     hub: Hub, call: Call, page_size: int, page_token: str
 ) -> tuple[list[Mapping[str, Any]], str]:
-    """A page of notices and the token of the next. Raises PermissionDenied."""
+    """A page of notices and the token of the next page. Raises PermissionDenied."""
     call.require(*TO_READ)
     paging = Paging(hub.page_tokens, call, "webhook-notices", page_size, page_token)
     async with hub.database.connection() as connection:

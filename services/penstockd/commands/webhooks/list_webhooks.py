@@ -13,7 +13,7 @@ from penstockd.webhooks.endpoints import Stored, read_webhooks
 async def list_webhooks(
     hub: Hub, call: Call, page_size: int, page_token: str, *, everybody: bool
 ) -> tuple[list[Stored], str]:
-    """A page of webhooks, the caller's or everybody's, and the token of the next.
+    """A page of webhooks, the caller's or everybody's, and the token of the next page.
 
     Raises PermissionDenied.
     """

@@ -1,4 +1,4 @@
-"""PauseWebhook: nothing is sent, and nothing lost."""
+"""PauseWebhook: stops sending without losing any delivery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.webhooks.model import State
 async def pause_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
     """Send nothing until it is resumed. Raises PermissionDenied, WebhookNotFound, WebhookDisabled.
 
-    What is on its way arrives still.
+    Deliveries that are on their way still arrive.
     """
 
     async def pause(connection: Connection) -> Stored:

@@ -14,11 +14,11 @@ MAX_WAIT = timedelta(seconds=20)
 async def pull_deliveries(
     hub: Hub, call: Call, webhook_id: str, most: int, wait: timedelta
 ) -> list[Pulled]:
-    """Messages that are due, after a while if there are none at once.
+    """Messages that are due; waits a while if there are none at once.
 
-    Whenever it looks, it judges the caller by the policy of then. Raises WebhookNotFound,
-    WebhookKindUnfit, AccessRevoked (while it waited), PolicyStale, and PermissionDenied also for
-    administrators who are not the owner.
+    Each look judges the caller by the current policy. Raises WebhookNotFound, WebhookKindUnfit,
+    AccessRevoked (while it waited), PolicyStale, and PermissionDenied also for administrators who
+    are not the owner.
     """
     most = min(max(most or 10, 1), MAX_DELIVERIES)
     seconds = min(wait, MAX_WAIT).total_seconds()

@@ -1,4 +1,4 @@
-"""RecoverDeliveries: all that were given up in a time are sent again."""
+"""RecoverDeliveries: resends all deliveries abandoned within a time range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstockd.webhooks.queue import recover
 async def recover_deliveries(
     hub: Hub, call: Call, webhook_id: str, start: datetime | None, end: datetime | None
 ) -> int:
-    """Send all dead deliveries of a time again; returns how many.
+    """Resend all dead deliveries of a time range; return how many there are.
 
     Raises PermissionDenied, ValueInvalid without a start, WebhookNotFound, WebhookDisabled.
     """

@@ -1,4 +1,4 @@
-"""A stretch of the log, told once more to one webhook."""
+"""ReplayChanges: sends a stretch of the log to one webhook again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.webhooks.model import State
 async def replay_changes(
     hub: Hub, call: Call, webhook_id: str, cursor: str, end_cursor: str
 ) -> Stored:
-    """Begin a replay of the changes after a cursor up to another, or to the log's end.
+    """Begin a replay of the changes after one cursor up to another, or to the log's end.
 
     Raises PermissionDenied, WebhookNotFound, WebhookDisabled, ReplayUnderWay, CursorInvalid,
     CursorExpired, ValueInvalid if it ends before it begins.

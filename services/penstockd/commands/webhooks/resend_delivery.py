@@ -1,4 +1,4 @@
-"""ResendDelivery: one delivery is sent again."""
+"""ResendDelivery: sends one delivery again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstockd.webhooks.search import Listed, find_delivery
 
 
 async def resend_delivery(hub: Hub, call: Call, webhook_id: str, delivery_id: str) -> Listed:
-    """Send a delivery again, under its id; one that is on its way is left to itself.
+    """Send a delivery again, under the same id; one that is on its way is left alone.
 
     Raises PermissionDenied, WebhookNotFound, DeliveryNotFound, WebhookDisabled.
     """

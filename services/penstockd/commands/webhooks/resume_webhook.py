@@ -1,4 +1,4 @@
-"""ResumeWebhook: what has gathered is sent."""
+"""ResumeWebhook: sends the deliveries that have gathered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstockd.webhooks.model import State
 
 
 async def resume_webhook(hub: Hub, call: Call, webhook_id: str) -> Stored:
-    """Send again. Raises PermissionDenied, WebhookNotFound."""
+    """Resume sending. Raises PermissionDenied, WebhookNotFound."""
 
     async def resume(connection: Connection) -> Stored:
         await hub.webhooks.touch(call, connection, webhook_id, lock=True)

@@ -1,4 +1,4 @@
-"""Another secret, with the old one beside it for a while."""
+"""RotateSecret: a new secret; the old one stays valid for a while."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from penstockd.webhooks.endpoints import (
 from penstockd.webhooks.model import Scheme, now
 from penstockd.webhooks.signing import Secret, new_secret
 
-#: How long the old secret stays beside the new one, usually and at the most.
+#: How long the old secret stays valid beside the new one, by default and at most.
 USUAL_OVERLAP, MAX_OVERLAP = timedelta(days=1), timedelta(days=30)
 
 
 async def rotate_secret(
     hub: Hub, call: Call, webhook_id: str, overlap: timedelta, scheme: Scheme | None
 ) -> tuple[Stored, Secret]:
-    """A new secret, of the kind of the newest unless ``scheme`` says another.
+    """A new secret, of the same kind as the newest unless ``scheme`` says otherwise.
 
     Raises PermissionDenied, WebhookNotFound, ValueInvalid.
     """

@@ -1,4 +1,4 @@
-"""A test event, sent as any other."""
+"""TestWebhook: a test event, sent like any other."""
 
 from __future__ import annotations
 

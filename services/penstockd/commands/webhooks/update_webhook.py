@@ -1,5 +1,5 @@
-"""A changed webhook. At another origin it is another receiver, which is to know no secret of the
-one before."""
+"""UpdateWebhook: changes a webhook. Another origin means another receiver, which must not learn
+the secrets of the earlier one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from penstockd.webhooks.signing import Secret
 async def update_webhook(
     hub: Hub, call: Call, webhook_id: str, change: Callable[[Webhook], Webhook]
 ) -> tuple[Stored, Secret | None]:
-    """What ``change`` makes of a webhook, and its new secret if its URL has another origin.
+    """Store the webhook that ``change`` returns; a URL with another origin gets a new secret.
 
-    Then headers that ``change`` does not give anew are dropped, and the secrets of before, too.
-    Raises PermissionDenied, WebhookNotFound, and what is wrong with it (``check_webhook``).
+    In that case, headers that ``change`` does not set again are dropped, and so are the earlier
+    secrets. Raises PermissionDenied, WebhookNotFound, and what ``check_webhook`` raises.
     """
     desk = hub.webhooks
 
