@@ -82,8 +82,10 @@ class Bells:
         return line
 
     def ring(self, name: str) -> None:
-        """Ring the line of that name: something may be there. A name that is empty or ends with "/"
-        rings all lines that begin with it."""
+        """Ring the line of that name: something may be there.
+
+        A name that is empty or ends with "/" rings all lines that begin with it.
+        """
         if name and not name.endswith("/"):
             if (line := self._lines.get(name)) is not None:
                 line.ring()

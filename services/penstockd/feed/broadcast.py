@@ -111,8 +111,10 @@ class Broadcast:
             channel.wake()
 
     def _drop_all(self) -> None:
-        """Drop all that was read: the log has gone back in time, and it may be undone. All
-        subscribers start again at their own cursors, which the log accepts or refuses."""
+        """Drop all that was read, which may be undone: the log has gone back in time.
+
+        All subscribers start again at their own cursors, which the log accepts or refuses.
+        """
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.dropped = True
@@ -255,8 +257,11 @@ class Broadcast:
 
 
 class Subscriber:
-    """One subscriber's place. ``cursor`` is behind all that it has received; ``whole`` says
-    whether that is the end of a transaction."""
+    """One subscriber's place.
+
+    ``cursor`` is behind all that it has received; ``whole`` says whether that is the end of a
+    transaction.
+    """
 
     def __init__(self, feed: Broadcast, source: FeedSource, cursor: Cursor) -> None:
         self.cursor = cursor

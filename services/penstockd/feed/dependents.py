@@ -101,8 +101,10 @@ class Dependents:
     async def events(
         self, cause: FollowedChange, after: str = "", upto: str | None = None
     ) -> AsyncGenerator[Event, None]:
-        """The events that follow from a transaction, in order of their keys, which are after
-        ``after`` and up to ``upto``; at most one for each record."""
+        """The events that follow from a transaction, in order of their keys.
+
+        The keys are after ``after`` and up to ``upto``; each has at most one event.
+        """
         routes = [(way.steps, keys) for way, keys in cause.keys.items()]
         full = True
         while full:

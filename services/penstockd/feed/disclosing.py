@@ -52,8 +52,10 @@ class FeedDisclosure:
         return self._call.permit(block.count)
 
     def begin(self, block: Block) -> asyncio.Task[None]:
-        """Start to make a block durable that will be needed next: it may wait for the disk while
-        the one before it is being sent."""
+        """Start to make the next block durable.
+
+        It may wait for the disk while the block before it is being sent.
+        """
         shared: dict[object, _Shared] = block.shared.setdefault("disclosed", {})
         known = shared.get(self._shares)
         if known is None or known.outdated(self._clock()):

@@ -44,12 +44,14 @@ _Following = tuple[int, str, Dependents, FollowedChange]
 async def read_events(
     database: Database, catalog: Catalog, lenses: Lenses, cursor: Cursor, upto: int | Cursor
 ) -> EventBatch:
-    """The events after a cursor, of changes with numbers up to ``upto`` or the end of the log, or
-    fewer if they are large; at least one, if there is any. What follows from transactions ends,
-    with all that is before it, at the event that reaches STRETCH_BYTES.
+    """The events after a cursor, up to ``upto`` or the end of the log.
 
-    If ``upto`` is a cursor, the events end there. Raises CursorInvalid (of another database, or of
-    a state of it that was undone), CursorExpired and DatabaseUnavailable.
+    There are fewer if they are large, but at least one, if there is any. What follows from
+    transactions ends, with all that is before it, at the event that reaches STRETCH_BYTES.
+
+    ``upto`` is the last number of the changes, or a cursor at which the events end. Raises
+    CursorInvalid (of another database, or of a state of it that was undone), CursorExpired and
+    DatabaseUnavailable.
     """
     end = upto if isinstance(upto, Cursor) else Cursor(cursor.epoch, upto)
     # The rest of a transaction comes first.
@@ -179,8 +181,10 @@ class _Reading:
         return [*events, *own]
 
     def _span(self, transaction: int, dataset: str) -> tuple[str, str | None] | None:
-        """The keys for which to report what follows from a transaction: after the first one, and up
-        to the second, if there is one; None for no keys."""
+        """The keys for which to report what follows from a transaction.
+
+        They are after the first one, and up to the second, if there is one; None for no keys.
+        """
         after, upto = "", None
         start, end = self._start.told, self._end.told
         if start is not None and transaction == self._start.end:

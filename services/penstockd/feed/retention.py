@@ -1,5 +1,8 @@
-"""Retention of the change log. The tables of the datasets are its compacted form: a snapshot of
-them is always possible, whatever has been pruned."""
+"""Retention of the change log.
+
+The tables of the datasets are its compacted form: a snapshot of them is always possible, whatever
+has been pruned.
+"""
 
 from __future__ import annotations
 

@@ -91,8 +91,11 @@ class FeedReply(Protocol):
         checkpoint: tuple[Cursor, datetime | None] | None,
         permit: Permit | None,
     ) -> int:
-        """Send changes, which are in the audit. ``ends`` is the number of changes of the
-        transaction that ends here. A frame without records needs no permit."""
+        """Send changes, which are in the audit.
+
+        ``ends`` is the number of changes of the transaction that ends here. A frame without records
+        needs no permit.
+        """
 
     async def heartbeat(self, cursor: Cursor) -> int:
         """Send a sign of life: nothing has happened."""
@@ -244,8 +247,10 @@ class ChangeStream:
     async def _disclosed(
         self, frames: AsyncGenerator[Frame, None]
     ) -> AsyncGenerator[tuple[Frame, Permit], None]:
-        """Frames with their permits. While one is being sent, the next one is read, and its audit
-        entry is written."""
+        """Frames with their permits.
+
+        While one is being sent, the next one is read, and its audit entry is written.
+        """
 
         async def following() -> tuple[Frame, Permit] | None:
             frame = await anext(frames, None)

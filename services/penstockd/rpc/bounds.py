@@ -1,7 +1,7 @@
 """How large the fields of requests may be: one table by field name, and defaults for the others.
 
-Counts are checked before contents, see ``reading``. Limits of a *record* stand in the model
-(``buf.validate``) and are checked with its values; only limits outside of records stand here.
+Counts are checked before contents, see ``reading``. Limits of a *record* are in the model
+(``buf.validate``) and are checked with its values; only limits outside of records are here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from penstockd.writes.incoming import MAX_ELEMENTS
 
 #: Bytes of a request that carries no records and no file.
 MESSAGE = 1024 * 1024
-#: Bytes of a request that carries some; larger files come in pieces.
+#: Bytes of a request that carries records or a file; larger files come in pieces.
 LARGE_MESSAGE = 17 * 1024 * 1024
 #: Bytes of a string, and of bytes.
 TEXT = 16 * 1024

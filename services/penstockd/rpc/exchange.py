@@ -34,7 +34,7 @@ class Method:
 
 @dataclass(slots=True, repr=False)
 class PublicCall(ArrivingCall):
-    """What the handler of a public method gets: a call by anybody, and its exchange."""
+    """What the handler of a public method gets: a call by anyone, and its exchange."""
 
     exchange: Exchange = field(kw_only=True)
 

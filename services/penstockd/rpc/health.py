@@ -28,8 +28,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def report_health(hub: Hub, server: Server) -> None:
-    """Report SERVING while the database answers. When it goes silent, end the calls that wait for
-    it."""
+    """Report SERVING while the database answers.
+
+    When it goes silent, end the calls that wait for it.
+    """
     silent = 0
     while True:
         try:
@@ -52,9 +54,10 @@ async def report_health(hub: Hub, server: Server) -> None:
 async def report_node_health(
     hub: Hub, server: Server, node: str, failing: Callable[[], Mapping[str, str]]
 ) -> None:
-    """Report whether the worker's organs work, each singleton has a holder, the node has the same
-    settings as the others, and each return of the database to an earlier state was declared.
+    """Report the health of the worker and of its node.
 
+    That is whether the worker's organs work, each singleton has a holder, the node has the same
+    settings as the others, and each return of the database to an earlier state was declared.
     ``failing`` returns the failing organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()

@@ -22,8 +22,8 @@ from penstockd.rpc.texts import refuse_null
 
 #: Most bytes and fields that are parsed at once.
 PIECE_BYTES, PIECE_FIELDS = 256 * 1024, 16 * 1024
-#: How often a message may hold fields that are not repeated. Only the last one of each counts, so
-#: nobody has reason to send more than one.
+#: How many values a message may hold in fields that are not repeated. Only the last value of each
+#: field counts, so nobody has reason to send more than one.
 _SPARE_FIELDS = 10_000
 #: Values that are checked before other calls have their turn.
 _LOOK = 500

@@ -20,8 +20,8 @@ REPLAYED = "penstock-replayed"
 def write_request(request: Any, exchange: Exchange) -> Request:
     """The request id, from the field or the header, with a digest of the rest of the request.
 
-    Removes the request id from ``request``, so that both ways to send it ask for the same. Raises
-    ValueInvalid.
+    Removes the request id from ``request``, so that both ways to send it have the same digest.
+    Raises ValueInvalid.
     """
     request_id = chosen_request_id(request.request_id, exchange.metadata.get(IDEMPOTENCY_KEY))
     digest = b""

@@ -40,8 +40,11 @@ TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
 
 @dataclass(frozen=True, slots=True)
 class WebhookDesk:
-    """Webhooks as calls see them. ``seal`` opens their secrets, ``guard`` decides where they may
-    post, ``url`` is the hub's own URL, ``places`` seals the cursors in messages."""
+    """Webhooks as calls see them.
+
+    ``seal`` opens their secrets, ``guard`` decides where they may post, ``url`` is the hub's own
+    URL, ``places`` seals the cursors in messages.
+    """
 
     database: Database
     catalog: Catalog
@@ -120,8 +123,10 @@ class WebhookDesk:
     async def compose(
         self, call: Call, connection: Connection, endpoint: Endpoint, found: Sequence[Delivery]
     ) -> tuple[list[Composed], list[SendResult]]:
-        """The messages of deliveries, recorded as disclosed; and the results of the deliveries of
-        which the owner can now see nothing."""
+        """The messages of deliveries, recorded as disclosed.
+
+        Also returns results for the deliveries of which the owner can now see nothing.
+        """
         composer, owners = await make_composer(
             self.database, self.catalog, self.url, self.places, connection
         )

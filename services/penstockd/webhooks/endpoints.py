@@ -41,15 +41,17 @@ class Endpoint:
 async def lock_intake(connection: Connection) -> None:
     """Block the intake of events until the transaction ends.
 
-    A new endpoint begins at the end of the log: no step of the intake must pass that place
-    before it sees the endpoint.
+    A new endpoint begins at the end of the log: the intake must not pass that place before it
+    sees the endpoint.
     """
     await connection.execute(_LOCK)
 
 
 async def endpoints_revision(connection: Connection) -> tuple[int, int]:
-    """Epoch and revision, a pair that every change of an endpoint replaces. A database that has
-    gone back in time repeats revisions, but in another epoch."""
+    """Epoch and revision, a pair that every change of an endpoint replaces.
+
+    A database that has gone back in time repeats revisions, but in another epoch.
+    """
     row = await connection.fetchrow(
         "SELECT h.epoch, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
     )
@@ -288,9 +290,12 @@ def _secret(row: Any, seal: Seal) -> Secret:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A webhook with its secrets, newest first; how far a running replay has come, and where it
-    ends; why selections bring no events, by dataset; and whether the caller may see webhooks, not
-    only have them."""
+    """A webhook with its secrets, newest first, and its state.
+
+    ``replay``: how far a running replay has come, and where it ends. ``problems``: why selections
+    bring no events, by dataset. ``readable``: whether the caller may see webhooks, not only have
+    them.
+    """
 
     webhook: Webhook
     secrets: Sequence[Secret]

@@ -1,4 +1,4 @@
-"""Turns the log into deliveries, one stretch of the log a step.
+"""Turns the log into deliveries, in steps of one stretch of the log.
 
 Each step is one transaction: it stores events and deliveries, and moves the cursor behind them.
 """
@@ -117,7 +117,7 @@ class Intake:
             made, reached = 0, cursor
             if upto > cursor.number:
                 made, reached = await self._take(connection, listeners, cursor, upto)
-                # The stretch was read on another connection: check that it is the same database.
+                # The stretch was read on another connection: check that this database has it, too.
                 await check_cursor(connection, reached)
                 await connection.execute("UPDATE hub.webhook_head SET cursor = $1", reached.stored)
             if replaying:
@@ -131,8 +131,8 @@ class Intake:
         """Queue the deliveries of the next stretch; returns how many, and where it ends.
 
         A stretch of large changes is shorter, and each View's ends elsewhere: the first View read
-        sets the end, and the others are read up to it. A stretch ends after all that follows from
-        a transaction, which is queued in parts if it is much.
+        sets the end, and the others are read up to it. A stretch ends after all that follows from a
+        transaction; if that is much, it is queued in parts.
         """
         made, reached = 0, await cursor_at(connection, upto)
         for n, group in enumerate(_by_view(listeners)):
@@ -266,9 +266,12 @@ class Intake:
         return made, going
 
     async def _place(self, connection: Connection) -> tuple[Cursor, int, bool, bool]:
-        """The place up to which the log is queued (at first its end); where the log ends; whether
-        there are replays; and whether the database has gone back in time since receivers were last
-        notified of that. Reads the endpoints again if any changed."""
+        """Where the intake stands. Reads the endpoints again if any changed.
+
+        Returns the place up to which the log is queued (at first its end); where the log ends;
+        whether there are replays; and whether the database has gone back in time since receivers
+        were last notified of that.
+        """
         await self._roster.refresh(connection)
         row = await connection.fetchrow(_PLACE)
         assert row is not None, "the migrations have put one row into each"

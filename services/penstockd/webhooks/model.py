@@ -19,7 +19,7 @@ MAX_BATCH = 100
 #: The operations that endpoints may select, by their words: all but SNAPSHOT.
 OPERATIONS = tuple(o.word for o in FeedOperation if o is not FeedOperation.SNAPSHOT)
 
-#: Random share by which a retry is early or late, so that common failures do not return together.
+#: Random share by which a retry is early or late: messages that failed together spread out.
 JITTER = 0.2
 #: The longest delay that a receiver can request with Retry-After.
 MAX_RETRY_AFTER = timedelta(days=1)
@@ -231,9 +231,11 @@ class Occurrence(Event):
 
 @dataclass(slots=True)
 class Delivery:
-    """A claimed message to an endpoint. ``attempt`` counts from 1; ``tries`` counts those of the
-    current schedule, which a resend restarts. ``claim_term`` is the term of the keeper that claimed
-    it, None if it was pulled."""
+    """A claimed message to an endpoint.
+
+    ``attempt`` counts from 1; ``tries`` counts those of the current schedule, which a resend
+    restarts. ``claim_term`` is the term of the keeper that claimed it, None if it was pulled.
+    """
 
     delivery_id: str
     webhook_id: str

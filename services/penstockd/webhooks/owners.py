@@ -128,8 +128,7 @@ def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
 
 
 def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webhook: Webhook) -> str:
-    """The first dataset that a webhook shows and that the caller cannot read as the webhook does;
-    "" if there is none.
+    """The first dataset of a webhook that the caller cannot read as the webhook does, or "".
 
     A caller that changes a webhook can redirect it to somebody else. So the caller's token decides,
     not the owner's current roles, which may grow. Another consumer (an administrator) could give

@@ -132,8 +132,10 @@ class Message:
 
 
 class Payloads:
-    """Writes messages. ``url`` is the hub's URL, ``epoch`` that of its log, and ``places`` seals
-    its cursors."""
+    """Writes messages.
+
+    ``url`` is the hub's URL, ``epoch`` that of its log, and ``places`` seals its cursors.
+    """
 
     def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
         self._places = places

@@ -165,8 +165,10 @@ async def wait_in_line(
 
 
 async def _until_due(database: Database, webhook_id: str) -> float:
-    """Seconds until something becomes due without an announcement: a retry, or a pulled message
-    that was not acknowledged."""
+    """Seconds until something becomes due without an announcement.
+
+    That is a retry, or a pulled message that was not acknowledged.
+    """
     async with database.connection() as connection:
         due = await next_due(connection, webhook_id, now())
     if due is None:

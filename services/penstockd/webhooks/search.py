@@ -135,8 +135,10 @@ async def find_delivery(connection: Connection, webhook_id: str, delivery_id: st
 async def read_deliveries(
     connection: Connection, webhook_id: str, delivery_ids: Sequence[str], *, sending: bool = False
 ) -> list[Delivery]:
-    """Deliveries with their events, as ``claim`` returns them; with ``sending``, locked, and only
-    those that are being sent."""
+    """Deliveries with their events, as ``claim`` returns them.
+
+    With ``sending`` only those that are being sent, and locked.
+    """
     lock = " AND state = 'SENDING' FOR UPDATE" if sending else ""
     rows = await connection.fetch(
         "SELECT delivery_id, webhook_id, cause, event_type, event_ids, previous, notice, order_key,"

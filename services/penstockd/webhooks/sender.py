@@ -70,8 +70,11 @@ def _place(place: Any) -> str:
 
 
 class Sender:
-    """Posts messages over kept-alive connections. ``tls`` is for receivers with their own CA. Names
-    are resolved once a connection; proxies and redirects are not followed."""
+    """Posts messages over kept-alive connections.
+
+    ``tls`` is for receivers with their own CA. Names are resolved once for each connection; proxies
+    are not used, and redirects are not followed.
+    """
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class WriteBatch:
         )
 
     def _made(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
-        """The good ones of some records as rows, after their indexes."""
+        """The indexes of the good ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:
             budget.check()

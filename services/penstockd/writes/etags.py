@@ -11,8 +11,10 @@ from penstockd.writes.outgoing import ReplyView
 
 
 class ExpectedEtag:
-    """An etag that a write expects of a record, as the caller was shown it: by get and list, or
-    by the reply to a write, which may show less."""
+    """An etag that a write expects of a record, as the caller was shown it.
+
+    It comes from get or list, or from the reply to a write, which may show less.
+    """
 
     def __init__(self, call: Call, reply: ReplyView, etag: str) -> None:
         shown = [reply.view] if reply.readable is None else [reply.readable]

@@ -41,7 +41,7 @@ class ReplyView:
         return all(f.output_only or readable.is_whole(f) for f in fields)
 
     async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
-        """The record as the caller may read it; None if it cannot."""
+        """The record as the caller may read it; None if it cannot read it."""
         return None if self.readable is None else await _record(transaction, self.readable, key)
 
     async def etag(self, transaction: WriteTransaction, key: str) -> str:

@@ -25,8 +25,10 @@ class Pace:
         self._left = self._stall = stall_seconds
 
     async def next(self, upload: AsyncIterator[T], received: int) -> T | None:
-        """The next piece; None after the last. ``received`` is the number of bytes that came since
-        the last call. Raises ClientStalled."""
+        """The next piece; None after the last. Raises ClientStalled.
+
+        ``received`` is the number of bytes that came since the last call.
+        """
         self._left += received / LEAST_RATE
         clock = asyncio.get_running_loop().time
         began = clock()

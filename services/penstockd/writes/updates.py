@@ -18,7 +18,7 @@ from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
 #: How often to try to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
-#: The problem of values that break a rule only together with hidden ones.
+#: Reported of values that break a rule only together with hidden ones.
 _UNREAD = "breaks a rule together with fields that you may not read"
 
 
@@ -64,11 +64,11 @@ class Update:
 async def check_whole(
     transaction: WriteTransaction, reply: ReplyView, key: str, fields: Sequence[Field]
 ) -> None:
-    """Check the resulting record by the rules over several fields, as far as the caller writes it
-    in the clear. Raises ValueInvalid.
+    """Check the resulting record by the rules over several fields. Raises ValueInvalid.
 
-    If values are wrong only together with fields that the caller cannot read, the error leaves out
-    the rule's text, which may quote those fields.
+    Only fields that the caller writes in the clear are checked. If values are wrong only together
+    with fields that the caller cannot read, the error leaves out the rule's text, which may quote
+    those fields.
     """
     view, given = reply.view, [f.path for f in fields]
     clear = [f for f in view.fields() if view.is_whole(f)]

@@ -84,7 +84,7 @@ def _name(kind: Any, number: int, default: str) -> str:
 
 
 def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
-    """What an update does to a webhook: it sets what its mask names, or else what is set."""
+    """The change that an update makes to a webhook: its mask decides, or else what is set."""
     given, paths = request.webhook, set_paths(request)
     for path in paths:
         top, _, part = path.partition(".")

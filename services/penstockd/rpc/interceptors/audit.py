@@ -11,7 +11,7 @@ from penstockd.rpc.exchange import Exchange, Proceed
 
 
 async def audit(exchange: Exchange, proceed: Proceed) -> Any:
-    """Record the outcome before the call ends. Streams record it before their first byte.
+    """Record the outcome before the call ends; streams are recorded before their first byte.
 
     A call that was cancelled before its reply is recorded as CANCELLED, in a task that does not
     depend on the call.
