@@ -58,6 +58,24 @@ class ShapeComparison:
         """Whether protobuf bytes of the old shape read as the same values in the new."""
         return self._same(before, after, frozenset())
 
+    def lost_members(self, before: ValueShape, after: ValueShape) -> list[str]:
+        """The members of the messages in a list or map that the new model has no longer."""
+        found: dict[str, None] = {}
+        waiting, seen = [(before, after)], set()
+        while waiting:
+            old, new = waiting.pop()
+            if old.kind in ("LIST", "MAP") and new.kind == old.kind:
+                waiting.append((_element(old), _element(new)))
+            elif old.kind == new.kind == "MESSAGE" and (old.message, new.message) not in seen:
+                seen.add((old.message, new.message))
+                known = {m.number: m for m in self.after[new.message]}
+                for member in self.before[old.message]:
+                    if member.number in known:
+                        waiting.append((member.shape, known[member.number].shape))
+                    else:
+                        found[member.json_name] = None
+        return list(found)
+
     def _holds(
         self, before: ValueShape, after: ValueShape, above: frozenset[tuple[str, str]]
     ) -> bool:

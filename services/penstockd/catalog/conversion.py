@@ -2,7 +2,8 @@
 
 Members and enum values are identified by their numbers, so that they keep their values when
 renamed. If the kind differs, the value's text is parsed like text from a file. Values that the new
-model cannot express raise ValueRefused: nothing is rounded, cut or left out.
+model cannot express raise ValueRefused: nothing is rounded or cut. Only members that the new model
+no longer has are dropped, and the migration's plan names them.
 """
 
 from __future__ import annotations

@@ -322,7 +322,9 @@ class _DatasetChanges:
         gone = old.shape.enum_values.items() - new.shape.enum_values.items()
         if gone:
             return f"loses or renames {', '.join(sorted(name for name, _ in gone))}"
-        return f"changes in what its {after} may hold"
+        lost = self._shapes.lost_members(old.shape, new.shape)
+        dropped = f", and drops {', '.join(lost)}" if lost else ""
+        return f"changes in what its {after} may hold{dropped}"
 
     def _rule_steps(self) -> Iterator[Step]:
         if not self._known or self._rules_before == self._after.rules:

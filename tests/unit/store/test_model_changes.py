@@ -228,7 +228,7 @@ CHANGES: dict[str, Change] = {
     ),
     "member removed": Change(
         message("string a = 1; string b = 2;"), message("string a = 1;"),
-        [([{"a": "x", "b": "y"}], [{"a": "x"}])], COMMAND,
+        [([{"a": "x", "b": "y"}], [{"a": "x"}])], COMMAND, says="drops b",
     ),
     "member of another kind": Change(
         message("string a = 1;"), message("int32 a = 1;"),
