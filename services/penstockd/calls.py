@@ -50,11 +50,11 @@ class ReadingOrgans(Protocol):
 
     @property
     def database(self) -> Database:
-        """What is stored."""
+        """Where the records are stored."""
 
     @property
     def policy(self) -> Policy:
-        """What the caller may see, as of now."""
+        """The current policy: what the caller may see."""
 
 
 class Permit:

@@ -313,7 +313,7 @@ class QueryTooLong(Refused):
 
 
 class OutcomeUnknown(Refused):
-    """A write broke off in its COMMIT: it may have been done, may not, or may still be."""
+    """A write broke off in its COMMIT: it may or may not have been done, or may yet be done."""
 
     reason = "OUTCOME_UNKNOWN"
 

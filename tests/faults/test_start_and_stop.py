@@ -185,10 +185,10 @@ def test_a_data_folder_that_cannot_be_written() -> None:
     with folder() as data:
         file = data / "file"
         file.write_text("")
-        said = refused(RunningHub(file))
+        said = refused(RunningHub(file, secret=""))
         assert said == f"penstock: the data folder {file} cannot be used: it is not a folder"
-        assert str(file / "below") in refused(RunningHub(file / "below"), "--detach")
-    assert "/proc/none" in refused(RunningHub(Path("/proc/none")))
+        assert str(file / "below") in refused(RunningHub(file / "below", secret=""), "--detach")
+    assert "/proc/none" in refused(RunningHub(Path("/proc/none"), secret=""))
 
 
 def test_a_database_that_cannot_be_reached(fresh: RunningHub) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -28,17 +30,24 @@ class RootSecret:
 def load_secret(given: str | None, folder: Path) -> RootSecret:
     """The secret passed in, or that of the data folder, created at the first call.
 
-    Raises OSError if the folder cannot be written.
+    Raises OSError if the folder cannot be written, or if the file in it is empty.
     """
     if given:
         return RootSecret(given)
     path = folder / "secret"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return RootSecret(path.read_text())
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-        file.flush()
-        os.fsync(file.fileno())
-    return RootSecret(path.read_text())
+    if not path.exists():
+        # Written whole before it gets its name: no process reads half a secret, and the first of
+        # several processes decides.
+        fresh = path.with_name(f"secret.{secrets.token_hex(8)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+        fresh.unlink()
+    text = path.read_text()
+    if not text.strip():
+        raise OSError(errno.EINVAL, "the file of the root secret is empty", str(path))
+    return RootSecret(text)

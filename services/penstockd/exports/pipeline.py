@@ -121,7 +121,8 @@ class Encoder:
         return b"".join(found), self._named - before
 
     def _counted(self, data: bytes) -> bytes:
-        # Done here, since it waits for the kernel, which encodes keys in another thread.
+        # Complete the keys in the encoding thread: elsewhere it would wait for the kernel's lock,
+        # which is held while rows are encoded.
         keys = self.writer.keys
         keys.complete()
         self._keys += keys.drain()

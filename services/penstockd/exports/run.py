@@ -39,7 +39,7 @@ from penstockd.store.places import Places
 #: When an export of this size or more completes, its end may still be on its way: its state is kept
 #: so many seconds for a client that loses it. Smaller ones are as fast to run again.
 LARGE_BYTES, LINGER_SECONDS = 1 << 20, 20.0
-#: How long a failed export waits for its client to take the record that says so, in seconds.
+#: Seconds that a failed export waits for its client to take the record of the failure.
 LAST_WORD_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class ExportOrgans(OpeningOrgans, Protocol):
 
 
 class ExportReply(Protocol):
-    """Where an export goes."""
+    """The receiver of an export."""
 
     async def begin(self, receipt_id: str, file_name: str) -> None:
         """Called once, just before the first data."""
@@ -245,5 +245,5 @@ class ExportRun:
             content_type = self._plan.target.content_type
             sending = self._reply.send(data, content_type, self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
-        except Exception as exc:  # the client has gone: the receipt's row and the status remain
+        except Exception as exc:  # the client is gone: the receipt's row and the status remain
             _log.info("receipt_not_sent", receipt=receipt.receipt_id, error=repr(exc))

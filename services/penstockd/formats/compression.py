@@ -87,7 +87,6 @@ class CompressedWriter(DocumentWriter):
         self.inner = inner
         self.dataset, self.fields, self.rows = inner.dataset, inner.fields, 0
         self.selected, self.keys = inner.selected, inner.keys
-        self.selected, self.keys = inner.selected, inner.keys
         self.content_type = by.content_type
         self.suffix = inner.suffix + by.suffix
         self.copy_options = inner.copy_options

@@ -1,1 +1,1 @@
-"""One machine's processes: embedded PostgreSQL, Envoy, workers, keeper, and who watches them."""
+"""One machine's processes: embedded PostgreSQL, Envoy, workers, keeper, and their supervisor."""
