@@ -154,7 +154,7 @@ class Broadcast:
                 return await asyncio.shield(task)
             except ShareExhausted:
                 if own:
-                    raise  # else it was the share of whoever asked first
+                    raise  # else the first caller's share was exhausted
 
     def prepare(self, source: FeedSource, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
         """Start to read what ``next_stretch`` is asked for next, while the last is being sent."""
@@ -269,7 +269,7 @@ class Subscriber:
         self._feed, self._source = feed, source
         self._channel: _Channel | None = None
         self._next: int | None = None  # the channel's block to take next; None: still behind
-        self._ahead: asyncio.Task[Block] | None = None  # what is taken next, if it is behind
+        self._ahead: asyncio.Task[Block] | None = None  # the next block, while it catches up
 
     async def take(self, seconds: float) -> Block | None:
         """The next block that is not empty; None if there is none within the time.
@@ -329,7 +329,7 @@ class Subscriber:
         # still wait for their numbers. An invalid cursor is found here, too.
         if not await self._feed.tail.wait(number, RETRY):
             batch = await self._feed.read(self._source, self.cursor, number)
-            self.cursor = batch.cursor  # one of an earlier version has got its mark
+            self.cursor = batch.cursor  # a cursor of an earlier version gets its mark here
             return None
         return await self._feed.stretch(self._source, self.cursor, self._feed.tail.head)
 

@@ -37,7 +37,7 @@ class Reconcile(enum.IntEnum):
     STOP = 3
 
 
-@dataclass(slots=True)  # not frozen: that takes four times as long to make, a million times
+@dataclass(slots=True)  # not frozen: frozen ones take four times as long to make
 class Event:
     """One change as a View shows it, never modified: the View's holder may see all of it.
 

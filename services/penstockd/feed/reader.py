@@ -158,7 +158,7 @@ class _Reading:
         """
         events: list[Event] = []
         size = done = 0
-        told: tuple[str, str] | None = None  # of the transaction that is done, if anything
+        told: tuple[str, str] | None = None  # the last event of what follows from ``done``
         for transaction, dataset, dependents, cause in causes:
             if transaction != done:
                 if done and size >= STRETCH_BYTES:

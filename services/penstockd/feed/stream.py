@@ -125,7 +125,7 @@ class ChangeStream:
         # The transaction whose changes were sent last, and how many, until its end is sent.
         self._transaction = self._of_transaction = 0
         self._snapshot = _no_frames()
-        self._stack = AsyncExitStack()  # what the snapshot is read with, until it is sent
+        self._stack = AsyncExitStack()  # holds what reads the snapshot, until it is sent
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False

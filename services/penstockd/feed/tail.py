@@ -55,12 +55,12 @@ class Tail:
     ) -> None:
         self.bells = Bells()
         self.head = 0
-        self.newest: Cursor | None = None  #: None before the log has been heard of
+        self.newest: Cursor | None = None  #: None until the log was read
         self._database, self._on_return = database, on_return
-        self._heard: dict[int, bytes] = {}  # places since the log was asked last: number, mark
+        self._heard: dict[int, bytes] = {}  # places since the last read: number, mark
         self._connection: Connection | None = None
         self._announcements = announcements
-        self._mailbox: Mailbox | None = None  # while it is followed
+        self._mailbox: Mailbox | None = None  # while the log is followed
         self._moved = asyncio.Event()
 
     async def follow(self) -> None:
@@ -148,7 +148,7 @@ class Tail:
         known = self.newest
         if known is not None and newest.number <= known.number:
             if newest.number == known.number and newest != known:
-                self._ask()  # one of the two is not so: ask
+                self._ask()  # one of the two is wrong
             return
         self.newest, self.head = newest, newest.number
         self._heard[newest.number] = newest.mark

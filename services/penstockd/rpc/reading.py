@@ -231,7 +231,7 @@ class _Parts:
                 raise RequestMalformed("the request repeats fields that can hold one value")
             return
         most, packs = limit_of(field), kind == _DELIMITED and field.type not in _UNPACKED
-        if packs:  # an item has one byte at least
+        if packs:  # an item has at most ten bytes: a lower bound
             self._counts[field.number] += size // 10
         else:
             self._counts[field.number] += 1
@@ -250,7 +250,7 @@ def _behind(data: bytes, at: int, kind: int) -> int:
         return at + 8
     if kind == _FIXED32:
         return at + 4
-    raise DecodeError(_NO_MESSAGE)  # a group, which none of our messages has
+    raise DecodeError(_NO_MESSAGE)  # a group: none of our messages has one
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -153,7 +153,7 @@ class Dispatcher:
             shown = await self._audit(connection, policy, composed)
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
-                self.wake()  # others may have been parked behind them
+                self.wake()  # deliveries may be parked behind them
         for digest in shown:
             self._shown.add(digest)
         for each in composed:

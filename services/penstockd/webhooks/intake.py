@@ -244,7 +244,7 @@ class Intake:
         made, going = 0, False
         for name, number, end in rows:
             if name not in by_name:
-                going = True  # it is new, and known in the next step
+                going = True  # a new one, which the next step knows
                 continue
             upto = min(number + STRETCH, end, head)
             listener, reached = by_name[name], upto

@@ -150,7 +150,7 @@ class Payloads:
         at: datetime,
         previous: Sequence[int] | None = None,
     ) -> Message:
-        """The message of a delivery, whose events are what the owner may see now.
+        """The message of a delivery whose events are what the owner may see now.
 
         ``sights`` are lenses by dataset; ``at`` is when the message is made. ``previous`` goes with
         the events, by default the delivery's own.
