@@ -31,8 +31,8 @@ if _version_not_supported:
 class ContactsStub:
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel):
@@ -111,8 +111,8 @@ class ContactsStub:
 class ContactsServicer:
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def GetContact(self, request, context):
@@ -198,19 +198,18 @@ class ContactsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DigestContacts(self, request, context):
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepairContacts(self, request, context):
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,8 +294,8 @@ def add_ContactsServicer_to_server(servicer, server):
 class Contacts:
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @staticmethod

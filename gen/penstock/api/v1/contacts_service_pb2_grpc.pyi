@@ -32,8 +32,8 @@ GRPC_VERSION: str
 class ContactsStub:
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_typing.overload
@@ -72,23 +72,22 @@ class ContactsStub:
     ListContactChanges: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairContacts: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 @_typing.type_check_only
 class ContactsAsyncStub(ContactsStub):
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,22 +123,21 @@ class ContactsAsyncStub(ContactsStub):
     ListContactChanges: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.DigestContactsRequest, _contacts_service_pb2.DigestContactsResponse]  # type: ignore[assignment]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairContacts: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.RepairContactsRequest, _contacts_service_pb2.RepairContactsResponse]  # type: ignore[assignment]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 class ContactsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes contacts. A record: A person we deal with at a customer.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_abc_1.abstractmethod
@@ -245,9 +243,9 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         request: _contacts_service_pb2.DigestContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contacts_service_pb2.DigestContactsResponse, _abc.Awaitable[_contacts_service_pb2.DigestContactsResponse]]:
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
 
     @_abc_1.abstractmethod
@@ -256,10 +254,9 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
         request: _contacts_service_pb2.RepairContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contacts_service_pb2.RepairContactsResponse, _abc.Awaitable[_contacts_service_pb2.RepairContactsResponse]]:
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
 
 def add_ContactsServicer_to_server(servicer: ContactsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

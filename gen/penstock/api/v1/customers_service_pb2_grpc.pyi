@@ -33,8 +33,8 @@ class CustomersStub:
     """Reads and writes customers. A record: A person or company that buys, or
     might.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_typing.overload
@@ -73,15 +73,14 @@ class CustomersStub:
     ListCustomerChanges: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestCustomers: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.DigestCustomersRequest, _customers_service_pb2.DigestCustomersResponse]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairCustomers: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.RepairCustomersRequest, _customers_service_pb2.RepairCustomersResponse]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 @_typing.type_check_only
@@ -89,8 +88,8 @@ class CustomersAsyncStub(CustomersStub):
     """Reads and writes customers. A record: A person or company that buys, or
     might.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,23 +125,22 @@ class CustomersAsyncStub(CustomersStub):
     ListCustomerChanges: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestCustomers: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.DigestCustomersRequest, _customers_service_pb2.DigestCustomersResponse]  # type: ignore[assignment]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairCustomers: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.RepairCustomersRequest, _customers_service_pb2.RepairCustomersResponse]  # type: ignore[assignment]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 class CustomersServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes customers. A record: A person or company that buys, or
     might.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_abc_1.abstractmethod
@@ -248,9 +246,9 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_service_pb2.DigestCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_service_pb2.DigestCustomersResponse, _abc.Awaitable[_customers_service_pb2.DigestCustomersResponse]]:
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
 
     @_abc_1.abstractmethod
@@ -259,10 +257,9 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_service_pb2.RepairCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_service_pb2.RepairCustomersResponse, _abc.Awaitable[_customers_service_pb2.RepairCustomersResponse]]:
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
 
 def add_CustomersServicer_to_server(servicer: CustomersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -32,8 +32,8 @@ class InteractionsStub:
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel):
@@ -113,8 +113,8 @@ class InteractionsServicer:
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def GetInteraction(self, request, context):
@@ -200,19 +200,18 @@ class InteractionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DigestInteractions(self, request, context):
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepairInteractions(self, request, context):
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,8 +297,8 @@ class Interactions:
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @staticmethod

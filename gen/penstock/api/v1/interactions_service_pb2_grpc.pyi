@@ -33,8 +33,8 @@ class InteractionsStub:
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_typing.overload
@@ -73,15 +73,14 @@ class InteractionsStub:
     ListInteractionChanges: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairInteractions: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.RepairInteractionsRequest, _interactions_service_pb2.RepairInteractionsResponse]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 @_typing.type_check_only
@@ -89,8 +88,8 @@ class InteractionsAsyncStub(InteractionsStub):
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,23 +125,22 @@ class InteractionsAsyncStub(InteractionsStub):
     ListInteractionChanges: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.DigestInteractionsRequest, _interactions_service_pb2.DigestInteractionsResponse]  # type: ignore[assignment]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairInteractions: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.RepairInteractionsRequest, _interactions_service_pb2.RepairInteractionsResponse]  # type: ignore[assignment]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 class InteractionsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes interactions. A record: One contact with a customer: a call,
     a message, a visit.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_abc_1.abstractmethod
@@ -248,9 +246,9 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         request: _interactions_service_pb2.DigestInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interactions_service_pb2.DigestInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.DigestInteractionsResponse]]:
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
 
     @_abc_1.abstractmethod
@@ -259,10 +257,9 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
         request: _interactions_service_pb2.RepairInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interactions_service_pb2.RepairInteractionsResponse, _abc.Awaitable[_interactions_service_pb2.RepairInteractionsResponse]]:
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
 
 def add_InteractionsServicer_to_server(servicer: InteractionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

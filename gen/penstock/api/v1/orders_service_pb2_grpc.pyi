@@ -32,8 +32,8 @@ GRPC_VERSION: str
 class OrdersStub:
     """Reads and writes orders. A record: What a customer bought, or is about to.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_typing.overload
@@ -72,23 +72,22 @@ class OrdersStub:
     ListOrderChanges: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.RepairOrdersRequest, _orders_service_pb2.RepairOrdersResponse]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 @_typing.type_check_only
 class OrdersAsyncStub(OrdersStub):
     """Reads and writes orders. A record: What a customer bought, or is about to.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,22 +123,21 @@ class OrdersAsyncStub(OrdersStub):
     ListOrderChanges: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.DigestOrdersRequest, _orders_service_pb2.DigestOrdersResponse]  # type: ignore[assignment]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.RepairOrdersRequest, _orders_service_pb2.RepairOrdersResponse]  # type: ignore[assignment]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 class OrdersServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes orders. A record: What a customer bought, or is about to.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_abc_1.abstractmethod
@@ -245,9 +243,9 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.DigestOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.DigestOrdersResponse, _abc.Awaitable[_orders_service_pb2.DigestOrdersResponse]]:
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
 
     @_abc_1.abstractmethod
@@ -256,10 +254,9 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.RepairOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.RepairOrdersResponse, _abc.Awaitable[_orders_service_pb2.RepairOrdersResponse]]:
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
 
 def add_OrdersServicer_to_server(servicer: OrdersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -32,8 +32,8 @@ GRPC_VERSION: str
 class ProductsStub:
     """Reads and writes products. A record: Something we sell.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_typing.overload
@@ -72,23 +72,22 @@ class ProductsStub:
     ListProductChanges: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairProducts: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.RepairProductsRequest, _products_service_pb2.RepairProductsResponse]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 @_typing.type_check_only
 class ProductsAsyncStub(ProductsStub):
     """Reads and writes products. A record: Something we sell.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,22 +123,21 @@ class ProductsAsyncStub(ProductsStub):
     ListProductChanges: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     DigestProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.DigestProductsRequest, _products_service_pb2.DigestProductsResponse]  # type: ignore[assignment]
-    """What there is, in digests of ranges of keys, which together are the whole
-    range that is asked for. They are of the records as the caller sees them;
-    penstock/hub/v1/digests.proto says how they are made.
+    """Digests of ranges of keys, which together cover the requested range. They
+    are of the records as the caller sees them; penstock/hub/v1/digests.proto
+    says how they are made.
     """
     RepairProducts: _aio.UnaryUnaryMultiCallable[_products_service_pb2.RepairProductsRequest, _products_service_pb2.RepairProductsResponse]  # type: ignore[assignment]
-    """Compares what the caller holds with what there is: of ranges of keys it
-    tells what to write and what to delete where the caller gives the digest of
-    each record, and where the digest of the range is another one, smaller
-    ranges to compare next.
+    """Compares what the caller holds with the hub's records. For a range with the
+    digest of each record, it returns what to write and what to delete; for a
+    range whose own digest differs, smaller ranges to compare next.
     """
 
 class ProductsServicer(metaclass=_abc_1.ABCMeta):
     """Reads and writes products. A record: Something we sell.
 
-    What a caller sees and may do is decided by its roles: a field that they hide
-    does not exist for it, a record that they hide is not found.
+    The caller's roles decide what it sees and may do: a field that they hide
+    does not exist for the caller, and a record that they hide is not found.
     """
 
     @_abc_1.abstractmethod
@@ -245,9 +243,9 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         request: _products_service_pb2.DigestProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_service_pb2.DigestProductsResponse, _abc.Awaitable[_products_service_pb2.DigestProductsResponse]]:
-        """What there is, in digests of ranges of keys, which together are the whole
-        range that is asked for. They are of the records as the caller sees them;
-        penstock/hub/v1/digests.proto says how they are made.
+        """Digests of ranges of keys, which together cover the requested range. They
+        are of the records as the caller sees them; penstock/hub/v1/digests.proto
+        says how they are made.
         """
 
     @_abc_1.abstractmethod
@@ -256,10 +254,9 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
         request: _products_service_pb2.RepairProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_service_pb2.RepairProductsResponse, _abc.Awaitable[_products_service_pb2.RepairProductsResponse]]:
-        """Compares what the caller holds with what there is: of ranges of keys it
-        tells what to write and what to delete where the caller gives the digest of
-        each record, and where the digest of the range is another one, smaller
-        ranges to compare next.
+        """Compares what the caller holds with the hub's records. For a range with the
+        digest of each record, it returns what to write and what to delete; for a
+        range whose own digest differs, smaller ranges to compare next.
         """
 
 def add_ProductsServicer_to_server(servicer: ProductsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

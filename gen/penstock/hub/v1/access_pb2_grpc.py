@@ -28,16 +28,16 @@ if _version_not_supported:
 
 class ConsumersStub:
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -98,16 +98,16 @@ class ConsumersStub:
 
 class ConsumersServicer:
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -128,8 +128,8 @@ class ConsumersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateConsumer(self, request, context):
-        """A new consumer, active unless it says otherwise. It can call nothing before
-        it has a credential and a role.
+        """Creates a consumer, active unless the request says otherwise. It can call
+        nothing until it has a credential and a role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +150,7 @@ class ConsumersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCredentials(self, request, context):
-        """A consumer's credentials, newest first, those that ended as well. Secrets
+        """A consumer's credentials, newest first, including those that ended. Secrets
         are not kept and cannot be shown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -158,22 +158,22 @@ class ConsumersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueCredential(self, request, context):
-        """A new credential. Its secret is in this reply and nowhere else.
+        """Issues a credential. Its secret is in this reply and nowhere else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateCredential(self, request, context):
-        """A new credential in place of one: the old one goes on working until the
-        overlap is over, and ends by itself.
+        """Issues a credential in place of another: the old one continues to work
+        until the overlap is over, and then ends by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCredential(self, request, context):
-        """Ends a credential and the tokens that were issued for it. For ever.
+        """Ends a credential and the tokens that were issued for it, for ever.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,16 +237,16 @@ def add_ConsumersServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Consumers:
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -552,8 +552,8 @@ class RolesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateRole(self, request, context):
-        """A new role. Everything in it is checked: what it names must exist, its row
-        filters must be readable and its masks must fit their fields.
+        """Creates a role. Everything in it is checked: what it names must exist, its
+        row filters must be readable and its masks must fit their fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -811,11 +811,11 @@ class PolicyServicer:
 
     def RollbackPolicy(self, request, context):
         """Makes a new revision whose roles are those of an earlier one and whose
-        consumers have the roles and claims they had then. Who was deleted since
-        comes back without credentials; who was created since keeps its credentials
-        and has no roles. Credentials do not change, and nobody who was deactivated
-        since becomes active. Refused as a whole, naming what is in the way, if
-        anything cannot be applied any more, such as a field that no longer exists.
+        consumers have the roles and claims they had then. A consumer deleted since
+        comes back without credentials; one created since keeps its credentials and
+        has no roles. Credentials do not change, and no consumer deactivated since
+        becomes active. Refused as a whole, naming what is in the way, if anything
+        cannot be applied any more, such as a field that no longer exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -998,25 +998,26 @@ class AccessServicer:
     """
 
     def ExplainAccess(self, request, context):
-        """What a consumer, or whoever has some roles, may do with a dataset, and which
-        grant and rule decided it: each action, each field's mask, the rows, and one
-        record if asked.
+        """What a consumer, or a holder of given roles, may do with a dataset, and
+        which grant and rule decided it: each action, each field's mask, the rows,
+        and one record if asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewRecords(self, request, context):
-        """Records of a dataset as somebody else sees them. Takes access.write.
+        """Records of a dataset as somebody else sees them. Needs access.write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RehearseAccess(self, request, context):
-        """What a changed role, or the policy of an earlier revision, would do to those
-        who called in the last days, by the audit: fields and rows they would lose
-        or gain, and calls that would fail. Changes nothing. Takes access.write.
+        """What a changed role, or the policy of an earlier revision, would do to
+        those who called in the last days, by the audit: fields and rows they would
+        lose or gain, and calls that would fail. Changes nothing. Needs
+        access.write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

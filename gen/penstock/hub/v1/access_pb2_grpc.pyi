@@ -29,16 +29,16 @@ GRPC_VERSION: str
 
 class ConsumersStub:
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -53,39 +53,39 @@ class ConsumersStub:
     GetConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetConsumerRequest, _access_pb2.Consumer]
     """One consumer."""
     CreateConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateConsumerRequest, _access_pb2.Consumer]
-    """A new consumer, active unless it says otherwise. It can call nothing before
-    it has a credential and a role.
+    """Creates a consumer, active unless the request says otherwise. It can call
+    nothing until it has a credential and a role.
     """
     UpdateConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateConsumerRequest, _access_pb2.Consumer]
     """Changes title, active, roles or claims of a consumer."""
     DeleteConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteConsumerRequest, _empty_pb2.Empty]
     """Deletes a consumer and all of its credentials. What it did stays in the audit."""
     ListCredentials: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCredentialsRequest, _access_pb2.ListCredentialsResponse]
-    """A consumer's credentials, newest first, those that ended as well. Secrets
+    """A consumer's credentials, newest first, including those that ended. Secrets
     are not kept and cannot be shown.
     """
     IssueCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.IssueCredentialRequest, _access_pb2.IssuedCredential]
-    """A new credential. Its secret is in this reply and nowhere else."""
+    """Issues a credential. Its secret is in this reply and nowhere else."""
     RotateCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateCredentialRequest, _access_pb2.IssuedCredential]
-    """A new credential in place of one: the old one goes on working until the
-    overlap is over, and ends by itself.
+    """Issues a credential in place of another: the old one continues to work
+    until the overlap is over, and then ends by itself.
     """
     RevokeCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeCredentialRequest, _access_pb2.Credential]
-    """Ends a credential and the tokens that were issued for it. For ever."""
+    """Ends a credential and the tokens that were issued for it, for ever."""
 
 @_typing.type_check_only
 class ConsumersAsyncStub(ConsumersStub):
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -97,38 +97,38 @@ class ConsumersAsyncStub(ConsumersStub):
     GetConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.GetConsumerRequest, _access_pb2.Consumer]  # type: ignore[assignment]
     """One consumer."""
     CreateConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateConsumerRequest, _access_pb2.Consumer]  # type: ignore[assignment]
-    """A new consumer, active unless it says otherwise. It can call nothing before
-    it has a credential and a role.
+    """Creates a consumer, active unless the request says otherwise. It can call
+    nothing until it has a credential and a role.
     """
     UpdateConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateConsumerRequest, _access_pb2.Consumer]  # type: ignore[assignment]
     """Changes title, active, roles or claims of a consumer."""
     DeleteConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteConsumerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a consumer and all of its credentials. What it did stays in the audit."""
     ListCredentials: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCredentialsRequest, _access_pb2.ListCredentialsResponse]  # type: ignore[assignment]
-    """A consumer's credentials, newest first, those that ended as well. Secrets
+    """A consumer's credentials, newest first, including those that ended. Secrets
     are not kept and cannot be shown.
     """
     IssueCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.IssueCredentialRequest, _access_pb2.IssuedCredential]  # type: ignore[assignment]
-    """A new credential. Its secret is in this reply and nowhere else."""
+    """Issues a credential. Its secret is in this reply and nowhere else."""
     RotateCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateCredentialRequest, _access_pb2.IssuedCredential]  # type: ignore[assignment]
-    """A new credential in place of one: the old one goes on working until the
-    overlap is over, and ends by itself.
+    """Issues a credential in place of another: the old one continues to work
+    until the overlap is over, and then ends by itself.
     """
     RevokeCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeCredentialRequest, _access_pb2.Credential]  # type: ignore[assignment]
-    """Ends a credential and the tokens that were issued for it. For ever."""
+    """Ends a credential and the tokens that were issued for it, for ever."""
 
 class ConsumersServicer(metaclass=_abc_1.ABCMeta):
     """Who may do what: consumers with their credentials, roles with their grants,
-    the history of all of it, and answers to why.
+    the history of all of it, and explanations.
 
-    Reading takes the permission access.read, changing access.write. Who has
-    access.write can give itself any role, and so can do all there is to do: it
-    is the administrator's permission, and no limit within it is meant to hold.
-    What answers by looking at records takes access.write for the same reason.
+    Reading needs the permission access.read, changing access.write. A caller
+    with access.write can give itself any role, and so can do everything: it is
+    the administrator's permission, and no limit within it is meant to hold.
+    Methods that look at records need access.write for the same reason.
 
     Every change is one transaction and one policy revision. It is in force on
     every worker within 5 seconds, and on the one that made it at once. A request
-    may name the policy_revision that it was made for: if another change came
+    can name the policy_revision that it was made for: if another change came in
     between, it is refused with POLICY_CHANGED.
 
     The integrations that call the hub, and the secrets they prove themselves with.
@@ -156,8 +156,8 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CreateConsumerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Consumer, _abc.Awaitable[_access_pb2.Consumer]]:
-        """A new consumer, active unless it says otherwise. It can call nothing before
-        it has a credential and a role.
+        """Creates a consumer, active unless the request says otherwise. It can call
+        nothing until it has a credential and a role.
         """
 
     @_abc_1.abstractmethod
@@ -182,7 +182,7 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListCredentialsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCredentialsResponse, _abc.Awaitable[_access_pb2.ListCredentialsResponse]]:
-        """A consumer's credentials, newest first, those that ended as well. Secrets
+        """A consumer's credentials, newest first, including those that ended. Secrets
         are not kept and cannot be shown.
         """
 
@@ -192,7 +192,7 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.IssueCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IssuedCredential, _abc.Awaitable[_access_pb2.IssuedCredential]]:
-        """A new credential. Its secret is in this reply and nowhere else."""
+        """Issues a credential. Its secret is in this reply and nowhere else."""
 
     @_abc_1.abstractmethod
     def RotateCredential(
@@ -200,8 +200,8 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RotateCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IssuedCredential, _abc.Awaitable[_access_pb2.IssuedCredential]]:
-        """A new credential in place of one: the old one goes on working until the
-        overlap is over, and ends by itself.
+        """Issues a credential in place of another: the old one continues to work
+        until the overlap is over, and then ends by itself.
         """
 
     @_abc_1.abstractmethod
@@ -210,7 +210,7 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RevokeCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Credential, _abc.Awaitable[_access_pb2.Credential]]:
-        """Ends a credential and the tokens that were issued for it. For ever."""
+        """Ends a credential and the tokens that were issued for it, for ever."""
 
 def add_ConsumersServicer_to_server(servicer: ConsumersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -226,8 +226,8 @@ class RolesStub:
     GetRole: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetRoleRequest, _access_pb2.Role]
     """One role."""
     CreateRole: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateRoleRequest, _access_pb2.Role]
-    """A new role. Everything in it is checked: what it names must exist, its row
-    filters must be readable and its masks must fit their fields.
+    """Creates a role. Everything in it is checked: what it names must exist, its
+    row filters must be readable and its masks must fit their fields.
     """
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateRoleRequest, _access_pb2.Role]
     """Changes description, permissions or grants of a role; lists are replaced as
@@ -246,8 +246,8 @@ class RolesAsyncStub(RolesStub):
     GetRole: _aio.UnaryUnaryMultiCallable[_access_pb2.GetRoleRequest, _access_pb2.Role]  # type: ignore[assignment]
     """One role."""
     CreateRole: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateRoleRequest, _access_pb2.Role]  # type: ignore[assignment]
-    """A new role. Everything in it is checked: what it names must exist, its row
-    filters must be readable and its masks must fit their fields.
+    """Creates a role. Everything in it is checked: what it names must exist, its
+    row filters must be readable and its masks must fit their fields.
     """
     UpdateRole: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateRoleRequest, _access_pb2.Role]  # type: ignore[assignment]
     """Changes description, permissions or grants of a role; lists are replaced as
@@ -281,8 +281,8 @@ class RolesServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CreateRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Role, _abc.Awaitable[_access_pb2.Role]]:
-        """A new role. Everything in it is checked: what it names must exist, its row
-        filters must be readable and its masks must fit their fields.
+        """Creates a role. Everything in it is checked: what it names must exist, its
+        row filters must be readable and its masks must fit their fields.
         """
 
     @_abc_1.abstractmethod
@@ -322,11 +322,11 @@ class PolicyStub:
     """What differs between two revisions."""
     RollbackPolicy: _grpc.UnaryUnaryMultiCallable[_access_pb2.RollbackPolicyRequest, _access_pb2.PolicyRevision]
     """Makes a new revision whose roles are those of an earlier one and whose
-    consumers have the roles and claims they had then. Who was deleted since
-    comes back without credentials; who was created since keeps its credentials
-    and has no roles. Credentials do not change, and nobody who was deactivated
-    since becomes active. Refused as a whole, naming what is in the way, if
-    anything cannot be applied any more, such as a field that no longer exists.
+    consumers have the roles and claims they had then. A consumer deleted since
+    comes back without credentials; one created since keeps its credentials and
+    has no roles. Credentials do not change, and no consumer deactivated since
+    becomes active. Refused as a whole, naming what is in the way, if anything
+    cannot be applied any more, such as a field that no longer exists.
     """
 
 @_typing.type_check_only
@@ -344,11 +344,11 @@ class PolicyAsyncStub(PolicyStub):
     """What differs between two revisions."""
     RollbackPolicy: _aio.UnaryUnaryMultiCallable[_access_pb2.RollbackPolicyRequest, _access_pb2.PolicyRevision]  # type: ignore[assignment]
     """Makes a new revision whose roles are those of an earlier one and whose
-    consumers have the roles and claims they had then. Who was deleted since
-    comes back without credentials; who was created since keeps its credentials
-    and has no roles. Credentials do not change, and nobody who was deactivated
-    since becomes active. Refused as a whole, naming what is in the way, if
-    anything cannot be applied any more, such as a field that no longer exists.
+    consumers have the roles and claims they had then. A consumer deleted since
+    comes back without credentials; one created since keeps its credentials and
+    has no roles. Credentials do not change, and no consumer deactivated since
+    becomes active. Refused as a whole, naming what is in the way, if anything
+    cannot be applied any more, such as a field that no longer exists.
     """
 
 class PolicyServicer(metaclass=_abc_1.ABCMeta):
@@ -387,11 +387,11 @@ class PolicyServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.PolicyRevision, _abc.Awaitable[_access_pb2.PolicyRevision]]:
         """Makes a new revision whose roles are those of an earlier one and whose
-        consumers have the roles and claims they had then. Who was deleted since
-        comes back without credentials; who was created since keeps its credentials
-        and has no roles. Credentials do not change, and nobody who was deactivated
-        since becomes active. Refused as a whole, naming what is in the way, if
-        anything cannot be applied any more, such as a field that no longer exists.
+        consumers have the roles and claims they had then. A consumer deleted since
+        comes back without credentials; one created since keeps its credentials and
+        has no roles. Credentials do not change, and no consumer deactivated since
+        becomes active. Refused as a whole, naming what is in the way, if anything
+        cannot be applied any more, such as a field that no longer exists.
         """
 
 def add_PolicyServicer_to_server(servicer: PolicyServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
@@ -404,16 +404,17 @@ class AccessStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AccessAsyncStub: ...
     ExplainAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExplainAccessRequest, _access_pb2.ExplainAccessResponse]
-    """What a consumer, or whoever has some roles, may do with a dataset, and which
-    grant and rule decided it: each action, each field's mask, the rows, and one
-    record if asked.
+    """What a consumer, or a holder of given roles, may do with a dataset, and
+    which grant and rule decided it: each action, each field's mask, the rows,
+    and one record if asked.
     """
     PreviewRecords: _grpc.UnaryUnaryMultiCallable[_access_pb2.PreviewRecordsRequest, _access_pb2.PreviewRecordsResponse]
-    """Records of a dataset as somebody else sees them. Takes access.write."""
+    """Records of a dataset as somebody else sees them. Needs access.write."""
     RehearseAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.RehearseAccessRequest, _access_pb2.RehearseAccessResponse]
-    """What a changed role, or the policy of an earlier revision, would do to those
-    who called in the last days, by the audit: fields and rows they would lose
-    or gain, and calls that would fail. Changes nothing. Takes access.write.
+    """What a changed role, or the policy of an earlier revision, would do to
+    those who called in the last days, by the audit: fields and rows they would
+    lose or gain, and calls that would fail. Changes nothing. Needs
+    access.write.
     """
 
 @_typing.type_check_only
@@ -422,16 +423,17 @@ class AccessAsyncStub(AccessStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExplainAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.ExplainAccessRequest, _access_pb2.ExplainAccessResponse]  # type: ignore[assignment]
-    """What a consumer, or whoever has some roles, may do with a dataset, and which
-    grant and rule decided it: each action, each field's mask, the rows, and one
-    record if asked.
+    """What a consumer, or a holder of given roles, may do with a dataset, and
+    which grant and rule decided it: each action, each field's mask, the rows,
+    and one record if asked.
     """
     PreviewRecords: _aio.UnaryUnaryMultiCallable[_access_pb2.PreviewRecordsRequest, _access_pb2.PreviewRecordsResponse]  # type: ignore[assignment]
-    """Records of a dataset as somebody else sees them. Takes access.write."""
+    """Records of a dataset as somebody else sees them. Needs access.write."""
     RehearseAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.RehearseAccessRequest, _access_pb2.RehearseAccessResponse]  # type: ignore[assignment]
-    """What a changed role, or the policy of an earlier revision, would do to those
-    who called in the last days, by the audit: fields and rows they would lose
-    or gain, and calls that would fail. Changes nothing. Takes access.write.
+    """What a changed role, or the policy of an earlier revision, would do to
+    those who called in the last days, by the audit: fields and rows they would
+    lose or gain, and calls that would fail. Changes nothing. Needs
+    access.write.
     """
 
 class AccessServicer(metaclass=_abc_1.ABCMeta):
@@ -443,9 +445,9 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ExplainAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ExplainAccessResponse, _abc.Awaitable[_access_pb2.ExplainAccessResponse]]:
-        """What a consumer, or whoever has some roles, may do with a dataset, and which
-        grant and rule decided it: each action, each field's mask, the rows, and one
-        record if asked.
+        """What a consumer, or a holder of given roles, may do with a dataset, and
+        which grant and rule decided it: each action, each field's mask, the rows,
+        and one record if asked.
         """
 
     @_abc_1.abstractmethod
@@ -454,7 +456,7 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.PreviewRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.PreviewRecordsResponse, _abc.Awaitable[_access_pb2.PreviewRecordsResponse]]:
-        """Records of a dataset as somebody else sees them. Takes access.write."""
+        """Records of a dataset as somebody else sees them. Needs access.write."""
 
     @_abc_1.abstractmethod
     def RehearseAccess(
@@ -462,9 +464,10 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RehearseAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RehearseAccessResponse, _abc.Awaitable[_access_pb2.RehearseAccessResponse]]:
-        """What a changed role, or the policy of an earlier revision, would do to those
-        who called in the last days, by the audit: fields and rows they would lose
-        or gain, and calls that would fail. Changes nothing. Takes access.write.
+        """What a changed role, or the policy of an earlier revision, would do to
+        those who called in the last days, by the audit: fields and rows they would
+        lose or gain, and calls that would fail. Changes nothing. Needs
+        access.write.
         """
 
 def add_AccessServicer_to_server(servicer: AccessServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

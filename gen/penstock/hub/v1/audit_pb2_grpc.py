@@ -27,10 +27,10 @@ if _version_not_supported:
 
 
 class AuditStub:
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     def __init__(self, channel):
@@ -67,10 +67,10 @@ class AuditStub:
 
 
 class AuditServicer:
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     def ListEntries(self, request, context):
@@ -84,9 +84,9 @@ class AuditServicer:
         """A copy of the chains from day to day, as NDJSON, which can be verified away
         from the hub (`penstock audit verify --copy`). Each line is an object with
         one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
-        (a day and the checkpoint that it hangs from), `entry` (every column, in
-        its place in the chain of the day, with its hash) and `end`. Entries that
-        are not sealed yet are not in it. Needs the permission `audit.export`.
+        (a day and the checkpoint that it follows), `entry` (every column, in its
+        place in the chain of the day, with its hash) and `end`. Entries that are
+        not sealed yet are left out. Needs the permission `audit.export`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +94,7 @@ class AuditServicer:
 
     def ListDisclosures(self, request, context):
         """Who was shown a record: every reply that held it, or may have held it,
-        through whatever surface. The record need not be there any more. Needs the
+        through any surface. The record may have been deleted since. Needs the
         permission `audit.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,8 +111,8 @@ class AuditServicer:
 
     def GetCheckpoint(self, request, context):
         """The newest checkpoint and the public key that it is signed with. Keep the
-        key, and checkpoints, where nobody who can write to the hub's database can
-        write. Needs the permission `audit.read`.
+        key, and checkpoints, where nobody with write access to the hub's database
+        can write. Needs the permission `audit.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,10 +155,10 @@ def add_AuditServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Audit:
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     @staticmethod

@@ -28,10 +28,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditStub:
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     @_typing.overload
@@ -44,13 +44,13 @@ class AuditStub:
     """A copy of the chains from day to day, as NDJSON, which can be verified away
     from the hub (`penstock audit verify --copy`). Each line is an object with
     one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
-    (a day and the checkpoint that it hangs from), `entry` (every column, in
-    its place in the chain of the day, with its hash) and `end`. Entries that
-    are not sealed yet are not in it. Needs the permission `audit.export`.
+    (a day and the checkpoint that it follows), `entry` (every column, in its
+    place in the chain of the day, with its hash) and `end`. Entries that are
+    not sealed yet are left out. Needs the permission `audit.export`.
     """
     ListDisclosures: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListDisclosuresRequest, _audit_pb2.ListDisclosuresResponse]
     """Who was shown a record: every reply that held it, or may have held it,
-    through whatever surface. The record need not be there any more. Needs the
+    through any surface. The record may have been deleted since. Needs the
     permission `audit.read`.
     """
     VerifyEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]
@@ -59,16 +59,16 @@ class AuditStub:
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]
     """The newest checkpoint and the public key that it is signed with. Keep the
-    key, and checkpoints, where nobody who can write to the hub's database can
-    write. Needs the permission `audit.read`.
+    key, and checkpoints, where nobody with write access to the hub's database
+    can write. Needs the permission `audit.read`.
     """
 
 @_typing.type_check_only
 class AuditAsyncStub(AuditStub):
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -78,13 +78,13 @@ class AuditAsyncStub(AuditStub):
     """A copy of the chains from day to day, as NDJSON, which can be verified away
     from the hub (`penstock audit verify --copy`). Each line is an object with
     one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
-    (a day and the checkpoint that it hangs from), `entry` (every column, in
-    its place in the chain of the day, with its hash) and `end`. Entries that
-    are not sealed yet are not in it. Needs the permission `audit.export`.
+    (a day and the checkpoint that it follows), `entry` (every column, in its
+    place in the chain of the day, with its hash) and `end`. Entries that are
+    not sealed yet are left out. Needs the permission `audit.export`.
     """
     ListDisclosures: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListDisclosuresRequest, _audit_pb2.ListDisclosuresResponse]  # type: ignore[assignment]
     """Who was shown a record: every reply that held it, or may have held it,
-    through whatever surface. The record need not be there any more. Needs the
+    through any surface. The record may have been deleted since. Needs the
     permission `audit.read`.
     """
     VerifyEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]  # type: ignore[assignment]
@@ -93,15 +93,15 @@ class AuditAsyncStub(AuditStub):
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]  # type: ignore[assignment]
     """The newest checkpoint and the public key that it is signed with. Keep the
-    key, and checkpoints, where nobody who can write to the hub's database can
-    write. Needs the permission `audit.read`.
+    key, and checkpoints, where nobody with write access to the hub's database
+    can write. Needs the permission `audit.read`.
     """
 
 class AuditServicer(metaclass=_abc_1.ABCMeta):
-    """What was done with the hub, by whom, and who was shown what of whom. Nothing
-    in it is ever changed: each day's entries are a chain of hashes, and signed
-    checkpoints of the chains leave the hub's database. Reading the audit is
-    audited as well.
+    """What was done with the hub and by whom, and which records were shown to whom.
+    Its entries are never changed: each day's entries are a chain of hashes, and
+    signed checkpoints of the chains leave the hub's database. Reading the audit
+    is audited as well.
     """
 
     @_abc_1.abstractmethod
@@ -121,9 +121,9 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         """A copy of the chains from day to day, as NDJSON, which can be verified away
         from the hub (`penstock audit verify --copy`). Each line is an object with
         one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
-        (a day and the checkpoint that it hangs from), `entry` (every column, in
-        its place in the chain of the day, with its hash) and `end`. Entries that
-        are not sealed yet are not in it. Needs the permission `audit.export`.
+        (a day and the checkpoint that it follows), `entry` (every column, in its
+        place in the chain of the day, with its hash) and `end`. Entries that are
+        not sealed yet are left out. Needs the permission `audit.export`.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +133,7 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListDisclosuresResponse, _abc.Awaitable[_audit_pb2.ListDisclosuresResponse]]:
         """Who was shown a record: every reply that held it, or may have held it,
-        through whatever surface. The record need not be there any more. Needs the
+        through any surface. The record may have been deleted since. Needs the
         permission `audit.read`.
         """
 
@@ -154,8 +154,8 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.Checkpoint, _abc.Awaitable[_audit_pb2.Checkpoint]]:
         """The newest checkpoint and the public key that it is signed with. Keep the
-        key, and checkpoints, where nobody who can write to the hub's database can
-        write. Needs the permission `audit.read`.
+        key, and checkpoints, where nobody with write access to the hub's database
+        can write. Needs the permission `audit.read`.
         """
 
 def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,8 +27,9 @@ if _version_not_supported:
 
 
 class AuthStub:
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     def __init__(self, channel):
@@ -55,8 +56,9 @@ class AuthStub:
 
 
 class AuthServicer:
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     def IssueToken(self, request, context):
@@ -66,12 +68,11 @@ class AuthServicer:
         `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
         of RFC 6749 section 5.2, as `{"error", "error_description"}`.
 
-        `scope` narrows the token: names with blanks between them, each
-        `dataset:action` (`customers:read`), either of which may be `*`, or a
-        permission on the hub (`audit.read`). The reply then says `scope` too. A
-        scope that is unknown, or that no role of the consumer would leave anything
-        of, is refused with `invalid_scope`. Without it the token may all that the
-        roles allow.
+        `scope` narrows the token: names separated by blanks, each `dataset:action`
+        (`customers:read`), either of which may be `*`, or a permission on the hub
+        (`audit.read`). The reply then says `scope` too. A scope that is unknown,
+        or of which the consumer's roles allow nothing, is refused with
+        `invalid_scope`. Without `scope` the token may do all that the roles allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,8 +120,9 @@ def add_AuthServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Auth:
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthStub:
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     @_typing.overload
@@ -43,12 +44,11 @@ class AuthStub:
     `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
     of RFC 6749 section 5.2, as `{"error", "error_description"}`.
 
-    `scope` narrows the token: names with blanks between them, each
-    `dataset:action` (`customers:read`), either of which may be `*`, or a
-    permission on the hub (`audit.read`). The reply then says `scope` too. A
-    scope that is unknown, or that no role of the consumer would leave anything
-    of, is refused with `invalid_scope`. Without it the token may all that the
-    roles allow.
+    `scope` narrows the token: names separated by blanks, each `dataset:action`
+    (`customers:read`), either of which may be `*`, or a permission on the hub
+    (`audit.read`). The reply then says `scope` too. A scope that is unknown,
+    or of which the consumer's roles allow nothing, is refused with
+    `invalid_scope`. Without `scope` the token may do all that the roles allow.
     """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]
     """The public keys that sign tokens, as a JSON Web Key Set (RFC 7517)."""
@@ -59,8 +59,9 @@ class AuthStub:
 
 @_typing.type_check_only
 class AuthAsyncStub(AuthStub):
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -71,12 +72,11 @@ class AuthAsyncStub(AuthStub):
     `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
     of RFC 6749 section 5.2, as `{"error", "error_description"}`.
 
-    `scope` narrows the token: names with blanks between them, each
-    `dataset:action` (`customers:read`), either of which may be `*`, or a
-    permission on the hub (`audit.read`). The reply then says `scope` too. A
-    scope that is unknown, or that no role of the consumer would leave anything
-    of, is refused with `invalid_scope`. Without it the token may all that the
-    roles allow.
+    `scope` narrows the token: names separated by blanks, each `dataset:action`
+    (`customers:read`), either of which may be `*`, or a permission on the hub
+    (`audit.read`). The reply then says `scope` too. A scope that is unknown,
+    or of which the consumer's roles allow nothing, is refused with
+    `invalid_scope`. Without `scope` the token may do all that the roles allow.
     """
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The public keys that sign tokens, as a JSON Web Key Set (RFC 7517)."""
@@ -86,8 +86,9 @@ class AuthAsyncStub(AuthStub):
     """
 
 class AuthServicer(metaclass=_abc_1.ABCMeta):
-    """Tokens for consumers, and what others need to check them. The bodies are
-    those of the OAuth standards, not of this API, and so are the errors.
+    """Tokens for consumers, and the keys and metadata with which others check them.
+    The bodies are those of the OAuth standards, not of this API, and so are the
+    errors.
     """
 
     @_abc_1.abstractmethod
@@ -102,12 +103,11 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
         of RFC 6749 section 5.2, as `{"error", "error_description"}`.
 
-        `scope` narrows the token: names with blanks between them, each
-        `dataset:action` (`customers:read`), either of which may be `*`, or a
-        permission on the hub (`audit.read`). The reply then says `scope` too. A
-        scope that is unknown, or that no role of the consumer would leave anything
-        of, is refused with `invalid_scope`. Without it the token may all that the
-        roles allow.
+        `scope` narrows the token: names separated by blanks, each `dataset:action`
+        (`customers:read`), either of which may be `*`, or a permission on the hub
+        (`audit.read`). The reply then says `scope` too. A scope that is unknown,
+        or of which the consumer's roles allow nothing, is refused with
+        `invalid_scope`. Without `scope` the token may do all that the roles allow.
         """
 
     @_abc_1.abstractmethod

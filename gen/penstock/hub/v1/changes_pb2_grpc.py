@@ -27,17 +27,17 @@ if _version_not_supported:
 
 class ChangesStub:
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
     export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     def __init__(self, channel):
@@ -65,17 +65,17 @@ class ChangesStub:
 
 class ChangesServicer:
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
     export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     def WatchChanges(self, request, context):
@@ -93,8 +93,9 @@ class ChangesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetChangeLog(self, request, context):
-        """How far back the change log goes, for all datasets alike. What is older is
-        in the records as they are: a snapshot or an export always begins anew.
+        """How far back the change log goes, for all datasets alike. The current
+        records contain all older changes: a snapshot or an export always starts
+        afresh.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,17 +129,17 @@ def add_ChangesServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Changes:
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
     export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     @staticmethod

@@ -28,17 +28,17 @@ GRPC_VERSION: str
 
 class ChangesStub:
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
         export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     @_typing.overload
@@ -50,24 +50,25 @@ class ChangesStub:
     ListChanges: _grpc.UnaryUnaryMultiCallable[_changes_pb2.ListChangesRequest, _changes_pb2.ListChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
     GetChangeLog: _grpc.UnaryUnaryMultiCallable[_changes_pb2.GetChangeLogRequest, _changes_pb2.ChangeLog]
-    """How far back the change log goes, for all datasets alike. What is older is
-    in the records as they are: a snapshot or an export always begins anew.
+    """How far back the change log goes, for all datasets alike. The current
+    records contain all older changes: a snapshot or an export always starts
+    afresh.
     """
 
 @_typing.type_check_only
 class ChangesAsyncStub(ChangesStub):
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
         export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,23 +77,24 @@ class ChangesAsyncStub(ChangesStub):
     ListChanges: _aio.UnaryUnaryMultiCallable[_changes_pb2.ListChangesRequest, _changes_pb2.ListChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
     GetChangeLog: _aio.UnaryUnaryMultiCallable[_changes_pb2.GetChangeLogRequest, _changes_pb2.ChangeLog]  # type: ignore[assignment]
-    """How far back the change log goes, for all datasets alike. What is older is
-    in the records as they are: a snapshot or an export always begins anew.
+    """How far back the change log goes, for all datasets alike. The current
+    records contain all older changes: a snapshot or an export always starts
+    afresh.
     """
 
 class ChangesServicer(metaclass=_abc_1.ABCMeta):
     """The change log as the caller may see it, across datasets. The service of each
-    dataset has the same for itself, with records of its own type
-    (`/v1/customers:watch`, `/v1/customers:changes`).
+    dataset offers the same, with records of its own type (`/v1/customers:watch`,
+    `/v1/customers:changes`).
 
-    A feed is the caller's View over time. What is behind a cursor fits exactly
-    behind an export or a digest at that cursor:
+    A feed is the caller's View over time. The changes after a cursor fit exactly
+    onto an export or a digest at that cursor:
 
         export at C  +  feed from C to D  =  export at D
 
     Changes come in the order in which they were committed, each once, none left
-    out; after a reconnection those since the last checkpoint come again, and
-    `sequence` and `key` tell which have come before.
+    out. After a reconnection those since the last checkpoint come again;
+    `sequence` and `key` show which have come before.
     """
 
     @_abc_1.abstractmethod
@@ -117,8 +119,9 @@ class ChangesServicer(metaclass=_abc_1.ABCMeta):
         request: _changes_pb2.GetChangeLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_changes_pb2.ChangeLog, _abc.Awaitable[_changes_pb2.ChangeLog]]:
-        """How far back the change log goes, for all datasets alike. What is older is
-        in the records as they are: a snapshot or an export always begins anew.
+        """How far back the change log goes, for all datasets alike. The current
+        records contain all older changes: a snapshot or an export always starts
+        afresh.
         """
 
 def add_ChangesServicer_to_server(servicer: ChangesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

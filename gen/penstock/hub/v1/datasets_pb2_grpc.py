@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class DatasetsStub:
-    """What there is to read and write, as the caller may see it.
+    """The datasets that can be read and written, as the caller may see them.
     """
 
     def __init__(self, channel):
@@ -49,21 +49,22 @@ class DatasetsStub:
 
 
 class DatasetsServicer:
-    """What there is to read and write, as the caller may see it.
+    """The datasets that can be read and written, as the caller may see them.
     """
 
     def ListDatasets(self, request, context):
-        """The datasets that the caller may do anything with, by name, each with the
-        fields that its View shows. What the caller may not see is left out.
+        """The datasets on which the caller has any action, by name, each with the
+        fields that its View shows. Anything that the caller must not see is left
+        out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetXmlSchema(self, request, context):
-        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
-        may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
-        there is no such dataset.
+        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the
+        caller may see the dataset. PERMISSION_DENIED if it has no action on it, or
+        if there is no such dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +92,7 @@ def add_DatasetsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Datasets:
-    """What there is to read and write, as the caller may see it.
+    """The datasets that can be read and written, as the caller may see them.
     """
 
     @staticmethod

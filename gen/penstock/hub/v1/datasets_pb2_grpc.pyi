@@ -28,39 +28,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DatasetsStub:
-    """What there is to read and write, as the caller may see it."""
+    """The datasets that can be read and written, as the caller may see them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DatasetsAsyncStub: ...
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.ListDatasetsRequest, _datasets_pb2.ListDatasetsResponse]
-    """The datasets that the caller may do anything with, by name, each with the
-    fields that its View shows. What the caller may not see is left out.
+    """The datasets on which the caller has any action, by name, each with the
+    fields that its View shows. Anything that the caller must not see is left
+    out.
     """
     GetXmlSchema: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetXmlSchemaRequest, _httpbody_pb2.HttpBody]
-    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
-    may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
-    there is no such dataset.
+    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the
+    caller may see the dataset. PERMISSION_DENIED if it has no action on it, or
+    if there is no such dataset.
     """
 
 @_typing.type_check_only
 class DatasetsAsyncStub(DatasetsStub):
-    """What there is to read and write, as the caller may see it."""
+    """The datasets that can be read and written, as the caller may see them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListDatasets: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListDatasetsRequest, _datasets_pb2.ListDatasetsResponse]  # type: ignore[assignment]
-    """The datasets that the caller may do anything with, by name, each with the
-    fields that its View shows. What the caller may not see is left out.
+    """The datasets on which the caller has any action, by name, each with the
+    fields that its View shows. Anything that the caller must not see is left
+    out.
     """
     GetXmlSchema: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetXmlSchemaRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
-    may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
-    there is no such dataset.
+    """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the
+    caller may see the dataset. PERMISSION_DENIED if it has no action on it, or
+    if there is no such dataset.
     """
 
 class DatasetsServicer(metaclass=_abc_1.ABCMeta):
-    """What there is to read and write, as the caller may see it."""
+    """The datasets that can be read and written, as the caller may see them."""
 
     @_abc_1.abstractmethod
     def ListDatasets(
@@ -68,8 +70,9 @@ class DatasetsServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.ListDatasetsResponse, _abc.Awaitable[_datasets_pb2.ListDatasetsResponse]]:
-        """The datasets that the caller may do anything with, by name, each with the
-        fields that its View shows. What the caller may not see is left out.
+        """The datasets on which the caller has any action, by name, each with the
+        fields that its View shows. Anything that the caller must not see is left
+        out.
         """
 
     @_abc_1.abstractmethod
@@ -78,9 +81,9 @@ class DatasetsServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.GetXmlSchemaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
-        may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
-        there is no such dataset.
+        """The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the
+        caller may see the dataset. PERMISSION_DENIED if it has no action on it, or
+        if there is no such dataset.
         """
 
 def add_DatasetsServicer_to_server(servicer: DatasetsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ErrorsStub:
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     def __init__(self, channel):
@@ -49,8 +49,8 @@ class ErrorsStub:
 
 
 class ErrorsServicer:
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     def ListErrors(self, request, context):
@@ -89,8 +89,8 @@ def add_ErrorsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Errors:
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     @staticmethod

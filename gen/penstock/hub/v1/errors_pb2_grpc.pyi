@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ErrorsStub:
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     @_typing.overload
@@ -42,8 +42,8 @@ class ErrorsStub:
 
 @_typing.type_check_only
 class ErrorsAsyncStub(ErrorsStub):
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -53,8 +53,8 @@ class ErrorsAsyncStub(ErrorsStub):
     """One reason. NOT_FOUND if there is none of that name."""
 
 class ErrorsServicer(metaclass=_abc_1.ABCMeta):
-    """What the reasons of errors mean: where the `google.rpc.Help` of an error, and
-    the `type` of an `application/problem+json`, lead.
+    """What the error reasons mean. The `google.rpc.Help` of an error, and the
+    `type` of an `application/problem+json`, lead here.
     """
 
     @_abc_1.abstractmethod

@@ -27,12 +27,12 @@ if _version_not_supported:
 
 
 class IssuersStub:
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     def __init__(self, channel):
@@ -69,12 +69,12 @@ class IssuersStub:
 
 
 class IssuersServicer:
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     def ListIssuers(self, request, context):
@@ -92,7 +92,7 @@ class IssuersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateIssuer(self, request, context):
-        """A new issuer, active unless it says otherwise.
+        """Creates an issuer, active unless the request says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,12 +149,12 @@ def add_IssuersServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Issuers:
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     @staticmethod
@@ -294,8 +294,8 @@ class Issuers:
 
 
 class SigningKeysStub:
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     def __init__(self, channel):
@@ -317,8 +317,8 @@ class SigningKeysStub:
 
 
 class SigningKeysServicer:
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     def ListSigningKeys(self, request, context):
@@ -330,9 +330,9 @@ class SigningKeysServicer:
 
     def RotateSigningKeys(self, request, context):
         """Lets another key sign. It is published at once and signs a minute later, so
-        that whoever keeps a copy of the key set knows it by then; the old key
-        verifies until its last token has expired. If a key is waiting to sign, it
-        is left to it.
+        that every cached copy of the key set has it by then; the old key verifies
+        until its last token has expired. If a key is already waiting to sign, no
+        new one is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -360,8 +360,8 @@ def add_SigningKeysServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SigningKeys:
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     @staticmethod

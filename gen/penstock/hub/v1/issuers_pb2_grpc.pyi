@@ -28,12 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IssuersStub:
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     @_typing.overload
@@ -45,7 +45,7 @@ class IssuersStub:
     GetIssuer: _grpc.UnaryUnaryMultiCallable[_issuers_pb2.GetIssuerRequest, _issuers_pb2.Issuer]
     """One issuer."""
     CreateIssuer: _grpc.UnaryUnaryMultiCallable[_issuers_pb2.CreateIssuerRequest, _issuers_pb2.Issuer]
-    """A new issuer, active unless it says otherwise."""
+    """Creates an issuer, active unless the request says otherwise."""
     UpdateIssuer: _grpc.UnaryUnaryMultiCallable[_issuers_pb2.UpdateIssuerRequest, _issuers_pb2.Issuer]
     """Changes an issuer; lists and maps are replaced as a whole."""
     DeleteIssuer: _grpc.UnaryUnaryMultiCallable[_issuers_pb2.DeleteIssuerRequest, _empty_pb2.Empty]
@@ -53,12 +53,12 @@ class IssuersStub:
 
 @_typing.type_check_only
 class IssuersAsyncStub(IssuersStub):
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -67,19 +67,19 @@ class IssuersAsyncStub(IssuersStub):
     GetIssuer: _aio.UnaryUnaryMultiCallable[_issuers_pb2.GetIssuerRequest, _issuers_pb2.Issuer]  # type: ignore[assignment]
     """One issuer."""
     CreateIssuer: _aio.UnaryUnaryMultiCallable[_issuers_pb2.CreateIssuerRequest, _issuers_pb2.Issuer]  # type: ignore[assignment]
-    """A new issuer, active unless it says otherwise."""
+    """Creates an issuer, active unless the request says otherwise."""
     UpdateIssuer: _aio.UnaryUnaryMultiCallable[_issuers_pb2.UpdateIssuerRequest, _issuers_pb2.Issuer]  # type: ignore[assignment]
     """Changes an issuer; lists and maps are replaced as a whole."""
     DeleteIssuer: _aio.UnaryUnaryMultiCallable[_issuers_pb2.DeleteIssuerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an issuer: its tokens are refused from then on."""
 
 class IssuersServicer(metaclass=_abc_1.ABCMeta):
-    """Who is trusted to say who calls: the hub's own signing keys, and issuers
-    outside the hub. Reading takes the permission access.read, changing
+    """What the hub trusts to identify callers: its own signing keys, and issuers
+    outside the hub. Reading needs the permission access.read, changing
     access.write. A change is in force on every worker within 5 seconds.
 
-    The issuers outside the hub whose tokens it takes. Such a token stands for a
-    consumer of the hub, whose roles decide what it may do.
+    The issuers outside the hub whose tokens it accepts. Such a token stands for
+    a consumer of the hub, whose roles decide what it may do.
     """
 
     @_abc_1.abstractmethod
@@ -104,7 +104,7 @@ class IssuersServicer(metaclass=_abc_1.ABCMeta):
         request: _issuers_pb2.CreateIssuerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_issuers_pb2.Issuer, _abc.Awaitable[_issuers_pb2.Issuer]]:
-        """A new issuer, active unless it says otherwise."""
+        """Creates an issuer, active unless the request says otherwise."""
 
     @_abc_1.abstractmethod
     def UpdateIssuer(
@@ -125,8 +125,8 @@ class IssuersServicer(metaclass=_abc_1.ABCMeta):
 def add_IssuersServicer_to_server(servicer: IssuersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class SigningKeysStub:
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     @_typing.overload
@@ -137,15 +137,15 @@ class SigningKeysStub:
     """All keys, the newest first."""
     RotateSigningKeys: _grpc.UnaryUnaryMultiCallable[_issuers_pb2.RotateSigningKeysRequest, _issuers_pb2.RotateSigningKeysResponse]
     """Lets another key sign. It is published at once and signs a minute later, so
-    that whoever keeps a copy of the key set knows it by then; the old key
-    verifies until its last token has expired. If a key is waiting to sign, it
-    is left to it.
+    that every cached copy of the key set has it by then; the old key verifies
+    until its last token has expired. If a key is already waiting to sign, no
+    new one is made.
     """
 
 @_typing.type_check_only
 class SigningKeysAsyncStub(SigningKeysStub):
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -153,14 +153,14 @@ class SigningKeysAsyncStub(SigningKeysStub):
     """All keys, the newest first."""
     RotateSigningKeys: _aio.UnaryUnaryMultiCallable[_issuers_pb2.RotateSigningKeysRequest, _issuers_pb2.RotateSigningKeysResponse]  # type: ignore[assignment]
     """Lets another key sign. It is published at once and signs a minute later, so
-    that whoever keeps a copy of the key set knows it by then; the old key
-    verifies until its last token has expired. If a key is waiting to sign, it
-    is left to it.
+    that every cached copy of the key set has it by then; the old key verifies
+    until its last token has expired. If a key is already waiting to sign, no
+    new one is made.
     """
 
 class SigningKeysServicer(metaclass=_abc_1.ABCMeta):
-    """The keys that sign the hub's own tokens. They are replaced by themselves when
-    they are old (PENSTOCK_KEY_DAYS).
+    """The keys that sign the hub's own tokens. The hub replaces them when they are
+    old (PENSTOCK_KEY_DAYS).
     """
 
     @_abc_1.abstractmethod
@@ -178,9 +178,9 @@ class SigningKeysServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_issuers_pb2.RotateSigningKeysResponse, _abc.Awaitable[_issuers_pb2.RotateSigningKeysResponse]]:
         """Lets another key sign. It is published at once and signs a minute later, so
-        that whoever keeps a copy of the key set knows it by then; the old key
-        verifies until its last token has expired. If a key is waiting to sign, it
-        is left to it.
+        that every cached copy of the key set has it by then; the old key verifies
+        until its last token has expired. If a key is already waiting to sign, no
+        new one is made.
         """
 
 def add_SigningKeysServicer_to_server(servicer: SigningKeysServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

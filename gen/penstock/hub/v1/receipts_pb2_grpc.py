@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ReceiptsStub:
-    """What became of exports, for those who cannot read the trailers of a stream.
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class ReceiptsStub:
 
 
 class ReceiptsServicer:
-    """What became of exports, for those who cannot read the trailers of a stream.
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
     """
 
     def GetReceipt(self, request, context):
@@ -71,7 +73,8 @@ def add_ReceiptsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Receipts:
-    """What became of exports, for those who cannot read the trailers of a stream.
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReceiptsStub:
-    """What became of exports, for those who cannot read the trailers of a stream."""
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,7 +42,9 @@ class ReceiptsStub:
 
 @_typing.type_check_only
 class ReceiptsAsyncStub(ReceiptsStub):
-    """What became of exports, for those who cannot read the trailers of a stream."""
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetReceipt: _aio.UnaryUnaryMultiCallable[_receipts_pb2.GetReceiptRequest, _receipts_pb2.Receipt]  # type: ignore[assignment]
@@ -49,7 +53,9 @@ class ReceiptsAsyncStub(ReceiptsStub):
     """
 
 class ReceiptsServicer(metaclass=_abc_1.ABCMeta):
-    """What became of exports, for those who cannot read the trailers of a stream."""
+    """The outcome of exports, for clients that cannot read the trailers of a
+    stream.
+    """
 
     @_abc_1.abstractmethod
     def GetReceipt(

@@ -27,18 +27,18 @@ if _version_not_supported:
 
 
 class SubscriptionsStub:
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     def __init__(self, channel):
@@ -100,18 +100,18 @@ class SubscriptionsStub:
 
 
 class SubscriptionsServicer:
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     def CreateSubscription(self, request, context):
@@ -143,8 +143,8 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSubscription(self, request, context):
-        """Lets a subscription go on from another place: the way on after
-        CURSOR_EXPIRED, and the way back to have changes again. Its leases end.
+        """Moves a subscription to another place: to continue after CURSOR_EXPIRED, or
+        to go back and receive changes again. Its leases end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,7 +158,7 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeChanges(self, request, context):
-        """Says that the changes of a lease are processed. To repeat it changes nothing.
+        """Says that the changes of a lease are processed. Repeating it has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLease(self, request, context):
-        """Gives a lease back without having done its work: others get the changes at
+        """Returns a lease whose work was not done: other workers get the changes at
         once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -180,9 +180,9 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSubscription(self, request, context):
-        """The same leases as a stream: the next one comes as soon as no more than
-        `max_outstanding` changes are unacknowledged with it. They are acknowledged
-        by AcknowledgeChanges, and expire as others do.
+        """The same leases as a stream: the next one comes as soon as at most
+        `max_outstanding` changes, its own included, are unacknowledged.
+        AcknowledgeChanges acknowledges them, and they expire as others do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,18 +250,18 @@ def add_SubscriptionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Subscriptions:
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     @staticmethod

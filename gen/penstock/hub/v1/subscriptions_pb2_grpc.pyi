@@ -28,18 +28,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SubscriptionsStub:
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     @_typing.overload
@@ -55,39 +55,39 @@ class SubscriptionsStub:
     DeleteSubscription: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.DeleteSubscriptionRequest, _empty_pb2.Empty]
     """Deletes a subscription, its leases included."""
     ResetSubscription: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.ResetSubscriptionRequest, _subscriptions_pb2.Subscription]
-    """Lets a subscription go on from another place: the way on after
-    CURSOR_EXPIRED, and the way back to have changes again. Its leases end.
+    """Moves a subscription to another place: to continue after CURSOR_EXPIRED, or
+    to go back and receive changes again. Its leases end.
     """
     PullChanges: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.PullChangesRequest, _subscriptions_pb2.PullChangesResponse]
     """Leases the next stretch of changes to the caller."""
     AcknowledgeChanges: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.AcknowledgeChangesRequest, _subscriptions_pb2.AcknowledgeChangesResponse]
-    """Says that the changes of a lease are processed. To repeat it changes nothing."""
+    """Says that the changes of a lease are processed. Repeating it has no effect."""
     ExtendLease: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.ExtendLeaseRequest, _subscriptions_pb2.Lease]
     """Gives a worker more time, counted from now."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.ReleaseLeaseRequest, _empty_pb2.Empty]
-    """Gives a lease back without having done its work: others get the changes at
+    """Returns a lease whose work was not done: other workers get the changes at
     once.
     """
     WatchSubscription: _grpc.UnaryStreamMultiCallable[_subscriptions_pb2.WatchSubscriptionRequest, _subscriptions_pb2.WatchSubscriptionResponse]
-    """The same leases as a stream: the next one comes as soon as no more than
-    `max_outstanding` changes are unacknowledged with it. They are acknowledged
-    by AcknowledgeChanges, and expire as others do.
+    """The same leases as a stream: the next one comes as soon as at most
+    `max_outstanding` changes, its own included, are unacknowledged.
+    AcknowledgeChanges acknowledges them, and they expire as others do.
     """
 
 @_typing.type_check_only
 class SubscriptionsAsyncStub(SubscriptionsStub):
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -100,38 +100,38 @@ class SubscriptionsAsyncStub(SubscriptionsStub):
     DeleteSubscription: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.DeleteSubscriptionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a subscription, its leases included."""
     ResetSubscription: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.ResetSubscriptionRequest, _subscriptions_pb2.Subscription]  # type: ignore[assignment]
-    """Lets a subscription go on from another place: the way on after
-    CURSOR_EXPIRED, and the way back to have changes again. Its leases end.
+    """Moves a subscription to another place: to continue after CURSOR_EXPIRED, or
+    to go back and receive changes again. Its leases end.
     """
     PullChanges: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.PullChangesRequest, _subscriptions_pb2.PullChangesResponse]  # type: ignore[assignment]
     """Leases the next stretch of changes to the caller."""
     AcknowledgeChanges: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.AcknowledgeChangesRequest, _subscriptions_pb2.AcknowledgeChangesResponse]  # type: ignore[assignment]
-    """Says that the changes of a lease are processed. To repeat it changes nothing."""
+    """Says that the changes of a lease are processed. Repeating it has no effect."""
     ExtendLease: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.ExtendLeaseRequest, _subscriptions_pb2.Lease]  # type: ignore[assignment]
     """Gives a worker more time, counted from now."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.ReleaseLeaseRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Gives a lease back without having done its work: others get the changes at
+    """Returns a lease whose work was not done: other workers get the changes at
     once.
     """
     WatchSubscription: _aio.UnaryStreamMultiCallable[_subscriptions_pb2.WatchSubscriptionRequest, _subscriptions_pb2.WatchSubscriptionResponse]  # type: ignore[assignment]
-    """The same leases as a stream: the next one comes as soon as no more than
-    `max_outstanding` changes are unacknowledged with it. They are acknowledged
-    by AcknowledgeChanges, and expire as others do.
+    """The same leases as a stream: the next one comes as soon as at most
+    `max_outstanding` changes, its own included, are unacknowledged.
+    AcknowledgeChanges acknowledges them, and they expire as others do.
     """
 
 class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
-    """Feeds whose place the hub keeps, by name. Several workers may share one: each
-    is leased the next stretch of changes, and acknowledges it when it has done
-    its work. What is sent moves nothing; what is not acknowledged in time is
-    given again, to whoever asks next. So every change is processed at least once.
+    """Named feeds whose position the hub keeps. Several workers can share one: each
+    leases the next stretch of changes and acknowledges it when its work is done.
+    Sending moves nothing; a stretch that is not acknowledged in time goes to the
+    next worker that asks. So every change is processed at least once.
 
     In an ordered subscription (the usual one) one stretch is leased at a time:
     changes are processed in the order of the log, and further workers stand by.
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. What its changes show is decided anew at every call, by what the
-    consumer may see then.
+    exist. Every call decides anew what its changes show, by what the consumer
+    may see at that time.
     """
 
     @_abc_1.abstractmethod
@@ -172,8 +172,8 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         request: _subscriptions_pb2.ResetSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscriptions_pb2.Subscription, _abc.Awaitable[_subscriptions_pb2.Subscription]]:
-        """Lets a subscription go on from another place: the way on after
-        CURSOR_EXPIRED, and the way back to have changes again. Its leases end.
+        """Moves a subscription to another place: to continue after CURSOR_EXPIRED, or
+        to go back and receive changes again. Its leases end.
         """
 
     @_abc_1.abstractmethod
@@ -190,7 +190,7 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         request: _subscriptions_pb2.AcknowledgeChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscriptions_pb2.AcknowledgeChangesResponse, _abc.Awaitable[_subscriptions_pb2.AcknowledgeChangesResponse]]:
-        """Says that the changes of a lease are processed. To repeat it changes nothing."""
+        """Says that the changes of a lease are processed. Repeating it has no effect."""
 
     @_abc_1.abstractmethod
     def ExtendLease(
@@ -206,7 +206,7 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         request: _subscriptions_pb2.ReleaseLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Gives a lease back without having done its work: others get the changes at
+        """Returns a lease whose work was not done: other workers get the changes at
         once.
         """
 
@@ -216,9 +216,9 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         request: _subscriptions_pb2.WatchSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_subscriptions_pb2.WatchSubscriptionResponse], _abc.AsyncIterator[_subscriptions_pb2.WatchSubscriptionResponse]]:
-        """The same leases as a stream: the next one comes as soon as no more than
-        `max_outstanding` changes are unacknowledged with it. They are acknowledged
-        by AcknowledgeChanges, and expire as others do.
+        """The same leases as a stream: the next one comes as soon as at most
+        `max_outstanding` changes, its own included, are unacknowledged.
+        AcknowledgeChanges acknowledges them, and they expire as others do.
         """
 
 def add_SubscriptionsServicer_to_server(servicer: SubscriptionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,13 +27,14 @@ if _version_not_supported:
 
 
 class WebhooksStub:
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     def __init__(self, channel):
@@ -140,13 +141,14 @@ class WebhooksStub:
 
 
 class WebhooksServicer:
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     def ListWebhooks(self, request, context):
@@ -164,8 +166,8 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateWebhook(self, request, context):
-        """A new webhook. It is told of what is written from then on. Its secret is in
-        the reply, this once.
+        """Creates a webhook. It receives what is written from then on. Only this
+        reply has its secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,8 +176,8 @@ class WebhooksServicer:
     def UpdateWebhook(self, request, context):
         """Changes a webhook; lists are replaced as a whole. A URL of another origin
         (scheme, host, port) is another receiver: headers that the update does not
-        give anew are dropped, the secrets of before sign nothing more, and the reply
-        has a new one. Who changes a webhook must be able to read what it tells.
+        set again are dropped, the earlier secrets no longer sign, and the reply
+        has a new one. The caller must be able to read what the webhook sends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,29 +191,30 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestWebhook(self, request, context):
-        """Sends an event of type webhook.test, as any other is sent.
+        """Sends an event of type webhook.test in the same way as any other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseWebhook(self, request, context):
-        """Sends nothing until it is resumed; what happens meanwhile waits.
+        """Stops sending until the webhook is resumed; events wait meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeWebhook(self, request, context):
-        """Sends again: one that was paused goes on with what waits. One that was
-        disabled begins with what comes; see RecoverDeliveries for what was missed.
+        """Sends again. A paused webhook continues with the events that wait. A
+        disabled one begins with new events; see RecoverDeliveries for what it
+        missed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateSecret(self, request, context):
-        """Makes another secret. The old one signs beside it for the overlap.
+        """Makes another secret. The old one also signs during the overlap.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,61 +228,62 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDelivery(self, request, context):
-        """One delivery with all its attempts, and its body as it would be now.
+        """One delivery with all its attempts, and its body as it would be sent now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResendDelivery(self, request, context):
-        """Sends a delivery again, under its id, whatever has become of it.
+        """Sends a delivery again under its id, whatever its state; one that is on its
+        way is left alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecoverDeliveries(self, request, context):
-        """Sends all dead deliveries of a time again, under their ids.
+        """Sends all dead deliveries of a period again, under their ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayChanges(self, request, context):
-        """Tells a stretch of the change log once more, as new deliveries. It is done
-        beside the call: `replay` of the webhook shows how far it is.
+        """Sends a stretch of the change log once more, as new deliveries. This
+        continues after the call: `replay` of the webhook shows its progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """What was given up, of all the caller's webhooks, with the reasons, the
-        newest first.
+        """The deliveries of all the caller's webhooks that were given up, with the
+        reasons, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNotices(self, request, context):
-        """What the owner was told of its webhooks: that one fails for days, that one
-        was disabled. The newest first.
+        """The notices sent to the owner about its webhooks: that one has failed for
+        days, that one was disabled. The newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWebhookMetrics(self, request, context):
-        """How the deliveries of a webhook go.
+        """Figures on the deliveries of a webhook.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PullDeliveries(self, request, context):
-        """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
-        posted, and keeps it from ending. What is not acknowledged within a minute comes
-        again.
+        """Pulls messages of the caller's webhook of kind LISTEN, signed as they would
+        be posted, and keeps it from ending. A message that is not acknowledged
+        within a minute comes again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -399,13 +403,14 @@ def add_WebhooksServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Webhooks:
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     @staticmethod

@@ -28,13 +28,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WebhooksStub:
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     @_typing.overload
@@ -46,66 +47,70 @@ class WebhooksStub:
     GetWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]
     """One webhook."""
     CreateWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.CreateWebhookRequest, _webhooks_pb2.IssuedSecret]
-    """A new webhook. It is told of what is written from then on. Its secret is in
-    the reply, this once.
+    """Creates a webhook. It receives what is written from then on. Only this
+    reply has its secret.
     """
     UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]
     """Changes a webhook; lists are replaced as a whole. A URL of another origin
     (scheme, host, port) is another receiver: headers that the update does not
-    give anew are dropped, the secrets of before sign nothing more, and the reply
-    has a new one. Who changes a webhook must be able to read what it tells.
+    set again are dropped, the earlier secrets no longer sign, and the reply
+    has a new one. The caller must be able to read what the webhook sends.
     """
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _empty_pb2.Empty]
     """Deletes a webhook with all its deliveries."""
     TestWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookRequest, _webhooks_pb2.Delivery]
-    """Sends an event of type webhook.test, as any other is sent."""
+    """Sends an event of type webhook.test in the same way as any other."""
     PauseWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.PauseWebhookRequest, _webhooks_pb2.Webhook]
-    """Sends nothing until it is resumed; what happens meanwhile waits."""
+    """Stops sending until the webhook is resumed; events wait meanwhile."""
     ResumeWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ResumeWebhookRequest, _webhooks_pb2.Webhook]
-    """Sends again: one that was paused goes on with what waits. One that was
-    disabled begins with what comes; see RecoverDeliveries for what was missed.
+    """Sends again. A paused webhook continues with the events that wait. A
+    disabled one begins with new events; see RecoverDeliveries for what it
+    missed.
     """
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RotateSecretRequest, _webhooks_pb2.IssuedSecret]
-    """Makes another secret. The old one signs beside it for the overlap."""
+    """Makes another secret. The old one also signs during the overlap."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeliveriesRequest, _webhooks_pb2.ListDeliveriesResponse]
     """The deliveries of a webhook, the newest first, without their attempts."""
     GetDelivery: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetDeliveryRequest, _webhooks_pb2.Delivery]
-    """One delivery with all its attempts, and its body as it would be now."""
+    """One delivery with all its attempts, and its body as it would be sent now."""
     ResendDelivery: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ResendDeliveryRequest, _webhooks_pb2.Delivery]
-    """Sends a delivery again, under its id, whatever has become of it."""
+    """Sends a delivery again under its id, whatever its state; one that is on its
+    way is left alone.
+    """
     RecoverDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RecoverDeliveriesRequest, _webhooks_pb2.RecoverDeliveriesResponse]
-    """Sends all dead deliveries of a time again, under their ids."""
+    """Sends all dead deliveries of a period again, under their ids."""
     ReplayChanges: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ReplayChangesRequest, _webhooks_pb2.Webhook]
-    """Tells a stretch of the change log once more, as new deliveries. It is done
-    beside the call: `replay` of the webhook shows how far it is.
+    """Sends a stretch of the change log once more, as new deliveries. This
+    continues after the call: `replay` of the webhook shows its progress.
     """
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeadLettersRequest, _webhooks_pb2.ListDeliveriesResponse]
-    """What was given up, of all the caller's webhooks, with the reasons, the
-    newest first.
+    """The deliveries of all the caller's webhooks that were given up, with the
+    reasons, the newest first.
     """
     ListNotices: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListNoticesRequest, _webhooks_pb2.ListNoticesResponse]
-    """What the owner was told of its webhooks: that one fails for days, that one
-    was disabled. The newest first.
+    """The notices sent to the owner about its webhooks: that one has failed for
+    days, that one was disabled. The newest first.
     """
     GetWebhookMetrics: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]
-    """How the deliveries of a webhook go."""
+    """Figures on the deliveries of a webhook."""
     PullDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.PullDeliveriesRequest, _webhooks_pb2.PullDeliveriesResponse]
-    """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
-    posted, and keeps it from ending. What is not acknowledged within a minute comes
-    again.
+    """Pulls messages of the caller's webhook of kind LISTEN, signed as they would
+    be posted, and keeps it from ending. A message that is not acknowledged
+    within a minute comes again.
     """
     AcknowledgeDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.AcknowledgeDeliveriesRequest, _empty_pb2.Empty]
     """Says what became of messages that were pulled."""
 
 @_typing.type_check_only
 class WebhooksAsyncStub(WebhooksStub):
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -114,65 +119,69 @@ class WebhooksAsyncStub(WebhooksStub):
     GetWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
     """One webhook."""
     CreateWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.CreateWebhookRequest, _webhooks_pb2.IssuedSecret]  # type: ignore[assignment]
-    """A new webhook. It is told of what is written from then on. Its secret is in
-    the reply, this once.
+    """Creates a webhook. It receives what is written from then on. Only this
+    reply has its secret.
     """
     UpdateWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
     """Changes a webhook; lists are replaced as a whole. A URL of another origin
     (scheme, host, port) is another receiver: headers that the update does not
-    give anew are dropped, the secrets of before sign nothing more, and the reply
-    has a new one. Who changes a webhook must be able to read what it tells.
+    set again are dropped, the earlier secrets no longer sign, and the reply
+    has a new one. The caller must be able to read what the webhook sends.
     """
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a webhook with all its deliveries."""
     TestWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookRequest, _webhooks_pb2.Delivery]  # type: ignore[assignment]
-    """Sends an event of type webhook.test, as any other is sent."""
+    """Sends an event of type webhook.test in the same way as any other."""
     PauseWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.PauseWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
-    """Sends nothing until it is resumed; what happens meanwhile waits."""
+    """Stops sending until the webhook is resumed; events wait meanwhile."""
     ResumeWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ResumeWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
-    """Sends again: one that was paused goes on with what waits. One that was
-    disabled begins with what comes; see RecoverDeliveries for what was missed.
+    """Sends again. A paused webhook continues with the events that wait. A
+    disabled one begins with new events; see RecoverDeliveries for what it
+    missed.
     """
     RotateSecret: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RotateSecretRequest, _webhooks_pb2.IssuedSecret]  # type: ignore[assignment]
-    """Makes another secret. The old one signs beside it for the overlap."""
+    """Makes another secret. The old one also signs during the overlap."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeliveriesRequest, _webhooks_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """The deliveries of a webhook, the newest first, without their attempts."""
     GetDelivery: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetDeliveryRequest, _webhooks_pb2.Delivery]  # type: ignore[assignment]
-    """One delivery with all its attempts, and its body as it would be now."""
+    """One delivery with all its attempts, and its body as it would be sent now."""
     ResendDelivery: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ResendDeliveryRequest, _webhooks_pb2.Delivery]  # type: ignore[assignment]
-    """Sends a delivery again, under its id, whatever has become of it."""
+    """Sends a delivery again under its id, whatever its state; one that is on its
+    way is left alone.
+    """
     RecoverDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RecoverDeliveriesRequest, _webhooks_pb2.RecoverDeliveriesResponse]  # type: ignore[assignment]
-    """Sends all dead deliveries of a time again, under their ids."""
+    """Sends all dead deliveries of a period again, under their ids."""
     ReplayChanges: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ReplayChangesRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
-    """Tells a stretch of the change log once more, as new deliveries. It is done
-    beside the call: `replay` of the webhook shows how far it is.
+    """Sends a stretch of the change log once more, as new deliveries. This
+    continues after the call: `replay` of the webhook shows its progress.
     """
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeadLettersRequest, _webhooks_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
-    """What was given up, of all the caller's webhooks, with the reasons, the
-    newest first.
+    """The deliveries of all the caller's webhooks that were given up, with the
+    reasons, the newest first.
     """
     ListNotices: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListNoticesRequest, _webhooks_pb2.ListNoticesResponse]  # type: ignore[assignment]
-    """What the owner was told of its webhooks: that one fails for days, that one
-    was disabled. The newest first.
+    """The notices sent to the owner about its webhooks: that one has failed for
+    days, that one was disabled. The newest first.
     """
     GetWebhookMetrics: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]  # type: ignore[assignment]
-    """How the deliveries of a webhook go."""
+    """Figures on the deliveries of a webhook."""
     PullDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.PullDeliveriesRequest, _webhooks_pb2.PullDeliveriesResponse]  # type: ignore[assignment]
-    """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
-    posted, and keeps it from ending. What is not acknowledged within a minute comes
-    again.
+    """Pulls messages of the caller's webhook of kind LISTEN, signed as they would
+    be posted, and keeps it from ending. A message that is not acknowledged
+    within a minute comes again.
     """
     AcknowledgeDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.AcknowledgeDeliveriesRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Says what became of messages that were pulled."""
 
 class WebhooksServicer(metaclass=_abc_1.ABCMeta):
-    """Events of datasets, posted to where a consumer says. A webhook is a
-    subscription to the change log through its owner's View: it is sent what the
-    owner may see when it is sent, signed by Standard Webhooks. Reading takes the
-    permission webhooks.read and changing webhooks.write, for the caller's own
-    webhooks; whoever has access.write may do it with everybody's. A token that is
-    narrowed by scopes can change only webhooks whose datasets it may read itself;
-    of other deliveries it sees neither keys nor what was sent.
+    """Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+    subscription to the change log through its owner's View: each message shows
+    what the owner may see at the time of sending, and is signed as in Standard
+    Webhooks. Reading needs the permission webhooks.read and changing
+    webhooks.write, for the caller's own webhooks; access.write gives both for
+    everybody's. A token that is narrowed by scopes can change only webhooks
+    whose datasets it may read itself; of deliveries of other webhooks it sees
+    neither keys nor what was sent.
     """
 
     @_abc_1.abstractmethod
@@ -197,8 +206,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.CreateWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.IssuedSecret, _abc.Awaitable[_webhooks_pb2.IssuedSecret]]:
-        """A new webhook. It is told of what is written from then on. Its secret is in
-        the reply, this once.
+        """Creates a webhook. It receives what is written from then on. Only this
+        reply has its secret.
         """
 
     @_abc_1.abstractmethod
@@ -209,8 +218,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
         """Changes a webhook; lists are replaced as a whole. A URL of another origin
         (scheme, host, port) is another receiver: headers that the update does not
-        give anew are dropped, the secrets of before sign nothing more, and the reply
-        has a new one. Who changes a webhook must be able to read what it tells.
+        set again are dropped, the earlier secrets no longer sign, and the reply
+        has a new one. The caller must be able to read what the webhook sends.
         """
 
     @_abc_1.abstractmethod
@@ -227,7 +236,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.TestWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Delivery, _abc.Awaitable[_webhooks_pb2.Delivery]]:
-        """Sends an event of type webhook.test, as any other is sent."""
+        """Sends an event of type webhook.test in the same way as any other."""
 
     @_abc_1.abstractmethod
     def PauseWebhook(
@@ -235,7 +244,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.PauseWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
-        """Sends nothing until it is resumed; what happens meanwhile waits."""
+        """Stops sending until the webhook is resumed; events wait meanwhile."""
 
     @_abc_1.abstractmethod
     def ResumeWebhook(
@@ -243,8 +252,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ResumeWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
-        """Sends again: one that was paused goes on with what waits. One that was
-        disabled begins with what comes; see RecoverDeliveries for what was missed.
+        """Sends again. A paused webhook continues with the events that wait. A
+        disabled one begins with new events; see RecoverDeliveries for what it
+        missed.
         """
 
     @_abc_1.abstractmethod
@@ -253,7 +263,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.RotateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.IssuedSecret, _abc.Awaitable[_webhooks_pb2.IssuedSecret]]:
-        """Makes another secret. The old one signs beside it for the overlap."""
+        """Makes another secret. The old one also signs during the overlap."""
 
     @_abc_1.abstractmethod
     def ListDeliveries(
@@ -269,7 +279,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.GetDeliveryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Delivery, _abc.Awaitable[_webhooks_pb2.Delivery]]:
-        """One delivery with all its attempts, and its body as it would be now."""
+        """One delivery with all its attempts, and its body as it would be sent now."""
 
     @_abc_1.abstractmethod
     def ResendDelivery(
@@ -277,7 +287,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ResendDeliveryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Delivery, _abc.Awaitable[_webhooks_pb2.Delivery]]:
-        """Sends a delivery again, under its id, whatever has become of it."""
+        """Sends a delivery again under its id, whatever its state; one that is on its
+        way is left alone.
+        """
 
     @_abc_1.abstractmethod
     def RecoverDeliveries(
@@ -285,7 +297,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.RecoverDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.RecoverDeliveriesResponse, _abc.Awaitable[_webhooks_pb2.RecoverDeliveriesResponse]]:
-        """Sends all dead deliveries of a time again, under their ids."""
+        """Sends all dead deliveries of a period again, under their ids."""
 
     @_abc_1.abstractmethod
     def ReplayChanges(
@@ -293,8 +305,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ReplayChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
-        """Tells a stretch of the change log once more, as new deliveries. It is done
-        beside the call: `replay` of the webhook shows how far it is.
+        """Sends a stretch of the change log once more, as new deliveries. This
+        continues after the call: `replay` of the webhook shows its progress.
         """
 
     @_abc_1.abstractmethod
@@ -303,8 +315,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.ListDeliveriesResponse, _abc.Awaitable[_webhooks_pb2.ListDeliveriesResponse]]:
-        """What was given up, of all the caller's webhooks, with the reasons, the
-        newest first.
+        """The deliveries of all the caller's webhooks that were given up, with the
+        reasons, the newest first.
         """
 
     @_abc_1.abstractmethod
@@ -313,8 +325,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ListNoticesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.ListNoticesResponse, _abc.Awaitable[_webhooks_pb2.ListNoticesResponse]]:
-        """What the owner was told of its webhooks: that one fails for days, that one
-        was disabled. The newest first.
+        """The notices sent to the owner about its webhooks: that one has failed for
+        days, that one was disabled. The newest first.
         """
 
     @_abc_1.abstractmethod
@@ -323,7 +335,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.GetWebhookMetricsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.WebhookMetrics, _abc.Awaitable[_webhooks_pb2.WebhookMetrics]]:
-        """How the deliveries of a webhook go."""
+        """Figures on the deliveries of a webhook."""
 
     @_abc_1.abstractmethod
     def PullDeliveries(
@@ -331,9 +343,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.PullDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.PullDeliveriesResponse, _abc.Awaitable[_webhooks_pb2.PullDeliveriesResponse]]:
-        """Takes messages of the caller's webhook of kind LISTEN, signed as they would be
-        posted, and keeps it from ending. What is not acknowledged within a minute comes
-        again.
+        """Pulls messages of the caller's webhook of kind LISTEN, signed as they would
+        be posted, and keeps it from ending. A message that is not acknowledged
+        within a minute comes again.
         """
 
     @_abc_1.abstractmethod

@@ -21,7 +21,8 @@ export const file_penstock_hub_v1_access: GenFile = /*@__PURE__*/
  */
 export type Consumer = Message<"penstock.hub.v1.Consumer"> & {
   /**
-   * Names it, as "crm": lower-case letters, digits, "-", "_" and ".", 63 at most.
+   * Its id, such as "crm": lower-case letters, digits, "-", "_" and ".", 63 at
+   * most.
    *
    * @generated from field: string consumer_id = 1;
    */
@@ -35,7 +36,7 @@ export type Consumer = Message<"penstock.hub.v1.Consumer"> & {
   title: string;
 
   /**
-   * Whether it may call at all; true in a new one unless it is set.
+   * Whether it may call at all; true in a new consumer if not set.
    *
    * @generated from field: optional bool active = 3;
    */
@@ -49,7 +50,7 @@ export type Consumer = Message<"penstock.hub.v1.Consumer"> & {
   roles: string[];
 
   /**
-   * What row filters know of it, as `{"org": {"values": ["o1"]}}`.
+   * What row filters know about it, such as `{"org": {"values": ["o1"]}}`.
    *
    * @generated from field: map<string, penstock.hub.v1.ClaimValues> claims = 5;
    */
@@ -126,7 +127,8 @@ export type Credential = Message<"penstock.hub.v1.Credential"> & {
   kind: Credential_Kind;
 
   /**
-   * What its secret starts with, so that a secret that is found can be told.
+   * What its secret starts with, so that a secret that is found can be
+   * identified.
    *
    * @generated from field: string prefix = 4;
    */
@@ -175,7 +177,7 @@ export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
  */
 export enum Credential_Kind {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: KIND_UNSPECIFIED = 0;
    */
@@ -231,13 +233,14 @@ export const IssuedCredentialSchema: GenMessage<IssuedCredential> = /*@__PURE__*
   messageDesc(file_penstock_hub_v1_access, 3);
 
 /**
- * What whoever has the role may do.
+ * What a consumer with the role may do.
  *
  * @generated from message penstock.hub.v1.Role
  */
 export type Role = Message<"penstock.hub.v1.Role"> & {
   /**
-   * Names it, as "bi": lower-case letters, digits, "-", "_" and ".", 63 at most.
+   * Its id, such as "bi": lower-case letters, digits, "-", "_" and ".", 63 at
+   * most.
    *
    * @generated from field: string role_id = 1;
    */
@@ -319,18 +322,19 @@ export type Grant = Message<"penstock.hub.v1.Grant"> & {
   fieldMasks: { [key: string]: string };
 
   /**
-   * Which rows (AIP-160, also through references and with claims, as
-   * `customer.status = ACTIVE` or `organization_id = claims.org`); all, if empty.
+   * Which rows (AIP-160, also through references and with claims, such as
+   * `customer.status = ACTIVE` or `organization_id = claims.org`); all, if
+   * empty.
    *
    * @generated from field: string row_filter = 5;
    */
   rowFilter: string;
 
   /**
-   * Keys the hashes of fields that are shown hashed: whoever has the same domain
-   * gets the same hash of the same value, and can join by it; nobody else can.
-   * The role's id, if empty. Where several grants of different domains show a
-   * field hashed, its hashes are keyed by all of these domains together.
+   * Keys the hashes of fields that are shown hashed: callers with the same
+   * domain get the same hash of the same value and can join by it; nobody else
+   * can. The role's id, if empty. If several grants with different domains show
+   * a field hashed, all these domains together key its hashes.
    *
    * @generated from field: string hash_domain = 6;
    */
@@ -351,14 +355,14 @@ export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
  */
 export type ListConsumersRequest = Message<"penstock.hub.v1.ListConsumersRequest"> & {
   /**
-   * At most so many; 100 if 0, 1,000 at most.
+   * The page size; 100 if 0, 1,000 at most.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before.
+   * The `next_page_token` of the previous page.
    *
    * @generated from field: string page_token = 2;
    */
@@ -407,7 +411,7 @@ export const ListConsumersResponseSchema: GenMessage<ListConsumersResponse> = /*
  */
 export type GetConsumerRequest = Message<"penstock.hub.v1.GetConsumerRequest"> & {
   /**
-   * Which one.
+   * The consumer.
    *
    * @generated from field: string consumer_id = 1;
    */
@@ -442,7 +446,7 @@ export type CreateConsumerRequest = Message<"penstock.hub.v1.CreateConsumerReque
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 3;
    */
@@ -477,7 +481,8 @@ export type UpdateConsumerRequest = Message<"penstock.hub.v1.UpdateConsumerReque
   consumer?: Consumer | undefined;
 
   /**
-   * What to change: title, active, roles, claims. What is set, if empty.
+   * What to change: title, active, roles, claims. If empty, all fields that are
+   * set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -491,7 +496,7 @@ export type UpdateConsumerRequest = Message<"penstock.hub.v1.UpdateConsumerReque
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 4;
    */
@@ -519,7 +524,7 @@ export const UpdateConsumerRequestSchema: GenMessage<UpdateConsumerRequest> = /*
  */
 export type DeleteConsumerRequest = Message<"penstock.hub.v1.DeleteConsumerRequest"> & {
   /**
-   * Which one.
+   * The consumer.
    *
    * @generated from field: string consumer_id = 1;
    */
@@ -533,7 +538,7 @@ export type DeleteConsumerRequest = Message<"penstock.hub.v1.DeleteConsumerReque
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 3;
    */
@@ -568,14 +573,14 @@ export type ListCredentialsRequest = Message<"penstock.hub.v1.ListCredentialsReq
   consumerId: string;
 
   /**
-   * At most so many; 100 if 0, 1,000 at most.
+   * The page size; 100 if 0, 1,000 at most.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before.
+   * The `next_page_token` of the previous page.
    *
    * @generated from field: string page_token = 3;
    */
@@ -652,7 +657,7 @@ export type IssueCredentialRequest = Message<"penstock.hub.v1.IssueCredentialReq
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 5;
    */
@@ -694,7 +699,8 @@ export type RotateCredentialRequest = Message<"penstock.hub.v1.RotateCredentialR
   credentialId: string;
 
   /**
-   * How long the old one works on; not at all if not set, 30 days at most.
+   * How long the old one continues to work; not at all if not set, 30 days at
+   * most.
    *
    * @generated from field: google.protobuf.Duration overlap = 3;
    */
@@ -715,7 +721,7 @@ export type RotateCredentialRequest = Message<"penstock.hub.v1.RotateCredentialR
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 6;
    */
@@ -750,7 +756,7 @@ export type RevokeCredentialRequest = Message<"penstock.hub.v1.RevokeCredentialR
   consumerId: string;
 
   /**
-   * Which one.
+   * The credential.
    *
    * @generated from field: string credential_id = 2;
    */
@@ -764,7 +770,7 @@ export type RevokeCredentialRequest = Message<"penstock.hub.v1.RevokeCredentialR
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 4;
    */
@@ -792,14 +798,14 @@ export const RevokeCredentialRequestSchema: GenMessage<RevokeCredentialRequest> 
  */
 export type ListRolesRequest = Message<"penstock.hub.v1.ListRolesRequest"> & {
   /**
-   * At most so many; 100 if 0, 1,000 at most.
+   * The page size; 100 if 0, 1,000 at most.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before.
+   * The `next_page_token` of the previous page.
    *
    * @generated from field: string page_token = 2;
    */
@@ -848,7 +854,7 @@ export const ListRolesResponseSchema: GenMessage<ListRolesResponse> = /*@__PURE_
  */
 export type GetRoleRequest = Message<"penstock.hub.v1.GetRoleRequest"> & {
   /**
-   * Which one.
+   * The role.
    *
    * @generated from field: string role_id = 1;
    */
@@ -883,7 +889,7 @@ export type CreateRoleRequest = Message<"penstock.hub.v1.CreateRoleRequest"> & {
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 3;
    */
@@ -918,7 +924,8 @@ export type UpdateRoleRequest = Message<"penstock.hub.v1.UpdateRoleRequest"> & {
   role?: Role | undefined;
 
   /**
-   * What to change: description, grants, permissions. What is set, if empty.
+   * What to change: description, grants, permissions. If empty, all fields that
+   * are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -932,7 +939,7 @@ export type UpdateRoleRequest = Message<"penstock.hub.v1.UpdateRoleRequest"> & {
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 4;
    */
@@ -960,7 +967,7 @@ export const UpdateRoleRequestSchema: GenMessage<UpdateRoleRequest> = /*@__PURE_
  */
 export type DeleteRoleRequest = Message<"penstock.hub.v1.DeleteRoleRequest"> & {
   /**
-   * Which one.
+   * The role.
    *
    * @generated from field: string role_id = 1;
    */
@@ -974,7 +981,7 @@ export type DeleteRoleRequest = Message<"penstock.hub.v1.DeleteRoleRequest"> & {
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 3;
    */
@@ -1023,7 +1030,7 @@ export type PolicyRevision = Message<"penstock.hub.v1.PolicyRevision"> & {
   consumerId: string;
 
   /**
-   * Who made it where no consumer did: the user of the database.
+   * The database user who made it, where no consumer did.
    *
    * @generated from field: string database_user = 4;
    */
@@ -1037,7 +1044,7 @@ export type PolicyRevision = Message<"penstock.hub.v1.PolicyRevision"> & {
   comment: string;
 
   /**
-   * The call that made it, as the audit has it.
+   * The id in the audit of the call that made it.
    *
    * @generated from field: string request_id = 6;
    */
@@ -1072,14 +1079,14 @@ export const PolicyRevisionSchema: GenMessage<PolicyRevision> = /*@__PURE__*/
  */
 export type ListPolicyRevisionsRequest = Message<"penstock.hub.v1.ListPolicyRevisionsRequest"> & {
   /**
-   * At most so many; 100 if 0, 1,000 at most.
+   * The page size; 100 if 0, 1,000 at most.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before.
+   * The `next_page_token` of the previous page.
    *
    * @generated from field: string page_token = 2;
    */
@@ -1128,7 +1135,7 @@ export const ListPolicyRevisionsResponseSchema: GenMessage<ListPolicyRevisionsRe
  */
 export type GetPolicyRevisionRequest = Message<"penstock.hub.v1.GetPolicyRevisionRequest"> & {
   /**
-   * Which one.
+   * The revision.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -1198,36 +1205,36 @@ export const ComparePolicyRevisionsResponseSchema: GenMessage<ComparePolicyRevis
  */
 export type PolicyDifference = Message<"penstock.hub.v1.PolicyDifference"> & {
   /**
-   * What it is about, as "role bi" or "consumer crm".
+   * What it is about, such as "role bi" or "consumer crm".
    *
    * @generated from field: string subject = 1;
    */
   subject: string;
 
   /**
-   * Which part of it, as "customers.email", "customers rows" or "roles"; empty
-   * if it is all of it.
+   * Which part of it, such as "customers.email", "customers rows" or "roles";
+   * empty if it is all of it.
    *
    * @generated from field: string part = 2;
    */
   part: string;
 
   /**
-   * What it was; empty if it was not there.
+   * The earlier value; empty if there was none.
    *
    * @generated from field: string before = 3;
    */
   before: string;
 
   /**
-   * What it is; empty if it is not there.
+   * The later value; empty if there is none.
    *
    * @generated from field: string after = 4;
    */
   after: string;
 
   /**
-   * For people, as "role bi: customers.email partial -> hidden".
+   * Text for people, such as "role bi: customers.email partial -> hidden".
    *
    * @generated from field: string text = 5;
    */
@@ -1262,7 +1269,7 @@ export type RollbackPolicyRequest = Message<"penstock.hub.v1.RollbackPolicyReque
   comment: string;
 
   /**
-   * If given, the policy must still be at this revision.
+   * If set, the policy must still be at this revision.
    *
    * @generated from field: int64 policy_revision = 3;
    */
@@ -1284,7 +1291,7 @@ export const RollbackPolicyRequestSchema: GenMessage<RollbackPolicyRequest> = /*
   messageDesc(file_penstock_hub_v1_access, 30);
 
 /**
- * Asks why.
+ * Asks for an explanation.
  *
  * @generated from message penstock.hub.v1.ExplainAccessRequest
  */
@@ -1297,14 +1304,14 @@ export type ExplainAccessRequest = Message<"penstock.hub.v1.ExplainAccessRequest
   dataset: string;
 
   /**
-   * For whom. This or `roles`.
+   * The consumer. Set either this or `roles`.
    *
    * @generated from field: string consumer_id = 2;
    */
   consumerId: string;
 
   /**
-   * For whoever has these roles.
+   * For a holder of these roles.
    *
    * @generated from field: repeated string roles = 3;
    */
@@ -1318,7 +1325,7 @@ export type ExplainAccessRequest = Message<"penstock.hub.v1.ExplainAccessRequest
   claims: { [key: string]: ClaimValues };
 
   /**
-   * Also why the record with this key is visible or not. Takes access.write.
+   * Also why the record with this key is visible or not. Needs access.write.
    *
    * @generated from field: string key = 5;
    */
@@ -1353,7 +1360,7 @@ export type ExplainAccessResponse = Message<"penstock.hub.v1.ExplainAccessRespon
   consumerId: string;
 
   /**
-   * False if the consumer was deactivated: then it may do nothing of the below.
+   * False if the consumer was deactivated: then it may do none of the below.
    *
    * @generated from field: bool active = 3;
    */
@@ -1381,7 +1388,7 @@ export type ExplainAccessResponse = Message<"penstock.hub.v1.ExplainAccessRespon
   permissions: string[];
 
   /**
-   * The policy revision that this is of.
+   * The policy revision that this describes.
    *
    * @generated from field: int64 policy_revision = 7;
    */
@@ -1486,7 +1493,7 @@ export type FieldVerdict = Message<"penstock.hub.v1.FieldVerdict"> & {
   decidedBy: string[];
 
   /**
-   * For people, as "role bi hides it: its class PII is not listed".
+   * Text for people, such as "role bi hides it: its class PII is not listed".
    *
    * @generated from field: string reason = 4;
    */
@@ -1542,7 +1549,7 @@ export type GrantVerdict = Message<"penstock.hub.v1.GrantVerdict"> & {
   rule: GrantVerdict_Rule;
 
   /**
-   * What the rule names, as "billing_address" or "PII".
+   * What the rule names, such as "billing_address" or "PII".
    *
    * @generated from field: string names = 4;
    */
@@ -1563,7 +1570,7 @@ export const GrantVerdictSchema: GenMessage<GrantVerdict> = /*@__PURE__*/
  */
 export enum GrantVerdict_Rule {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: RULE_UNSPECIFIED = 0;
    */
@@ -1744,14 +1751,14 @@ export type PreviewRecordsRequest = Message<"penstock.hub.v1.PreviewRecordsReque
   dataset: string;
 
   /**
-   * As whom. This or `roles`.
+   * The consumer. Set either this or `roles`.
    *
    * @generated from field: string consumer_id = 2;
    */
   consumerId: string;
 
   /**
-   * As whoever has these roles.
+   * As a holder of these roles.
    *
    * @generated from field: repeated string roles = 3;
    */
@@ -1786,7 +1793,7 @@ export type PreviewRecordsRequest = Message<"penstock.hub.v1.PreviewRecordsReque
   fields: string;
 
   /**
-   * At most so many; 10 if 0, 100 at most.
+   * The most records; 10 if 0, 100 at most.
    *
    * @generated from field: int32 limit = 8;
    */
@@ -1828,7 +1835,7 @@ export type PreviewRecordsResponse = Message<"penstock.hub.v1.PreviewRecordsResp
   more: boolean;
 
   /**
-   * The policy revision that this is of.
+   * The policy revision that this describes.
    *
    * @generated from field: int64 policy_revision = 4;
    */
@@ -1899,8 +1906,8 @@ export type RehearseAccessResponse = Message<"penstock.hub.v1.RehearseAccessResp
   startTime?: Timestamp | undefined;
 
   /**
-   * The consumers for whom something would change, in order of id. Their claims
-   * are their own, without what tokens bring.
+   * The consumers for whom something would change, in order of id. Only their
+   * own claims count, not those of tokens.
    *
    * @generated from field: repeated penstock.hub.v1.ConsumerEffect consumers = 3;
    */
@@ -1942,7 +1949,7 @@ export type ConsumerEffect = Message<"penstock.hub.v1.ConsumerEffect"> & {
   datasets: DatasetEffect[];
 
   /**
-   * Those for which something would change too, but that it did not call.
+   * Datasets for which something would change, but that it did not call.
    *
    * @generated from field: repeated string uncalled_datasets = 3;
    */
@@ -1977,7 +1984,7 @@ export type DatasetEffect = Message<"penstock.hub.v1.DatasetEffect"> & {
   lostActions: string[];
 
   /**
-   * Actions that would be.
+   * Actions that would be allowed from then on.
    *
    * @generated from field: repeated string gained_actions = 3;
    */
@@ -2006,7 +2013,7 @@ export type DatasetEffect = Message<"penstock.hub.v1.DatasetEffect"> & {
   lostRowCount: bigint;
 
   /**
-   * Rows that would be.
+   * Rows that would become visible.
    *
    * @generated from field: int64 gained_row_count = 7;
    */
@@ -2027,8 +2034,8 @@ export type DatasetEffect = Message<"penstock.hub.v1.DatasetEffect"> & {
   deniedCallCount: bigint;
 
   /**
-   * Those, of the others, that named a field which would be hidden, or would
-   * have written one that could no longer be: they would fail.
+   * Those of the others that would fail: they named a field that would be
+   * hidden, or wrote one that could no longer be written.
    *
    * @generated from field: int64 failing_call_count = 10;
    */
@@ -2146,8 +2153,8 @@ export const Consumers: GenService<{
     output: typeof ConsumerSchema;
   },
   /**
-   * A new consumer, active unless it says otherwise. It can call nothing before
-   * it has a credential and a role.
+   * Creates a consumer, active unless the request says otherwise. It can call
+   * nothing until it has a credential and a role.
    *
    * @generated from rpc penstock.hub.v1.Consumers.CreateConsumer
    */
@@ -2177,7 +2184,7 @@ export const Consumers: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * A consumer's credentials, newest first, those that ended as well. Secrets
+   * A consumer's credentials, newest first, including those that ended. Secrets
    * are not kept and cannot be shown.
    *
    * @generated from rpc penstock.hub.v1.Consumers.ListCredentials
@@ -2188,7 +2195,7 @@ export const Consumers: GenService<{
     output: typeof ListCredentialsResponseSchema;
   },
   /**
-   * A new credential. Its secret is in this reply and nowhere else.
+   * Issues a credential. Its secret is in this reply and nowhere else.
    *
    * @generated from rpc penstock.hub.v1.Consumers.IssueCredential
    */
@@ -2198,8 +2205,8 @@ export const Consumers: GenService<{
     output: typeof IssuedCredentialSchema;
   },
   /**
-   * A new credential in place of one: the old one goes on working until the
-   * overlap is over, and ends by itself.
+   * Issues a credential in place of another: the old one continues to work
+   * until the overlap is over, and then ends by itself.
    *
    * @generated from rpc penstock.hub.v1.Consumers.RotateCredential
    */
@@ -2209,7 +2216,7 @@ export const Consumers: GenService<{
     output: typeof IssuedCredentialSchema;
   },
   /**
-   * Ends a credential and the tokens that were issued for it. For ever.
+   * Ends a credential and the tokens that were issued for it, for ever.
    *
    * @generated from rpc penstock.hub.v1.Consumers.RevokeCredential
    */
@@ -2248,8 +2255,8 @@ export const Roles: GenService<{
     output: typeof RoleSchema;
   },
   /**
-   * A new role. Everything in it is checked: what it names must exist, its row
-   * filters must be readable and its masks must fit their fields.
+   * Creates a role. Everything in it is checked: what it names must exist, its
+   * row filters must be readable and its masks must fit their fields.
    *
    * @generated from rpc penstock.hub.v1.Roles.CreateRole
    */
@@ -2321,11 +2328,11 @@ export const Policy: GenService<{
   },
   /**
    * Makes a new revision whose roles are those of an earlier one and whose
-   * consumers have the roles and claims they had then. Who was deleted since
-   * comes back without credentials; who was created since keeps its credentials
-   * and has no roles. Credentials do not change, and nobody who was deactivated
-   * since becomes active. Refused as a whole, naming what is in the way, if
-   * anything cannot be applied any more, such as a field that no longer exists.
+   * consumers have the roles and claims they had then. A consumer deleted since
+   * comes back without credentials; one created since keeps its credentials and
+   * has no roles. Credentials do not change, and no consumer deactivated since
+   * becomes active. Refused as a whole, naming what is in the way, if anything
+   * cannot be applied any more, such as a field that no longer exists.
    *
    * @generated from rpc penstock.hub.v1.Policy.RollbackPolicy
    */
@@ -2344,9 +2351,9 @@ export const Policy: GenService<{
  */
 export const Access: GenService<{
   /**
-   * What a consumer, or whoever has some roles, may do with a dataset, and which
-   * grant and rule decided it: each action, each field's mask, the rows, and one
-   * record if asked.
+   * What a consumer, or a holder of given roles, may do with a dataset, and
+   * which grant and rule decided it: each action, each field's mask, the rows,
+   * and one record if asked.
    *
    * @generated from rpc penstock.hub.v1.Access.ExplainAccess
    */
@@ -2356,7 +2363,7 @@ export const Access: GenService<{
     output: typeof ExplainAccessResponseSchema;
   },
   /**
-   * Records of a dataset as somebody else sees them. Takes access.write.
+   * Records of a dataset as somebody else sees them. Needs access.write.
    *
    * @generated from rpc penstock.hub.v1.Access.PreviewRecords
    */
@@ -2366,9 +2373,10 @@ export const Access: GenService<{
     output: typeof PreviewRecordsResponseSchema;
   },
   /**
-   * What a changed role, or the policy of an earlier revision, would do to those
-   * who called in the last days, by the audit: fields and rows they would lose
-   * or gain, and calls that would fail. Changes nothing. Takes access.write.
+   * What a changed role, or the policy of an earlier revision, would do to
+   * those who called in the last days, by the audit: fields and rows they would
+   * lose or gain, and calls that would fail. Changes nothing. Needs
+   * access.write.
    *
    * @generated from rpc penstock.hub.v1.Access.RehearseAccess
    */

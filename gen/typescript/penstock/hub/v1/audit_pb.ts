@@ -23,8 +23,8 @@ export const file_penstock_hub_v1_audit: GenFile = /*@__PURE__*/
  */
 export type ListEntriesRequest = Message<"penstock.hub.v1.ListEntriesRequest"> & {
   /**
-   * Which entries (AIP-160), over the fields of an entry, as `consumer_id =
-   * "bi" AND outcome = "PERMISSION_DENIED"`; all, if empty.
+   * Which entries (AIP-160), over the fields of an entry, such as `consumer_id
+   * = "bi" AND outcome = "PERMISSION_DENIED"`; all, if empty.
    *
    * @generated from field: string filter = 1;
    */
@@ -45,14 +45,14 @@ export type ListEntriesRequest = Message<"penstock.hub.v1.ListEntriesRequest"> &
   endTime?: Timestamp | undefined;
 
   /**
-   * At most so many entries, 1,000 at most; 100, if it is 0.
+   * The most entries to return; 100 if 0, 1,000 at most.
    *
    * @generated from field: int32 page_size = 4;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before, of the same query.
+   * The `next_page_token` of the previous page of the same query.
    *
    * @generated from field: string page_token = 5;
    */
@@ -115,8 +115,8 @@ export type AuditEntry = Message<"penstock.hub.v1.AuditEntry"> & {
   time?: Timestamp | undefined;
 
   /**
-   * CALL; of a streamed reply also END, when it ended, and PART, for each
-   * million of records before that.
+   * CALL; for a streamed reply also END, when it ended, and PART, for each
+   * million records before that.
    *
    * @generated from field: string phase = 3;
    */
@@ -158,7 +158,7 @@ export type AuditEntry = Message<"penstock.hub.v1.AuditEntry"> & {
   policyRevision: bigint;
 
   /**
-   * As "/penstock.api.v1.Customers/GetCustomer".
+   * Such as "/penstock.api.v1.Customers/GetCustomer".
    *
    * @generated from field: string method = 9;
    */
@@ -250,7 +250,7 @@ export const AuditEntrySchema: GenMessage<AuditEntry> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_audit, 2);
 
 /**
- * What a caller was shown of records, as it was decided when the call was made.
+ * What a caller was shown of records, as decided at the time of the call.
  *
  * @generated from message penstock.hub.v1.Rule
  */
@@ -277,7 +277,7 @@ export type Rule = Message<"penstock.hub.v1.Rule"> & {
   roles: string[];
 
   /**
-   * The row filters of the grants, of which one let the record pass; none, if
+   * The row filters of the grants, one of which let the record pass; empty if
    * one of the grants shows all rows.
    *
    * @generated from field: repeated string row_filters = 4;
@@ -299,7 +299,7 @@ export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
  */
 export type ExportEntriesRequest = Message<"penstock.hub.v1.ExportEntriesRequest"> & {
   /**
-   * The first day, as "2025-03-01"; the first there is, if empty.
+   * The first day, such as "2025-03-01"; the first of all if empty.
    *
    * @generated from field: string start_day = 1;
    */
@@ -327,7 +327,7 @@ export const ExportEntriesRequestSchema: GenMessage<ExportEntriesRequest> = /*@_
  */
 export type ListDisclosuresRequest = Message<"penstock.hub.v1.ListDisclosuresRequest"> & {
   /**
-   * The dataset, as "customers".
+   * The dataset, such as "customers".
    *
    * @generated from field: string dataset = 1;
    */
@@ -341,9 +341,9 @@ export type ListDisclosuresRequest = Message<"penstock.hub.v1.ListDisclosuresReq
   recordKey: string;
 
   /**
-   * Only replies that held this field, by its path in the proto or in JSON; any,
-   * if empty. A message (`billing_address`) stands for all fields in it. One that
-   * never was is refused (VALUE_INVALID).
+   * Only replies that held this field, by its path in the proto or in JSON;
+   * any, if empty. A message (`billing_address`) stands for all fields in it. A
+   * field that never existed is refused (VALUE_INVALID).
    *
    * @generated from field: string field = 3;
    */
@@ -364,22 +364,22 @@ export type ListDisclosuresRequest = Message<"penstock.hub.v1.ListDisclosuresReq
   endTime?: Timestamp | undefined;
 
   /**
-   * Only replies to this consumer; to any, if empty.
+   * Only replies to this consumer; all if empty.
    *
    * @generated from field: string recipient = 6;
    */
   recipient: string;
 
   /**
-   * At most so many, 1,000 at most; 100, if it is 0. There may be fewer though
-   * there are more, even none.
+   * The most disclosures to return; 100 if 0, 1,000 at most. A page can have
+   * fewer, even none, although more follow.
    *
    * @generated from field: int32 page_size = 7;
    */
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before, of the same query.
+   * The `next_page_token` of the previous page of the same query.
    *
    * @generated from field: string page_token = 8;
    */
@@ -456,7 +456,7 @@ export type Disclosure = Message<"penstock.hub.v1.Disclosure"> & {
   credentialId: string;
 
   /**
-   * Through which method, as "/penstock.api.v1.Customers/ListCustomers".
+   * Through which method, such as "/penstock.api.v1.Customers/ListCustomers".
    *
    * @generated from field: string method = 5;
    */
@@ -478,7 +478,7 @@ export type Disclosure = Message<"penstock.hub.v1.Disclosure"> & {
 
   /**
    * The fields, by path, each with its mask: clear, partial, hash or null; only
-   * the one asked for, if one was.
+   * the requested one, if there was one.
    *
    * @generated from field: map<string, string> fields = 8;
    */
@@ -492,7 +492,7 @@ export type Disclosure = Message<"penstock.hub.v1.Disclosure"> & {
   roles: string[];
 
   /**
-   * The row filters of the grants, of which one let the record pass; none, if
+   * The row filters of the grants, one of which let the record pass; empty if
    * one of the grants shows all rows.
    *
    * @generated from field: repeated string row_filters = 10;
@@ -514,7 +514,7 @@ export type Disclosure = Message<"penstock.hub.v1.Disclosure"> & {
   certainty: Disclosure_Certainty;
 
   /**
-   * Whether the reply was whole; not so if a stream broke off.
+   * Whether the reply was whole; false if a stream broke off.
    *
    * @generated from field: bool complete = 13;
    */
@@ -556,7 +556,7 @@ export const DisclosureSchema: GenMessage<Disclosure> = /*@__PURE__*/
  */
 export enum Disclosure_Certainty {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: CERTAINTY_UNSPECIFIED = 0;
    */
@@ -570,14 +570,15 @@ export enum Disclosure_Certainty {
   EXACT = 1,
 
   /**
-   * The reply held the record, but for an error once in a million times.
+   * The reply held the record, except for one error in a million.
    *
    * @generated from enum value: PROBABLE = 2;
    */
   PROBABLE = 2,
 
   /**
-   * The reply was a stream whose end nobody wrote down: it may have held it.
+   * The reply was a stream whose end was not recorded: it may have held the
+   * record.
    *
    * @generated from enum value: POSSIBLE = 3;
    */
@@ -619,7 +620,7 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
   intact: boolean;
 
   /**
-   * What is wrong, the first place first; 100 findings at most.
+   * What is wrong, in order of place; 100 findings at most.
    *
    * @generated from field: repeated penstock.hub.v1.Finding findings = 2;
    */
@@ -647,7 +648,7 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
   checkpointCount: bigint;
 
   /**
-   * Of them, those that stand in the file of this host, too.
+   * Those of them that are also in the file of this host.
    *
    * @generated from field: int64 filed_count = 6;
    */
@@ -683,7 +684,7 @@ export type Finding = Message<"penstock.hub.v1.Finding"> & {
   description: string;
 
   /**
-   * The day of the chain, as "2025-03-01"; empty if it is about no entry.
+   * The day of the chain, such as "2025-03-01"; empty if it is about no entry.
    *
    * @generated from field: string day = 3;
    */
@@ -697,7 +698,7 @@ export type Finding = Message<"penstock.hub.v1.Finding"> & {
   sequence: bigint;
 
   /**
-   * The entry, if it is known which.
+   * The entry, if known.
    *
    * @generated from field: int64 entry_id = 5;
    */
@@ -754,7 +755,7 @@ export type Checkpoint = Message<"penstock.hub.v1.Checkpoint"> & {
   time?: Timestamp | undefined;
 
   /**
-   * The day of the chain, as "2025-03-01".
+   * The day of the chain, such as "2025-03-01".
    *
    * @generated from field: string day = 3;
    */
@@ -804,10 +805,10 @@ export const CheckpointSchema: GenMessage<Checkpoint> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_audit, 12);
 
 /**
- * What was done with the hub, by whom, and who was shown what of whom. Nothing
- * in it is ever changed: each day's entries are a chain of hashes, and signed
- * checkpoints of the chains leave the hub's database. Reading the audit is
- * audited as well.
+ * What was done with the hub and by whom, and which records were shown to whom.
+ * Its entries are never changed: each day's entries are a chain of hashes, and
+ * signed checkpoints of the chains leave the hub's database. Reading the audit
+ * is audited as well.
  *
  * @generated from service penstock.hub.v1.Audit
  */
@@ -826,9 +827,9 @@ export const Audit: GenService<{
    * A copy of the chains from day to day, as NDJSON, which can be verified away
    * from the hub (`penstock audit verify --copy`). Each line is an object with
    * one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
-   * (a day and the checkpoint that it hangs from), `entry` (every column, in
-   * its place in the chain of the day, with its hash) and `end`. Entries that
-   * are not sealed yet are not in it. Needs the permission `audit.export`.
+   * (a day and the checkpoint that it follows), `entry` (every column, in its
+   * place in the chain of the day, with its hash) and `end`. Entries that are
+   * not sealed yet are left out. Needs the permission `audit.export`.
    *
    * @generated from rpc penstock.hub.v1.Audit.ExportEntries
    */
@@ -839,7 +840,7 @@ export const Audit: GenService<{
   },
   /**
    * Who was shown a record: every reply that held it, or may have held it,
-   * through whatever surface. The record need not be there any more. Needs the
+   * through any surface. The record may have been deleted since. Needs the
    * permission `audit.read`.
    *
    * @generated from rpc penstock.hub.v1.Audit.ListDisclosures
@@ -862,8 +863,8 @@ export const Audit: GenService<{
   },
   /**
    * The newest checkpoint and the public key that it is signed with. Keep the
-   * key, and checkpoints, where nobody who can write to the hub's database can
-   * write. Needs the permission `audit.read`.
+   * key, and checkpoints, where nobody with write access to the hub's database
+   * can write. Needs the permission `audit.read`.
    *
    * @generated from rpc penstock.hub.v1.Audit.GetCheckpoint
    */

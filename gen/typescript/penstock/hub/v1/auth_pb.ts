@@ -45,8 +45,9 @@ export const GetMetadataRequestSchema: GenMessage<GetMetadataRequest> = /*@__PUR
   messageDesc(file_penstock_hub_v1_auth, 1);
 
 /**
- * Tokens for consumers, and what others need to check them. The bodies are
- * those of the OAuth standards, not of this API, and so are the errors.
+ * Tokens for consumers, and the keys and metadata with which others check them.
+ * The bodies are those of the OAuth standards, not of this API, and so are the
+ * errors.
  *
  * @generated from service penstock.hub.v1.Auth
  */
@@ -58,12 +59,11 @@ export const Auth: GenService<{
    * `{"access_token", "token_type": "Bearer", "expires_in"}`. Errors are those
    * of RFC 6749 section 5.2, as `{"error", "error_description"}`.
    *
-   * `scope` narrows the token: names with blanks between them, each
-   * `dataset:action` (`customers:read`), either of which may be `*`, or a
-   * permission on the hub (`audit.read`). The reply then says `scope` too. A
-   * scope that is unknown, or that no role of the consumer would leave anything
-   * of, is refused with `invalid_scope`. Without it the token may all that the
-   * roles allow.
+   * `scope` narrows the token: names separated by blanks, each `dataset:action`
+   * (`customers:read`), either of which may be `*`, or a permission on the hub
+   * (`audit.read`). The reply then says `scope` too. A scope that is unknown,
+   * or of which the consumer's roles allow nothing, is refused with
+   * `invalid_scope`. Without `scope` the token may do all that the roles allow.
    *
    * @generated from rpc penstock.hub.v1.Auth.IssueToken
    */

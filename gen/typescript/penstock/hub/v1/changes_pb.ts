@@ -17,14 +17,14 @@ export const file_penstock_hub_v1_changes: GenFile = /*@__PURE__*/
   fileDesc("Ch1wZW5zdG9jay9odWIvdjEvY2hhbmdlcy5wcm90bxIPcGVuc3RvY2suaHViLnYxIlEKDkZlZWRDaGVja3BvaW50Eg4KBmN1cnNvchgBIAEoCRIvCgtjb21taXRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoJSGVhcnRiZWF0Eg4KBmN1cnNvchgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJYCgtTdHJlYW1CZWdpbhIOCgZjdXJzb3IYASABKAkSDAoEdmlldxgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSEgoKcmVjZWlwdF9pZBgEIAEoCSI+Cg5UcmFuc2FjdGlvbkVuZBIWCg50cmFuc2FjdGlvbl9pZBgBIAEoAxIUCgxjaGFuZ2VfY291bnQYAiABKAMilgEKCVN0cmVhbUVuZBIOCgZyZWFzb24YASABKAkSDwoHbWVzc2FnZRgCIAEoCRIOCgZjdXJzb3IYAyABKAkSLQoJcmVjb25jaWxlGAQgASgOMhoucGVuc3RvY2suaHViLnYxLlJlY29uY2lsZRIpCgdyZWNlaXB0GAUgASgLMhgucGVuc3RvY2suaHViLnYxLlJlY2VpcHQikwIKBkNoYW5nZRItCglvcGVyYXRpb24YASABKA4yGi5wZW5zdG9jay5odWIudjEuT3BlcmF0aW9uEgsKA2tleRgCIAEoCRIkCgZiZWZvcmUYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EiMKBWFmdGVyGAQgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIWCg5jaGFuZ2VkX2ZpZWxkcxgFIAMoCRIWCg50cmFuc2FjdGlvbl9pZBgGIAEoAxIvCgtjb21taXRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIc2VxdWVuY2UYCCABKAMSDwoHZGF0YXNldBgJIAEoCSLgAQoTV2F0Y2hDaGFuZ2VzUmVxdWVzdBIQCghkYXRhc2V0cxgBIAMoCRIOCgZjdXJzb3IYAiABKAkSEAoIc25hcHNob3QYAyABKAgSLgoKb3BlcmF0aW9ucxgEIAMoDjIaLnBlbnN0b2NrLmh1Yi52MS5PcGVyYXRpb24SEgoKYmF0Y2hfc2l6ZRgFIAEoBRIWCg5pbmNsdWRlX2JlZm9yZRgGIAEoCBIeChZ0cmFuc2FjdGlvbl9ib3VuZGFyaWVzGAcgASgIEhkKEWhlYXJ0YmVhdF9zZWNvbmRzGAggASgFIrQCChRXYXRjaENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRIzCgpjaGVja3BvaW50GAIgASgLMh8ucGVuc3RvY2suaHViLnYxLkZlZWRDaGVja3BvaW50Ei0KCWhlYXJ0YmVhdBgDIAEoCzIaLnBlbnN0b2NrLmh1Yi52MS5IZWFydGJlYXQSKwoFYmVnaW4YBCABKAsyHC5wZW5zdG9jay5odWIudjEuU3RyZWFtQmVnaW4SJwoDZW5kGAUgASgLMhoucGVuc3RvY2suaHViLnYxLlN0cmVhbUVuZBI4Cg90cmFuc2FjdGlvbl9lbmQYBiABKAsyHy5wZW5zdG9jay5odWIudjEuVHJhbnNhY3Rpb25FbmQiugEKEkxpc3RDaGFuZ2VzUmVxdWVzdBIQCghkYXRhc2V0cxgBIAMoCRIOCgZjdXJzb3IYAiABKAkSJwoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpvcGVyYXRpb25zGAQgAygOMhoucGVuc3RvY2suaHViLnYxLk9wZXJhdGlvbhIRCglwYWdlX3NpemUYBSABKAUSFgoOaW5jbHVkZV9iZWZvcmUYBiABKAgicAoTTGlzdENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRITCgtuZXh0X2N1cnNvchgCIAEoCRIMCgR2aWV3GAMgASgJEgwKBG1vcmUYBCABKAgiFQoTR2V0Q2hhbmdlTG9nUmVxdWVzdCKKAQoJQ2hhbmdlTG9nEhUKDW9sZGVzdF9jdXJzb3IYASABKAkSFQoNbmV3ZXN0X2N1cnNvchgCIAEoCRI2ChJvbGRlc3RfY29tbWl0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3JldGVudGlvbl9ob3VycxgEIAEoBSp8CglPcGVyYXRpb24SGQoVT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASCwoHQ1JFQVRFRBABEgsKB1VQREFURUQQAhILCgdERUxFVEVEEAMSEAoMRU5URVJFRF9WSUVXEAQSDQoJTEVGVF9WSUVXEAUSDAoIU05BUFNIT1QQBipICglSZWNvbmNpbGUSGQoVUkVDT05DSUxFX1VOU1BFQ0lGSUVEEAASCgoGUkVTVU1FEAESCgoGUkVQQUlSEAISCAoEU1RPUBADMpQCCgdDaGFuZ2VzEl0KDFdhdGNoQ2hhbmdlcxIkLnBlbnN0b2NrLmh1Yi52MS5XYXRjaENoYW5nZXNSZXF1ZXN0GiUucGVuc3RvY2suaHViLnYxLldhdGNoQ2hhbmdlc1Jlc3BvbnNlMAESWAoLTGlzdENoYW5nZXMSIy5wZW5zdG9jay5odWIudjEuTGlzdENoYW5nZXNSZXF1ZXN0GiQucGVuc3RvY2suaHViLnYxLkxpc3RDaGFuZ2VzUmVzcG9uc2USUAoMR2V0Q2hhbmdlTG9nEiQucGVuc3RvY2suaHViLnYxLkdldENoYW5nZUxvZ1JlcXVlc3QaGi5wZW5zdG9jay5odWIudjEuQ2hhbmdlTG9nYgZwcm90bzM", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp, file_penstock_hub_v1_receipts]);
 
 /**
- * Nothing at or below this place follows: to go on from here loses and repeats
- * nothing. A checkpoint never splits a transaction.
+ * Nothing at or before this place follows: continuing from here loses and
+ * repeats nothing. A checkpoint never splits a transaction.
  *
  * @generated from message penstock.hub.v1.FeedCheckpoint
  */
 export type FeedCheckpoint = Message<"penstock.hub.v1.FeedCheckpoint"> & {
   /**
-   * Where to go on.
+   * Where to continue.
    *
    * @generated from field: string cursor = 1;
    */
@@ -46,13 +46,13 @@ export const FeedCheckpointSchema: GenMessage<FeedCheckpoint> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_changes, 0);
 
 /**
- * Says that the stream lives, while there is nothing to send.
+ * Shows that the stream is alive while there is nothing to send.
  *
  * @generated from message penstock.hub.v1.Heartbeat
  */
 export type Heartbeat = Message<"penstock.hub.v1.Heartbeat"> & {
   /**
-   * Where to go on.
+   * Where to continue.
    *
    * @generated from field: string cursor = 1;
    */
@@ -87,9 +87,9 @@ export type StreamBegin = Message<"penstock.hub.v1.StreamBegin"> & {
   cursor: string;
 
   /**
-   * Names what the caller sees: rows, fields, masks. If it is not the one that a
-   * replica was made with, the replica must be repaired: rows may have come or
-   * gone with no change to tell of it.
+   * Identifies what the caller sees: rows, fields, masks. If a replica was made
+   * with a different one, it must be repaired: rows may have come or gone
+   * without a change in the feed.
    *
    * @generated from field: string view = 2;
    */
@@ -103,7 +103,7 @@ export type StreamBegin = Message<"penstock.hub.v1.StreamBegin"> & {
   policyRevision: bigint;
 
   /**
-   * Names the receipt that the stream ends with.
+   * The id of the receipt that the stream ends with.
    *
    * @generated from field: string receipt_id = 4;
    */
@@ -118,7 +118,7 @@ export const StreamBeginSchema: GenMessage<StreamBegin> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_changes, 2);
 
 /**
- * All changes of a transaction have been given.
+ * All changes of a transaction have been sent.
  *
  * @generated from message penstock.hub.v1.TransactionEnd
  */
@@ -131,7 +131,7 @@ export type TransactionEnd = Message<"penstock.hub.v1.TransactionEnd"> & {
   transactionId: bigint;
 
   /**
-   * How many changes of it the caller was given, in this stream.
+   * How many of its changes this stream sent to the caller.
    *
    * @generated from field: int64 change_count = 2;
    */
@@ -147,13 +147,13 @@ export const TransactionEndSchema: GenMessage<TransactionEnd> = /*@__PURE__*/
 
 /**
  * The last record of a stream that the hub ends. A stream without one was cut
- * off: go on from the last checkpoint.
+ * off: continue from the last checkpoint.
  *
  * @generated from message penstock.hub.v1.StreamEnd
  */
 export type StreamEnd = Message<"penstock.hub.v1.StreamEnd"> & {
   /**
-   * Why, as in ErrorReason; empty if the stream has reached its end in order.
+   * Why, as in ErrorReason; empty if the stream ended normally.
    *
    * @generated from field: string reason = 1;
    */
@@ -181,9 +181,9 @@ export type StreamEnd = Message<"penstock.hub.v1.StreamEnd"> & {
   reconcile: Reconcile;
 
   /**
-   * What was sent: `row_count` is that of changes, `sha256` that of a line
+   * What was sent: `row_count` counts changes, `sha256` is that of a line
    * `sequence TAB operation TAB key LF` for each change in order (UTF-8), and
-   * `cursor` the last checkpoint.
+   * `cursor` is the last checkpoint.
    *
    * @generated from field: penstock.hub.v1.Receipt receipt = 5;
    */
@@ -218,7 +218,7 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
   key: string;
 
   /**
-   * What the caller saw of it before; if asked for.
+   * What the caller saw of it before, if requested.
    *
    * @generated from field: google.protobuf.Any before = 3;
    */
@@ -232,14 +232,15 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
   after?: Any | undefined;
 
   /**
-   * The fields that the caller sees and that differ, of an update.
+   * Of an update: the visible fields that differ.
    *
    * @generated from field: repeated string changed_fields = 5;
    */
   changedFields: string[];
 
   /**
-   * The same for all changes that were committed together, without any order.
+   * The same for all changes that were committed together; its values have no
+   * order.
    *
    * @generated from field: int64 transaction_id = 6;
    */
@@ -253,16 +254,16 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
   commitTime?: Timestamp | undefined;
 
   /**
-   * Its place in the log: it rises from change to change, and is the same for
-   * changes of several records that followed from one. It skips, so that it does
-   * not count what the caller may not see.
+   * Its place in the log. It rises from change to change; changes of several
+   * records that followed from a single one share it. It has gaps, so that it
+   * does not count what the caller cannot see.
    *
    * @generated from field: int64 sequence = 8;
    */
   sequence: bigint;
 
   /**
-   * The dataset, as "customers".
+   * The dataset, such as "customers".
    *
    * @generated from field: string dataset = 9;
    */
@@ -283,7 +284,7 @@ export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
  */
 export type WatchChangesRequest = Message<"penstock.hub.v1.WatchChangesRequest"> & {
   /**
-   * The datasets, as "customers"; all that the caller may read, if empty.
+   * The datasets, such as "customers"; all that the caller may read, if empty.
    *
    * @generated from field: repeated string datasets = 1;
    */
@@ -312,29 +313,28 @@ export type WatchChangesRequest = Message<"penstock.hub.v1.WatchChangesRequest">
   operations: Operation[];
 
   /**
-   * At most so many changes in a message, up to 5,000; 500, if 0.
+   * The most changes in one message, up to 5,000; 500 if 0.
    *
    * @generated from field: int32 batch_size = 5;
    */
   batchSize: number;
 
   /**
-   * Gives `before`, too.
+   * Includes `before`.
    *
    * @generated from field: bool include_before = 6;
    */
   includeBefore: boolean;
 
   /**
-   * Gives each transaction in messages of its own, and says where it ends.
+   * Sends each transaction in messages of its own and marks where it ends.
    *
    * @generated from field: bool transaction_boundaries = 7;
    */
   transactionBoundaries: boolean;
 
   /**
-   * Seconds without anything to send after which the stream says that it lives,
-   * 1 to 15; 10, if 0.
+   * Sends a heartbeat after this many idle seconds, 1 to 15; 10 if 0.
    *
    * @generated from field: int32 heartbeat_seconds = 8;
    */
@@ -349,7 +349,7 @@ export const WatchChangesRequestSchema: GenMessage<WatchChangesRequest> = /*@__P
   messageDesc(file_penstock_hub_v1_changes, 6);
 
 /**
- * A message of the stream: changes, and what else is set.
+ * A message of the stream: changes, and whatever else is set.
  *
  * @generated from message penstock.hub.v1.WatchChangesResponse
  */
@@ -362,14 +362,14 @@ export type WatchChangesResponse = Message<"penstock.hub.v1.WatchChangesResponse
   changes: Change[];
 
   /**
-   * Stands behind the changes.
+   * Comes after the changes.
    *
    * @generated from field: penstock.hub.v1.FeedCheckpoint checkpoint = 2;
    */
   checkpoint?: FeedCheckpoint | undefined;
 
   /**
-   * Nothing has happened.
+   * Sent while there is nothing else to send.
    *
    * @generated from field: penstock.hub.v1.Heartbeat heartbeat = 3;
    */
@@ -390,7 +390,7 @@ export type WatchChangesResponse = Message<"penstock.hub.v1.WatchChangesResponse
   end?: StreamEnd | undefined;
 
   /**
-   * Stands behind the changes: they were the last of a transaction.
+   * Comes after the changes, which were the last of a transaction.
    *
    * @generated from field: penstock.hub.v1.TransactionEnd transaction_end = 6;
    */
@@ -411,22 +411,22 @@ export const WatchChangesResponseSchema: GenMessage<WatchChangesResponse> = /*@_
  */
 export type ListChangesRequest = Message<"penstock.hub.v1.ListChangesRequest"> & {
   /**
-   * The datasets, as "customers"; all that the caller may read, if empty.
+   * The datasets, such as "customers"; all that the caller may read, if empty.
    *
    * @generated from field: repeated string datasets = 1;
    */
   datasets: string[];
 
   /**
-   * Begins after this place; if empty, there are no changes, and the cursor of
-   * now.
+   * Begins after this place; if empty, the reply has no changes and the current
+   * cursor.
    *
    * @generated from field: string cursor = 2;
    */
   cursor: string;
 
   /**
-   * How long to wait for the first change, as "20s", up to 30 s.
+   * How long to wait for the first change, such as "20s", up to 30 s.
    *
    * @generated from field: google.protobuf.Duration wait = 3;
    */
@@ -440,14 +440,14 @@ export type ListChangesRequest = Message<"penstock.hub.v1.ListChangesRequest"> &
   operations: Operation[];
 
   /**
-   * At most about so many changes, up to 5,000; 1,000, if 0.
+   * Roughly the most changes to return, up to 5,000; 1,000 if 0.
    *
    * @generated from field: int32 page_size = 5;
    */
   pageSize: number;
 
   /**
-   * Gives `before`, too.
+   * Includes `before`.
    *
    * @generated from field: bool include_before = 6;
    */
@@ -475,7 +475,7 @@ export type ListChangesResponse = Message<"penstock.hub.v1.ListChangesResponse">
   changes: Change[];
 
   /**
-   * Where to go on; to be asked for even if there were no changes.
+   * Where to continue, even if there were no changes.
    *
    * @generated from field: string next_cursor = 2;
    */
@@ -489,7 +489,7 @@ export type ListChangesResponse = Message<"penstock.hub.v1.ListChangesResponse">
   view: string;
 
   /**
-   * Whether there is more at once: do not wait before the next call.
+   * Whether more changes are ready: do not wait before the next call.
    *
    * @generated from field: bool more = 4;
    */
@@ -525,14 +525,14 @@ export const GetChangeLogRequestSchema: GenMessage<GetChangeLogRequest> = /*@__P
  */
 export type ChangeLog = Message<"penstock.hub.v1.ChangeLog"> & {
   /**
-   * The oldest cursor that is still good: all changes after it are there.
+   * The oldest cursor that is still valid: all changes after it are kept.
    *
    * @generated from field: string oldest_cursor = 1;
    */
   oldestCursor: string;
 
   /**
-   * The cursor of now.
+   * The current cursor.
    *
    * @generated from field: string newest_cursor = 2;
    */
@@ -546,7 +546,7 @@ export type ChangeLog = Message<"penstock.hub.v1.ChangeLog"> & {
   oldestCommitTime?: Timestamp | undefined;
 
   /**
-   * How long changes are kept, in hours, at the least.
+   * The minimum time that changes are kept, in hours.
    *
    * @generated from field: int32 retention_hours = 4;
    */
@@ -567,7 +567,7 @@ export const ChangeLogSchema: GenMessage<ChangeLog> = /*@__PURE__*/
  */
 export enum Operation {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: OPERATION_UNSPECIFIED = 0;
    */
@@ -595,22 +595,22 @@ export enum Operation {
   DELETED = 3,
 
   /**
-   * It was there before, and the caller may see it from now on: it has changed,
-   * or what the caller's rows depend on has.
+   * It existed before, and the caller may see it from now on: it has changed,
+   * or something that decides the caller's rows has.
    *
    * @generated from enum value: ENTERED_VIEW = 4;
    */
   ENTERED_VIEW = 4,
 
   /**
-   * It is still there, but the caller may see it no longer.
+   * It still exists, but the caller may no longer see it.
    *
    * @generated from enum value: LEFT_VIEW = 5;
    */
   LEFT_VIEW = 5,
 
   /**
-   * It was there when the stream began (`snapshot`).
+   * It existed when the stream began (`snapshot`).
    *
    * @generated from enum value: SNAPSHOT = 6;
    */
@@ -630,29 +630,29 @@ export const OperationSchema: GenEnum<Operation> = /*@__PURE__*/
  */
 export enum Reconcile {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: RECONCILE_UNSPECIFIED = 0;
    */
   RECONCILE_UNSPECIFIED = 0,
 
   /**
-   * Go on from the cursor: nothing is missing.
+   * Continue from the cursor: nothing is missing.
    *
    * @generated from enum value: RESUME = 1;
    */
   RESUME = 1,
 
   /**
-   * What the caller may see has changed: repair (`:repair`), or export anew, and
-   * go on from the cursor that comes with it.
+   * What the caller may see has changed: repair (`:repair`) or export again,
+   * and continue from the cursor that comes with it.
    *
    * @generated from enum value: REPAIR = 2;
    */
   REPAIR = 2,
 
   /**
-   * There is no access any more.
+   * The caller no longer has access.
    *
    * @generated from enum value: STOP = 3;
    */
@@ -667,17 +667,17 @@ export const ReconcileSchema: GenEnum<Reconcile> = /*@__PURE__*/
 
 /**
  * The change log as the caller may see it, across datasets. The service of each
- * dataset has the same for itself, with records of its own type
- * (`/v1/customers:watch`, `/v1/customers:changes`).
+ * dataset offers the same, with records of its own type (`/v1/customers:watch`,
+ * `/v1/customers:changes`).
  *
- * A feed is the caller's View over time. What is behind a cursor fits exactly
- * behind an export or a digest at that cursor:
+ * A feed is the caller's View over time. The changes after a cursor fit exactly
+ * onto an export or a digest at that cursor:
  *
  *     export at C  +  feed from C to D  =  export at D
  *
  * Changes come in the order in which they were committed, each once, none left
- * out; after a reconnection those since the last checkpoint come again, and
- * `sequence` and `key` tell which have come before.
+ * out. After a reconnection those since the last checkpoint come again;
+ * `sequence` and `key` show which have come before.
  *
  * @generated from service penstock.hub.v1.Changes
  */
@@ -703,8 +703,9 @@ export const Changes: GenService<{
     output: typeof ListChangesResponseSchema;
   },
   /**
-   * How far back the change log goes, for all datasets alike. What is older is
-   * in the records as they are: a snapshot or an export always begins anew.
+   * How far back the change log goes, for all datasets alike. The current
+   * records contain all older changes: a snapshot or an export always starts
+   * afresh.
    *
    * @generated from rpc penstock.hub.v1.Changes.GetChangeLog
    */

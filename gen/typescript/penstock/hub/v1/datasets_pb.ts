@@ -59,7 +59,7 @@ export const ListDatasetsResponseSchema: GenMessage<ListDatasetsResponse> = /*@_
  */
 export type GetXmlSchemaRequest = Message<"penstock.hub.v1.GetXmlSchemaRequest"> & {
   /**
-   * The dataset's name, as "customers".
+   * The dataset's name, such as "customers".
    *
    * @generated from field: string dataset = 1;
    */
@@ -80,14 +80,14 @@ export const GetXmlSchemaRequestSchema: GenMessage<GetXmlSchemaRequest> = /*@__P
  */
 export type Dataset = Message<"penstock.hub.v1.Dataset"> & {
   /**
-   * Names it in paths, filters and commands, as "customers".
+   * Its name in paths, filters and commands, such as "customers".
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * Shown to people, as "Customers".
+   * Shown to people, such as "Customers".
    *
    * @generated from field: string title = 2;
    */
@@ -129,14 +129,15 @@ export const DatasetSchema: GenMessage<Dataset> = /*@__PURE__*/
  */
 export type Field = Message<"penstock.hub.v1.Field"> & {
   /**
-   * Names it in filters, field lists, CSV and XML, as "billing_address.city".
+   * Its name in filters, field lists, CSV and XML, such as
+   * "billing_address.city".
    *
    * @generated from field: string path = 1;
    */
   path: string;
 
   /**
-   * Names it in JSON, as "billingAddress.city".
+   * Its name in JSON, such as "billingAddress.city".
    *
    * @generated from field: string json_path = 2;
    */
@@ -150,14 +151,14 @@ export type Field = Message<"penstock.hub.v1.Field"> & {
   type: Field_Type;
 
   /**
-   * How widely its values may be shown.
+   * How widely its values can be shown.
    *
    * @generated from field: penstock.options.v1.FieldClass class = 4;
    */
   class: FieldClass;
 
   /**
-   * Whether it may be without a value.
+   * Whether it can be without a value.
    *
    * @generated from field: bool nullable = 5;
    */
@@ -185,9 +186,9 @@ export type Field = Message<"penstock.hub.v1.Field"> & {
   description: string;
 
   /**
-   * Of a list or map of messages: the members of one that the caller sees, as
-   * "lines.unit_price". Filters name them; a caller that does not see all of
-   * them in the clear cannot write the field.
+   * Of a list or map of messages: the members of one message that the caller
+   * sees, such as "lines.unit_price". Filters name them; a caller that does not
+   * see all of them in the clear cannot write the field.
    *
    * @generated from field: repeated penstock.hub.v1.Field members = 9;
    */
@@ -208,7 +209,7 @@ export const FieldSchema: GenMessage<Field> = /*@__PURE__*/
  */
 export enum Field_Type {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: TYPE_UNSPECIFIED = 0;
    */
@@ -292,7 +293,7 @@ export enum Field_Type {
   DECIMAL = 11,
 
   /**
-   * A calendar date, as "2024-02-29".
+   * A calendar date, such as "2024-02-29".
    *
    * @generated from enum value: DATE = 12;
    */
@@ -355,7 +356,7 @@ export enum Field_Mask {
   HASH = 2,
 
   /**
-   * Partly replaced by asterisks, as "a***@example.com".
+   * Partly replaced by asterisks, such as "a***@example.com".
    *
    * @generated from enum value: PARTIAL = 3;
    */
@@ -369,14 +370,15 @@ export const Field_MaskSchema: GenEnum<Field_Mask> = /*@__PURE__*/
   enumDesc(file_penstock_hub_v1_datasets, 4, 1);
 
 /**
- * What there is to read and write, as the caller may see it.
+ * The datasets that can be read and written, as the caller may see them.
  *
  * @generated from service penstock.hub.v1.Datasets
  */
 export const Datasets: GenService<{
   /**
-   * The datasets that the caller may do anything with, by name, each with the
-   * fields that its View shows. What the caller may not see is left out.
+   * The datasets on which the caller has any action, by name, each with the
+   * fields that its View shows. Anything that the caller must not see is left
+   * out.
    *
    * @generated from rpc penstock.hub.v1.Datasets.ListDatasets
    */
@@ -386,9 +388,9 @@ export const Datasets: GenService<{
     output: typeof ListDatasetsResponseSchema;
   },
   /**
-   * The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the caller
-   * may see the dataset. PERMISSION_DENIED if it may do nothing with it, and if
-   * there is no such dataset.
+   * The XML Schema (XSD 1.0) of a dataset's exports in XML, as far as the
+   * caller may see the dataset. PERMISSION_DENIED if it has no action on it, or
+   * if there is no such dataset.
    *
    * @generated from rpc penstock.hub.v1.Datasets.GetXmlSchema
    */

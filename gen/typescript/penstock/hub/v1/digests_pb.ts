@@ -1,4 +1,5 @@
-// Digests: whether two holders of a dataset hold the same, and where not.
+// Digests show whether two copies of a dataset are the same, and where they
+// differ.
 //
 // A record's digest is the SHA-256 of its canonical form. That is JSON as RFC
 // 8785 (JCS) writes it (UTF-8, no white space, members sorted), of the record
@@ -6,11 +7,11 @@
 //
 // - Members have their proto JSON names (`billingAddress`). `updateTime` and
 //   `etag` are left out: they move with fields that the caller does not see.
-// - What has no value is left out: null, and where a field is not `optional` the
-//   value that stands for none: "", 0, false, the enum's value of number 0, an
-//   empty list or map. That is what REST replies, streams and messages leave out
-//   too; lines of NDJSON print it. A message that is there is printed, if only
-//   as {}.
+// - What has no value is left out: null, and where a field is not `optional`
+//   the value that stands for none: "", 0, false, the enum's value of number 0,
+//   an empty list or map. That is what REST replies, streams and messages leave
+//   out too; lines of NDJSON print it. A message that is set is printed, if
+//   only as {}.
 // - Times have six digits of the fraction: "2026-03-01T09:30:00.000000Z".
 // - Decimals have no zeros at the end of the fraction: "12.5", "12".
 // - 64-bit numbers are strings, enums their names, bytes base64 with padding,
@@ -57,21 +58,21 @@ export const file_penstock_hub_v1_digests: GenFile = /*@__PURE__*/
   fileDesc("Ch1wZW5zdG9jay9odWIvdjEvZGlnZXN0cy5wcm90bxIPcGVuc3RvY2suaHViLnYxIoQBCgtSYW5nZURpZ2VzdBIRCglzdGFydF9rZXkYASABKAkSDwoHZW5kX2tleRgCIAEoCRIRCglyb3dfY291bnQYAyABKAMSDgoGc2hhMjU2GAQgASgJEi4KB3JlY29yZHMYBSADKAsyHS5wZW5zdG9jay5odWIudjEuUmVjb3JkRGlnZXN0IisKDFJlY29yZERpZ2VzdBILCgNrZXkYASABKAkSDgoGc2hhMjU2GAIgASgJYgZwcm90bzM");
 
 /**
- * A range of keys, and what is in it: the records from `start_key` on and before
+ * A range of keys and its content: the records from `start_key` on and before
  * `end_key`, compared as UTF-8 bytes.
  *
  * @generated from message penstock.hub.v1.RangeDigest
  */
 export type RangeDigest = Message<"penstock.hub.v1.RangeDigest"> & {
   /**
-   * The range begins here; with the first key of all, if empty.
+   * The range begins here; at the very first key if empty.
    *
    * @generated from field: string start_key = 1;
    */
   startKey: string;
 
   /**
-   * The range ends before it; behind the last key of all, if empty.
+   * The range ends before this key; after the very last key if empty.
    *
    * @generated from field: string end_key = 2;
    */
@@ -92,7 +93,7 @@ export type RangeDigest = Message<"penstock.hub.v1.RangeDigest"> & {
   sha256: string;
 
   /**
-   * Each record in order of its key, where they are asked for or told.
+   * The digest of each record in order of key, where requested or sent.
    *
    * @generated from field: repeated penstock.hub.v1.RecordDigest records = 5;
    */

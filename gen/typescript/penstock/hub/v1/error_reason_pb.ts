@@ -86,7 +86,7 @@ export enum ErrorReason {
   ORDER_INVALID = 5,
 
   /**
-   * The page token is damaged, or was given by another query or to another
+   * The page token is damaged, or was issued by another query or to another
    * caller. Start again without it. Status INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "The page token belongs to another query.",
@@ -97,8 +97,8 @@ export enum ErrorReason {
   PAGE_TOKEN_INVALID = 6,
 
   /**
-   * There is no such format, or none in the direction that is wanted; the
-   * message lists those there are. Status INVALID_ARGUMENT, 400.
+   * There is no such format, or not in the requested direction; the message
+   * lists the available ones. Status INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "Unknown format 'PDF'; there are CSV, JSON, NDJSON, XML.",
    *      "details": [{"reason": "FORMAT_UNKNOWN", "domain": "penstock",
@@ -171,8 +171,8 @@ export enum ErrorReason {
   IMPORT_ROW_INVALID = 12,
 
   /**
-   * The upload is not what its format says, from a certain place on; nothing
-   * was loaded. Status INVALID_ARGUMENT, 400.
+   * The upload violates its format from a certain place on; nothing was loaded.
+   * Status INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "Line 7: the quoted value does not end.",
    *      "details": [{"reason": "IMPORT_FORMAT_INVALID", "domain": "penstock"}]}
@@ -227,8 +227,8 @@ export enum ErrorReason {
   DATABASE_UNAVAILABLE = 16,
 
   /**
-   * The hub failed in a way it did not foresee. The request id finds the cause
-   * in its log; the message does not tell it. Status INTERNAL, 500.
+   * The hub failed in a way it did not foresee. The message does not give the
+   * cause; the hub's log has it under the request id. Status INTERNAL, 500.
    *
    *     {"code": 13, "message": "Internal error.",
    *      "details": [{"reason": "INTERNAL", "domain": "penstock"}]}
@@ -271,7 +271,7 @@ export enum ErrorReason {
   CLIENT_STALLED = 20,
 
   /**
-   * The request id was given to another call before: the method, the consumer's
+   * The request id was used for another call before: the method, the consumer's
    * request or its file was not the same. Nothing was written. Choose a new id.
    * Status INVALID_ARGUMENT, 400.
    *
@@ -412,8 +412,8 @@ export enum ErrorReason {
   REHEARSAL_TOO_LONG = 35,
 
   /**
-   * The hub has not been able to read its rules of access for a minute, and
-   * lets nobody in by old ones. Try again. Status UNAVAILABLE, 503.
+   * The hub has not been able to read its access rules for a minute, and lets
+   * nobody in by old ones. Try again. Status UNAVAILABLE, 503.
    *
    *     {"code": 14, "message": "Access cannot be judged; try again.",
    *      "details": [{"reason": "POLICY_STALE", "domain": "penstock"}]}
@@ -424,7 +424,7 @@ export enum ErrorReason {
 
   /**
    * The caller has made more calls in a short time than its limit allows; the
-   * call was not looked at. `retry-after` says when to try again. Said by the
+   * call was not looked at. `retry-after` says when to try again. Sent by the
    * sidecar. Status RESOURCE_EXHAUSTED, 429.
    *
    *     {"code": 8, "message": "too many calls in a short time; slow down",
@@ -438,7 +438,7 @@ export enum ErrorReason {
   RATE_LIMITED = 50,
 
   /**
-   * No method answers to this verb and path. Said by the sidecar. Status
+   * No method answers to this verb and path. Sent by the sidecar. Status
    * NOT_FOUND, 404.
    *
    *     {"code": 5, "message": "no such method and path",
@@ -449,9 +449,9 @@ export enum ErrorReason {
   METHOD_UNKNOWN = 51,
 
   /**
-   * The request cannot be read: a body that is no JSON or not of the method's
+   * The request cannot be read: a body that is not JSON or not of the method's
    * type, a query parameter that the method does not have, a path that cannot
-   * be decoded. Said by the sidecar. Status INVALID_ARGUMENT, 400.
+   * be decoded. Sent by the sidecar. Status INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "Could not find field \"pagesize\" in the type.",
    *      "details": [{"reason": "REQUEST_MALFORMED", "domain": "penstock"}]}
@@ -461,8 +461,8 @@ export enum ErrorReason {
   REQUEST_MALFORMED = 52,
 
   /**
-   * No worker of the hub can take the call at present; it was not begun, or its
-   * connection was lost. Said by the sidecar. Status UNAVAILABLE, 503.
+   * No worker of the hub can take the call at present; the call was not begun,
+   * or its connection was lost. Sent by the sidecar. Status UNAVAILABLE, 503.
    *
    *     {"code": 14, "message": "no worker can take the call at present; try again",
    *      "details": [{"reason": "HUB_UNAVAILABLE", "domain": "penstock"},
@@ -474,7 +474,7 @@ export enum ErrorReason {
 
   /**
    * The call, or the sending of its request, took longer than calls may take.
-   * Said by the sidecar. Status DEADLINE_EXCEEDED, 504.
+   * Sent by the sidecar. Status DEADLINE_EXCEEDED, 504.
    *
    *     {"code": 4, "message": "the call took too long",
    *      "details": [{"reason": "CALL_TIMEOUT", "domain": "penstock"}]}
@@ -495,9 +495,9 @@ export enum ErrorReason {
   STATE_GONE = 60,
 
   /**
-   * The changes after the cursor are kept no longer. `metadata.oldest` is the
-   * oldest cursor that can be used; a replica is mended with `:repair`, or made
-   * anew. Status OUT_OF_RANGE, 400.
+   * The changes after the cursor are no longer kept. `metadata.oldest` is the
+   * oldest cursor that can be used; repair a replica with `:repair`, or make it
+   * again. Status OUT_OF_RANGE, 400.
    *
    *     {"code": 11, "message": "the changes after this cursor are kept no longer",
    *      "details": [{"reason": "CURSOR_EXPIRED", "domain": "penstock",
@@ -509,8 +509,8 @@ export enum ErrorReason {
 
   /**
    * What the caller may see has changed while a stream ran, in a way that its
-   * changes cannot tell: rows or fields have been added. Repair the replica, or
-   * start anew. Status ABORTED, 409.
+   * changes cannot express: rows or fields have been added. Repair the replica,
+   * or start again. Status ABORTED, 409.
    *
    *     {"code": 10, "message": "what you may see of orders has changed",
    *      "details": [{"reason": "VIEW_CHANGED", "domain": "penstock"}]}
@@ -564,9 +564,9 @@ export enum ErrorReason {
   TOO_MANY_SUBSCRIPTIONS = 72,
 
   /**
-   * What is to be acknowledged lies behind what was acknowledged before: the
-   * subscription does not go back. `metadata.cursor` is how far it has come.
-   * Status FAILED_PRECONDITION, 400.
+   * The acknowledgement is for an earlier place than the one already
+   * acknowledged: the subscription does not go back. `metadata.cursor` is how
+   * far it has come. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "these changes were acknowledged before",
    *      "details": [{"reason": "ACKNOWLEDGED_BACKWARDS", "domain": "penstock",
@@ -577,8 +577,8 @@ export enum ErrorReason {
   ACKNOWLEDGED_BACKWARDS = 73,
 
   /**
-   * No such lease was given out by this subscription, or the subscription was
-   * reset since. Status INVALID_ARGUMENT, 400.
+   * This subscription issued no such lease, or was reset since. Status
+   * INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "the lease is not one of this subscription",
    *      "details": [{"reason": "LEASE_UNKNOWN", "domain": "penstock"}]}
@@ -588,8 +588,8 @@ export enum ErrorReason {
   LEASE_UNKNOWN = 74,
 
   /**
-   * The lease was not acknowledged in time, or was given back: the changes are
-   * given to whoever asks next, or were. Status FAILED_PRECONDITION, 400.
+   * The lease was not acknowledged in time, or was returned: its changes go, or
+   * have gone, to the next worker that asks. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "the lease has expired; its changes are given again",
    *      "details": [{"reason": "LEASE_EXPIRED", "domain": "penstock"}]}
@@ -610,7 +610,7 @@ export enum ErrorReason {
   WEBHOOK_NOT_FOUND = 80,
 
   /**
-   * The webhook has no delivery with the id, or it is kept no longer. Status
+   * The webhook has no delivery with the id, or no longer keeps it. Status
    * NOT_FOUND, 404.
    *
    *     {"code": 5, "message": "there is no delivery 'msg_1'",
@@ -721,7 +721,7 @@ export enum ErrorReason {
   /**
    * A write broke off while the database confirmed it: it was done, it was not,
    * or it will be. Repeat the call with the same `request_id`, which does it
-   * once in any case; without one, read what is there before you write again.
+   * once in any case; without one, read the records before you write again.
    * Status UNAVAILABLE, 503.
    *
    *     {"code": 14, "message": "it is not known whether this was written",
@@ -732,10 +732,10 @@ export enum ErrorReason {
   OUTCOME_UNKNOWN = 103,
 
   /**
-   * A record holds a value that the model cannot say, as after something other
-   * than the hub has written the tables; `metadata` names dataset, key and
-   * field. An operator must set the value right. Status FAILED_PRECONDITION,
-   * 400.
+   * A record holds a value that the model cannot express, for example because
+   * something other than the hub wrote the tables; `metadata` names dataset,
+   * key and field. An operator must correct the value. Status
+   * FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "customers/c1 cannot be read: its status holds 'GONE', which …",
    *      "details": [{"reason": "RECORD_UNREADABLE", "domain": "penstock",

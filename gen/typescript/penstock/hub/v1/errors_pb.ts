@@ -90,7 +90,7 @@ export type Error = Message<"penstock.hub.v1.Error"> & {
   status: string;
 
   /**
-   * The status of HTTP that goes with it: 404.
+   * Its HTTP status: 404.
    *
    * @generated from field: int32 http_status = 3;
    */
@@ -111,8 +111,8 @@ export type Error = Message<"penstock.hub.v1.Error"> & {
   example: string;
 
   /**
-   * After so many seconds the same call may be made again; 0 if that is of no
-   * use, or not safe.
+   * The seconds after which the same call can be repeated; 0 if that is useless
+   * or unsafe.
    *
    * @generated from field: int32 retry_seconds = 6;
    */
@@ -127,8 +127,8 @@ export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_errors, 3);
 
 /**
- * What the reasons of errors mean: where the `google.rpc.Help` of an error, and
- * the `type` of an `application/problem+json`, lead.
+ * What the error reasons mean. The `google.rpc.Help` of an error, and the
+ * `type` of an `application/problem+json`, lead here.
  *
  * @generated from service penstock.hub.v1.Errors
  */

@@ -21,7 +21,8 @@ export const file_penstock_hub_v1_issuers: GenFile = /*@__PURE__*/
  */
 export type Issuer = Message<"penstock.hub.v1.Issuer"> & {
   /**
-   * Names it, as "entra": lower-case letters, digits, "-", "_" and ".", 63 at most.
+   * Its id, such as "entra": lower-case letters, digits, "-", "_" and ".", 63
+   * at most.
    *
    * @generated from field: string issuer_id = 1;
    */
@@ -58,22 +59,22 @@ export type Issuer = Message<"penstock.hub.v1.Issuer"> & {
 
   /**
    * What its tokens are signed with: RS256, RS384, RS512, PS256, PS384, PS512,
-   * ES256, ES384, ES512 or EdDSA; RS256 and ES256 if none are given.
+   * ES256, ES384, ES512 or EdDSA; RS256 and ES256 if empty.
    *
    * @generated from field: repeated string algorithms = 6;
    */
   algorithms: string[];
 
   /**
-   * The `typ` of its tokens; at+jwt (RFC 9068) if none is given. Many issuers
-   * write JWT.
+   * The `typ` of its tokens; at+jwt (RFC 9068) if empty. Many issuers write
+   * JWT.
    *
    * @generated from field: repeated string token_types = 7;
    */
   tokenTypes: string[];
 
   /**
-   * The one consumer that all of its tokens stand for. Either this or
+   * The one consumer that all its tokens stand for. Set either this or
    * consumer_claim.
    *
    * @generated from field: string consumer_id = 8;
@@ -81,46 +82,47 @@ export type Issuer = Message<"penstock.hub.v1.Issuer"> & {
   consumerId: string;
 
   /**
-   * The claim that says which consumer a token stands for, as "azp" or "sub".
+   * The claim that says which consumer a token stands for, such as "azp" or
+   * "sub".
    *
    * @generated from field: string consumer_claim = 9;
    */
   consumerClaim: string;
 
   /**
-   * Value of that claim -> consumer. No other value is taken: without any, no
-   * token of the issuer is, unless consumers_by_claim is set.
+   * Value of that claim -> consumer. No other value is accepted: if empty, no
+   * token of the issuer is accepted unless consumers_by_claim is set.
    *
    * @generated from field: map<string, string> consumers = 10;
    */
   consumers: { [key: string]: string };
 
   /**
-   * The claims of its tokens that row filters get to see.
+   * The claims of its tokens that row filters can use.
    *
    * @generated from field: repeated penstock.hub.v1.ClaimMapping claims = 11;
    */
   claims: ClaimMapping[];
 
   /**
-   * The claim with the scopes that narrow a token, as "scope" or "scp": a text
-   * with blanks or a list. A token without it may do nothing then. Not set:
-   * tokens may all that the roles of the consumer allow.
+   * The claim with the scopes that narrow a token, such as "scope" or "scp": a
+   * text separated by blanks, or a list. A token without the claim then may do
+   * nothing. If not set, tokens may do all that the consumer's roles allow.
    *
    * @generated from field: string scope_claim = 12;
    */
   scopeClaim: string;
 
   /**
-   * How long after its `iat` a token is taken at most, whatever its `exp` says:
-   * 60 to 3600, by default 3600.
+   * The longest time after its `iat` that a token is accepted, whatever its
+   * `exp` says: 60 to 3600, by default 3600.
    *
    * @generated from field: int32 max_age_seconds = 13;
    */
   maxAgeSeconds: number;
 
   /**
-   * Whether its tokens are taken at all; true in a new one unless it is set.
+   * Whether its tokens are accepted at all; true in a new issuer if not set.
    *
    * @generated from field: optional bool active = 14;
    */
@@ -128,8 +130,8 @@ export type Issuer = Message<"penstock.hub.v1.Issuer"> & {
 
   /**
    * Whether the value of consumer_claim is the consumer's id itself: the issuer
-   * can then speak for every consumer there is, but for those that may change
-   * access. Goes with consumer_claim and without consumers.
+   * can then speak for every consumer except those that may change access. Goes
+   * with consumer_claim and without consumers.
    *
    * @generated from field: bool consumers_by_claim = 15;
    */
@@ -165,7 +167,7 @@ export type ClaimMapping = Message<"penstock.hub.v1.ClaimMapping"> & {
   claim: string;
 
   /**
-   * Whether it counts where the consumer has a claim of that name itself.
+   * Whether it takes precedence over the consumer's own claim of that name.
    * Otherwise the consumer's own does.
    *
    * @generated from field: bool override = 3;
@@ -215,14 +217,14 @@ export type SigningKey = Message<"penstock.hub.v1.SigningKey"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * From when on it signs.
+   * When it begins to sign.
    *
    * @generated from field: google.protobuf.Timestamp sign_time = 5;
    */
   signTime?: Timestamp | undefined;
 
   /**
-   * When it is deleted; not known before another key follows it.
+   * When it is deleted; unknown until another key replaces it.
    *
    * @generated from field: google.protobuf.Timestamp retire_time = 6;
    */
@@ -243,7 +245,7 @@ export const SigningKeySchema: GenMessage<SigningKey> = /*@__PURE__*/
  */
 export enum SigningKey_State {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: STATE_UNSPECIFIED = 0;
    */
@@ -264,7 +266,7 @@ export enum SigningKey_State {
   SIGNING = 2,
 
   /**
-   * It signs no more; tokens that it signed are good.
+   * It no longer signs; tokens that it signed are valid.
    *
    * @generated from enum value: VERIFYING = 3;
    */
@@ -320,7 +322,7 @@ export const ListIssuersResponseSchema: GenMessage<ListIssuersResponse> = /*@__P
  */
 export type GetIssuerRequest = Message<"penstock.hub.v1.GetIssuerRequest"> & {
   /**
-   * Which one.
+   * The issuer.
    *
    * @generated from field: string issuer_id = 1;
    */
@@ -369,7 +371,7 @@ export type UpdateIssuerRequest = Message<"penstock.hub.v1.UpdateIssuerRequest">
   issuer?: Issuer | undefined;
 
   /**
-   * What is changed; without it, what is set.
+   * What to change; if not set, all fields that are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -390,7 +392,7 @@ export const UpdateIssuerRequestSchema: GenMessage<UpdateIssuerRequest> = /*@__P
  */
 export type DeleteIssuerRequest = Message<"penstock.hub.v1.DeleteIssuerRequest"> & {
   /**
-   * Which one.
+   * The issuer.
    *
    * @generated from field: string issuer_id = 1;
    */
@@ -447,8 +449,8 @@ export const ListSigningKeysResponseSchema: GenMessage<ListSigningKeysResponse> 
  */
 export type RotateSigningKeysRequest = Message<"penstock.hub.v1.RotateSigningKeysRequest"> & {
   /**
-   * The old keys may be in wrong hands: the new one signs at once, and all
-   * tokens that others signed are refused, by every worker within 5 seconds.
+   * For keys that may be in the wrong hands: the new one signs at once, and
+   * every worker refuses all tokens of other keys within 5 seconds.
    *
    * @generated from field: bool now = 1;
    */
@@ -484,8 +486,8 @@ export const RotateSigningKeysResponseSchema: GenMessage<RotateSigningKeysRespon
   messageDesc(file_penstock_hub_v1_issuers, 12);
 
 /**
- * The issuers outside the hub whose tokens it takes. Such a token stands for a
- * consumer of the hub, whose roles decide what it may do.
+ * The issuers outside the hub whose tokens it accepts. Such a token stands for
+ * a consumer of the hub, whose roles decide what it may do.
  *
  * @generated from service penstock.hub.v1.Issuers
  */
@@ -511,7 +513,7 @@ export const Issuers: GenService<{
     output: typeof IssuerSchema;
   },
   /**
-   * A new issuer, active unless it says otherwise.
+   * Creates an issuer, active unless the request says otherwise.
    *
    * @generated from rpc penstock.hub.v1.Issuers.CreateIssuer
    */
@@ -544,8 +546,8 @@ export const Issuers: GenService<{
   serviceDesc(file_penstock_hub_v1_issuers, 0);
 
 /**
- * The keys that sign the hub's own tokens. They are replaced by themselves when
- * they are old (PENSTOCK_KEY_DAYS).
+ * The keys that sign the hub's own tokens. The hub replaces them when they are
+ * old (PENSTOCK_KEY_DAYS).
  *
  * @generated from service penstock.hub.v1.SigningKeys
  */
@@ -562,9 +564,9 @@ export const SigningKeys: GenService<{
   },
   /**
    * Lets another key sign. It is published at once and signs a minute later, so
-   * that whoever keeps a copy of the key set knows it by then; the old key
-   * verifies until its last token has expired. If a key is waiting to sign, it
-   * is left to it.
+   * that every cached copy of the key set has it by then; the old key verifies
+   * until its last token has expired. If a key is already waiting to sign, no
+   * new one is made.
    *
    * @generated from rpc penstock.hub.v1.SigningKeys.RotateSigningKeys
    */

@@ -36,8 +36,8 @@ export const GetReceiptRequestSchema: GenMessage<GetReceiptRequest> = /*@__PURE_
   messageDesc(file_penstock_hub_v1_receipts, 0);
 
 /**
- * How an export ended. Without a receipt that says COMPLETE, what has arrived is
- * a part.
+ * How an export ended. Without a receipt that says COMPLETE, the file is only
+ * partial.
  *
  * @generated from message penstock.hub.v1.Receipt
  */
@@ -50,7 +50,7 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
   receiptId: string;
 
   /**
-   * The dataset, as "customers".
+   * The dataset, such as "customers".
    *
    * @generated from field: string dataset = 2;
    */
@@ -64,7 +64,7 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
   consumerId: string;
 
   /**
-   * Finds the call that began the export in audit and logs.
+   * Identifies the call that began the export in audit and logs.
    *
    * @generated from field: string request_id = 4;
    */
@@ -85,15 +85,14 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
   reason: string;
 
   /**
-   * The file's format, as "CSV".
+   * The file's format, such as "CSV".
    *
    * @generated from field: string format = 7;
    */
   format: string;
 
   /**
-   * The state of all data that the export shows: the changes after it begin
-   * here.
+   * The state of the data that the export shows: later changes begin here.
    *
    * @generated from field: string cursor = 8;
    */
@@ -165,7 +164,7 @@ export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
  */
 export enum Receipt_State {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: STATE_UNSPECIFIED = 0;
    */
@@ -179,7 +178,7 @@ export enum Receipt_State {
   RUNNING = 1,
 
   /**
-   * All has been sent: rows, bytes and digest are those of the whole file.
+   * Everything was sent: rows, bytes and digest are those of the whole file.
    *
    * @generated from enum value: COMPLETE = 2;
    */
@@ -193,8 +192,8 @@ export enum Receipt_State {
   FAILED = 3,
 
   /**
-   * The client went away before the end; the export may be resumed for some
-   * minutes.
+   * The client disconnected before the end; the export can be resumed for
+   * some minutes.
    *
    * @generated from enum value: CANCELLED = 4;
    */
@@ -208,7 +207,8 @@ export const Receipt_StateSchema: GenEnum<Receipt_State> = /*@__PURE__*/
   enumDesc(file_penstock_hub_v1_receipts, 1, 0);
 
 /**
- * What became of exports, for those who cannot read the trailers of a stream.
+ * The outcome of exports, for clients that cannot read the trailers of a
+ * stream.
  *
  * @generated from service penstock.hub.v1.Receipts
  */

@@ -33,7 +33,8 @@ export type RowError = Message<"penstock.hub.v1.RowError"> & {
   key: string;
 
   /**
-   * The field, as "billing_address.city"; empty if it is the row as a whole.
+   * The field, such as "billing_address.city"; empty if the error is about the
+   * whole row.
    *
    * @generated from field: string field = 3;
    */

@@ -17,7 +17,7 @@ export const file_penstock_hub_v1_subscriptions: GenFile = /*@__PURE__*/
   fileDesc("CiNwZW5zdG9jay9odWIvdjEvc3Vic2NyaXB0aW9ucy5wcm90bxIPcGVuc3RvY2suaHViLnYxIuUCCgxTdWJzY3JpcHRpb24SFwoPc3Vic2NyaXB0aW9uX2lkGAEgASgJEhAKCGRhdGFzZXRzGAIgAygJEg4KBmZpbHRlchgDIAEoCRIOCgZmaWVsZHMYBCABKAkSLgoKb3BlcmF0aW9ucxgFIAMoDjIaLnBlbnN0b2NrLmh1Yi52MS5PcGVyYXRpb24SFgoOaW5jbHVkZV9iZWZvcmUYBiABKAgSFAoHb3JkZXJlZBgHIAEoCEgAiAEBEg4KBmN1cnNvchgIIAEoCRITCgtsZWFzZV9jb3VudBgJIAEoBRIZChFvdXRzdGFuZGluZ19jb3VudBgKIAEoAxIvCgtjcmVhdGVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgoKCF9vcmRlcmVkIoEBCgVMZWFzZRIQCghsZWFzZV9pZBgBIAEoCRIOCgZjdXJzb3IYAiABKAkSLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGNoYW5nZV9jb3VudBgEIAEoBRIPCgdhdHRlbXB0GAUgASgFIl8KGUNyZWF0ZVN1YnNjcmlwdGlvblJlcXVlc3QSMwoMc3Vic2NyaXB0aW9uGAEgASgLMh0ucGVuc3RvY2suaHViLnYxLlN1YnNjcmlwdGlvbhINCgVzdGFydBgCIAEoCSIxChZHZXRTdWJzY3JpcHRpb25SZXF1ZXN0EhcKD3N1YnNjcmlwdGlvbl9pZBgBIAEoCSIaChhMaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QiUQoZTGlzdFN1YnNjcmlwdGlvbnNSZXNwb25zZRI0Cg1zdWJzY3JpcHRpb25zGAEgAygLMh0ucGVuc3RvY2suaHViLnYxLlN1YnNjcmlwdGlvbiI0ChlEZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0EhcKD3N1YnNjcmlwdGlvbl9pZBgBIAEoCSJCChhSZXNldFN1YnNjcmlwdGlvblJlcXVlc3QSFwoPc3Vic2NyaXB0aW9uX2lkGAEgASgJEg0KBXN0YXJ0GAIgASgJIoABChJQdWxsQ2hhbmdlc1JlcXVlc3QSFwoPc3Vic2NyaXB0aW9uX2lkGAEgASgJEhMKC21heF9jaGFuZ2VzGAIgASgFEhMKC2Fja19zZWNvbmRzGAMgASgFEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24idAoTUHVsbENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRIlCgVsZWFzZRgCIAEoCzIWLnBlbnN0b2NrLmh1Yi52MS5MZWFzZRIMCgR2aWV3GAMgASgJIlYKGUFja25vd2xlZGdlQ2hhbmdlc1JlcXVlc3QSFwoPc3Vic2NyaXB0aW9uX2lkGAEgASgJEhAKCGxlYXNlX2lkGAIgASgJEg4KBmN1cnNvchgDIAEoCSIsChpBY2tub3dsZWRnZUNoYW5nZXNSZXNwb25zZRIOCgZjdXJzb3IYASABKAkiVAoSRXh0ZW5kTGVhc2VSZXF1ZXN0EhcKD3N1YnNjcmlwdGlvbl9pZBgBIAEoCRIQCghsZWFzZV9pZBgCIAEoCRITCgthY2tfc2Vjb25kcxgDIAEoBSJAChNSZWxlYXNlTGVhc2VSZXF1ZXN0EhcKD3N1YnNjcmlwdGlvbl9pZBgBIAEoCRIQCghsZWFzZV9pZBgCIAEoCSKRAQoYV2F0Y2hTdWJzY3JpcHRpb25SZXF1ZXN0EhcKD3N1YnNjcmlwdGlvbl9pZBgBIAEoCRIXCg9tYXhfb3V0c3RhbmRpbmcYAiABKAUSEwoLbWF4X2NoYW5nZXMYAyABKAUSEwoLYWNrX3NlY29uZHMYBCABKAUSGQoRaGVhcnRiZWF0X3NlY29uZHMYBSABKAUi8QEKGVdhdGNoU3Vic2NyaXB0aW9uUmVzcG9uc2USKAoHY2hhbmdlcxgBIAMoCzIXLnBlbnN0b2NrLmh1Yi52MS5DaGFuZ2USJQoFbGVhc2UYAiABKAsyFi5wZW5zdG9jay5odWIudjEuTGVhc2USLQoJaGVhcnRiZWF0GAMgASgLMhoucGVuc3RvY2suaHViLnYxLkhlYXJ0YmVhdBIrCgViZWdpbhgEIAEoCzIcLnBlbnN0b2NrLmh1Yi52MS5TdHJlYW1CZWdpbhInCgNlbmQYBSABKAsyGi5wZW5zdG9jay5odWIudjEuU3RyZWFtRW5kMsEHCg1TdWJzY3JpcHRpb25zEl8KEkNyZWF0ZVN1YnNjcmlwdGlvbhIqLnBlbnN0b2NrLmh1Yi52MS5DcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Gh0ucGVuc3RvY2suaHViLnYxLlN1YnNjcmlwdGlvbhJZCg9HZXRTdWJzY3JpcHRpb24SJy5wZW5zdG9jay5odWIudjEuR2V0U3Vic2NyaXB0aW9uUmVxdWVzdBodLnBlbnN0b2NrLmh1Yi52MS5TdWJzY3JpcHRpb24SagoRTGlzdFN1YnNjcmlwdGlvbnMSKS5wZW5zdG9jay5odWIudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0GioucGVuc3RvY2suaHViLnYxLkxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USWAoSRGVsZXRlU3Vic2NyaXB0aW9uEioucGVuc3RvY2suaHViLnYxLkRlbGV0ZVN1YnNjcmlwdGlvblJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSXQoRUmVzZXRTdWJzY3JpcHRpb24SKS5wZW5zdG9jay5odWIudjEuUmVzZXRTdWJzY3JpcHRpb25SZXF1ZXN0Gh0ucGVuc3RvY2suaHViLnYxLlN1YnNjcmlwdGlvbhJYCgtQdWxsQ2hhbmdlcxIjLnBlbnN0b2NrLmh1Yi52MS5QdWxsQ2hhbmdlc1JlcXVlc3QaJC5wZW5zdG9jay5odWIudjEuUHVsbENoYW5nZXNSZXNwb25zZRJtChJBY2tub3dsZWRnZUNoYW5nZXMSKi5wZW5zdG9jay5odWIudjEuQWNrbm93bGVkZ2VDaGFuZ2VzUmVxdWVzdBorLnBlbnN0b2NrLmh1Yi52MS5BY2tub3dsZWRnZUNoYW5nZXNSZXNwb25zZRJKCgtFeHRlbmRMZWFzZRIjLnBlbnN0b2NrLmh1Yi52MS5FeHRlbmRMZWFzZVJlcXVlc3QaFi5wZW5zdG9jay5odWIudjEuTGVhc2USTAoMUmVsZWFzZUxlYXNlEiQucGVuc3RvY2suaHViLnYxLlJlbGVhc2VMZWFzZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSbAoRV2F0Y2hTdWJzY3JpcHRpb24SKS5wZW5zdG9jay5odWIudjEuV2F0Y2hTdWJzY3JpcHRpb25SZXF1ZXN0GioucGVuc3RvY2suaHViLnYxLldhdGNoU3Vic2NyaXB0aW9uUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_empty, file_google_protobuf_timestamp, file_penstock_hub_v1_changes]);
 
 /**
- * A feed whose place the hub keeps.
+ * A feed whose position the hub keeps.
  *
  * @generated from message penstock.hub.v1.Subscription
  */
@@ -31,8 +31,8 @@ export type Subscription = Message<"penstock.hub.v1.Subscription"> & {
   subscriptionId: string;
 
   /**
-   * The datasets, as "customers"; all that the consumer may read when it is made,
-   * if empty.
+   * The datasets, such as "customers"; all that the consumer may read when it
+   * is made, if empty.
    *
    * @generated from field: repeated string datasets = 2;
    */
@@ -61,15 +61,15 @@ export type Subscription = Message<"penstock.hub.v1.Subscription"> & {
   operations: Operation[];
 
   /**
-   * Gives `before`, too.
+   * Includes `before`.
    *
    * @generated from field: bool include_before = 6;
    */
   includeBefore: boolean;
 
   /**
-   * Whether one stretch is leased at a time, so that all is processed in order;
-   * true unless it is set.
+   * Whether one stretch is leased at a time, so that all changes are processed
+   * in order; true if not set.
    *
    * @generated from field: optional bool ordered = 7;
    */
@@ -104,7 +104,7 @@ export type Subscription = Message<"penstock.hub.v1.Subscription"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When something was last acknowledged, or it was reset.
+   * When changes were last acknowledged, or it was reset.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 12;
    */
@@ -119,7 +119,7 @@ export const SubscriptionSchema: GenMessage<Subscription> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_subscriptions, 0);
 
 /**
- * A stretch of changes that one worker has for some time.
+ * A stretch of changes that is reserved for one worker for some time.
  *
  * @generated from message penstock.hub.v1.Lease
  */
@@ -139,7 +139,7 @@ export type Lease = Message<"penstock.hub.v1.Lease"> & {
   cursor: string;
 
   /**
-   * From then on others may be given the changes.
+   * From this time on other workers may receive the changes.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 3;
    */
@@ -153,7 +153,7 @@ export type Lease = Message<"penstock.hub.v1.Lease"> & {
   changeCount: number;
 
   /**
-   * How many workers were given the stretch before, or part of it.
+   * How many workers received the stretch, or part of it, before.
    *
    * @generated from field: int32 attempt = 5;
    */
@@ -174,7 +174,7 @@ export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
  */
 export type CreateSubscriptionRequest = Message<"penstock.hub.v1.CreateSubscriptionRequest"> & {
   /**
-   * What it is to be.
+   * The subscription to make.
    *
    * @generated from field: penstock.hub.v1.Subscription subscription = 1;
    */
@@ -203,7 +203,7 @@ export const CreateSubscriptionRequestSchema: GenMessage<CreateSubscriptionReque
  */
 export type GetSubscriptionRequest = Message<"penstock.hub.v1.GetSubscriptionRequest"> & {
   /**
-   * Which.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
@@ -260,7 +260,7 @@ export const ListSubscriptionsResponseSchema: GenMessage<ListSubscriptionsRespon
  */
 export type DeleteSubscriptionRequest = Message<"penstock.hub.v1.DeleteSubscriptionRequest"> & {
   /**
-   * Which.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
@@ -275,20 +275,20 @@ export const DeleteSubscriptionRequestSchema: GenMessage<DeleteSubscriptionReque
   messageDesc(file_penstock_hub_v1_subscriptions, 6);
 
 /**
- * Sets a subscription to another place.
+ * Moves a subscription to another place.
  *
  * @generated from message penstock.hub.v1.ResetSubscriptionRequest
  */
 export type ResetSubscriptionRequest = Message<"penstock.hub.v1.ResetSubscriptionRequest"> & {
   /**
-   * Which.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
   subscriptionId: string;
 
   /**
-   * Where it goes on; see CreateSubscriptionRequest.
+   * Where it continues; see CreateSubscriptionRequest.
    *
    * @generated from field: string start = 2;
    */
@@ -309,15 +309,16 @@ export const ResetSubscriptionRequestSchema: GenMessage<ResetSubscriptionRequest
  */
 export type PullChangesRequest = Message<"penstock.hub.v1.PullChangesRequest"> & {
   /**
-   * Of which subscription.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
   subscriptionId: string;
 
   /**
-   * At most so many changes, up to 5,000; 500, if 0. Only the changes of many
-   * records that followed from a single one stay together, however many.
+   * The most changes to return, up to 5,000; 500 if 0. It is exceeded only
+   * where changes of many records followed from a single one: those stay
+   * together.
    *
    * @generated from field: int32 max_changes = 2;
    */
@@ -331,7 +332,7 @@ export type PullChangesRequest = Message<"penstock.hub.v1.PullChangesRequest"> &
   ackSeconds: number;
 
   /**
-   * How long to wait for the first change, as "20s", up to 30 s.
+   * How long to wait for the first change, such as "20s", up to 30 s.
    *
    * @generated from field: google.protobuf.Duration wait = 4;
    */
@@ -387,7 +388,7 @@ export const PullChangesResponseSchema: GenMessage<PullChangesResponse> = /*@__P
  */
 export type AcknowledgeChangesRequest = Message<"penstock.hub.v1.AcknowledgeChangesRequest"> & {
   /**
-   * Of which subscription.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
@@ -401,8 +402,8 @@ export type AcknowledgeChangesRequest = Message<"penstock.hub.v1.AcknowledgeChan
   leaseId: string;
 
   /**
-   * The cursor of a lease, for who works alone: acknowledges it and all leases
-   * before it.
+   * The cursor of a lease, for a worker that is alone: acknowledges it and all
+   * leases before it.
    *
    * @generated from field: string cursor = 3;
    */
@@ -423,8 +424,8 @@ export const AcknowledgeChangesRequestSchema: GenMessage<AcknowledgeChangesReque
  */
 export type AcknowledgeChangesResponse = Message<"penstock.hub.v1.AcknowledgeChangesResponse"> & {
   /**
-   * Everything up to here is acknowledged. It moves only over stretches that
-   * join: not past one that another worker still has.
+   * Everything up to here is acknowledged. It moves only over adjoining
+   * stretches, not past one that another worker still has.
    *
    * @generated from field: string cursor = 1;
    */
@@ -439,13 +440,13 @@ export const AcknowledgeChangesResponseSchema: GenMessage<AcknowledgeChangesResp
   messageDesc(file_penstock_hub_v1_subscriptions, 11);
 
 /**
- * Gives more time.
+ * Extends a lease.
  *
  * @generated from message penstock.hub.v1.ExtendLeaseRequest
  */
 export type ExtendLeaseRequest = Message<"penstock.hub.v1.ExtendLeaseRequest"> & {
   /**
-   * Of which subscription.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
@@ -474,13 +475,13 @@ export const ExtendLeaseRequestSchema: GenMessage<ExtendLeaseRequest> = /*@__PUR
   messageDesc(file_penstock_hub_v1_subscriptions, 12);
 
 /**
- * Gives a lease back.
+ * Returns a lease.
  *
  * @generated from message penstock.hub.v1.ReleaseLeaseRequest
  */
 export type ReleaseLeaseRequest = Message<"penstock.hub.v1.ReleaseLeaseRequest"> & {
   /**
-   * Of which subscription.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
@@ -508,22 +509,21 @@ export const ReleaseLeaseRequestSchema: GenMessage<ReleaseLeaseRequest> = /*@__P
  */
 export type WatchSubscriptionRequest = Message<"penstock.hub.v1.WatchSubscriptionRequest"> & {
   /**
-   * Of which subscription.
+   * The subscription.
    *
    * @generated from field: string subscription_id = 1;
    */
   subscriptionId: string;
 
   /**
-   * The stream holds no more unacknowledged changes than so many, up to 5,000;
-   * 500, if 0.
+   * The most unacknowledged changes of the stream, up to 5,000; 500 if 0.
    *
    * @generated from field: int32 max_outstanding = 2;
    */
   maxOutstanding: number;
 
   /**
-   * At most so many changes in one lease; as many as may be outstanding, if 0.
+   * The most changes in one lease; the same as `max_outstanding` if 0.
    *
    * @generated from field: int32 max_changes = 3;
    */
@@ -552,8 +552,8 @@ export const WatchSubscriptionRequestSchema: GenMessage<WatchSubscriptionRequest
   messageDesc(file_penstock_hub_v1_subscriptions, 14);
 
 /**
- * A message of the stream. The cursors of heartbeats and of the end are where the
- * last lease ended that was sent, acknowledged or not.
+ * A message of the stream. The cursors of heartbeats and of the end are the end
+ * of the last lease that was sent, acknowledged or not.
  *
  * @generated from message penstock.hub.v1.WatchSubscriptionResponse
  */
@@ -573,7 +573,7 @@ export type WatchSubscriptionResponse = Message<"penstock.hub.v1.WatchSubscripti
   lease?: Lease | undefined;
 
   /**
-   * Nothing has happened.
+   * Sent while there is nothing else to send.
    *
    * @generated from field: penstock.hub.v1.Heartbeat heartbeat = 3;
    */
@@ -602,18 +602,18 @@ export const WatchSubscriptionResponseSchema: GenMessage<WatchSubscriptionRespon
   messageDesc(file_penstock_hub_v1_subscriptions, 15);
 
 /**
- * Feeds whose place the hub keeps, by name. Several workers may share one: each
- * is leased the next stretch of changes, and acknowledges it when it has done
- * its work. What is sent moves nothing; what is not acknowledged in time is
- * given again, to whoever asks next. So every change is processed at least once.
+ * Named feeds whose position the hub keeps. Several workers can share one: each
+ * leases the next stretch of changes and acknowledges it when its work is done.
+ * Sending moves nothing; a stretch that is not acknowledged in time goes to the
+ * next worker that asks. So every change is processed at least once.
  *
  * In an ordered subscription (the usual one) one stretch is leased at a time:
  * changes are processed in the order of the log, and further workers stand by.
  * Otherwise stretches are worked on side by side.
  *
  * A subscription belongs to the consumer that made it; for others it does not
- * exist. What its changes show is decided anew at every call, by what the
- * consumer may see then.
+ * exist. Every call decides anew what its changes show, by what the consumer
+ * may see at that time.
  *
  * @generated from service penstock.hub.v1.Subscriptions
  */
@@ -659,8 +659,8 @@ export const Subscriptions: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * Lets a subscription go on from another place: the way on after
-   * CURSOR_EXPIRED, and the way back to have changes again. Its leases end.
+   * Moves a subscription to another place: to continue after CURSOR_EXPIRED, or
+   * to go back and receive changes again. Its leases end.
    *
    * @generated from rpc penstock.hub.v1.Subscriptions.ResetSubscription
    */
@@ -680,7 +680,7 @@ export const Subscriptions: GenService<{
     output: typeof PullChangesResponseSchema;
   },
   /**
-   * Says that the changes of a lease are processed. To repeat it changes nothing.
+   * Says that the changes of a lease are processed. Repeating it has no effect.
    *
    * @generated from rpc penstock.hub.v1.Subscriptions.AcknowledgeChanges
    */
@@ -700,7 +700,7 @@ export const Subscriptions: GenService<{
     output: typeof LeaseSchema;
   },
   /**
-   * Gives a lease back without having done its work: others get the changes at
+   * Returns a lease whose work was not done: other workers get the changes at
    * once.
    *
    * @generated from rpc penstock.hub.v1.Subscriptions.ReleaseLease
@@ -711,9 +711,9 @@ export const Subscriptions: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * The same leases as a stream: the next one comes as soon as no more than
-   * `max_outstanding` changes are unacknowledged with it. They are acknowledged
-   * by AcknowledgeChanges, and expire as others do.
+   * The same leases as a stream: the next one comes as soon as at most
+   * `max_outstanding` changes, its own included, are unacknowledged.
+   * AcknowledgeChanges acknowledges them, and they expire as others do.
    *
    * @generated from rpc penstock.hub.v1.Subscriptions.WatchSubscription
    */

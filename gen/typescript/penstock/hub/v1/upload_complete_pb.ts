@@ -13,8 +13,8 @@ export const file_penstock_hub_v1_upload_complete: GenFile = /*@__PURE__*/
   fileDesc("CiVwZW5zdG9jay9odWIvdjEvdXBsb2FkX2NvbXBsZXRlLnByb3RvEg9wZW5zdG9jay5odWIudjEiNAoOVXBsb2FkQ29tcGxldGUSEgoKYnl0ZV9jb3VudBgBIAEoAxIOCgZzaGEyNTYYAiABKAxiBnByb3RvMw");
 
 /**
- * What a whole upload consists of, so that the hub can tell it from one that
- * was cut off.
+ * The size and hash of a whole upload, so that the hub can tell it from one
+ * that was cut off.
  *
  * @generated from message penstock.hub.v1.UploadComplete
  */

@@ -15,7 +15,7 @@ export const file_penstock_hub_v1_webhooks: GenFile = /*@__PURE__*/
   fileDesc("Ch5wZW5zdG9jay9odWIvdjEvd2ViaG9va3MucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSKoBwoHV2ViaG9vaxISCgp3ZWJob29rX2lkGAEgASgJEhMKC2NvbnN1bWVyX2lkGAIgASgJEg0KBXRpdGxlGAMgASgJEisKBGtpbmQYBCABKA4yHS5wZW5zdG9jay5odWIudjEuV2ViaG9vay5LaW5kEgsKA3VybBgFIAEoCRIuCgpzZWxlY3Rpb25zGAYgAygLMhoucGVuc3RvY2suaHViLnYxLlNlbGVjdGlvbhIwCgdvcHRpb25zGAcgASgLMh8ucGVuc3RvY2suaHViLnYxLldlYmhvb2tPcHRpb25zEjYKB2hlYWRlcnMYCCADKAsyJS5wZW5zdG9jay5odWIudjEuV2ViaG9vay5IZWFkZXJzRW50cnkSLQoFc3RhdGUYCSABKA4yHi5wZW5zdG9jay5odWIudjEuV2ViaG9vay5TdGF0ZRIOCgZyZWFzb24YCiABKAkSMAoMZmFpbGluZ190aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgdzZWNyZXRzGAwgAygLMh4ucGVuc3RvY2suaHViLnYxLldlYmhvb2tTZWNyZXQSOAoIcHJvYmxlbXMYDSADKAsyJi5wZW5zdG9jay5odWIudjEuV2ViaG9vay5Qcm9ibGVtc0VudHJ5EicKBnJlcGxheRgOIAEoCzIXLnBlbnN0b2NrLmh1Yi52MS5SZXBsYXkSDgoGc2NvcGVzGA8gAygJEi8KC2NyZWF0ZV90aW1lGBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnNlY3JldBgTIAEoCRouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARovCg1Qcm9ibGVtc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCAoESFRUUBABEgoKBkxJU1RFThACIkQKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASCgoGQUNUSVZFEAESCgoGUEFVU0VEEAISDAoIRElTQUJMRUQQAyJQCglTZWxlY3Rpb24SDwoHZGF0YXNldBgBIAEoCRISCgpvcGVyYXRpb25zGAIgAygJEg4KBmZpbHRlchgDIAEoCRIOCgZmaWVsZHMYBCABKAki/wQKDldlYmhvb2tPcHRpb25zEjoKCGVudmVsb3BlGAEgASgOMigucGVuc3RvY2suaHViLnYxLldlYmhvb2tPcHRpb25zLkVudmVsb3BlEjIKBGJvZHkYAiABKA4yJC5wZW5zdG9jay5odWIudjEuV2ViaG9va09wdGlvbnMuQm9keRIMCgR0aGluGAMgASgIEjoKCG9yZGVyaW5nGAQgASgOMigucGVuc3RvY2suaHViLnYxLldlYmhvb2tPcHRpb25zLk9yZGVyaW5nEhIKCmJhdGNoX3NpemUYBSABKAUSEwoLY29uY3VycmVuY3kYBiABKAUSDAoEcmF0ZRgHIAEoBRIVCg1yZXRyeV9zZWNvbmRzGAggAygFEg8KB25vdGljZXMYCSABKAgSPAoJc2lnbmF0dXJlGAogASgOMikucGVuc3RvY2suaHViLnYxLldlYmhvb2tPcHRpb25zLlNpZ25hdHVyZSJmCghFbnZlbG9wZRIYChRFTlZFTE9QRV9VTlNQRUNJRklFRBAAEgwKCFNUQU5EQVJEEAESGgoWQ0xPVURFVkVOVFNfU1RSVUNUVVJFRBACEhYKEkNMT1VERVZFTlRTX0JJTkFSWRADIi8KBEJvZHkSFAoQQk9EWV9VTlNQRUNJRklFRBAAEggKBEpTT04QARIHCgNYTUwQAiI3CghPcmRlcmluZxIYChRPUkRFUklOR19VTlNQRUNJRklFRBAAEggKBE5PTkUQARIHCgNLRVkQAiJECglTaWduYXR1cmUSGQoVU0lHTkFUVVJFX1VOU1BFQ0lGSUVEEAASDwoLSE1BQ19TSEEyNTYQARILCgdFRDI1NTE5EAIi1gEKDVdlYmhvb2tTZWNyZXQSEQoJc2VjcmV0X2lkGAEgASgJEjwKCXNpZ25hdHVyZRgCIAEoDjIpLnBlbnN0b2NrLmh1Yi52MS5XZWJob29rT3B0aW9ucy5TaWduYXR1cmUSEgoKcHVibGljX2tleRgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkkKDElzc3VlZFNlY3JldBIpCgd3ZWJob29rGAEgASgLMhgucGVuc3RvY2suaHViLnYxLldlYmhvb2sSDgoGc2VjcmV0GAIgASgJIiwKBlJlcGxheRIOCgZjdXJzb3IYASABKAkSEgoKZW5kX2N1cnNvchgCIAEoCSK6BAoIRGVsaXZlcnkSEwoLZGVsaXZlcnlfaWQYASABKAkSEgoKd2ViaG9va19pZBgCIAEoCRINCgVjYXVzZRgDIAEoCRISCgpldmVudF90eXBlGAQgASgJEhMKC2V2ZW50X2NvdW50GAUgASgFEg8KB2RhdGFzZXQYBiABKAkSCwoDa2V5GAcgASgJEi4KBXN0YXRlGAggASgOMh8ucGVuc3RvY2suaHViLnYxLkRlbGl2ZXJ5LlN0YXRlEg4KBnJlYXNvbhgJIAEoCRIVCg1hdHRlbXB0X2NvdW50GAogASgFEi4KCmV2ZW50X3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgluZXh0X3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaF90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCghhdHRlbXB0cxgPIAMoCzIYLnBlbnN0b2NrLmh1Yi52MS5BdHRlbXB0EgwKBGJvZHkYECABKAwiXQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABILCgdQRU5ESU5HEAESCwoHU0VORElORxACEgoKBlBBUktFRBADEg0KCURFTElWRVJFRBAEEggKBERFQUQQBSLAAgoHQXR0ZW1wdBIOCgZudW1iZXIYASABKAUSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoHbGF0ZW5jeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglkZWxpdmVyZWQYBCABKAgSDgoGcmVhc29uGAUgASgJEg8KB2FkZHJlc3MYBiABKAkSFAoMcmVxdWVzdF9oZWFkGAcgASgJEhIKCmJvZHlfYnl0ZXMYCCABKAUSDgoGc3RhdHVzGAkgASgFEhUKDXJlc3BvbnNlX2hlYWQYCiABKAkSFQoNcmVzcG9uc2VfYm9keRgLIAEoDBItCgluZXh0X3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoIBCgZOb3RpY2USDAoEdHlwZRgBIAEoCRISCgp3ZWJob29rX2lkGAIgASgJEiUKBGRhdGEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLnAwoOV2ViaG9va01ldHJpY3MSFQoNYXR0ZW1wdF9jb3VudBgBIAEoAxIXCg9kZWxpdmVyZWRfY291bnQYAiABKAMSEwoLcmV0cnlfY291bnQYAyABKAMSGQoMc3VjY2Vzc19yYXRlGAQgASgBSACIAQESLgoLbGF0ZW5jeV9wNTAYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLbGF0ZW5jeV9wOTUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLbGF0ZW5jeV9wOTkYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNd2FpdGluZ19jb3VudBgIIAEoAxItCgpvbGRlc3RfYWdlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCmRlYWRfY291bnQYCiABKAMSRgoMZGVhZF9yZWFzb25zGAsgAygLMjAucGVuc3RvY2suaHViLnYxLldlYmhvb2tNZXRyaWNzLkRlYWRSZWFzb25zRW50cnkaMgoQRGVhZFJlYXNvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBQg8KDV9zdWNjZXNzX3JhdGUiTwoTTGlzdFdlYmhvb2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIRCglldmVyeWJvZHkYAyABKAgiWwoUTGlzdFdlYmhvb2tzUmVzcG9uc2USKgoId2ViaG9va3MYASADKAsyGC5wZW5zdG9jay5odWIudjEuV2ViaG9vaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJwoRR2V0V2ViaG9va1JlcXVlc3QSEgoKd2ViaG9va19pZBgBIAEoCSJBChRDcmVhdGVXZWJob29rUmVxdWVzdBIpCgd3ZWJob29rGAEgASgLMhgucGVuc3RvY2suaHViLnYxLldlYmhvb2sicgoUVXBkYXRlV2ViaG9va1JlcXVlc3QSKQoHd2ViaG9vaxgBIAEoCzIYLnBlbnN0b2NrLmh1Yi52MS5XZWJob29rEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIqChREZWxldGVXZWJob29rUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJIigKElRlc3RXZWJob29rUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJIikKE1BhdXNlV2ViaG9va1JlcXVlc3QSEgoKd2ViaG9va19pZBgBIAEoCSIqChRSZXN1bWVXZWJob29rUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJIpMBChNSb3RhdGVTZWNyZXRSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSKgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI8CglzaWduYXR1cmUYAyABKA4yKS5wZW5zdG9jay5odWIudjEuV2ViaG9va09wdGlvbnMuU2lnbmF0dXJlIpECChVMaXN0RGVsaXZlcmllc1JlcXVlc3QSEgoKd2ViaG9va19pZBgBIAEoCRIuCgVzdGF0ZRgCIAEoDjIfLnBlbnN0b2NrLmh1Yi52MS5EZWxpdmVyeS5TdGF0ZRIOCgZyZWFzb24YAyABKAkSEgoKZXZlbnRfdHlwZRgEIAEoCRILCgNrZXkYBSABKAkSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgIIAEoBRISCgpwYWdlX3Rva2VuGAkgASgJImAKFkxpc3REZWxpdmVyaWVzUmVzcG9uc2USLQoKZGVsaXZlcmllcxgBIAMoCzIZLnBlbnN0b2NrLmh1Yi52MS5EZWxpdmVyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiPQoSR2V0RGVsaXZlcnlSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSEwoLZGVsaXZlcnlfaWQYAiABKAkiQAoVUmVzZW5kRGVsaXZlcnlSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSEwoLZGVsaXZlcnlfaWQYAiABKAkijAEKGFJlY292ZXJEZWxpdmVyaWVzUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIzChlSZWNvdmVyRGVsaXZlcmllc1Jlc3BvbnNlEhYKDmRlbGl2ZXJ5X2NvdW50GAEgASgDIk4KFFJlcGxheUNoYW5nZXNSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSDgoGY3Vyc29yGAIgASgJEhIKCmVuZF9jdXJzb3IYAyABKAkirQEKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDgoGcmVhc29uGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCSI7ChJMaXN0Tm90aWNlc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWAoTTGlzdE5vdGljZXNSZXNwb25zZRIoCgdub3RpY2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLk5vdGljZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiXgoYR2V0V2ViaG9va01ldHJpY3NSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAibAoVUHVsbERlbGl2ZXJpZXNSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSFgoObWF4X2RlbGl2ZXJpZXMYAiABKAUSJwoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJNChZQdWxsRGVsaXZlcmllc1Jlc3BvbnNlEjMKCmRlbGl2ZXJpZXMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUHVsbGVkRGVsaXZlcnkitgEKDlB1bGxlZERlbGl2ZXJ5EhMKC2RlbGl2ZXJ5X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSPQoHaGVhZGVycxgDIAMoCzIsLnBlbnN0b2NrLmh1Yi52MS5QdWxsZWREZWxpdmVyeS5IZWFkZXJzRW50cnkSDAoEYm9keRgEIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJiChxBY2tub3dsZWRnZURlbGl2ZXJpZXNSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSLgoIb3V0Y29tZXMYAiADKAsyHC5wZW5zdG9jay5odWIudjEuUHVsbE91dGNvbWUidQoLUHVsbE91dGNvbWUSEwoLZGVsaXZlcnlfaWQYASABKAkSDgoGc3RhdHVzGAIgASgFEioKB2xhdGVuY3kYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNcmVzcG9uc2VfaGVhZBgEIAEoCTKaDQoIV2ViaG9va3MSWwoMTGlzdFdlYmhvb2tzEiQucGVuc3RvY2suaHViLnYxLkxpc3RXZWJob29rc1JlcXVlc3QaJS5wZW5zdG9jay5odWIudjEuTGlzdFdlYmhvb2tzUmVzcG9uc2USSgoKR2V0V2ViaG9vaxIiLnBlbnN0b2NrLmh1Yi52MS5HZXRXZWJob29rUmVxdWVzdBoYLnBlbnN0b2NrLmh1Yi52MS5XZWJob29rElUKDUNyZWF0ZVdlYmhvb2sSJS5wZW5zdG9jay5odWIudjEuQ3JlYXRlV2ViaG9va1JlcXVlc3QaHS5wZW5zdG9jay5odWIudjEuSXNzdWVkU2VjcmV0ElAKDVVwZGF0ZVdlYmhvb2sSJS5wZW5zdG9jay5odWIudjEuVXBkYXRlV2ViaG9va1JlcXVlc3QaGC5wZW5zdG9jay5odWIudjEuV2ViaG9vaxJOCg1EZWxldGVXZWJob29rEiUucGVuc3RvY2suaHViLnYxLkRlbGV0ZVdlYmhvb2tSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Ek0KC1Rlc3RXZWJob29rEiMucGVuc3RvY2suaHViLnYxLlRlc3RXZWJob29rUmVxdWVzdBoZLnBlbnN0b2NrLmh1Yi52MS5EZWxpdmVyeRJOCgxQYXVzZVdlYmhvb2sSJC5wZW5zdG9jay5odWIudjEuUGF1c2VXZWJob29rUmVxdWVzdBoYLnBlbnN0b2NrLmh1Yi52MS5XZWJob29rElAKDVJlc3VtZVdlYmhvb2sSJS5wZW5zdG9jay5odWIudjEuUmVzdW1lV2ViaG9va1JlcXVlc3QaGC5wZW5zdG9jay5odWIudjEuV2ViaG9vaxJTCgxSb3RhdGVTZWNyZXQSJC5wZW5zdG9jay5odWIudjEuUm90YXRlU2VjcmV0UmVxdWVzdBodLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZWRTZWNyZXQSYQoOTGlzdERlbGl2ZXJpZXMSJi5wZW5zdG9jay5odWIudjEuTGlzdERlbGl2ZXJpZXNSZXF1ZXN0GicucGVuc3RvY2suaHViLnYxLkxpc3REZWxpdmVyaWVzUmVzcG9uc2USTQoLR2V0RGVsaXZlcnkSIy5wZW5zdG9jay5odWIudjEuR2V0RGVsaXZlcnlSZXF1ZXN0GhkucGVuc3RvY2suaHViLnYxLkRlbGl2ZXJ5ElMKDlJlc2VuZERlbGl2ZXJ5EiYucGVuc3RvY2suaHViLnYxLlJlc2VuZERlbGl2ZXJ5UmVxdWVzdBoZLnBlbnN0b2NrLmh1Yi52MS5EZWxpdmVyeRJqChFSZWNvdmVyRGVsaXZlcmllcxIpLnBlbnN0b2NrLmh1Yi52MS5SZWNvdmVyRGVsaXZlcmllc1JlcXVlc3QaKi5wZW5zdG9jay5odWIudjEuUmVjb3ZlckRlbGl2ZXJpZXNSZXNwb25zZRJQCg1SZXBsYXlDaGFuZ2VzEiUucGVuc3RvY2suaHViLnYxLlJlcGxheUNoYW5nZXNSZXF1ZXN0GhgucGVuc3RvY2suaHViLnYxLldlYmhvb2sSYwoPTGlzdERlYWRMZXR0ZXJzEicucGVuc3RvY2suaHViLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaJy5wZW5zdG9jay5odWIudjEuTGlzdERlbGl2ZXJpZXNSZXNwb25zZRJYCgtMaXN0Tm90aWNlcxIjLnBlbnN0b2NrLmh1Yi52MS5MaXN0Tm90aWNlc1JlcXVlc3QaJC5wZW5zdG9jay5odWIudjEuTGlzdE5vdGljZXNSZXNwb25zZRJfChFHZXRXZWJob29rTWV0cmljcxIpLnBlbnN0b2NrLmh1Yi52MS5HZXRXZWJob29rTWV0cmljc1JlcXVlc3QaHy5wZW5zdG9jay5odWIudjEuV2ViaG9va01ldHJpY3MSYQoOUHVsbERlbGl2ZXJpZXMSJi5wZW5zdG9jay5odWIudjEuUHVsbERlbGl2ZXJpZXNSZXF1ZXN0GicucGVuc3RvY2suaHViLnYxLlB1bGxEZWxpdmVyaWVzUmVzcG9uc2USXgoVQWNrbm93bGVkZ2VEZWxpdmVyaWVzEi0ucGVuc3RvY2suaHViLnYxLkFja25vd2xlZGdlRGVsaXZlcmllc1JlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHliBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * Where events are sent, which, and how.
+ * Which events are sent, where and how.
  *
  * @generated from message penstock.hub.v1.Webhook
  */
@@ -28,7 +28,8 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   webhookId: string;
 
   /**
-   * Whose it is, and so what it may be sent; the caller unless it may say so.
+   * Its owner, whose View decides what it is sent. The caller, unless the
+   * caller may name another.
    *
    * @generated from field: string consumer_id = 2;
    */
@@ -49,15 +50,16 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   kind: Webhook_Kind;
 
   /**
-   * Where they are posted: https. Another origin takes another secret. Redirects are not followed, and addresses
-   * that are not public are refused, unless the operator allows them.
+   * Where they are posted: https. Another origin needs another secret.
+   * Redirects are not followed, and addresses that are not public are refused,
+   * unless the operator allows them.
    *
    * @generated from field: string url = 5;
    */
   url: string;
 
   /**
-   * Which events: one selection for a dataset.
+   * Which events: one selection per dataset.
    *
    * @generated from field: repeated penstock.hub.v1.Selection selections = 6;
    */
@@ -71,7 +73,7 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   options?: WebhookOptions | undefined;
 
   /**
-   * Headers of the owner's, which are sent along. Values are not shown again.
+   * The owner's headers, sent with each message. Values are not shown again.
    *
    * @generated from field: map<string, string> headers = 8;
    */
@@ -92,22 +94,22 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   reason: string;
 
   /**
-   * Since when every attempt has failed; not set while it is well.
+   * Since when every attempt has failed; not set while deliveries succeed.
    *
    * @generated from field: google.protobuf.Timestamp failing_time = 11;
    */
   failingTime?: Timestamp | undefined;
 
   /**
-   * Its secrets, the newest first, without themselves.
+   * Its secrets, the newest first, without the secret values.
    *
    * @generated from field: repeated penstock.hub.v1.WebhookSecret secrets = 12;
    */
   secrets: WebhookSecret[];
 
   /**
-   * Why datasets bring no events: the owner may not read them any more, or not
-   * a field that the selection names.
+   * Why datasets bring no events: the owner may no longer read them, or a field
+   * that the selection names.
    *
    * @generated from field: map<string, string> problems = 13;
    */
@@ -121,7 +123,7 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   replay?: Replay | undefined;
 
   /**
-   * The scopes of the token that it was made with: they narrow it for ever.
+   * The scopes of the token that it was made with, which narrow it for ever.
    *
    * @generated from field: repeated string scopes = 15;
    */
@@ -142,15 +144,15 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   updateTime?: Timestamp | undefined;
 
   /**
-   * When one of kind LISTEN ends unless it is pulled from.
+   * When a webhook of kind LISTEN ends unless it is pulled from.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 18;
    */
   expireTime?: Timestamp | undefined;
 
   /**
-   * The new secret, or public key, in the reply to an update that leads the
-   * webhook to another origin, this once.
+   * The new secret, or public key, only in the reply to an update that moves
+   * the webhook to another origin.
    *
    * @generated from field: string secret = 19;
    */
@@ -171,7 +173,7 @@ export const WebhookSchema: GenMessage<Webhook> = /*@__PURE__*/
  */
 export enum Webhook_Kind {
   /**
-   * Not said: HTTP.
+   * Not specified: HTTP.
    *
    * @generated from enum value: KIND_UNSPECIFIED = 0;
    */
@@ -185,7 +187,7 @@ export enum Webhook_Kind {
   HTTP = 1,
 
   /**
-   * They are pulled by a command on a developer's machine. It ends when
+   * A command on a developer's machine pulls them. The webhook ends when
    * nobody has pulled for ten minutes.
    *
    * @generated from enum value: LISTEN = 2;
@@ -206,7 +208,7 @@ export const Webhook_KindSchema: GenEnum<Webhook_Kind> = /*@__PURE__*/
  */
 export enum Webhook_State {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: STATE_UNSPECIFIED = 0;
    */
@@ -220,15 +222,15 @@ export enum Webhook_State {
   ACTIVE = 1,
 
   /**
-   * It keeps what happens until it is resumed.
+   * It keeps events until it is resumed.
    *
    * @generated from enum value: PAUSED = 2;
    */
   PAUSED = 2,
 
   /**
-   * It was turned off: by the receiver (410), or since every delivery of five
-   * days failed. What happens is dead at once, and can be recovered.
+   * It was turned off, by the receiver (410) or because every delivery failed
+   * for five days. New deliveries are dead at once, and can be recovered.
    *
    * @generated from enum value: DISABLED = 3;
    */
@@ -248,22 +250,22 @@ export const Webhook_StateSchema: GenEnum<Webhook_State> = /*@__PURE__*/
  */
 export type Selection = Message<"penstock.hub.v1.Selection"> & {
   /**
-   * Of which dataset.
+   * The dataset.
    *
    * @generated from field: string dataset = 1;
    */
   dataset: string;
 
   /**
-   * created, updated, deleted, entered_view, left_view; all if none is given.
-   * An event's type is the record's name and one of these: customer.created.
+   * created, updated, deleted, entered_view, left_view; all if empty. An
+   * event's type is the record's name and one of these: customer.created.
    *
    * @generated from field: repeated string operations = 2;
    */
   operations: string[];
 
   /**
-   * Of which records (AIP-160), over the fields that the owner may see.
+   * Which records (AIP-160), over the fields that the owner may see.
    *
    * @generated from field: string filter = 3;
    */
@@ -298,14 +300,14 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
   envelope: WebhookOptions_Envelope;
 
   /**
-   * What it is written in.
+   * Its format.
    *
    * @generated from field: penstock.hub.v1.WebhookOptions.Body body = 2;
    */
   body: WebhookOptions_Body;
 
   /**
-   * Whether a body says which record, and not what is in it.
+   * Whether a body names the record without its content.
    *
    * @generated from field: bool thin = 3;
    */
@@ -341,24 +343,25 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
   rate: number;
 
   /**
-   * Seconds from one failure to the next attempt, at most 20 of 1 to 259200.
-   * By default 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400: with the
-   * first, ten attempts over 75 h 35 min.
+   * Seconds from each failure to the next attempt: at most 20 values of 1 to
+   * 259200. By default 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400:
+   * with the first, ten attempts over 75 h 35 min.
    *
    * @generated from field: repeated int32 retry_seconds = 8;
    */
   retrySeconds: number[];
 
   /**
-   * Whether it is told of the owner's other webhooks: webhook.failing and
-   * webhook.disabled.
+   * Whether it receives notices about the owner's other webhooks:
+   * webhook.failing and webhook.disabled.
    *
    * @generated from field: bool notices = 9;
    */
   notices: boolean;
 
   /**
-   * How messages are signed; said when it is made, and when a secret is rotated.
+   * How messages are signed; chosen when the webhook is made, and when a secret
+   * is rotated.
    *
    * @generated from field: penstock.hub.v1.WebhookOptions.Signature signature = 10;
    */
@@ -379,7 +382,7 @@ export const WebhookOptionsSchema: GenMessage<WebhookOptions> = /*@__PURE__*/
  */
 export enum WebhookOptions_Envelope {
   /**
-   * Not said: STANDARD.
+   * Not specified: STANDARD.
    *
    * @generated from enum value: ENVELOPE_UNSPECIFIED = 0;
    */
@@ -414,13 +417,13 @@ export const WebhookOptions_EnvelopeSchema: GenEnum<WebhookOptions_Envelope> = /
   enumDesc(file_penstock_hub_v1_webhooks, 2, 0);
 
 /**
- * What a body is written in.
+ * The format of a body.
  *
  * @generated from enum penstock.hub.v1.WebhookOptions.Body
  */
 export enum WebhookOptions_Body {
   /**
-   * Not said: JSON.
+   * Not specified: JSON.
    *
    * @generated from enum value: BODY_UNSPECIFIED = 0;
    */
@@ -454,14 +457,14 @@ export const WebhookOptions_BodySchema: GenEnum<WebhookOptions_Body> = /*@__PURE
  */
 export enum WebhookOptions_Ordering {
   /**
-   * Not said: NONE.
+   * Not specified: NONE.
    *
    * @generated from enum value: ORDERING_UNSPECIFIED = 0;
    */
   ORDERING_UNSPECIFIED = 0,
 
   /**
-   * As fast as can be; revisions in the body tell the order.
+   * As fast as possible; revisions in the body show the order.
    *
    * @generated from enum value: NONE = 1;
    */
@@ -489,7 +492,7 @@ export const WebhookOptions_OrderingSchema: GenEnum<WebhookOptions_Ordering> = /
  */
 export enum WebhookOptions_Signature {
   /**
-   * Not said: HMAC_SHA256.
+   * Not specified: HMAC_SHA256.
    *
    * @generated from enum value: SIGNATURE_UNSPECIFIED = 0;
    */
@@ -503,7 +506,7 @@ export enum WebhookOptions_Signature {
   HMAC_SHA256 = 1,
 
   /**
-   * Ed25519, for receivers that are to hold no secret: v1a.
+   * Ed25519, for receivers that should hold no secret: v1a.
    *
    * @generated from enum value: ED25519 = 2;
    */
@@ -537,7 +540,7 @@ export type WebhookSecret = Message<"penstock.hub.v1.WebhookSecret"> & {
   signature: WebhookOptions_Signature;
 
   /**
-   * The public key, as whpk_…, of ED25519.
+   * The public key of ED25519, whpk_….
    *
    * @generated from field: string public_key = 3;
    */
@@ -551,7 +554,7 @@ export type WebhookSecret = Message<"penstock.hub.v1.WebhookSecret"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When it signs no more; not set of the one in force.
+   * When it stops signing; not set for the one in force.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 5;
    */
@@ -579,7 +582,7 @@ export type IssuedSecret = Message<"penstock.hub.v1.IssuedSecret"> & {
   webhook?: Webhook | undefined;
 
   /**
-   * What its receiver verifies with: whsec_…, or of ED25519 the public key
+   * What its receiver verifies with: whsec_…, or for ED25519 the public key
    * whpk_….
    *
    * @generated from field: string secret = 2;
@@ -699,7 +702,7 @@ export type Delivery = Message<"penstock.hub.v1.Delivery"> & {
   attemptCount: number;
 
   /**
-   * When what it tells was committed.
+   * When the change that it reports was committed.
    *
    * @generated from field: google.protobuf.Timestamp event_time = 11;
    */
@@ -727,14 +730,14 @@ export type Delivery = Message<"penstock.hub.v1.Delivery"> & {
   finishTime?: Timestamp | undefined;
 
   /**
-   * How each attempt went, the first one first. Of GetDelivery.
+   * How each attempt went, the first one first. Only from GetDelivery.
    *
    * @generated from field: repeated penstock.hub.v1.Attempt attempts = 15;
    */
   attempts: Attempt[];
 
   /**
-   * Its body as it would be sent now. Of GetDelivery.
+   * Its body as it would be sent now. Only from GetDelivery.
    *
    * @generated from field: bytes body = 16;
    */
@@ -755,7 +758,7 @@ export const DeliverySchema: GenMessage<Delivery> = /*@__PURE__*/
  */
 export enum Delivery_State {
   /**
-   * Not said.
+   * Not specified.
    *
    * @generated from enum value: STATE_UNSPECIFIED = 0;
    */
@@ -839,9 +842,9 @@ export type Attempt = Message<"penstock.hub.v1.Attempt"> & {
 
   /**
    * Why not: STATUS, REDIRECT, GONE, TIMEOUT, CONNECT_TIMEOUT,
-   * CONNECTION_FAILED, TLS_FAILED, ADDRESS_REFUSED (also of a name that does not
-   * exist: the two are not told apart), REPLY_BROKEN,
-   * FORWARD_FAILED, NOT_SENT (the hub itself failed).
+   * CONNECTION_FAILED, TLS_FAILED, ADDRESS_REFUSED (also for a name that does
+   * not exist: the two are not distinguished), REPLY_BROKEN, FORWARD_FAILED,
+   * NOT_SENT (the hub itself failed).
    *
    * @generated from field: string reason = 5;
    */
@@ -890,7 +893,7 @@ export type Attempt = Message<"penstock.hub.v1.Attempt"> & {
   responseBody: Uint8Array;
 
   /**
-   * When the next attempt was to be; not set if there was to be none.
+   * When the next attempt was due; not set if there was none to come.
    *
    * @generated from field: google.protobuf.Timestamp next_time = 12;
    */
@@ -905,7 +908,7 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 7);
 
 /**
- * What an owner was told.
+ * A notice to an owner about a webhook.
  *
  * @generated from message penstock.hub.v1.Notice
  */
@@ -918,14 +921,14 @@ export type Notice = Message<"penstock.hub.v1.Notice"> & {
   type: string;
 
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 2;
    */
   webhookId: string;
 
   /**
-   * What there is to say.
+   * The details.
    *
    * @generated from field: google.protobuf.Struct data = 3;
    */
@@ -947,7 +950,7 @@ export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 8);
 
 /**
- * How the deliveries of a webhook went in a time.
+ * How the deliveries of a webhook went in a period.
  *
  * @generated from message penstock.hub.v1.WebhookMetrics
  */
@@ -974,7 +977,7 @@ export type WebhookMetrics = Message<"penstock.hub.v1.WebhookMetrics"> & {
   retryCount: bigint;
 
   /**
-   * Attempts taken, of all; 0 to 1. Not set if there were none.
+   * The share of attempts that were taken, 0 to 1. Not set if there were none.
    *
    * @generated from field: optional double success_rate = 4;
    */
@@ -1016,7 +1019,7 @@ export type WebhookMetrics = Message<"penstock.hub.v1.WebhookMetrics"> & {
   oldestAge?: Duration | undefined;
 
   /**
-   * Deliveries that were given up, and are kept.
+   * Deliveries that were given up and are still kept.
    *
    * @generated from field: int64 dead_count = 10;
    */
@@ -1058,7 +1061,7 @@ export type ListWebhooksRequest = Message<"penstock.hub.v1.ListWebhooksRequest">
   pageToken: string;
 
   /**
-   * Those of all consumers; takes access.write.
+   * Includes those of all consumers; needs access.write.
    *
    * @generated from field: bool everybody = 3;
    */
@@ -1107,7 +1110,7 @@ export const ListWebhooksResponseSchema: GenMessage<ListWebhooksResponse> = /*@_
  */
 export type GetWebhookRequest = Message<"penstock.hub.v1.GetWebhookRequest"> & {
   /**
-   * Which one.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1156,8 +1159,8 @@ export type UpdateWebhookRequest = Message<"penstock.hub.v1.UpdateWebhookRequest
   webhook?: Webhook | undefined;
 
   /**
-   * What is changed: title, url, selections, headers, options or parts of
-   * options as options.rate; without it, what is set.
+   * What to change: title, url, selections, headers, options or parts of
+   * options such as options.rate; if not set, all fields that are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -1178,7 +1181,7 @@ export const UpdateWebhookRequestSchema: GenMessage<UpdateWebhookRequest> = /*@_
  */
 export type DeleteWebhookRequest = Message<"penstock.hub.v1.DeleteWebhookRequest"> & {
   /**
-   * Which one.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1199,7 +1202,7 @@ export const DeleteWebhookRequestSchema: GenMessage<DeleteWebhookRequest> = /*@_
  */
 export type TestWebhookRequest = Message<"penstock.hub.v1.TestWebhookRequest"> & {
   /**
-   * Which one.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1220,7 +1223,7 @@ export const TestWebhookRequestSchema: GenMessage<TestWebhookRequest> = /*@__PUR
  */
 export type PauseWebhookRequest = Message<"penstock.hub.v1.PauseWebhookRequest"> & {
   /**
-   * Which one.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1241,7 +1244,7 @@ export const PauseWebhookRequestSchema: GenMessage<PauseWebhookRequest> = /*@__P
  */
 export type ResumeWebhookRequest = Message<"penstock.hub.v1.ResumeWebhookRequest"> & {
   /**
-   * Which one.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1262,21 +1265,22 @@ export const ResumeWebhookRequestSchema: GenMessage<ResumeWebhookRequest> = /*@_
  */
 export type RotateSecretRequest = Message<"penstock.hub.v1.RotateSecretRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * How long the old secrets go on signing; a day if not set, 30 days at most.
+   * How long the old secrets continue to sign; a day if not set, 30 days at
+   * most.
    *
    * @generated from field: google.protobuf.Duration overlap = 2;
    */
   overlap?: Duration | undefined;
 
   /**
-   * What the new one is; as the newest if not said.
+   * The kind of the new one; that of the newest if not set.
    *
    * @generated from field: penstock.hub.v1.WebhookOptions.Signature signature = 3;
    */
@@ -1297,7 +1301,7 @@ export const RotateSecretRequestSchema: GenMessage<RotateSecretRequest> = /*@__P
  */
 export type ListDeliveriesRequest = Message<"penstock.hub.v1.ListDeliveriesRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1402,14 +1406,14 @@ export const ListDeliveriesResponseSchema: GenMessage<ListDeliveriesResponse> = 
  */
 export type GetDeliveryRequest = Message<"penstock.hub.v1.GetDeliveryRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * Which one.
+   * The delivery.
    *
    * @generated from field: string delivery_id = 2;
    */
@@ -1430,14 +1434,14 @@ export const GetDeliveryRequestSchema: GenMessage<GetDeliveryRequest> = /*@__PUR
  */
 export type ResendDeliveryRequest = Message<"penstock.hub.v1.ResendDeliveryRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * Which one.
+   * The delivery.
    *
    * @generated from field: string delivery_id = 2;
    */
@@ -1458,7 +1462,7 @@ export const ResendDeliveryRequestSchema: GenMessage<ResendDeliveryRequest> = /*
  */
 export type RecoverDeliveriesRequest = Message<"penstock.hub.v1.RecoverDeliveriesRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1472,7 +1476,7 @@ export type RecoverDeliveriesRequest = Message<"penstock.hub.v1.RecoverDeliverie
   startTime?: Timestamp | undefined;
 
   /**
-   * And before this time; not set: until now.
+   * And before this time; if not set, until now.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 3;
    */
@@ -1493,7 +1497,7 @@ export const RecoverDeliveriesRequestSchema: GenMessage<RecoverDeliveriesRequest
  */
 export type RecoverDeliveriesResponse = Message<"penstock.hub.v1.RecoverDeliveriesResponse"> & {
   /**
-   * So many.
+   * The number of deliveries.
    *
    * @generated from field: int64 delivery_count = 1;
    */
@@ -1508,27 +1512,27 @@ export const RecoverDeliveriesResponseSchema: GenMessage<RecoverDeliveriesRespon
   messageDesc(file_penstock_hub_v1_webhooks, 25);
 
 /**
- * Says what to tell once more.
+ * Says which changes to send once more.
  *
  * @generated from message penstock.hub.v1.ReplayChangesRequest
  */
 export type ReplayChangesRequest = Message<"penstock.hub.v1.ReplayChangesRequest"> & {
   /**
-   * Which webhook is to be told.
+   * The webhook to send to.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * The changes after this cursor, as a delivery, an export or a feed has it.
+   * The changes after this cursor, from a delivery, an export or a feed.
    *
    * @generated from field: string cursor = 2;
    */
   cursor: string;
 
   /**
-   * Up to this one; empty: to where the log ends now.
+   * Up to this cursor; if empty, up to the current end of the log.
    *
    * @generated from field: string end_cursor = 3;
    */
@@ -1543,7 +1547,7 @@ export const ReplayChangesRequestSchema: GenMessage<ReplayChangesRequest> = /*@_
   messageDesc(file_penstock_hub_v1_webhooks, 26);
 
 /**
- * Asks for what was given up.
+ * Asks for the deliveries that were given up.
  *
  * @generated from message penstock.hub.v1.ListDeadLettersRequest
  */
@@ -1654,14 +1658,14 @@ export const ListNoticesResponseSchema: GenMessage<ListNoticesResponse> = /*@__P
  */
 export type GetWebhookMetricsRequest = Message<"penstock.hub.v1.GetWebhookMetricsRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * Of the attempts from this time on; not set: of the last 24 hours.
+   * Counts attempts from this time on; if not set, of the last 24 hours.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 2;
    */
@@ -1682,14 +1686,14 @@ export const GetWebhookMetricsRequestSchema: GenMessage<GetWebhookMetricsRequest
  */
 export type PullDeliveriesRequest = Message<"penstock.hub.v1.PullDeliveriesRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
   webhookId: string;
 
   /**
-   * So many at most: 1 to 100, by default 10.
+   * The most messages: 1 to 100, by default 10.
    *
    * @generated from field: int32 max_deliveries = 2;
    */
@@ -1752,7 +1756,7 @@ export type PulledDelivery = Message<"penstock.hub.v1.PulledDelivery"> & {
   eventType: string;
 
   /**
-   * Headers, those of the owner's and the signature among them.
+   * Headers, including the owner's and the signature.
    *
    * @generated from field: map<string, string> headers = 3;
    */
@@ -1780,7 +1784,7 @@ export const PulledDeliverySchema: GenMessage<PulledDelivery> = /*@__PURE__*/
  */
 export type AcknowledgeDeliveriesRequest = Message<"penstock.hub.v1.AcknowledgeDeliveriesRequest"> & {
   /**
-   * Of which webhook.
+   * The webhook.
    *
    * @generated from field: string webhook_id = 1;
    */
@@ -1808,14 +1812,14 @@ export const AcknowledgeDeliveriesRequestSchema: GenMessage<AcknowledgeDeliverie
  */
 export type PullOutcome = Message<"penstock.hub.v1.PullOutcome"> & {
   /**
-   * Which one.
+   * The delivery.
    *
    * @generated from field: string delivery_id = 1;
    */
   deliveryId: string;
 
   /**
-   * The status of the reply that it got; 0: it could not be posted.
+   * The status of the reply; 0 if the message could not be posted.
    *
    * @generated from field: int32 status = 2;
    */
@@ -1844,13 +1848,14 @@ export const PullOutcomeSchema: GenMessage<PullOutcome> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 35);
 
 /**
- * Events of datasets, posted to where a consumer says. A webhook is a
- * subscription to the change log through its owner's View: it is sent what the
- * owner may see when it is sent, signed by Standard Webhooks. Reading takes the
- * permission webhooks.read and changing webhooks.write, for the caller's own
- * webhooks; whoever has access.write may do it with everybody's. A token that is
- * narrowed by scopes can change only webhooks whose datasets it may read itself;
- * of other deliveries it sees neither keys nor what was sent.
+ * Events of datasets, posted to a URL that a consumer chooses. A webhook is a
+ * subscription to the change log through its owner's View: each message shows
+ * what the owner may see at the time of sending, and is signed as in Standard
+ * Webhooks. Reading needs the permission webhooks.read and changing
+ * webhooks.write, for the caller's own webhooks; access.write gives both for
+ * everybody's. A token that is narrowed by scopes can change only webhooks
+ * whose datasets it may read itself; of deliveries of other webhooks it sees
+ * neither keys nor what was sent.
  *
  * @generated from service penstock.hub.v1.Webhooks
  */
@@ -1876,8 +1881,8 @@ export const Webhooks: GenService<{
     output: typeof WebhookSchema;
   },
   /**
-   * A new webhook. It is told of what is written from then on. Its secret is in
-   * the reply, this once.
+   * Creates a webhook. It receives what is written from then on. Only this
+   * reply has its secret.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.CreateWebhook
    */
@@ -1889,8 +1894,8 @@ export const Webhooks: GenService<{
   /**
    * Changes a webhook; lists are replaced as a whole. A URL of another origin
    * (scheme, host, port) is another receiver: headers that the update does not
-   * give anew are dropped, the secrets of before sign nothing more, and the reply
-   * has a new one. Who changes a webhook must be able to read what it tells.
+   * set again are dropped, the earlier secrets no longer sign, and the reply
+   * has a new one. The caller must be able to read what the webhook sends.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.UpdateWebhook
    */
@@ -1910,7 +1915,7 @@ export const Webhooks: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * Sends an event of type webhook.test, as any other is sent.
+   * Sends an event of type webhook.test in the same way as any other.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.TestWebhook
    */
@@ -1920,7 +1925,7 @@ export const Webhooks: GenService<{
     output: typeof DeliverySchema;
   },
   /**
-   * Sends nothing until it is resumed; what happens meanwhile waits.
+   * Stops sending until the webhook is resumed; events wait meanwhile.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.PauseWebhook
    */
@@ -1930,8 +1935,9 @@ export const Webhooks: GenService<{
     output: typeof WebhookSchema;
   },
   /**
-   * Sends again: one that was paused goes on with what waits. One that was
-   * disabled begins with what comes; see RecoverDeliveries for what was missed.
+   * Sends again. A paused webhook continues with the events that wait. A
+   * disabled one begins with new events; see RecoverDeliveries for what it
+   * missed.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ResumeWebhook
    */
@@ -1941,7 +1947,7 @@ export const Webhooks: GenService<{
     output: typeof WebhookSchema;
   },
   /**
-   * Makes another secret. The old one signs beside it for the overlap.
+   * Makes another secret. The old one also signs during the overlap.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.RotateSecret
    */
@@ -1961,7 +1967,7 @@ export const Webhooks: GenService<{
     output: typeof ListDeliveriesResponseSchema;
   },
   /**
-   * One delivery with all its attempts, and its body as it would be now.
+   * One delivery with all its attempts, and its body as it would be sent now.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.GetDelivery
    */
@@ -1971,7 +1977,8 @@ export const Webhooks: GenService<{
     output: typeof DeliverySchema;
   },
   /**
-   * Sends a delivery again, under its id, whatever has become of it.
+   * Sends a delivery again under its id, whatever its state; one that is on its
+   * way is left alone.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ResendDelivery
    */
@@ -1981,7 +1988,7 @@ export const Webhooks: GenService<{
     output: typeof DeliverySchema;
   },
   /**
-   * Sends all dead deliveries of a time again, under their ids.
+   * Sends all dead deliveries of a period again, under their ids.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.RecoverDeliveries
    */
@@ -1991,8 +1998,8 @@ export const Webhooks: GenService<{
     output: typeof RecoverDeliveriesResponseSchema;
   },
   /**
-   * Tells a stretch of the change log once more, as new deliveries. It is done
-   * beside the call: `replay` of the webhook shows how far it is.
+   * Sends a stretch of the change log once more, as new deliveries. This
+   * continues after the call: `replay` of the webhook shows its progress.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ReplayChanges
    */
@@ -2002,8 +2009,8 @@ export const Webhooks: GenService<{
     output: typeof WebhookSchema;
   },
   /**
-   * What was given up, of all the caller's webhooks, with the reasons, the
-   * newest first.
+   * The deliveries of all the caller's webhooks that were given up, with the
+   * reasons, the newest first.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ListDeadLetters
    */
@@ -2013,8 +2020,8 @@ export const Webhooks: GenService<{
     output: typeof ListDeliveriesResponseSchema;
   },
   /**
-   * What the owner was told of its webhooks: that one fails for days, that one
-   * was disabled. The newest first.
+   * The notices sent to the owner about its webhooks: that one has failed for
+   * days, that one was disabled. The newest first.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ListNotices
    */
@@ -2024,7 +2031,7 @@ export const Webhooks: GenService<{
     output: typeof ListNoticesResponseSchema;
   },
   /**
-   * How the deliveries of a webhook go.
+   * Figures on the deliveries of a webhook.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.GetWebhookMetrics
    */
@@ -2034,9 +2041,9 @@ export const Webhooks: GenService<{
     output: typeof WebhookMetricsSchema;
   },
   /**
-   * Takes messages of the caller's webhook of kind LISTEN, signed as they would be
-   * posted, and keeps it from ending. What is not acknowledged within a minute comes
-   * again.
+   * Pulls messages of the caller's webhook of kind LISTEN, signed as they would
+   * be posted, and keeps it from ending. A message that is not acknowledged
+   * within a minute comes again.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.PullDeliveries
    */

@@ -1,4 +1,4 @@
-// The vocabulary with which a model says what its fields mean.
+// The options with which a model says what its fields mean.
 //
 // A dataset is one message in one file under penstock/model/v1; everything else
 // about it (table, services, REST paths, formats, permissions) follows from the
@@ -42,8 +42,8 @@ export const DatasetOptionsSchema: GenMessage<DatasetOptions> = /*@__PURE__*/
   messageDesc(file_penstock_options_v1_options, 0);
 
 /**
- * Options of one field. One that has no effect where it stands is refused when
- * the model is generated.
+ * Options of one field. The generator refuses an option that has no effect
+ * where it stands.
  *
  * @generated from message penstock.options.v1.FieldOptions
  */
@@ -51,9 +51,9 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
   /**
    * Who may see the field, unless a grant names the field itself. A field
    * without a class inherits the class of the message field that holds it, and
-   * is INTERNAL if there is none: nothing is public by oversight. So do members of
-   * repeated messages and of a map's messages; the class of a map is that of its
-   * keys, too. The key of a dataset is always shown.
+   * is INTERNAL if there is none: nothing is public by oversight. The same
+   * holds for members of repeated messages and of a map's messages; a map's
+   * class also applies to its keys. The key of a dataset is always shown.
    *
    * @generated from field: penstock.options.v1.FieldClass class = 1;
    */
@@ -67,7 +67,7 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
   key: boolean;
 
   /**
-   * Written by the hub alone; what a client sends in it is ignored (AIP-203).
+   * Written by the hub alone; a value from a client is ignored (AIP-203).
    *
    * @generated from field: bool output_only = 3;
    */
@@ -80,7 +80,8 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
    */
   encoding: {
     /**
-     * An exact decimal number, as "12.50"; digits after the point are kept.
+     * An exact decimal number, such as "12.50"; digits after the point are
+     * kept.
      *
      * @generated from field: penstock.options.v1.Decimal decimal = 4;
      */
@@ -88,7 +89,7 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
     case: "decimal";
   } | {
     /**
-     * A calendar date, as "2024-02-29" (RFC 3339 full-date).
+     * A calendar date, such as "2024-02-29" (RFC 3339 full-date).
      *
      * @generated from field: bool date = 5;
      */
@@ -118,15 +119,15 @@ export const FieldOptionsSchema: GenMessage<FieldOptions> = /*@__PURE__*/
  */
 export type Decimal = Message<"penstock.options.v1.Decimal"> & {
   /**
-   * Digits in all, 1 to 38; 38 if not set.
+   * The total number of digits, 1 to 38; 38 if not set.
    *
    * @generated from field: optional uint32 precision = 1;
    */
   precision?: number | undefined;
 
   /**
-   * Digits after the point, at most, 0 included; if not set 9, or the precision
-   * where that is less.
+   * The most digits after the point; may be 0. If not set, 9 or the precision,
+   * whichever is less.
    *
    * @generated from field: optional uint32 scale = 2;
    */
@@ -147,7 +148,7 @@ export const DecimalSchema: GenMessage<Decimal> = /*@__PURE__*/
  */
 export type Reference = Message<"penstock.options.v1.Reference"> & {
   /**
-   * The dataset that is referred to.
+   * The dataset referred to.
    *
    * @generated from field: string dataset = 1;
    */
@@ -227,7 +228,7 @@ export const dataset: GenExtension<MessageOptions, DatasetOptions> = /*@__PURE__
   extDesc(file_penstock_options_v1_options, 0);
 
 /**
- * What the hub must know of a field beyond its type.
+ * What the hub must know about a field beyond its type.
  *
  * @generated from extension: penstock.options.v1.FieldOptions field = 50301;
  */
