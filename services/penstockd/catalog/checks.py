@@ -106,10 +106,9 @@ def subscript(at: Any) -> str:
 def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> FieldRules | None:
     """The rules of a field and of what is in it; None if there are none. Raises NoPlainForm."""
     rules = options.field(fd)
-    if field.element_message is not None:
+    within = None
+    if field.element_message is not None and _has_rules(field.element_message, options, set()):
         within = _message_rules(field.element_message, options, ())
-    else:
-        within = None
     if rules is None:
         return None if within is None else FieldRules(presence=True, items=within)
     if not field.repeated:
@@ -145,6 +144,17 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> Fi
     )
 
 
+def _has_rules(message: Descriptor, options: RuleOptions, seen: set[str]) -> bool:
+    """Whether a message, or one that it holds, has rules. It may hold itself."""
+    if message.full_name in seen:
+        return False
+    seen.add(message.full_name)
+    if options.message(message) or any(options.field(fd) is not None for fd in message.fields):
+        return True
+    inner = [fd.message_type for fd in message.fields if fd.message_type is not None]
+    return any(_has_rules(one, options, seen) for one in inner)
+
+
 def _message_rules(
     message: Descriptor, options: RuleOptions, above: tuple[str, ...]
 ) -> FieldRules | None:
@@ -163,12 +173,15 @@ def _message_rules(
         if nested is not None and nested.full_name != _TIMESTAMP:
             if rules is not None:
                 raise NoPlainForm
-            if not nested.GetOptions().map_entry:
-                found = _message_rules(nested, options, (*above, message.full_name))
-                if found is not None and fd.is_repeated:
-                    found = FieldRules(presence=True, items=found)
-                if found is not None:
-                    members.append((fd.json_name, fd.name, found))
+            if not _has_rules(nested, options, set()):
+                continue
+            if nested.GetOptions().map_entry:
+                raise NoPlainForm  # for the messages in a map within an element
+            found = _message_rules(nested, options, (*above, message.full_name))
+            if found is not None and fd.is_repeated:
+                found = FieldRules(presence=True, items=found)
+            if found is not None:
+                members.append((fd.json_name, fd.name, found))
             continue
         if rules is None:
             continue

@@ -371,6 +371,47 @@ message Note {
     assert [len(b.rows) for b in batches] == [1], "nothing is taken unjudged"
 
 
+def tree(folder: Path, rule: str) -> Dataset:
+    """A dataset of messages that hold themselves, and messages in maps within them."""
+    text = (
+        """
+message Tree {
+  option (penstock.options.v1.dataset) = {title: "Trees"};
+  message Leaf { string name = 1 RULE; }
+  message Node {
+    string name = 1;
+    repeated Node nodes = 2;
+    map<string, Leaf> leaves = 3;
+  }
+  message Twig { map<string, Leaf> leaves = 1; }
+  string tree_id = 1 [(penstock.options.v1.field).key = true];
+  repeated Node nodes = 2;
+  repeated Twig twigs = 3;
+  string note = 4 [(buf.validate.field).string.max_len = 9];
+"""
+        + TAIL
+    )
+    return compiled(folder, "trees", text.replace("RULE", rule))["trees"]
+
+
+def test_messages_without_rules_keep_nothing_from_the_fast_way(tmp_path: Path) -> None:
+    """Even if they hold themselves."""
+    rules = Rules.of(tree(tmp_path, ""))
+    assert rules.any and not rules.slow and set(rules.by_path) == {"note"}
+
+
+@pytest.mark.parametrize("path", ["nodes", "twigs"])
+def test_rules_of_messages_in_maps_within_elements_are_judged(tmp_path: Path, path: str) -> None:
+    dataset = tree(tmp_path, "[(buf.validate.field).string.max_len = 2]")
+    fields = [dataset.key, dataset.by_path[path]]
+    rows = [
+        [key, [{"leaves": {"a": {"name": name}}}]] for key, name in (("k1", "ab"), ("k2", "abc"))
+    ]
+    found = RowRules(dataset, fields).problems(rows)
+    assert found.keys() == {1}
+    assert found[1][0].path.startswith(f"{path}[0].leaves")
+
+
 def test_a_rule_of_the_wrong_type_is_a_fault_of_the_model(tmp_path: Path) -> None:
     text = (
         """

@@ -139,8 +139,8 @@ async def test_a_count_is_refused_before_contents_are_made(name: str) -> None:
     else:
         assert isinstance(raised.value, RequestMalformed)
     if name in OF_MESSAGES:
-        # The control: what was done before holds the loop many times as long.
-        assert min(least) * 3 < min(plain), (least, plain)
+        # The control: what was done before holds the loop longer, since it makes the contents.
+        assert min(least) * 1.5 < min(plain), (least, plain)
 
 
 async def _at_once(kind: type[Message], data: bytes) -> None:
