@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,13 +82,15 @@ class Position:
 
     ``cursor`` is the last checkpoint, ``view`` names what the caller sees. ``sequence`` and
     ``keys`` (dataset and key) tell which changes after the checkpoint have been delivered: all
-    below ``sequence``, and those of ``keys`` with that sequence.
+    below ``sequence``, and those of ``keys`` with that sequence. ``digest`` stands for what these
+    changes were: if the hub's database has gone back in time, others may come under their numbers.
     """
 
     cursor: str
     view: str = ""
     sequence: int = 0
     keys: frozenset[tuple[str, str]] = frozenset()
+    digest: str = field(default="", compare=False)
 
     def passed(self, change: Change) -> bool:
         """Whether the change was delivered before."""
@@ -97,13 +100,14 @@ class Position:
 
     def behind(self, changes: Iterable[Change]) -> Position:
         """The position after these changes have been delivered, too."""
-        sequence, keys = self.sequence, set(self.keys)
+        sequence, keys, digest = self.sequence, set(self.keys), self.digest
         for change in changes:
+            digest = chained(digest, change)
             if change.sequence != sequence:
                 sequence = change.sequence
                 keys.clear()
             keys.add((change.dataset, change.key))
-        return Position(self.cursor, self.view, sequence, frozenset(keys))
+        return Position(self.cursor, self.view, sequence, frozenset(keys), digest)
 
     def to_json(self) -> dict[str, Any]:
         """The position as JSON."""
@@ -113,6 +117,7 @@ class Position:
             "view": self.view,
             "sequence": self.sequence,
             "keys": keys,
+            "digest": self.digest,
         }
 
     @classmethod
@@ -120,12 +125,29 @@ class Position:
         """The position that ``to_json`` wrote. Raises ValueError for anything else."""
         try:
             keys = frozenset((str(dataset), str(key)) for dataset, key in found["keys"])
-            position = cls(str(found["cursor"]), str(found["view"]), int(found["sequence"]), keys)
+            position = cls(
+                str(found["cursor"]),
+                str(found["view"]),
+                int(found["sequence"]),
+                keys,
+                str(found.get("digest", "")),  # positions of earlier versions have none
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not the position of a feed: {error!r}") from None
         if not position.cursor:
             raise ValueError("not the position of a feed: it has no cursor")
         return position
+
+
+def chained(digest: str, change: Change) -> str:
+    """The digest of a series of changes, from that of the series without its last one.
+
+    The commit time tells changes of one state of the database from those of another that have the
+    same sequence, record and operation.
+    """
+    moment = change.commit_time.isoformat(timespec="microseconds")
+    parts = (digest, str(change.sequence), change.dataset, change.key, change.operation, moment)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def reader_of(dataset: str = "") -> Reader:

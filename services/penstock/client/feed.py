@@ -6,7 +6,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self
 
 from google.protobuf.message import Message
 
-from penstock.client.change import Change, Position, Reader
+from penstock.client.change import Change, Position, Reader, chained
 from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.link import Link
 from penstock.client.retry import Backoff
@@ -90,6 +90,8 @@ class Feed:
         self._watch = Watchdog()
         self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
         self._begun = self._renewed = False
+        # The digest of what a stream repeats after a break, until it comes to something new.
+        self._replay: str | None = None
         # When the first failure since the last message occurred.
         self._lost_since: float | None = None
         #: The feed's position; None before the start, and before the end of a snapshot.
@@ -149,6 +151,7 @@ class Feed:
     def _segment(self) -> Generator[Batch, None, None]:
         """The batches of one stream, to its proper end."""
         proof = _Proof()
+        self._replay = "" if self.position is not None and self.position.digest else None
         with closing(
             self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
         ) as stream:
@@ -184,8 +187,7 @@ class Feed:
     def _batch(self, message: Any) -> Batch | None:
         changes = tuple(map(self._reader, message.changes))
         if self.position is not None:
-            passed = self.position.passed
-            changes = tuple(change for change in changes if not passed(change))
+            changes = self._fresh(changes, self.position)
             self.position = self.position.behind(changes)
         cursor = message.checkpoint.cursor
         if not cursor and self.position is not None:
@@ -194,10 +196,36 @@ class Feed:
             cursor = message.heartbeat.cursor
             cursor = cursor if cursor != self.position.cursor else ""
         if cursor:
+            self._compare_replay()
             self.position = Position(cursor, self.view)
         if not changes and not cursor:
             return None
         return Batch(changes, cursor, self.position)
+
+    def _fresh(self, changes: Sequence[Change], position: Position) -> tuple[Change, ...]:
+        """The changes that were not delivered before."""
+        fresh = []
+        for change in changes:
+            if not position.passed(change):
+                self._compare_replay()
+                fresh.append(change)
+            elif self._replay is not None:
+                self._replay = chained(self._replay, change)
+        return tuple(fresh)
+
+    def _compare_replay(self) -> None:
+        """Raise PenstockError unless what came again after a break is what was delivered before.
+
+        After a failover that loses changes, the hub gives their numbers to other changes. The last
+        checkpoint may be older than what was lost, so the hub cannot see it; the feed can.
+        """
+        replay, self._replay = self._replay, None
+        if replay is not None and self.position is not None and replay != self.position.digest:
+            raise PenstockError(
+                "OUT_OF_RANGE",
+                "changes that were delivered after the last checkpoint are not in the log any more",
+                reason="CURSOR_INVALID",
+            )
 
     def _end(self, end: Any, proof: _Proof, stream: Iterator[Any]) -> NoReturn:
         """Checks the hub's receipt, then raises the reason why the hub ended the stream."""

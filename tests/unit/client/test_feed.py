@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -138,6 +139,48 @@ def test_a_kept_position_leaves_out_what_was_given_before_it(hub: Any, client: C
     # A cursor alone does not know of it.
     anew = until(client.dataset("customers").watch(cursor="c1"), "c3")
     assert all_given(anew) == ["2 a", "2 b", "3 a"]
+
+
+def at(message: Any, seconds: int) -> Any:
+    """The message with its changes committed at another time."""
+    for change in message.changes:
+        change.commit_time.FromSeconds(seconds)
+    return message
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [said("2 x", "3 y"), said("4 z", checkpoint="c4")],
+        [at(said("2 a", "2 b"), 9), said("4 z", checkpoint="c4")],
+        [said("2 a", checkpoint="c2")],
+        [said("2 a"), said(heartbeat="c2")],
+        [said("3 c", checkpoint="c3")],
+        [said("2 b", "2 a"), said("3 c", checkpoint="c3")],
+    ],
+    ids=["others", "another time", "fewer", "fewer, at rest", "none", "another order"],
+)
+def test_others_under_the_numbers_of_what_was_given_end_the_feed(
+    hub: Any, client: Client, refusal: Any, later: list[Any]
+) -> None:
+    """The database has gone back to a place between the last checkpoint and what came after it."""
+    broken = refusal(grpc.StatusCode.UNAVAILABLE, "down")
+    hub.streams = [
+        [begin("c0"), said("1 a", checkpoint="c1"), said("2 a", "2 b"), broken],
+        [begin("c1"), *later],
+    ]
+    feed = client.dataset("customers").watch()
+    got: list[str] = []
+    with pytest.raises(FeedEnded) as raised, feed, closing(iter(feed)) as batches:
+        for batch in batches:
+            got += given(batch)
+    assert got == ["1 a", "2 a", "2 b"]
+    assert (raised.value.reason, raised.value.reconcile) == ("CURSOR_INVALID", "REPAIR")
+    # So does a position that was kept, and one of an earlier version knows no better.
+    assert feed.position is not None
+    kept = Position.from_json(json.loads(json.dumps(feed.position.to_json())))
+    hub.streams = [[begin("c1"), *later]]
+    assert ended(client.dataset("customers").watch(cursor=kept)).reason == "CURSOR_INVALID"
 
 
 def test_a_snapshot_that_broke_off_begins_anew(hub: Any, client: Client, refusal: Any) -> None:
