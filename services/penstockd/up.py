@@ -347,5 +347,4 @@ async def prepare_store(settings: Settings, url: str) -> None:
         async with database.transaction() as connection:
             await ensure_signing_key(connection, sealing_key)
             await load_signing_keys(connection, sealing_key)
-        async with database.connection() as connection:
-            await add_partitions(connection)
+        await add_partitions(database)

@@ -106,6 +106,28 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
         await write(database, "c")
 
 
+async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(
+    store_url: str, server: Any
+) -> None:
+    async with opened(store_url, 0.5) as database:
+        async with standby_is_gone(server):
+            payer_var.set(Payer("importer"))
+            with pytest.raises(OutcomeUnknown):
+                async with database.transaction(bulk=True) as connection:
+                    await connection.execute("INSERT INTO t VALUES ('import')")
+            with pytest.raises(OutcomeUnknown):
+                await write(database, "a")
+            lanes = set(database.hanging_sessions.values())
+            assert len(lanes) == 2
+            assert [lane.shares.free for lane in lanes] == [lane.shares.size - 1 for lane in lanes]
+
+        async def let_go() -> bool:
+            return not database.hanging_sessions
+
+        await until(let_go)
+        assert [lane.shares.free for lane in lanes] == [lane.shares.size for lane in lanes]
+
+
 async def test_a_commit_that_somebody_cancels_is_not_known_to_last(
     store_url: str, server: Any
 ) -> None:

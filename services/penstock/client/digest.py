@@ -274,6 +274,9 @@ class RepairAttempt:
             if error.reason == "STATE_GONE":
                 raise RepairMustRestart(error) from None
             raise
+        if self.result.calls and reply.cursor != self.result.cursor:
+            another = "the hub compared with another state during the repair"
+            raise RepairMustRestart(PenstockError("ABORTED", another, reason="STATE_GONE"))
         if self.result.calls and reply.view != self.result.view:
             changed = "what you may see has changed during the repair"
             raise RepairMustRestart(PenstockError("ABORTED", changed, reason="VIEW_CHANGED"))

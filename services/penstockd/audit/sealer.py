@@ -32,6 +32,7 @@ GROUP = 1000
 REBASE_ENTRIES = 100_000
 #: How often a mismatch of file and database is logged, in seconds.
 TELL_INTERVAL = 60.0
+_DECLARE = "penstock epoch new --because restore"
 
 #: Entries that the last pass's snapshot did not see; transaction ids of another cluster are
 #: meaningless.
@@ -94,7 +95,7 @@ class Sealer:
         self._database, self._key, self._file = database, key, file
         self._interval = interval
         self._filed: Checkpoint | None = None
-        self._told = -TELL_INTERVAL
+        self._told: dict[str, float] = {}  # when each event was logged last
 
     async def run(self) -> None:
         """Seal every SEAL_INTERVAL until cancelled. Raises DatabaseUnavailable."""
@@ -135,7 +136,7 @@ class Sealer:
                 self._file.append(missing)
                 self._filed = missing[-1]
         except OSError as exc:
-            _log.error("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
+            self._tell("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
 
     async def _check_filed(self) -> None:
         """Begin a new epoch if the file ends with a checkpoint that the database lacks."""
@@ -146,7 +147,7 @@ class Sealer:
             if filed in await read_checkpoints(connection, after=filed.number - 1):
                 return
             await connection.execute("SELECT hub.notice_lost_checkpoint($1)", filed.time)
-        self._tell("checkpoints_missing", filed=filed.number)
+        self._tell("checkpoints_missing", filed=filed.number, advice=_DECLARE)
 
     async def _behind(self) -> bool:
         if self._filed is None:
@@ -173,15 +174,15 @@ class Sealer:
                 return found[at:]
         if found:
             await self._check_filed()
-            self._tell("checkpoints_do_not_follow_the_file", filed=filed.number)
+            self._tell("checkpoints_do_not_follow_the_file", filed=filed.number, advice=_DECLARE)
         return []
 
     def _tell(self, event: str, **facts: object) -> None:
-        """Log a lasting error at most every TELL_INTERVAL."""
+        """Log a lasting error at most every TELL_INTERVAL; passes are far more frequent."""
         now = time.monotonic()
-        if now - self._told >= TELL_INTERVAL:
-            self._told = now
-            _log.error(event, advice="penstock epoch new --because restore", **facts)
+        if now - self._told.get(event, -TELL_INTERVAL) >= TELL_INTERVAL:
+            self._told[event] = now
+            _log.error(event, **facts)
 
     def filed(self) -> Checkpoint | None:
         """The last checkpoint of the file. Raises OSError."""

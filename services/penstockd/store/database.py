@@ -161,7 +161,8 @@ class Database:
                 k: PoolLane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes
             }
         self._pulse: Connection | None = None
-        self.hanging_sessions: set[int] = set()  # server sessions that hang in a COMMIT
+        #: Server sessions that hang in a COMMIT, and the lanes in which they keep a place.
+        self.hanging_sessions: dict[int, PoolLane] = {}
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -241,7 +242,8 @@ class Database:
         """
         kind = WorkKind.BULK if bulk else WorkKind.WRITE
         lane = self._lanes[kind]
-        if 2 * len(self.hanging_sessions) >= lane.shares.size:
+        hanging = sum(kept is lane for kept in self.hanging_sessions.values())
+        if 2 * hanging >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
         async with self.connection(kind) as connection:
             pid = connection.get_server_pid()
@@ -297,12 +299,12 @@ class Database:
     def _keep_place(self, pid: int, lane: PoolLane) -> None:
         """Hold a place for a session that hangs in its COMMIT: it lives on though its connection is
         cut. Without this, each hanging write would cost the server one more session."""
-        self.hanging_sessions.add(pid)
+        self.hanging_sessions[pid] = lane
         lane.shares.hold(Payer())
         if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._watch_hanging(lane))
+            self._watch = asyncio.create_task(self._watch_hanging())
 
-    async def _watch_hanging(self, lane: PoolLane) -> None:
+    async def _watch_hanging(self) -> None:
         while self.hanging_sessions:
             await asyncio.sleep(LOOK)
             try:
@@ -311,9 +313,8 @@ class Database:
             except Refused as exc:
                 _log.warning("commits_unwatched", error=str(exc))
                 continue
-            for pid in self.hanging_sessions - {row[0] for row in rows}:
-                self.hanging_sessions.discard(pid)
-                lane.shares.give_back(Payer())
+            for pid in self.hanging_sessions.keys() - {row[0] for row in rows}:
+                self.hanging_sessions.pop(pid).shares.give_back(Payer())
 
 
 @asynccontextmanager

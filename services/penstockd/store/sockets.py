@@ -30,6 +30,8 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "tcp_keepalives_interval": str(KEEP_ALIVE[1]),
     "tcp_keepalives_count": str(KEEP_ALIVE[2]),
     "tcp_user_timeout": str(UNACKNOWLEDGED_BY_SERVER * 1000),
+    # A query whose client has gone ends, even if it returns no row.
+    "client_connection_check_interval": "1s",
 }
 #: For a transaction whose reader may pause: a full window counts as unacknowledged data.
 READ_SLOWLY = "SET LOCAL tcp_user_timeout = 0"

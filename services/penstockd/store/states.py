@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from penstockd.store.cursor import Cursor
 from penstockd.store.shares import Payer, Shares, ShareTerms
-from penstockd.store.snapshots import Held, Snapshots
+from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
 #: States that a process holds for one caller; the least recently used is released first.
 PER_OWNER = 2
@@ -74,6 +74,9 @@ class States:
         else:
             origin = name.origin
             known = self._states.get(origin)
+            if known is not None and known.held.cursor != name.cursor:
+                # After a restart of the database the name may have been given out again.
+                raise SnapshotGone
             held = known.held if known else await self._snapshots.join(name.name, name.cursor)
         state = self._entered(owner, origin, held)
         return state, StateName(origin, state.held.name, state.held.cursor)

@@ -8,9 +8,11 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from chance import SEED
 from harness import folder
@@ -260,6 +262,19 @@ async def cancel_running(*tasks: asyncio.Task[None]) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_a_file_that_cannot_be_written_is_logged_once_in_a_while(
+    database: Database, tmp_path: Path
+) -> None:
+    """Not at every pass, of which there are four a second."""
+    sealer = Sealer(database, KEY, CheckpointFile(tmp_path), interval=0.0)
+    with structlog.testing.capture_logs() as logs:
+        for number in range(5):
+            async with database.transaction() as connection:
+                await insert_entries(connection, [Entry(f"e{number}", "/m")])
+            await sealer.seal(checkpoint=True)
+    assert [e["event"] for e in logs].count("checkpoints_not_filed") == 1
 
 
 async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
