@@ -36,9 +36,8 @@ async def update_record(
     ``write_once`` raises.
 
     With ``allow_missing`` the caller must also be allowed to create: a missing record is created
-    from all populated fields, whatever the mask says, unless there is an etag, which a missing
-    record cannot match. An existing record that the caller may not see is left unchanged, and
-    RecordNotFound is raised.
+    from all populated fields, whatever the mask says, unless there is an etag. An existing record
+    that the caller may not see is left unchanged, and RecordNotFound is raised.
     """
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
     reply = ReplyView(call, dataset, *actions)
