@@ -103,7 +103,7 @@ def test_a_large_transaction_over_pages(hub: RunningHub, big: tuple[str, int, li
 def test_changes_of_what_is_not_seen_are_passed_in_many_pages(
     hub: RunningHub, big: tuple[str, int, list[str]]
 ) -> None:
-    """A page without a change says that there is more, where there is."""
+    """A page without changes says whether more changes follow."""
     start, head, keys = big
     last = f'customer_id = "{keys[-1]}"'
     found = pages(hub, "admin", "customers", start, head, filter=last)

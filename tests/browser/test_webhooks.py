@@ -24,7 +24,7 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 @dataclass
 class Made:
-    """A webhook of crm that is told of customers whose keys begin with ``key``."""
+    """A webhook of crm that receives customers whose keys begin with ``key``."""
 
     id: str
     secret: str

@@ -291,7 +291,7 @@ def given_out(hub: RunningHub, path: str, keys: str, **query: object) -> tuple[s
 
 
 def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
-    """Those of some keys that no entry of a call tells of."""
+    """The given keys that no audit entry of the call names."""
     rows = hub.sql(
         "SELECT keys FROM hub.audit_entry WHERE request_id = $1 AND keys IS NOT NULL", request_id
     )

@@ -46,7 +46,7 @@ def oldest(error: Any) -> int:
 
 
 def resume(hub: RunningHub, place: int, head: int, *, streams: bool) -> list[Told] | int:
-    """What comes after a place, or the oldest that there is."""
+    """The changes after a place, or after the oldest place that the log keeps."""
     try:
         if streams:
             return caught_up(hub, "admin", "", at(hub, place), head)

@@ -86,7 +86,7 @@ class Sent:
         return bool(poller.poll(0))
 
     def is_ok(self) -> bool:
-        """Whether a reply has begun, and tells of success."""
+        """Whether a reply has begun and reports success."""
         return self.answered() and self.status() == b"200"
 
     def status(self) -> bytes:

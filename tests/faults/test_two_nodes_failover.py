@@ -404,7 +404,7 @@ async def test_both_nodes_are_followed_exactly_over_a_failover(
                 group.create_task(asyncio.to_thread(workers.work, hub))
             await fail_over(world, account, watchers, synchronous=synchronous)
             group.create_task(late.follow(going))
-            # A subscription is told of each failover: what was acknowledged may be undone.
+            # Each failover ends the subscription with REPAIR: acknowledged changes may be undone.
             repairs = [0, 0, 0, 1] if synchronous else [1, 1, 0, 1]
             followers = (*watchers, late, workers)
             await asyncio.to_thread(
