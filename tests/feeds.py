@@ -381,7 +381,7 @@ def consumer_with(hub: RunningHub, *grants: Any) -> Iterator[Made]:
 
 
 class Scene:
-    """What happens between two places of the log, as one consumer is told of it."""
+    """The changes between two places of the log, as one consumer receives them."""
 
     def __init__(self, hub: RunningHub, consumer: str, dataset: str = "", **options: Any) -> None:
         self._hub, self._consumer, self._dataset = hub, consumer, dataset

@@ -45,8 +45,7 @@ class Downstream:
         return done.stderr.decode()
 
     def take(self, keys: set[str]) -> dict[str, Any]:
-        """Take in all that there is, ``keys`` among it; returns the last lease that was
-        acknowledged."""
+        """Pull until all ``keys`` have come; returns the last lease that was acknowledged."""
         wanted, last = set(keys), {}
         while wanted:
             pulled = self.worker.pull()

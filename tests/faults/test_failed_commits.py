@@ -291,7 +291,9 @@ class Trial:
         says why; else it was answered. Raises AssertionError."""
         code, request_id = await self.call(route, values, reason)
         if not self._commits.struck:
-            assert code == "OK", f"{route.method.path} asks for nothing that there is: {code}"
+            assert code == "OK", (
+                f"{route.method.path} refers to something that does not exist: {code}"
+            )
             return False
         assert code == grpc.StatusCode.UNAVAILABLE.name, (route.method.path, code)
         told = await self.entries(request_id)

@@ -164,8 +164,8 @@ def written(hub: RunningHub) -> bool:
 
 
 def logs_go_on(hub: RunningHub, logs: Logs) -> None:
-    """With room again every process logs again, and what was lost is counted; the console, which
-    has no room still, is told of it in vain."""
+    """Once there is room, every process logs again and counts the lines that it lost. The console
+    still has no room, so its lines stay lost."""
     logs.make_room()
     end_sessions(hub)
     workers = [logs.file(name) for name in ("worker-0", "worker-1")]

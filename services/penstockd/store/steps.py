@@ -104,8 +104,8 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
         what = ", ".join(name for _, name in closing)
         yield Step(
             f"the change log up to now is closed, since its images of {what} cannot"
-            " be read with the new model: feeds answer CURSOR_EXPIRED once, and who follows them"
-            " takes a snapshot",
+            " be read with the new model: feeds answer CURSOR_EXPIRED once, and"
+            " consumers take a snapshot",
             Consent.COMMAND,
             _close_log,
         )
@@ -336,7 +336,7 @@ class _DatasetChanges:
         report = judge_rules(self._connection, self._dataset)
         if report.refused:
             yield Step(
-                f"{self._dataset.name}: {report.refused} records break the rules of now; they can"
+                f"{self._dataset.name}: {report.refused} records break the current rules; they can"
                 f" be read, and are refused when they are written again: {report.reasons()}",
                 Consent.START,
                 _nothing,

@@ -267,7 +267,7 @@ CHANGES: dict[str, Change] = {
     "rule tightened": Change(
         ruled("(buf.validate.field).string.max_len = 9"),
         ruled("(buf.validate.field).string.max_len = 2"),
-        [("abc", "abc")], START, empty=None, says="1 records break the rules",
+        [("abc", "abc")], START, empty=None, says="1 records break the current rules",
     ),
     "rule tightened, all keep it": Change(
         ruled("(buf.validate.field).string.max_len = 9"),
