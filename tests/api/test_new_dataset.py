@@ -426,7 +426,9 @@ def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
     assert (gone.status, gone.reason) == (400, "CURSOR_EXPIRED"), gone.text
     now = tickets.get("/v1/tickets:changes", consumer="admin").json()["nextCursor"]
     tickets.request("PATCH", "/v1/tickets/t1", consumer="admin", json_body={"i32": "ten"})
-    [change] = tickets.get("/v1/tickets:changes", consumer="admin", cursor=now).json()["changes"]
+    # The log tells a write once it has a number: a poll that does not wait may come too early.
+    told = tickets.get("/v1/tickets:changes", consumer="admin", cursor=now, wait="30s")
+    [change] = told.json()["changes"]
     assert change["after"]["i32"] == "ten", change
 
 
