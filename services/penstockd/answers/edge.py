@@ -36,7 +36,7 @@ class EdgeReply:
     """An answer in each of its shapes.
 
     ``status`` is the HTTP status that it is for or, if ``least``, the least of those;
-    ``plain`` is the JSON of ``google.rpc.Status`` and ``make_problem`` that of RFC 9457, both with
+    ``plain`` is the JSON of ``google.rpc.Status`` and ``problem`` that of RFC 9457, both with
     Envoy's operators in them; ``details`` is the value of ``grpc-status-details-bin``,
     empty where there is none, and ``text`` the message that goes with it.
     """

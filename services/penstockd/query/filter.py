@@ -1,4 +1,6 @@
-"""AIP-160 filters: ``parse_filter`` the text, then ``compile_filter`` it to SQL or ``evaluate_filter`` it in Python.
+"""AIP-160 filters: ``parse_filter`` reads one, then two functions apply it.
+
+``compile_filter`` makes it SQL, and ``evaluate_filter`` evaluates it in Python.
 
 What is supported, beside AIP-160's grammar of AND (also implied), OR (which binds tighter), NOT,
 ``-`` and parentheses:

@@ -64,8 +64,8 @@ class Rule:
 def parse_rule(text: str) -> Rule:
     """The rule of a text; an empty one shows every row.
 
-    Raises FilterError as ``parse_filter`` does, and for a claim under another comparator, or one whose
-    name is none.
+    Raises FilterError as ``parse_filter`` does, and for a claim under another comparator or with
+    an invalid name.
     """
     expression = _mark_claims(parse_filter(text))
     found = {claim_of(c.literal) for c in _list_comparisons(expression) if c.literal.claim}

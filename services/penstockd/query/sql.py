@@ -1,8 +1,8 @@
 """Filters as SQLAlchemy expressions. Clients' texts are always bind parameters.
 
 Negations are pushed down to the tests, where ``IS NOT TRUE`` makes an unset field's unknown into
-the false that ``resolve_comparison`` promises; tests that are not negated stay bare, so that they can use an
-index.
+the false that ``resolve_comparison`` promises; tests that are not negated stay bare, so that they
+can use an index.
 """
 
 from __future__ import annotations

@@ -41,4 +41,4 @@ _SERVICES = (
 def list_hub_routes() -> Iterator[Route]:
     """The routes of all these services."""
     for service in _SERVICES:
-        yield from service.routes()
+        yield from service.list_routes()

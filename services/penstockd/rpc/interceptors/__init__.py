@@ -2,7 +2,7 @@
 
 1. ``request_id``: everything after it, log lines and errors included, carries the id.
 2. ``trace_call``: its span sees the status that the client gets.
-3. ``answer_errors``: turns what comes out of the rest into a status; nothing inside aborts by itself.
+3. ``answer_errors``: turns errors of the rest into a status; nothing inside aborts by itself.
 4. ``audit_call``: outside ``authenticate_call``, because denied calls are audited too.
 5. ``authenticate_call``: nothing behind it runs without a principal.
 
