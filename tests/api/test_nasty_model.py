@@ -61,11 +61,11 @@ def check_everywhere(hub: RunningHub, path: str, key: str, records: list[dict[st
         )
         count = str(len(records))
         assert again.json() == {"rowCount": count, "unchangedCount": count}, (name, again.text)
-    for name, file in files.items():
+    for name, data in files.items():
         for record in records:
             gone = hub.request("DELETE", f"{path}/{quote(record[key], safe='')}", consumer="admin")
             assert gone.status == 200, gone.text
-        again = hub.request("POST", f"{path}:import?format={name}", consumer="admin", body=file)
+        again = hub.request("POST", f"{path}:import?format={name}", consumer="admin", body=data)
         assert again.json().get("createdCount") == str(len(records)), (name, again.text)
         listed = hub.get(path, "admin").json()[path.rpartition("/")[2]]
         assert {r[key]: record_of(r) for r in listed} == by_key, name
