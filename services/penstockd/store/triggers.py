@@ -57,4 +57,4 @@ def _trigger_name(event: str) -> str:
 
 def _trigger_arguments(dataset: Dataset) -> list[str]:
     """The dataset, its key and its references."""
-    return [dataset.name, dataset.key.path, *(f.path for f in dataset.references.values())]
+    return [dataset.name, dataset.key.column, *(f.column for f in dataset.references.values())]
