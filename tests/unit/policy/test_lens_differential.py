@@ -223,8 +223,8 @@ def numbered(field: Field) -> Any:
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
-        (projection, "masking", salted),
-        (lens_module, "masking", salted),
+        (projection, "make_mask", salted),
+        (lens_module, "make_mask", salted),
         (projection, "holds_its_message", lambda field: True),
         (projection, "holds_its_message", lambda field: False),
         (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
@@ -234,7 +234,7 @@ def numbered(field: Field) -> Any:
         (plain, "any", all),
         (members.Stripping, "apply", lambda self, value: None),
         (members.Stripping, "json", lambda self, value: value),
-        (members, "masking", salted),
+        (members, "make_mask", salted),
     ],
 )
 def test_a_wrong_lens_is_caught(
