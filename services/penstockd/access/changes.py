@@ -48,7 +48,7 @@ async def change_policy(
     """Run ``work`` in one transaction; return its result and the policy revision that it made.
 
     ``key`` is the audit entry's name for what is changed; ``work`` adds the differences by
-    ``note_differences``. On return, this process applies the new revision. Raises PermissionDenied,
+    ``put_diff``. On return, this process applies the new revision. Raises PermissionDenied,
     ValueInvalid, PolicyChanged, LastAdministrator, and what ``work`` raises.
     """
     call.require(Permission.ACCESS_WRITE)
@@ -92,9 +92,7 @@ def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
             raise FieldUnknown(path)
 
 
-def note_differences(
-    under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument
-) -> None:
+def put_diff(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument) -> None:
     """Write the differences to the audit entry."""
     lines = [d.text for d in find_differences(before, after)]
     under_way.told["change"] = lines[:TOLD]
@@ -103,12 +101,12 @@ def note_differences(
 
 
 def roles_document(*roles: Role | None) -> PolicyDocument:
-    """A document of roles, to pass to ``note_differences``."""
+    """A document of roles, to pass to ``put_diff``."""
     return PolicyDocument({r.role_id: r for r in roles if r is not None}, {})
 
 
 def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
-    """A document of consumers, to pass to ``note_differences``."""
+    """A document of consumers, to pass to ``put_diff``."""
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, note_differences, roles_document
+from penstockd.access.changes import ChangeTerms, change_policy, put_diff, roles_document
 from penstockd.access.stored import find_role
 from penstockd.calls import Call
 from penstockd.errors import RoleInUse
@@ -22,6 +22,6 @@ async def delete_role(hub: Hub, call: Call, role_id: str, terms: ChangeTerms) ->
             more = f" and {len(names) - 10} more" if len(names) > 10 else ""
             raise RoleInUse(f"role '{role_id}' is held by {', '.join(names[:10])}{more}")
         await remove_roles(under_way.connection, [role_id])
-        note_differences(under_way, roles_document(found), roles_document())
+        put_diff(under_way, roles_document(found), roles_document())
 
     await change_policy(hub.database, hub.policy, call, key, terms, delete)

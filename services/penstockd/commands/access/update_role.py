@@ -9,7 +9,7 @@ from penstockd.access.changes import (
     ChangeTerms,
     change_policy,
     check_mask,
-    note_differences,
+    put_diff,
     roles_document,
 )
 from penstockd.access.stored import find_role
@@ -38,7 +38,7 @@ async def update_role(
         after = checked_role(wanted, hub.catalog, call.policy.tables)
         if after != before:
             await put_role(under_way.connection, after)
-        note_differences(under_way, roles_document(before), roles_document(after))
+        put_diff(under_way, roles_document(before), roles_document(after))
         return await find_role(under_way.connection, draft.role_id)
 
     return await change_policy(hub.database, hub.policy, call, key, terms, update)

@@ -9,12 +9,7 @@ from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
-from penstockd.webhooks.endpoints import (
-    Stored,
-    expire_secrets,
-    put_secret,
-    read_secrets,
-)
+from penstockd.webhooks.endpoints import Stored, expire_secrets, put_secret, read_secrets
 from penstockd.webhooks.model import Scheme, read_clock
 from penstockd.webhooks.signing import Secret, new_secret
 
