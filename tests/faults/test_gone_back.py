@@ -310,6 +310,16 @@ def test_the_database_goes_back_in_time(
     downstream.end()
 
 
+def answer_to(hub: RunningHub, cursor: str) -> tuple[str, str]:
+    """What the hub says to a cursor that it refuses, once its workers have the database again."""
+
+    def answer() -> tuple[str, str] | None:
+        found = refused(hub, dataset="", cursor=cursor)
+        return found if found[0] != "UNAVAILABLE" else None
+
+    return tuple(eventually(answer))
+
+
 def undone_stay_refused(world: World, undone: list[str], lost_head: int) -> list[Write]:
     """Cursors of what was undone are refused before the log has passed their numbers, while it
     does, and afterwards. Returns what was written meanwhile."""
@@ -317,7 +327,7 @@ def undone_stay_refused(world: World, undone: list[str], lost_head: int) -> list
     new: list[Write] = []
     while world.head() <= lost_head + 2:
         for cursor in undone:
-            assert refused(world.hub, dataset="", cursor=cursor) == REFUSED
+            assert answer_to(world.hub, cursor) == REFUSED
         aliased += [c for c in undone if PLACES.open(c).number <= world.head()]
         new += world.written(2)
     # Negative control: going by the number alone, every one of them would have been accepted.
