@@ -149,9 +149,8 @@ def verify_audit(
     except auditor.FAILURES as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc
-    for finding in report.findings:
-        typer.echo(str(finding))
-    typer.echo(auditor.summarise_report(report, given))
+    for line in (*map(str, report.findings), auditor.summarise_report(report, given)):
+        typer.echo(line)
     if not report.intact:
         raise typer.Exit(1)
 

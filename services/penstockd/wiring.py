@@ -23,6 +23,7 @@ from penstockd.auth.keys import SigningKeys, rotate_keys
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.catalog import Catalog
 from penstockd.config import Settings
 from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
@@ -116,15 +117,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         catalog=catalog,
         database=database,
         announcements=announcements,
-        policy=Policy(
-            database,
-            announcements,
-            catalog,
-            Tables(catalog),
-            secret.derive("mask"),
-            companion=trust,
-            stale_after=settings.policy_stale_seconds,
-        ),
+        policy=_make_policy(settings, database, announcements, catalog, trust),
         writer=Writer(database, Sequencer(database)),
         journal=Journal(database),
         tokens=tokens,
@@ -152,6 +145,25 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+    )
+
+
+def _make_policy(
+    settings: Settings,
+    database: Database,
+    announcements: PostgresAnnouncements,
+    catalog: Catalog,
+    trust: Trust,
+) -> Policy:
+    """The policy as this process knows it; the keys and issuers of tokens come with it."""
+    return Policy(
+        database,
+        announcements,
+        catalog,
+        Tables(catalog),
+        root_secret(settings).derive("mask"),
+        companion=trust,
+        stale_after=settings.policy_stale_seconds,
     )
 
 
