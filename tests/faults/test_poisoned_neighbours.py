@@ -33,7 +33,7 @@ from faults.state import table_of
 from faults.streams import Consumer, Judge
 from faults.test_acked_writes import complete, kill
 from faults.traffic import Traffic
-from faults.validator import FeedValidator
+from faults.validator import FeedValidator, State
 from feeds import at
 from harness import PATIENCE, Reply, RunningHub, eventually
 from penstockd.audit.keys import page_keys, test_key
@@ -328,10 +328,13 @@ async def test_poison_hurts_who_sends_it_alone(own_hub: RunningHub, catalog: Cat
     print({kind: dict(outcomes) for kind, outcomes in hostile.outcomes.items()})
     print(f"{len(honest.known)} answered, {honest.unanswered} not; {dict(traffic.outcomes)}")
     await asyncio.to_thread(honest.check)
-    table = await table_of(own_hub, catalog)
+    nothing_hostile_stands(await table_of(own_hub, catalog), hostile, judge, traffic)
+
+
+def nothing_hostile_stands(table: State, hostile: Hostile, judge: Judge, traffic: Traffic) -> None:
+    """The followed changes lead to the table, which holds nothing that was cut off or poisoned."""
     judge.validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
     judge.validator.check()
-    # Of what was cut off nothing stands, and of what was poisoned neither.
     stands = {k for d, k in table if d == "customers" and k.startswith(hostile.prefix)}
     assert stands <= {f"{hostile.prefix}-f"}, stands
 
