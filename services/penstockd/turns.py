@@ -63,7 +63,7 @@ class Turn(asyncio.Future[None]):
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _PayerLine:
     """One payer's steps that wait, and what is left of its turn; negative if it took too much."""
 
     payer: Hashable
@@ -77,8 +77,8 @@ class Turns:
     def __init__(self) -> None:
         self._used = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # the loop that begins the next round
-        self._lines: dict[Hashable, _Line] = {}
-        self._order: deque[_Line] = deque()
+        self._lines: dict[Hashable, _PayerLine] = {}
+        self._order: deque[_PayerLine] = deque()
 
     def is_full(self) -> bool:
         """Whether this round is used up, so that a step must ``wait``."""
@@ -92,7 +92,7 @@ class Turns:
         """Put a step in its payer's line; the step begins when the turn is awaited."""
         line = self._lines.get(payer)
         if line is None:
-            line = self._lines[payer] = _Line(payer)
+            line = self._lines[payer] = _PayerLine(payer)
             self._order.append(line)
         turn = Turn()
         line.turns.append(turn)
@@ -117,7 +117,7 @@ class Turns:
             else:
                 self._loop = None
 
-    def _serve(self, line: _Line) -> None:
+    def _serve(self, line: _PayerLine) -> None:
         """Run the next step of a payer if its turn has begun, and end its turn if it is over."""
         if line.left > 0:
             before = self._used
