@@ -3,17 +3,18 @@
 A worker serves all its calls on one event loop, so work that does not end soon stops every other
 call. Four rules prevent that, whatever a caller sends:
 
-- The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
-  time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
+- The coroutine of a call runs inside ``await_metered``, which measures each of its steps, that is
+  the time from one ``await`` that waits to the next. A step above PAUSE is logged as
+  ``loop_paused``.
 - The steps of all calls share the rounds of the loop: see ``turns``.
-- Work that grows with the request either calls ``breathe`` as it goes on, or leaves the event loop
-  by ``offload``: a Python thread gives way to the loop after THREAD_SLICE, and payers share the
-  threads: see ``threads``.
+- Work that grows with the request either calls ``let_others_run`` as it goes on, or leaves the
+  event loop by ``run_offloaded``: a Python thread gives way to the loop after THREAD_SLICE, and
+  payers share the threads: see ``threads``.
 - A call's ``Budget`` counts what it has used, whether the event loop, a thread or a task shared
-  with other calls did the work. ``breathe`` and ``offload`` refuse to go on once it is used up, and
-  so does ``check``, for loops inside offloaded work.
+  with other calls did the work. ``let_others_run`` and ``run_offloaded`` refuse to go on once it
+  is used up, and so does ``check_budget``, for loops inside offloaded work.
 
-Work that breathes lets incoming calls go first, because a worker accepts one call in each round of
+``let_others_run`` lets incoming calls go first, because a worker accepts one call in each round of
 its event loop. If every round also spent milliseconds on one consumer's large lists, accepting a
 thousand simultaneous calls would take seconds, and other consumers' calls would wait behind them.
 """
@@ -46,7 +47,7 @@ BLOCKED = 0.5
 #: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
 #: times as long.
 THREAD_SLICE = 0.0005
-#: ``breathe`` waits _REST seconds at a time while calls are accepted, and at most _MOST_RESTS
+#: ``let_others_run`` waits _REST seconds at a time while calls are accepted, at most _MOST_RESTS
 #: times: the work goes on however many calls there are.
 _REST, _MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
@@ -157,12 +158,12 @@ def share_interpreter() -> None:
     sys.setswitchinterval(THREAD_SLICE)
 
 
-def current() -> Budget | None:
+def get_budget() -> Budget | None:
     """The budget of the current call, None outside of calls."""
     return _current.get()
 
 
-def check() -> None:
+def check_budget() -> None:
     """Raise CallTooCostly if the current call has used up its budget."""
     budget = _current.get()
     if budget is not None:
@@ -170,7 +171,7 @@ def check() -> None:
         budget.check(0.0 if began is None else _clock() - began)
 
 
-async def breathe() -> None:
+async def let_others_run() -> None:
     """Let other calls have their turn if this one has worked for a while.
 
     Call it in every loop on the event loop whose length the caller decides. Raises CallTooCostly.
@@ -179,7 +180,7 @@ async def breathe() -> None:
     budget = _current.get()
     began = None if budget is None else budget.began
     if _clock() - (_gave_way if began is None else began) > SLICE:
-        check()
+        check_budget()
         await _give_way()
         _gave_way = _clock()
 
@@ -195,7 +196,7 @@ async def _give_way() -> None:
         await asyncio.sleep(_REST)
 
 
-async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``work`` in a thread of a small pool and return its result.
 
     For work in pure Python, or in C that releases the interpreter's lock. Raises CallTooCostly, and
@@ -208,34 +209,34 @@ async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work that may also block: it uses a larger pool of threads."""
-    check()
+    """``run_offloaded`` for work that may also block: it uses a larger pool of threads."""
+    check_budget()
     return await _in_context(_blocking, _current.get(), functools.partial(work, *args, **kwargs))
 
 
 async def _in_context(threads: SharedThreads, budget: Budget | None, work: Callable[[], T]) -> T:
     context = contextvars.copy_context()
-    return await threads.run(lambda: context.run(_charged, budget, work))
+    return await threads.run(lambda: context.run(_run_charged, budget, work))
 
 
-def charging(work: Callable[P, T]) -> Callable[P, T]:
+def charge_thread(work: Callable[P, T]) -> Callable[P, T]:
     """``work`` for a thread that the caller starts itself, charged to the current call."""
     budget = _current.get()
 
     def charged(*args: P.args, **kwargs: P.kwargs) -> T:
-        return _charged(budget, functools.partial(work, *args, **kwargs))
+        return _run_charged(budget, functools.partial(work, *args, **kwargs))
 
     return charged
 
 
 async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work on ``size`` bytes; runs in place if they are few."""
+    """``run_offloaded`` for work on ``size`` bytes; runs in place if they are few."""
     if size <= LITTLE:
         return work(*args, **kwargs)
-    return await offload(work, *args, **kwargs)
+    return await run_offloaded(work, *args, **kwargs)
 
 
-def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
+def _run_charged(budget: Budget | None, work: Callable[[], T]) -> T:
     began = _clock()
     _offloaded.set(began)
     try:
@@ -246,14 +247,14 @@ def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
 
 
 async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
-    """``metered`` for an incoming call: work that breathes lets it go first."""
+    """``await_metered`` for an incoming call: work that breathes lets it go first."""
     global _begun
     _begun += 1
     budget.arrives = True
-    return await metered(budget, work)
+    return await await_metered(budget, work)
 
 
-async def metered(budget: Budget, work: Awaitable[T]) -> T:
+async def await_metered(budget: Budget, work: Awaitable[T]) -> T:
     """Await ``work`` and return its result, with ``budget`` current and counting its steps."""
     token = _current.set(budget)
     try:
@@ -263,12 +264,12 @@ async def metered(budget: Budget, work: Awaitable[T]) -> T:
         _current.reset(token)
 
 
-def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def create_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the current call; its steps count as the call's."""
     budget = _current.get()
     if budget is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(budget, work))
+    return asyncio.create_task(await_metered(budget, work))
 
 
 def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -277,12 +278,12 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     payer = _current.get()
     if payer is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(Budget(payer.name, None, payer=payer), work))
+    return asyncio.create_task(await_metered(Budget(payer.name, None, payer=payer), work))
 
 
 def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the hub itself, charged to no call; the name is for the log."""
-    return asyncio.create_task(metered(Budget(name, None), work))
+    return asyncio.create_task(await_metered(Budget(name, None), work))
 
 
 class _Steps:

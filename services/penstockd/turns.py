@@ -28,7 +28,7 @@ from typing import Any
 #: CPU seconds that the steps of calls may take in one round of the event loop.
 ROUND = 0.01
 #: CPU seconds that one payer's turn may take while others wait, and that a step works before
-#: ``breathe`` ends it.
+#: ``let_others_run`` ends it.
 SLICE = 0.002
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from penstockd.budget import in_thread, offload
+from penstockd.budget import in_thread, run_offloaded
 from penstockd.shares import Payer, payer_var
 from penstockd.threads import SharedThreads
 
@@ -91,7 +91,7 @@ async def test_errors_and_results_come_back() -> None:
     assert await threads.run(lambda: 7) == 7
 
 
-@pytest.mark.parametrize("leave", [offload, in_thread])
+@pytest.mark.parametrize("leave", [run_offloaded, in_thread])
 async def test_what_calls_offload_is_shared(
     leave: Callable[..., Coroutine[Any, Any, object]],
 ) -> None:

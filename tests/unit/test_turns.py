@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 import pytest
 
-from penstockd.budget import Budget, OwnLine, metered, own_task, serve_call
+from penstockd.budget import Budget, OwnLine, await_metered, own_task, serve_call
 from penstockd.shares import Payer, payer_var
 from penstockd.turns import ROUND, SLICE, Turns
 
@@ -92,7 +92,7 @@ async def test_a_neighbour_waits_a_few_rounds_however_much_another_has_to_do(
             order.append(name)
 
         names = [*["greedy"] * many, "neighbour"]
-        calls = [asyncio.create_task(metered(Budget("call"), call(name))) for name in names]
+        calls = [asyncio.create_task(await_metered(Budget("call"), call(name))) for name in names]
         await asyncio.sleep(0)
         ready.set()
         rounds = 0

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd import budget
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -24,7 +24,7 @@ from penstockd.store.writer import (
     Writer,
     WriteTransaction,
 )
-from penstockd.writes.incoming import Incoming, invalid, lacking
+from penstockd.writes.incoming import Incoming, find_lacking, refuse_values
 from penstockd.writes.report import Report, RowProblem
 
 #: Up to so many records are not worth the kernel's plan.
@@ -49,9 +49,9 @@ class WriteBatch:
         left: Sequence[int] = range(len(self._records))
         if len(left) > SMALL_BATCH:
             stamp = await writer.stamp()
-            self._fresh, left = await offload(self._made_natively, stamp)
+            self._fresh, left = await run_offloaded(self._made_natively, stamp)
             self._etag = stamp.etag
-        self._numbers, self._rows = await offload(self._made, left)
+        self._numbers, self._rows = await run_offloaded(self._made, left)
 
     async def write(self, transaction: WriteTransaction) -> Report:
         """Write the prepared rows. Raises ValueInvalid and RecordNotFound, but not if
@@ -59,14 +59,14 @@ class WriteBatch:
         if self._etag is not None:
             transaction.etag = self._etag
         if self._bad and not self._partial:
-            raise invalid([v for i in sorted(self._bad) for v in self._placed(i)])
+            raise refuse_values([v for i in sorted(self._bad) for v in self._placed(i)])
         refused = Refusals() if self._partial else None
         load = Load(
             transaction,
             self._view.dataset,
             self._incoming.fields,
             self._view.guard,
-            lacking=lacking(self._view, self._incoming.fields),
+            lacking=find_lacking(self._view, self._incoming.fields),
             refused=refused,
         )
         try:
@@ -95,7 +95,7 @@ class WriteBatch:
         """The indexes of the good ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:
-            budget.check()
+            budget.check_budget()
             row, violations = self._incoming.values(self._records[index])
             if violations:
                 self._bad[index] = violations

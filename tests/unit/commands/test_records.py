@@ -16,7 +16,7 @@ from fake_organs import CALLER, HubLike, Row
 from penstock.model.v1 import customers_pb2
 from penstockd.audit.entry import Entry
 from penstockd.auth.token_requests import TokenRefused
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.calls import ArrivingCall
 from penstockd.catalog import Dataset, FieldClass
 from penstockd.commands.batch_upsert import MAX_RECORDS, batch_upsert
@@ -183,7 +183,7 @@ async def test_a_batch_is_made_before_its_transaction_begins(
 ) -> None:
     """A batch that waits for a thread holds no connection."""
     end = threading.Event()
-    others = [asyncio.create_task(offload(end.wait)) for _ in range(100)]
+    others = [asyncio.create_task(run_offloaded(end.wait)) for _ in range(100)]
     await asyncio.sleep(0)
     batch = asyncio.create_task(
         batch_upsert(writing.call(), customers, [customer()] * 20, Request())
