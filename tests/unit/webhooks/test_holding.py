@@ -109,7 +109,7 @@ async def test_large_messages_to_a_silent_receiver_hold_up_nobody(
         )
         if fair:
             assert claimed >= 1
-            assert sending[0][1] <= 5
+            assert sending[0][1] <= 5 + 3  # five large ones, and the small one to each endpoint
             assert sending[1] == (True, 1)
         else:
             assert claimed == 0
