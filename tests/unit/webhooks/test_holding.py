@@ -122,7 +122,7 @@ async def test_large_messages_to_a_silent_receiver_hold_up_nobody(
 async def test_messages_that_are_larger_than_expected_are_returned_unsent(
     rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "HELD_BYTES", 100 * SIZE)
+    monkeypatch.setattr(holding, "HELD_BYTES", 200 * SIZE)
     name = await rig.endpoint(receiver.url + "/in", concurrency=16)
     escaped = "\N{FORM FEED}" * 2_000  # six times as large in JSON
     await rig.log(*[(f"c{i}", None, customer(f"c{i}", name=escaped)) for i in range(40)])
@@ -135,7 +135,7 @@ async def test_messages_that_are_larger_than_expected_are_returned_unsent(
     rows = await rig.rows(
         "SELECT count(*), max(attempt_count) FROM hub.webhook_delivery WHERE state = 'PENDING'"
     )
-    assert rows[0][0] > 20
+    assert rows[0][0] > 10
     assert rows[0][1] == 0
     await rig.dispatcher.drain()
     assert len({r.id for r in receiver.requests}) == len(receiver.requests) == 40
