@@ -124,7 +124,7 @@ async def test_messages_that_are_larger_than_expected_are_returned_unsent(
 ) -> None:
     monkeypatch.setattr(holding, "HELD_BYTES", 200 * SIZE)
     name = await rig.endpoint(receiver.url + "/in", concurrency=16)
-    escaped = "\N{FORM FEED}" * 2_000  # six times as large in JSON
+    escaped = "\N{START OF HEADING}" * 2_000  # six times as large in JSON
     await rig.log(*[(f"c{i}", None, customer(f"c{i}", name=escaped)) for i in range(40)])
     await rig.take_in()
     async with rig.database.transaction() as connection:
