@@ -129,7 +129,7 @@ class _LentConnection:
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = await self._lane.take(self._payer, self._weight)
+            self._connection, self._weight = await self._lane.take(self._payer, self._weight)
         except Exception as exc:
             if (ours := as_ours(exc)) is None:
                 raise
@@ -226,7 +226,8 @@ class Database:
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection from the current payer's share, whose errors are translated.
 
-        ``weight`` is how many places of the lane the call takes: heavier work counts for more.
+        ``weight`` is how many places of the lane the call takes, fewer if others need them: heavier
+        work counts for more.
         Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
         """
         return _LentConnection(self._lanes[kind], weight)
