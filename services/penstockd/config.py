@@ -173,6 +173,14 @@ class Settings(BaseSettings):
         description="How long an interrupted export can be resumed; its state of the data holds "
         "back the database's clean-up meanwhile.",
     )
+    snapshot_seconds: float = Field(
+        default=3600,
+        gt=0,
+        le=7 * 86_400,
+        description="How long one state of the data is held in all, by an export, digests or the "
+        "snapshot of a stream. What takes longer ends with STATE_GONE: the database cannot clean "
+        "up what was deleted since.",
+    )
     export_stall_seconds: float = Field(
         default=60,
         gt=0,
@@ -375,6 +383,7 @@ SCOPES: Mapping[str, Scope] = {
     "issuer_allow": Scope.WARN,
     "export_connections": Scope.NODE,
     "export_resume_seconds": Scope.WARN,
+    "snapshot_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,
     "import_stall_seconds": Scope.WARN,
     "log_retention_hours": Scope.STAND_BY,

@@ -225,7 +225,7 @@ class ExportNotResumable(Refused):
 
 
 class StateGone(Refused):
-    """The state of the data that a comparison needs to go on is no longer kept."""
+    """The state of the data that a call reads is no longer kept, or held for too long."""
 
     reason = "STATE_GONE"
 

@@ -73,6 +73,7 @@ def worker_database(settings: Settings) -> Database:
         lock=settings.lock_seconds,
         statement=settings.statement_seconds,
         commit=settings.commit_seconds,
+        snapshot=settings.snapshot_seconds,
     )
     return Database(_database_url(settings), division=division)
 
@@ -107,7 +108,11 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 def _make_hub(settings: Settings, database: Database) -> Hub:
     catalog, secret = read_catalog(settings.resources), root_secret(settings)
     announcements = PostgresAnnouncements(database)
-    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    snapshots = Snapshots(
+        database,
+        seconds=settings.export_resume_seconds,
+        most_seconds=settings.snapshot_seconds,
+    )
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)

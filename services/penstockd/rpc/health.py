@@ -57,8 +57,8 @@ async def report_node_health(
     """Report the health of the worker and of its node.
 
     That is whether the worker's organs work, each singleton has a holder, the node has the same
-    settings as the others, and each return of the database to an earlier state was declared.
-    ``failing`` returns the failing organs of this process.
+    settings as the others, each return of the database to an earlier state was declared, and the
+    worker holds no old state of the data. ``failing`` returns the failing organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:
@@ -73,4 +73,5 @@ async def report_node_health(
         await server.set_health("singletons", all(held.values()))
         await server.set_health("settings", not stands_by)
         await server.set_health("epochs", declared)
+        await server.set_health("snapshots", not hub.snapshots.any_old)
         await asyncio.sleep(NODE_PULSE)

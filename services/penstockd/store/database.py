@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
 from penstockd.store import commit
+from penstockd.store.ages import read_until
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.pool import LOOK, LaneTerms, Limits, PoolLane, WorkKind
 from penstockd.store.session import (
@@ -80,7 +83,7 @@ class Division:
 
     ``connections`` is their number, at least 16. The others are in seconds: how long a call waits
     for its share, how long a statement waits for a lock, how long a short read or write may run,
-    and how long a COMMIT may take.
+    how long a COMMIT may take, and how long one state of the data may be read.
     """
 
     connections: int = 32
@@ -88,6 +91,7 @@ class Division:
     lock: float = 10.0
     statement: float = 30.0
     commit: float = 10.0
+    snapshot: float = 3600.0
 
     def lanes(self) -> Mapping[WorkKind, LaneTerms]:
         """The lane of each kind.
@@ -152,6 +156,7 @@ class Database:
         """Divide the connections as ``division`` says, or share ``size`` between all kinds."""
         self.dsn = plain_dsn(url)
         self.memory = Memory()
+        self._snapshot_seconds = math.inf if division is None else division.snapshot
         if division is None:
             lane = PoolLane(self.dsn, "everything", LaneTerms(size, ready=1), self._prepare)
             self._lanes = dict.fromkeys(WorkKind, lane)
@@ -266,14 +271,16 @@ class Database:
         """A read-only transaction that sees a single state throughout.
 
         If the block fails, the connection is thrown away: it is unusable after an interrupted COPY.
-        Raises as ``connection``.
+        Raises StateGone if the block takes too long, and as ``connection``.
         """
         async with self.connection(WorkKind.BULK) as connection:
             try:
                 await connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
                 )
-                yield connection
+                seconds = self._snapshot_seconds
+                async with read_until(time.monotonic() + seconds, seconds):
+                    yield connection
                 await connection.execute("COMMIT")
             except BaseException:
                 cut_session(connection)

@@ -484,8 +484,11 @@ export enum ErrorReason {
   CALL_TIMEOUT = 54,
 
   /**
-   * The state of the data that a digest or a repair goes on with is no longer
-   * kept. Start again without one. Status FAILED_PRECONDITION, 400.
+   * The state of the data that a call reads is no longer kept: a digest or a
+   * repair goes on with it too late, or an export or the snapshot of a stream
+   * takes longer than one state is held. Start again; a stream that ended in
+   * its snapshot says REPAIR, which keeps what came. Status
+   * FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "the state is no longer kept; start again without one",
    *      "details": [{"reason": "STATE_GONE", "domain": "penstock"}]}
