@@ -194,6 +194,13 @@ class Settings(BaseSettings):
         description="An import whose client sends less than 1 KiB a second is ended after so many "
         "seconds.",
     )
+    import_seconds: float = Field(
+        default=900,
+        gt=0,
+        le=7 * 86_400,
+        description="How long the file of an import may take to come, and then how long the import "
+        "may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
+    )
     log_retention_hours: int = Field(
         default=168,
         ge=72,
@@ -386,6 +393,7 @@ SCOPES: Mapping[str, Scope] = {
     "snapshot_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,
     "import_stall_seconds": Scope.WARN,
+    "import_seconds": Scope.WARN,
     "log_retention_hours": Scope.STAND_BY,
     "stream_stall_seconds": Scope.WARN,
     "max_streams": Scope.WARN,

@@ -312,6 +312,12 @@ class QueryTooLong(Refused):
     reason = "QUERY_TOO_LONG"
 
 
+class ImportTooLong(Refused):
+    """An import holds the rows that it writes for longer than it may."""
+
+    reason = "IMPORT_TOO_LONG"
+
+
 class OutcomeUnknown(Refused):
     """A write broke off in its COMMIT: it may or may not have been done, or may yet be done."""
 

@@ -53,6 +53,7 @@ from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
+from penstockd.writes.arrival import ImportLimits
 
 #: Connections to the database that the singletons share; webhooks have their own.
 KEEPER_CONNECTIONS = 8
@@ -142,7 +143,9 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         snapshots=snapshots,
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-        import_stall_seconds=settings.import_stall_seconds,
+        imports=ImportLimits(
+            settings.import_stall_seconds, settings.import_seconds, settings.data_dir
+        ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
         webhooks=WebhookDesk(

@@ -38,6 +38,7 @@ async def test_a_snapshot_that_takes_too_long_ends_with_a_cursor_to_repair_from(
                         replies.append(reply)
             assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert "held for 0.5 s at most" in str(raised.value.details())
+            print(replies)
             end = replies[-1].end
             assert end.reason == "STATE_GONE"
             assert end.reconcile == Reconcile.REPAIR

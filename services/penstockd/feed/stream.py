@@ -137,7 +137,8 @@ class ChangeStream:
         """Send changes until the caller goes away; see ``commands.watch_changes`` for errors."""
         await self._open()
         try:
-            await self._send_all()
+            async with self._stack:
+                await self._send_all()
         except BaseException as exc:
             await self._fail(exc)
             raise
@@ -204,7 +205,6 @@ class ChangeStream:
 
     async def _fail(self, error: BaseException) -> None:
         """Store how far the stream came, and tell the client if it still listens."""
-        await self._stack.__aexit__(type(error), error, error.__traceback__)
         if not self._begun:
             return
         receipt = self._receipt
