@@ -77,7 +77,7 @@ class Holding:
                 del counter[name]
 
 
-def within_bytes(due: Iterable[DueDelivery], most: int) -> list[str]:
+def choose_within_bytes(due: Iterable[DueDelivery], most: int) -> list[str]:
     """The ids of the first deliveries whose records take ``most`` bytes, and at least of one."""
     chosen: list[str] = []
     size = 0

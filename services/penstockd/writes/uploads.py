@@ -67,7 +67,7 @@ class UploadedFile:
 
     async def read(self) -> AsyncIterator[bytes]:
         """The bytes of the file. Each extends the import's computing time. Raises ClientStalled."""
-        spending = budget.current()
+        spending = budget.get_budget()
         async for data in self._arrival.read():
             if spending is not None:
                 spending.allow(len(data) * SECONDS_PER_BYTE)

@@ -11,7 +11,13 @@ from aiohttp import web
 from penstockd.catalog import Catalog
 from penstockd.webhooks import holding
 from penstockd.webhooks.dispatcher import GROUP
-from penstockd.webhooks.holding import HELD_BYTES, LANE_BYTES, DueDelivery, Holding, within_bytes
+from penstockd.webhooks.holding import (
+    HELD_BYTES,
+    LANE_BYTES,
+    DueDelivery,
+    Holding,
+    choose_within_bytes,
+)
 from penstockd.webhooks.queue import list_due
 from webhook_rig import Receiver, Rig, customer, receiving, rigged
 
@@ -68,9 +74,9 @@ def test_what_is_released_can_be_held_again() -> None:
 
 def test_a_pull_takes_as_many_as_fit_and_at_least_one() -> None:
     due = [DueDelivery(str(i), "w", 1000) for i in range(10)]
-    assert within_bytes(due, 1) == ["0"]
-    assert within_bytes(due, 5 * 1512) == ["0", "1", "2", "3", "4"]
-    assert len(within_bytes(due, 10**6)) == 10
+    assert choose_within_bytes(due, 1) == ["0"]
+    assert choose_within_bytes(due, 5 * 1512) == ["0", "1", "2", "3", "4"]
+    assert len(choose_within_bytes(due, 10**6)) == 10
 
 
 @pytest.mark.parametrize("fair", [True, False])
