@@ -17,7 +17,7 @@ from pathlib import Path
 
 from penstockd.budget import offload_large
 from penstockd.errors import ClientStalled, StorageFull
-from penstockd.store.shares import Shares, ShareTerms, payer_var
+from penstockd.shares import Shares, ShareTerms, payer_var
 from penstockd.writes.pace import LEAST_RATE, Pace
 
 #: Bytes of a file that are kept before its rows are locked, of these in memory, and of each read.
@@ -30,7 +30,7 @@ LOCKED_RATE = 64 * 1024
 MOST_ARRIVING = 32
 
 
-def _arriving() -> Shares:
+def _make_arriving() -> Shares:
     return Shares(MOST_ARRIVING, ShareTerms(1), what="files that arrive")
 
 
@@ -46,7 +46,7 @@ class ImportLimits:
     stall_seconds: float = 60.0
     seconds: float = 900.0
     folder: Path | None = None
-    arriving: Shares = field(default_factory=_arriving)
+    arriving: Shares = field(default_factory=_make_arriving)
 
 
 class Arrival:

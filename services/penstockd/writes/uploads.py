@@ -41,7 +41,7 @@ class UploadedFile:
     ) -> None:
         self.format, self.compression, self.content_type, data = first
         self.limits = limits
-        self._arrival = Arrival(data, _data(rest), limits)
+        self._arrival = Arrival(data, _read_data(rest), limits)
         self._seen, self._hashed = hashlib.sha256(request.digest), bool(request.request_id)
 
     @classmethod
@@ -80,7 +80,7 @@ class UploadedFile:
         self._arrival.close()
 
 
-async def _data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+async def _read_data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield piece[3]
 
