@@ -41,7 +41,7 @@ from penstockd.store.partitions import add_partitions
 from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
-from penstockd.store.singletons import Singleton, read_singletons
+from penstockd.store.singleton_rows import Singleton, read_singletons
 from penstockd.store.steps import Step
 
 _log = structlog.get_logger(__name__)
@@ -57,8 +57,9 @@ class StartRefused(Exception):
     """The hub cannot start, or cannot do what was asked; the message says what to do about it."""
 
 
-_SAYS_WHAT_IT_TAKES = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
+_HAS_INSTANCES = """
+SELECT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'instance')
 """
 #: Errors that an operator can correct, with a message meant for the operator.
 _OPERATORS_ERRORS = (
@@ -183,7 +184,7 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
     """
     try:
         async with _store(settings, "hub.node") as database, database.connection() as connection:
-            if not await connection.fetchval(_SAYS_WHAT_IT_TAKES):
+            if not await connection.fetchval(_HAS_INSTANCES):
                 raise StartRefused(
                     "the database is of an earlier version: start the hub, penstock up"
                 )

@@ -44,7 +44,8 @@ from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
-from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases
+from penstockd.store.singleton_rows import SINGLETONS
+from penstockd.store.singletons import FencedDatabase, Leases
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -195,6 +196,7 @@ async def run_process(
 def worker_organs(hub: Hub) -> list[Organ]:
     """The organs that a worker runs besides its calls and their server."""
     return [
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
@@ -210,6 +212,7 @@ def keeper_organs(
     return [
         Organ("settings", agreement.run),
         Organ("leases", leases.run),
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         *(singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
@@ -243,7 +246,7 @@ async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
-    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)
+    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS, memory=hub.database.memory)
     work = webhooks.Webhooks(
         database,
         fenced.by_way_of(database),

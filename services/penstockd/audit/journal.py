@@ -24,6 +24,7 @@ from penstockd.store.database import (
     gives_sign,
     translated,
 )
+from penstockd.store.own_session import OwnSessions
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
@@ -51,6 +52,7 @@ class Journal:
 
     def __init__(self, database: Database, *, timeout: float = TIMEOUT) -> None:
         self._database, self._timeout = database, timeout
+        self._sessions = OwnSessions(database)
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
@@ -216,7 +218,7 @@ class Journal:
             silent = time.monotonic() - self._answered
             if silent < IDLE_UNCHECKED or await gives_sign(known):
                 return known
-        self._connection = await self._database.connect()
+        self._connection = await self._sessions.open()
         return self._connection
 
     def _clock(self) -> float:
@@ -224,7 +226,7 @@ class Journal:
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            self._connection.terminate()
+            self._sessions.cut(self._connection)
             self._connection = None
 
 

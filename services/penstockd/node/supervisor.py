@@ -219,6 +219,7 @@ class _Running:
                 reason = f"exit code {await process.wait()}"
             except (NodeError, OSError) as error:
                 reason = str(error)
+            self._pulse.end(name)
             deaths += 1
             if not self._ready and deaths >= EARLY_DEATHS:
                 log = self._node.logs / f"{name}.log"

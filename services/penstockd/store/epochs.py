@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.store.servers import NewestServer
 
 #: NULL if the server is in recovery.
 _NOTICE = """
@@ -39,12 +40,13 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Memory:
     """What a process remembers of the database: the newest place of the log that it knows of, when
-    the database last confirmed one (by the database's clock), and the epoch."""
+    the database last confirmed one (by the database's clock), the epoch, and the server."""
 
     number: int | None = None
     mark: bytes = b""
     time: datetime | None = None
     epoch: int | None = None
+    servers: NewestServer = field(default_factory=NewestServer)
     _forget: list[Callable[[], None]] = field(default_factory=list)
 
     def note(self, number: int, mark: bytes, time: datetime | None = None) -> None:

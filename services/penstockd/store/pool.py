@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.store.servers import NewestServer
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
@@ -31,8 +32,6 @@ from penstockd.store.sockets import open_session
 #: How much longer the hub waits for a statement than the database's own limit, in seconds: after
 #: that the database counts as silent.
 SILENCE = 5.0
-#: How often the hub checks whether sessions that hang in their COMMIT have ended, in seconds.
-LOOK = 1.0
 
 #: Makes a new session ready to be lent.
 Prepare = Callable[[Any], Coroutine[Any, Any, None]]
@@ -79,10 +78,13 @@ class LaneTerms:
 class PoolLane:
     """The connections of one kind of work. Opened once; belongs to one event loop."""
 
-    def __init__(self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare) -> None:
+    def __init__(
+        self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare, servers: NewestServer
+    ) -> None:
         self.limits = terms.limits
         self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
         self._dsn, self._terms, self._prepare = dsn, terms, prepare
+        self._servers = servers
         self._lent: set[Any] = set()
         # Acquired from the pool and idle: releasing and acquiring one again costs more than a short
         # query. They are released when they fail.
@@ -161,7 +163,12 @@ class PoolLane:
             if usable(connection):
                 return connection
             await self._pool.release(connection)
-        return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        while True:
+            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            if self._servers.leads_to(connection.server):
+                return connection
+            connection.terminate()  # it lay in the pool while its server was replaced
+            await self._pool.release(connection)
 
     async def _answers(self, connection: Any) -> bool:
         """Whether a connection responds; only idle or doubted ones are asked.
@@ -185,6 +192,13 @@ class PoolLane:
                 return False
         connection.note_answer()
         return True
+
+    def cut_earlier(self) -> None:
+        """Cut the connections to servers that were replaced. Those that lie in the pool are cut
+        when it lends them."""
+        for connection in [*self._lent, *self._warm]:
+            if usable(connection) and not self._servers.leads_to(connection.server):
+                cut_session(connection)
 
     def doubt(self) -> None:
         """Doubt all connections that last answered before now: one like them was dead."""
