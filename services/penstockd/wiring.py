@@ -38,7 +38,7 @@ from penstockd.organs import Organ, end_tasks, singleton, stop_signal, wait_for_
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
-from penstockd.store.database import Database, Division
+from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
@@ -57,6 +57,9 @@ from penstockd.webhooks.signing import Seal
 
 #: Connections to the database that the singletons share; webhooks have their own.
 KEEPER_CONNECTIONS = 8
+#: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
+#: retention have much to do.
+KEEPER_STATEMENT = 600.0
 #: Seconds between attempts to open a database.
 RETRY = 1.0
 
@@ -80,7 +83,8 @@ def worker_database(settings: Settings) -> Database:
 
 def keeper_database(settings: Settings) -> Database:
     """The connections of a keeper, which all singletons share."""
-    return Database(_database_url(settings), size=KEEPER_CONNECTIONS)
+    limits = Limits(settings.lock_seconds, KEEPER_STATEMENT, settings.commit_seconds)
+    return Database(_database_url(settings), size=KEEPER_CONNECTIONS, limits=limits)
 
 
 def _database_url(settings: Settings) -> str:
@@ -246,7 +250,9 @@ async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
-    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS, memory=hub.database.memory)
+    database = Database(
+        hub.database.dsn, size=webhooks.CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
+    )
     work = webhooks.Webhooks(
         database,
         fenced.by_way_of(database),

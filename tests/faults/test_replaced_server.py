@@ -12,7 +12,7 @@ import pytest
 from clusters import Cluster
 from harness import folder, free_port
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Database, Division
+from penstockd.store.database import Database, Division, WorkKind
 from penstockd.store.servers import FORGOTTEN, NewestServer, Server
 
 WRITE = "INSERT INTO public.written VALUES ($1)"
@@ -24,6 +24,7 @@ class Address:
     def __init__(self, port: int) -> None:
         self.port, self.server = free_port(), port
         self._streams: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Future[object]] = set()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
@@ -32,11 +33,16 @@ class Address:
         listener.close()
         for stream in list(self._streams):
             stream.transport.abort()
+        await asyncio.gather(*self._passing)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_server, from_client = await asyncio.open_connection("127.0.0.1", self.server)
         self._streams |= {writer, from_client}
-        await asyncio.gather(_pass_on(reader, from_client), _pass_on(to_server, writer))
+        passing: asyncio.Future[object] = asyncio.gather(
+            _pass_on(reader, from_client), _pass_on(to_server, writer)
+        )
+        self._passing.add(passing)
+        await passing
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +55,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Cluster, Cluster]]:
-    """A server, and one that was promoted from it; both live and take writes."""
+    """A server, and its standby."""
     with folder() as data:
         earlier = Cluster.create(data / "earlier")
         earlier.start(free_port())
@@ -57,7 +63,6 @@ def servers() -> Iterator[tuple[Cluster, Cluster]]:
         earlier.sql("CREATE TABLE public.written (text text)")
         promoted = earlier.standby(data / "promoted")
         promoted.start(free_port())
-        promoted.promote()
         yield earlier, promoted
         promoted.stop()
         earlier.stop()
@@ -89,13 +94,25 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
     servers: tuple[Cluster, Cluster],
 ) -> None:
     earlier, promoted = servers
+    # Of several hosts the one that takes writes is used, in each lane; the first is a standby.
+    hosts = f"127.0.0.1:{promoted.port},127.0.0.1:{earlier.port}"
+    url = Cluster.url_at(0).replace("127.0.0.1:0", hosts)
+    for wanted in ("", "?target_session_attrs=read-write"):
+        several = Database(url + wanted, division=Division(connections=16))
+        await several.open()
+        await write(several, f"several{wanted}")
+        for kind in WorkKind:
+            async with several.connection(kind) as connection:
+                assert not await connection.fetchval("SELECT pg_is_in_recovery()")
+        await several.close()
+    await asyncio.to_thread(promoted.promote)
     async with Address(earlier.port).serving() as address, warm(address) as database:
         single = await database.connect()
         other = Database(database.dsn, size=2, memory=database.memory)  # of the same process
         await other.open()
         await write(other, "other, before")
         with pytest.raises(DatabaseUnavailable):
-            async with database.transaction() as connection:
+            async with database.transaction(bulk=True) as connection:
                 await connection.execute(WRITE, "under way")
                 address.server = promoted.port
                 # The negative control: so it would go on for ever.

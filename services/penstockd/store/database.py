@@ -14,7 +14,7 @@ from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
-from penstockd.store.pool import LaneTerms, Limits, PoolLane, WorkKind
+from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
 from penstockd.store.servers import LOOK, identify_server
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
@@ -35,10 +35,12 @@ from penstockd.store.sockets import READ_SLOWLY, open_session
 __all__ = [
     "CONNECT_TIMEOUT",
     "IDLE_UNCHECKED",
+    "ORDINARY",
     "Connection",
     "Database",
     "Division",
     "Isolation",
+    "Limits",
     "Rows",
     "WorkKind",
     "gives_sign",
@@ -64,6 +66,10 @@ def place(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
+#: Of the connections of a command.
+_COMMANDS = Limits(
+    lock=30.0, statement=0.0, unlimited="an operator watches a command, and can interrupt it"
+)
 #: Whether the server is a standby, or read-only.
 _TAKES_NO_WRITES = """
 SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
@@ -105,7 +111,12 @@ class Division:
             WorkKind.WRITE: LaneTerms(sizes[WorkKind.WRITE], short, ShareTerms(1, 2, self.wait)),
             WorkKind.BULK: LaneTerms(
                 sizes[WorkKind.BULK],
-                Limits(self.lock, commit=self.commit),
+                Limits(
+                    self.lock,
+                    0.0,
+                    self.commit,
+                    unlimited="a COPY takes as long as its client, which has limits of its own",
+                ),
                 ShareTerms(1, 2, self.wait),
             ),
         }
@@ -149,15 +160,16 @@ class Database:
         url: str,
         *,
         size: int = 20,
+        limits: Limits = ORDINARY,
         division: Division | None = None,
         memory: Memory | None = None,
     ) -> None:
-        """Divide the connections as ``division`` says, or share ``size`` between all kinds. The
-        databases of one process share a ``memory``."""
+        """Divide the connections as ``division`` says, or share ``size`` with the same
+        ``limits`` between all kinds. The databases of one process share a ``memory``."""
         self.dsn = plain_dsn(url)
         self.memory = memory if memory is not None else Memory()
         if division is None:
-            lane = self._lane("everything", LaneTerms(size, ready=1))
+            lane = self._lane("everything", LaneTerms(size, limits, ready=1))
             self._lanes = dict.fromkeys(WorkKind, lane)
         else:
             lanes = division.lanes().items()
@@ -290,7 +302,7 @@ class Database:
                 self.dsn,
                 timeout=CONNECT_TIMEOUT,
                 connection_class=OwnConnection,
-                server_settings={"timezone": "UTC"},
+                server_settings=OWN.settings,
             )
             try:
                 await self._prepare(connection)
@@ -344,7 +356,7 @@ class Database:
 @asynccontextmanager
 async def open_database(url: str, *, size: int) -> AsyncIterator[Database]:
     """A database with ``size`` connections, closed after the block. Raises DatabaseUnavailable."""
-    database = Database(url, size=size)
+    database = Database(url, size=size, limits=_COMMANDS)
     await database.open()
     try:
         yield database

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,15 +50,43 @@ class WorkKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits of a connection, in seconds; 0 is no limit.
+    """Time limits of a connection, in seconds; 0 is no limit, for which ``unlimited`` gives the
+    reason.
 
     ``lock``: waiting for a lock. ``statement``: one statement. ``commit``: a COMMIT, after which
-    its outcome is unknown.
+    its outcome is unknown. ``idle``: a transaction in which nothing happens.
     """
 
-    lock: float = 0.0
-    statement: float = 0.0
+    lock: float
+    statement: float
     commit: float = 10.0
+    idle: float = 60.0
+    unlimited: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if something is unlimited without a reason."""
+        if not self.unlimited and 0 in (self.lock, self.statement, self.commit, self.idle):
+            raise ValueError("say why there is no limit")
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The limits that the server applies, as settings of a session, in milliseconds."""
+        return {
+            "lock_timeout": str(int(self.lock * 1000)),
+            "statement_timeout": str(int(self.statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(self.idle * 1000)),
+        }
+
+
+#: Limits of connections for which nothing else is said.
+ORDINARY = Limits(lock=10.0, statement=60.0)
+#: Of sessions outside the lanes.
+OWN = Limits(
+    lock=10.0,
+    statement=0.0,
+    unlimited="each organ gives up by its own time limit, cutting the session; the holder of a "
+    "snapshot may have to sort a large table",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +97,7 @@ class LaneTerms:
     """
 
     size: int
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = ORDINARY
     shared: ShareTerms = field(default_factory=ShareTerms)
     ready: int = 0
     read_only: bool = False
@@ -106,19 +134,8 @@ class PoolLane:
             init=self._prepare,
             connection_class=PooledConnection,
             server_settings={
-                "application_name": "penstock",
-                "timezone": "UTC",
-                "datestyle": "ISO",
-                "intervalstyle": "iso_8601",
-                # Overrides the server's setting: the sequencer relies on this one.
-                "default_transaction_isolation": "read committed",
-                "extra_float_digits": "1",
-                "bytea_output": "hex",
-                "jit": "off",
                 **({"default_transaction_read_only": "on"} if self._terms.read_only else {}),
-                "idle_in_transaction_session_timeout": "60000",
-                "lock_timeout": str(int(limits.lock * 1000)),
-                "statement_timeout": str(int(limits.statement * 1000)),
+                **limits.settings,
             },
         )
 
