@@ -114,8 +114,11 @@ def verify_audit(
         typer.Option(help="Verify this copy (see audit export), not the database."),
     ] = None,
     checkpoints: Annotated[
-        Path | None,
-        typer.Option(help="The file of checkpoints that was kept; by default this host's."),
+        list[Path] | None,
+        typer.Option(
+            help="A file of checkpoints that was kept, of any node; by default this "
+            "host's. May be given several times."
+        ),
     ] = None,
     public_key: Annotated[
         list[str] | None,
@@ -136,7 +139,9 @@ def verify_audit(
 
     settings = _settings()
     try:
-        given = auditor.evidence(settings, public_key or [], checkpoints, copy=copy is not None)
+        given = auditor.evidence(
+            settings, public_key or [], checkpoints or [], copy=copy is not None
+        )
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:

@@ -151,9 +151,8 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
         owner = settings.database_owner_url  # only the owner may skip revisions
         async with _store(settings, "hub.epoch", owner) as database:
             file = CheckpointFile(settings.checkpoint_file)
-            return await open_epoch(
-                database, Sealer(database, checkpoint_key(settings), file), because
-            )
+            sealer = Sealer(database, checkpoint_key(settings), file)
+            return await open_epoch(database, sealer, file, because)
     except Conflict as exc:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
     except _OPERATORS_ERRORS as exc:

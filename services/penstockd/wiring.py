@@ -16,6 +16,7 @@ import structlog
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
 from penstockd.audit.sealer import Sealer
+from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
@@ -211,7 +212,8 @@ def worker_organs(hub: Hub) -> list[Organ]:
 def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
-    """The organs that a keeper runs: each singleton under the lease of its name."""
+    """The organs that a keeper runs: each singleton under the lease of its name. Every keeper files
+    the audit's checkpoints, whichever of them signs."""
     work = singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
@@ -219,6 +221,7 @@ def keeper_organs(
         Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
         *(singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
 
@@ -235,9 +238,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
-        "audit-sealer": lambda fenced: Sealer(
-            fenced, checkpoints, hub.audit_file, interval=seconds
-        ).run(),
+        "audit-sealer": lambda fenced: Sealer(fenced, checkpoints, None, interval=seconds).run(),
         "signing-keys": lambda fenced: rotate_keys(fenced, sealing_key, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
         "webhook-retention": lambda fenced: WebhookRetention(

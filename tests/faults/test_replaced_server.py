@@ -24,7 +24,7 @@ class Address:
     def __init__(self, port: int) -> None:
         self.port, self.server = free_port(), port
         self._streams: set[asyncio.StreamWriter] = set()
-        self._passing: set[asyncio.Future[object]] = set()
+        self._passing: set[asyncio.Future[tuple[None, None]]] = set()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Address]:
@@ -38,9 +38,7 @@ class Address:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_server, from_client = await asyncio.open_connection("127.0.0.1", self.server)
         self._streams |= {writer, from_client}
-        passing: asyncio.Future[object] = asyncio.gather(
-            _pass_on(reader, from_client), _pass_on(to_server, writer)
-        )
+        passing = asyncio.gather(_pass_on(reader, from_client), _pass_on(to_server, writer))
         self._passing.add(passing)
         await passing
 

@@ -28,6 +28,8 @@ from penstockd.store.own_session import OwnSessions
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
+#: The bytes in one transaction beyond which no further entry joins it.
+MAX_GROUP_BYTES = 4 * 1024 * 1024
 #: How long an entry may take to become durable before the call is refused, in seconds.
 TIMEOUT = 2.0
 
@@ -102,7 +104,8 @@ class Journal:
 
     async def _flush_all(self) -> None:
         while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            count = _group_size(self._waiting)
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
             begun = self._clock()
             try:
                 entries, rules = [w.entry for w in group], dict(self._unknown)
@@ -228,6 +231,16 @@ class Journal:
         if self._connection is not None:
             self._sessions.cut(self._connection)
             self._connection = None
+
+
+def _group_size(waiting: Sequence[_Waiting]) -> int:
+    """How many of the entries share the next transaction: few if they are large, but never none."""
+    size = 0
+    for count, each in enumerate(waiting[:MAX_GROUP]):
+        size += each.entry.size
+        if size > MAX_GROUP_BYTES and count:
+            return count
+    return min(len(waiting), MAX_GROUP)
 
 
 def _succeed(waiting: _Waiting) -> None:

@@ -11,7 +11,7 @@ import enum
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -181,7 +181,7 @@ class PoolLane:
                 return connection
             await self._pool.release(connection)
         while True:
-            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            connection = cast(Any, await self._pool.acquire(timeout=CONNECT_TIMEOUT))
             if self._servers.leads_to(connection.server):
                 return connection
             connection.terminate()  # it lay in the pool while its server was replaced

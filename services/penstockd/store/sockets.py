@@ -9,7 +9,7 @@ this way.
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -83,18 +83,22 @@ def socket_options() -> dict[tuple[int, int], int]:
 
 
 async def open_session(
-    dsn: str, *, server_settings: Mapping[str, str] | None = None, **options: Any
+    *arguments: Any, server_settings: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
-    """Connect with the keep-alive options set; options and errors are those of
+    """Connect to a URL with the keep-alive options set; options and errors are those of
     ``asyncpg.connect``.
 
     If the URL names several hosts, it connects to the first one that takes writes, beginning with
     the one that did so last. ``timeout`` counts for each of them.
     """
-    settings = {**SERVER_SETTINGS, **(server_settings or {})}
+    (dsn,) = arguments
+    options["server_settings"] = {**SERVER_SETTINGS, **(server_settings or {})}
     hosts = read_hosts(dsn)
-    if len(hosts) <= 1 and "target_session_attrs" not in dsn:
-        return await _watched(asyncpg.connect(dsn, server_settings=settings, **options))
+    if len(hosts) > 1 or "target_session_attrs" in dsn:
+        # Not read-write: a lane for reads alone would be refused everywhere.
+        options["target_session_attrs"] = "primary"
+    if len(hosts) == 1:
+        return await _connect(dsn, options)
     first = _chosen.get(dsn, 0)
     error: Exception | None = None
     for index in (*range(first, len(hosts)), *range(first)):
@@ -102,16 +106,7 @@ async def open_session(
         _chosen[dsn] = (index + 1) % len(hosts)
         host, port = hosts[index]
         try:
-            found = await _watched(
-                asyncpg.connect(
-                    dsn,
-                    # Not read-write: a lane for reads alone would be refused everywhere.
-                    target_session_attrs="primary",
-                    server_settings=settings,
-                    **({"host": host, "port": port} if len(hosts) > 1 else {}),
-                    **options,
-                )
-            )
+            found = await _connect(dsn, {**options, "host": host, "port": port})
         except _UNUSABLE as exc:
             error = exc
             continue
@@ -134,8 +129,8 @@ def read_hosts(dsn: str) -> Sequence[tuple[str | None, int | None]]:
     return [(host.hostname, host.port) for host in given]
 
 
-async def _watched(connecting: Awaitable[Any]) -> Any:
-    connection = await connecting
+async def _connect(dsn: str, options: Mapping[str, Any]) -> Any:
+    connection = await asyncpg.connect(dsn, **options)
     try:
         _watch(connection)
         version, statement = _TRANSACTION_LIMIT

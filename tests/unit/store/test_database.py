@@ -178,27 +178,29 @@ async def test_every_lane_has_its_limits_whatever_the_role_sets(empty_url: str) 
     for timeout in names:
         await owner.execute(f"{role} {timeout} = '7s'")
     await owner.execute(f"{role} default_transaction_isolation = serializable")
-    read = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1) OR name = $2"
-    found: dict[str, dict[str, str]] = {}
+    query = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1) OR name = $2"
+
+    async def read(session: Any) -> dict[str, str]:
+        rows = await session.fetch(query, names, "default_transaction_isolation")
+        return {row[0]: row[1] for row in rows}
+
     # The negative control: a session that overrides nothing has the role's.
     plain = await asyncpg.connect(empty_url)
-    settings = dict(await plain.fetch(read, names, "default_transaction_isolation"))
-    assert set(settings.values()) == {"7000", "serializable"}
+    assert set((await read(plain)).values()) == {"7000", "serializable"}
     await plain.close()
     database = Database(empty_url, division=Division(connections=16, lock=3.0))
     await database.open()
+    found: dict[str, dict[str, str]] = {}
     for kind in WorkKind:
         async with database.connection(kind) as connection:
-            rows = await connection.fetch(read, names, "default_transaction_isolation")
-            found[kind.value] = dict(rows)
+            found[kind.value] = await read(connection)
             assert found[kind.value]["lock_timeout"] == "3000"
             assert found[kind.value]["idle_in_transaction_session_timeout"] == "60000"
     single = await database.connect()
-    found["single"] = dict(await single.fetch(read, names, "default_transaction_isolation"))
+    found["single"] = await read(single)
     single.terminate()
     async with make_engine(empty_url).connect() as engine:
-        raw: Any = (await engine.get_raw_connection()).driver_connection
-        found["migrations"] = dict(await raw.fetch(read, names, "default_transaction_isolation"))
+        found["migrations"] = await read((await engine.get_raw_connection()).driver_connection)
     for who, settings in found.items():
         assert "7000" not in settings.values(), who
         assert settings["default_transaction_isolation"] == "read committed", who
