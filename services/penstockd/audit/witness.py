@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import structlog
 
@@ -62,7 +63,9 @@ class CheckpointWitness:
         async with self._database.transaction() as connection:
             if filed in await read_checkpoints(connection, after=filed.number - 1):
                 return
-            await connection.execute("SELECT hub.notice_lost_checkpoint($1)", filed.time)
+            await connection.execute(
+                "SELECT hub.notice_lost_checkpoint($1, $2)", list(filed.epochs), filed.digest
+            )
         self._tell("checkpoints_missing", filed=filed.number, advice=_DECLARE)
 
     async def _is_behind(self) -> bool:
@@ -78,11 +81,13 @@ class CheckpointWitness:
         Returns none if they do not follow it: then the database is no longer the same.
         """
         filed = self._filed
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            epochs = tuple(await connection.fetchval("SELECT hub.epoch_chain()"))
             if filed is None:
                 newest = await read_checkpoint(connection)
-                return [newest] if newest is not None else []
-            found = await read_checkpoints(connection, after=filed.number)
+                return [replace(newest, epochs=epochs)] if newest is not None else []
+            read = await read_checkpoints(connection, after=filed.number)
+        found = [replace(checkpoint, epochs=epochs) for checkpoint in read]
         for at, checkpoint in enumerate(found):
             if _follows(checkpoint, filed):
                 return found[at:]

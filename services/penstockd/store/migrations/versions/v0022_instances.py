@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 # Two nodes may have one id, as after a copy of the data folder. Each run of a keeper therefore has
 # a random instance id: rows and leases belong to a node and an instance.
