@@ -29,6 +29,7 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise
 from penstockd.observe import set_up
 from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
+from penstockd.store.capacity import allowed_connections, needed_connections
 from penstockd.store.database import Database, open_database, place
 from penstockd.store.migrate import (
     MigrationFailed,
@@ -81,7 +82,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     set_up("supervisor", settings.log_level, None)
     try:
         _make_folder(settings.data_dir)
-        demo = None
+        demo, room = None, list[str]()
         if demo_customers is not None:
             settings = demo_settings(settings)
             demo = _demo(settings, demo_customers)
@@ -90,6 +91,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             # The folder is ours from here on: a ready file in it was left by a run that was killed.
             settings.ready_file.unlink(missing_ok=True)
             await prepare_store(settings, url)
+            room.extend(await _check_room(settings, url))
             if demo is not None:
                 await demo.prepare(url)
 
@@ -101,6 +103,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             if settings.database_url is not None and settings.database_owner_url is None:
                 print(_ONE_ROLE)
+            for line in room:
+                print(line)
             sys.stdout.flush()
             _tell_ready(settings)
 
@@ -109,6 +113,25 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         raise StartRefused(_explain(settings, exc)) from exc
     finally:
         _forget_ready(settings)
+
+
+async def _check_room(settings: Settings, url: str) -> list[str]:
+    """Log how many database connections the node may open; returns what to tell the operator of a
+    database of their own. Raises DatabaseUnavailable."""
+    needed = needed_connections(settings.workers, settings.connections)
+    async with open_database(url, size=1) as database, database.connection() as connection:
+        allowed = await allowed_connections(connection)
+    if needed > allowed:
+        _log.warning("too_few_database_connections", needed=needed, allowed=allowed)
+    else:
+        _log.info("database_connections", needed=needed, allowed=allowed)
+    if settings.database_url is None:
+        return []
+    warning = "WARNING: " if needed > allowed else ""
+    return [
+        f"{warning}this node opens up to {needed} database connections; its role may have {allowed}"
+        " for all nodes together (PENSTOCK_WORKERS, PENSTOCK_CONNECTIONS)."
+    ]
 
 
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
@@ -282,6 +305,7 @@ def _node(settings: Settings) -> Node:
         data=settings.data_dir,
         database_url=settings.database_url,
         workers=settings.workers,
+        connections=needed_connections(settings.workers, settings.connections),
         worker=lambda socket: [*python, "worker", "--socket", str(socket)],
         keeper=[*python, "keeper"],
         environment=lambda url: {

@@ -39,6 +39,7 @@ from penstockd.organs import Organ, end_tasks, singleton, stop_signal, wait_for_
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
+from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
@@ -56,8 +57,6 @@ from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 
-#: Connections to the database that the singletons share; webhooks have their own.
-KEEPER_CONNECTIONS = 8
 #: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
 #: retention have much to do.
 KEEPER_STATEMENT = 600.0
@@ -252,7 +251,7 @@ async def _deliver_webhooks(
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
     database = Database(
-        hub.database.dsn, size=webhooks.CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
+        hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
     )
     work = webhooks.Webhooks(
         database,
