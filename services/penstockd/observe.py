@@ -85,7 +85,7 @@ class RareLine:
         self._written, self._left_out = now, 0
 
 
-def flush() -> None:
+def flush_spans() -> None:
     """Send the spans that are waiting, at the end of a process."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):

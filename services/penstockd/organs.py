@@ -56,7 +56,7 @@ class Organs:
     @property
     def failing(self) -> Mapping[str, str]:
         """The errors of the organs that are failing, by name."""
-        return {name: _describe(error) for name, error in self._failing.items()}
+        return {name: _describe_error(error) for name, error in self._failing.items()}
 
     async def run(self) -> None:
         """Run all of them until cancelled."""
@@ -120,7 +120,7 @@ class _Trials:
     async def note_end(self, task: asyncio.Future[None], lease: SingletonLease) -> None:
         """Count an end of the work, report it if it is not the first, and let another node try
         after TRIES."""
-        error = first_error(_error_of(task) or RuntimeError("it ended"))
+        error = first_error(_find_error(task) or RuntimeError("it ended"))
         if isinstance(error, LeaseOver):
             return
         if not self._failures:
@@ -128,12 +128,12 @@ class _Trials:
         self._failures += 1
         if self._failures >= FAILS:
             seconds = time.monotonic() - self._began
-            await self._leases.report_failure(self._name, _describe(error), seconds)
+            await self._leases.report_failure(self._name, _describe_error(error), seconds)
         if self._failures % TRIES == 0:
             await self._leases.decline(lease)
 
 
-def singleton(
+def make_singleton(
     name: str,
     leases: Leases,
     database: Database,
@@ -217,11 +217,11 @@ def first_error(error: Exception) -> Exception:
     return error
 
 
-def _describe(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _error_of(task: asyncio.Future[None]) -> Exception | None:
+def _find_error(task: asyncio.Future[None]) -> Exception | None:
     """The error of a task that has ended by itself, if it raised one."""
     error = None if task.cancelled() else task.exception()
     return error if isinstance(error, Exception) else None

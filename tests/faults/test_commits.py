@@ -14,9 +14,9 @@ from harness import PATIENCE
 from penstockd.audit.entry import Entry
 from penstockd.audit.journal import Journal
 from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
+from penstockd.shares import Payer, payer_var
 from penstockd.store.database import Database, Division
 from penstockd.store.own_session import MOST_HANGING, OwnSession
-from penstockd.store.shares import Payer, payer_var
 from penstockd.store.singletons import Leases
 
 IN_COMMIT = (

@@ -35,7 +35,7 @@ async def open_epoch(
     be read, and DatabaseUnavailable.
     """
     known = file.last()
-    checkpoint = await _declared(sealer, file)
+    checkpoint = await _declare_checkpoint(sealer, file)
     number = checkpoint.number if checkpoint else None
     lost = known.epochs if known and checkpoint else ()
     async with database.transaction() as connection:
@@ -43,7 +43,7 @@ async def open_epoch(
     return Epoch(epoch, last, checkpoint)
 
 
-async def _declared(sealer: Sealer, file: CheckpointFile) -> Checkpoint | None:
+async def _declare_checkpoint(sealer: Sealer, file: CheckpointFile) -> Checkpoint | None:
     for left in range(TRIES - 1, -1, -1):
         try:
             return await sealer.declare_restore(file)

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from penstockd.audit.chain import CONTENT, genesis, link
+from penstockd.audit.chain import CONTENT, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
 from penstockd.audit.stored_checkpoints import (
     insert_checkpoint,
@@ -73,7 +73,7 @@ class Chain:
         """Link entries; returns their ids and hashes."""
         hashes = []
         for row in rows:
-            self.hash = link(self.hash, row[2])
+            self.hash = link_entry(self.hash, row[2])
             hashes.append(self.hash)
         self.sequence += len(rows)
         return [row[1] for row in rows], b"".join(hashes)
@@ -210,7 +210,7 @@ class _Pass:
         last = await self._newest()
         anchor, digest = (last.number, last.digest) if last is not None else (0, b"")
         self._touched.add(day)
-        return Chain(day, anchor, 0, genesis(day, digest), 0)
+        return Chain(day, anchor, 0, start_chain(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
         """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain

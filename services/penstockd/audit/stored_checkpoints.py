@@ -33,15 +33,15 @@ async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> N
 async def read_checkpoint(connection: Connection) -> Checkpoint | None:
     """The newest checkpoint."""
     row = await connection.fetchrow(_CHECKPOINT + "ORDER BY number DESC LIMIT 1")
-    return _checkpoint(row) if row is not None else None
+    return _parse_row(row) if row is not None else None
 
 
 async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
     """All checkpoints with numbers above ``after``, in order."""
     rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
-    return [_checkpoint(row) for row in rows]
+    return [_parse_row(row) for row in rows]
 
 
-def _checkpoint(row: Any) -> Checkpoint:
+def _parse_row(row: Any) -> Checkpoint:
     number, time, kind, *rest = row
     return Checkpoint(number, time, CheckpointKind(kind), *rest)

@@ -89,7 +89,7 @@ class CheckpointWitness:
             read = await read_checkpoints(connection, after=filed.number)
         found = [replace(checkpoint, epochs=epochs) for checkpoint in read]
         for at, checkpoint in enumerate(found):
-            if _follows(checkpoint, filed):
+            if _continues_file(checkpoint, filed):
                 return found[at:]
         if found:
             await self._check_filed()
@@ -104,7 +104,7 @@ class CheckpointWitness:
             _log.error(event, **facts)
 
 
-def _follows(checkpoint: Checkpoint, filed: Checkpoint) -> bool:
+def _continues_file(checkpoint: Checkpoint, filed: Checkpoint) -> bool:
     """Whether a checkpoint continues a file. A declared restore continues every file whose end it
     undoes, also that of another node than the one where it was declared."""
     undone = (

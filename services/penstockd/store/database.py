@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from weakref import WeakSet
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
+from penstockd.shares import ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
@@ -27,9 +28,8 @@ from penstockd.store.session import (
     cut_session,
     gives_sign,
     prepare_session,
-    translated,
+    translate_errors,
 )
-from penstockd.store.shares import ShareTerms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [
@@ -44,10 +44,10 @@ __all__ = [
     "Rows",
     "WorkKind",
     "gives_sign",
+    "name_place",
     "open_database",
-    "place",
     "plain_dsn",
-    "translated",
+    "translate_errors",
 ]
 
 
@@ -57,7 +57,7 @@ def plain_dsn(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
 
-def place(url: str) -> str:
+def name_place(url: str) -> str:
     """Where a database is, without user and password: "host:5432/name"."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -144,7 +144,7 @@ class _LentConnection:
         return self._connection  # type: ignore[no-any-return]  # a proxy with its methods
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with translated():
+        with translate_errors():
             await self._lane.give_back(
                 self._connection, self._payer, self._weight, clean=error is None
             )
@@ -189,7 +189,7 @@ class Database:
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if the database cannot be reached."""
-        with translated():
+        with translate_errors():
             for lane in self._each_lane:
                 await lane.open()
 
@@ -213,7 +213,7 @@ class Database:
         It has a connection of its own: an exhausted pool is not an outage.
         """
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     if self._pulse is None or self._pulse.is_closed():
                         self._pulse = await self.connect()
@@ -266,7 +266,9 @@ class Database:
             pid = connection.get_server_pid()
             try:
                 seconds = lane.limits.commit
-                async with commit.transaction(connection, seconds, isolation=isolation, dry=dry):
+                async with commit.open_transaction(
+                    connection, seconds, isolation=isolation, dry=dry
+                ):
                     yield connection
             except OutcomeUnknown:
                 self.hanging.keep(pid, lane.shares)
@@ -297,7 +299,7 @@ class Database:
 
     async def connect(self) -> Connection:
         """A new connection outside the lanes: for listeners and session locks."""
-        with translated():
+        with translate_errors():
             connection: OwnConnection = await open_session(
                 self.dsn,
                 timeout=CONNECT_TIMEOUT,

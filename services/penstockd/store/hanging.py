@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.store.shares import Payer, Shares
+from penstockd.shares import Payer, Shares
 
 #: How often the hub checks whether the sessions that it cut have ended, in seconds.
 LOOK = 1.0

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Connection, Database, translated
-from penstockd.store.shares import Shares, ShareTerms
+from penstockd.shares import Shares, ShareTerms
+from penstockd.store.database import Connection, Database, translate_errors
 
 #: How long the database may take to answer, in seconds.
 ANSWER = 1.5
@@ -61,7 +61,7 @@ class OwnSession:
         it takes longer than ANSWER. Any error cuts the session."""
         async with self._asking:
             try:
-                with translated():
+                with translate_errors():
                     async with asyncio.timeout(ANSWER):
                         if self._connection is None or self._connection.is_closed():
                             self._connection = await self._sessions.open()

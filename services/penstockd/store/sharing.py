@@ -66,7 +66,7 @@ def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, Holder]:
     shares: dict[str, Holder] = {}
     for name in names:
         able = [node.holder for node in takers if name in node.takes]
-        able.sort(key=lambda holder: _rank(name, holder))
+        able.sort(key=lambda holder: _rank_node(name, holder))
         chosen = next((holder for holder in able if room[holder] > 0), able[0])
         room[chosen] -= 1
         shares[name] = chosen
@@ -86,6 +86,6 @@ def shares_elsewhere(nodes: Sequence[LiveNode], own: Holder) -> Mapping[str, Liv
     return {name: counted[holder] for name, holder in shares.items() if holder != own}
 
 
-def _rank(name: str, holder: Holder) -> tuple[bytes, str]:
+def _rank_node(name: str, holder: Holder) -> tuple[bytes, str]:
     """By the node's id, which a restart does not change; the instance tells twins apart."""
     return hashlib.sha256(f"{name}\0{holder.node_id}".encode()).digest(), holder.instance

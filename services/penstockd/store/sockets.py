@@ -98,7 +98,7 @@ async def open_session(
         # Not read-write: a lane for reads alone would be refused everywhere.
         options["target_session_attrs"] = "primary"
     if len(hosts) == 1:
-        return await _connect(dsn, options)
+        return await _connect_host(dsn, options)
     first = _chosen.get(dsn, 0)
     error: Exception | None = None
     for index in (*range(first, len(hosts)), *range(first)):
@@ -106,7 +106,7 @@ async def open_session(
         _chosen[dsn] = (index + 1) % len(hosts)
         host, port = hosts[index]
         try:
-            found = await _connect(dsn, {**options, "host": host, "port": port})
+            found = await _connect_host(dsn, {**options, "host": host, "port": port})
         except _UNUSABLE as exc:
             error = exc
             continue
@@ -129,10 +129,10 @@ def read_hosts(dsn: str) -> Sequence[tuple[str | None, int | None]]:
     return [(host.hostname, host.port) for host in given]
 
 
-async def _connect(dsn: str, options: Mapping[str, Any]) -> Any:
+async def _connect_host(dsn: str, options: Mapping[str, Any]) -> Any:
     connection = await asyncpg.connect(dsn, **options)
     try:
-        _watch(connection)
+        _set_options(connection)
         version, statement = _TRANSACTION_LIMIT
         if connection.get_server_version() >= (version,):
             await connection.execute(statement)
@@ -147,7 +147,7 @@ def socket_of(connection: Any) -> Any:
     return connection._transport.get_extra_info("socket")
 
 
-def _watch(connection: Any) -> None:
+def _set_options(connection: Any) -> None:
     """Set the options, unless the session is on a Unix socket."""
     found = socket_of(connection)
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from penstockd.store.singleton_rows import Singleton
-from penstockd.store.singletons import elapsed
+from penstockd.store.singletons import elapsed_seconds
 
 #: Seconds without a holder after which a process raises the alarm; a change of holders takes less.
 ALARM = 4.0
@@ -19,7 +19,7 @@ class Vacancies:
     """Tracks which singletons nobody holds and which fail, as one process sees it. Logs when the
     former has lasted for ALARM, when the latter begins, and when either ends."""
 
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed_seconds) -> None:
         self._names, self._clock = names, clock
         self._since: dict[str, float] = {}
         self._told: set[str] = set()
