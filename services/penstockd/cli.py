@@ -84,8 +84,9 @@ def down() -> None:
     from penstockd.node import lock
 
     settings = _settings()
-    if not lock.stop(settings.data_dir):
-        typer.echo(f"no hub runs on {settings.data_dir}")
+    stopped = lock.stop(settings.data_dir)
+    text = [] if stopped else f"no hub runs on {settings.data_dir}"
+    print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
 
 
 def migrate(
@@ -345,7 +346,7 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
     while time.monotonic() < deadline and child.poll() is None:
         seen = _pass_on_progress(log, seen)
         if ready.exists() and ready.read_text() == str(child.pid):
-            typer.echo(_since(log, start))
+            print_outcome({"url": settings.url, "pid": child.pid}, _since(log, start))
             return
         time.sleep(0.05)
     child.terminate()

@@ -60,7 +60,7 @@ def read_health(
         )
     link = Link(address, Anonymous(), timeout=timeout, tls=tls)
     try:
-        check = link.channel.unary_unary(_CHECK)
+        check: Any = link.channel.unary_unary(_CHECK)
         well = {part: _is_well(check, part, timeout) for part in PARTS}
     finally:
         link.close()

@@ -42,7 +42,9 @@ def run(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("PENSTOCK_AS", "admin")
     secret = {"client_id": "admin", "client_secret": "s3cret", "api_key": "key-1"}
-    write_demo(tmp_path / ".penstock", {"url": hub.url, "consumers": {"admin": secret, "crm": secret}})
+    write_demo(
+        tmp_path / ".penstock", {"url": hub.url, "consumers": {"admin": secret, "crm": secret}}
+    )
 
     def run(*args: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["penstock", *args])

@@ -26,6 +26,7 @@ from penstock.client.cli import (
 )
 from penstock.client.cli.failures import INSTALL_SERVER, failures, use_utf_8
 from penstock.client.cli.options import share_options
+from penstock.client.cli.printing import print_outcome
 
 #: Distributions add commands here: each entry is a callable that takes the typer app.
 COMMANDS = "penstock.commands"
@@ -100,7 +101,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"penstock {version(DISTRIBUTION)}")
+        print_outcome({"version": version(DISTRIBUTION)}, f"penstock {version(DISTRIBUTION)}")
         raise typer.Exit
 
 

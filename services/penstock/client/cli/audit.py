@@ -65,7 +65,7 @@ def list_entries(
     _set_times(request, since, until)
     with connect() as client:
         entries = _pages(client, "ListEntries", request, "entries")
-        columns = [
+        columns: list[str | Column] = [
             "time", "consumer_id", _METHOD, "dataset", "record_key", "row_count", "outcome",
         ]  # fmt: skip
         print_rows(islice(entries, limit or None), columns)
@@ -97,7 +97,7 @@ def disclosures(
     _set_times(request, since, until)
     with connect() as client:
         found = _pages(client, "ListDisclosures", request, "disclosures")
-        columns = [
+        columns: list[str | Column] = [
             "time", "consumer_id", "surface", _METHOD, "format", _FIELDS, "roles", "certainty",
         ]  # fmt: skip
         print_rows(islice(found, limit or None), columns)

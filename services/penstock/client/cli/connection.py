@@ -27,7 +27,7 @@ class Caller:
     url: str
     #: Where the credentials come from, for people.
     source: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
 
 
 def connect(scope: str = "") -> Client:

@@ -109,7 +109,7 @@ def status() -> None:
     from penstock.client.health import read_health
 
     url = hub_url()
-    files = {name: value for name, value in certificate_files().items() if value}
+    files: dict[str, Any] = {name: value for name, value in certificate_files().items() if value}
     health = read_health(url, **files)
     said: dict[str, Any] = {"url": url, "live": health.live, "ready": health.ready}
     said["problems"] = list(health.problems)

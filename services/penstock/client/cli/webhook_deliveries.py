@@ -160,7 +160,7 @@ def notices(limit: Limit = 100) -> None:
 
     with connect() as client:
         found = pages(client, "ListNotices", pb.ListNoticesRequest(), "notices")
-        columns = ["create_time", "type", "webhook_id", Column("data", _about)]
+        columns: list[str | Column] = ["create_time", "type", "webhook_id", Column("data", _about)]
         print_rows(islice(found, limit or None), columns)
 
 
