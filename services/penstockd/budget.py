@@ -3,15 +3,16 @@
 A worker serves all its calls on one event loop, so work that does not end soon stops every other
 call. Three rules prevent that, whatever a caller sends:
 
-- The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
-  time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
-- Work that grows with the request either calls ``breathe`` as it goes on, or leaves the event loop
-  by ``offload``: a Python thread gives way to the loop after THREAD_SLICE.
+- The coroutine of a call runs inside ``await_metered``, which measures each of its steps, that is
+  the time from one ``await`` that waits to the next. A step above PAUSE is logged as
+  ``loop_paused``.
+- Work that grows with the request either calls ``let_others_run`` as it goes on, or leaves the
+  event loop by ``run_offloaded``: a Python thread gives way to the loop after THREAD_SLICE.
 - A call's ``Budget`` counts what it has used, whether the event loop, a thread or a task shared
-  with other calls did the work. ``breathe`` and ``offload`` refuse to go on once it is used up, and
-  so does ``check``, for loops inside offloaded work.
+  with other calls did the work. ``let_others_run`` and ``run_offloaded`` refuse to go on once it
+  is used up, and so does ``check_budget``, for loops inside offloaded work.
 
-Work that breathes lets incoming calls go first, because a worker accepts one call in each round of
+``let_others_run`` lets incoming calls go first, because a worker accepts one call in each round of
 its event loop. If every round also spent milliseconds on one consumer's large lists, accepting a
 thousand simultaneous calls would take seconds, and other consumers' calls would wait behind them.
 """
@@ -37,7 +38,7 @@ from penstockd.errors import CallTooCostly
 PAUSE = 0.05
 #: Wall-clock seconds that a step may take before it is logged.
 BLOCKED = 0.5
-#: CPU seconds that a step works before ``breathe`` lets others have their turn.
+#: CPU seconds that a step works before ``let_others_run`` gives others a turn.
 SLICE = 0.002
 #: CPU seconds that calls may use in one round of the event loop; further steps wait for the next.
 #: Each step that waits is put in line again in every round, so a small bound costs much where
@@ -47,7 +48,7 @@ ROUND = 0.01
 #: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
 #: times as long.
 THREAD_SLICE = 0.0005
-#: ``breathe`` waits _REST seconds at a time while calls are accepted, and at most _MOST_RESTS
+#: ``let_others_run`` waits _REST seconds at a time while calls are accepted, at most _MOST_RESTS
 #: times: the work goes on however many calls there are.
 _REST, _MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
@@ -139,12 +140,12 @@ def share_interpreter() -> None:
     sys.setswitchinterval(THREAD_SLICE)
 
 
-def current() -> Budget | None:
+def get_budget() -> Budget | None:
     """The budget of the current call, None outside of calls."""
     return _current.get()
 
 
-def check() -> None:
+def check_budget() -> None:
     """Raise CallTooCostly if the current call has used up its budget."""
     budget = _current.get()
     if budget is not None:
@@ -152,7 +153,7 @@ def check() -> None:
         budget.check(0.0 if began is None else _clock() - began)
 
 
-async def breathe() -> None:
+async def let_others_run() -> None:
     """Let other calls have their turn if this one has worked for a while.
 
     Call it in every loop on the event loop whose length the caller decides. Raises CallTooCostly.
@@ -161,7 +162,7 @@ async def breathe() -> None:
     budget = _current.get()
     began = None if budget is None else budget.began
     if _clock() - (_gave_way if began is None else began) > SLICE:
-        check()
+        check_budget()
         await _give_way()
         _gave_way = _clock()
 
@@ -177,7 +178,7 @@ async def _give_way() -> None:
         await asyncio.sleep(_REST)
 
 
-async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``work`` in a thread of a small pool and return its result. Raises CallTooCostly.
 
     For work in pure Python, or in C that releases the interpreter's lock.
@@ -188,34 +189,34 @@ async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     context = contextvars.copy_context()
     job = functools.partial(work, *args, **kwargs)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool, lambda: context.run(_charged, budget, job))
+    return await loop.run_in_executor(_pool, lambda: context.run(_run_charged, budget, job))
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work that may also block: it uses a larger pool of threads."""
-    check()
+    """``run_offloaded`` for work that may also block: it uses a larger pool of threads."""
+    check_budget()
     job = functools.partial(work, *args, **kwargs)
-    return await asyncio.to_thread(_charged, _current.get(), job)
+    return await asyncio.to_thread(_run_charged, _current.get(), job)
 
 
-def charging(work: Callable[P, T]) -> Callable[P, T]:
+def charge_thread(work: Callable[P, T]) -> Callable[P, T]:
     """``work`` for a thread that the caller starts itself, charged to the current call."""
     budget = _current.get()
 
     def charged(*args: P.args, **kwargs: P.kwargs) -> T:
-        return _charged(budget, functools.partial(work, *args, **kwargs))
+        return _run_charged(budget, functools.partial(work, *args, **kwargs))
 
     return charged
 
 
 async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work on ``size`` bytes; runs in place if they are few."""
+    """``run_offloaded`` for work on ``size`` bytes; runs in place if they are few."""
     if size <= LITTLE:
         return work(*args, **kwargs)
-    return await offload(work, *args, **kwargs)
+    return await run_offloaded(work, *args, **kwargs)
 
 
-def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
+def _run_charged(budget: Budget | None, work: Callable[[], T]) -> T:
     began = _clock()
     _offloaded.set(began)
     try:
@@ -226,13 +227,13 @@ def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
 
 
 async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
-    """``metered`` for an incoming call: work that breathes lets it go first."""
+    """``await_metered`` for an incoming call: work that breathes lets it go first."""
     global _begun
     _begun += 1
-    return await metered(budget, work)
+    return await await_metered(budget, work)
 
 
-async def metered(budget: Budget, work: Awaitable[T]) -> T:
+async def await_metered(budget: Budget, work: Awaitable[T]) -> T:
     """Await ``work`` and return its result, with ``budget`` current and counting its steps."""
     token = _current.set(budget)
     try:
@@ -242,12 +243,12 @@ async def metered(budget: Budget, work: Awaitable[T]) -> T:
         _current.reset(token)
 
 
-def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def create_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the current call; its steps count as the call's."""
     budget = _current.get()
     if budget is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(budget, work))
+    return asyncio.create_task(await_metered(budget, work))
 
 
 def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -256,12 +257,12 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     payer = _current.get()
     if payer is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(Budget(payer.name, None, payer=payer), work))
+    return asyncio.create_task(await_metered(Budget(payer.name, None, payer=payer), work))
 
 
 def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the hub itself, charged to no call; the name is for the log."""
-    return asyncio.create_task(metered(Budget(name, None), work))
+    return asyncio.create_task(await_metered(Budget(name, None), work))
 
 
 class _Round:

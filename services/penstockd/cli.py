@@ -42,31 +42,31 @@ class Because(enum.StrEnum):
 
 def commands(app: typer.Typer) -> None:
     """Add the server's commands to the command line."""
-    app.command()(up)
-    app.command()(down)
-    app.command("migrate")(migrate)
-    app.command()(administrator)
-    app.command()(nodes)
+    app.command("up")(start_hub)
+    app.command("down")(stop_hub)
+    app.command("migrate")(migrate_database)
+    app.command("administrator")(make_administrator)
+    app.command("nodes")(show_nodes)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
-    epochs.callback()(_epochs)
+    epochs.callback()(_describe_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
     cursors = typer.Typer(no_args_is_help=True, help="The keys that seal cursors.")
-    cursors.callback()(_cursors)
+    cursors.callback()(_describe_cursors)
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
 
 
-def up(
+def start_hub(
     demo: Annotated[bool, typer.Option(help="Create the demo company first.")] = False,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the demo company.")] = 5000,
     detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
 ) -> None:
     """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
-    settings = _settings()
+    settings = _load_settings()
     if detach:
-        _detach(settings, demo, customers)
+        _start_detached(settings, demo, customers)
         return
     import asyncio
 
@@ -79,17 +79,17 @@ def up(
         raise typer.Exit(1) from exc
 
 
-def down() -> None:
+def stop_hub() -> None:
     """Stop the hub that runs on this data folder."""
     from penstockd.node import lock
 
-    settings = _settings()
-    stopped = lock.stop(settings.data_dir)
+    settings = _load_settings()
+    stopped = lock.stop_supervisor(settings.data_dir)
     text = [] if stopped else f"no hub runs on {settings.data_dir}"
     print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
 
 
-def migrate(
+def migrate_database(
     apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
 ) -> None:
     """Show how the database differs from the model, and with --apply bring it to it."""
@@ -98,7 +98,7 @@ def migrate(
     from penstockd.up import StartRefused, migrate_store
 
     try:
-        steps = asyncio.run(migrate_store(_settings(), apply=apply))
+        steps = asyncio.run(migrate_store(_load_settings(), apply=apply))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -106,10 +106,10 @@ def migrate(
         "applied": apply,
         "steps": [{"consent": s.consent.value, "description": s.description} for s in steps],
     }
-    print_outcome(document, _plan(steps, apply))
+    print_outcome(document, _format_plan(steps, apply))
 
 
-def _plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
+def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
     """A migration's steps for people."""
     yield from (f"{step.consent.value:8}  {step.description}" for step in steps)
     if not steps:
@@ -146,9 +146,11 @@ def verify_audit(
 
     from penstockd import auditor
 
-    settings = _settings()
+    settings = _load_settings()
     try:
-        given = auditor.evidence(settings, public_key or [], checkpoints, copy=copy is not None)
+        given = auditor.collect_evidence(
+            settings, public_key or [], checkpoints, copy=copy is not None
+        )
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:
@@ -160,7 +162,7 @@ def verify_audit(
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc
     findings = [str(finding) for finding in report.findings]
-    summary = auditor.summary(report, given)
+    summary = auditor.summarise_report(report, given)
     print_outcome(
         {"intact": report.intact, "findings": findings, "summary": summary}, [*findings, summary]
     )
@@ -168,7 +170,7 @@ def verify_audit(
         raise typer.Exit(1)
 
 
-def administrator(
+def make_administrator(
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")],
     create: Annotated[
         bool, typer.Option("--create", help="Make the consumer if there is none of this name.")
@@ -184,7 +186,7 @@ def administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_settings(), consumer, create=create))
+        issued = asyncio.run(let_administer(_load_settings(), consumer, create=create))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -192,7 +194,7 @@ def administrator(
     print_outcome({"consumer_id": consumer, "client_secret": issued.secret}, issued.secret)
 
 
-def nodes() -> None:
+def show_nodes() -> None:
     """Show the nodes that share the database, and which tasks each of them does for all.
 
     It exits with 1 while a task has no holder.
@@ -202,7 +204,7 @@ def nodes() -> None:
     from penstockd.up import StartRefused, survey_nodes
 
     try:
-        living, tasks = asyncio.run(survey_nodes(_settings()))
+        living, tasks = asyncio.run(survey_nodes(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -216,13 +218,13 @@ def nodes() -> None:
             for t in sorted(tasks, key=lambda task: task.name)
         ],
     }
-    print_outcome(document, _holders(living, tasks))
+    print_outcome(document, _format_holders(living, tasks))
     if free := sorted(task.name for task in tasks if task.free):
         typer.echo(f"no node does: {', '.join(free)}", err=True)
         raise typer.Exit(1)
 
 
-def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
+def _format_holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
     """The nodes, each with the tasks it holds; a node that is gone but holds a lease is silent."""
     known = {node.node_id for node in living}
     held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
@@ -235,7 +237,7 @@ def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator
             yield f"{task.host} ({task.node_id}), silent: {task.name}, term {task.term}"
 
 
-def _epochs() -> None:
+def _describe_epochs() -> None:
     """A database that has gone back in time."""
 
 
@@ -254,7 +256,7 @@ def new_epoch(
     from penstockd.up import StartRefused, begin_epoch
 
     try:
-        epoch = asyncio.run(begin_epoch(_settings(), because.value))
+        epoch = asyncio.run(begin_epoch(_load_settings(), because.value))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -262,10 +264,10 @@ def new_epoch(
     document = {"epoch": epoch.number, "last_number": epoch.last_number} | (
         {} if checkpoint is None else {"checkpoint": checkpoint.number}
     )
-    print_outcome(document, _declared(epoch))
+    print_outcome(document, _format_epoch(epoch))
 
 
-def _declared(epoch: Epoch) -> Iterator[str]:
+def _format_epoch(epoch: Epoch) -> Iterator[str]:
     """A declared epoch for people."""
     yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
     if epoch.checkpoint is None:
@@ -278,7 +280,7 @@ def _declared(epoch: Epoch) -> Iterator[str]:
     )
 
 
-def _cursors() -> None:
+def _describe_cursors() -> None:
     """The keys that seal cursors."""
 
 
@@ -293,7 +295,7 @@ def rotate_cursor_key() -> None:
     from penstockd.up import StartRefused, let_cursor_key_follow
 
     try:
-        number = asyncio.run(let_cursor_key_follow(_settings()))
+        number = asyncio.run(let_cursor_key_follow(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -303,7 +305,7 @@ def rotate_cursor_key() -> None:
     )
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     from pydantic import ValidationError
 
     from penstockd.config import Settings
@@ -318,7 +320,7 @@ def _settings() -> Settings:
         raise typer.Exit(2) from exc
 
 
-def _detach(settings: Settings, demo: bool, customers: int) -> None:
+def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
     from penstockd.node.private import keep_files_private
 
@@ -346,12 +348,12 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
     while time.monotonic() < deadline and child.poll() is None:
         seen = _pass_on_progress(log, seen)
         if ready.exists() and ready.read_text() == str(child.pid):
-            print_outcome({"url": settings.url, "pid": child.pid}, _since(log, start))
+            print_outcome({"url": settings.url, "pid": child.pid}, _read_since(log, start))
             return
         time.sleep(0.05)
     child.terminate()
     child.wait()
-    typer.echo(_since(log, start), err=True)
+    typer.echo(_read_since(log, start), err=True)
     typer.echo(f"penstock: the hub did not start; see {log}", err=True)
     raise typer.Exit(1)
 
@@ -370,7 +372,7 @@ def _pass_on_progress(log: Path, start: int) -> int:
     return start + len(whole)
 
 
-def _since(log: Path, start: int) -> str:
+def _read_since(log: Path, start: int) -> str:
     """The text of a log from a position on, without lines about progress or meant for machines."""
     from penstockd.output import PROGRESS
 

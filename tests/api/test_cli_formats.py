@@ -17,8 +17,8 @@ from unittest import mock
 import pytest
 
 from harness import RunningHub
-from penstock.client.cli import build
-from penstock.client.cli.failures import failures
+from penstock.client.cli import build_app
+from penstock.client.cli.failures import report_failures
 from penstock.client.cli.options import Format, walk_commands
 
 #: Commands that this walk leaves out, and why.
@@ -51,7 +51,7 @@ class Walk:
     """Runs commands in this process, with arguments of things that exist."""
 
     def __init__(self, hub: RunningHub, folder: Path) -> None:
-        self.hub, self.root, self.folder = hub, build(), folder
+        self.hub, self.root, self.folder = hub, build_app(), folder
         self.name = f"t-{uuid.uuid4().hex[:8]}"
         role = {"role_id": self.name, "description": "x"}
         (folder / "role.json").write_text(json.dumps(role))
@@ -80,7 +80,7 @@ class Walk:
             contextlib.redirect_stderr(err),
         ):
             try:
-                with failures():
+                with report_failures():
                     self.root(list(arguments), prog_name="penstock", standalone_mode=False)
                 code = 0
             except SystemExit as ended:

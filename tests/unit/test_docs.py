@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from penstock.client.cli import build
+from penstock.client.cli import build_app
 from penstock.client.cli.options import VARIABLES
 from penstockd.config import Settings
 
@@ -30,7 +30,7 @@ def test_no_setting_that_is_secret_is_shown() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    commands = set(build().commands)
+    commands = set(build_app().commands)
     sentence = next(line for line in README.splitlines() if line.startswith("`penstock --help`"))
     assert set(re.findall(r"`(\w+)`", sentence)) == commands
 

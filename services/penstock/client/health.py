@@ -50,8 +50,8 @@ def read_health(
     """Ask a hub for its health. Raises ValueError if the arguments are wrong."""
     address, tls = parse_url(url), Tls(ca_file, client_cert, client_key)
     try:
-        live = _answers(f"{url.rstrip('/')}/livez", tls, timeout)
-        ready = live and _answers(f"{url.rstrip('/')}/readyz", tls, timeout)
+        live = _succeeds_at(f"{url.rstrip('/')}/livez", tls, timeout)
+        ready = live and _succeeds_at(f"{url.rstrip('/')}/readyz", tls, timeout)
     except (OSError, http.client.HTTPException) as error:
         return Health(False, False, (str(getattr(error, "reason", error)),))
     if not ready:
@@ -67,7 +67,7 @@ def read_health(
     return Health(live, ready, tuple(f"{p}: {PARTS[p]}" for p, fine in well.items() if not fine))
 
 
-def _answers(url: str, tls: Tls, timeout: float) -> bool:
+def _succeeds_at(url: str, tls: Tls, timeout: float) -> bool:
     """Whether a GET succeeds. Raises OSError if nothing answers."""
     parts = urlsplit(url)
     context = tls.context() if parts.scheme == "https" else None

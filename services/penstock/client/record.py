@@ -61,10 +61,10 @@ def to_dict(
         always_print_fields_with_no_presence=True,
         preserving_proto_field_name=model_names,
     )
-    return _pruned(whole, record.DESCRIPTOR, wanted) if wanted else whole
+    return _prune_values(whole, record.DESCRIPTOR, wanted) if wanted else whole
 
 
-def _pruned(
+def _prune_values(
     values: Mapping[str, Any], message: Descriptor, wanted: list[tuple[str, ...]]
 ) -> dict[str, Any]:
     kept = {}
@@ -76,7 +76,7 @@ def _pruned(
         value = values[name]
         nested = [w for w in below if w]
         whole = len(nested) < len(below) or not _is_nested(field)
-        kept[name] = value if whole else _pruned(value, field.message_type, nested)
+        kept[name] = value if whole else _prune_values(value, field.message_type, nested)
     return kept
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from penstockd.auth.credentials import CLIENT_SECRET, Credentials, Issued
 from penstockd.policy.admin import put_consumer, put_role, read_consumer, read_role
 from penstockd.policy.checks import check_consumer
-from penstockd.policy.history import Author, change
+from penstockd.policy.history import Author, open_policy_change
 from penstockd.policy.model import Consumer, Permission, Role
 from penstockd.store.database import Connection, Database
 
@@ -39,14 +39,14 @@ async def make_administrator(
     makes a revision of the policy like any other, whose author is the user of the database. Raises
     ValueInvalid if the name is invalid, NoSuchConsumer.
     """
-    async with change(database, Author("", "", "penstock administrator")) as under_way:
+    async with open_policy_change(database, Author("", "", "penstock administrator")) as under_way:
         connection = under_way.connection
         role = await read_role(connection, ROLE) or Role(ROLE, "Administration of access")
         if not role.permissions >= _PERMISSIONS:
             await put_role(connection, replace(role, permissions=role.permissions | _PERMISSIONS))
         stored = await read_consumer(connection, consumer_id)
         if stored is None and not create:
-            raise NoSuchConsumer(consumer_id, await _known(connection))
+            raise NoSuchConsumer(consumer_id, await _name_consumers(connection))
         consumer = stored.consumer if stored else Consumer(consumer_id, True, frozenset())
         consumer = replace(consumer, active=True, roles=consumer.roles | {ROLE})
         check_consumer(consumer, consumer.roles)
@@ -54,7 +54,7 @@ async def make_administrator(
         return await credentials.issue(connection, consumer_id, CLIENT_SECRET)
 
 
-async def _known(connection: Connection) -> list[str]:
+async def _name_consumers(connection: Connection) -> list[str]:
     """The first consumers by name, for the error."""
     rows = await connection.fetch(
         "SELECT consumer_id FROM hub.consumer ORDER BY consumer_id LIMIT $1", _NAMED

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from penstock.client import Client, PenstockError
-from penstockd.demo import DATASETS, generate
+from penstockd.demo import DATASETS, generate_records
 from penstockd.output import PROGRESS
 
 
@@ -21,7 +21,7 @@ def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
         if not loaded.exists() or int(loaded.read_text()) < customers:
             for dataset in DATASETS:
                 print(f"{PROGRESS}loading the demo: {dataset}", flush=True)
-                client.dataset(dataset).import_(generate(dataset, customers), "CSV")
+                client.dataset(dataset).import_(generate_records(dataset, customers), "CSV")
             loaded.write_text(str(customers))
         for _ in client.dataset("customers").export("CSV", limit=1):
             pass

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from penstockd.budget import LITTLE, offload
+from penstockd.budget import LITTLE, run_offloaded
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import (
     Conflict,
@@ -126,9 +126,9 @@ class WriteTransaction:
         """
         plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
-            await _worked(rows, plan.check_keys, rows)
+            await _work_through(rows, plan.check_keys, rows)
             return await self._upsert(plan, list(enumerate(rows)), guard, None)
-        pending = await _worked(rows, plan.first_of_each, rows, refused)
+        pending = await _work_through(rows, plan.first_of_each, rows, refused)
         if guard.leaving is None:
             return await self._upsert(plan, pending, guard, refused)
         return await self._upsert_staying(plan, pending, guard, refused)
@@ -220,7 +220,7 @@ class WriteTransaction:
     ) -> Staged:
         """Lock the existing rows and compute the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
-        return await _worked(pending, plan.stage, pending, existing, counts, refused)
+        return await _work_through(pending, plan.stage, pending, existing, counts, refused)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
@@ -258,7 +258,7 @@ class WriteTransaction:
             )
         else:
             await self.make_stage(dataset)
-            text = await offload(Stager.of(dataset).copy_text, staged)
+            text = await run_offloaded(Stager.of(dataset).copy_text, staged)
             await self.connection.copy_to_table(
                 merge.stage,
                 source=io.BytesIO(text),
@@ -275,16 +275,16 @@ class WriteTransaction:
         return {row[0] for row in lost}
 
 
-async def _worked(
+async def _work_through(
     rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Run ``work``, which goes through ``rows``: offloaded unless they are few and small."""
-    if len(rows) <= SMALL_BATCH and _size(rows) <= LITTLE:
+    if len(rows) <= SMALL_BATCH and _text_size(rows) <= LITTLE:
         return work(*args, **kwargs)
-    return await offload(work, *args, **kwargs)
+    return await run_offloaded(work, *args, **kwargs)
 
 
-def _size(rows: Sequence[Any]) -> int:
+def _text_size(rows: Sequence[Any]) -> int:
     """The approximate size of the texts in some rows, which dominate the work."""
     return sum(
         len(value)

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd import budget
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -17,7 +17,7 @@ from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import Counts, DuplicateKey, Refusals, WriteTransaction
-from penstockd.writes.incoming import Incoming, invalid, lacking
+from penstockd.writes.incoming import Incoming, find_lacking, refuse_values
 from penstockd.writes.report import Report, RowProblem
 
 #: Up to so many records are not worth the kernel's plan.
@@ -36,17 +36,17 @@ class WriteBatch:
         """Write the records. Raises ValueInvalid and RecordNotFound, but not if ``partial``."""
         fresh, left = FreshRows(), list(range(len(self._records)))
         if len(left) > SMALL_BATCH:
-            fresh, left = await offload(self._made_natively, transaction)
-        numbers, rows = await offload(self._made, left)
+            fresh, left = await run_offloaded(self._made_natively, transaction)
+        numbers, rows = await run_offloaded(self._made, left)
         if self._bad and not self._partial:
-            raise invalid([v for i in sorted(self._bad) for v in self._placed(i)])
+            raise refuse_values([v for i in sorted(self._bad) for v in self._placed(i)])
         refused = Refusals() if self._partial else None
         load = Load(
             transaction,
             self._view.dataset,
             self._incoming.fields,
             self._view.guard,
-            lacking=lacking(self._view, self._incoming.fields),
+            lacking=find_lacking(self._view, self._incoming.fields),
             refused=refused,
         )
         try:
@@ -75,7 +75,7 @@ class WriteBatch:
         """The indexes of the good ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:
-            budget.check()
+            budget.check_budget()
             row, violations = self._incoming.values(self._records[index])
             if violations:
                 self._bad[index] = violations

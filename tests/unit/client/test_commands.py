@@ -54,8 +54,8 @@ def run(
     (tmp_path / ".penstock" / "demo.json").write_text(json.dumps(demo))
 
     # Building takes most of a run's time, and there are many runs.
-    root = cli.build()
-    monkeypatch.setattr(cli, "build", lambda: root)
+    root = cli.build_app()
+    monkeypatch.setattr(cli, "build_app", lambda: root)
 
     def run(*args: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["penstock", *args])
@@ -68,7 +68,7 @@ def run(
 
 
 def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
-    for path, command in walk_commands(cli.build()):
+    for path, command in walk_commands(cli.build_app()):
         if not hasattr(command, "commands"):
             yield path, command
 
@@ -86,7 +86,7 @@ def words_of(command: Any) -> list[str]:
 
 def test_every_command_takes_the_shared_options() -> None:
     seen = 0
-    for path, command in walk_commands(cli.build()):
+    for path, command in walk_commands(cli.build_app()):
         options = [text for p in command.params for text in p.opts if text.startswith("--")]
         assert set(options) >= SHARED, path
         assert len(options) == len(set(options)), path
@@ -98,11 +98,13 @@ def test_the_shared_options_stand_before_or_after_any_command() -> None:
     given = ["--as", "crm", "--url", "http://h", "--format", "csv", "--ca-file", "x"]
     expected = {"consumer": "crm", "url": "http://h", "format": "csv", "ca_file": "x"}
     found: dict[str, str] = {}
-    root, words = cli.build(), dict(leaves())
+    root, words = cli.build_app(), dict(leaves())
     for _, command in walk_commands(root):
         if not hasattr(command, "commands"):
             # In place of the command: what it would see.
-            command.callback = lambda **_: found.update({n: options.given(n) for n in expected})
+            command.callback = lambda **_: found.update(
+                {n: options.given_option(n) for n in expected}
+            )
     for path, command in words.items():
         arguments = words_of(command)
         for line in (

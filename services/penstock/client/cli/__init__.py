@@ -24,7 +24,7 @@ from penstock.client.cli import (
     trust,
     webhooks,
 )
-from penstock.client.cli.failures import INSTALL_SERVER, failures, use_utf_8
+from penstock.client.cli.failures import INSTALL_SERVER, report_failures, use_utf_8
 from penstock.client.cli.options import share_options
 from penstock.client.cli.printing import print_outcome
 
@@ -45,7 +45,7 @@ _SERVER_COMMANDS = {
 }
 
 
-def build() -> Any:
+def build_app() -> Any:
     """The root command: the consumer's commands, and those that other distributions register."""
     app = typer.Typer(
         name="penstock",
@@ -55,7 +55,7 @@ def build() -> Any:
         # Coloured help takes half a second longer.
         rich_markup_mode=None,
     )
-    app.callback()(_penstock)
+    app.callback()(_run_root)
     sessions.register(app)
     records.register(app)
     transfers.register(app)
@@ -69,7 +69,7 @@ def build() -> Any:
     # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     for _, entry in sorted(found.items()):
-        _add(app, entry)
+        _add_commands(app, entry)
     if not found:
         _add_absent(app, f"they come with the server: {INSTALL_SERVER}")
     return share_options(typer.main.get_command(app))
@@ -77,13 +77,13 @@ def build() -> Any:
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
-    with failures():
+    with report_failures():
         use_utf_8()
-        build()(prog_name="penstock")
+        build_app()(prog_name="penstock")
     sys.exit(0)
 
 
-def _penstock(
+def _run_root(
     version: Annotated[
         bool,
         typer.Option(
@@ -105,7 +105,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _add(app: typer.Typer, entry: EntryPoint) -> None:
+def _add_commands(app: typer.Typer, entry: EntryPoint) -> None:
     try:
         register = entry.load()
     except ImportError as error:

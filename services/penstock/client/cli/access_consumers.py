@@ -14,12 +14,12 @@ from penstock.client.cli.access_terms import (
     IfRevision,
     Roles,
     claims_of,
+    make_terms,
     shown_time,
     span_of,
-    terms,
     time_of,
 )
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 
@@ -37,15 +37,15 @@ Expire = Annotated[
 @consumers.command("list")
 def list_consumers() -> None:
     """Show the consumers with their roles."""
-    with connect() as client:
+    with connect_client() as client:
         found = list(client.access.consumers())
-    print_rows(found, ["consumer_id", "title", "active", "roles", Column("claims", _claims)])
+    print_rows(found, ["consumer_id", "title", "active", "roles", Column("claims", _format_claims)])
 
 
 @consumers.command("get")
 def get_consumer(consumer_id: Consumer) -> None:
     """Print one consumer, by default as JSON."""
-    with connect() as client:
+    with connect_client() as client:
         print_document(client.access.consumer(consumer_id))
 
 
@@ -68,8 +68,8 @@ def create_consumer(
         "roles": role or [],
         "claims": _claims_json(claim),
     }
-    with connect() as client:
-        made = client.access.create_consumer(new, terms(comment, if_revision, dry_run))
+    with connect_client() as client:
+        made = client.access.create_consumer(new, make_terms(comment, if_revision, dry_run))
     print_document(made)
 
 
@@ -98,11 +98,11 @@ def update_consumer(
         change["roles"] = role or []
     if claim or no_claims:
         change["claims"] = _claims_json(claim)
-    with connect() as client:
+    with connect_client() as client:
         changed = client.access.update_consumer(
             {"consumer_id": consumer_id, **change},
             list(change),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     print_document(changed)
 
@@ -115,14 +115,14 @@ def delete_consumer(
     dry_run: DryRun = False,
 ) -> None:
     """Delete a consumer and all of its credentials."""
-    with connect() as client:
-        client.access.delete_consumer(consumer_id, terms(comment, if_revision, dry_run))
+    with connect_client() as client:
+        client.access.delete_consumer(consumer_id, make_terms(comment, if_revision, dry_run))
 
 
 @credentials.command("list")
 def list_credentials(consumer_id: Consumer) -> None:
     """Show a consumer's credentials; never their secrets."""
-    with connect() as client:
+    with connect_client() as client:
         found = list(client.access.credentials(consumer_id))
     print_rows(
         found,
@@ -148,12 +148,12 @@ def issue_credential(
     dry_run: DryRun = False,
 ) -> None:
     """Issue a credential: prints only its secret on standard output, and only this once."""
-    with connect() as client:
+    with connect_client() as client:
         issued = client.access.issue_credential(
             consumer_id,
             _kind_of(kind),
             time_of(expire),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     _print_issued(issued)
 
@@ -171,13 +171,13 @@ def rotate_credential(
     dry_run: DryRun = False,
 ) -> None:
     """Issue a credential in place of another, which ends after the overlap."""
-    with connect() as client:
+    with connect_client() as client:
         issued = client.access.rotate_credential(
             consumer_id,
             credential_id,
             span_of(overlap),
             time_of(expire),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     _print_issued(issued)
 
@@ -191,9 +191,9 @@ def revoke_credential(
     dry_run: DryRun = False,
 ) -> None:
     """End a credential, and the tokens that were issued for it, for ever."""
-    with connect() as client:
+    with connect_client() as client:
         client.access.revoke_credential(
-            consumer_id, credential_id, terms(comment, if_revision, dry_run)
+            consumer_id, credential_id, make_terms(comment, if_revision, dry_run)
         )
 
 
@@ -215,7 +215,7 @@ def _kind_of(text: str) -> str:
     return kind
 
 
-def _claims(consumer: Mapping[str, Any]) -> str:
+def _format_claims(consumer: Mapping[str, Any]) -> str:
     found = sorted(consumer.get("claims", {}).items())
     return " ".join(f"{name}={','.join(claim.get('values', ()))}" for name, claim in found)
 

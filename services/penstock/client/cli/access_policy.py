@@ -15,10 +15,10 @@ from penstock.client.cli.access_terms import (
     IfRevision,
     Roles,
     claims_of,
+    make_terms,
     shown_time,
-    terms,
 )
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.printing import document_of, print_document, print_outcome, print_rows
 from penstock.client.cli.records import Dataset, Fields, Filter, OrderBy, wrong_arguments
@@ -30,13 +30,13 @@ Who = Annotated[str, typer.Option("--consumer", help="A consumer; or give --role
 
 
 @policy.command("history")
-def history(
+def show_history(
     limit: Annotated[int, typer.Option(min=1, help="Revisions shown.")] = 20,
 ) -> None:
     """Show the policy's revisions, newest first."""
     from itertools import islice
 
-    with connect() as client:
+    with connect_client() as client:
         found = list(islice(client.access.revisions(), limit))
     print_rows(
         found, ["revision", "create_time", "consumer_id", "database_user", "comment", "request_id"]
@@ -44,41 +44,41 @@ def history(
 
 
 @policy.command("show")
-def show(revision: Revision) -> None:
+def show_revision(revision: Revision) -> None:
     """Print all roles and consumers of a revision, by default as JSON."""
-    with connect() as client:
+    with connect_client() as client:
         print_document(client.access.revision(revision))
 
 
 @policy.command("diff")
-def diff(
+def show_difference(
     before: Revision,
     after: Annotated[
         int, typer.Argument(metavar="[LATER]", help="By default the one in force.")
     ] = 0,
 ) -> None:
     """Show what differs between two revisions."""
-    with connect() as client:
+    with connect_client() as client:
         _print_differences(client.access.compare(before, after))
 
 
 @policy.command("rollback")
-def rollback(
+def roll_back(
     revision: Revision,
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
 ) -> None:
     """Restore the roles, and the consumers' roles and claims, of a revision as a new one."""
-    with connect() as client:
+    with connect_client() as client:
         differences = client.access.rehearse(revision=revision, days=1).differences
-        made = client.access.roll_back(revision, terms(comment, if_revision, dry_run))
+        made = client.access.roll_back(revision, make_terms(comment, if_revision, dry_run))
     _print_differences(differences, revision=str(made.revision))
     typer.echo(f"revision {made.revision}" + (": nothing was changed" if dry_run else ""), err=True)
 
 
 @policy.command("explain")
-def explain(
+def explain_access(
     dataset: Dataset,
     who: Who = "",
     role: Roles = None,
@@ -86,15 +86,15 @@ def explain(
     key: Annotated[str, typer.Option(help="Also explain the record with this key.")] = "",
 ) -> None:
     """Explain what a consumer, or any holder of some roles, may do with a dataset, and why."""
-    with connect() as client:
+    with connect_client() as client:
         reply = client.access.explain(
             dataset, consumer_id=who, roles=role or (), claims=claims_of(claim), key=key
         )
-    print_outcome(reply, _explanation(reply, key))
+    print_outcome(reply, _format_explanation(reply, key))
 
 
 @policy.command("preview")
-def preview(
+def preview_records(
     dataset: Dataset,
     who: Who = "",
     role: Roles = None,
@@ -105,7 +105,7 @@ def preview(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Records shown.")] = 10,
 ) -> None:
     """Show the first records that a consumer, or any holder of some roles, would get."""
-    with connect() as client:
+    with connect_client() as client:
         reply = client.access.preview(
             dataset,
             consumer_id=who,
@@ -117,14 +117,14 @@ def preview(
             limit=limit,
         )
         record_class = client.dataset(dataset).record_class
-    records = [_unpacked(packed, record_class) for packed in reply.records]
+    records = [_unpack_record(packed, record_class) for packed in reply.records]
     _print_records(records, record_class, list(reply.fields))
     if reply.more:
         typer.echo("there are more", err=True)
 
 
 @policy.command("rehearse")
-def rehearse(
+def rehearse_role(
     file: Annotated[
         str, typer.Argument(metavar="[FILE]", help="The role as it would be; JSON or TOML.")
     ] = "",
@@ -134,10 +134,10 @@ def rehearse(
     """Show what a changed role would mean for recent callers; changes nothing."""
     if bool(file) == bool(revision):
         raise Failure("give either a file with a role or --revision")
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         role = role_file(file) if file else None
         reply = client.access.rehearse(role, revision=revision, days=days)
-    print_outcome(reply, _rehearsal(reply))
+    print_outcome(reply, _format_rehearsal(reply))
 
 
 def _print_differences(differences: Any, **more: Any) -> None:
@@ -145,7 +145,7 @@ def _print_differences(differences: Any, **more: Any) -> None:
     print_outcome({"differences": documents, **more}, _difference_lines(differences))
 
 
-def _explanation(reply: Any, key: str) -> Iterator[str]:
+def _format_explanation(reply: Any, key: str) -> Iterator[str]:
     """An explanation in lines; that of the fields is tab-separated."""
     if not reply.active:
         yield f"{reply.consumer_id} is inactive: it may do nothing of this"
@@ -159,7 +159,7 @@ def _explanation(reply: Any, key: str) -> Iterator[str]:
         yield f"{key}: {reply.record.reason}"
     yield "\t".join(("field", "shown", "writable", "because"))
     for f in reply.fields:
-        yield "\t".join((f.path, _mask(f.mask), "yes" if f.writable else "", f.reason))
+        yield "\t".join((f.path, _name_mask(f.mask), "yes" if f.writable else "", f.reason))
 
 
 def _difference_lines(differences: Any) -> Iterator[str]:
@@ -168,19 +168,19 @@ def _difference_lines(differences: Any) -> Iterator[str]:
         yield "the policy is the same"
 
 
-def _rehearsal(reply: Any) -> Iterator[str]:
+def _format_rehearsal(reply: Any) -> Iterator[str]:
     yield from _difference_lines(reply.differences)
     if not reply.consumers:
         yield "nothing would change for any consumer"
     for effect in reply.consumers:
         for dataset in effect.datasets:
-            yield from _effect(effect.consumer_id, dataset)
+            yield from _format_effect(effect.consumer_id, dataset)
         if effect.uncalled_datasets:
             uncalled = ", ".join(effect.uncalled_datasets)
             yield f"{effect.consumer_id}: changes, but was not called: {uncalled}"
 
 
-def _effect(consumer: str, effect: Any) -> Iterator[str]:
+def _format_effect(consumer: str, effect: Any) -> Iterator[str]:
     yield f"{consumer}: {effect.dataset}, {effect.call_count} calls"
     if effect.lost_actions:
         yield f"  may no longer {', '.join(effect.lost_actions)}"
@@ -196,7 +196,7 @@ def _effect(consumer: str, effect: Any) -> Iterator[str]:
         yield f"  calls that would fail: {failing}, the last at {last}"
     for field in effect.fields:
         named = f", named by {field.call_count} calls" if field.call_count else ""
-        yield f"  {field.path}: {_mask(field.before)} -> {_mask(field.after)}{named}"
+        yield f"  {field.path}: {_name_mask(field.before)} -> {_name_mask(field.after)}{named}"
 
 
 def _print_records(records: list[Any], record_class: Any, paths: list[str]) -> None:
@@ -207,11 +207,11 @@ def _print_records(records: list[Any], record_class: Any, paths: list[str]) -> N
     print_rows((to_dict(r, paths, model_names=True) for r in records), columns)
 
 
-def _unpacked(packed: Any, record_class: Any) -> Any:
+def _unpack_record(packed: Any, record_class: Any) -> Any:
     record = record_class()
     packed.Unpack(record)
     return record
 
 
-def _mask(mask: str) -> str:
+def _name_mask(mask: str) -> str:
     return "hidden" if mask == "hide" else mask

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, terms
-from penstock.client.cli.connection import connect
+from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.printing import Column, print_document, print_rows
 from penstock.client.cli.records import wrong_arguments
@@ -35,15 +35,15 @@ _PARTS = ("description", "grants", "permissions")
 @roles.command("list")
 def list_roles() -> None:
     """Show the roles and their permissions."""
-    with connect() as client:
+    with connect_client() as client:
         found = list(client.access.roles())
-    print_rows(found, ["role_id", "description", Column("grants", _grants), "permissions"])
+    print_rows(found, ["role_id", "description", Column("grants", _format_grants), "permissions"])
 
 
 @roles.command("get")
 def get_role(role_id: RoleId) -> None:
     """Print one role, by default as JSON, in the form that create and update read."""
-    with connect() as client:
+    with connect_client() as client:
         role = client.access.role(role_id)
     role.ClearField("policy_revision")
     print_document(role)
@@ -57,9 +57,9 @@ def create_role(
     dry_run: DryRun = False,
 ) -> None:
     """Create a role from a file, and print it."""
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         role = role_file(file)
-        print_document(client.access.create_role(role, terms(comment, if_revision, dry_run)))
+        print_document(client.access.create_role(role, make_terms(comment, if_revision, dry_run)))
 
 
 @roles.command("update")
@@ -70,9 +70,9 @@ def update_role(
     dry_run: DryRun = False,
 ) -> None:
     """Replace a role by that of a file, and print it. `policy rehearse` shows the effects first."""
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         changed = client.access.update_role(
-            role_file(file), _PARTS, terms(comment, if_revision, dry_run)
+            role_file(file), _PARTS, make_terms(comment, if_revision, dry_run)
         )
         print_document(changed)
 
@@ -85,8 +85,8 @@ def delete_role(
     dry_run: DryRun = False,
 ) -> None:
     """Delete a role that no consumer has."""
-    with connect() as client:
-        client.access.delete_role(role_id, terms(comment, if_revision, dry_run))
+    with connect_client() as client:
+        client.access.delete_role(role_id, make_terms(comment, if_revision, dry_run))
 
 
 def role_file(name: str) -> dict[str, Any]:
@@ -101,6 +101,6 @@ def role_file(name: str) -> dict[str, Any]:
     return role
 
 
-def _grants(role: Mapping[str, Any]) -> str:
+def _format_grants(role: Mapping[str, Any]) -> str:
     grants = role.get("grants", ())
     return " ".join(f"{g['dataset']}:{','.join(g.get('actions', ()))}" for g in grants)

@@ -30,7 +30,7 @@ class Caller:
     arguments: dict[str, Any]
 
 
-def connect(scope: str = "") -> Client:
+def connect_client(scope: str = "") -> Client:
     """The client that the options, the environment or the current profile ask for.
 
     Raises Failure if none of them says who calls: nobody is an administrator by default.
@@ -55,11 +55,11 @@ def find_caller() -> Caller:
     PENSTOCK_PROFILE; the current profile. ``--url`` overrides any other address; PENSTOCK_URL
     overrides the demo's, but no profile's, whose secret is for its own hub.
     """
-    consumer, profile = options.given("consumer"), options.given("profile")
+    consumer, profile = options.given_option("consumer"), options.given_option("profile")
     if not consumer and not profile:
-        if any(options.variable(name) for name in _CREDENTIALS):
+        if any(options.read_variable(name) for name in _CREDENTIALS):
             return _from_environment()
-        consumer, profile = options.variable("consumer"), options.variable("profile")
+        consumer, profile = options.read_variable("consumer"), options.read_variable("profile")
     if consumer and profile:
         raise Failure("give either --as, for a consumer of the demo here, or --profile")
     if consumer:
@@ -69,7 +69,7 @@ def find_caller() -> Caller:
     profiles = read_profiles()
     if name := profile or profiles.current:
         return _from_profile(name, profiles.get(name))
-    raise Failure(_choices())
+    raise Failure(_list_choices())
 
 
 def hub_url() -> str:
@@ -77,12 +77,17 @@ def hub_url() -> str:
     try:
         return find_caller().url
     except Failure:
-        return options.given("url") or options.variable("url") or _demo_url() or DEFAULT_URL
+        return (
+            options.given_option("url")
+            or options.read_variable("url")
+            or _demo_url()
+            or DEFAULT_URL
+        )
 
 
 def certificate_files() -> dict[str, str]:
     """The certificates that the options or the environment name."""
-    return {name: options.given(name) or options.variable(name) for name in _FILES}
+    return {name: options.given_option(name) or options.read_variable(name) for name in _FILES}
 
 
 def demo_file() -> Path:
@@ -92,18 +97,18 @@ def demo_file() -> Path:
 
 def demo_consumers() -> list[str]:
     """The demo's consumers, by name; empty if there is no demo here."""
-    return sorted(_demo().get("consumers", {}))
+    return sorted(_read_demo().get("consumers", {}))
 
 
 def _from_environment() -> Caller:
-    found = {name: options.variable(name) for name in _CREDENTIALS}
+    found = {name: options.read_variable(name) for name in _CREDENTIALS}
     arguments = {name: value for name, value in found.items() if value} | certificate_files()
-    url = options.given("url") or options.variable("url") or _demo_url() or DEFAULT_URL
+    url = options.given_option("url") or options.read_variable("url") or _demo_url() or DEFAULT_URL
     return Caller(url, "the environment", arguments)
 
 
 def _from_demo(consumer: str) -> Caller:
-    demo = _demo()
+    demo = _read_demo()
     if not demo:
         raise Failure(f"--as is for the demo, and there is no {demo_file()}: see penstock login")
     known = demo["consumers"]
@@ -112,18 +117,23 @@ def _from_demo(consumer: str) -> Caller:
         names = ", ".join(sorted(known))
         raise Failure(f"{demo_file()} has no consumer '{consumer}'; it has {names}")
     arguments = {name: str(entry[name]) for name in ("client_id", "client_secret")}
-    url = options.given("url") or options.variable("url") or demo.get("url") or DEFAULT_URL
+    url = (
+        options.given_option("url")
+        or options.read_variable("url")
+        or demo.get("url")
+        or DEFAULT_URL
+    )
     return Caller(url, str(demo_file()), arguments | certificate_files())
 
 
 def _from_profile(name: str, profile: dict[str, str]) -> Caller:
     arguments = {k: v for k, v in profile.items() if k in (*_CREDENTIALS, *_FILES)}
     arguments |= {k: v for k, v in certificate_files().items() if v}
-    url = options.given("url") or profile.get("url") or DEFAULT_URL
+    url = options.given_option("url") or profile.get("url") or DEFAULT_URL
     return Caller(url, f"the profile {name}", arguments)
 
 
-def _choices() -> str:
+def _list_choices() -> str:
     """What to do about a command that does not say who calls."""
     if names := demo_consumers():
         return (
@@ -137,10 +147,10 @@ def _choices() -> str:
 
 
 def _demo_url() -> str:
-    return str(_demo().get("url") or "")
+    return str(_read_demo().get("url") or "")
 
 
-def _demo() -> dict[str, Any]:
+def _read_demo() -> dict[str, Any]:
     """The content of the demo's file; empty if there is none."""
     path = demo_file()
     try:

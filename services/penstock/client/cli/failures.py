@@ -20,28 +20,28 @@ class Failure(Exception):
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def report_failures() -> Iterator[None]:
     """Turns the errors that a command expects into a line and an exit code."""
     try:
         yield
     except Failure as error:
-        fail(str(error))
+        exit_failed(str(error))
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        fail(f"{name}{error.strerror or error}")
+        exit_failed(f"{name}{error.strerror or error}")
     except ModuleNotFoundError as error:
         if (error.name or "penstock").partition(".")[0] in ("penstock", "penstockd"):
             raise
-        fail(f"{error.name} is missing; it comes with the server: {INSTALL_SERVER}")
+        exit_failed(f"{error.name} is missing; it comes with the server: {INSTALL_SERVER}")
     except UnicodeError as error:
-        fail(f"something that was read is not UTF-8: {error}")
+        exit_failed(f"something that was read is not UTF-8: {error}")
     except Exception as error:
         # Only a process that has called a hub has loaded the classes of its errors.
         from penstock.client.errors import PenstockError
 
         if not isinstance(error, PenstockError):
             raise
-        tell(error)
+        report_error(error)
         sys.exit(1)
 
 
@@ -79,7 +79,7 @@ def read_document(given: str, what: str) -> dict[str, Any]:
     return found
 
 
-def tell(error: Exception) -> None:
+def report_error(error: Exception) -> None:
     """The line for a PenstockError, and one for each refused value."""
     from penstock.client.errors import PenstockError
 
@@ -89,7 +89,7 @@ def tell(error: Exception) -> None:
             typer.echo(f"  {violation.field}: {one_line(violation.description)}", err=True)
 
 
-def fail(message: str) -> None:
+def exit_failed(message: str) -> None:
     """Prints the reason and exits with 1."""
     typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(1)

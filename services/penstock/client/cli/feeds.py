@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.options import Format, chosen_format
 from penstock.client.cli.printing import Column, RowPrinter
@@ -36,11 +36,11 @@ Cursor = Annotated[str, typer.Option(help="Where to begin, as a checkpoint or re
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(watch)
-    app.command()(changes)
+    app.command("watch")(watch_changes)
+    app.command("changes")(print_changes)
 
 
-def watch(
+def watch_changes(
     datasets: Datasets,
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Begin with all records as they are.")
@@ -74,17 +74,17 @@ def watch(
     if (filter or fields) and len(datasets) > 1:
         raise Failure("--filter and --fields are for one dataset")
     place = CursorFile(cursor_file, output)
-    with connect() as client, place, Gate() as gate:
+    with connect_client() as client, place, Gate() as gate:
         begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
         if place.position is not None:
             begin = {"cursor": place.position}
         options = {"operations": operations, "include_before": include_before}
         narrowed = {"filter": filter, "fields": fields}
-        feed = _feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
+        feed = _open_feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
         _print_all(feed, place, gate, fields)
 
 
-def changes(
+def print_changes(
     dataset: Dataset,
     cursor: Cursor = "",
     wait: Annotated[str, typer.Option(help="How long to wait for the first, as 20s.")] = "0s",
@@ -100,7 +100,7 @@ def changes(
     """
     seconds = seconds_of(wait)
     printer = change_printer(sys.stdout)
-    with connect() as client:
+    with connect_client() as client:
         source = client.dataset(dataset)
         while True:
             try:
@@ -121,7 +121,9 @@ def changes(
     typer.echo(f"cursor {cursor}", err=True)
 
 
-def _feed(client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any) -> Feed:
+def _open_feed(
+    client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any
+) -> Feed:
     try:
         if len(datasets) == 1:
             return client.dataset(datasets[0]).watch(**narrowed, **options)

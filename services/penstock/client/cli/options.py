@@ -51,19 +51,19 @@ _PREFIX = "shared_"
 _given: dict[str, str | None] = {}
 
 
-def given(name: str) -> str:
+def given_option(name: str) -> str:
     """The value of a shared option on the command line; "" if it is not there."""
     return _given.get(name) or ""
 
 
-def variable(name: str) -> str:
+def read_variable(name: str) -> str:
     """The value of the environment variable for an option or a credential; "" if it is not set."""
     return os.environ.get(VARIABLES[name], "")
 
 
 def chosen_format(default: Format) -> Format:
     """The format that the option, or else the environment, asks for. Raises Failure."""
-    text = given("format") or variable("format")
+    text = given_option("format") or read_variable("format")
     try:
         return Format(text.lower()) if text else default
     except ValueError:
@@ -73,7 +73,7 @@ def chosen_format(default: Format) -> Format:
 def share_options(command: Any) -> Any:
     """Add the shared options to a command and to all below it; return the command."""
     app = typer.Typer(add_completion=False)
-    app.command()(_options)
+    app.command()(_declare_options)
     shared = [p for p in typer.main.get_command(app).params if p.name != "help"]
     for _, each in walk_commands(command):
         taken = {text for parameter in each.params for text in getattr(parameter, "opts", ())}
@@ -88,7 +88,9 @@ def walk_commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], A
         yield from walk_commands(child, *path, name)
 
 
-def _keep(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+def _keep_option(
+    context: typer.Context, parameter: typer.CallbackParam, value: str | None
+) -> str | None:
     name = (parameter.name or "").removeprefix(_PREFIX)
     if name == "format" and value is not None:
         known = [*Format, *(FILE_FORMATS if context.parent is None else ())]
@@ -116,13 +118,13 @@ def _complete_format(incomplete: str) -> list[str]:
     return [name for name in Format if name.startswith(incomplete)]
 
 
-def _options(
+def _declare_options(
     shared_consumer: Annotated[
         str | None,
         typer.Option(
             "--as",
             metavar="CONSUMER",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             autocompletion=_complete_consumer,
             help="Call as this consumer of the demo on this machine: admin, crm or bi.",
@@ -132,7 +134,7 @@ def _options(
         str | None,
         typer.Option(
             "--profile",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             autocompletion=_complete_profile,
             help="Call with this profile (see penstock login) instead of the current one.",
@@ -142,7 +144,7 @@ def _options(
         str | None,
         typer.Option(
             "--url",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             help="The hub's address; by default that of the profile or of the demo here.",
         ),
@@ -151,7 +153,7 @@ def _options(
         str | None,
         typer.Option(
             "--format",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             autocompletion=_complete_format,
             metavar="|".join(Format),
@@ -162,7 +164,7 @@ def _options(
         str | None,
         typer.Option(
             "--ca-file",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             help="PEM file of the authorities that the hub's certificate must come from.",
         ),
@@ -171,7 +173,7 @@ def _options(
         str | None,
         typer.Option(
             "--client-cert",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             help="PEM file of the certificate to present to the hub.",
         ),
@@ -180,7 +182,7 @@ def _options(
         str | None,
         typer.Option(
             "--client-key",
-            callback=_keep,
+            callback=_keep_option,
             expose_value=False,
             help="PEM file of its private key, if it is not in the same file.",
         ),

@@ -51,7 +51,7 @@ def print_rows(
     rows: Iterable[Row], columns: Sequence[str | Column], *, default: Format = Format.table
 ) -> None:
     """Print many rows; those of NDJSON and CSV as they come, others when all are known."""
-    form, parts = chosen_format(default), [_column(c) for c in columns]
+    form, parts = chosen_format(default), [_make_column(c) for c in columns]
     if form in (Format.ndjson, Format.csv):
         RowPrinter(parts, sys.stdout, form).write(rows)
     elif form is Format.table:
@@ -60,7 +60,7 @@ def print_rows(
         documents = (document_of(row, defaults=True) for row in rows)
         print_table([c.path for c in parts], ([c.text(d) for c in parts] for d in documents))
     else:
-        _write(sys.stdout, _whole([document_of(row) for row in rows], form))
+        _write_text(sys.stdout, _format_whole([document_of(row) for row in rows], form))
 
 
 def print_document(row: Row, *, default: Format = Format.json) -> None:
@@ -69,10 +69,10 @@ def print_document(row: Row, *, default: Format = Format.json) -> None:
     if form is Format.table:
         from penstock.client.cli.tables import print_table
 
-        flat = _flat(document_of(row, defaults=True))
+        flat = _flatten_document(document_of(row, defaults=True))
         print_table(["name", "value"], ([name, _for_people(value)] for name, value in flat.items()))
     else:
-        _write(sys.stdout, _document(row, form))
+        _write_text(sys.stdout, _format_document(row, form))
 
 
 def print_outcome(row: Row, text: str | Iterable[str], form: Format | None = None) -> None:
@@ -82,10 +82,10 @@ def print_outcome(row: Row, text: str | Iterable[str], form: Format | None = Non
     """
     form = form or chosen_format(Format.table)
     if form is not Format.table:
-        _write(sys.stdout, _document(row, form))
+        _write_text(sys.stdout, _format_document(row, form))
         return
     lines = [text] if isinstance(text, str) else text
-    _write(sys.stdout, "".join(f"{line}\n" for line in lines))
+    _write_text(sys.stdout, "".join(f"{line}\n" for line in lines))
 
 
 class RowPrinter:
@@ -108,12 +108,12 @@ class RowPrinter:
     def _line(self, row: Row) -> str:
         if self._form is Format.csv:
             document = document_of(row, defaults=True)
-            return _csv_line(_exact(c.value(document)) for c in self._columns)
+            return _csv_line(_format_exactly(c.value(document)) for c in self._columns)
         if self._form is Format.table:
             document = document_of(row, defaults=True)
             return "\t".join(_one_cell(c.text(document)) for c in self._columns) + "\n"
         if self._form is Format.yaml:
-            return "---\n" + _whole(document_of(row), Format.yaml)
+            return "---\n" + _format_whole(document_of(row), Format.yaml)
         return json.dumps(document_of(row), ensure_ascii=False) + "\n"
 
 
@@ -128,14 +128,14 @@ def document_of(row: Row, *, defaults: bool = False) -> dict[str, Any]:
     )
 
 
-def _document(row: Row, form: Format) -> str:
+def _format_document(row: Row, form: Format) -> str:
     if form is Format.csv:
-        flat = _flat(document_of(row, defaults=True))
-        return _csv_line(flat) + _csv_line(map(_exact, flat.values()))
-    return _whole(document_of(row), form)
+        flat = _flatten_document(document_of(row, defaults=True))
+        return _csv_line(flat) + _csv_line(map(_format_exactly, flat.values()))
+    return _format_whole(document_of(row), form)
 
 
-def _column(given: str | Column) -> Column:
+def _make_column(given: str | Column) -> Column:
     return given if isinstance(given, Column) else Column(given)
 
 
@@ -146,7 +146,7 @@ def _for_people(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         return ", ".join(map(_for_people, value))
-    return _exact(value)
+    return _format_exactly(value)
 
 
 def _one_cell(text: str) -> str:
@@ -154,26 +154,26 @@ def _one_cell(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _exact(value: Any) -> str:
+def _format_exactly(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten_document(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a document by path; lists are values."""
     found: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= _flatten_document(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found
 
 
-def _whole(value: Any, form: Format) -> str:
+def _format_whole(value: Any, form: Format) -> str:
     if form is Format.yaml:
-        return "".join(f"{line}\n" for line in _yaml(value))
+        return "".join(f"{line}\n" for line in _format_yaml(value))
     if form is Format.ndjson:
         return json.dumps(value, ensure_ascii=False) + "\n"
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
@@ -185,14 +185,14 @@ def _csv_line(cells: Iterable[str]) -> str:
     return line.getvalue()
 
 
-def _yaml(value: Any) -> Iterator[str]:
+def _format_yaml(value: Any) -> Iterator[str]:
     """The lines of a value in YAML; scalars are JSON, which YAML includes."""
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
             yield from _yaml_member(f"{_yaml_name(str(name))}:", item)
     elif isinstance(value, list) and value:
         for item in value:
-            first, *rest = _yaml(item)
+            first, *rest = _format_yaml(item)
             yield f"- {first}"
             yield from (f"  {line}" for line in rest)
     else:
@@ -202,7 +202,7 @@ def _yaml(value: Any) -> Iterator[str]:
 def _yaml_member(name: str, item: Any) -> Iterator[str]:
     if isinstance(item, Mapping | list) and item:
         yield name
-        yield from (f"  {line}" for line in _yaml(item))
+        yield from (f"  {line}" for line in _format_yaml(item))
     else:
         yield f"{name} {_yaml_scalar(item)}"
 
@@ -222,6 +222,6 @@ def _yaml_escape(code: int) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _write(file: IO[str], text: str) -> None:
+def _write_text(file: IO[str], text: str) -> None:
     file.write(text)
     file.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, read_document
 from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 
@@ -57,47 +57,51 @@ _COLUMNS = 6
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for command in (token, datasets, get, create, update, delete):
-        app.command()(command)
-    app.command("list")(list_)
+    app.command("token")(print_token)
+    app.command("datasets")(show_datasets)
+    app.command("get")(print_record)
+    app.command("create")(create_record)
+    app.command("update")(update_record)
+    app.command("delete")(delete_record)
+    app.command("list")(list_records)
 
 
-def token(
+def print_token(
     scope: Annotated[
         str, typer.Option(help="What to narrow it to, as 'customers:read orders:*'.")
     ] = "",
 ) -> None:
     """Print an access token, for use as 'authorization: Bearer …'."""
-    with connect(scope) as client, wrong_arguments():
+    with connect_client(scope) as client, wrong_arguments():
         found = client.access_token()
     print_outcome({"token": found}, found)
 
 
-def datasets(
+def show_datasets(
     fields: Annotated[bool, typer.Option("--fields", help="Show the fields as well.")] = False,
 ) -> None:
     """Show the datasets and what you may do with them."""
-    with connect() as client:
+    with connect_client() as client:
         found = client.datasets()
     if not fields:
         print_rows(found, ["name", "title", "actions", Column("fields", _count_fields)])
         return
     rows = (
-        {"dataset": d.name, "path": f.path, "type": f.Type.Name(f.type)} | _facts(f)
+        {"dataset": d.name, "path": f.path, "type": f.Type.Name(f.type)} | _describe_field(f)
         for d in found
         for f in d.fields
     )
     print_rows(rows, ["dataset", "path", "type", Column("facts"), "description"])
 
 
-def get(dataset: Dataset, key: Key, fields: Fields = "") -> None:
+def print_record(dataset: Dataset, key: Key, fields: Fields = "") -> None:
     """Print one record, by default as JSON."""
-    with connect() as client:
+    with connect_client() as client:
         record = client.dataset(dataset).get(key, fields=fields)
     _print_record(record, fields)
 
 
-def list_(
+def list_records(
     dataset: Dataset,
     filter: Filter = "",
     order_by: OrderBy = "",
@@ -109,7 +113,7 @@ def list_(
 
     Each page sees what is committed when it is read. To get many records, use export.
     """
-    with connect() as client:
+    with connect_client() as client:
         source = client.dataset(dataset)
         found = source.list(
             filter=filter,
@@ -120,20 +124,20 @@ def list_(
         _print_records(source, islice(found, limit or None), fields)
 
 
-def create(
+def create_record(
     dataset: Dataset,
     data: Data = "",
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
 ) -> None:
     """Create a record from JSON, and print it."""
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         target = client.dataset(dataset)
         record = read_document(data, "record")
         _print_record(target.create(record, validate_only=validate_only, request_id=request_id))
 
 
-def update(
+def update_record(
     dataset: Dataset,
     key: Key,
     data: Data = "",
@@ -151,7 +155,7 @@ def update(
 
     A null sets the field to null.
     """
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         target = client.dataset(dataset)
         record = {**read_document(data, "record"), target.key: key}
         changed = target.update(
@@ -165,7 +169,7 @@ def update(
         _print_record(changed)
 
 
-def delete(
+def delete_record(
     dataset: Dataset,
     key: Key,
     etag: Etag = "",
@@ -176,7 +180,7 @@ def delete(
     request_id: RequestId = "",
 ) -> None:
     """Delete a record."""
-    with connect() as client:
+    with connect_client() as client:
         client.dataset(dataset).delete(
             key,
             etag=etag,
@@ -199,7 +203,7 @@ def _count_fields(dataset: Mapping[str, Any]) -> str:
     return str(len(dataset.get("fields", ())))
 
 
-def _facts(field: Any) -> dict[str, Any]:
+def _describe_field(field: Any) -> dict[str, Any]:
     """Special properties of a field, such as INTERNAL and nullable, and its meaning."""
     from penstock.options.v1 import options_pb2
 

@@ -31,17 +31,17 @@ Name = Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(login)
-    app.command()(logout)
-    app.command()(whoami)
-    app.command()(status)
+    app.command("login")(log_in)
+    app.command("logout")(log_out)
+    app.command("whoami")(show_caller)
+    app.command("status")(show_status)
     group = typer.Typer(no_args_is_help=True, help="The credentials that this user keeps.")
     group.command("list")(list_profiles)
     group.command("use")(use_profile)
     app.add_typer(group, name="profiles")
 
 
-def login(
+def log_in(
     name: Annotated[
         str, typer.Argument(metavar="[PROFILE]", help="Its name; by default the consumer's.")
     ] = "",
@@ -68,14 +68,14 @@ def login(
     print_outcome(said, f"logged in at {caller.url}; commands use the profile {name} from now on")
 
 
-def logout(
+def log_out(
     name: Annotated[
         str, typer.Argument(metavar="[PROFILE]", help="By default the current one.")
     ] = "",
 ) -> None:
     """Remove a profile and its credentials."""
     profiles = read_profiles()
-    name = name or options.given("profile") or profiles.current
+    name = name or options.given_option("profile") or profiles.current
     if not name:
         raise Failure("no profile is in use")
     profiles.get(name)
@@ -85,13 +85,13 @@ def logout(
     print_outcome({"profile": name}, f"the profile {name} is removed")
 
 
-def whoami() -> None:
+def show_caller() -> None:
     """Show who calls, which hub, where the credentials come from, and what they allow."""
     caller = find_caller()
     with open_client(caller) as client:
         datasets = client.datasets()
     said = {
-        "consumer_id": caller.arguments.get("client_id") or _subject(caller) or "",
+        "consumer_id": caller.arguments.get("client_id") or _read_subject(caller) or "",
         "url": caller.url,
         "source": caller.source,
         "datasets": {d.name: list(d.actions) for d in datasets},
@@ -101,7 +101,7 @@ def whoami() -> None:
     print_outcome(said, [f"{who} at {caller.url}, by {caller.source}", f"sees: {may}"])
 
 
-def status() -> None:
+def show_status() -> None:
     """Show whether the hub lives and is ready, and what is wrong; exits with 1 unless it is ready.
 
     It needs no credentials.
@@ -122,7 +122,7 @@ def status() -> None:
 def list_profiles() -> None:
     """Show the profiles; never their secrets."""
     profiles = read_profiles()
-    rows = [_shown(profiles, name) for name in sorted(profiles.profiles)]
+    rows = [_profile_row(profiles, name) for name in sorted(profiles.profiles)]
     print_rows(rows, ["profile", "current", "url", "client_id", "kind"])
 
 
@@ -136,20 +136,20 @@ def use_profile(name: Name) -> None:
 
 
 def _new_caller(client_id: str, api_key: bool) -> Caller:
-    if options.given("consumer"):
+    if options.given_option("consumer"):
         return find_caller()
-    client_id = client_id or options.variable("client_id")
+    client_id = client_id or options.read_variable("client_id")
     if not client_id and not api_key:
         raise Failure("give --client-id ID, --api-key, or --as for a consumer of the demo here")
-    secret = _ask("API key" if api_key else f"client secret of {client_id}")
+    secret = _ask_secret("API key" if api_key else f"client secret of {client_id}")
     credentials = (
         {"api_key": secret} if api_key else {"client_id": client_id, "client_secret": secret}
     )
-    url = options.given("url") or options.variable("url") or DEFAULT_URL
+    url = options.given_option("url") or options.read_variable("url") or DEFAULT_URL
     return Caller(url, "the login", credentials | certificate_files())
 
 
-def _ask(what: str) -> str:
+def _ask_secret(what: str) -> str:
     """A secret from the terminal, without an echo, or the first line of standard input."""
     if sys.stdin.isatty():
         return str(typer.prompt(what, hide_input=True, err=True)).strip()
@@ -158,7 +158,7 @@ def _ask(what: str) -> str:
     raise Failure(f"the {what} is missing: give it on standard input")
 
 
-def _subject(caller: Caller) -> str:
+def _read_subject(caller: Caller) -> str:
     """The consumer that a token names; "" for an API key."""
     import base64
     import json
@@ -173,7 +173,7 @@ def _subject(caller: Caller) -> str:
     return str(claims.get("sub", "")) if isinstance(claims, dict) else ""
 
 
-def _shown(profiles: Profiles, name: str) -> dict[str, Any]:
+def _profile_row(profiles: Profiles, name: str) -> dict[str, Any]:
     entry = profiles.profiles[name]
     kind = next((k for k in ("api_key", "token", "client_secret") if k in entry), "")
     return {

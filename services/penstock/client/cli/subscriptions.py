@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.feeds import change_document, change_printer, seconds_of
 from penstock.client.cli.options import Format
@@ -22,16 +22,16 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Feeds whose place the hub keeps, shared by several workers.", no_args_is_help=True
     )
-    group.command()(create)
-    group.command("list")(list_)
-    group.command()(delete)
-    group.command()(reset)
-    group.command()(pull)
-    group.command()(ack)
+    group.command("create")(create_subscription)
+    group.command("list")(list_subscriptions)
+    group.command("delete")(delete_subscription)
+    group.command("reset")(reset_subscription)
+    group.command("pull")(pull_changes)
+    group.command("ack")(acknowledge_changes)
     app.add_typer(group, name="subscriptions")
 
 
-def create(
+def create_subscription(
     name: Name,
     datasets: Annotated[
         list[str] | None,
@@ -51,7 +51,7 @@ def create(
     ] = False,
 ) -> None:
     """Make a subscription."""
-    with connect() as client:
+    with connect_client() as client:
         try:
             made = client.subscription(name).create(
                 datasets or (),
@@ -67,9 +67,9 @@ def create(
     typer.echo(f"{made.subscription_id}: {', '.join(made.datasets)}", err=True)
 
 
-def list_() -> None:
+def list_subscriptions() -> None:
     """Print your subscriptions and their progress."""
-    with connect() as client:
+    with connect_client() as client:
         found = client.subscriptions()
     print_rows(
         found,
@@ -77,19 +77,19 @@ def list_() -> None:
     )
 
 
-def delete(name: Name) -> None:
+def delete_subscription(name: Name) -> None:
     """Delete a subscription."""
-    with connect() as client:
+    with connect_client() as client:
         client.subscription(name).delete()
 
 
-def reset(name: Name, start: Start = "now") -> None:
+def reset_subscription(name: Name, start: Start = "now") -> None:
     """Continue a subscription from another place; voids its current leases."""
-    with connect() as client:
+    with connect_client() as client:
         client.subscription(name).reset(start)
 
 
-def pull(
+def pull_changes(
     name: Name,
     max_changes: Annotated[int, typer.Option(min=0, max=5000, help="At most so many.")] = 0,
     ack_seconds: Annotated[
@@ -102,7 +102,7 @@ def pull(
 ) -> None:
     """Print the next changes, by default as NDJSON, and their lease on standard error."""
     seconds = seconds_of(wait)
-    with connect() as client:
+    with connect_client() as client:
         batch = client.subscription(name).pull(max_changes, ack_seconds=ack_seconds, wait=seconds)
         if batch is None:
             typer.echo("no changes", err=True)
@@ -115,7 +115,7 @@ def pull(
             typer.echo(f"lease {batch.lease_id} until {batch.expire_time:%H:%M:%S} UTC", err=True)
 
 
-def ack(
+def acknowledge_changes(
     name: Name,
     lease: Annotated[str, typer.Argument(metavar="LEASE", help="As pull has told it.")] = "",
     cursor: Annotated[
@@ -123,6 +123,6 @@ def ack(
     ] = "",
 ) -> None:
     """Acknowledge that changes are processed; print the cursor up to which all are."""
-    with connect() as client:
+    with connect_client() as client:
         reached = client.subscription(name).acknowledge(lease, cursor=cursor)
     print_outcome({"cursor": reached}, reached)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, read_document
 from penstock.client.cli.printing import print_document, print_rows
 
@@ -41,9 +41,9 @@ def list_keys() -> None:
     """Show the signing keys, the newest first."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect() as client:
+    with connect_client() as client:
         request = issuers_pb2.ListSigningKeysRequest()
-        _print_keys(client.call(_keys(client).ListSigningKeys, request, safe=True).keys)
+        _print_keys(client.call(_open_keys(client).ListSigningKeys, request, safe=True).keys)
 
 
 def rotate_keys(
@@ -58,18 +58,18 @@ def rotate_keys(
     """Let another key sign, a minute after its publication; tokens stay valid."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect() as client:
+    with connect_client() as client:
         request = issuers_pb2.RotateSigningKeysRequest(now=now)
-        _print_keys(client.call(_keys(client).RotateSigningKeys, request, safe=False).keys)
+        _print_keys(client.call(_open_keys(client).RotateSigningKeys, request, safe=False).keys)
 
 
 def list_issuers() -> None:
     """Show the issuers."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect() as client:
+    with connect_client() as client:
         request = issuers_pb2.ListIssuersRequest()
-        found = client.call(_issuers(client).ListIssuers, request, safe=True).issuers
+        found = client.call(_open_issuers(client).ListIssuers, request, safe=True).issuers
     print_rows(found, ["issuer_id", "issuer", "active", "consumer_id", "consumer_claim"])
 
 
@@ -77,9 +77,9 @@ def get_issuer(issuer: IssuerId) -> None:
     """Print one issuer, by default as JSON."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect() as client:
+    with connect_client() as client:
         request = issuers_pb2.GetIssuerRequest(issuer_id=issuer)
-        print_document(client.call(_issuers(client).GetIssuer, request, safe=True))
+        print_document(client.call(_open_issuers(client).GetIssuer, request, safe=True))
 
 
 def create_issuer(issuer: IssuerId, data: Data = "") -> None:
@@ -90,9 +90,11 @@ def create_issuer(issuer: IssuerId, data: Data = "") -> None:
     """
     from penstock.hub.v1 import issuers_pb2
 
-    request = issuers_pb2.CreateIssuerRequest(issuer=_issuer(issuer, read_document(data, "issuer")))
-    with connect() as client:
-        print_document(client.call(_issuers(client).CreateIssuer, request, safe=False))
+    request = issuers_pb2.CreateIssuerRequest(
+        issuer=_make_issuer(issuer, read_document(data, "issuer"))
+    )
+    with connect_client() as client:
+        print_document(client.call(_open_issuers(client).CreateIssuer, request, safe=False))
 
 
 def update_issuer(issuer: IssuerId, data: Data = "") -> None:
@@ -104,30 +106,30 @@ def update_issuer(issuer: IssuerId, data: Data = "") -> None:
 
     given = read_document(data, "issuer")
     fields = issuers_pb2.Issuer.DESCRIPTOR.fields
-    request = issuers_pb2.UpdateIssuerRequest(issuer=_issuer(issuer, given))
+    request = issuers_pb2.UpdateIssuerRequest(issuer=_make_issuer(issuer, given))
     # Members that are present change, to an empty value too.
     named = [f.name for f in fields if f.name in given or f.json_name in given]
     request.update_mask.paths.extend(named)
-    with connect() as client:
-        print_document(client.call(_issuers(client).UpdateIssuer, request, safe=False))
+    with connect_client() as client:
+        print_document(client.call(_open_issuers(client).UpdateIssuer, request, safe=False))
 
 
 def delete_issuer(issuer: IssuerId) -> None:
     """Delete an issuer: from then on its tokens are refused."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect() as client:
+    with connect_client() as client:
         request = issuers_pb2.DeleteIssuerRequest(issuer_id=issuer)
-        client.call(_issuers(client).DeleteIssuer, request, safe=False)
+        client.call(_open_issuers(client).DeleteIssuer, request, safe=False)
 
 
-def _keys(client: Client) -> Any:
+def _open_keys(client: Client) -> Any:
     from penstock.hub.v1 import issuers_pb2_grpc
 
     return issuers_pb2_grpc.SigningKeysStub(client.channel)
 
 
-def _issuers(client: Client) -> Any:
+def _open_issuers(client: Client) -> Any:
     from penstock.hub.v1 import issuers_pb2_grpc
 
     return issuers_pb2_grpc.IssuersStub(client.channel)
@@ -137,7 +139,7 @@ def _print_keys(keys: Any) -> None:
     print_rows(keys, ["key_id", "state", "sign_time", "retire_time"])
 
 
-def _issuer(issuer_id: str, given: dict[str, Any]) -> Any:
+def _make_issuer(issuer_id: str, given: dict[str, Any]) -> Any:
     from google.protobuf import json_format
 
     from penstock.hub.v1 import issuers_pb2

@@ -9,7 +9,7 @@ import typer
 
 from penstock.client.cli import webhook_deliveries, webhook_listen
 from penstock.client.cli.access_terms import span_of
-from penstock.client.cli.connection import connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.printing import Column, print_document, print_rows
 from penstock.client.cli.records import wrong_arguments
 from penstock.client.cli.webhook_calls import (
@@ -20,11 +20,11 @@ from penstock.client.cli.webhook_calls import (
     Headers,
     Options,
     Signature,
-    call,
+    call_webhooks,
     headers_of,
+    make_selections,
     options_of,
-    pages,
-    selections,
+    read_pages,
 )
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
@@ -36,19 +36,19 @@ def register(app: typer.Typer) -> None:
                         no_args_is_help=True)  # fmt: skip
     commands: dict[str, Callable[..., None]] = {
         "list": list_webhooks,
-        "get": get,
-        "create": create,
-        "update": update,
-        "delete": delete,
-        "pause": pause,
-        "resume": resume,
+        "get": get_webhook,
+        "create": create_webhook,
+        "update": update_webhook,
+        "delete": delete_webhook,
+        "pause": pause_webhook,
+        "resume": resume_webhook,
         "rotate-secret": rotate_secret,
-        "metrics": metrics,
+        "metrics": show_metrics,
     }
     for name, command in commands.items():
         group.command(name)(command)
     webhook_deliveries.register(group)
-    group.command("listen")(webhook_listen.listen)
+    group.command("listen")(webhook_listen.listen_locally)
     app.add_typer(group, name="webhooks")
 
 
@@ -58,9 +58,9 @@ def list_webhooks(
     """Show the webhooks."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
+    with connect_client() as client:
         request = pb.ListWebhooksRequest(everybody=everybody)
-        found = list(pages(client, "ListWebhooks", request, "webhooks"))
+        found = list(read_pages(client, "ListWebhooks", request, "webhooks"))
     print_rows(
         found,
         [
@@ -69,21 +69,23 @@ def list_webhooks(
             Column("url", lambda w: w["url"] or w["kind"]),
             Column("selections", lambda w: ", ".join(s["dataset"] for s in w["selections"])),
             "state",
-            Column("reason", _reason),
+            Column("reason", _explain_state),
             "failing_time",
         ],
     )
 
 
-def get(webhook: WebhookId) -> None:
+def get_webhook(webhook: WebhookId) -> None:
     """Print one webhook, by default as JSON."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
-        print_document(call(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook)))
+    with connect_client() as client:
+        print_document(
+            call_webhooks(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook))
+        )
 
 
-def create(
+def create_webhook(
     target: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted.")],
     dataset: Datasets = None,
     event: Events = None,
@@ -97,19 +99,19 @@ def create(
     """Create a webhook; print it with its secret, which is shown only this once."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         webhook = pb.Webhook(
             url=target,
             title=title,
-            selections=selections(client, dataset, event, filter, fields),
+            selections=make_selections(client, dataset, event, filter, fields),
             headers=headers_of(header),
             options=options_of([*(option or ()), f"signature={signature}"]),
         )
         request = pb.CreateWebhookRequest(webhook=webhook)
-        print_document(call(client, "CreateWebhook", request, safe=False))
+        print_document(call_webhooks(client, "CreateWebhook", request, safe=False))
 
 
-def update(
+def update_webhook(
     webhook: WebhookId,
     target: Annotated[str, typer.Option("--to", metavar="URL", help="Another URL.")] = "",
     dataset: Datasets = None,
@@ -127,7 +129,7 @@ def update(
     """
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         changed = pb.Webhook(
             webhook_id=webhook,
             url=target,
@@ -136,37 +138,39 @@ def update(
             options=options_of(option or ()),
         )
         if dataset or event or filter or fields:
-            changed.selections.extend(selections(client, dataset, event, filter, fields))
+            changed.selections.extend(make_selections(client, dataset, event, filter, fields))
         if not option:
             changed.ClearField("options")
         request = pb.UpdateWebhookRequest(webhook=changed)
-        print_document(call(client, "UpdateWebhook", request, safe=False))
+        print_document(call_webhooks(client, "UpdateWebhook", request, safe=False))
 
 
-def delete(webhook: WebhookId) -> None:
+def delete_webhook(webhook: WebhookId) -> None:
     """Delete a webhook and its deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
-        call(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False)
+    with connect_client() as client:
+        call_webhooks(
+            client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False
+        )
 
 
-def pause(webhook: WebhookId) -> None:
+def pause_webhook(webhook: WebhookId) -> None:
     """Pause sending; events wait."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
+    with connect_client() as client:
         request = pb.PauseWebhookRequest(webhook_id=webhook)
-        print_document(call(client, "PauseWebhook", request, safe=False))
+        print_document(call_webhooks(client, "PauseWebhook", request, safe=False))
 
 
-def resume(webhook: WebhookId) -> None:
+def resume_webhook(webhook: WebhookId) -> None:
     """Resume sending."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
+    with connect_client() as client:
         request = pb.ResumeWebhookRequest(webhook_id=webhook)
-        print_document(call(client, "ResumeWebhook", request, safe=False))
+        print_document(call_webhooks(client, "ResumeWebhook", request, safe=False))
 
 
 def rotate_secret(
@@ -181,13 +185,13 @@ def rotate_secret(
     """Create another secret and print it."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         request = pb.RotateSecretRequest(webhook_id=webhook, signature=signature.upper())
         request.overlap.FromTimedelta(span_of(overlap))
-        print_document(call(client, "RotateSecret", request, safe=False))
+        print_document(call_webhooks(client, "RotateSecret", request, safe=False))
 
 
-def metrics(
+def show_metrics(
     webhook: WebhookId,
     last: Annotated[str, typer.Option(help="Of so long until now, as 24h.")] = "24h",
 ) -> None:
@@ -196,13 +200,13 @@ def metrics(
 
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect() as client:
+    with connect_client() as client:
         request = pb.GetWebhookMetricsRequest(webhook_id=webhook)
         request.start_time.FromDatetime(dt.datetime.now(dt.UTC) - span_of(last))
-        print_document(call(client, "GetWebhookMetrics", request))
+        print_document(call_webhooks(client, "GetWebhookMetrics", request))
 
 
-def _reason(webhook: Mapping[str, Any]) -> str:
+def _explain_state(webhook: Mapping[str, Any]) -> str:
     """Why a webhook does not send, or what it does not send."""
     problems = webhook.get("problems", {}).items()
     return webhook.get("reason") or "; ".join(f"{d}: {p}" for d, p in problems)
