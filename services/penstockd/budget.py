@@ -1,13 +1,15 @@
 """CPU time: how much one call may use, and how it shares the event loop with the others.
 
 A worker serves all its calls on one event loop, so work that does not end soon stops every other
-call. Three rules prevent that, whatever a caller sends:
+call. Four rules prevent that, whatever a caller sends:
 
 - The coroutine of a call runs inside ``await_metered``, which measures each of its steps, that is
   the time from one ``await`` that waits to the next. A step above PAUSE is logged as
   ``loop_paused``.
+- The steps of all calls share the rounds of the loop: see ``turns``.
 - Work that grows with the request either calls ``let_others_run`` as it goes on, or leaves the
-  event loop by ``run_offloaded``: a Python thread gives way to the loop after THREAD_SLICE.
+  event loop by ``run_offloaded``: a Python thread gives way to the loop after THREAD_SLICE, and
+  payers share the threads: see ``threads``.
 - A call's ``Budget`` counts what it has used, whether the event loop, a thread or a task shared
   with other calls did the work. ``let_others_run`` and ``run_offloaded`` refuse to go on once it
   is used up, and so does ``check_budget``, for loops inside offloaded work.
@@ -21,29 +23,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import enum
 import functools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
 from penstockd.errors import CallTooCostly
+from penstockd.shares import payer_var
+from penstockd.threads import SharedThreads
+from penstockd.turns import SLICE, Turns
 
 #: CPU seconds that a step may hold the event loop before it is logged.
 PAUSE = 0.05
 #: Wall-clock seconds that a step may take before it is logged.
 BLOCKED = 0.5
-#: CPU seconds that a step works before ``let_others_run`` gives others a turn.
-SLICE = 0.002
-#: CPU seconds that calls may use in one round of the event loop; further steps wait for the next.
-#: Each step that waits is put in line again in every round, so a small bound costs much where
-#: a thousand streams wake at one moment: with 2 ms others' p99 beside them grew thirteenfold.
-ROUND = 0.01
 #: Seconds that a thread works before it lets the event loop have the interpreter: a call waits that
 #: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
 #: times as long.
@@ -63,10 +62,22 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
+#: Of the event loop of this process.
+_turns = Turns()
 
-#: Threads that work for calls beside the event loop; few, since they share one interpreter.
-_THREADS = max(2, min(4, os.cpu_count() or 1))
-_pool = ThreadPoolExecutor(_THREADS, "offloaded")
+#: Few threads compute at a time, since they share one interpreter; more may also block.
+_CPUS = os.cpu_count() or 1
+_computing = SharedThreads(max(2, min(4, _CPUS)), "offloaded")
+_blocking = SharedThreads(min(31, _CPUS + 3), "blocking")
+
+
+class OwnLine(enum.Enum):
+    """Whose turns on the event loop the steps take that no consumer pays for."""
+
+    #: The hub's own work, for itself or for many.
+    HUB = enum.auto()
+    #: Calls whose consumer is not known yet.
+    ARRIVING = enum.auto()
 
 
 class Budget:
@@ -83,6 +94,7 @@ class Budget:
         self._payer = payer
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
         self.began: float | None = None  #: when the current step began, by the thread's clock
+        self.arrives = False  #: whether the work is a call that came in
         self._used = 0.0
         self._most = seconds
 
@@ -90,6 +102,12 @@ class Budget:
     def used(self) -> float:
         """CPU seconds so far, on the event loop and beside it."""
         return self._used
+
+    @property
+    def line(self) -> Hashable:
+        """Whose turns the current task's steps take."""
+        own = OwnLine.ARRIVING if self.arrives else OwnLine.HUB
+        return payer_var.get().consumer or own
 
     def charge(self, seconds: float) -> None:
         """Count CPU time that was used for the call."""
@@ -179,24 +197,26 @@ async def _give_way() -> None:
 
 
 async def run_offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run ``work`` in a thread of a small pool and return its result. Raises CallTooCostly.
+    """Run ``work`` in a thread of a small pool and return its result.
 
-    For work in pure Python, or in C that releases the interpreter's lock.
+    For work in pure Python, or in C that releases the interpreter's lock. Raises CallTooCostly, and
+    ShareExhausted if very many calls of one consumer wait for a thread.
     """
     budget = _current.get()
     if budget is not None:
         budget.check()
-    context = contextvars.copy_context()
-    job = functools.partial(work, *args, **kwargs)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool, lambda: context.run(_run_charged, budget, job))
+    return await _in_context(_computing, budget, functools.partial(work, *args, **kwargs))
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """``run_offloaded`` for work that may also block: it uses a larger pool of threads."""
     check_budget()
-    job = functools.partial(work, *args, **kwargs)
-    return await asyncio.to_thread(_run_charged, _current.get(), job)
+    return await _in_context(_blocking, _current.get(), functools.partial(work, *args, **kwargs))
+
+
+async def _in_context(threads: SharedThreads, budget: Budget | None, work: Callable[[], T]) -> T:
+    context = contextvars.copy_context()
+    return await threads.run(lambda: context.run(_run_charged, budget, work))
 
 
 def charge_thread(work: Callable[P, T]) -> Callable[P, T]:
@@ -230,6 +250,7 @@ async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
     """``await_metered`` for an incoming call: work that breathes lets it go first."""
     global _begun
     _begun += 1
+    budget.arrives = True
     return await await_metered(budget, work)
 
 
@@ -265,42 +286,6 @@ def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return asyncio.create_task(await_metered(Budget(name, None), work))
 
 
-class _Round:
-    """The current round of the event loop: how long calls have worked in it.
-
-    A loop polls for input only between rounds, and a round runs all steps that are ready when it
-    begins. Hundreds of calls refused at one moment would hold it for seconds, and delay new calls
-    and health checks.
-    """
-
-    def __init__(self) -> None:
-        self.used = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that will end the round
-
-    def goes_on(self) -> bool:
-        """Whether this is a round of the running loop."""
-        if self._loop is not asyncio.get_running_loop():
-            self._end()
-        return self._loop is not None
-
-    def add(self, seconds: float) -> None:
-        """Count a step."""
-        self.used += seconds
-        if self._loop is None:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # the work is closed, and no loop runs any more
-                return
-            loop.call_soon(self._end)
-            self._loop = loop
-
-    def _end(self) -> None:
-        self.used, self._loop = 0.0, None
-
-
-_round = _Round()
-
-
 class _Steps:
     """Runs a coroutine step by step, and measures each."""
 
@@ -311,12 +296,14 @@ class _Steps:
     def __await__(self) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = functools.partial(next, self._work)
         while True:
-            while _round.used > ROUND and _round.goes_on():
+            if _turns.is_full():
                 try:
-                    yield None  # wait for the next round; the loop polls for input before it
+                    yield from _turns.wait(self._budget.line)
+                except GeneratorExit:
+                    self._work.close()
+                    raise
                 except BaseException as exc:
                     resume = functools.partial(self._work.throw, exc)
-                    break
             began, wall = _clock(), time.monotonic()
             self._budget.began = began
             try:
@@ -327,9 +314,12 @@ class _Steps:
                 self._budget.began = None
                 cpu = _clock() - began
                 self._budget.step(cpu, time.monotonic() - wall)
-                _round.add(cpu)
+                _turns.add(cpu)
             try:
                 value = yield waits
+            except GeneratorExit:  # the task is thrown away; no loop may be running any more
+                self._work.close()
+                raise
             except BaseException as exc:  # including cancellation, which the work must see
                 resume = functools.partial(self._work.throw, exc)
             else:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from penstockd import budget
+from penstockd import budget, turns
 from penstockd.budget import Budget, await_metered, let_others_run, run_offloaded
 from penstockd.errors import CallTooCostly, ClientStalled
 from penstockd.writes.pace import LEAST_RATE, Pace
@@ -48,13 +48,13 @@ async def test_a_handler_that_sleeps_without_awaiting_is_told_of() -> None:
 
 
 async def test_a_handler_that_breathes_is_not() -> None:
-    turns = 0
+    seen = 0
 
     async def neighbour() -> None:
-        nonlocal turns
+        nonlocal seen
         while True:
             await asyncio.sleep(0)
-            turns += 1
+            seen += 1
 
     async def breathes() -> None:
         for _ in range(300):
@@ -66,7 +66,7 @@ async def test_a_handler_that_breathes_is_not() -> None:
     await await_metered(call, breathes())
     beside.cancel()
     assert call.used >= 0.3
-    assert turns >= 10
+    assert seen >= 10
     assert call.longest < call.used / 5
 
 
@@ -82,14 +82,14 @@ async def test_calls_that_come_in_go_first() -> None:
             await asyncio.sleep(0)
 
     calls = asyncio.create_task(come_in())
-    burn(2 * budget.SLICE)
+    burn(2 * turns.SLICE)
     await await_metered(Budget("/a.B/C"), _works(order))
     await calls
     assert order == ["call"] * 5 + ["work"]
 
 
 async def _works(order: list[str]) -> None:
-    burn(2 * budget.SLICE)
+    burn(2 * turns.SLICE)
     await let_others_run()
     order.append("work")
 
@@ -274,7 +274,7 @@ async def test_a_round_of_the_loop_ends_however_much_is_ready(
 
     async def rounds_of(most: float) -> int:
         """In how many rounds calls that all become ready in one are worked off."""
-        monkeypatch.setattr(budget, "ROUND", most)
+        monkeypatch.setattr(turns, "ROUND", most)
         ready, rounds = asyncio.Event(), 0
 
         async def call() -> None:
@@ -290,8 +290,8 @@ async def test_a_round_of_the_loop_ends_however_much_is_ready(
         await asyncio.gather(*calls)
         return rounds
 
-    found = await rounds_of(budget.ROUND)
-    assert found > 60 * 0.002 / (budget.ROUND + 0.002) / 2
+    found = await rounds_of(turns.ROUND)
+    assert found > 60 * 0.002 / (turns.ROUND + 0.002) / 2
     # The negative control: without a bound all work in one round.
     assert await rounds_of(1e9) < 5
 
@@ -301,7 +301,7 @@ async def test_a_call_whose_step_waits_can_be_cancelled() -> None:
 
     async def call(number: int) -> None:
         started.append(number)
-        burn(2 * budget.ROUND)
+        burn(2 * turns.ROUND)
 
     calls = [asyncio.create_task(await_metered(Budget("call"), call(i))) for i in range(5)]
     await asyncio.sleep(0)
@@ -313,7 +313,7 @@ async def test_a_call_whose_step_waits_can_be_cancelled() -> None:
 
 def test_a_round_that_a_loop_left_does_not_hold_up_the_next_loop() -> None:
     async def call() -> None:
-        burn(2 * budget.ROUND)
+        burn(2 * turns.ROUND)
 
     for _ in range(3):
         asyncio.run(asyncio.wait_for(await_metered(Budget("call"), call()), 60))

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
+from penstockd.shares import Payer, ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.pool import LOOK, LaneTerms, Limits, PoolLane, WorkKind
@@ -26,7 +27,6 @@ from penstockd.store.session import (
     prepare_session,
     translate_errors,
 )
-from penstockd.store.shares import Payer, ShareTerms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [

@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.shares import Payer, Shares, ShareTerms
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
@@ -25,7 +26,6 @@ from penstockd.store.session import (
     gives_sign,
     is_usable,
 )
-from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.sockets import open_session
 
 #: How much longer the hub waits for a statement than the database's own limit, in seconds: after

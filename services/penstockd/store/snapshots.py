@@ -20,9 +20,9 @@ import asyncpg
 import structlog
 
 from penstockd.errors import Refused
+from penstockd.shares import payer_var
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
 from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translate_errors
-from penstockd.store.shares import payer_var
 
 #: How many states a process keeps for clients that may come back; the oldest of the consumer with
 #: the most is released first.

@@ -24,7 +24,7 @@ from penstockd.errors import (
     RecordNotFound,
     Violation,
 )
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection, Database, WorkKind
 from penstockd.store.merge import Merge
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.sql import Statement
@@ -55,8 +55,7 @@ T = TypeVar("T")
 
 #: Draws the revision of a transaction and sets it for the log, whose rows carry the revision.
 BEGIN_REVISION = """
-SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
-FROM nextval('hub.revision') AS r (revision)
+SELECT now(), set_config('penstock.revision', nextval('hub.revision')::text, true)
 """
 #: Random bits of an etag, which has 15 digits: a record hardly ever has the same one twice.
 ETAG_BITS = 47
@@ -87,19 +86,29 @@ class Guard:
     leaving: Statement | None
 
 
+def draw_etag() -> int:
+    """A new etag. It is random: readers see it, and a number that counts would reveal how much
+    everybody writes."""
+    return (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The time and the etag that new records carry."""
+
+    time: datetime
+    etag: int = field(default_factory=draw_etag)
+
+
 @dataclass(slots=True)
 class WriteTransaction:
-    """One transaction of writes: its time, its revision, and how many log rows it has.
-
-    ``etag`` is the etag of all records that it writes. It is random: readers see it, and a revision
-    would reveal how much everybody writes.
-    """
+    """One transaction of writes: its time, the etag of all records that it writes, and how many log
+    rows it has."""
 
     connection: Connection
     time: datetime
-    revision: int
     logged: int = 0
-    etag: int = field(default_factory=lambda: (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS))
+    etag: int = field(default_factory=draw_etag)
     staged: set[str] = field(default_factory=set)
 
     async def upsert(
@@ -324,7 +333,14 @@ class Writer:
     async def _begun(self, connection: Connection) -> WriteTransaction:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
-        return WriteTransaction(connection, row[0], row[1])
+        return WriteTransaction(connection, row[0])
+
+    async def stamp(self) -> Stamp:
+        """A stamp for records that are made before their transaction begins, so that it does not
+        hold a connection meanwhile. Their time is the database's, slightly before the
+        transaction's."""
+        async with self._database.connection(WorkKind.WRITE) as connection:
+            return Stamp(await connection.fetchval("SELECT now()"))
 
     async def close(self) -> None:
         """Wait until committed changes are numbered."""

@@ -63,7 +63,7 @@ class Shop:
 
         try:
             async with self.writer.transaction() as transaction:
-                transaction.time, transaction.revision, transaction.etag = TIME, revision, revision
+                transaction.time, transaction.etag = TIME, revision
                 counts = (await work.run(transaction, pieces())).counts
         except Refused as error:
             return type(error), str(error), error.violations

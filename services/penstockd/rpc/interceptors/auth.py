@@ -11,7 +11,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.store.shares import Payer, payer_var
+from penstockd.shares import Payer, payer_var
 
 _BEARER = "bearer "
 

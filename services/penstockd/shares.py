@@ -54,7 +54,8 @@ class ShareTerms:
     consumer_factor: int | None = None
     dataset_factor: int | None = None
     #: How long a call may wait, in seconds, and how many calls of one consumer may wait at a time.
-    seconds: float = 10.0
+    #: None leaves the time to the call's deadline.
+    seconds: float | None = 10.0
     most_waiting: int = 2000
 
 
