@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.client.cli import options
+from penstock.client.cli.demo import demo_consumers, demo_file, read_demo
 from penstock.client.cli.failures import Failure
 
 if TYPE_CHECKING:
@@ -90,16 +88,6 @@ def certificate_files() -> dict[str, str]:
     return {name: options.given_option(name) or options.read_variable(name) for name in _FILES}
 
 
-def demo_file() -> Path:
-    """The file with the demo's credentials, in the folder that PENSTOCK_DATA_DIR names."""
-    return Path(os.environ.get("PENSTOCK_DATA_DIR") or ".penstock") / "demo.json"
-
-
-def demo_consumers() -> list[str]:
-    """The demo's consumers, by name; empty if there is no demo here."""
-    return sorted(_read_demo().get("consumers", {}))
-
-
 def _from_environment() -> Caller:
     found = {name: options.read_variable(name) for name in _CREDENTIALS}
     arguments = {name: value for name, value in found.items() if value} | certificate_files()
@@ -108,7 +96,7 @@ def _from_environment() -> Caller:
 
 
 def _from_demo(consumer: str) -> Caller:
-    demo = _read_demo()
+    demo = read_demo()
     if not demo:
         raise Failure(f"--as is for the demo, and there is no {demo_file()}: see penstock login")
     known = demo["consumers"]
@@ -147,18 +135,4 @@ def _list_choices() -> str:
 
 
 def _demo_url() -> str:
-    return str(_read_demo().get("url") or "")
-
-
-def _read_demo() -> dict[str, Any]:
-    """The content of the demo's file; empty if there is none."""
-    path = demo_file()
-    try:
-        demo = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise Failure(f"{path} is damaged: {error}") from None
-    if not isinstance(demo, dict) or not isinstance(demo.get("consumers"), dict):
-        raise Failure(f"{path} is damaged: it names no consumers")
-    return demo
+    return str(read_demo().get("url") or "")

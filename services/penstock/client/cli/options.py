@@ -103,7 +103,7 @@ def _keep_option(
 
 
 def _complete_consumer(incomplete: str) -> list[str]:
-    from penstock.client.cli.connection import demo_consumers
+    from penstock.client.cli.demo import demo_consumers
 
     return [name for name in demo_consumers() if name.startswith(incomplete)]
 
