@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
-    from penstockd.store.singletons import Singleton
+    from penstockd.store.singleton_rows import Singleton
     from penstockd.store.steps import Step
 
 #: A JSON line of the supervisor, or one that it passes on from another process.
@@ -126,8 +126,11 @@ def verify_audit(
         typer.Option(help="Verify this copy (see audit export), not the database."),
     ] = None,
     checkpoints: Annotated[
-        Path | None,
-        typer.Option(help="The file of checkpoints that was kept; by default this host's."),
+        list[Path] | None,
+        typer.Option(
+            help="A file of checkpoints that was kept, of any node; by default this "
+            "host's. May be given several times."
+        ),
     ] = None,
     public_key: Annotated[
         list[str] | None,
@@ -149,7 +152,7 @@ def verify_audit(
     settings = _load_settings()
     try:
         given = auditor.collect_evidence(
-            settings, public_key or [], checkpoints, copy=copy is not None
+            settings, public_key or [], checkpoints or [], copy=copy is not None
         )
         if copy is not None:
             report = auditor.verify_file(copy, given)
@@ -197,7 +200,7 @@ def make_administrator(
 def show_nodes() -> None:
     """Show the nodes that share the database, and which tasks each of them does for all.
 
-    It exits with 1 while a task has no holder.
+    It exits with 1 while a task has no holder, or fails.
     """
     import asyncio
 
@@ -221,20 +224,32 @@ def show_nodes() -> None:
     print_outcome(document, _format_holders(living, tasks))
     if free := sorted(task.name for task in tasks if task.free):
         typer.echo(f"no node does: {', '.join(free)}", err=True)
+    if failing := sorted(task.name for task in tasks if task.fail_time is not None):
+        typer.echo(f"fails: {', '.join(failing)}", err=True)
+    if free or failing:
         raise typer.Exit(1)
 
 
 def _format_holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
     """The nodes, each with the tasks it holds; a node that is gone but holds a lease is silent."""
-    known = {node.node_id for node in living}
+    known = {node.holder for node in living}
     held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
     for node in living:
         stands_by = ", stands by: its settings differ" if node.stands_by else ""
-        yield f"{node.host} ({node.node_id}), up for {node.age:.0f} s{stands_by}"
-        yield from (f"  {t.name}, term {t.term}" for t in held if t.node_id == node.node_id)
+        twin = f", has the same node-id as a node on {node.twin}" if node.twin else ""
+        yield f"{node.host} ({node.node_id}), up for {node.age:.0f} s{stands_by}{twin}"
+        yield from (f"  {_describe_task(t)}" for t in held if t.holder == node.holder)
     for task in held:
-        if task.node_id not in known:
-            yield f"{task.host} ({task.node_id}), silent: {task.name}, term {task.term}"
+        if task.holder not in known:
+            yield f"{task.host} ({task.node_id}), silent: {_describe_task(task)}"
+
+
+def _describe_task(task: Singleton) -> str:
+    """A task with its term, and since when it fails, if it does."""
+    if task.fail_time is None:
+        return f"{task.name}, term {task.term}"
+    since = task.fail_time.isoformat(timespec="seconds")
+    return f"{task.name}, term {task.term}, fails since {since}: {task.failure}"
 
 
 def _describe_epochs() -> None:

@@ -69,7 +69,8 @@ _log = structlog.get_logger(__name__)
 class Node:
     """What to run. The sidecar's paths are files of the repository or the wheel.
 
-    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
+    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one, which allows
+    ``connections`` and some more. ``worker``
     returns the command of a worker that listens on a socket, ``keeper`` is the keeper's command.
     ``environment`` returns variables for both from the database's URL, which are added to our own
     environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
@@ -78,6 +79,7 @@ class Node:
     data: Path
     database_url: str | None
     workers: int
+    connections: int
     worker: Callable[[Path], Sequence[str]]
     keeper: Sequence[str]
     environment: Callable[[str], Mapping[str, str]]
@@ -174,7 +176,9 @@ class _Running:
         url = node.database_url
         if url is None:
             tell_progress("starting PostgreSQL")
-            self._postgres = EmbeddedPostgres(node.data, self._sockets, guard=self._guard)
+            self._postgres = EmbeddedPostgres(
+                node.data, self._sockets, guard=self._guard, connections=node.connections
+            )
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
@@ -222,6 +226,7 @@ class _Running:
                 reason = f"exit code {await process.wait()}"
             except (NodeError, OSError) as error:
                 reason = str(error)
+            self._pulse.end(name)
             deaths += 1
             if not self._ready and deaths >= EARLY_DEATHS:
                 log = self._node.logs / f"{name}.log"
