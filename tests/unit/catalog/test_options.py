@@ -36,6 +36,8 @@ VALUES = {
     "output_only": "output_only: true",
     "decimal": "decimal: {precision: 5, scale: 2}",
     "date": "date: true",
+    "indexed": "indexed: true",
+    "unique": "unique: true",
     "reference": 'reference: {dataset: "probes", as: "other"}',
 }
 FIELDS = {
@@ -95,6 +97,7 @@ def compiled(folder: Path, text: str) -> Catalog:
 def told(catalog: Catalog) -> list[Any]:
     """All that the hub knows of the fields."""
     names = ("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale")
+    names += ("indexed", "unique")
     return [
         (
             *(getattr(f, n) for n in names),
