@@ -68,17 +68,19 @@ def declared_indexes(dataset: Dataset) -> Mapping[str, DeclaredIndex]:
     return found
 
 
-def duplicates(connection: Connection, dataset: Dataset, index: DeclaredIndex) -> list[list[str]]:
-    """The keys of records that have the same value of a field that is to be unique: the first few
-    values, with at most two keys each."""
+def duplicates(
+    connection: Connection, dataset: Dataset, index: DeclaredIndex
+) -> list[tuple[str, str]]:
+    """The keys of pairs of records that have the same value of a field that is to be unique: a pair
+    for each of the first few values."""
     column, key = f'"{index.field.column}"', f'"{dataset.key.column}"'
     rows = connection.execute(
         text(
-            f'SELECT (array_agg({key} ORDER BY {key}))[:2] FROM {DATA_SCHEMA}."{dataset.name}"'
+            f'SELECT min({key}), max({key}) FROM {DATA_SCHEMA}."{dataset.name}"'
             f" WHERE {index.condition} GROUP BY {column} HAVING count(*) > 1 ORDER BY 1 LIMIT 5"
         )
     )
-    return [row[0] for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
 def present_indexes(connection: Connection) -> set[str]:

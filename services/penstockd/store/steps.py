@@ -364,13 +364,13 @@ class _DatasetChanges:
             where, kind = self._where(index.field), "unique" if index.field.unique else "indexed"
             pair = columns.get(index.field.path)
             same = pair is not None and pair[0].path == pair[1].path
-            shared: list[list[str]] = []
+            shared: list[tuple[str, str]] = []
             if index.field.unique and same and self._holds(pair):
                 shared = duplicates(self._connection, self._dataset, index)
             if shared:
-                told = "; ".join(" and ".join(keys) for keys in shared)
+                told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
                 yield Step(
-                    f"{where} becomes unique, and records have the same value: {told}",
+                    f"{where} becomes unique, and values occur twice ({told})",
                     Consent.NEVER,
                     _nothing,
                 )

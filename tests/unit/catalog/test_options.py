@@ -163,6 +163,23 @@ def test_every_option_has_an_effect_or_is_refused(tmp_path: Path) -> None:
         ),
         (
             "  string text = 2;",
+            "enum E { NONE = 0; A = 1 [(penstock.options.v1.label) = 'a-b']; } E text = 2; "
+            "repeated E several = 31;",
+            "an enum with labels cannot stand in a list or map",
+        ),
+        (
+            "  string text = 2;",
+            "enum E { NONE = 0; A = 1 [(penstock.options.v1.label) = 'B']; B = 2; } E text = 2;",
+            "'B' is another value, too",
+        ),
+        (
+            "  string text = 2;",
+            "  string text = 2; message Deep { oneof x { string a = 1; ProbeInner b = 2; } } "
+            "Deep deep = 31;",
+            "a oneof within a message holds values only",
+        ),
+        (
+            "  string text = 2;",
             "  string text = 2 [(penstock.options.v1.field).decimal = {precision: 0}];",
             "a precision of 1 to 38",
         ),
