@@ -137,7 +137,8 @@ WAYS = ("mail", "phone", "address", "atTime")
 
 
 def shown_ways(hub: RunningHub, key: str) -> set[str]:
-    return set(WAYS) & hub.get(f"/v1/parties/{key}", "admin").json().keys()
+    record: dict[str, Any] = hub.get(f"/v1/parties/{key}", "admin").json()
+    return set(WAYS) & record.keys()
 
 
 def test_one_member_of_a_oneof_is_set(hub: RunningHub) -> None:

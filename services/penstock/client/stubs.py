@@ -58,7 +58,7 @@ class Stubs:
 
     def page_field(self, method: str) -> str:
         """The reply field that holds the records of a page."""
-        return str(_records(self.methods[method].output_type).name)
+        return str(_records_field(self.methods[method].output_type).name)
 
 
 @cache
@@ -76,7 +76,7 @@ def load_stubs(dataset: str) -> Stubs:
         raise UnknownDataset(dataset, known_datasets()) from None
     (service,) = messages.DESCRIPTOR.services_by_name.values()
     methods = dict(service.methods_by_name)
-    record = _records(methods[f"List{service.name}"].output_type).message_type
+    record = _records_field(methods[f"List{service.name}"].output_type).message_type
     return Stubs(
         dataset=dataset,
         singular=record.name,
@@ -97,11 +97,9 @@ def field_options(field: FieldDescriptor) -> options_pb2.FieldOptions:
 
 def enum_labels(enum: EnumDescriptor) -> dict[str, int]:
     """The numbers of an enum's values by their labels, or by their names where there are none."""
-    label = options_pb2.label
-    return {
-        v.GetOptions().Extensions[label] if v.GetOptions().HasExtension(label) else v.name: v.number
-        for v in enum.values
-    }
+    label: Any = options_pb2.label
+    given = ((value, value.GetOptions()) for value in enum.values)
+    return {o.Extensions[label] if o.HasExtension(label) else v.name: v.number for v, o in given}
 
 
 def known_datasets() -> list[str]:
@@ -114,5 +112,5 @@ def known_datasets() -> list[str]:
     return sorted(n.removesuffix(_SUFFIX) for n in names if n.endswith(_SUFFIX))
 
 
-def _records(page: Descriptor) -> FieldDescriptor:
+def _records_field(page: Descriptor) -> FieldDescriptor:
     return next(f for f in page.fields if f.is_repeated and f.message_type is not None)

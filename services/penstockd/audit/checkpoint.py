@@ -14,9 +14,10 @@ import enum
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
@@ -47,7 +48,9 @@ class Checkpoint:
     """One checkpoint of a database; ``number`` counts from 1.
 
     ``previous`` is the digest of the previous one, b"" for the first. ``sequence`` is how many
-    entries the day's chain holds, ``hash`` the hash of the last of them.
+    entries the day's chain holds, ``hash`` the hash of the last of them. In a file, ``epochs`` are
+    the ids of the epochs of the database that had the checkpoint, the newest last: a note by which
+    the hub tells whether the loss of a checkpoint was noticed before. It is not signed.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Checkpoint:
     previous: bytes
     public_key: bytes
     signature: bytes = b""
+    epochs: tuple[UUID, ...] = field(default=(), compare=False)
 
     @property
     def statement(self) -> bytes:
@@ -93,6 +97,7 @@ class Checkpoint:
 
     def line(self) -> str:
         """The checkpoint as a line of the file, without a newline."""
+        noted = {"epochs": [str(epoch) for epoch in self.epochs]} if self.epochs else {}
         return orjson.dumps(
             {
                 "number": self.number,
@@ -104,6 +109,7 @@ class Checkpoint:
                 "previous": self.previous.hex(),
                 "publicKey": key_text(self.public_key),
                 "signature": base64.b64encode(self.signature).decode(),
+                **noted,
             }
         ).decode()
 
@@ -122,6 +128,7 @@ class Checkpoint:
                 bytes.fromhex(found["previous"]),
                 parse_key(found["publicKey"]),
                 base64.b64decode(found["signature"], validate=True),
+                tuple(UUID(epoch) for epoch in found.get("epochs", ())),
             )
         except (KeyError, TypeError, AttributeError, binascii.Error) as exc:
             raise ValueError("not a checkpoint") from exc
@@ -216,15 +223,15 @@ class CheckpointFile:
                 lines = file.read().splitlines()
         except FileNotFoundError:
             return None
-        return next(_parsed(reversed(lines)), None)
+        return next(_parse_lines(reversed(lines)), None)
 
     def read(self) -> list[Checkpoint]:
         """All checkpoints in it, skipping truncated lines. Raises OSError."""
         with self.path.open("rb") as file:
-            return list(_parsed(file))
+            return list(_parse_lines(file))
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Checkpoint]:
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[Checkpoint]:
     for line in lines:
         try:
             yield Checkpoint.parse(line)
@@ -253,7 +260,7 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def fingerprint(key: bytes) -> str:
+def fingerprint_key(key: bytes) -> str:
     """The fingerprint that people compare: the SHA-256 of a public key."""
     return "SHA256:" + hashlib.sha256(key).hexdigest()
 

@@ -12,12 +12,12 @@ import asyncio
 import datetime as dt
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from penstockd.audit.chain import CONTENT, genesis, link
+from penstockd.audit.chain import CONTENT, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, CheckpointKind
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
@@ -75,7 +75,7 @@ class Chain:
         """Link entries; returns their ids and hashes."""
         hashes = []
         for row in rows:
-            self.hash = link(self.hash, row[2])
+            self.hash = link_entry(self.hash, row[2])
             hashes.append(self.hash)
         self.sequence += len(rows)
         return [row[1] for row in rows], b"".join(hashes)
@@ -146,7 +146,9 @@ class Sealer:
         async with self._database.transaction() as connection:
             if filed in await read_checkpoints(connection, after=filed.number - 1):
                 return
-            await connection.execute("SELECT hub.notice_lost_checkpoint($1)", filed.time)
+            await connection.execute(
+                "SELECT hub.notice_lost_checkpoint($1, $2)", list(filed.epochs), filed.digest
+            )
         self._tell("checkpoints_missing", filed=filed.number, advice=_DECLARE)
 
     async def _behind(self) -> bool:
@@ -162,11 +164,13 @@ class Sealer:
         Returns none if they do not follow it: then the database is no longer the same.
         """
         filed = self._filed
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            epochs = tuple(await connection.fetchval("SELECT hub.epoch_chain()"))
             if filed is None:
                 newest = await read_checkpoint(connection)
-                return [newest] if newest is not None else []
-            found = await read_checkpoints(connection, after=filed.number)
+                return [replace(newest, epochs=epochs)] if newest is not None else []
+            read = await read_checkpoints(connection, after=filed.number)
+        found = [replace(checkpoint, epochs=epochs) for checkpoint in read]
         # After a declared restore the series continues from the file's end, whatever was signed
         # before.
         for at, checkpoint in enumerate(found):
@@ -276,7 +280,7 @@ class _Pass:
         last = await self._newest()
         anchor, digest = (last.number, last.digest) if last is not None else (0, b"")
         self._touched.add(day)
-        return Chain(day, anchor, 0, genesis(day, digest), 0)
+        return Chain(day, anchor, 0, start_chain(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
         """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain
@@ -357,15 +361,15 @@ async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> N
 async def read_checkpoint(connection: Connection) -> Checkpoint | None:
     """The newest checkpoint."""
     row = await connection.fetchrow(_CHECKPOINT + "ORDER BY number DESC LIMIT 1")
-    return _checkpoint(row) if row is not None else None
+    return _read_checkpoint(row) if row is not None else None
 
 
 async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
     """All checkpoints with numbers above ``after``, in order."""
     rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
-    return [_checkpoint(row) for row in rows]
+    return [_read_checkpoint(row) for row in rows]
 
 
-def _checkpoint(row: Any) -> Checkpoint:
+def _read_checkpoint(row: Any) -> Checkpoint:
     number, time, kind, *rest = row
     return Checkpoint(number, time, CheckpointKind(kind), *rest)

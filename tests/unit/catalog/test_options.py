@@ -96,8 +96,10 @@ def compiled(folder: Path, text: str) -> Catalog:
 
 def told(catalog: Catalog) -> list[Any]:
     """All that the hub knows of the fields."""
-    names = ("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale")
-    names += ("indexed", "unique")
+    names = (
+        *("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale"),
+        *("indexed", "unique"),
+    )
     return [
         (
             *(getattr(f, n) for n in names),
