@@ -176,6 +176,12 @@ class RecordExists(Refused):
     reason = "RECORD_EXISTS"
 
 
+class ValueTaken(Refused):
+    """Another record has the same value of a unique field."""
+
+    reason = "VALUE_TAKEN"
+
+
 class EtagMismatch(Refused):
     """The record changed since the caller read it."""
 
