@@ -51,11 +51,11 @@ def find_misplaced(root: Path) -> Iterator[str]:
 
 
 def find_long_functions(root: Path) -> Iterator[str]:
-    """Functions with more than LONGEST lines."""
+    """Functions with more than LONGEST lines; declared options of commands do not count."""
     for path in _sources(root, "services", "tests"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                lines = (node.end_lineno or 0) - node.body[0].lineno + 2
                 if lines > LONGEST:
                     yield f"{path.relative_to(root)}: {node.name} has {lines} lines"
 
