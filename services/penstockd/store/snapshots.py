@@ -222,6 +222,8 @@ class Snapshots:
                 _log.warning("snapshots_unchecked", error=str(exc))
 
     async def _speak(self, held: Held) -> None:
+        if held.lock.locked():
+            return  # a query that is under way shows the server that it lives
         try:
             async with asyncio.timeout(PATIENCE), held.lock:
                 await held.connection.execute("SELECT 1")
