@@ -77,7 +77,7 @@ class Sequences:
         if first < 0 or first + count - 1 > _LAST:
             raise ValueError(f"no log has a number {first}")
         drawn = self._draw(*_CHUNK_BLOCKS, chunk)
-        shares = _words("I", drawn)[1::4]
+        shares = _read_words("I", drawn)[1::4]
         low, high = self._node(_CHUNK, chunk)
         widths, at = [high - low], 0
         # All nodes of a level at once, from the chunk's level down to the leaves.
@@ -88,7 +88,7 @@ class Sequences:
             parted[::2] = lower
             parted[1::2] = map(sub, widths, lower)
             widths = parted
-        words = _words("Q", drawn)[::2]
+        words = _read_words("Q", drawn)[::2]
         starts = accumulate(widths, initial=low)
         # The last start is the chunk's end, and has no place.
         sequences = array("q", map(add, starts, map(mod, words[at : at + count], widths)))
@@ -100,7 +100,7 @@ class Sequences:
             return index << _RANGE, (index + 1) << _RANGE
         low, high = self._node(height + 1, index >> 1)
         block = (_SPLIT << 8 | height + 1) << 64 | index >> 1
-        (share,) = _words("I", self._draw(block, 0, 1, 0))[1::4]
+        (share,) = _read_words("I", self._draw(block, 0, 1, 0))[1::4]
         (lower,) = _split_widths([high - low], height + 1, [share])
         middle = low + lower
         return (middle, high) if index & 1 else (low, middle)
@@ -131,7 +131,7 @@ def _join_blocks(blocks: Sequence[int]) -> int:
 _CHUNK_BLOCKS = _chunk_blocks()
 
 
-def _words(code: str, drawn: bytes) -> array[int]:
+def _read_words(code: str, drawn: bytes) -> array[int]:
     """Random bytes as little-endian integers."""
     found = array(code, drawn)
     if sys.byteorder == "big":
