@@ -174,6 +174,14 @@ class Settings(BaseSettings):
         description="How long an interrupted export can be resumed; its state of the data holds "
         "back the database's clean-up meanwhile.",
     )
+    snapshot_seconds: float = Field(
+        default=3600,
+        gt=0,
+        le=7 * 86_400,
+        description="How long one state of the data is held in all, by an export, digests or the "
+        "snapshot of a stream. What takes longer ends with STATE_GONE: the database cannot clean "
+        "up what was deleted since.",
+    )
     export_stall_seconds: float = Field(
         default=60,
         gt=0,
@@ -186,6 +194,13 @@ class Settings(BaseSettings):
         le=3600,
         description="An import whose client sends less than 1 KiB a second is ended after so many "
         "seconds.",
+    )
+    import_seconds: float = Field(
+        default=900,
+        gt=0,
+        le=7 * 86_400,
+        description="How long the file of an import may take to come, and then how long the import "
+        "may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
     )
     log_retention_hours: int = Field(
         default=168,
@@ -382,8 +397,10 @@ SCOPES: Mapping[str, Scope] = {
     "issuer_allow": Scope.WARN,
     "export_connections": Scope.NODE,
     "export_resume_seconds": Scope.WARN,
+    "snapshot_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,
     "import_stall_seconds": Scope.WARN,
+    "import_seconds": Scope.WARN,
     "log_retention_hours": Scope.STAND_BY,
     "stream_stall_seconds": Scope.WARN,
     "max_streams": Scope.WARN,

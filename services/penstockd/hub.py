@@ -25,6 +25,7 @@ from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.writes.arrival import ImportLimits
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Hub:
     snapshots: Snapshots
     states: States
     exports: ExportLimits
-    import_stall_seconds: float
+    imports: ImportLimits
     feed: Broadcast
     streams: Streams
     webhooks: WebhookDesk

@@ -56,6 +56,7 @@ from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
+from penstockd.writes.arrival import ImportLimits
 
 #: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
 #: retention have much to do.
@@ -77,6 +78,7 @@ def worker_database(settings: Settings) -> Database:
         lock=settings.lock_seconds,
         statement=settings.statement_seconds,
         commit=settings.commit_seconds,
+        snapshot=settings.snapshot_seconds,
     )
     return Database(_database_url(settings), division=division)
 
@@ -112,7 +114,11 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 def _make_hub(settings: Settings, database: Database) -> Hub:
     catalog, secret = read_catalog(settings.resources), root_secret(settings)
     announcements = PostgresAnnouncements(database)
-    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    snapshots = Snapshots(
+        database,
+        seconds=settings.export_resume_seconds,
+        most_seconds=settings.snapshot_seconds,
+    )
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
@@ -142,7 +148,9 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         snapshots=snapshots,
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-        import_stall_seconds=settings.import_stall_seconds,
+        imports=ImportLimits(
+            settings.import_stall_seconds, settings.import_seconds, settings.data_dir
+        ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
         webhooks=WebhookDesk(
