@@ -15,6 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.refusals import Refusals
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
@@ -98,6 +99,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.tasks.drain()
     finally:
         await hub.uses.close()
+        await hub.refusals.close()
         hub.policy.close()
         hub.issuers.close()
         for part in (hub.snapshots, hub.journal, hub.writer, database):
@@ -111,6 +113,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
+    journal = Journal(database)
     trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
         catalog=catalog,
@@ -126,7 +129,8 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
             stale_after=settings.policy_stale_seconds,
         ),
         writer=Writer(database, Sequencer(database)),
-        journal=Journal(database),
+        journal=journal,
+        refusals=Refusals(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
         trust=trust,
@@ -198,6 +202,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
+        Organ("refused-calls", hub.refusals.follow),
         Organ("feed-tail", hub.feed.tail.follow),
     ]
 
