@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -132,7 +133,7 @@ def test_bad_credentials_cost_little_and_good_ones_nothing(strict: RunningHub) -
         {"x_api_key": key, "authorization": "Bearer a.b.c"},
         {},
     ):
-        replies += until_limited(lambda headers=headers: ask(strict, address, **headers))
+        replies += until_limited(partial(ask, strict, address, **headers))
         assert replies[-1].reason == "RATE_LIMITED"
         assert int(replies[-1].headers["retry-after"]) >= 1
         # Right credentials of the same address are not refused, in whichever way they come.
@@ -147,7 +148,7 @@ def test_bad_credentials_cost_little_and_good_ones_nothing(strict: RunningHub) -
 
 
 def test_grpc_is_told_resource_exhausted(strict: RunningHub) -> None:
-    metadata, request = [("x-forwarded-for", "203.0.113.3")], api.GetCustomerRequest()
+    metadata, request = (("x-forwarded-for", "203.0.113.3"),), api.GetCustomerRequest()
     codes = []
     with grpc.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
         while grpc.StatusCode.RESOURCE_EXHAUSTED not in codes:

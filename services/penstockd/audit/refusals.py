@@ -36,6 +36,9 @@ MAX_COUNTED = 100
 OTHERS = "(others)"
 
 _MINUTE = 60.0
+#: What sums of floats may be off by.
+_ROUNDING = 1e-6
+
 _log = structlog.get_logger(__name__)
 
 
@@ -74,8 +77,7 @@ class Refusals:
         if consumer is not None:
             callers.append(self._known("consumer", consumer))
         due = [max(self._whole.get(caller, now), now) + self._each for caller in callers]
-        # A fraction of an entry more, so that rounding never takes one away.
-        if max(due) > now + _MINUTE + self._each / 2:
+        if max(due) > now + _MINUTE + _ROUNDING:
             self._count(network)
             return False
         for caller, whole in zip(callers, due, strict=True):
