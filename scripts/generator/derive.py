@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from generator.compiler import Compiler
-from generator.envoy import envoy_inputs
+from generator.envoy import envoy_inputs, first_names
 from generator.services import write_services
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.rules import Rules
@@ -34,17 +34,15 @@ def derive(compiler: Compiler, output: Path) -> None:
     catalog = load_catalog(compiler.describe(compiler.files("penstock/model")))
     for dataset in catalog:
         Rules.of(dataset)  # finds an invalid rule now, not when somebody first writes a record
-    write_services(list(catalog), output / "protos")
+    own = load_catalog(compiler.describe(compiler.files("penstock/hub"))).pool
+    hub_services = _services(own, compiler.files("penstock/hub"))
+    write_services(list(catalog), output / "protos", first_names(hub_services))
 
     files = compiler.files("penstock")
     described = _without_foreign_comments(compiler.describe([*files, *ERROR_DETAILS]))
     pool = load_catalog(described).pool
+    services = _services(pool, files)
     holders = [name for name in files if pool.FindFileByName(name).services_by_name]
-    services = [
-        service
-        for name in holders
-        for service in pool.FindFileByName(name).services_by_name.values()
-    ]
     inputs = json.dumps(envoy_inputs(services), indent=2) + "\n"
 
     compiler.messages_of(_without_rules(described), files, output)
@@ -53,6 +51,10 @@ def derive(compiler: Compiler, output: Path) -> None:
         (package / "py.typed").touch()
     _write(output / "descriptors/hub.binpb", described)
     _write(output / "envoy/inputs.json", inputs.encode())
+
+
+def _services(pool: DescriptorPool, files: Iterable[str]) -> list[Any]:
+    return [s for f in files for s in pool.FindFileByName(f).services_by_name.values()]
 
 
 def _without_foreign_comments(described: bytes) -> bytes:

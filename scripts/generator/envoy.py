@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
 
 from google.api import annotations_pb2
@@ -81,6 +81,18 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
         "grpc_streams": sorted(grpc_streams),
         "public_paths": sorted(public),
     }
+
+
+def first_names(services: Iterable[ServiceDescriptor]) -> set[str]:
+    """What the REST paths of services have after ``/v1/``, up to the next slash or colon."""
+    found = set()
+    for service in services:
+        for method in service.methods:
+            for _, path in _routes(method):
+                version, _, rest = path.removeprefix("/").partition("/")
+                if version == "v1":
+                    found.add(re.split("[/:]", rest)[0])
+    return found
 
 
 def _routes(method: MethodDescriptor) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,10 +12,15 @@ from penstockd.catalog import Dataset
 
 MODEL_FOLDER = "penstock/model/v1"
 API_FOLDER = "penstock/api/v1"
+#: Below it are the datasets whose names the hub's own paths have.
+FALLBACK = "data"
 
 
-def write_services(datasets: list[Dataset], protos: Path) -> None:
-    """Write ``penstock/api/v1/<dataset>_service.proto`` under ``protos`` for each dataset."""
+def write_services(datasets: list[Dataset], protos: Path, taken: Collection[str]) -> None:
+    """Write ``penstock/api/v1/<dataset>_service.proto`` under ``protos`` for each dataset.
+
+    ``taken`` are the names after ``/v1/`` that the paths of the hub's own services begin with.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -26,11 +32,11 @@ def write_services(datasets: list[Dataset], protos: Path) -> None:
     folder = protos / API_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for dataset in datasets:
-        text = template.render(_names(dataset))
+        text = template.render(_names(dataset, taken))
         (folder / f"{dataset.name}_service.proto").write_text(text, encoding="utf-8")
 
 
-def _names(dataset: Dataset) -> dict[str, str]:
+def _names(dataset: Dataset, taken: Collection[str]) -> dict[str, str]:
     """The names that the template combines: ``Customers``, ``Customer``, ``/v1/customers``."""
     about = f"Reads and writes {dataset.name.replace('_', ' ')}. A record: {dataset.description}"
     return {
@@ -42,8 +48,14 @@ def _names(dataset: Dataset) -> dict[str, str]:
         "singular": dataset.singular,
         "type": dataset.message_type.full_name,
         "key": dataset.key.path,
-        "path": f"/v1/{dataset.name}",
+        "path": rest_path(dataset.name, taken),
     }
+
+
+def rest_path(dataset: str, taken: Collection[str]) -> str:
+    """The REST path of a dataset: ``/v1/customers``, or ``/v1/data/receipts`` where the hub has
+    paths of its own under the dataset's name."""
+    return f"/v1/{FALLBACK}/{dataset}" if dataset in {*taken, FALLBACK} else f"/v1/{dataset}"
 
 
 def _comment(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import struct
@@ -15,9 +16,12 @@ import grpc
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from harness import PATIENCE, RunningHub, new_customer
@@ -268,6 +272,51 @@ def test_browsers_speak_grpc_web(hub: RunningHub) -> None:
     text = str(headers) + str(frames)
     assert headers.get("grpc-status") == "16" or "grpc-status:16" in text.replace(" ", "")
     assert "Patricia" not in text
+
+
+def test_other_codecs_of_grpc_web_are_refused_in_its_form(hub: RunningHub) -> None:
+    for kind in ("application/grpc-web+json", "application/grpc-web-text+json"):
+        path = "/penstock.api.v1.Customers/GetCustomer"
+        headers = {"content-type": kind, "accept": kind, "x-grpc-web": "1"}
+        reply = hub.request("POST", path, consumer="admin", body=b"{}", headers=headers)
+        assert (reply.status, reply.headers["content-type"]) == (200, kind)
+        frame = base64.b64decode(reply.body) if "text" in kind else reply.body
+        assert frame[0] == 0x80 and int.from_bytes(frame[1:5], "big") == len(frame) - 5
+        assert frame[5:].startswith(b"grpc-status:12\r\n")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_all_listed_services_can_be_described(channel: grpc.Channel, version: str) -> None:
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+
+    def asked(**request: Any) -> Any:
+        [reply] = ask(iter([reflection_pb2.ServerReflectionRequest(**request)]), timeout=PATIENCE)
+        return reply
+
+    names = {s.name for s in asked(list_services="").list_services_response.service}
+    assert {"penstock.api.v1.Customers", "penstock.hub.v1.Auth", "grpc.health.v1.Health"} <= names
+    assert {f"grpc.reflection.{v}.ServerReflection" for v in ("v1", "v1alpha")} <= names
+    for name in names:
+        pool = DescriptorPool()
+        files = asked(file_containing_symbol=name).file_descriptor_response.file_descriptor_proto
+        parsed = [FileDescriptorProto.FromString(f) for f in files]
+        for file in reversed(parsed):  # the asked one first, then what it imports
+            _add_file(pool, file, {f.name: f for f in parsed})
+        assert pool.FindServiceByName(name).methods, name
+    assert asked(file_containing_symbol="penstock.None").HasField("error_response")
+
+
+def _add_file(pool: DescriptorPool, file: FileDescriptorProto, known: dict[str, Any]) -> None:
+    try:
+        pool.FindFileByName(file.name)
+    except KeyError:
+        for name in file.dependency:
+            _add_file(pool, known[name], known)
+        pool.Add(file)
 
 
 def buf(hub: RunningHub, method: str, data: dict[str, Any], consumer: str) -> Any:

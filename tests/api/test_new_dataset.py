@@ -189,7 +189,7 @@ class Workshop:
         for name in ("protos", "gen", "envoy"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "buf.yaml", tree)
-        self.model = tree / "protos/penstock/model/v1/tickets.proto"
+        self.models = tree / "protos/penstock/model/v1"
         self.hub = RunningHub(
             data,
             customers=5,
@@ -200,9 +200,10 @@ class Workshop:
             },
         )
 
-    def generate(self, model: str) -> None:
-        """Write the message file and run the generator."""
-        self.model.write_text(model)
+    def generate(self, models: dict[str, str]) -> None:
+        """Write the message files of datasets and run the generator."""
+        for name, text in models.items():
+            (self.models / f"{name}.proto").write_text(text)
         done = subprocess.run(
             [ROOT / "scripts" / "generate", "--root", self.tree],
             capture_output=True,
@@ -228,7 +229,7 @@ def workshop() -> Iterator[Workshop]:
             made.hub.start()
             assert made.hub.get("/v1/tickets").status == 404
             made.hub.stop()
-            made.generate(TICKETS)
+            made.generate({"tickets": TICKETS})
             made.hub.start()
             yield made
         finally:
@@ -389,7 +390,7 @@ def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
     place = "  // The system the record came from."
     added = "  // Later.\n  optional string remark = 24;\n  // Too.\n  bool urgent = 25;\n\n"
     more = TICKETS.replace(place, added + place)
-    workshop.generate(more)
+    workshop.generate({"tickets": more})
     tickets.start()
     assert FULL.items() <= tickets.get("/v1/tickets/t1").json().items()
     changed = tickets.request(
@@ -404,7 +405,7 @@ def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
     tickets.stop()
 
     other = more.replace("  int32 i32 = 6;", "  string i32 = 6;")
-    workshop.generate(other)
+    workshop.generate({"tickets": other})
     said = workshop.refused()
     assert "penstock migrate" in said and "tickets.i32" in said
     assert "Traceback" not in said

@@ -6,6 +6,7 @@ The sidecar takes its answers from here, and so from the one table of errors: se
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,17 @@ def replies(url: str) -> list[EdgeReply]:
         _reply(500, True, internal, url),
         _reply(400, True, RequestMalformed(_OWN_TEXT), url),
     ]
+
+
+def codec_refusals() -> Mapping[str, str]:
+    """By the prefix of a content type: the base64 of a reply of gRPC-Web that refuses messages in
+    another encoding than protobuf. It consists of trailers alone."""
+    trailers = b"grpc-status:12\r\ngrpc-message:messages must be application/grpc-web+proto\r\n"
+    frame = base64.b64encode(b"\x80" + len(trailers).to_bytes(4, "big") + trailers)
+    return {
+        "application/grpc-web-text": base64.b64encode(frame).decode(),  # base64 is its form
+        "application/grpc-web": frame.decode(),
+    }
 
 
 def _reply(status: int, least: bool, error: Refused, url: str) -> EdgeReply:

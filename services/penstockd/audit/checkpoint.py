@@ -14,9 +14,10 @@ import enum
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
@@ -47,7 +48,9 @@ class Checkpoint:
     """One checkpoint of a database; ``number`` counts from 1.
 
     ``previous`` is the digest of the previous one, b"" for the first. ``sequence`` is how many
-    entries the day's chain holds, ``hash`` the hash of the last of them.
+    entries the day's chain holds, ``hash`` the hash of the last of them. In a file, ``epochs`` are
+    the ids of the epochs of the database that had the checkpoint, the newest last: a note by which
+    the hub tells whether the loss of a checkpoint was noticed before. It is not signed.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Checkpoint:
     previous: bytes
     public_key: bytes
     signature: bytes = b""
+    epochs: tuple[UUID, ...] = field(default=(), compare=False)
 
     @property
     def statement(self) -> bytes:
@@ -93,6 +97,7 @@ class Checkpoint:
 
     def line(self) -> str:
         """The checkpoint as a line of the file, without a newline."""
+        noted = {"epochs": [str(epoch) for epoch in self.epochs]} if self.epochs else {}
         return orjson.dumps(
             {
                 "number": self.number,
@@ -104,6 +109,7 @@ class Checkpoint:
                 "previous": self.previous.hex(),
                 "publicKey": key_text(self.public_key),
                 "signature": base64.b64encode(self.signature).decode(),
+                **noted,
             }
         ).decode()
 
@@ -122,6 +128,7 @@ class Checkpoint:
                 bytes.fromhex(found["previous"]),
                 parse_key(found["publicKey"]),
                 base64.b64decode(found["signature"], validate=True),
+                tuple(UUID(epoch) for epoch in found.get("epochs", ())),
             )
         except (KeyError, TypeError, AttributeError, binascii.Error) as exc:
             raise ValueError("not a checkpoint") from exc

@@ -35,7 +35,7 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     known = sealer.filed()
     checkpoint = await _declared(sealer)
     number = checkpoint.number if checkpoint else None
-    lost = known.time if known and checkpoint else None
+    lost = known.epochs if known and checkpoint else ()
     async with database.transaction() as connection:
         epoch, last = await declare_epoch(connection, because, number, lost)
     return Epoch(epoch, last, checkpoint)

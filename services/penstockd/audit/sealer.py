@@ -12,7 +12,7 @@ import asyncio
 import datetime as dt
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -146,7 +146,9 @@ class Sealer:
         async with self._database.transaction() as connection:
             if filed in await read_checkpoints(connection, after=filed.number - 1):
                 return
-            await connection.execute("SELECT hub.notice_lost_checkpoint($1)", filed.time)
+            await connection.execute(
+                "SELECT hub.notice_lost_checkpoint($1, $2)", list(filed.epochs), filed.digest
+            )
         self._tell("checkpoints_missing", filed=filed.number, advice=_DECLARE)
 
     async def _behind(self) -> bool:
@@ -162,11 +164,13 @@ class Sealer:
         Returns none if they do not follow it: then the database is no longer the same.
         """
         filed = self._filed
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            epochs = tuple(await connection.fetchval("SELECT hub.epoch_chain()"))
             if filed is None:
                 newest = await read_checkpoint(connection)
-                return [newest] if newest is not None else []
-            found = await read_checkpoints(connection, after=filed.number)
+                return [replace(newest, epochs=epochs)] if newest is not None else []
+            read = await read_checkpoints(connection, after=filed.number)
+        found = [replace(checkpoint, epochs=epochs) for checkpoint in read]
         # After a declared restore the series continues from the file's end, whatever was signed
         # before.
         for at, checkpoint in enumerate(found):

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.model import Field, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Field, Kind
 from penstockd.catalog.patterns import Pattern, PatternError
 
 Holds = Callable[[Any], bool]
@@ -28,7 +28,6 @@ _EMAIL = re.compile(
 )
 _NO_PREFIX = re.compile(r"!this\.startsWith\('([^'\\]+)'\)")
 _REQUIRED = "value is required"
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 class NoPlainForm(Exception):
@@ -170,7 +169,7 @@ def _message_rules(
     for fd in message.fields:
         rules = options.field(fd)
         nested = fd.message_type
-        if nested is not None and nested.full_name != _TIMESTAMP:
+        if nested is not None and nested.full_name not in VALUE_MESSAGES:
             if rules is not None:
                 raise NoPlainForm
             if not _has_rules(nested, options, set()):

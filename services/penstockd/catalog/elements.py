@@ -13,11 +13,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import scalars
 from penstockd.catalog.load import leaf
-from penstockd.catalog.model import Field, FieldClass, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Field, FieldClass, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, type_name
 
 _PLAIN = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32)
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 def repeated_parser(field: Field) -> Parser:
@@ -138,7 +137,7 @@ class _ElementParser:
     def _add(self, fd: FieldDescriptor, known: dict[str, _ElementParser]) -> None:
         self._names |= {fd.json_name: fd.json_name, fd.name: fd.json_name}
         of = fd.message_type
-        if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+        if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
             self._members.append((fd.json_name, self.of(of, known), False, None))
             return
         every: Any = fd.GetOptions()

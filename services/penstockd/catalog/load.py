@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.model import (
     COMMON_FIELDS,
+    VALUE_MESSAGES,
     Catalog,
     Dataset,
     Field,
@@ -20,12 +21,12 @@ from penstockd.catalog.model import (
     Kind,
     ModelError,
     Reference,
+    inner_message,
 )
 from penstockd.catalog.options import check_record, check_unreached
 
 MODEL_PREFIX = "penstock/model/v1/"
 
-_TIMESTAMP = "google.protobuf.Timestamp"
 #: Third-party protos, which do not use the vocabulary.
 _FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
@@ -134,7 +135,7 @@ def leaves(
         given = getattr(options, "class")
         field_class = FieldClass(given) if given else inherited
         path, json_path = prefix + fd.name, json_prefix + fd.json_name
-        nested_message = _plain_message(fd)
+        nested_message = inner_message(fd)
         if nested_message is not None and not fd.is_repeated:
             if nested and prefix.count(".") > _MOST_STEPS:
                 raise ModelError(f"{message.full_name}.{fd.name}: nested too deeply")
@@ -203,7 +204,7 @@ def _repeated(
     if entry is not None and entry.GetOptions().map_entry:
         one = entry.fields_by_name["value"]
         values = {"kind": Kind.MAP, "map_key": _SCALARS[entry.fields_by_name["key"].type]}
-    message = _plain_message(one)
+    message = inner_message(one)
     if message is None:
         kind, limits = _kind(one, options), _limits(one, options)
         return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
@@ -233,12 +234,6 @@ def _members(
     return tuple(found)
 
 
-def _plain_message(fd: FieldDescriptor) -> Descriptor | None:
-    """The type of a message field; None for a scalar and for a Timestamp, which is a value."""
-    message = fd.message_type
-    return None if message is None or message.full_name == _TIMESTAMP else message
-
-
 def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
     encoding = options.WhichOneof("encoding")
     if encoding and fd.type != FieldDescriptor.TYPE_STRING:
@@ -247,8 +242,10 @@ def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
         return Kind.DECIMAL
     if encoding == "date":
         return Kind.DATE
-    if fd.message_type is not None and fd.message_type.full_name == _TIMESTAMP:
-        return Kind.TIMESTAMP
+    if fd.message_type is not None and fd.message_type.full_name in VALUE_MESSAGES:
+        return VALUE_MESSAGES[fd.message_type.full_name]
+    if fd.enum_type is not None and fd.enum_type.full_name.startswith("google."):
+        raise ModelError(f"{fd.full_name}: a dataset cannot hold {fd.enum_type.full_name}")
     if fd.type not in _SCALARS:
         raise ModelError(f"{fd.full_name}: a field of this type cannot be held in a dataset")
     return _SCALARS[fd.type]

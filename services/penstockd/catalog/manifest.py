@@ -16,10 +16,8 @@ from pydantic import TypeAdapter
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.load import leaf
-from penstockd.catalog.model import Catalog, Dataset, Field, FieldClass, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog.rules import rules_text
-
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def _add_message(message: Descriptor, messages: dict[str, tuple[MemberShape, ...
 
 def _member(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]) -> MemberShape:
     of = fd.message_type
-    if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+    if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
         _add_message(of, messages)
         shape = ValueShape("MESSAGE", message=of.full_name)
         return MemberShape(fd.number, fd.json_name, shape, filled=False)

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 #: Bytes of a record's key.
 MAX_KEY_BYTES = 512
+
+
+#: Columns that every table of PostgreSQL has already.
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+_MAX_NAME_BYTES = 63  # of anything in PostgreSQL, which cuts off the rest
+
+
+def column_name(path: str) -> str:
+    """The name of the column that holds the field at a path: the path, unless PostgreSQL does not
+    allow it. No path contains the tilde that marks the others."""
+    if path in _SYSTEM_COLUMNS:
+        return f"~{path}"
+    if len(path) <= _MAX_NAME_BYTES:
+        return path
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    return f"{path[: _MAX_NAME_BYTES - 17]}~{digest}"
 
 
 class ModelError(Exception):
@@ -46,6 +63,38 @@ class Kind(enum.Enum):
     TIMESTAMP = enum.auto()
     LIST = enum.auto()
     MAP = enum.auto()
+
+
+#: The messages that are values, as text or as a whole, and so are no messages of a model.
+VALUE_MESSAGES: Mapping[str, Kind] = {"google.protobuf.Timestamp": Kind.TIMESTAMP}
+_LIBRARY = "google.protobuf."
+#: What to write in place of messages of protobuf's library.
+_INSTEAD = {
+    "Duration": "write a whole number with its unit in the name, such as `int64 wait_seconds`",
+    "Any": "name the message, or several in a oneof",
+    "Empty": "write a bool",
+    "FieldMask": "write `repeated string`",
+    **{
+        f"{name}Value": f"write `optional {name.lower()}`"
+        for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String")
+    },
+    "BytesValue": "write `optional bytes`",
+}
+
+
+def inner_message(fd: FieldDescriptor) -> Descriptor | None:
+    """The message that a field, or each of its elements, consists of; None for values.
+
+    Raises ModelError for messages that no dataset can hold.
+    """
+    message = fd.message_type
+    if message is None or message.full_name in VALUE_MESSAGES:
+        return None
+    name = message.full_name.removeprefix(_LIBRARY)
+    if name != message.full_name:
+        instead = _INSTEAD.get(name, "write a message of the model")
+        raise ModelError(f"{fd.full_name}: a dataset cannot hold {message.full_name}: {instead}")
+    return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +142,11 @@ class Field:
     def json_steps(self) -> tuple[str, ...]:
         """The proto JSON names from the record to the leaf."""
         return tuple(self.json_path.split("."))
+
+    @property
+    def column(self) -> str:
+        """The name of the field's column in PostgreSQL."""
+        return column_name(self.path)
 
     @property
     def repeated(self) -> bool:

@@ -14,9 +14,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.model import ModelError
-
-_TIMESTAMP = "google.protobuf.Timestamp"
+from penstockd.catalog.model import VALUE_MESSAGES, ModelError
 
 
 class _OptionPlace(enum.Enum):
@@ -154,7 +152,7 @@ def _message_of(fd: FieldDescriptor) -> Descriptor | None:
     of = fd.message_type
     if of is not None and of.GetOptions().map_entry:
         of = of.fields_by_name["value"].message_type
-    return None if of is None or of.full_name == _TIMESTAMP else of
+    return None if of is None or of.full_name in VALUE_MESSAGES else of
 
 
 def _options(fd: FieldDescriptor) -> Any:

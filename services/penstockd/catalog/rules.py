@@ -21,11 +21,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, subscript
-from penstockd.catalog.model import Dataset, Field, ModelError
+from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, ModelError
 from penstockd.catalog.record import Codec
 
 EXTENSION = "buf.validate"
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 class Problem(NamedTuple):
@@ -239,7 +238,7 @@ class _OptionReader:
 
 def _nested(fd: FieldDescriptor) -> Descriptor | None:
     message = fd.message_type
-    if message is None or fd.is_repeated or message.full_name == _TIMESTAMP:
+    if message is None or fd.is_repeated or message.full_name in VALUE_MESSAGES:
         return None
     return message
 

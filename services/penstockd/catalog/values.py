@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor
 
 from penstockd.catalog import scalars
 from penstockd.catalog.elements import default, repeated_parser
-from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
 
 __all__ = [
@@ -155,7 +155,7 @@ def _messages(message: Descriptor, prefix: str) -> list[str]:
     found: list[str] = []
     for fd in message.fields:
         nested = fd.message_type
-        if nested is None or fd.is_repeated or nested.full_name == "google.protobuf.Timestamp":
+        if nested is None or fd.is_repeated or nested.full_name in VALUE_MESSAGES:
             continue
         path = f"{prefix}{fd.name}."
         found += [*_messages(nested, path), path]

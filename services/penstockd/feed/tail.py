@@ -23,10 +23,10 @@ POLL_INTERVAL = 1.0
 READ_TIMEOUT = 5.0
 #: Announced places that are collected at most before the log is read to check them.
 MAX_HEARD = 1000
-#: The log, and those of some ends of transactions that it lacks, or has with other marks. Ends
-#: that it has pruned cannot be checked.
+#: The log, the epochs, and those of some ends of transactions that the log lacks, or has with other
+#: marks. Ends that it has pruned cannot be checked.
 _CHECK = f"""
-SELECT {LOG}, clock_timestamp(), ARRAY(
+SELECT {LOG}, hub.epoch_chain(), ARRAY(
     SELECT p.number FROM unnest($1::bigint[], $2::bytea[]) AS p (number, mark)
     LEFT JOIN hub.log_transaction AS t ON t.last_number = p.number
     WHERE p.number > h.last_number
@@ -98,22 +98,25 @@ class Tail:
                     _CHECK, list(heard), list(heard.values()), timeout=READ_TIMEOUT
                 )
         assert row is not None, "the migrations have put one row there"
-        *columns, time, gone = row
+        *columns, epochs, gone = row
         newest = newest_cursor(Log(*columns))
         for number, mark in heard.items():
             if self._heard.get(number) == mark:
                 del self._heard[number]
-        if gone or (self.newest is not None and self.newest.epoch != newest.epoch):
+        memory = self._database.memory
+        foreign = self.newest is not None and self.newest.epoch != newest.epoch
+        returned = bool(gone) or foreign or memory.misses_epoch(epochs)
+        if returned:
             _log.error("log_gone_back", newest=newest.number, known=max(gone, default=0))
             self.newest, self.head, self._heard = newest, newest.number, {}
             self._ask()
             self.bells.ring("")
             with translated():
-                await notice_epoch(self._connection, self._database.memory)
+                await notice_epoch(self._connection, memory)
             self._on_return()
         self.hear(newest)
-        if self.newest == newest:  # nothing was announced meanwhile
-            self._database.memory.note(newest.number, newest.mark, time)
+        if self.newest == newest and not returned:  # nothing was announced meanwhile
+            memory.confirm(newest.number, newest.mark, epochs)
 
     async def _hear_announcements(self, mailbox: Mailbox) -> None:
         """Process announcements until the log is to be read."""
@@ -152,7 +155,7 @@ class Tail:
             return
         self.newest, self.head = newest, newest.number
         self._heard[newest.number] = newest.mark
-        self._database.memory.note(newest.number, newest.mark)
+        self._database.memory.hear(newest.number, newest.mark)
         if len(self._heard) > MAX_HEARD:
             self._ask()
         moved, self._moved = self._moved, asyncio.Event()

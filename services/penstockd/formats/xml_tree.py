@@ -7,10 +7,9 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from penstockd.catalog.model import Field, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Field, Kind
 from penstockd.catalog.values import ValueRefused
 
-_TIMESTAMP = "google.protobuf.Timestamp"
 _BOOLS: dict[str, Any] = {"true": True, "false": False}
 
 
@@ -48,7 +47,7 @@ def _member(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
     of, repeated = fd, "list"
     if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
         of, repeated = fd.message_type.fields_by_name["value"], "map"
-    if of.message_type is not None and of.message_type.full_name != _TIMESTAMP:
+    if of.message_type is not None and of.message_type.full_name not in VALUE_MESSAGES:
         node = _message(of.message_type, known)
     else:
         node = _BOOL if of.type == FieldDescriptor.TYPE_BOOL else _TEXT

@@ -11,10 +11,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.load import leaf
-from penstockd.catalog.model import Dataset, Field, FieldClass, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, FieldClass, Kind
 
 _XS = "http://www.w3.org/2001/XMLSchema"
-_TIMESTAMP = "google.protobuf.Timestamp"
 _PLAIN = {
     Kind.STRING: "xs:string",
     Kind.INT32: "xs:int",
@@ -158,7 +157,7 @@ class _Schema:
 
     def _member(self, element: Element, fd: FieldDescriptor) -> None:
         of = fd.message_type
-        if of is not None and not fd.is_repeated and of.full_name != _TIMESTAMP:
+        if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
             element.set("type", self._message(of))
             return
         every: Any = fd.GetOptions()

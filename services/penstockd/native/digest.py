@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import MOVING
-from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.native.abi import (
     DIGEST_OP_WORDS,
     DIGEST_PLAN_WORDS,
@@ -56,7 +56,6 @@ _CODES = {
     Kind.LIST: DigestCode.JSONB,
     Kind.MAP: DigestCode.JSONB,
 }
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 def digest_fields(dataset: Dataset, fields: Sequence[Field]) -> tuple[Field, ...]:
@@ -243,7 +242,7 @@ class _DigestLayout:
         if of is not None:
             return (
                 self._shape([DigestShape.STRING])
-                if of.full_name == _TIMESTAMP
+                if of.full_name in VALUE_MESSAGES
                 else self._message(of)
             )
         if fd.enum_type is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.native.abi import (
     PRINT_OP_WORDS,
     PRINT_PLAN_WORDS,
@@ -47,7 +47,6 @@ _CODES = {
     Kind.MAP: PrintCode.JSONB,
 }
 _BARE = {Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP}
-_TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass
@@ -122,7 +121,7 @@ class _Builder:
         of, is_map = fd.message_type, False
         if of is not None and of.GetOptions().map_entry:
             of, is_map = of.fields_by_name["value"].message_type, True
-        plain = of is None or of.full_name == _TIMESTAMP
+        plain = of is None or of.full_name in VALUE_MESSAGES
         node = self.scalar() if of is None or plain else self.message(of)
         return (
             self.add([PrintShape.MAP if is_map else PrintShape.LIST, (node,)])

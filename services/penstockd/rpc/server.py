@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
 
 from penstockd.hub import Hub
 from penstockd.rpc import datasets
 from penstockd.rpc.door import install
 from penstockd.rpc.hub import routes as hub_routes
+from penstockd.rpc.reflection import enable_reflection
 
 #: The largest message accepted; larger uploads come as streams of pieces.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
@@ -43,10 +43,7 @@ class Server:
         routes = [*hub_routes(), *datasets.routes(hub.catalog)]
         install(self._server, hub, routes)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = sorted({r.method.service for r in routes})
-        reflection.enable_server_reflection(
-            [*names, reflection.SERVICE_NAME], self._server, pool=hub.catalog.pool
-        )
+        enable_reflection(self._server, {r.method.service for r in routes}, hub.catalog.pool)
         self._server.add_insecure_port(address)
 
     async def start(self) -> None:

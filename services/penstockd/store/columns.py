@@ -68,7 +68,7 @@ def column_ddl(field: Field) -> str:
     default = column_default(field)
     if default is None and not field.nullable and not field.key:
         default = "now()"  # create_time and update_time of rows older than the column
-    return f'"{field.path}" {type_name(field)}{collation(field)}{null}' + (
+    return f'"{field.column}" {type_name(field)}{collation(field)}{null}' + (
         f" DEFAULT {default}" if default else ""
     )
 
@@ -140,7 +140,7 @@ def rewrite_values(
     that nobody writes a value of the old kind meanwhile.
     """
     table, wanted = quoted_table(dataset.name), type_name(field)
-    key, target = f'"{dataset.key.path}"', f'"{field.path}"'
+    key, target = f'"{dataset.key.column}"', f'"{field.column}"'
     fresh = wanted != present
 
     async def rewrite(driver: asyncpg.Connection[Any]) -> None:
@@ -154,7 +154,7 @@ def rewrite_values(
             f"UPDATE {table} AS t SET {written} = v.value::{wanted}"
             f" FROM unnest($1::text[], $2::{array}) AS v (key, value) WHERE t.{key} = v.key"
         )
-        async for keys, rows in _batches(driver, dataset.name, dataset.key.path, [field.path]):
+        async for keys, rows in _batches(driver, dataset.name, dataset.key.column, [field.column]):
             pairs = [
                 (name, _converted(convert, name, value), value)
                 for name, (value,) in zip(keys, rows, strict=True)
@@ -180,12 +180,12 @@ def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:
     """Which records break the rules of the model."""
     fields = [f for f in dataset.fields if not f.output_only]
     rules = RowRules(dataset, fields)
-    paths = [f.path for f in fields]
+    columns = [f.column for f in fields]
 
     async def judge(driver: asyncpg.Connection[Any]) -> ValueReport:
         refused = 0
         named: list[tuple[str, str]] = []
-        async for keys, batch in _batches(driver, dataset.name, dataset.key.path, paths):
+        async for keys, batch in _batches(driver, dataset.name, dataset.key.column, columns):
             rows = [_canonical(fields, row) for row in batch]
             for index, problems in rules.problems(rows).items():
                 refused += 1

@@ -9,10 +9,11 @@ For a reader who sees records by what they refer to, one transaction may cause m
 in one answer. A cursor may therefore stand in the middle of them.
 
 A database can go back in time: a lagging standby takes over, or a backup is restored. It then
-assigns numbers again that it assigned before, to other changes. So each transaction has a random
-mark, and a cursor carries the marks of the transactions that it names. Reading on from a cursor
-checks them (``check_place``): cursors into undone changes are refused for ever, and earlier ones
-stay valid.
+assigns numbers again that it assigned before, to other changes. So each numbering of a transaction
+draws a random mark, and a cursor carries the mark at its number. Numbering the same transaction
+again, perhaps after others, draws another mark. A transaction that has no number yet has the mark
+with which it was written. Reading on from a cursor checks its marks (``check_place``): cursors into
+undone changes are refused for ever, and earlier ones stay valid.
 
 The store keeps a cursor as base64url of a version byte, the fields and a checksum. Its numbers
 count changes that its reader cannot see, so ``store.places`` seals it before it goes out.
@@ -67,7 +68,7 @@ _EXPIRED = "the changes after this cursor are kept no longer: repair what you ha
 
 
 class Ahead(NamedTuple):
-    """A transaction that a cursor names, by its revision and its mark."""
+    """A transaction without a number, by its revision and the mark with which it was written."""
 
     revision: int
     mark: bytes
@@ -318,8 +319,9 @@ def still_ahead(cursor: Cursor, places: Mapping[Ahead, int], number: int) -> tup
     return tuple(t for t in cursor.ahead if t not in places or places[t] > number)
 
 
+#: Rows of before marks were drawn at numbering have one mark for both.
 _AHEAD = """
-SELECT revision, mark, last_number FROM hub.log_transaction
+SELECT revision, coalesce(written_mark, mark), last_number FROM hub.log_transaction
 WHERE last_number > $1 AND revision = ANY ($2::bigint[])
 UNION ALL SELECT revision, mark, NULL FROM hub.pending WHERE revision = ANY ($2::bigint[])
 """

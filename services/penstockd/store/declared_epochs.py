@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from uuid import UUID
 
 from penstockd.store.database import Connection
 
 #: The newest, if the hub began it by itself and nothing known was undone since.
 _NOTICED = """
-SELECT epoch FROM hub.epoch
-WHERE NOT declared AND (begin_time > $1) IS NOT FALSE
-AND epoch = (SELECT epoch FROM hub.epoch_head FOR UPDATE)
+SELECT e.epoch FROM hub.epoch AS e JOIN hub.epoch_head AS h USING (id)
+WHERE NOT e.declared AND h.id <> ALL ($1::uuid[]) FOR UPDATE OF h
 """
 _OPEN = "SELECT hub.open_epoch($1, true, $2)"
 _DECLARE = """
@@ -22,15 +22,15 @@ WHERE NOT declared OR epoch = $1
 
 
 async def declare_epoch(
-    connection: Connection, because: str, checkpoint: int | None, lost: datetime | None
+    connection: Connection, because: str, checkpoint: int | None, lost: Sequence[UUID]
 ) -> tuple[int, int]:
     """Declare the epoch that the hub has begun by itself, or else a new one.
 
-    ``lost`` is the latest time at which something now undone is known to have existed, or None: an
-    epoch that began before it belongs to an earlier return. Returns the epoch's number and the log
-    number after which it begins. The connection must be in a transaction.
+    ``lost`` are the epochs of the database, by id, in which something now undone is known to have
+    existed: these belong to earlier returns. Returns the epoch's number and the log number after
+    which it begins. The connection must be in a transaction.
     """
-    epoch = await connection.fetchval(_NOTICED, lost)
+    epoch = await connection.fetchval(_NOTICED, list(lost))
     if epoch is None:
         epoch = await connection.fetchval(_OPEN, because, checkpoint)
     await connection.execute(_DECLARE, epoch, because, checkpoint)

@@ -7,14 +7,16 @@ moves revisions past all that were undone, tells subscriptions and webhooks to r
 and shows in health until an operator declares it.
 
 A server itself reveals a change of cluster or timeline. A volume that is put back keeps both; there
-the check relies on what this process remembers of the log.
+the check relies on what this process remembers of the log and of the epochs. Epochs are told apart
+by random ids: a volume that is put back twice gives out the number of the next epoch twice, and
+clocks of servers differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -25,12 +27,9 @@ from penstockd.errors import DatabaseUnavailable
 _NOTICE = """
 SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_epoch($1, $2, $3) END
 """
-#: The current epoch, and the newest that nobody has declared.
-_LOOK = """
-SELECT h.epoch, e.epoch AS undeclared, e.because, e.begin_time
-FROM hub.epoch_head AS h
-LEFT JOIN LATERAL (
-    SELECT * FROM hub.epoch WHERE NOT declared ORDER BY epoch DESC LIMIT 1) AS e ON true
+#: The newest epoch that nobody has declared.
+_UNDECLARED = """
+SELECT epoch, id, because, begin_time FROM hub.epoch WHERE NOT declared ORDER BY epoch DESC LIMIT 1
 """
 
 _log = structlog.get_logger(__name__)
@@ -38,31 +37,41 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Memory:
-    """What a process remembers of the database: the newest place of the log that it knows of, when
-    the database last confirmed one (by the database's clock), and the epoch."""
+    """What a process remembers of the database: the ids of its epochs, the newest last, and the
+    newest place of the log that the database had in the newest epoch, None if it knows none."""
 
+    epochs: tuple[UUID, ...] = ()
     number: int | None = None
     mark: bytes = b""
-    time: datetime | None = None
-    epoch: int | None = None
     _forget: list[Callable[[], None]] = field(default_factory=list)
 
-    def note(self, number: int, mark: bytes, time: datetime | None = None) -> None:
-        """The log extends to a place; ``time`` is when the database confirmed it, if it did."""
+    def confirm(self, number: int, mark: bytes, epochs: Sequence[UUID]) -> None:
+        """The database had this place and these epochs in one state."""
+        self.note_epochs(epochs)
         self.number, self.mark = number, mark
-        self.time = time or self.time
+
+    def hear(self, number: int, mark: bytes) -> None:
+        """The log extends to a place. It counts only after a place of the same epoch was confirmed:
+        what is announced may be of the epoch before."""
+        if self.number is not None:
+            self.number, self.mark = number, mark
 
     def when_undone(self, forget: Callable[[], None]) -> None:
         """Call ``forget`` when an epoch begins: what is known to be stored may be gone."""
         self._forget.append(forget)
 
-    def note_epoch(self, epoch: int) -> None:
-        """Note the database's epoch; if it has changed, call the ``forget`` functions."""
-        if self.epoch is not None and epoch != self.epoch:
-            _log.error("database_gone_back", epoch=epoch, advice="penstock epoch new")
+    def note_epochs(self, epochs: Sequence[UUID]) -> None:
+        """Note the database's epochs; if the newest is another, call the ``forget`` functions."""
+        if self.epochs and epochs[-1] != self.epochs[-1]:
+            _log.error("database_gone_back", epoch=str(epochs[-1]), advice="penstock epoch new")
+            self.number, self.mark = None, b""
             for forget in self._forget:
                 forget()
-        self.epoch = epoch
+        self.epochs = tuple(epochs)
+
+    def misses_epoch(self, epochs: Sequence[UUID]) -> bool:
+        """Whether a database whose epochs are these has gone back to before its newest began."""
+        return epochs[-1] in self.epochs[:-1]
 
 
 async def notice_epoch(connection: asyncpg.Connection[asyncpg.Record], memory: Memory) -> None:
@@ -71,14 +80,13 @@ async def notice_epoch(connection: asyncpg.Connection[asyncpg.Record], memory: M
     Raises DatabaseUnavailable if the server is a standby, so that when it takes over later no
     unchecked connection exists.
     """
-    known = memory.time and memory.number
     try:
-        epoch = await connection.fetchval(_NOTICE, known, memory.mark, memory.time)
+        epochs = await connection.fetchval(_NOTICE, list(memory.epochs), memory.number, memory.mark)
     except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
         return  # an older schema, or none: nothing of the hub runs on it
-    if epoch is None:
+    if epochs is None:
         raise DatabaseUnavailable("the database takes no writes: it is a standby")
-    memory.note_epoch(epoch)
+    memory.note_epochs(epochs)
 
 
 class Undeclared:
@@ -86,23 +94,26 @@ class Undeclared:
     each change once."""
 
     def __init__(self) -> None:
-        self._told: int | None = None
+        self._told: UUID | None = None
 
     async def look(self, connection: asyncpg.Connection[asyncpg.Record], memory: Memory) -> bool:
-        """Read whether all epochs are declared."""
-        row = await connection.fetchrow(_LOOK)
-        assert row is not None, "the migrations have put one row there"
-        memory.note_epoch(row["epoch"])
-        if row["undeclared"] != self._told:
-            self._told = row["undeclared"]
-            if self._told is None:
+        """Read whether all epochs are declared, after a check whether another has to begin.
+
+        Raises DatabaseUnavailable if the server is a standby.
+        """
+        await notice_epoch(connection, memory)
+        row = await connection.fetchrow(_UNDECLARED)
+        found = row["id"] if row is not None else None
+        if found != self._told:
+            self._told = found
+            if row is None:
                 _log.info("epochs_declared")
             else:
                 _log.error(
                     "epoch_undeclared",
-                    epoch=self._told,
+                    epoch=row["epoch"],
                     because=row["because"],
                     since=row["begin_time"].isoformat(),
                     advice="penstock epoch new --because restore (or failover)",
                 )
-        return self._told is None
+        return row is None

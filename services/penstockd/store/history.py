@@ -213,19 +213,20 @@ def _target(step: Step) -> str:
 def _referring(step: Step, keys: str) -> str:
     """SQL for the keys of all records whose field in the step holds, or held, one of ``keys``."""
     dataset, field = step
+    column = dataset.by_path[field].column
     return (
-        f'SELECT "{dataset.key.path}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'
-        f' WHERE "{field}" = ANY ({keys})'
+        f'SELECT "{dataset.key.column}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'
+        f' WHERE "{column}" = ANY ({keys})'
         " UNION SELECT key FROM hub.lost_reference"
-        f" WHERE dataset = '{dataset.name}' AND field = '{field}' AND target = ANY ({keys})"
+        f" WHERE dataset = '{dataset.name}' AND field = '{column}' AND target = ANY ({keys})"
     )
 
 
 @cache
 def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
     """SQL for keys and sizes, and the fields of as many rows as stay within a bound."""
-    key, table = f'"{dataset.key.path}"', f'{DATA_SCHEMA}."{dataset.name}"'
-    columns = "".join(f', t."{f.path}"' for f in fields)
+    key, table = f'"{dataset.key.column}"', f'{DATA_SCHEMA}."{dataset.name}"'
+    columns = "".join(f', t."{f.column}"' for f in fields)
     size = row_size(fields)
     return (
         f"SELECT s.key, s.size, t.{key} IS NOT NULL{columns} FROM ("

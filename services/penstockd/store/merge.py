@@ -19,20 +19,20 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy l
 _MERGE = """
 WITH {stage}updated AS (
     UPDATE {table} AS t SET {assignments}
-    FROM {source} AS s WHERE s."__before" IS NOT NULL AND t.{key} = s.{key}
+    FROM {source} AS s WHERE s."~before" IS NOT NULL AND t.{key} = s.{key}
 ), inserted AS (
     INSERT INTO {table} ({columns})
-    SELECT {columns} FROM {source} WHERE "__before" IS NULL ORDER BY {key}
+    SELECT {columns} FROM {source} WHERE "~before" IS NULL ORDER BY {key}
     ON CONFLICT DO NOTHING RETURNING {key}
 ), logged AS (
     INSERT INTO hub.change (ordinal, dataset, key, operation, before, after)
-    SELECT $1::bigint + row_number() OVER (ORDER BY "__ordinal") - 1, $2::text, {key},
-           CASE WHEN "__before" IS NULL THEN $3::smallint ELSE $4::smallint END,
-           "__before", "__after"
+    SELECT $1::bigint + row_number() OVER (ORDER BY "~ordinal") - 1, $2::text, {key},
+           CASE WHEN "~before" IS NULL THEN $3::smallint ELSE $4::smallint END,
+           "~before", "~after"
     FROM {source}
-    WHERE "__before" IS NOT NULL OR {key} IN (SELECT {key} FROM inserted)
+    WHERE "~before" IS NOT NULL OR {key} IN (SELECT {key} FROM inserted)
 )
-SELECT {key} FROM {source} WHERE "__before" IS NULL
+SELECT {key} FROM {source} WHERE "~before" IS NULL
 EXCEPT ALL SELECT {key} FROM inserted
 """
 
@@ -41,8 +41,8 @@ EXCEPT ALL SELECT {key} FROM inserted
 # values decides that.
 _UNCHANGED = """
 WITH locked AS MATERIALIZED ({lock})
-SELECT l."__key" FROM locked AS l JOIN {stage} AS s ON s.{key} = l."__key"
-WHERE l."visible" AND l."etag" <> s."etag" AND record_image_eq(ROW({here}), ROW({staged}))
+SELECT l."~key" FROM locked AS l JOIN {stage} AS s ON s.{key} = l."~key"
+WHERE l."~visible" AND l."etag" <> s."etag" AND record_image_eq(ROW({here}), ROW({staged}))
 """
 
 _DELETE = """
@@ -53,7 +53,7 @@ INSERT INTO hub.change (ordinal, dataset, key, operation, before)
 VALUES ($2, $3, $1, $4, $5)
 """
 
-_EXTRA = (("__ordinal", "bigint"), ("__before", "bytea"), ("__after", "bytea"))
+_EXTRA = (("~ordinal", "bigint"), ("~before", "bytea"), ("~after", "bytea"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,14 @@ class Merge:
     def of(cls, dataset: Dataset) -> Merge:
         """The statements of a dataset, made once."""
         table, stage = f'{DATA_SCHEMA}."{dataset.name}"', f"stage_{dataset.name}"
-        names = [f.path for f in dataset.fields]
+        names = [f.column for f in dataset.fields]
         types = [
             column_type(f).compile(dialect=_DIALECT).split(" COLLATE")[0] for f in dataset.fields
         ]
         staged = [*_EXTRA, *zip(names, types, strict=True)]
         common = {
             "table": table,
-            "key": f'"{dataset.key.path}"',
+            "key": f'"{dataset.key.column}"',
             "columns": ", ".join(f'"{n}"' for n in names),
             "assignments": ", ".join(f'"{n}" = s."{n}"' for n in names),
         }
@@ -116,12 +116,12 @@ def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
     return _UNCHANGED.format(
         lock=lock,
         stage=f'pg_temp."{Merge.of(dataset).stage}"',
-        key=f'"{dataset.key.path}"',
+        key=f'"{dataset.key.column}"',
         here=", ".join(_compared(f, "l") for f in fields),
         staged=", ".join(_compared(f, "s") for f in fields),
     )
 
 
 def _compared(field: Field, row: str) -> str:
-    column = f'{row}."{field.path}"'
+    column = f'{row}."{field.column}"'
     return f"trim_scale({column})" if field.kind is Kind.DECIMAL else column

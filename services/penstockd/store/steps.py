@@ -27,6 +27,7 @@ from penstockd.catalog.manifest import (
     parse_manifest,
     write_manifest,
 )
+from penstockd.catalog.model import column_name
 from penstockd.catalog.values import load_json
 from penstockd.store.columns import (
     Differ,
@@ -126,11 +127,11 @@ def table_ddl(dataset: Dataset, table: Table) -> str:
     """CREATE TABLE and its indexes: the key, and every reference."""
     sql = [
         f"CREATE TABLE {table.fullname} (\n\t"
-        + ",\n\t".join([*map(column_ddl, dataset.fields), f'PRIMARY KEY ("{dataset.key.path}")'])
+        + ",\n\t".join([*map(column_ddl, dataset.fields), f'PRIMARY KEY ("{dataset.key.column}")'])
         + "\n)"
     ]
     for reference in dataset.references.values():
-        sql.append(f'CREATE INDEX ON {table.fullname} ("{reference.path}")')
+        sql.append(f'CREATE INDEX ON {table.fullname} ("{reference.column}")')
     return ";\n".join(sql)
 
 
@@ -165,7 +166,7 @@ class _DatasetChanges:
             added = self._dataset.by_path[new.path]
             sql = f"ALTER TABLE {self._table} ADD {column_ddl(added)}"
             if added.reference is not None:
-                sql += f'; CREATE INDEX ON {self._table} ("{added.path}")'
+                sql += f'; CREATE INDEX ON {self._table} ("{added.column}")'
             yield Step(f"new field {self._where(added)}", Consent.START, _script(sql))
         for old, new in self._matches.kept:
             yield from self._field_steps(old, new)
@@ -191,19 +192,20 @@ class _DatasetChanges:
     def _stored_fields(self, stored: StoredDataset) -> list[StoredField]:
         """The present columns, with what the manifest records of them. If the store has no manifest
         for the dataset, a column of the type that the model requires counts as the model's."""
-        known = {f.path: f for f in stored.fields}
-        wanted = {f.path: f for f in self._after.fields}
+        known = {column_name(f.path): f for f in stored.fields}
+        wanted = {column_name(f.path): f for f in self._after.fields}
         fields = []
-        for path, column in self._present.items():
-            field = known.get(path)
-            if field is None and not self._known and path in wanted:
+        for name, column in self._present.items():
+            field = known.get(name)
+            if field is None and not self._known and name in wanted:
+                path = wanted[name].path
                 same = type_name(self._dataset.by_path[path]) == column.type_name
-                field = wanted[path] if same else None
+                field = wanted[name] if same else None
             if field is None:
                 kind = sql_kind(column.type_name)
                 shape = ValueShape(kind.name if kind is not None else "STRING", {}, 38, 19)
-                key = path == self._dataset.key.path
-                field = StoredField(path, (), shape, column.nullable, key)
+                key = name == self._dataset.key.column
+                field = StoredField(name, (), shape, column.nullable, key)
             fields.append(field)
         return fields
 
@@ -214,7 +216,7 @@ class _DatasetChanges:
         where = f"{self._dataset.name}.{gone.path}"
         if gone.key:
             return Step(f"the key {where} is no longer in the model", Consent.NEVER, _nothing)
-        sql = f'ALTER TABLE {self._table} DROP COLUMN "{gone.path}"'
+        sql = f'ALTER TABLE {self._table} DROP COLUMN "{column_name(gone.path)}"'
         rows = has_rows(self._connection, self._dataset.name)
         return Step(
             f"{where} is no longer in the model: its values would be dropped",
@@ -228,14 +230,15 @@ class _DatasetChanges:
             return
         # Via names that no field has, since two fields may have swapped names.
         sql = [
-            f'ALTER TABLE {self._table} RENAME COLUMN "{old.path}" TO "~{i}"'
+            f'ALTER TABLE {self._table} RENAME COLUMN "{column_name(old.path)}" TO "~{i}"'
             for i, (old, _) in enumerate(renamed)
         ]
         sql += [
-            f'ALTER TABLE {self._table} RENAME COLUMN "~{i}" TO "{new.path}"'
+            f'ALTER TABLE {self._table} RENAME COLUMN "~{i}" TO "{column_name(new.path)}"'
             for i, (_, new) in enumerate(renamed)
         ]
-        cases = " ".join(f"WHEN {_literal(o.path)} THEN {_literal(n.path)}" for o, n in renamed)
+        pairs = [(_literal(column_name(o.path)), _literal(column_name(n.path))) for o, n in renamed]
+        cases = " ".join(f"WHEN {old} THEN {new}" for old, new in pairs)
         sql.append(
             f"UPDATE hub.lost_reference SET field = CASE field {cases} ELSE field END"
             f" WHERE dataset = {_literal(self._dataset.name)}"
@@ -251,7 +254,7 @@ class _DatasetChanges:
 
     def _field_steps(self, old: StoredField, new: StoredField) -> Iterator[Step]:
         field = self._dataset.by_path[new.path]
-        where, column = self._where(field), self._present[old.path]
+        where, column = self._where(field), self._present[column_name(old.path)]
         if field.key != old.key:
             yield Step(
                 f"the key of {self._dataset.name} moves to {field.path}: records cannot change"
@@ -270,15 +273,16 @@ class _DatasetChanges:
                 f"{where} may now be unset",
                 Consent.START,
                 _script(
-                    f'ALTER TABLE {self._table} ALTER "{field.path}" DROP NOT NULL,'
-                    f' ALTER "{field.path}" DROP DEFAULT'
+                    f'ALTER TABLE {self._table} ALTER "{field.column}" DROP NOT NULL,'
+                    f' ALTER "{field.column}" DROP DEFAULT'
                 ),
             )
 
     def _filling(self, field: Field, old: StoredField) -> Step:
         """The step that sets unset values to the default."""
-        column, default = f'"{field.path}"', column_default(field) or "now()"
-        unset = has_rows(self._connection, self._dataset.name, f'"{old.path}" IS NULL')
+        column, default = f'"{field.column}"', column_default(field) or "now()"
+        unset_now = f'"{column_name(old.path)}" IS NULL'
+        unset = has_rows(self._connection, self._dataset.name, unset_now)
         return Step(
             f"{self._where(field)} may no longer be unset: unset values become {default}",
             Consent.COMMAND if unset else Consent.START,
@@ -297,7 +301,7 @@ class _DatasetChanges:
             self._connection,
             self._dataset.name,
             self._key_now,
-            old.path,
+            column_name(old.path),
             convert,
             _differing(field, column),
         )
@@ -313,7 +317,8 @@ class _DatasetChanges:
     @property
     def _key_now(self) -> str:
         """The name of the key's column before anything is renamed."""
-        return next(o.path for o, n in self._matches.kept if n.path == self._dataset.key.path)
+        kept = self._matches.kept
+        return next(column_name(o.path) for o, n in kept if n.path == self._dataset.key.path)
 
     def _difference(self, old: StoredField, new: StoredField) -> str:
         before, after = shape_name(old.shape), shape_name(new.shape)

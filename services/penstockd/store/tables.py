@@ -98,7 +98,7 @@ def row_size(fields: Iterable[Field]) -> str:
     0. The length of a text stored out of line is known without fetching it."""
     # An etag is stored as a number.
     long = [f for f in fields if f.kind in _LENGTHS and not f.is_etag]
-    lengths = [_LENGTHS[f.kind].format(f'"{f.path}"') for f in long]
+    lengths = [_LENGTHS[f.kind].format(f'"{f.column}"') for f in long]
     return " + ".join(f"coalesce({length}, 0)" for length in lengths) or "0"
 
 
@@ -119,8 +119,9 @@ class Tables:
     def _columns(dataset: Dataset) -> Iterator[Column[object]]:
         for field in dataset.fields:
             yield Column(
-                field.path,
+                field.column,
                 column_type(field),
+                key=field.path,
                 primary_key=field.key,
                 nullable=field.nullable,
                 quote=True,

@@ -56,4 +56,4 @@ def _name(event: str) -> str:
 
 def _arguments(dataset: Dataset) -> list[str]:
     """The dataset, its key and its references."""
-    return [dataset.name, dataset.key.path, *(f.path for f in dataset.references.values())]
+    return [dataset.name, dataset.key.column, *(f.column for f in dataset.references.values())]

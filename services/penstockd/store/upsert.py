@@ -200,7 +200,7 @@ class Plan:
         key = row[self.key_at]
         if self.mode is Mode.CREATE:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
-        if not current["visible"]:
+        if not current["~visible"]:
             raise RecordNotFound(f"{self.dataset.singular} '{key}' does not exist")
         check_etag(self.dataset, key, current["etag"], self.etag)
         if current["etag"] == self.new_etag:

@@ -195,9 +195,9 @@ class WriteTransaction:
         """Delete one record. Raises RecordNotFound and EtagMismatch."""
         existing = await self._lock(guard, [key])
         row = existing.get(key)
-        if row is None or not row["visible"]:
+        if row is None or not row["~visible"]:
             raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-        values = [row[f.path] for f in dataset.fields]
+        values = [row[i] for i in range(len(dataset.fields))]
         check_etag(dataset, key, row["etag"], etag)
         before = Stager.of(dataset).image(values)
         await self.connection.execute(
@@ -208,7 +208,7 @@ class WriteTransaction:
     async def lock(self, guard: Guard, key: str) -> bool:
         """Lock a record until the transaction ends; returns whether the writer sees it."""
         row = (await self._lock(guard, [key])).get(key)
-        return row is not None and bool(row["visible"])
+        return row is not None and bool(row["~visible"])
 
     async def _stage(
         self,
@@ -224,7 +224,7 @@ class WriteTransaction:
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
-        return {row["__key"]: row for row in rows}
+        return {row["~key"]: row for row in rows}
 
     async def make_stage(self, dataset: Dataset) -> None:
         """Create the dataset's temporary stage if needed; it is empty between uses."""

@@ -18,7 +18,7 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.singletons import SingletonLease, Transactions
 from penstockd.webhooks.composer import Composer, entries
-from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
 from penstockd.webhooks.lanes import Composed, Lane
 from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, now
 from penstockd.webhooks.owners import Roster
@@ -64,7 +64,7 @@ class Dispatcher:
         self._sender, self._composer = sender, composer
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
-        self._revision = (0, 0)
+        self._revision = NOTHING_LOADED
         self._results: list[tuple[Lane, SendResult]] = []
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -18,6 +19,8 @@ from penstockd.store.database import Connection
 from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
 
+#: The ``endpoints_revision`` of a process that has not loaded any.
+NOTHING_LOADED = (UUID(int=0), 0)
 #: Seconds without a pull after which an endpoint of kind LISTEN expires.
 LISTEN_SECONDS = 600
 
@@ -47,13 +50,13 @@ async def lock_intake(connection: Connection) -> None:
     await connection.execute(_LOCK)
 
 
-async def endpoints_revision(connection: Connection) -> tuple[int, int]:
-    """Epoch and revision, a pair that every change of an endpoint replaces.
+async def endpoints_revision(connection: Connection) -> tuple[UUID, int]:
+    """Id of the epoch and revision, a pair that every change of an endpoint replaces.
 
     A database that has gone back in time repeats revisions, but in another epoch.
     """
     row = await connection.fetchrow(
-        "SELECT h.epoch, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
+        "SELECT h.id, r.revision FROM hub.epoch_head AS h, hub.webhook_revision AS r"
     )
     assert row is not None, "the migrations have put one row into each"
     return row[0], row[1]

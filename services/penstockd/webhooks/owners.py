@@ -22,7 +22,12 @@ from penstockd.policy.scopes import leaves
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
 from penstockd.store.database import Connection
-from penstockd.webhooks.endpoints import Endpoint, endpoints_revision, load_endpoints
+from penstockd.webhooks.endpoints import (
+    NOTHING_LOADED,
+    Endpoint,
+    endpoints_revision,
+    load_endpoints,
+)
 from penstockd.webhooks.model import (
     MAX_BATCH,
     OPERATIONS,
@@ -99,7 +104,7 @@ class Roster(Owners):
         super().__init__(catalog)
         self._seal = seal
         self.endpoints: Mapping[str, Endpoint] = {}
-        self.revision = (0, 0)
+        self.revision = NOTHING_LOADED
 
     async def refresh(self, connection: Connection) -> None:
         """Read the endpoints again if any changed, as the connection's transaction sees them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from penstockd.store.rows import stored_row
 #: Most items of one list or map of a record that comes by a call of its own or in a batch, whatever
 #: the model allows; only an import may bring more.
 MAX_ELEMENTS = 10_000
+#: Control characters, and the ends of lines and paragraphs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Incoming:
@@ -126,15 +129,15 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
 def key_problem(key: str) -> str:
     """What is wrong with a record's key; "" if nothing is.
 
-    A key is part of a path: it must not be empty or too long, hold "/" or control characters, or
-    be a segment by which paths are normalised.
+    A key is part of a path, percent-encoded: it may hold any character but control characters, and
+    must not be empty, too long, or a segment by which paths are normalised.
     """
     if not key:
         return "is required"
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"is longer than {MAX_KEY_BYTES} bytes"
-    if "/" in key or not key.isprintable():
-        return "holds a character that a key may not have"
+    if not key.isprintable() and _CONTROL.search(key):
+        return "holds a control character, which a key may not have"
     if key in (".", ".."):
         return f"may not be '{key}'"
     return ""

@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import (
+    any_pb2,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    wrappers_pb2,
+)
 from grpc_tools import protoc
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.catalog.model import ModelError
+from penstockd.catalog.model import VALUE_MESSAGES, ModelError
 from worlds import COMMON, HEAD, PROTOS
 
 #: A value of each option that says something.
@@ -186,3 +194,46 @@ def test_a_scale_of_zero_is_none(tmp_path: Path) -> None:
     ):
         field = compiled(tmp_path, model(("Probe", "text"), option))["probes"].by_path["text"]
         assert (field.precision, field.scale) == expected
+
+
+#: Where a message of protobuf's library can stand.
+PLACES = {
+    "the record": "{0} odd = 30;",
+    "a message": "message Nest {{ {0} odd = 1; }} Nest nest = 30;",
+    "a list": "repeated {0} odd = 30;",
+    "an element": "message Part {{ {0} odd = 1; }} repeated Part parts = 30;",
+    "a map": "map<string, {0}> odd = 30;",
+    "a map's element": "message Part {{ {0} odd = 1; }} map<string, Part> parts = 30;",
+}
+LIBRARY = (wrappers_pb2, struct_pb2, duration_pb2, any_pb2, empty_pb2, field_mask_pb2)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_messages_of_the_library_are_values_or_refused(tmp_path: Path, place: str) -> None:
+    """Walks every message, so that none is accepted by an oversight."""
+    names = [m.full_name for f in LIBRARY for m in f.DESCRIPTOR.message_types_by_name.values()]
+    assert {"google.protobuf.Duration", "google.protobuf.StringValue"} <= set(names)
+    imports = "".join(f'import "{f.DESCRIPTOR.name}";\n' for f in LIBRARY)
+    own = "string key = 1 [(penstock.options.v1.field).key = true];"
+    for name in [*names, "google.protobuf.NullValue", *VALUE_MESSAGES]:
+        more = f"{own} {PLACES[place].format(name)}"
+        text = HEAD.replace("import", imports + "import", 1)
+        text += f"message Probe {{ option (penstock.options.v1.dataset) = {{}}; {more}" + COMMON
+        if name in VALUE_MESSAGES:
+            assert compiled(tmp_path, text)["probes"]
+            continue
+        with pytest.raises(ModelError, match=f"a dataset cannot hold {name}"):
+            compiled(tmp_path, text)
+
+
+def test_every_path_has_a_column_of_its_own(tmp_path: Path) -> None:
+    long = "a" * 70
+    names = [*("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"), f"{long}x", f"{long}y"]
+    fields = "".join(f"string {name} = {i};" for i, name in enumerate(names, 2))
+    own = "string key = 1 [(penstock.options.v1.field).key = true];"
+    text = f"message Probe {{ option (penstock.options.v1.dataset) = {{}}; {own}{fields}" + COMMON
+    found = compiled(tmp_path, HEAD + text)["probes"].fields
+    columns = [f.column for f in found]
+    assert len(set(columns)) == len(columns) and max(map(len, columns)) <= 63
+    assert not {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"} & set(columns)
+    assert [f.column for f in found if f.path == "source_id"] == ["source_id"]

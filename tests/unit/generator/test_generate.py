@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,6 +111,24 @@ def test_a_new_dataset_gets_its_whole_surface(tree: Path, generate: Generate) ->
     )
 
 
+def test_names_of_the_hubs_own_paths_are_free_for_datasets(tree: Path, generate: Generate) -> None:
+    """All of them, whichever services the hub has."""
+    inputs = json.loads((tree / "gen/envoy/inputs.json").read_text())
+    hub = [m for m in (tree / "protos/penstock/hub/v1").glob("*.proto")]
+    paths = {p for m in hub for p in re.findall(r'"/v1/([a-z]+)', m.read_text())}
+    assert {"receipts", "errors", "changes", "subscriptions", "datasets"} <= paths
+    for name in [*paths, "data"]:
+        key = f"string {name}_key = 1 [(penstock.options.v1.field).key = true];"
+        add(tree, name, dataset(f"Odd{name.capitalize()}", key))
+    done = generate("--root", tree)
+    assert done.returncode == 0, done.stderr
+    service = (tree / "gen/protos/penstock/api/v1/errors_service.proto").read_text()
+    assert 'get: "/v1/data/errors/{errors_key}"' in service
+    now = json.loads((tree / "gen/envoy/inputs.json").read_text())
+    added = set(now["stream_paths"]) - set(inputs["stream_paths"])
+    assert added == {f"/v1/data/{name}:export" for name in [*paths, "data"]}
+
+
 def test_a_removed_dataset_leaves_nothing(tree: Path, generate: Generate) -> None:
     (tree / "protos/penstock/model/v1/products.proto").unlink()
     done = generate("--root", tree)
@@ -126,12 +145,14 @@ def test_a_removed_dataset_leaves_nothing(tree: Path, generate: Generate) -> Non
         ("plans", dataset("Plan", "string plan_id = 1;"), "penstock/model/v1/plans.proto: exactly"),
         ("plans", "syntax = 'proto3';\nmessage {", "penstock/model/v1/plans.proto:2:9: Expected"),
         (
-            "datasets",
-            dataset("Plan", "string plan_id = 1 [(penstock.options.v1.field).key = true];"),
-            "GET /v1/datasets belongs to",
+            "plans",
+            dataset("Plan", "google.protobuf.Duration wait = 1;").replace(
+                "import", 'import "google/protobuf/duration.proto"; import', 1
+            ),
+            "Plan.wait: a dataset cannot hold google.protobuf.Duration: write a whole number",
         ),
     ],
-    ids=["no key", "no proto", "path taken"],
+    ids=["no key", "no proto", "a duration"],
 )
 def test_a_bad_model_is_refused_and_nothing_is_touched(
     tree: Path, generate: Generate, name: str, text: str, said: str

@@ -187,6 +187,42 @@ async def test_cursors_of_what_was_undone_are_refused_for_ever(database: Databas
     assert set(naive) == set(lost)
 
 
+async def test_what_is_numbered_again_behind_others_has_another_mark(database: Database) -> None:
+    """A commit that is there before and after the return, numbered only after it."""
+    await write(database)
+    await stamp(database)
+    fork = await cursor_now(database)
+    await write(database, 2)
+    async with database.connection() as connection:
+        await connection.execute("CREATE TABLE kept_pending AS TABLE hub.pending")
+        await connection.execute("CREATE TABLE kept_change AS TABLE hub.change")
+        await connection.execute("SELECT hub.stamp()")
+        lost = await cursor_at(connection, 3)
+    await go_back(database, fork)
+    hidden = await write(database)  # it took its place before, and commits after
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.pending SET row_count = 1")
+        await connection.execute(
+            "INSERT INTO hub.pending (seq, revision, day, row_count, write_time, mark)"
+            " OVERRIDING SYSTEM VALUE SELECT (SELECT max(seq) + 1 FROM hub.pending), revision, day,"
+            " row_count, write_time, mark FROM kept_pending"
+        )
+        await connection.execute(
+            "INSERT INTO hub.change SELECT * FROM kept_change"
+            " WHERE revision IN (SELECT revision FROM kept_pending)"
+        )
+        await connection.execute("SELECT hub.stamp()")
+        # Negative control: number 3 is again one of the same transaction, with the same first mark.
+        row = await connection.fetchrow(
+            "SELECT first_number, last_number, written_mark = (SELECT mark FROM kept_pending)"
+            " FROM hub.log_transaction WHERE last_number >= 3"
+        )
+        assert row is not None and tuple(row) == (3, 4, True)
+        with pytest.raises(CursorInvalid):
+            await check_cursor(connection, lost)
+        assert hidden[0] in await keys_after(connection, fork, 10)
+
+
 async def test_what_a_snapshot_saw_and_was_undone_is_missed(database: Database) -> None:
     await write(database)
     await stamp(database)

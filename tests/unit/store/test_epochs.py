@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -51,10 +52,16 @@ async def counters(connection: Connection) -> dict[str, int]:
     return found
 
 
-async def remembering(database: Database, *, seen: datetime) -> Memory:
-    """A process that heard, at a time, of a change which the database has not."""
+async def chain(database: Database) -> list[UUID]:
+    """The ids of all epochs, the newest last."""
+    async with database.connection() as connection:
+        return list(await connection.fetchval("SELECT hub.epoch_chain()"))
+
+
+async def remembering(database: Database, *, seen: list[UUID]) -> Memory:
+    """A process that knew of a change which the database has not, when the epochs were these."""
     memory = Memory()
-    memory.note(7, FOREIGN, seen)
+    memory.confirm(7, FOREIGN, seen)
     async with database.connection() as connection:
         await notice_epoch(connection, memory)
     return memory
@@ -93,23 +100,119 @@ async def test_a_server_that_is_another_is_noticed_by_the_first_connection(
 async def test_what_a_process_remembers_is_missed_once(database: Database) -> None:
     forgotten: list[str] = []
     database.memory.when_undone(lambda: forgotten.append("all"))
-    now = datetime.now(UTC)
+    now = await chain(database)
     first = await remembering(database, seen=now)
     assert await epochs(database) == ["changes are missing"]
-    second = await remembering(database, seen=now)  # another process, that heard it, too
-    assert await epochs(database) == ["changes are missing"] and first.epoch == second.epoch
+    second = await remembering(database, seen=now)  # another process, that knew it, too
+    assert await epochs(database) == ["changes are missing"] and first.epochs == second.epochs
+    # What was known in the epoch before says nothing of the new one.
+    assert first.number is None
     # One that knows of no loss is told of the epoch, and forgets what it knew to be stored.
     await (await database.connect()).close()
     assert forgotten == ["all"]
-    await remembering(database, seen=datetime.now(UTC) + timedelta(seconds=5))
+    await remembering(database, seen=await chain(database))
     assert await epochs(database) == ["changes are missing"] * 2
+
+
+@pytest.mark.parametrize("hours", [-10, 10])
+async def test_no_clock_says_whether_a_return_was_noticed(database: Database, hours: int) -> None:
+    """The clock of a standby that takes over, set back or forward, opens and hides no epoch."""
+    now = await chain(database)
+    await remembering(database, seen=now)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE hub.epoch SET begin_time = begin_time + make_interval(hours => $1)", hours
+        )
+    for _ in range(4):
+        await remembering(database, seen=now)
+    assert await epochs(database) == ["changes are missing"]
+    await remembering(database, seen=await chain(database))
+    assert await epochs(database) == ["changes are missing"] * 2
+
+
+class Volume:
+    """The epochs of a database, kept, and put back as a copy of its volume would."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def keep(self) -> None:
+        for name in ("epoch", "epoch_head"):
+            await self._connection.execute(f"CREATE TABLE kept_{name} AS TABLE hub.{name}")
+
+    async def put_back(self) -> None:
+        await self._connection.execute("DELETE FROM hub.epoch; DELETE FROM hub.epoch_head")
+        await self._connection.execute(
+            "INSERT INTO hub.epoch OVERRIDING SYSTEM VALUE TABLE kept_epoch;"
+            "INSERT INTO hub.epoch_head TABLE kept_epoch_head;"
+            "ALTER TABLE hub.epoch ALTER COLUMN epoch RESTART WITH 1"
+        )
+
+
+async def test_a_volume_that_is_put_back_twice_begins_two_epochs_of_one_number(
+    database: Database,
+) -> None:
+    async with database.connection() as connection:
+        volume = Volume(connection)
+        await volume.keep()
+        memories: list[Memory] = []
+        for _ in range(3):
+            # The database has the place that the process remembers, so that only its epoch is lost.
+            memory = memories[-1] if memories else Memory()
+            mark = await connection.fetchval("SELECT mark FROM hub.log_head")
+            memory.confirm(0, mark, await chain(database))
+            if not memories:  # the first return is seen by another who misses changes
+                await remembering(database, seen=list(memory.epochs))
+            await notice_epoch(connection, memory)
+            memories.append(memory)
+            assert [row[0] for row in await connection.fetch("SELECT epoch FROM hub.epoch")] == [1]
+            seen = memory.epochs[-1]
+            late = Memory(epochs=memory.epochs)
+            await volume.put_back()
+            await notice_epoch(connection, memory)
+            # Negative control: by its number the epoch of this future is that of the one before.
+            numbers = await connection.fetch("SELECT epoch, because FROM hub.epoch")
+            assert [tuple(row) for row in numbers] == [(1, "an epoch is missing")]
+            assert memory.epochs[-1] != seen
+            # Another process that knew the lost epoch begins no other.
+            await notice_epoch(connection, late)
+            assert late.epochs == memory.epochs and len(await epochs(database)) == 1
+
+
+async def test_two_futures_have_no_number_in_common(database: Database) -> None:
+    """Processes compare revisions to see whether what they have read is still true."""
+    async with database.connection() as connection:
+        futures = []
+        for _ in range(2):
+            transaction = connection.transaction()
+            await transaction.start()
+            last = await connection.fetchval("SELECT last_value FROM hub.revision")
+            await connection.fetchval("SELECT hub.open_epoch('restore', true, NULL)")
+            futures.append(await counters(connection))
+            await transaction.rollback()
+            await connection.execute("SELECT setval('hub.revision', $1)", last)
+    one, other = futures
+    near = {name for name in one if abs(one[name] - other[name]) < 100}
+    assert not near, "these begin alike in both futures, and then count alike"
+
+
+async def test_the_epochs_of_before_there_were_ids_are_a_chain(
+    database: Database,
+) -> None:
+    """What the migration makes of them is what epochs that begin later go on from."""
+    async with database.connection() as connection:
+        for _ in range(3):
+            await connection.fetchval("SELECT hub.open_epoch('restore', true, NULL)")
+        found = await chain(database)
+        ids = [row[0] for row in await connection.fetch("SELECT id FROM hub.epoch ORDER BY epoch")]
+    assert len(set(found)) == 4 and found[1:] == ids
 
 
 async def test_what_is_there_is_not_missed(database: Database) -> None:
     async with database.connection() as connection:
         mark = await connection.fetchval("SELECT mark FROM hub.log_head")
         memory = Memory()
-        memory.note(0, mark, datetime.now(UTC))
+        memory.confirm(0, mark, await chain(database))
         await notice_epoch(connection, memory)
         await notice_epoch(connection, Memory())
     assert await epochs(database) == []
@@ -129,6 +232,30 @@ async def test_a_file_with_a_checkpoint_that_the_database_has_not_is_noticed(
     assert await epochs(database) == ["checkpoints are missing"]
 
 
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "of an earlier version"])
+async def test_no_clock_says_whether_a_lost_checkpoint_was_noticed(
+    database: Database, tmp_path: Path, noted: bool
+) -> None:
+    """The sealer looks four times a second: each look with a clock behind would begin an epoch."""
+    key, file = CheckpointKey(os.urandom(32)), CheckpointFile(tmp_path / "checkpoints.jsonl")
+    await Sealer(database, key, file).seal(checkpoint=True)
+    last = file.last()
+    assert last is not None and list(last.epochs) == await chain(database)
+    if not noted:
+        file.path.write_text(replace(last, epochs=()).line() + "\n")
+        assert file.last() == last and "epochs" not in file.path.read_text()
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM hub.audit_checkpoint")
+    for hours in (-10, 10):
+        for _ in range(3):
+            await Sealer(database, key, file).seal()
+        async with database.connection() as connection:
+            await connection.execute(
+                "UPDATE hub.epoch SET begin_time = begin_time + make_interval(hours => $1)", hours
+            )
+    assert await epochs(database) == ["checkpoints are missing"]
+
+
 async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
     database: Database, tmp_path: Path
 ) -> None:
@@ -144,7 +271,7 @@ async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
     # Another that nobody has noticed is begun.
     assert (await open_epoch(database, sealer, "restore")).number == noticed.number + 1
     # Nor is one of before taken for what was undone after it.
-    await remembering(database, seen=datetime.now(UTC) + timedelta(seconds=5))
+    await remembering(database, seen=await chain(database))
     await sealer.seal(checkpoint=True)
     async with database.transaction() as connection:
         await connection.execute(
@@ -159,7 +286,7 @@ async def test_health_says_so_until_it_is_declared(database: Database) -> None:
     undeclared = Undeclared()
     async with database.connection() as connection:
         assert await undeclared.look(connection, database.memory)
-    await remembering(database, seen=datetime.now(UTC))
+    await remembering(database, seen=await chain(database))
     async with database.connection() as connection:
         assert not await undeclared.look(connection, database.memory)
         await connection.execute("UPDATE hub.epoch SET declared = true")

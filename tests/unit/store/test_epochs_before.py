@@ -1,0 +1,66 @@
+"""Cursors and epochs of before revision 0021 stay what they are."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from penstockd.catalog import Catalog
+from penstockd.errors import CursorInvalid
+from penstockd.store import migrations
+from penstockd.store.cursor import Cursor, check_cursor, cursor_at, numbered, place_snapshot
+from penstockd.store.migrate import make_engine, migrate
+
+WRITE = """
+SELECT set_config('penstock.revision', nextval('hub.revision')::text, false);
+INSERT INTO hub.pending (row_count) VALUES (1)
+"""
+
+
+def upgrade_to_0020(connection: Connection) -> None:
+    for schema in ("data", "hub"):
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0])
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0020")
+
+
+async def test_what_was_given_out_before_is_good_afterwards(
+    catalog: Catalog, empty_url: str
+) -> None:
+    engine = make_engine(empty_url)
+    async with engine.begin() as made:
+        await made.run_sync(upgrade_to_0020)
+    await engine.dispose()
+    connection = await asyncpg.connect(empty_url)
+    try:
+        for _ in range(3):
+            await connection.execute(WRITE)
+        await connection.execute("SELECT hub.stamp()")
+        for _ in range(2):
+            await connection.execute("SELECT hub.open_epoch('restore', true, NULL)")
+        await connection.execute(WRITE)  # without a number when the upgrade comes
+        given = [await cursor_at(connection, number) for number in range(4)]
+        given.append(await place_snapshot(connection))
+        await connection.execute("ROLLBACK")
+        forged = Cursor(given[3].epoch, 3, mark=given[2].mark)
+        await migrate(empty_url, catalog)
+        for _ in range(2):
+            for cursor in given:
+                await check_cursor(connection, cursor)
+            with pytest.raises(CursorInvalid):
+                await check_cursor(connection, forged)
+            await connection.execute("SELECT hub.stamp()")
+        # What the last one saw without a number has got one, and is found by it.
+        assert list((await numbered(connection, given[-1])).values()) == [4]
+        rows = await connection.fetch("SELECT id, previous FROM hub.epoch ORDER BY epoch")
+        chain = await connection.fetchval("SELECT hub.epoch_chain()")
+        assert [rows[0]["previous"], *(row["id"] for row in rows)] == chain
+        assert rows[1]["previous"] == rows[0]["id"] and len(set(chain)) == 3
+        assert await connection.fetchval("SELECT id FROM hub.epoch_head") == rows[1]["id"]
+    finally:
+        await connection.close()
