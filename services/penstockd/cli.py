@@ -39,31 +39,31 @@ class Because(enum.StrEnum):
 
 def commands(app: typer.Typer) -> None:
     """Add the server's commands to the command line."""
-    app.command()(up)
-    app.command()(down)
-    app.command("migrate")(migrate)
-    app.command()(administrator)
-    app.command()(nodes)
+    app.command("up")(start_hub)
+    app.command("down")(stop_hub)
+    app.command("migrate")(migrate_database)
+    app.command("administrator")(make_administrator)
+    app.command("nodes")(show_nodes)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
-    epochs.callback()(_epochs)
+    epochs.callback()(_describe_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
     cursors = typer.Typer(no_args_is_help=True, help="The keys that seal cursors.")
-    cursors.callback()(_cursors)
+    cursors.callback()(_describe_cursors)
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
 
 
-def up(
+def start_hub(
     demo: Annotated[bool, typer.Option(help="Create the demo company first.")] = False,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the demo company.")] = 5000,
     detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
 ) -> None:
     """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
-    settings = _settings()
+    settings = _load_settings()
     if detach:
-        _detach(settings, demo, customers)
+        _start_detached(settings, demo, customers)
         return
     import asyncio
 
@@ -76,16 +76,16 @@ def up(
         raise typer.Exit(1) from exc
 
 
-def down() -> None:
+def stop_hub() -> None:
     """Stop the hub that runs on this data folder."""
     from penstockd.node import lock
 
-    settings = _settings()
-    if not lock.stop(settings.data_dir):
+    settings = _load_settings()
+    if not lock.stop_supervisor(settings.data_dir):
         typer.echo(f"no hub runs on {settings.data_dir}")
 
 
-def migrate(
+def migrate_database(
     apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
 ) -> None:
     """Show how the database differs from the model, and with --apply bring it to it."""
@@ -94,7 +94,7 @@ def migrate(
     from penstockd.up import StartRefused, migrate_store
 
     try:
-        steps = asyncio.run(migrate_store(_settings(), apply=apply))
+        steps = asyncio.run(migrate_store(_load_settings(), apply=apply))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -134,9 +134,11 @@ def verify_audit(
 
     from penstockd import auditor
 
-    settings = _settings()
+    settings = _load_settings()
     try:
-        given = auditor.evidence(settings, public_key or [], checkpoints, copy=copy is not None)
+        given = auditor.collect_evidence(
+            settings, public_key or [], checkpoints, copy=copy is not None
+        )
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:
@@ -149,12 +151,12 @@ def verify_audit(
         raise typer.Exit(2) from exc
     for finding in report.findings:
         typer.echo(str(finding))
-    typer.echo(auditor.summary(report, given))
+    typer.echo(auditor.summarise_report(report, given))
     if not report.intact:
         raise typer.Exit(1)
 
 
-def administrator(
+def make_administrator(
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="As admin.")] = "admin",
 ) -> None:
     """Let a consumer change access, and print a new client secret for it.
@@ -167,7 +169,7 @@ def administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_settings(), consumer))
+        issued = asyncio.run(let_administer(_load_settings(), consumer))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -175,7 +177,7 @@ def administrator(
     typer.echo(issued.secret)
 
 
-def nodes() -> None:
+def show_nodes() -> None:
     """Show the nodes that share the database, and which tasks each of them does for all.
 
     It exits with 1 while a task has no holder.
@@ -185,18 +187,18 @@ def nodes() -> None:
     from penstockd.up import StartRefused, survey_nodes
 
     try:
-        living, tasks = asyncio.run(survey_nodes(_settings()))
+        living, tasks = asyncio.run(survey_nodes(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    for line in _holders(living, tasks):
+    for line in _format_holders(living, tasks):
         typer.echo(line)
     if free := sorted(task.name for task in tasks if task.free):
         typer.echo(f"no node does: {', '.join(free)}", err=True)
         raise typer.Exit(1)
 
 
-def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
+def _format_holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
     """The nodes, each with the tasks it holds; a node that is gone but holds a lease is silent."""
     known = {node.node_id for node in living}
     held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
@@ -209,7 +211,7 @@ def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator
             yield f"{task.host} ({task.node_id}), silent: {task.name}, term {task.term}"
 
 
-def _epochs() -> None:
+def _describe_epochs() -> None:
     """A database that has gone back in time."""
 
 
@@ -228,7 +230,7 @@ def new_epoch(
     from penstockd.up import StartRefused, begin_epoch
 
     try:
-        epoch = asyncio.run(begin_epoch(_settings(), because.value))
+        epoch = asyncio.run(begin_epoch(_load_settings(), because.value))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -243,7 +245,7 @@ def new_epoch(
         )
 
 
-def _cursors() -> None:
+def _describe_cursors() -> None:
     """The keys that seal cursors."""
 
 
@@ -258,7 +260,7 @@ def rotate_cursor_key() -> None:
     from penstockd.up import StartRefused, let_cursor_key_follow
 
     try:
-        number = asyncio.run(let_cursor_key_follow(_settings()))
+        number = asyncio.run(let_cursor_key_follow(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -267,7 +269,7 @@ def rotate_cursor_key() -> None:
     )
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     from pydantic import ValidationError
 
     from penstockd.config import Settings
@@ -282,7 +284,7 @@ def _settings() -> Settings:
         raise typer.Exit(2) from exc
 
 
-def _detach(settings: Settings, demo: bool, customers: int) -> None:
+def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
     from penstockd.node.private import keep_files_private
 
@@ -308,17 +310,17 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         if ready.exists() and ready.read_text() == str(child.pid):
-            typer.echo(_since(log, start))
+            typer.echo(_read_since(log, start))
             return
         time.sleep(0.05)
     child.terminate()
     child.wait()
-    typer.echo(_since(log, start), err=True)
+    typer.echo(_read_since(log, start), err=True)
     typer.echo(f"penstock: the hub did not start; see {log}", err=True)
     raise typer.Exit(1)
 
 
-def _since(log: Path, start: int) -> str:
+def _read_since(log: Path, start: int) -> str:
     """The text of a log from a position on, without the lines meant for machines."""
     with log.open("rb") as file:
         file.seek(start)

@@ -57,7 +57,7 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         trace.set_tracer_provider(provider)
 
 
-def flush() -> None:
+def flush_spans() -> None:
     """Send the spans that are waiting, at the end of a process."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):

@@ -102,7 +102,7 @@ class Organs:
             _log.info("organ_works_again", organ=name)
 
 
-def singleton(
+def make_singleton(
     name: str,
     leases: Leases,
     database: Database,

@@ -31,11 +31,11 @@ from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.feed.retention import LogRetention
-from penstockd.heartbeat import beat
+from penstockd.heartbeat import send_heartbeats
 from penstockd.hub import Hub
 from penstockd.installation import checkpoint_key, read_catalog, root_secret
-from penstockd.observe import flush, set_up
-from penstockd.organs import Organ, end_tasks, singleton, stop_signal, wait_for_event
+from penstockd.observe import flush_spans, set_up
+from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
@@ -181,7 +181,7 @@ async def run_process(
     """
     set_up(name, settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
-    beating = asyncio.create_task(beat())
+    beating = asyncio.create_task(send_heartbeats())
     waits = False
     while not stopping.is_set():
         try:
@@ -193,7 +193,7 @@ async def run_process(
             waits = True
             await wait_for_event(stopping, RETRY)
     await end_tasks([beating])
-    flush()
+    flush_spans()
 
 
 def worker_organs(hub: Hub) -> list[Organ]:
@@ -211,17 +211,17 @@ def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
     """The organs that a keeper runs: each singleton under the lease of its name."""
-    work = singletons(settings, hub, leases)
+    work = list_singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
         Organ("leases", leases.run),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
-        *(singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
+        *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
 
 
-def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
+def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
     """The work that only one node does at a time, by the names of the rows of ``hub.singleton``."""
     sealing_key = root_secret(settings).derive("signing-key")
     checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds

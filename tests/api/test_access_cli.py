@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from harness import RunningHub, in_force
-from penstock.client.cli import build
-from penstock.client.cli.failures import failures
+from penstock.client.cli import build_app
+from penstock.client.cli.failures import report_failures
 
 ROLE = """
 role_id = "{name}"
@@ -53,8 +53,8 @@ class Commands:
             contextlib.redirect_stderr(err),
         ):
             try:
-                with failures():
-                    build()(list(arguments), standalone_mode=False)
+                with report_failures():
+                    build_app()(list(arguments), standalone_mode=False)
                 code = 0
             except SystemExit as ended:
                 code = int(ended.code or 0)

@@ -12,8 +12,8 @@ import pytest
 
 from harness import PATIENCE
 from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
+from penstockd.shares import Payer, payer_var
 from penstockd.store.database import Database, Division
-from penstockd.store.shares import Payer, payer_var
 
 IN_COMMIT = (
     "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ILIKE 'COMMIT%'"

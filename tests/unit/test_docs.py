@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from penstock.client.cli import build
+from penstock.client.cli import build_app
 from penstockd.config import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def test_no_setting_that_is_secret_is_shown() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    app = typer.main.get_command(build())
+    app = typer.main.get_command(build_app())
     commands = set(app.commands)  # type: ignore[attr-defined]
     sentence = next(line for line in README.splitlines() if line.startswith("`penstock --help`"))
     assert set(re.findall(r"`(\w+)`", sentence)) == commands

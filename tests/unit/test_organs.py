@@ -15,8 +15,8 @@ import structlog
 from harness import PATIENCE
 from penstockd import organs as module
 from penstockd.errors import DatabaseUnavailable
-from penstockd.organs import TRIES, Organ, Organs, end_tasks, singleton
-from penstockd.store.singletons import Leases, SingletonLease, elapsed
+from penstockd.organs import TRIES, Organ, Organs, end_tasks, make_singleton
+from penstockd.store.singletons import Leases, SingletonLease, elapsed_seconds
 
 
 class FakeLeases:
@@ -30,7 +30,9 @@ class FakeLeases:
     async def obtain(self, name: str) -> SingletonLease:
         if not self.given or not self.given[-1].runs:
             self.given.append(
-                SingletonLease(name, len(self.given) + 1, datetime.now(UTC), elapsed(), elapsed)
+                SingletonLease(
+                    name, len(self.given) + 1, datetime.now(UTC), elapsed_seconds(), elapsed_seconds
+                )
             )
         return self.given[-1]
 
@@ -134,7 +136,7 @@ async def test_a_singleton_works_while_its_lease_runs_and_waits_for_the_next() -
         finally:
             ended.append(fenced.lease.term)
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     running = asyncio.create_task(Organs([organ]).run())
     await until(lambda: terms == [1])
     leases.given[0].end("taken")
@@ -153,7 +155,7 @@ async def test_a_singleton_that_fails_keeps_its_lease_and_lets_it_go_after_some_
         tries += 1
         raise DatabaseUnavailable("it went away")
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     running = asyncio.create_task(Organs([organ]).run())
     await until(lambda: leases.declined)
     assert tries == TRIES and [x.term for x in leases.given] == [1]
@@ -173,7 +175,7 @@ async def test_a_singleton_ends_its_work_before_it_hands_its_lease_over() -> Non
             assert fenced.lease.runs and not leases.released
             told.append(f"{term} ends")
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     with structlog.testing.capture_logs() as logged:
         running = asyncio.create_task(Organs([organ]).run())
         await until(lambda: told == ["1 begins"])

@@ -52,10 +52,10 @@ def to_dict(record: Message, paths: Iterable[str] = ()) -> dict[str, Any]:
     """The record as proto JSON, with defaults; only the fields in ``paths`` if there are any."""
     wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
     whole = json_format.MessageToDict(record, always_print_fields_with_no_presence=True)
-    return _pruned(whole, record.DESCRIPTOR, wanted) if wanted else whole
+    return _prune_values(whole, record.DESCRIPTOR, wanted) if wanted else whole
 
 
-def _pruned(
+def _prune_values(
     values: Mapping[str, Any], message: Descriptor, wanted: list[tuple[str, ...]]
 ) -> dict[str, Any]:
     kept = {}
@@ -66,7 +66,7 @@ def _pruned(
         value = values[field.json_name]
         nested = [w for w in below if w]
         whole = len(nested) < len(below) or not _is_nested(field)
-        kept[field.json_name] = value if whole else _pruned(value, field.message_type, nested)
+        kept[field.json_name] = value if whole else _prune_values(value, field.message_type, nested)
     return kept
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from penstockd.auth.credentials import CLIENT_SECRET, Credentials, Issued
 from penstockd.policy.admin import put_consumer, put_role, read_consumer, read_role
 from penstockd.policy.checks import check_consumer
-from penstockd.policy.history import Author, change
+from penstockd.policy.history import Author, open_policy_change
 from penstockd.policy.model import Consumer, Permission, Role
 from penstockd.store.database import Database
 
@@ -25,7 +25,7 @@ async def make_administrator(
     makes a revision of the policy like any other, whose author is the user of the database. Raises
     ValueInvalid if the name is invalid.
     """
-    async with change(database, Author("", "", "penstock administrator")) as under_way:
+    async with open_policy_change(database, Author("", "", "penstock administrator")) as under_way:
         connection = under_way.connection
         role = await read_role(connection, ROLE) or Role(ROLE, "Administration of access")
         if not role.permissions >= _PERMISSIONS:

@@ -33,7 +33,7 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     be read, and DatabaseUnavailable.
     """
     known = sealer.filed()
-    checkpoint = await _declared(sealer)
+    checkpoint = await _declare_checkpoint(sealer)
     number = checkpoint.number if checkpoint else None
     lost = known.epochs if known and checkpoint else ()
     async with database.transaction() as connection:
@@ -41,7 +41,7 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     return Epoch(epoch, last, checkpoint)
 
 
-async def _declared(sealer: Sealer) -> Checkpoint | None:
+async def _declare_checkpoint(sealer: Sealer) -> Checkpoint | None:
     for left in range(TRIES - 1, -1, -1):
         try:
             return await sealer.declare_restore()

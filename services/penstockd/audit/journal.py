@@ -22,7 +22,7 @@ from penstockd.store.database import (
     Database,
     WorkKind,
     gives_sign,
-    translated,
+    translate_errors,
 )
 
 #: The most entries in one transaction.
@@ -116,13 +116,13 @@ class Journal:
                 if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
                     # The database is no better for entries that arrived meanwhile.
                     group, self._waiting = group + self._waiting, []
-                _fail(group, exc)
+                _mark_failed(group, exc)
             except BaseException as exc:  # the process ends
-                _fail(group + self._waiting, exc)
+                _mark_failed(group + self._waiting, exc)
                 raise
             else:
                 for waiting in group:
-                    _succeed(waiting)
+                    _mark_written(waiting)
 
     async def _write_apart(self, group: Sequence[_Waiting], refused: Set[bytes]) -> None:
         """Write the entries of a refused group by halves, down to those that cause the refusal.
@@ -145,9 +145,9 @@ class Journal:
                 except _UNAVAILABLE:
                     raise
                 except Exception as exc:
-                    _fail(part, exc)
+                    _mark_failed(part, exc)
             for waiting in part:
-                _succeed(waiting)
+                _mark_written(waiting)
 
     async def _store_rules(self) -> set[bytes]:
         """Store new rules one by one; returns the digests of refused ones."""
@@ -197,7 +197,7 @@ class Journal:
         """
         if refused and any(entry.shown in refused for entry in entries):
             raise EntryNotKept("the rule by which records were shown cannot be stored")
-        with translated():
+        with translate_errors():
             async with asyncio.timeout_at(deadline):
                 connection = await self._connected()
                 if rules:
@@ -228,12 +228,12 @@ class Journal:
             self._connection = None
 
 
-def _succeed(waiting: _Waiting) -> None:
+def _mark_written(waiting: _Waiting) -> None:
     if not waiting.done.done():
         waiting.done.set_result(None)
 
 
-def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
+def _mark_failed(group: Sequence[_Waiting], error: BaseException) -> None:
     for waiting in group:
         if not waiting.done.done():
             waiting.done.set_exception(error)

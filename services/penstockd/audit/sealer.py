@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from penstockd.audit.chain import CONTENT, genesis, link
+from penstockd.audit.chain import CONTENT, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, CheckpointKind
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
@@ -75,7 +75,7 @@ class Chain:
         """Link entries; returns their ids and hashes."""
         hashes = []
         for row in rows:
-            self.hash = link(self.hash, row[2])
+            self.hash = link_entry(self.hash, row[2])
             hashes.append(self.hash)
         self.sequence += len(rows)
         return [row[1] for row in rows], b"".join(hashes)
@@ -280,7 +280,7 @@ class _Pass:
         last = await self._newest()
         anchor, digest = (last.number, last.digest) if last is not None else (0, b"")
         self._touched.add(day)
-        return Chain(day, anchor, 0, genesis(day, digest), 0)
+        return Chain(day, anchor, 0, start_chain(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
         """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain
@@ -361,15 +361,15 @@ async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> N
 async def read_checkpoint(connection: Connection) -> Checkpoint | None:
     """The newest checkpoint."""
     row = await connection.fetchrow(_CHECKPOINT + "ORDER BY number DESC LIMIT 1")
-    return _checkpoint(row) if row is not None else None
+    return _read_checkpoint(row) if row is not None else None
 
 
 async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
     """All checkpoints with numbers above ``after``, in order."""
     rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
-    return [_checkpoint(row) for row in rows]
+    return [_read_checkpoint(row) for row in rows]
 
 
-def _checkpoint(row: Any) -> Checkpoint:
+def _read_checkpoint(row: Any) -> Checkpoint:
     number, time, kind, *rest = row
     return Checkpoint(number, time, CheckpointKind(kind), *rest)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from penstock.client import Client, PenstockError
-from penstockd.demo import DATASETS, generate
+from penstockd.demo import DATASETS, generate_records
 
 
 def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
@@ -19,7 +19,7 @@ def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
     with Client(door, api_key=admin["api_key"]) as client:
         if not loaded.exists() or int(loaded.read_text()) < customers:
             for dataset in DATASETS:
-                client.dataset(dataset).import_(generate(dataset, customers), "CSV")
+                client.dataset(dataset).import_(generate_records(dataset, customers), "CSV")
             loaded.write_text(str(customers))
         for _ in client.dataset("customers").export("CSV", limit=1):
             pass

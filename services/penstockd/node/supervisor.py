@@ -27,15 +27,15 @@ from penstockd.node.envoy import Edge, Envoy, EnvoyConfig, check_port
 from penstockd.node.errors import NodeError, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.journal import (
-    follow,
+    follow_log,
     is_severe,
     is_severe_envoy,
     is_severe_postgres,
-    never,
+    never_severe,
 )
-from penstockd.node.lock import hold
+from penstockd.node.lock import hold_folder
 from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.process import Process, spawn
+from penstockd.node.process import Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
@@ -111,7 +111,7 @@ class Node:
         )
 
 
-async def supervise(
+async def supervise_node(
     node: Node,
     prepare: Callable[[str], Awaitable[None]],
     on_ready: Callable[[], Awaitable[None]],
@@ -125,7 +125,7 @@ async def supervise(
     stream. Returns after an orderly end. Raises NodeError if the node cannot start, and what
     ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
-    with hold(node.data):
+    with hold_folder(node.data):
         check_port(node.envoy(node.data))
         _check_certificates(node.edge)
         sockets = sockets_folder(node.data)
@@ -136,9 +136,9 @@ async def supervise(
             raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
         _raise_file_limit()
         running = _Running(node, sockets, guard, console)
-        with _signals() as asked:
+        with _catch_signals() as asked:
             try:
-                await _until(asked, running.run(prepare, on_ready))
+                await _work_until(asked, running.run(prepare, on_ready))
             finally:
                 await running.stop()
                 await asyncio.to_thread(guard.close)
@@ -273,7 +273,7 @@ class _Running:
             log.parent.mkdir(parents=True, exist_ok=True)
         heartbeat = self._pulse.listen(name)
         try:
-            child = spawn(
+            child = spawn_process(
                 name,
                 argv,
                 log=log,
@@ -289,10 +289,14 @@ class _Running:
     def _follow(self, group: asyncio.TaskGroup) -> None:
         names = ["keeper", *(path.stem for path in self._worker_sockets)]
         judged = [(name, is_severe) for name in names]
-        judged += [("postgres", is_severe_postgres), ("envoy", is_severe_envoy), ("access", never)]
+        judged += [
+            ("postgres", is_severe_postgres),
+            ("envoy", is_severe_envoy),
+            ("access", never_severe),
+        ]
         for name, severe in judged:
             path = self._node.logs / f"{name}.log"
-            group.create_task(follow(name, path, severe, self._console))
+            group.create_task(follow_log(name, path, severe, self._console))
 
 
 def _check_certificates(edge: Edge) -> None:
@@ -311,7 +315,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
+async def _work_until(asked: asyncio.Event, work: Awaitable[None]) -> None:
     """Do ``work`` until it ends or raises, or ``asked`` is set."""
     task = asyncio.ensure_future(work)
     waiter = asyncio.create_task(asked.wait())
@@ -327,7 +331,7 @@ async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Event]:
+def _catch_signals() -> Iterator[asyncio.Event]:
     """An event that is set by SIGINT, SIGTERM and SIGHUP while the block runs."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()

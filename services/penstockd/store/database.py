@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
+from penstockd.shares import Payer, ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.pool import LOOK, LaneTerms, Limits, PoolLane, WorkKind
@@ -24,9 +25,8 @@ from penstockd.store.session import (
     cut_session,
     gives_sign,
     prepare_session,
-    translated,
+    translate_errors,
 )
-from penstockd.store.shares import Payer, ShareTerms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [
@@ -39,10 +39,10 @@ __all__ = [
     "Rows",
     "WorkKind",
     "gives_sign",
+    "name_place",
     "open_database",
-    "place",
     "plain_dsn",
-    "translated",
+    "translate_errors",
 ]
 
 _IN_COMMIT = """
@@ -59,7 +59,7 @@ def plain_dsn(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
 
-def place(url: str) -> str:
+def name_place(url: str) -> str:
     """Where a database is, without user and password: "host:5432/name"."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -137,7 +137,7 @@ class _LentConnection:
         return self._connection  # type: ignore[no-any-return]  # a proxy with its methods
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with translated():
+        with translate_errors():
             await self._lane.give_back(
                 self._connection, self._payer, self._weight, clean=error is None
             )
@@ -171,7 +171,7 @@ class Database:
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if the database cannot be reached."""
-        with translated():
+        with translate_errors():
             for lane in self._each_lane:
                 await lane.open()
 
@@ -195,7 +195,7 @@ class Database:
         It has a connection of its own: an exhausted pool is not an outage.
         """
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     if self._pulse is None or self._pulse.is_closed():
                         self._pulse = await self.connect()
@@ -249,7 +249,9 @@ class Database:
             pid = connection.get_server_pid()
             try:
                 seconds = lane.limits.commit
-                async with commit.transaction(connection, seconds, isolation=isolation, dry=dry):
+                async with commit.open_transaction(
+                    connection, seconds, isolation=isolation, dry=dry
+                ):
                     yield connection
             except OutcomeUnknown:
                 self._keep_place(pid, lane)
@@ -280,7 +282,7 @@ class Database:
 
     async def connect(self) -> Connection:
         """A new connection outside the lanes: for listeners and session locks."""
-        with translated():
+        with translate_errors():
             connection: Connection = await open_session(
                 self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
             )

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, translate_errors
 
 #: How long the database may take to answer, in seconds.
 ANSWER = 1.5
@@ -29,7 +29,7 @@ class OwnSession:
         it takes longer than ANSWER. Any error drops the session."""
         async with self._asking:
             try:
-                with translated():
+                with translate_errors():
                     async with asyncio.timeout(ANSWER):
                         if self._connection is None or self._connection.is_closed():
                             self._connection = await self._database.connect()

@@ -17,15 +17,15 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.shares import Payer, Shares, ShareTerms
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
     PooledConnection,
     cut_session,
     gives_sign,
-    usable,
+    is_usable,
 )
-from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.sockets import open_session
 
 #: How much longer the hub waits for a statement than the database's own limit, in seconds: after
@@ -158,7 +158,7 @@ class PoolLane:
         assert self._pool is not None, "the database is not open"
         while self._warm:
             connection = self._warm.pop()
-            if usable(connection):
+            if is_usable(connection):
                 return connection
             await self._pool.release(connection)
         return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
@@ -194,7 +194,7 @@ class PoolLane:
         """Drop the idle connections that have not answered since then."""
         assert self._pool is not None
         self._doubted = max(self._doubted, since)
-        for connection in [c for c in self._warm if not usable(c) or c.answered < since]:
+        for connection in [c for c in self._warm if not is_usable(c) or c.answered < since]:
             self._warm.remove(connection)
             connection.terminate()
         await self._pool.expire_connections()
@@ -204,7 +204,7 @@ class PoolLane:
         assert self._pool is not None
         self._lent.discard(connection)
         try:
-            if clean and usable(connection):
+            if clean and is_usable(connection):
                 connection.note_answer()
                 self._warm.append(connection)
             else:

@@ -70,7 +70,7 @@ def as_ours(error: BaseException) -> Exception | None:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise driver errors as domain errors; their text stays in the cause, for the log."""
     try:
         yield
@@ -116,7 +116,7 @@ class PooledConnection(asyncpg.Connection):
         self.answered = time.monotonic()
 
 
-def usable(connection: Any) -> bool:
+def is_usable(connection: Any) -> bool:
     """Whether a connection from the pool is open. The pool takes broken ones back by itself; using
     one after that raises InterfaceError."""
     try:

@@ -56,7 +56,7 @@ def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, str]:
     shares: dict[str, str] = {}
     for name in names:
         able = [node.node_id for node in takers if name in node.takes]
-        able.sort(key=lambda node_id: _rank(name, node_id))
+        able.sort(key=lambda node_id: _rank_node(name, node_id))
         chosen = next((node_id for node_id in able if room[node_id] > 0), able[0])
         room[chosen] -= 1
         shares[name] = chosen
@@ -76,5 +76,5 @@ def shares_elsewhere(nodes: Sequence[LiveNode], own_id: str) -> Mapping[str, Liv
     return {name: counted[holder] for name, holder in shares.items() if holder != own_id}
 
 
-def _rank(name: str, node_id: str) -> bytes:
+def _rank_node(name: str, node_id: str) -> bytes:
     return hashlib.sha256(f"{name}\0{node_id}".encode()).digest()

@@ -25,7 +25,7 @@ from typing import Protocol
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.store.database import Connection, Database, Isolation, translated
+from penstockd.store.database import Connection, Database, Isolation, translate_errors
 from penstockd.store.own_session import ANSWER, OwnSession
 from penstockd.store.session import cut_session
 from penstockd.store.sharing import (
@@ -115,7 +115,7 @@ class Transactions(Protocol):
         ...
 
 
-def elapsed() -> float:
+def elapsed_seconds() -> float:
     """Seconds of a monotonic clock that also runs while the machine sleeps, where there is one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
@@ -250,7 +250,7 @@ class Leases:
         node_id: str,
         host: str,
         *,
-        clock: Callable[[], float] = elapsed,
+        clock: Callable[[], float] = elapsed_seconds,
         stands_by: bool = False,
     ) -> None:
         self.node_id, self.host = node_id, host
@@ -415,7 +415,7 @@ class Leases:
         connection = await self._database.connect()
         watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(ANSWER), connection.transaction():
                     if not await connection.fetchval(_ALONE, found.name):
                         return None

@@ -63,7 +63,7 @@ async def open_session(
     settings = {**SERVER_SETTINGS, **(server_settings or {})}
     connection = await asyncpg.connect(*arguments, server_settings=settings, **options)
     try:
-        _watch(connection)
+        _set_options(connection)
     except OSError:
         connection.terminate()
         raise
@@ -75,7 +75,7 @@ def socket_of(connection: Any) -> Any:
     return connection._transport.get_extra_info("socket")
 
 
-def _watch(connection: Any) -> None:
+def _set_options(connection: Any) -> None:
     """Set the options, unless the session is on a Unix socket."""
     found = socket_of(connection)
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from penstockd.store.singletons import Singleton, elapsed
+from penstockd.store.singletons import Singleton, elapsed_seconds
 
 #: Seconds without a holder after which a process raises the alarm; a change of holders takes less.
 ALARM = 4.0
@@ -18,7 +18,7 @@ class Vacancies:
     """Tracks which singletons nobody holds, as one process sees it. Logs when that has lasted for
     ALARM, and when it ends."""
 
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed) -> None:
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = elapsed_seconds) -> None:
         self._names, self._clock = names, clock
         self._since: dict[str, float] = {}
         self._told: set[str] = set()

@@ -24,7 +24,7 @@ from penstockd.audit.proof import verify_database
 from penstockd.audit.sealer import Sealer, insert_checkpoint, read_checkpoints
 from penstockd.audit.shown import digest_of
 from penstockd.audit.verify import Fault, Finding
-from penstockd.auditor import Evidence, summary
+from penstockd.auditor import Evidence, summarise_report
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection, Database
 
@@ -193,7 +193,7 @@ async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
         report = await verify_database(connection, [KEY.public], patience=None)
         assert report.intact and report.unsealed == 3
         assert report.waiting is not None and report.waiting >= 50 * 60
-        assert "does a keeper run?" in summary(report, Evidence([KEY.public], []))
+        assert "does a keeper run?" in summarise_report(report, Evidence([KEY.public], []))
         assert [f.fault for f in await findings(connection, patience=120.0)] == [Fault.STALE]
         # What its last pass must have seen is another matter.
         await connection.execute(late, dt.timedelta(minutes=70), "request-101")

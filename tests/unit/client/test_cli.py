@@ -333,7 +333,7 @@ def start(*args: str, **more: Any) -> subprocess.Popen[bytes]:
 
 def test_help_is_quick() -> None:
     script = (
-        "import sys; import penstock.client.cli as c; c.build();"
+        "import sys; import penstock.client.cli as c; c.build_app();"
         "print([m for m in ('grpc', 'google.protobuf', 'rich.table') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout

@@ -87,7 +87,7 @@ async def test_beats_come_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> N
 
     descriptor = Heard().listen("worker-0")
     monkeypatch.setenv(heartbeat.VARIABLE, str(descriptor))
-    beating = asyncio.create_task(heartbeat.beat())
+    beating = asyncio.create_task(heartbeat.send_heartbeats())
     async with asyncio.timeout(PATIENCE):
         await heard.wait()
     beating.cancel()

@@ -23,8 +23,8 @@ from penstock.client.cli import (
     trust,
     webhooks,
 )
-from penstock.client.cli.connection import certificates
-from penstock.client.cli.failures import failures
+from penstock.client.cli.connection import declare_certificates
+from penstock.client.cli.failures import report_failures
 
 #: Distributions add commands here: each entry is a callable that takes the typer app.
 COMMANDS = "penstock.commands"
@@ -37,7 +37,7 @@ _SERVER_COMMANDS = {
 }
 
 
-def build() -> typer.Typer:
+def build_app() -> typer.Typer:
     """The app with the consumer's commands, and those that other distributions register."""
     app = typer.Typer(
         name="penstock",
@@ -47,7 +47,7 @@ def build() -> typer.Typer:
         # Coloured help takes half a second longer.
         rich_markup_mode=None,
     )
-    app.callback()(certificates)
+    app.callback()(declare_certificates)
     records.register(app)
     transfers.register(app)
     access.register(app)
@@ -60,7 +60,7 @@ def build() -> typer.Typer:
     # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     for _, entry in sorted(found.items()):
-        _add(app, entry)
+        _add_commands(app, entry)
     if not found:
         _add_absent(app, "they come with the server: pip install 'penstock-hub[server]'")
     return app
@@ -68,12 +68,12 @@ def build() -> typer.Typer:
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
-    with failures():
-        build()()
+    with report_failures():
+        build_app()()
     sys.exit(0)
 
 
-def _add(app: typer.Typer, entry: EntryPoint) -> None:
+def _add_commands(app: typer.Typer, entry: EntryPoint) -> None:
     try:
         register = entry.load()
     except ImportError as error:

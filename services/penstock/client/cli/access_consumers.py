@@ -14,13 +14,13 @@ from penstock.client.cli.access_terms import (
     IfRevision,
     Roles,
     claims_of,
+    make_terms,
     print_json,
     shown_time,
     span_of,
-    terms,
     time_of,
 )
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 
 consumers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 credentials = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -45,16 +45,19 @@ def list_consumers(url: Url = "", consumer: As = "") -> None:
     """Show the consumers with their roles."""
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = list(client.access.consumers())
-    rows = [[c.consumer_id, c.title, _state(c), ", ".join(c.roles), _claims(c)] for c in found]
+    rows = [
+        [c.consumer_id, c.title, _format_state(c), ", ".join(c.roles), _format_claims(c)]
+        for c in found
+    ]
     print_table(["consumer", "title", "", "roles", "claims"], rows)
 
 
 @consumers.command("get")
 def get_consumer(consumer_id: Consumer, url: Url = "", consumer: As = "") -> None:
     """Print one consumer as JSON."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         print_json(client.access.consumer(consumer_id))
 
 
@@ -79,8 +82,8 @@ def create_consumer(
         "roles": role or [],
         "claims": _claims_json(claim),
     }
-    with connect(url, consumer) as client:
-        made = client.access.create_consumer(new, terms(comment, if_revision, dry_run))
+    with connect_client(url, consumer) as client:
+        made = client.access.create_consumer(new, make_terms(comment, if_revision, dry_run))
     print_json(made)
 
 
@@ -111,11 +114,11 @@ def update_consumer(
         change["roles"] = role or []
     if claim or no_claims:
         change["claims"] = _claims_json(claim)
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         changed = client.access.update_consumer(
             {"consumer_id": consumer_id, **change},
             list(change),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     print_json(changed)
 
@@ -130,8 +133,8 @@ def delete_consumer(
     consumer: As = "",
 ) -> None:
     """Delete a consumer and all of its credentials."""
-    with connect(url, consumer) as client:
-        client.access.delete_consumer(consumer_id, terms(comment, if_revision, dry_run))
+    with connect_client(url, consumer) as client:
+        client.access.delete_consumer(consumer_id, make_terms(comment, if_revision, dry_run))
 
 
 @credentials.command("list")
@@ -139,7 +142,7 @@ def list_credentials(consumer_id: Consumer, url: Url = "", consumer: As = "") ->
     """Show a consumer's credentials; never their secrets."""
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = list(client.access.credentials(consumer_id))
     rows = [
         [
@@ -167,12 +170,12 @@ def issue_credential(
     consumer: As = "",
 ) -> None:
     """Issue a credential: prints only its secret on standard output, and only this once."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         issued = client.access.issue_credential(
             consumer_id,
             kind.name.upper(),
             time_of(expire),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     _print_issued(issued)
 
@@ -192,13 +195,13 @@ def rotate_credential(
     consumer: As = "",
 ) -> None:
     """Issue a credential in place of another, which ends after the overlap."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         issued = client.access.rotate_credential(
             consumer_id,
             credential_id,
             span_of(overlap),
             time_of(expire),
-            terms(comment, if_revision, dry_run),
+            make_terms(comment, if_revision, dry_run),
         )
     _print_issued(issued)
 
@@ -214,9 +217,9 @@ def revoke_credential(
     consumer: As = "",
 ) -> None:
     """End a credential, and the tokens that were issued for it, for ever."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         client.access.revoke_credential(
-            consumer_id, credential_id, terms(comment, if_revision, dry_run)
+            consumer_id, credential_id, make_terms(comment, if_revision, dry_run)
         )
 
 
@@ -230,11 +233,11 @@ def _print_issued(issued: Any) -> None:
         typer.echo(issued.secret)
 
 
-def _state(consumer: Any) -> str:
+def _format_state(consumer: Any) -> str:
     return "active" if consumer.active else "inactive"
 
 
-def _claims(consumer: Any) -> str:
+def _format_claims(consumer: Any) -> str:
     found = sorted(consumer.claims.items())
     return " ".join(f"{name}={','.join(claim.values)}" for name, claim in found)
 

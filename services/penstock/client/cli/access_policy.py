@@ -14,11 +14,11 @@ from penstock.client.cli.access_terms import (
     IfRevision,
     Roles,
     claims_of,
+    make_terms,
     print_json,
     shown_time,
-    terms,
 )
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import Dataset, Fields, Filter, OrderBy, wrong_arguments
 
@@ -30,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print all of the reply as JS
 
 
 @policy.command("history")
-def history(
+def show_history(
     limit: Annotated[int, typer.Option(min=1, help="Revisions shown.")] = 20,
     url: Url = "",
     consumer: As = "",
@@ -40,7 +40,7 @@ def history(
 
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = list(islice(client.access.revisions(), limit))
     rows = [
         [
@@ -56,14 +56,14 @@ def history(
 
 
 @policy.command("show")
-def show(revision: Revision, url: Url = "", consumer: As = "") -> None:
+def show_revision(revision: Revision, url: Url = "", consumer: As = "") -> None:
     """Print all roles and consumers of a revision as JSON."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         print_json(client.access.revision(revision))
 
 
 @policy.command("diff")
-def diff(
+def show_difference(
     before: Revision,
     after: Annotated[
         int, typer.Argument(metavar="[LATER]", help="By default the one in force.")
@@ -72,12 +72,12 @@ def diff(
     consumer: As = "",
 ) -> None:
     """Show what differs between two revisions."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         _print_differences(client.access.compare(before, after))
 
 
 @policy.command("rollback")
-def rollback(
+def roll_back(
     revision: Revision,
     comment: Comment = "",
     if_revision: IfRevision = 0,
@@ -86,15 +86,15 @@ def rollback(
     consumer: As = "",
 ) -> None:
     """Restore the roles, and the consumers' roles and claims, of a revision as a new one."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         differences = client.access.rehearse(revision=revision, days=1).differences
-        made = client.access.roll_back(revision, terms(comment, if_revision, dry_run))
+        made = client.access.roll_back(revision, make_terms(comment, if_revision, dry_run))
     _print_differences(differences)
     typer.echo(f"revision {made.revision}" + (": nothing was changed" if dry_run else ""), err=True)
 
 
 @policy.command("explain")
-def explain(
+def explain_access(
     dataset: Dataset,
     who: Who = "",
     role: Roles = None,
@@ -105,7 +105,7 @@ def explain(
     consumer: As = "",
 ) -> None:
     """Explain what a consumer, or any holder of some roles, may do with a dataset, and why."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         reply = client.access.explain(
             dataset, consumer_id=who, roles=role or (), claims=claims_of(claim), key=key
         )
@@ -124,12 +124,14 @@ def explain(
         typer.echo(f"  {rule.role}: {rule.row_filter or 'all rows'}" + (f"  [{used}]" * bool(used)))
     if key:
         typer.echo(f"{key}: {reply.record.reason}")
-    rows = [[f.path, _mask(f.mask), "yes" if f.writable else "", f.reason] for f in reply.fields]
+    rows = [
+        [f.path, _name_mask(f.mask), "yes" if f.writable else "", f.reason] for f in reply.fields
+    ]
     print_table(["field", "shown", "writable", "because"], rows)
 
 
 @policy.command("preview")
-def preview(
+def preview_records(
     dataset: Dataset,
     who: Who = "",
     role: Roles = None,
@@ -143,7 +145,7 @@ def preview(
     consumer: As = "",
 ) -> None:
     """Show the first records that a consumer, or any holder of some roles, would get."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         reply = client.access.preview(
             dataset,
             consumer_id=who,
@@ -155,14 +157,14 @@ def preview(
             limit=limit,
         )
         record_class = client.dataset(dataset).record_class
-    records = [_unpacked(packed, record_class) for packed in reply.records]
+    records = [_unpack_record(packed, record_class) for packed in reply.records]
     _print_records(records, list(reply.fields), json)
     if reply.more:
         typer.echo("there are more", err=True)
 
 
 @policy.command("rehearse")
-def rehearse(
+def rehearse_role(
     file: Annotated[
         str, typer.Argument(metavar="[FILE]", help="The role as it would be; JSON or TOML.")
     ] = "",
@@ -175,7 +177,7 @@ def rehearse(
     """Show what a changed role would mean for recent callers; changes nothing."""
     if bool(file) == bool(revision):
         raise Failure("give either a file with a role or --revision")
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         role = role_file(file) if file else None
         reply = client.access.rehearse(role, revision=revision, days=days)
     if json:
@@ -215,7 +217,9 @@ def _print_effect(consumer: str, effect: Any) -> None:
         typer.echo(f"  calls that would fail: {failing}, the last at {last}")
     for field in effect.fields:
         named = f", named by {field.call_count} calls" if field.call_count else ""
-        typer.echo(f"  {field.path}: {_mask(field.before)} -> {_mask(field.after)}{named}")
+        typer.echo(
+            f"  {field.path}: {_name_mask(field.before)} -> {_name_mask(field.after)}{named}"
+        )
 
 
 def _print_records(records: list[Any], paths: list[str], as_json: bool) -> None:
@@ -236,11 +240,11 @@ def _print_records(records: list[Any], paths: list[str], as_json: bool) -> None:
     print_table([c.title for c in columns], ([c.text(r) for c in columns] for r in records))
 
 
-def _unpacked(packed: Any, record_class: Any) -> Any:
+def _unpack_record(packed: Any, record_class: Any) -> Any:
     record = record_class()
     packed.Unpack(record)
     return record
 
 
-def _mask(mask: str) -> str:
+def _name_mask(mask: str) -> str:
     return "hidden" if mask == "hide" else mask

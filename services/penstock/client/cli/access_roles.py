@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, print_json, terms
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms, print_json
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import wrong_arguments
 
@@ -35,16 +35,16 @@ def list_roles(url: Url = "", consumer: As = "") -> None:
     """Show the roles and their permissions."""
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = list(client.access.roles())
-    rows = [[r.role_id, r.description, _grants(r), ", ".join(r.permissions)] for r in found]
+    rows = [[r.role_id, r.description, _format_grants(r), ", ".join(r.permissions)] for r in found]
     print_table(["role", "description", "datasets", "permissions"], rows)
 
 
 @roles.command("get")
 def get_role(role_id: RoleId, url: Url = "", consumer: As = "") -> None:
     """Print one role as JSON, in the form that create and update read."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         role = client.access.role(role_id)
     role.ClearField("policy_revision")
     print_json(role)
@@ -60,9 +60,9 @@ def create_role(
     consumer: As = "",
 ) -> None:
     """Create a role from a file, and print it."""
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         role = role_file(file)
-        print_json(client.access.create_role(role, terms(comment, if_revision, dry_run)))
+        print_json(client.access.create_role(role, make_terms(comment, if_revision, dry_run)))
 
 
 @roles.command("update")
@@ -75,9 +75,9 @@ def update_role(
     consumer: As = "",
 ) -> None:
     """Replace a role by that of a file, and print it. `policy rehearse` shows the effects first."""
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         changed = client.access.update_role(
-            role_file(file), _PARTS, terms(comment, if_revision, dry_run)
+            role_file(file), _PARTS, make_terms(comment, if_revision, dry_run)
         )
         print_json(changed)
 
@@ -92,8 +92,8 @@ def delete_role(
     consumer: As = "",
 ) -> None:
     """Delete a role that no consumer has."""
-    with connect(url, consumer) as client:
-        client.access.delete_role(role_id, terms(comment, if_revision, dry_run))
+    with connect_client(url, consumer) as client:
+        client.access.delete_role(role_id, make_terms(comment, if_revision, dry_run))
 
 
 def role_file(name: str) -> dict[str, Any]:
@@ -108,5 +108,5 @@ def role_file(name: str) -> dict[str, Any]:
     return role
 
 
-def _grants(role: Any) -> str:
+def _format_grants(role: Any) -> str:
     return " ".join(f"{g.dataset}:{','.join(g.actions)}" for g in role.grants)

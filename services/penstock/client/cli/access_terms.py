@@ -27,7 +27,7 @@ Claims = Annotated[
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def terms(comment: str, revision: int, dry_run: bool) -> Terms:
+def make_terms(comment: str, revision: int, dry_run: bool) -> Terms:
     """The terms that the options ask for."""
     from penstock.client.access import Terms
 

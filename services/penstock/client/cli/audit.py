@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import Shape
 
@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
     """Adds the group of commands to the app."""
     group = typer.Typer(help="See what was done, by whom, and prove it.", no_args_is_help=True)
     group.command("list")(list_entries)
-    group.command()(disclosures)
-    group.command()(export)
-    group.command()(checkpoint)
+    group.command("disclosures")(list_disclosures)
+    group.command("export")(export_audit)
+    group.command("checkpoint")(show_checkpoint)
     app.add_typer(group, name=GROUP)
 
 
@@ -67,13 +67,13 @@ def list_entries(
 
     request = audit_pb2.ListEntriesRequest(filter=filter, page_size=min(limit or 1000, 1000))
     _set_times(request, since, until)
-    with connect(url, consumer) as client:
-        entries = _pages(client, "ListEntries", request, "entries")
+    with connect_client(url, consumer) as client:
+        entries = _read_pages(client, "ListEntries", request, "entries")
         columns = ["time", "consumer_id", "method", "dataset", "record_key", "row_count", "outcome"]
-        _print(islice(entries, limit or None), columns, format)
+        _print_documents(islice(entries, limit or None), columns, format)
 
 
-def disclosures(
+def list_disclosures(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="As customers.")],
     key: Annotated[str, typer.Argument(metavar="KEY", help="The record's key.")],
     field: Annotated[str, typer.Option(help="Only replies that held this field.")] = "",
@@ -100,15 +100,15 @@ def disclosures(
         page_size=min(limit or 1000, 1000),
     )
     _set_times(request, since, until)
-    with connect(url, consumer) as client:
-        found = _pages(client, "ListDisclosures", request, "disclosures")
+    with connect_client(url, consumer) as client:
+        found = _read_pages(client, "ListDisclosures", request, "disclosures")
         columns = [
             "time", "consumer_id", "surface", "method", "format", "fields", "roles", "certainty",
         ]  # fmt: skip
-        _print(islice(found, limit or None), columns, format)
+        _print_documents(islice(found, limit or None), columns, format)
 
 
-def export(
+def export_audit(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
@@ -120,11 +120,11 @@ def export(
 ) -> None:
     """Write a copy of the audit as NDJSON, which can be verified anywhere."""
     from penstock.client.dataset import write_all
-    from penstock.client.files import replacing
+    from penstock.client.files import replace_file
     from penstock.hub.v1 import audit_pb2, audit_pb2_grpc
 
     request = audit_pb2.ExportEntriesRequest(start_day=since, end_day=until)
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         stub = audit_pb2_grpc.AuditStub(client.channel)
         bodies = client.stream(stub.ExportEntries, request)
         data = (body.data for body in bodies)
@@ -132,32 +132,32 @@ def export(
             write_all(data, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
-        with replacing(output) as file:
+        with replace_file(output) as file:
             size = write_all(data, file)
     typer.echo(f"{output}: {size:,} bytes", err=True)
 
 
-def checkpoint(url: Url = "", consumer: As = "") -> None:
+def show_checkpoint(url: Url = "", consumer: As = "") -> None:
     """Print the newest checkpoint, as a line of the file, and the fingerprint of its key."""
     from penstock.hub.v1 import audit_pb2
 
-    with connect(url, consumer) as client:
-        newest = _call(client, "GetCheckpoint", audit_pb2.GetCheckpointRequest())
+    with connect_client(url, consumer) as client:
+        newest = _call_audit(client, "GetCheckpoint", audit_pb2.GetCheckpointRequest())
     typer.echo(newest.line)
     typer.echo(f"public key {newest.public_key} {newest.fingerprint}", err=True)
 
 
-def _call(client: Client, method: str, request: Any) -> Any:
+def _call_audit(client: Client, method: str, request: Any) -> Any:
     from penstock.hub.v1 import audit_pb2_grpc
 
     stub = audit_pb2_grpc.AuditStub(client.channel)
     return client.call(getattr(stub, method), request, safe=True)
 
 
-def _pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
+def _read_pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
     """The items of all pages; a page may be empty although more follow."""
     while True:
-        reply = _call(client, method, request)
+        reply = _call_audit(client, method, request)
         yield from getattr(reply, field)
         request.page_token = reply.next_page_token
         if not request.page_token:
@@ -167,10 +167,10 @@ def _pages(client: Client, method: str, request: Any, field: str) -> Iterator[An
 def _set_times(request: Any, since: str, until: str) -> None:
     for name, text in (("start_time", since), ("end_time", until)):
         if text:
-            getattr(request, name).FromDatetime(_time(text))
+            getattr(request, name).FromDatetime(_parse_time(text))
 
 
-def _time(text: str) -> dt.datetime:
+def _parse_time(text: str) -> dt.datetime:
     """The time of an option; a day means its start in UTC. Raises Failure."""
     try:
         time = dt.datetime.fromisoformat(text)
@@ -181,13 +181,13 @@ def _time(text: str) -> dt.datetime:
     return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
 
 
-def _print(found: Iterator[Any], columns: list[str], format: Shape) -> None:
+def _print_documents(found: Iterator[Any], columns: list[str], format: Shape) -> None:
     from google.protobuf import json_format
 
     from penstock.client.cli.tables import print_table
 
     if format is Shape.table:
-        rows = [[_text(message, name) for name in columns] for message in found]
+        rows = [[_format_value(message, name) for name in columns] for message in found]
         print_table([name.replace("_id", "").replace("_", " ") for name in columns], rows)
         return
     documents = map(json_format.MessageToDict, found)
@@ -198,7 +198,7 @@ def _print(found: Iterator[Any], columns: list[str], format: Shape) -> None:
         typer.echo(json.dumps(document, ensure_ascii=False))
 
 
-def _text(message: Any, name: str) -> str:
+def _format_value(message: Any, name: str) -> str:
     value = getattr(message, name)
     field = message.DESCRIPTOR.fields_by_name[name]
     if field.has_presence and not message.HasField(name):

@@ -14,7 +14,7 @@ from penstock.client.cli.failures import Failure
 if TYPE_CHECKING:
     from penstock.client.client import Client
 
-#: The options that come before the command, see ``certificates``.
+#: The options that come before the command, see ``declare_certificates``.
 _files: dict[str, str] = {}
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -42,16 +42,16 @@ As = Annotated[
 ]
 
 
-def connect(url: str, consumer: str, scope: str = "") -> Client:
+def connect_client(url: str, consumer: str, scope: str = "") -> Client:
     """The client that the options and the environment ask for.
 
     Credentials come from the consumer's entry in the demo's file, from the environment, or, if
     there are none but a demo exists, from the demo's admin. Raises Failure.
     """
     given: dict[str, Any] = {} if consumer else _from_environment()
-    demo = {} if given and url else _demo()
+    demo = {} if given and url else _read_demo()
     if not given:
-        given = _consumer(demo, consumer)
+        given = _find_consumer(demo, consumer)
     from penstock.client.client import Client
 
     try:
@@ -69,7 +69,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def certificates(
+def declare_certificates(
     ca_file: Annotated[
         str,
         typer.Option(
@@ -113,7 +113,7 @@ def _from_environment() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _demo() -> dict[str, Any]:
+def _read_demo() -> dict[str, Any]:
     """The content of the demo's file; empty if there is none."""
     path = demo_file()
     try:
@@ -127,7 +127,7 @@ def _demo() -> dict[str, Any]:
     return demo
 
 
-def _consumer(demo: dict[str, Any], consumer: str) -> dict[str, str]:
+def _find_consumer(demo: dict[str, Any], consumer: str) -> dict[str, str]:
     if not demo:
         if consumer:
             raise Failure(f"--as is for the demo, and there is no {demo_file()}")

@@ -14,26 +14,26 @@ class Failure(Exception):
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def report_failures() -> Iterator[None]:
     """Turns the errors that a command expects into a line and an exit code."""
     try:
         yield
     except Failure as error:
-        fail(str(error))
+        exit_failed(str(error))
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        fail(f"{name}{error.strerror or error}")
+        exit_failed(f"{name}{error.strerror or error}")
     except Exception as error:
         # Only a process that has called a hub has loaded the classes of its errors.
         from penstock.client.errors import PenstockError
 
         if not isinstance(error, PenstockError):
             raise
-        tell(error)
+        report_error(error)
         sys.exit(1)
 
 
-def tell(error: Exception) -> None:
+def report_error(error: Exception) -> None:
     """The line for a PenstockError, and one for each refused value."""
     from penstock.client.errors import PenstockError
 
@@ -43,7 +43,7 @@ def tell(error: Exception) -> None:
             typer.echo(f"  {violation.field}: {one_line(violation.description)}", err=True)
 
 
-def fail(message: str) -> None:
+def exit_failed(message: str) -> None:
     """Prints the reason and exits with 1."""
     typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(1)

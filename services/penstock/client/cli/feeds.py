@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import Dataset, Fields, Filter
 
@@ -45,11 +45,11 @@ Format = Annotated[Print, typer.Option(help="Lines for people, or one JSON docum
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(watch)
-    app.command()(changes)
+    app.command("watch")(watch_changes)
+    app.command("changes")(print_changes)
 
 
-def watch(
+def watch_changes(
     datasets: Datasets,
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Begin with all records as they are.")
@@ -86,17 +86,17 @@ def watch(
     if (filter or fields) and len(datasets) > 1:
         raise Failure("--filter and --fields are for one dataset")
     place = CursorFile(cursor_file, output)
-    with connect(url, consumer) as client, place, Gate() as gate:
+    with connect_client(url, consumer) as client, place, Gate() as gate:
         begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
         if place.position is not None:
             begin = {"cursor": place.position}
         options = {"operations": operations, "include_before": include_before}
         narrowed = {"filter": filter, "fields": fields}
-        feed = _feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
+        feed = _open_feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
         _print_all(feed, place, gate, format, fields)
 
 
-def changes(
+def print_changes(
     dataset: Dataset,
     cursor: Cursor = "",
     wait: Annotated[str, typer.Option(help="How long to wait for the first, as 20s.")] = "0s",
@@ -113,8 +113,8 @@ def changes(
     Without --cursor there are no changes, and the cursor is the current one. It is the last line of
     standard error.
     """
-    seconds = _seconds(wait)
-    with connect(url, consumer) as client:
+    seconds = _parse_seconds(wait)
+    with connect_client(url, consumer) as client:
         source = client.dataset(dataset)
         while True:
             try:
@@ -128,14 +128,16 @@ def changes(
                 )
             except ValueError as error:
                 raise Failure(str(error)) from None
-            _write(sys.stdout, page.changes, format, fields)
+            _write_changes(sys.stdout, page.changes, format, fields)
             cursor, seconds = page.cursor, 0.0
             if not page.more:
                 break
     typer.echo(f"cursor {cursor}", err=True)
 
 
-def _feed(client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any) -> Feed:
+def _open_feed(
+    client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any
+) -> Feed:
     try:
         if len(datasets) == 1:
             return client.dataset(datasets[0]).watch(**narrowed, **options)
@@ -156,7 +158,7 @@ def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: 
                         "the snapshot broke off: what was printed of it is void; start again"
                     )
                 with gate.closed():
-                    _write(place.output, batch.changes, format, fields)
+                    _write_changes(place.output, batch.changes, format, fields)
                     if batch.position is not None:
                         place.remember(batch.position)
     except FeedEnded as ended:
@@ -167,13 +169,13 @@ def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: 
         ) from None
 
 
-def _write(file: Any, found: Iterable[Change], format: Print, fields: str) -> None:
-    show = _document if format is Print.json else _line
+def _write_changes(file: Any, found: Iterable[Change], format: Print, fields: str) -> None:
+    show = _document_of if format is Print.json else _line_of
     file.writelines(show(change, fields) + "\n" for change in found)
     file.flush()
 
 
-def _document(change: Change, fields: str) -> str:
+def _document_of(change: Change, fields: str) -> str:
     from penstock.client.record import to_dict
 
     paths = fields.split(",")
@@ -190,11 +192,11 @@ def _document(change: Change, fields: str) -> str:
     if change.changed_fields:
         said["changedFields"] = list(change.changed_fields)
     said["transactionId"] = change.transaction_id
-    said["commitTime"] = _time(change)
+    said["commitTime"] = _format_time(change)
     return json.dumps(said, ensure_ascii=False)
 
 
-def _line(change: Change, fields: str) -> str:
+def _line_of(change: Change, fields: str) -> str:
     """A change for people: tab-separated columns, which ``cut`` can split."""
     from penstock.client.cli.failures import one_line
     from penstock.client.record import to_dict
@@ -205,11 +207,11 @@ def _line(change: Change, fields: str) -> str:
         what = json.dumps(shown, ensure_ascii=False)
     elif change.after is not None:
         what = json.dumps(to_dict(change.after, change.changed_fields), ensure_ascii=False)
-    head = (_time(change), f"{change.operation:<12}", change.dataset, one_line(change.key))
+    head = (_format_time(change), f"{change.operation:<12}", change.dataset, one_line(change.key))
     return "\t".join((*head, one_line(what)))
 
 
-def _time(change: Change) -> str:
+def _format_time(change: Change) -> str:
     return change.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -217,7 +219,7 @@ def _tell_break(error: PenstockError) -> None:
     typer.echo(f"{error}; going on when the hub is there", err=True)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text.strip().removesuffix("s"))
     except ValueError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 
 if TYPE_CHECKING:
@@ -56,12 +56,16 @@ class Shape(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    for command in (token, datasets, get, create, update, delete):
-        app.command()(command)
-    app.command("list")(list_)
+    app.command("token")(print_token)
+    app.command("datasets")(show_datasets)
+    app.command("get")(print_record)
+    app.command("create")(create_record)
+    app.command("update")(update_record)
+    app.command("delete")(delete_record)
+    app.command("list")(list_records)
 
 
-def token(
+def print_token(
     url: Url = "",
     consumer: As = "",
     scope: Annotated[
@@ -69,11 +73,11 @@ def token(
     ] = "",
 ) -> None:
     """Print an access token, for use as 'authorization: Bearer …'."""
-    with connect(url, consumer, scope) as client, wrong_arguments():
+    with connect_client(url, consumer, scope) as client, wrong_arguments():
         typer.echo(client.access_token())
 
 
-def datasets(
+def show_datasets(
     url: Url = "",
     consumer: As = "",
     fields: Annotated[bool, typer.Option("--fields", help="Show the fields as well.")] = False,
@@ -81,28 +85,30 @@ def datasets(
     """Show the datasets and what you may do with them."""
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = client.datasets()
     if not fields:
         rows = [[d.name, d.title, ", ".join(d.actions), str(len(d.fields))] for d in found]
         print_table(["dataset", "title", "actions", "fields"], rows)
         return
     rows = [
-        [f"{d.name}.{f.path}", f.Type.Name(f.type), _facts(f), f.description]
+        [f"{d.name}.{f.path}", f.Type.Name(f.type), _describe_field(f), f.description]
         for d in found
         for f in d.fields
     ]
     print_table(["field", "type", "", "meaning"], rows)
 
 
-def get(dataset: Dataset, key: Key, fields: Fields = "", url: Url = "", consumer: As = "") -> None:
+def print_record(
+    dataset: Dataset, key: Key, fields: Fields = "", url: Url = "", consumer: As = ""
+) -> None:
     """Print one record as JSON."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         record = client.dataset(dataset).get(key, fields=fields)
     _print_json(record, fields)
 
 
-def list_(
+def list_records(
     dataset: Dataset,
     filter: Filter = "",
     order_by: OrderBy = "",
@@ -117,7 +123,7 @@ def list_(
 
     Each page sees what is committed when it is read. To get many records, use export.
     """
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         source = client.dataset(dataset)
         found = source.list(
             filter=filter,
@@ -128,7 +134,7 @@ def list_(
         _print_records(source, islice(found, limit or None), fields, format)
 
 
-def create(
+def create_record(
     dataset: Dataset,
     data: Data = "",
     validate_only: ValidateOnly = False,
@@ -137,13 +143,13 @@ def create(
     consumer: As = "",
 ) -> None:
     """Create a record from JSON, and print it."""
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         target = client.dataset(dataset)
-        record = _record(data)
+        record = _parse_record(data)
         _print_json(target.create(record, validate_only=validate_only, request_id=request_id))
 
 
-def update(
+def update_record(
     dataset: Dataset,
     key: Key,
     data: Data = "",
@@ -163,9 +169,9 @@ def update(
 
     A null sets the field to null.
     """
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         target = client.dataset(dataset)
-        record = {**_record(data), target.key: key}
+        record = {**_parse_record(data), target.key: key}
         changed = target.update(
             record,
             mask.split(",") if mask else None,
@@ -177,7 +183,7 @@ def update(
         _print_json(changed)
 
 
-def delete(
+def delete_record(
     dataset: Dataset,
     key: Key,
     etag: Etag = "",
@@ -190,7 +196,7 @@ def delete(
     consumer: As = "",
 ) -> None:
     """Delete a record."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         client.dataset(dataset).delete(
             key,
             etag=etag,
@@ -209,7 +215,7 @@ def wrong_arguments() -> Iterator[None]:
         raise Failure(str(error)) from None
 
 
-def _facts(field: Any) -> str:
+def _describe_field(field: Any) -> str:
     """Special properties of a field, such as "INTERNAL, nullable"."""
     from penstock.options.v1 import options_pb2
 
@@ -220,7 +226,7 @@ def _facts(field: Any) -> str:
     return ", ".join(facts)
 
 
-def _record(data: str) -> dict[str, Any]:
+def _parse_record(data: str) -> dict[str, Any]:
     if not data and sys.stdin.isatty():
         raise Failure("the record is missing: give it with --data or on standard input")
     text = data or sys.stdin.read()

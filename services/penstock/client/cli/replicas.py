@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure, one_line
 from penstock.client.cli.records import Dataset, Fields, Filter
 
@@ -25,11 +25,11 @@ _NAMED = 100
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(replica)
-    app.command()(verify)
+    app.command("replica")(keep_replica)
+    app.command("verify")(verify_replica)
 
 
-def replica(
+def keep_replica(
     dataset: Dataset,
     to: Annotated[
         str, typer.Option("--to", help="A file of SQLite, or postgresql://… (needs psycopg).")
@@ -50,11 +50,12 @@ def replica(
     """
     from penstock.client.cli.gate import Gate
 
-    with _opened(dataset, to, table, filter, fields, url, consumer) as copy:
+    with _open_replica(dataset, to, table, filter, fields, url, consumer) as copy:
         done = copy.sync()
         mended = sum(found.upserts + found.deletes for found in copy.repairs)
         typer.echo(
-            f"{_named(to)}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}", err=True
+            f"{_mask_database(to)}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}",
+            err=True,
         )
         if follow:
             with Gate() as gate:
@@ -62,7 +63,7 @@ def replica(
                 copy.follow(lambda count: gate.check())
 
 
-def verify(
+def verify_replica(
     dataset: Dataset,
     replica: Annotated[
         str, typer.Option("--replica", help="A file of SQLite, or postgresql://… (needs psycopg).")
@@ -77,8 +78,8 @@ def verify(
 
     Only digests are sent. Use the --filter and --fields that the copy was made with.
     """
-    name = _named(replica)
-    with _opened(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
+    name = _mask_database(replica)
+    with _open_replica(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
         if not copy.cursor:
             raise Failure(f"{name} holds no copy of {dataset}: make one with penstock replica")
         found = copy.verify()
@@ -95,7 +96,7 @@ def verify(
 
 
 @contextmanager
-def _opened(
+def _open_replica(
     dataset: str,
     database: str,
     table: str,
@@ -108,17 +109,17 @@ def _opened(
 ) -> Iterator[Replica]:
     from penstock.client.replica import NotTheOnly, Replica
 
-    made, broken = _connected(database, there)
-    with connect(url, consumer) as client, closing(made) as connection:
+    made, broken = _connect_database(database, there)
+    with connect_client(url, consumer) as client, closing(made) as connection:
         try:
             yield Replica(client, dataset, connection, table=table, filter=filter, fields=fields)
         except (ValueError, NotTheOnly) as error:
             raise Failure(str(error)) from None
         except broken as error:
-            raise Failure(f"{_named(database)}: {_first(error, broken)}") from None
+            raise Failure(f"{_mask_database(database)}: {_first_error(error, broken)}") from None
 
 
-def _connected(database: str, there: bool) -> tuple[Any, type[Exception]]:
+def _connect_database(database: str, there: bool) -> tuple[Any, type[Exception]]:
     """A connection, and the errors of its driver."""
     if not _is_postgres(database):
         if there and not Path(database).exists():
@@ -145,7 +146,7 @@ def _is_postgres(database: str) -> bool:
     return database.startswith(("postgresql://", "postgres://"))
 
 
-def _named(database: str) -> str:
+def _mask_database(database: str) -> str:
     """The database's URL without user and password, safe to print."""
     if not _is_postgres(database):
         return database
@@ -153,7 +154,7 @@ def _named(database: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _first(error: BaseException, kind: type[Exception]) -> BaseException:
+def _first_error(error: BaseException, kind: type[Exception]) -> BaseException:
     """The original error, rather than the failed rollback after it."""
     while isinstance(error.__context__, kind):
         error = error.__context__

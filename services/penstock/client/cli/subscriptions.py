@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.records import Shape
 
@@ -21,16 +21,16 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Feeds whose place the hub keeps, shared by several workers.", no_args_is_help=True
     )
-    group.command()(create)
-    group.command("list")(list_)
-    group.command()(delete)
-    group.command()(reset)
-    group.command()(pull)
-    group.command()(ack)
+    group.command("create")(create_subscription)
+    group.command("list")(list_subscriptions)
+    group.command("delete")(delete_subscription)
+    group.command("reset")(reset_subscription)
+    group.command("pull")(pull_changes)
+    group.command("ack")(acknowledge_changes)
     app.add_typer(group, name="subscriptions")
 
 
-def create(
+def create_subscription(
     name: Name,
     datasets: Annotated[
         list[str] | None,
@@ -52,7 +52,7 @@ def create(
     consumer: As = "",
 ) -> None:
     """Make a subscription."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         try:
             made = client.subscription(name).create(
                 datasets or (),
@@ -68,7 +68,7 @@ def create(
     typer.echo(f"{made.subscription_id}: {', '.join(made.datasets)}", err=True)
 
 
-def list_(
+def list_subscriptions(
     format: Annotated[Shape, typer.Option(help="How they are printed.")] = Shape.table,
     url: Url = "",
     consumer: As = "",
@@ -78,7 +78,7 @@ def list_(
 
     from penstock.client.cli.tables import print_table
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         found = client.subscriptions()
     if format is Shape.table:
         print_table(
@@ -104,19 +104,19 @@ def list_(
         typer.echo(json.dumps(document, ensure_ascii=False))
 
 
-def delete(name: Name, url: Url = "", consumer: As = "") -> None:
+def delete_subscription(name: Name, url: Url = "", consumer: As = "") -> None:
     """Delete a subscription."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         client.subscription(name).delete()
 
 
-def reset(name: Name, start: Start = "now", url: Url = "", consumer: As = "") -> None:
+def reset_subscription(name: Name, start: Start = "now", url: Url = "", consumer: As = "") -> None:
     """Continue a subscription from another place; voids its current leases."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         client.subscription(name).reset(start)
 
 
-def pull(
+def pull_changes(
     name: Name,
     max_changes: Annotated[int, typer.Option(min=0, max=5000, help="At most so many.")] = 0,
     ack_seconds: Annotated[
@@ -130,7 +130,7 @@ def pull(
     consumer: As = "",
 ) -> None:
     """Print the next changes as NDJSON, and their lease on standard error."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         batch = client.subscription(name).pull(max_changes, ack_seconds=ack_seconds, wait=wait)
         if batch is None:
             typer.echo("no changes", err=True)
@@ -144,7 +144,7 @@ def pull(
             typer.echo(f"lease {batch.lease_id} until {batch.expire_time:%H:%M:%S} UTC", err=True)
 
 
-def ack(
+def acknowledge_changes(
     name: Name,
     lease: Annotated[str, typer.Argument(metavar="LEASE", help="As pull has told it.")] = "",
     cursor: Annotated[
@@ -154,5 +154,5 @@ def ack(
     consumer: As = "",
 ) -> None:
     """Acknowledge that changes are processed; print the cursor up to which all are."""
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         typer.echo(client.subscription(name).acknowledge(lease, cursor=cursor))

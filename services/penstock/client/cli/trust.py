@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.failures import Failure
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def list_keys(url: Url = "", consumer: As = "") -> None:
     """Show the signing keys, the newest first."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = issuers_pb2.ListSigningKeysRequest()
-        _print_keys(client.call(_keys(client).ListSigningKeys, request, safe=True).keys)
+        _print_keys(client.call(_open_keys(client).ListSigningKeys, request, safe=True).keys)
 
 
 def rotate_keys(
@@ -61,9 +61,9 @@ def rotate_keys(
     """Let another key sign, a minute after its publication; tokens stay valid."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = issuers_pb2.RotateSigningKeysRequest(now=now)
-        _print_keys(client.call(_keys(client).RotateSigningKeys, request, safe=False).keys)
+        _print_keys(client.call(_open_keys(client).RotateSigningKeys, request, safe=False).keys)
 
 
 def list_issuers(url: Url = "", consumer: As = "") -> None:
@@ -71,9 +71,9 @@ def list_issuers(url: Url = "", consumer: As = "") -> None:
     from penstock.client.cli.tables import print_table
     from penstock.hub.v1 import issuers_pb2
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = issuers_pb2.ListIssuersRequest()
-        found = client.call(_issuers(client).ListIssuers, request, safe=True).issuers
+        found = client.call(_open_issuers(client).ListIssuers, request, safe=True).issuers
     rows = [
         [i.issuer_id, i.issuer, "yes" if i.active else "no", i.consumer_id or i.consumer_claim]
         for i in found
@@ -85,9 +85,9 @@ def get_issuer(issuer: IssuerId, url: Url = "", consumer: As = "") -> None:
     """Print one issuer as JSON."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = issuers_pb2.GetIssuerRequest(issuer_id=issuer)
-        _print_json(client.call(_issuers(client).GetIssuer, request, safe=True))
+        _print_json(client.call(_open_issuers(client).GetIssuer, request, safe=True))
 
 
 def create_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As = "") -> None:
@@ -98,9 +98,9 @@ def create_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As
     """
     from penstock.hub.v1 import issuers_pb2
 
-    request = issuers_pb2.CreateIssuerRequest(issuer=_issuer(issuer, _given(data)))
-    with connect(url, consumer) as client:
-        _print_json(client.call(_issuers(client).CreateIssuer, request, safe=False))
+    request = issuers_pb2.CreateIssuerRequest(issuer=_make_issuer(issuer, _parse_issuer(data)))
+    with connect_client(url, consumer) as client:
+        _print_json(client.call(_open_issuers(client).CreateIssuer, request, safe=False))
 
 
 def update_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As = "") -> None:
@@ -110,32 +110,32 @@ def update_issuer(issuer: IssuerId, data: Data = "", url: Url = "", consumer: As
     """
     from penstock.hub.v1 import issuers_pb2
 
-    given = _given(data)
+    given = _parse_issuer(data)
     fields = issuers_pb2.Issuer.DESCRIPTOR.fields
-    request = issuers_pb2.UpdateIssuerRequest(issuer=_issuer(issuer, given))
+    request = issuers_pb2.UpdateIssuerRequest(issuer=_make_issuer(issuer, given))
     # Members that are present change, to an empty value too.
     named = [f.name for f in fields if f.name in given or f.json_name in given]
     request.update_mask.paths.extend(named)
-    with connect(url, consumer) as client:
-        _print_json(client.call(_issuers(client).UpdateIssuer, request, safe=False))
+    with connect_client(url, consumer) as client:
+        _print_json(client.call(_open_issuers(client).UpdateIssuer, request, safe=False))
 
 
 def delete_issuer(issuer: IssuerId, url: Url = "", consumer: As = "") -> None:
     """Delete an issuer: from then on its tokens are refused."""
     from penstock.hub.v1 import issuers_pb2
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = issuers_pb2.DeleteIssuerRequest(issuer_id=issuer)
-        client.call(_issuers(client).DeleteIssuer, request, safe=False)
+        client.call(_open_issuers(client).DeleteIssuer, request, safe=False)
 
 
-def _keys(client: Client) -> Any:
+def _open_keys(client: Client) -> Any:
     from penstock.hub.v1 import issuers_pb2_grpc
 
     return issuers_pb2_grpc.SigningKeysStub(client.channel)
 
 
-def _issuers(client: Client) -> Any:
+def _open_issuers(client: Client) -> Any:
     from penstock.hub.v1 import issuers_pb2_grpc
 
     return issuers_pb2_grpc.IssuersStub(client.channel)
@@ -156,7 +156,7 @@ def _print_keys(keys: Any) -> None:
     print_table(["key", "state", "signs from", "retires"], rows)
 
 
-def _given(data: str) -> dict[str, Any]:
+def _parse_issuer(data: str) -> dict[str, Any]:
     if not data and sys.stdin.isatty():
         raise Failure("the issuer is missing: give it with --data or on standard input")
     try:
@@ -168,7 +168,7 @@ def _given(data: str) -> dict[str, Any]:
     return given
 
 
-def _issuer(issuer_id: str, given: dict[str, Any]) -> Any:
+def _make_issuer(issuer_id: str, given: dict[str, Any]) -> Any:
     from google.protobuf import json_format
 
     from penstock.hub.v1 import issuers_pb2

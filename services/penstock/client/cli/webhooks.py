@@ -9,7 +9,7 @@ import typer
 
 from penstock.client.cli import webhook_deliveries, webhook_listen
 from penstock.client.cli.access_terms import print_json, shown_time, span_of
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import As, Url, connect_client
 from penstock.client.cli.records import wrong_arguments
 from penstock.client.cli.webhook_calls import (
     Datasets,
@@ -19,11 +19,11 @@ from penstock.client.cli.webhook_calls import (
     Headers,
     Options,
     Signature,
-    call,
+    call_webhooks,
     headers_of,
+    make_selections,
     options_of,
-    pages,
-    selections,
+    read_pages,
 )
 
 if TYPE_CHECKING:
@@ -38,19 +38,19 @@ def register(app: typer.Typer) -> None:
                         no_args_is_help=True)  # fmt: skip
     commands: dict[str, Callable[..., None]] = {
         "list": list_webhooks,
-        "get": get,
-        "create": create,
-        "update": update,
-        "delete": delete,
-        "pause": pause,
-        "resume": resume,
+        "get": get_webhook,
+        "create": create_webhook,
+        "update": update_webhook,
+        "delete": delete_webhook,
+        "pause": pause_webhook,
+        "resume": resume_webhook,
         "rotate-secret": rotate_secret,
-        "metrics": metrics,
+        "metrics": show_metrics,
     }
     for name, command in commands.items():
         group.command(name)(command)
     webhook_deliveries.register(group)
-    group.command("listen")(webhook_listen.listen)
+    group.command("listen")(webhook_listen.listen_locally)
     app.add_typer(group, name="webhooks")
 
 
@@ -63,9 +63,9 @@ def list_webhooks(
     from penstock.client.cli.tables import print_table
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = pb.ListWebhooksRequest(everybody=everybody)
-        found = list(pages(client, "ListWebhooks", request, "webhooks"))
+        found = list(read_pages(client, "ListWebhooks", request, "webhooks"))
     rows = [
         [
             w.webhook_id,
@@ -82,15 +82,15 @@ def list_webhooks(
     print_table(titles, rows)
 
 
-def get(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def get_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
     """Print one webhook as JSON."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
-        print_json(call(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook)))
+    with connect_client(url, consumer) as client:
+        print_json(call_webhooks(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook)))
 
 
-def create(
+def create_webhook(
     target: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted.")],
     dataset: Datasets = None,
     event: Events = None,
@@ -106,19 +106,19 @@ def create(
     """Create a webhook; print it with its secret, which is shown only this once."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         webhook = pb.Webhook(
             url=target,
             title=title,
-            selections=selections(client, dataset, event, filter, fields),
+            selections=make_selections(client, dataset, event, filter, fields),
             headers=headers_of(header),
             options=options_of([*(option or ()), f"signature={signature}"]),
         )
         request = pb.CreateWebhookRequest(webhook=webhook)
-        print_json(call(client, "CreateWebhook", request, safe=False))
+        print_json(call_webhooks(client, "CreateWebhook", request, safe=False))
 
 
-def update(
+def update_webhook(
     webhook: WebhookId,
     target: Annotated[str, typer.Option("--to", metavar="URL", help="Another URL.")] = "",
     dataset: Datasets = None,
@@ -138,7 +138,7 @@ def update(
     """
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         changed = pb.Webhook(
             webhook_id=webhook,
             url=target,
@@ -147,37 +147,39 @@ def update(
             options=options_of(option or ()),
         )
         if dataset or event or filter or fields:
-            changed.selections.extend(selections(client, dataset, event, filter, fields))
+            changed.selections.extend(make_selections(client, dataset, event, filter, fields))
         if not option:
             changed.ClearField("options")
         request = pb.UpdateWebhookRequest(webhook=changed)
-        print_json(call(client, "UpdateWebhook", request, safe=False))
+        print_json(call_webhooks(client, "UpdateWebhook", request, safe=False))
 
 
-def delete(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def delete_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
     """Delete a webhook and its deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
-        call(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False)
+    with connect_client(url, consumer) as client:
+        call_webhooks(
+            client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False
+        )
 
 
-def pause(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def pause_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
     """Pause sending; events wait."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = pb.PauseWebhookRequest(webhook_id=webhook)
-        print_json(call(client, "PauseWebhook", request, safe=False))
+        print_json(call_webhooks(client, "PauseWebhook", request, safe=False))
 
 
-def resume(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def resume_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
     """Resume sending."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = pb.ResumeWebhookRequest(webhook_id=webhook)
-        print_json(call(client, "ResumeWebhook", request, safe=False))
+        print_json(call_webhooks(client, "ResumeWebhook", request, safe=False))
 
 
 def rotate_secret(
@@ -194,13 +196,13 @@ def rotate_secret(
     """Create another secret and print it."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client, wrong_arguments():
+    with connect_client(url, consumer) as client, wrong_arguments():
         request = pb.RotateSecretRequest(webhook_id=webhook, signature=signature.upper())
         request.overlap.FromTimedelta(span_of(overlap))
-        print_json(call(client, "RotateSecret", request, safe=False))
+        print_json(call_webhooks(client, "RotateSecret", request, safe=False))
 
 
-def metrics(
+def show_metrics(
     webhook: WebhookId,
     last: Annotated[str, typer.Option(help="Of so long until now, as 24h.")] = "24h",
     url: Url = "",
@@ -211,7 +213,7 @@ def metrics(
 
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect(url, consumer) as client:
+    with connect_client(url, consumer) as client:
         request = pb.GetWebhookMetricsRequest(webhook_id=webhook)
         request.start_time.FromDatetime(dt.datetime.now(dt.UTC) - span_of(last))
-        print_json(call(client, "GetWebhookMetrics", request))
+        print_json(call_webhooks(client, "GetWebhookMetrics", request))

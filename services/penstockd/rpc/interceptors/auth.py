@@ -11,7 +11,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.store.shares import Payer, payer_var
+from penstockd.shares import Payer, payer_var
 
 _BEARER = "bearer "
 #: Said to callers without valid credentials in place of the usual answer.
@@ -21,7 +21,7 @@ TOO_MANY_REFUSED = (
 )
 
 
-async def auth(exchange: Exchange, proceed: Proceed) -> Any:
+async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
     Public, unaudited methods are served even when the policy is stale; nothing else is. A caller
@@ -33,7 +33,7 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
         arriving.policy = exchange.hub.policy.current
         arriving.entry.policy_revision = arriving.policy.revision
     if not method.public:
-        principal = await _principal(exchange)
+        principal = await _find_principal(exchange)
         if principal is None:
             if not exchange.enters_refusal():
                 raise RateLimited(TOO_MANY_REFUSED)
@@ -45,7 +45,7 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
     return await proceed(exchange)
 
 
-async def _principal(exchange: Exchange) -> Principal | None:
+async def _find_principal(exchange: Exchange) -> Principal | None:
     """The principal of the one credential sent: a bearer token or an API key, not both."""
     hub, policy = exchange.hub, exchange.arriving.policy
     authorization = exchange.metadata.get("authorization")
@@ -59,7 +59,7 @@ async def _principal(exchange: Exchange) -> Principal | None:
         return principal
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         return None
-    return await _bearer(hub, policy, authorization[len(_BEARER) :])
+    return await _bearer_principal(hub, policy, authorization[len(_BEARER) :])
 
 
 def _note_key(exchange: Exchange, api_key: str) -> None:
@@ -71,7 +71,7 @@ def _note_key(exchange: Exchange, api_key: str) -> None:
         exchange.arriving.note_claim("credential", credential_id, owner)
 
 
-async def _bearer(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
+async def _bearer_principal(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
     """The principal of a token, the hub's own or another issuer's.
 
     The token identifies the caller; the policy decides whether that is still valid.

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import structlog
 
-from penstockd.answers.problem import HEADER, packed, wants_problem
+from penstockd.answers.problem import HEADER, pack_problem, wants_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import reason_of, status_of
 from penstockd.rpc.exchange import Exchange, Proceed
@@ -18,7 +18,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _log = structlog.get_logger(__name__)
 
 
-async def errors(exchange: Exchange, proceed: Proceed) -> Any:
+async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
     """Abort with the error's status. Cancellation is not an error and passes through.
 
     A REST caller that asks for problem details gets them ready-made: the sidecar sends them in
@@ -47,5 +47,5 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
         if "x-envoy-original-path" in exchange.metadata and wants_problem(
             exchange.metadata.get("accept")
         ):
-            trailers.append((HEADER, packed(status)))
+            trailers.append((HEADER, pack_problem(status)))
         await exchange.context.abort(code, status.message, tuple(trailers))
