@@ -15,7 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
-from penstockd.audit.refusals import Refusals
+from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
@@ -130,7 +130,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         ),
         writer=Writer(database, Sequencer(database)),
         journal=journal,
-        refusals=Refusals(journal, settings.refused_calls),
+        refusals=UnknownCallers(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
         trust=trust,

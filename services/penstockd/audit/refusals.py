@@ -43,14 +43,14 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Count:
+class _RefusedCalls:
     """Refused calls without entries of their own, and when the first of them came."""
 
     calls: int
     since: datetime
 
 
-class Refusals:
+class UnknownCallers:
     """What callers without valid credentials have done lately, in one process."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Refusals:
         # When the allowance is whole again: an entry moves that time by ``_each``, and it may be
         # at most a minute ahead. The callers are in the order of their latest entries.
         self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._counts: dict[str, _Count] = {}
+        self._counts: dict[str, _RefusedCalls] = {}
         self._any = asyncio.Event()
 
     def allow(self, address: str, consumer: str | None = None) -> bool:
@@ -92,7 +92,7 @@ class Refusals:
         while counts:
             network, count = next(iter(counts.items()))
             try:
-                await self._journal.record(_entry(network, count))
+                await self._journal.record(_make_entry(network, count))
             except BaseException as exc:
                 if isinstance(exc, asyncio.CancelledError):
                     del counts[network]  # the journal writes it all the same
@@ -136,12 +136,12 @@ class Refusals:
             del self._whole[caller]
 
     def _count(self, network: str) -> None:
-        self._add(network, _Count(1, datetime.now(UTC)))
+        self._add(network, _RefusedCalls(1, datetime.now(UTC)))
 
-    def _add(self, network: str, count: _Count) -> None:
+    def _add(self, network: str, count: _RefusedCalls) -> None:
         if network not in self._counts and len(self._counts) >= MAX_COUNTED:
             network = OTHERS
-        known = self._counts.setdefault(network, _Count(0, count.since))
+        known = self._counts.setdefault(network, _RefusedCalls(0, count.since))
         known.calls += count.calls
         known.since = min(known.since, count.since)
         self._any.set()
@@ -158,7 +158,7 @@ def network_of(address: str) -> str:
     return str(found)
 
 
-def _entry(network: str, count: _Count) -> Entry:
+def _make_entry(network: str, count: _RefusedCalls) -> Entry:
     said = {"calls": count.calls, "since": count.since.isoformat()}
     return Entry(
         request_id=str(uuid.uuid4()),

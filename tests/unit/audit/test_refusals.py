@@ -11,7 +11,7 @@ import pytest
 from harness import PATIENCE
 from penstockd.audit import refusals
 from penstockd.audit.entry import Entry
-from penstockd.audit.refusals import COUNTED, OTHERS, Refusals, network_of
+from penstockd.audit.refusals import COUNTED, OTHERS, UnknownCallers, network_of
 from penstockd.errors import DatabaseUnavailable
 
 MOST = 6
@@ -43,12 +43,12 @@ class Books:
 
 
 class Bench:
-    """Refusals with a clock by hand."""
+    """UnknownCallers with a clock by hand."""
 
     def __init__(self) -> None:
         self.now, self.books = 1000.0, Books()
         books: Any = self.books
-        self.refusals = Refusals(books, MOST, clock=lambda: self.now)
+        self.refusals = UnknownCallers(books, MOST, clock=lambda: self.now)
 
     def allowed(self, number: int, address: str = "192.0.2.1", client: str | None = None) -> int:
         return sum(self.refusals.allow(address, client) for _ in range(number))
