@@ -39,18 +39,20 @@ class Evidence:
 
 
 def collect_evidence(
-    settings: Settings, keys: Sequence[str], file: Path | None, *, copy: bool
+    settings: Settings, keys: Sequence[str], files: Sequence[Path], *, copy: bool
 ) -> Evidence:
-    """The given keys, or this installation's key, and the checkpoints of a file.
+    """The given keys, or this installation's key, and the checkpoints of files: each node keeps
+    one.
 
-    Without ``file``, reads this installation's file if it has one; for a copy, reads none. Raises
+    Without ``files``, reads this installation's file if it has one; for a copy, reads none. Raises
     ValueError if a key is malformed, OSError if the file cannot be read.
     """
     trusted = [parse_key(key) for key in keys]
-    path = file
-    if path is None and not copy and settings.checkpoint_file.exists():
-        path = settings.checkpoint_file
-    outside = CheckpointFile(path).read() if path is not None else []
+    if not files and not copy and settings.checkpoint_file.exists():
+        files = [settings.checkpoint_file]
+    # What several files have is told once, in the order of the numbers.
+    found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
+    outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
     return Evidence(trusted or [checkpoint_key(settings).public], outside)
 
 

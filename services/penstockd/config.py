@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -85,7 +85,8 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         description="PostgreSQL 15 or newer to use instead of the embedded one, as "
-        "postgresql://user:password@host:5432/name.",
+        "postgresql://user:password@host:5432/name; of several hosts, separated by commas, the one "
+        "that takes writes is used.",
     )
     database_owner_url: str | None = Field(
         default=None,
@@ -181,6 +182,14 @@ class Settings(BaseSettings):
         description="How long an interrupted export can be resumed; its state of the data holds "
         "back the database's clean-up meanwhile.",
     )
+    snapshot_seconds: float = Field(
+        default=3600,
+        gt=0,
+        le=7 * 86_400,
+        description="How long one state of the data is held in all, by an export, digests or the "
+        "snapshot of a stream. What takes longer ends with STATE_GONE: the database cannot clean "
+        "up what was deleted since.",
+    )
     export_stall_seconds: float = Field(
         default=60,
         gt=0,
@@ -193,6 +202,13 @@ class Settings(BaseSettings):
         le=3600,
         description="An import whose client sends less than 1 KiB a second is ended after so many "
         "seconds.",
+    )
+    import_seconds: float = Field(
+        default=900,
+        gt=0,
+        le=7 * 86_400,
+        description="How long the file of an import may take to come, and then how long the import "
+        "may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
     )
     log_retention_hours: int = Field(
         default=168,
@@ -261,11 +277,17 @@ class Settings(BaseSettings):
         try:
             parts = urlsplit(url)
             known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
-            usable = known and (parts.port or 1) > 0
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            usable = known and all((urlsplit(f"//{host}").port or 1) > 0 for host in hosts)
+            wanted = dict(parse_qsl(parts.query)).get("target_session_attrs")
         except ValueError:
             usable = False
         if not usable:
             raise ValueError("must look like postgresql://user:password@host:5432/name")
+        if wanted not in (None, "primary", "read-write", "any"):
+            raise ValueError(
+                f"the hub needs a server that takes writes: not target_session_attrs={wanted}"
+            )
         return url
 
     @field_validator("public_url")
@@ -384,8 +406,10 @@ SCOPES: Mapping[str, Scope] = {
     "issuer_allow": Scope.WARN,
     "export_connections": Scope.NODE,
     "export_resume_seconds": Scope.WARN,
+    "snapshot_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,
     "import_stall_seconds": Scope.WARN,
+    "import_seconds": Scope.WARN,
     "log_retention_hours": Scope.STAND_BY,
     "stream_stall_seconds": Scope.WARN,
     "max_streams": Scope.WARN,

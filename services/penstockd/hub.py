@@ -26,6 +26,7 @@ from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.writes.arrival import ImportLimits
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Hub:
     snapshots: Snapshots
     states: States
     exports: ExportLimits
-    import_stall_seconds: float
+    imports: ImportLimits
     feed: Broadcast
     streams: Streams
     webhooks: WebhookDesk

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from penstockd.access.administrator import make_administrator
+from penstockd.access.administrator import NoSuchConsumer, make_administrator
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
@@ -28,7 +28,9 @@ from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise_node
 from penstockd.observe import set_up
+from penstockd.output import tell_progress
 from penstockd.resources import envoy_inputs, envoy_templates, find_descriptors, find_portal
+from penstockd.store.capacity import allowed_connections, needed_connections
 from penstockd.store.database import Database, name_place, open_database
 from penstockd.store.migrate import (
     MigrationFailed,
@@ -41,7 +43,7 @@ from penstockd.store.partitions import add_partitions
 from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
-from penstockd.store.singletons import Singleton, read_singletons
+from penstockd.store.singleton_rows import Singleton, read_singletons
 from penstockd.store.steps import Step
 
 _log = structlog.get_logger(__name__)
@@ -57,8 +59,9 @@ class StartRefused(Exception):
     """The hub cannot start, or cannot do what was asked; the message says what to do about it."""
 
 
-_SAYS_WHAT_IT_TAKES = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
+_HAS_INSTANCES = """
+SELECT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'instance')
 """
 #: Errors that an operator can correct, with a message meant for the operator.
 _OPERATORS_ERRORS = (
@@ -80,7 +83,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     set_up("supervisor", settings.log_level, None)
     try:
         _make_folder(settings.data_dir)
-        demo = None
+        demo, room = None, list[str]()
         if demo_customers is not None:
             settings = demo_settings(settings)
             demo = _make_demo(settings, demo_customers)
@@ -88,7 +91,9 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         async def prepare(url: str) -> None:
             # The folder is ours from here on: a ready file in it was left by a run that was killed.
             settings.ready_file.unlink(missing_ok=True)
+            tell_progress("bringing the tables to the model")
             await prepare_store(settings, url)
+            room.extend(await _check_room(settings, url))
             if demo is not None:
                 await demo.prepare(url)
 
@@ -100,6 +105,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             if settings.database_url is not None and settings.database_owner_url is None:
                 print(_ONE_ROLE)
+            for line in room:
+                print(line)
             sys.stdout.flush()
             _tell_ready(settings)
 
@@ -108,6 +115,25 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         raise StartRefused(_explain_error(settings, exc)) from exc
     finally:
         _forget_ready(settings)
+
+
+async def _check_room(settings: Settings, url: str) -> list[str]:
+    """Log how many database connections the node may open; returns what to tell the operator of a
+    database of their own. Raises DatabaseUnavailable."""
+    needed = needed_connections(settings.workers, settings.connections)
+    async with open_database(url, size=1) as database, database.connection() as connection:
+        allowed = await allowed_connections(connection)
+    if needed > allowed:
+        _log.warning("too_few_database_connections", needed=needed, allowed=allowed)
+    else:
+        _log.info("database_connections", needed=needed, allowed=allowed)
+    if settings.database_url is None:
+        return []
+    warning = "WARNING: " if needed > allowed else ""
+    return [
+        f"{warning}this node opens up to {needed} database connections; its role may have {allowed}"
+        " for all nodes together (PENSTOCK_WORKERS, PENSTOCK_CONNECTIONS)."
+    ]
 
 
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
@@ -125,8 +151,10 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
         raise StartRefused(_explain_error(settings, exc)) from exc
 
 
-async def let_administer(settings: Settings, consumer_id: str) -> Issued:
+async def let_administer(settings: Settings, consumer_id: str, *, create: bool) -> Issued:
     """Let a consumer change access, and return a new client secret for it.
+
+    ``create`` lets the consumer be made if there is none of this name.
 
     Works on the database, whether the hub runs or not, and changes nothing else in it: it never
     migrates, since a hub of another version may be running on it. Raises StartRefused.
@@ -134,8 +162,8 @@ async def let_administer(settings: Settings, consumer_id: str) -> Issued:
     credentials = Credentials(root_secret(settings).derive("credentials"))
     try:
         async with _open_store(settings, "hub.policy_revision") as database:
-            return await make_administrator(database, credentials, consumer_id)
-    except ValueInvalid as exc:
+            return await make_administrator(database, credentials, consumer_id, create=create)
+    except (NoSuchConsumer, ValueInvalid) as exc:
         raise StartRefused(exc.message) from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain_error(settings, exc)) from exc
@@ -150,9 +178,8 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
         owner = settings.database_owner_url  # only the owner may skip revisions
         async with _open_store(settings, "hub.epoch", owner) as database:
             file = CheckpointFile(settings.checkpoint_file)
-            return await open_epoch(
-                database, Sealer(database, checkpoint_key(settings), file), because
-            )
+            sealer = Sealer(database, checkpoint_key(settings), file)
+            return await open_epoch(database, sealer, file, because)
     except Conflict as exc:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
     except _OPERATORS_ERRORS as exc:
@@ -186,7 +213,7 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
             _open_store(settings, "hub.node") as database,
             database.connection() as connection,
         ):
-            if not await connection.fetchval(_SAYS_WHAT_IT_TAKES):
+            if not await connection.fetchval(_HAS_INSTANCES):
                 raise StartRefused(
                     "the database is of an earlier version: start the hub, penstock up"
                 )
@@ -287,6 +314,7 @@ def _make_node(settings: Settings) -> Node:
         data=settings.data_dir,
         database_url=settings.database_url,
         workers=settings.workers,
+        connections=needed_connections(settings.workers, settings.connections),
         worker=lambda socket: [*python, "worker", "--socket", str(socket)],
         keeper=[*python, "keeper"],
         environment=lambda url: {

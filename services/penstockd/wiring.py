@@ -17,6 +17,7 @@ from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.sealer import Sealer
+from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
@@ -39,13 +40,15 @@ from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
-from penstockd.store.database import Database, Division
+from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
+from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
-from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases
+from penstockd.store.singleton_rows import SINGLETONS
+from penstockd.store.singletons import FencedDatabase, Leases
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -54,9 +57,11 @@ from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
+from penstockd.writes.arrival import ImportLimits
 
-#: Connections to the database that the singletons share; webhooks have their own.
-KEEPER_CONNECTIONS = 8
+#: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
+#: retention have much to do.
+KEEPER_STATEMENT = 600.0
 #: Seconds between attempts to open a database.
 RETRY = 1.0
 
@@ -74,13 +79,15 @@ def worker_database(settings: Settings) -> Database:
         lock=settings.lock_seconds,
         statement=settings.statement_seconds,
         commit=settings.commit_seconds,
+        snapshot=settings.snapshot_seconds,
     )
     return Database(_database_url(settings), division=division)
 
 
 def keeper_database(settings: Settings) -> Database:
     """The connections of a keeper, which all singletons share."""
-    return Database(_database_url(settings), size=KEEPER_CONNECTIONS)
+    limits = Limits(settings.lock_seconds, KEEPER_STATEMENT, settings.commit_seconds)
+    return Database(_database_url(settings), size=KEEPER_CONNECTIONS, limits=limits)
 
 
 def _database_url(settings: Settings) -> str:
@@ -109,7 +116,11 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 def _make_hub(settings: Settings, database: Database) -> Hub:
     catalog, secret = read_catalog(settings.resources), root_secret(settings)
     announcements = PostgresAnnouncements(database)
-    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    snapshots = Snapshots(
+        database,
+        seconds=settings.export_resume_seconds,
+        most_seconds=settings.snapshot_seconds,
+    )
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
@@ -141,7 +152,9 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         snapshots=snapshots,
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-        import_stall_seconds=settings.import_stall_seconds,
+        imports=ImportLimits(
+            settings.import_stall_seconds, settings.import_seconds, settings.data_dir
+        ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
         webhooks=WebhookDesk(
@@ -199,6 +212,7 @@ async def run_process(
 def worker_organs(hub: Hub) -> list[Organ]:
     """The organs that a worker runs besides its calls and their server."""
     return [
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
@@ -210,13 +224,16 @@ def worker_organs(hub: Hub) -> list[Organ]:
 def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
-    """The organs that a keeper runs: each singleton under the lease of its name."""
+    """The organs that a keeper runs: each singleton under the lease of its name. Every keeper files
+    the audit's checkpoints, whichever of them signs."""
     work = list_singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
         Organ("leases", leases.run),
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
         *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
 
@@ -233,9 +250,7 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
-        "audit-sealer": lambda fenced: Sealer(
-            fenced, checkpoints, hub.audit_file, interval=seconds
-        ).run(),
+        "audit-sealer": lambda fenced: Sealer(fenced, checkpoints, None, interval=seconds).run(),
         "signing-keys": lambda fenced: rotate_keys(fenced, sealing_key, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
         "webhook-retention": lambda fenced: WebhookRetention(
@@ -248,7 +263,9 @@ async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
-    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)
+    database = Database(
+        hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
+    )
     work = webhooks.Webhooks(
         database,
         fenced.by_way_of(database),

@@ -99,4 +99,4 @@ async def writes(database: Database, leases: Leases) -> None:
 
 def _as_if_it_ran(lease: SingletonLease) -> SingletonLease:
     """The lease as a holder has it whose own clock stood still with it."""
-    return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0)
+    return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0, lease.holder)

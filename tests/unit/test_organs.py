@@ -16,6 +16,7 @@ from harness import PATIENCE
 from penstockd import organs as module
 from penstockd.errors import DatabaseUnavailable
 from penstockd.organs import TRIES, Organ, Organs, end_tasks, make_singleton
+from penstockd.store.singleton_rows import Holder
 from penstockd.store.singletons import Leases, SingletonLease, elapsed_seconds
 
 
@@ -26,12 +27,18 @@ class FakeLeases:
         self.given: list[SingletonLease] = []
         self.released: list[SingletonLease] = []
         self.declined: list[SingletonLease] = []
+        self.failing: dict[str, str] = {}
 
     async def obtain(self, name: str) -> SingletonLease:
         if not self.given or not self.given[-1].runs:
             self.given.append(
                 SingletonLease(
-                    name, len(self.given) + 1, datetime.now(UTC), elapsed_seconds(), elapsed_seconds
+                    name,
+                    len(self.given) + 1,
+                    datetime.now(UTC),
+                    elapsed_seconds(),
+                    elapsed_seconds,
+                    Holder("", ""),
                 )
             )
         return self.given[-1]
@@ -43,6 +50,12 @@ class FakeLeases:
     async def decline(self, lease: SingletonLease) -> None:
         self.declined.append(lease)
         await self.release(lease)
+
+    async def report_failure(self, name: str, error: str, seconds: float) -> None:
+        self.failing[name] = error
+
+    async def report_recovery(self, name: str) -> None:
+        self.failing.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +172,39 @@ async def test_a_singleton_that_fails_keeps_its_lease_and_lets_it_go_after_some_
     running = asyncio.create_task(Organs([organ]).run())
     await until(lambda: leases.declined)
     assert tries == TRIES and [x.term for x in leases.given] == [1]
+    assert leases.failing == {"digging": "DatabaseUnavailable: it went away"}
+    await end_tasks([running])
+
+
+async def test_a_singleton_that_works_again_is_reported_and_one_failure_is_not_failing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STEADY", 0.01)
+    leases = FakeLeases()
+    left, told = 1, []
+
+    async def work(fenced: Any) -> None:
+        nonlocal left
+        told.append(dict(leases.failing))
+        left -= 1
+        if left >= 0:
+            raise ValueError("a defect")
+        await forever()
+
+    def start() -> asyncio.Task[None]:
+        organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
+        return asyncio.create_task(Organs([organ]).run())
+
+    running = start()
+    await until(lambda: left < 0)
+    await end_tasks([running])
+    assert told == [{}, {}] and not leases.failing
+    told.clear()
+    left = 2
+    running = start()
+    await until(lambda: left < 0)
+    assert told == [{}, {}, {"digging": "ValueError: a defect"}]
+    await until(lambda: not leases.failing)
     await end_tasks([running])
 
 

@@ -17,8 +17,8 @@ from penstockd.config import Settings
 from penstockd.installation import root_secret
 from penstockd.organs import end_tasks, first_error
 from penstockd.store.database import Database
+from penstockd.store.singleton_rows import SINGLETONS, Holder
 from penstockd.store.singletons import (
-    SINGLETONS,
     FencedDatabase,
     LeaseOver,
     Leases,
@@ -84,7 +84,9 @@ async def lease_of(database: Database, name: str, *, over: bool) -> SingletonLea
             name,
             8 if over else 7,
         )
-    return SingletonLease(name, 7, acquired, elapsed_seconds() + 3600, elapsed_seconds)
+    return SingletonLease(
+        name, 7, acquired, elapsed_seconds() + 3600, elapsed_seconds, Holder("", "")
+    )
 
 
 @pytest.mark.parametrize("name", SINGLETONS)

@@ -19,8 +19,8 @@ import orjson
 
 from penstockd.audit.chain import COLUMNS, HASH_BYTES, VALUES, Sealed, content_of
 from penstockd.audit.checkpoint import Checkpoint, time_text
-from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
+from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.verify import DayCheck, Fault, Finding, Verification, VerificationReport
 from penstockd.errors import ValueInvalid
 from penstockd.store.database import Connection

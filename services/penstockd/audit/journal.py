@@ -24,9 +24,12 @@ from penstockd.store.database import (
     gives_sign,
     translate_errors,
 )
+from penstockd.store.own_session import OwnSessions
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
+#: The bytes in one transaction beyond which no further entry joins it.
+MAX_GROUP_BYTES = 4 * 1024 * 1024
 #: How long an entry may take to become durable before the call is refused, in seconds.
 TIMEOUT = 2.0
 
@@ -51,6 +54,7 @@ class Journal:
 
     def __init__(self, database: Database, *, timeout: float = TIMEOUT) -> None:
         self._database, self._timeout = database, timeout
+        self._sessions = OwnSessions(database)
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
@@ -100,7 +104,8 @@ class Journal:
 
     async def _flush_all(self) -> None:
         while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            count = _count_group(self._waiting)
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
             begun = self._clock()
             try:
                 entries, rules = [w.entry for w in group], dict(self._unknown)
@@ -216,7 +221,7 @@ class Journal:
             silent = time.monotonic() - self._answered
             if silent < IDLE_UNCHECKED or await gives_sign(known):
                 return known
-        self._connection = await self._database.connect()
+        self._connection = await self._sessions.open()
         return self._connection
 
     def _clock(self) -> float:
@@ -224,8 +229,18 @@ class Journal:
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            self._connection.terminate()
+            self._sessions.cut(self._connection)
             self._connection = None
+
+
+def _count_group(waiting: Sequence[_Waiting]) -> int:
+    """How many of the entries share the next transaction: few if they are large, but never none."""
+    size = 0
+    for count, each in enumerate(waiting[:MAX_GROUP]):
+        size += each.entry.size
+        if size > MAX_GROUP_BYTES and count:
+            return count
+    return min(len(waiting), MAX_GROUP)
 
 
 def _mark_written(waiting: _Waiting) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.entry import SUPPRESSED
-from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
+from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
 from penstockd.store.database import Connection
 

@@ -34,6 +34,9 @@ PORT = 5432
 START_SECONDS = 300.0
 """Recovery after a crash replays up to max_wal_size of log, which takes its time."""
 STOP_SECONDS = 30.0
+LEAST_CONNECTIONS = 200
+SPARE_CONNECTIONS = 40
+"""For commands, tools and PostgreSQL itself, besides those of the node."""
 
 # The first lines of a new cluster's postgresql.conf; settings that the user adds there win.
 _INCLUDE = """\
@@ -42,7 +45,7 @@ include = 'penstock.conf'
 """
 
 _SETTINGS = """\
-max_connections = 200
+max_connections = {connections}
 shared_buffers = {shared_buffers}MB
 effective_cache_size = {cache}MB
 work_mem = 16MB
@@ -80,15 +83,22 @@ class EmbeddedPostgres:
 
     ``data`` is the hub's data folder, the cluster is ``data/postgres``, the log
     ``data/log/postgres.log``. ``sockets`` is a short private folder (see ``sockets_folder``); the
-    socket goes into ``sockets/pg``.
+    socket goes into ``sockets/pg``. It allows ``connections`` and some for commands.
     """
 
-    def __init__(self, data: Path, sockets: Path, *, guard: ChildGuard | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        sockets: Path,
+        *,
+        guard: ChildGuard | None = None,
+        connections: int = 0,
+    ) -> None:
         self.cluster = data.absolute() / "postgres"
         self.socket = sockets.absolute() / "pg"
         self.log = data.absolute() / "log" / "postgres.log"
         self.process: Process | None = None
-        self._guard = guard
+        self._guard, self._connections = guard, connections
         self._account: Account | None = None
 
     @property
@@ -193,7 +203,9 @@ class EmbeddedPostgres:
     def _write_settings(self) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         settings = _SETTINGS.format(
-            shared_buffers=max(32, min(256, memory // 8)), cache=max(64, memory // 2)
+            shared_buffers=max(32, min(256, memory // 8)),
+            cache=max(64, memory // 2),
+            connections=max(LEAST_CONNECTIONS, self._connections + SPARE_CONNECTIONS),
         )
         path = self.cluster / "penstock.conf"
         path.write_text(settings)

@@ -39,6 +39,7 @@ from penstockd.node.process import Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
+from penstockd.output import tell_progress
 
 READY_SECONDS = 60.0
 """From the start of the workers until a call through Envoy succeeds."""
@@ -68,7 +69,8 @@ _log = structlog.get_logger(__name__)
 class Node:
     """What to run. The sidecar's paths are files of the repository or the wheel.
 
-    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
+    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one, which allows
+    ``connections`` and some more. ``worker``
     returns the command of a worker that listens on a socket, ``keeper`` is the keeper's command.
     ``environment`` returns variables for both from the database's URL, which are added to our own
     environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
@@ -77,6 +79,7 @@ class Node:
     data: Path
     database_url: str | None
     workers: int
+    connections: int
     worker: Callable[[Path], Sequence[str]]
     keeper: Sequence[str]
     environment: Callable[[str], Mapping[str, str]]
@@ -172,7 +175,10 @@ class _Running:
         node = self._node
         url = node.database_url
         if url is None:
-            self._postgres = EmbeddedPostgres(node.data, self._sockets, guard=self._guard)
+            tell_progress("starting PostgreSQL")
+            self._postgres = EmbeddedPostgres(
+                node.data, self._sockets, guard=self._guard, connections=node.connections
+            )
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
@@ -180,6 +186,7 @@ class _Running:
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
         ours = {k: v for k, v in os.environ.items() if k not in node.withheld}
         self._environment = {**_FRUGAL, **ours, **calm, **node.environment(url)}
+        tell_progress(f"starting {node.workers} workers, the keeper and Envoy")
         try:
             async with asyncio.TaskGroup() as group:
                 self._follow(group)
@@ -219,6 +226,7 @@ class _Running:
                 reason = f"exit code {await process.wait()}"
             except (NodeError, OSError) as error:
                 reason = str(error)
+            self._pulse.end(name)
             deaths += 1
             if not self._ready and deaths >= EARLY_DEATHS:
                 log = self._node.logs / f"{name}.log"

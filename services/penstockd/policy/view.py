@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog.oneofs import oneofs_of
 from penstockd.policy.decision import Combination, FieldDecision, decide_all
 from penstockd.policy.masks import mask_column
 from penstockd.policy.members import Stripping, is_whole
@@ -205,9 +206,15 @@ class View:
         """The fields the caller may set: those it sees in the clear and the hub does not own.
 
         A list or map of messages is one value: a caller that does not see all of its members in
-        the clear cannot set it, since it would change or erase what it does not see.
+        the clear cannot set it, since it would change or erase what it does not see. For the same
+        reason it sets a member of a oneof only if it may set all: the others are cleared.
         """
-        return tuple(f for f in self._fields if self.is_whole(f) and not f.output_only)
+        settable = {f for f in self._fields if self.is_whole(f) and not f.output_only}
+        for oneof in oneofs_of(self.dataset):
+            leaves = {f for member in oneof.members for f in member}
+            if not leaves <= settable:
+                settable -= leaves
+        return tuple(f for f in self._fields if f in settable)
 
     # --- Names: what filters and sorts resolve against ------------------------------------
 

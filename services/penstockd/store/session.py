@@ -18,6 +18,7 @@ from penstockd.errors import (
     QueryTooLong,
     StorageFull,
 )
+from penstockd.store.servers import Server
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
@@ -97,7 +98,18 @@ async def prepare_session(connection: Any) -> None:
     )
 
 
-class PooledConnection(asyncpg.Connection):
+class OwnConnection(asyncpg.Connection):
+    """A connection that knows where it leads."""
+
+    #: Its server; None until it was asked.
+    server: Server | None = None
+
+    def note_server(self, server: Server) -> None:
+        """Note where it leads."""
+        self.server = server
+
+
+class PooledConnection(OwnConnection):
     """A connection that returns to the pool without a reset.
 
     Everything that the hub sets in a session ends with its transaction, so there is nothing to

@@ -29,8 +29,6 @@ from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 
-#: Database connections for all of it.
-CONNECTIONS = 8
 #: How often to read the log without an announcement, in seconds.
 POLL_SECONDS = 1.0
 

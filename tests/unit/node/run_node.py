@@ -45,6 +45,7 @@ def main() -> None:
         data=data,
         database_url=os.environ.get("TEST_DATABASE_URL"),
         workers=2,
+        connections=8,
         worker=worker,
         keeper=[sys.executable, "-S", "-c", SLEEPER],
         environment=lambda url: {"DATABASE_URL": url},
