@@ -68,6 +68,14 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="Calls at once after a rest; 0: twice the rate.",
     )
+    refused_calls: int = Field(
+        default=60,
+        ge=1,
+        le=1_000_000,
+        description="Calls without valid credentials that are answered and audited one by one, of "
+        "one address and for one consumer, a minute and worker; further ones get 429 and are "
+        "counted together in the audit. Valid credentials are never refused for them.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of web pages that may call the hub, separated by commas, as "
@@ -382,6 +390,7 @@ SCOPES: Mapping[str, Scope] = {
     "max_connections": Scope.NODE,
     "rate_limit": Scope.WARN,
     "rate_burst": Scope.WARN,
+    "refused_calls": Scope.WARN,
     "cors_origins": Scope.WARN,
     "database_url": Scope.NODE,
     "database_owner_url": Scope.NODE,

@@ -15,6 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
@@ -106,6 +107,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.tasks.drain()
     finally:
         await hub.uses.close()
+        await hub.refusals.close()
         hub.policy.close()
         hub.issuers.close()
         for part in (hub.snapshots, hub.journal, hub.writer, database):
@@ -123,6 +125,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
+    journal = Journal(database)
     trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
         catalog=catalog,
@@ -130,7 +133,8 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         announcements=announcements,
         policy=_make_policy(settings, database, announcements, catalog, trust),
         writer=Writer(database, Sequencer(database)),
-        journal=Journal(database),
+        journal=journal,
+        refusals=UnknownCallers(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
         trust=trust,
@@ -224,6 +228,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
+        Organ("refused-calls", hub.refusals.follow),
         Organ("feed-tail", hub.feed.tail.follow),
     ]
 

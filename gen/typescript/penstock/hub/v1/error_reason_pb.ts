@@ -424,8 +424,9 @@ export enum ErrorReason {
 
   /**
    * The caller has made more calls in a short time than its limit allows; the
-   * call was not looked at. `retry-after` says when to try again. Sent by the
-   * sidecar. Status RESOURCE_EXHAUSTED, 429.
+   * call was not looked at. Or the call has no valid credentials, and too many
+   * such calls came from its address, or claimed to be of the same consumer.
+   * `retry-after` says when to try again. Status RESOURCE_EXHAUSTED, 429.
    *
    *     {"code": 8, "message": "too many calls in a short time; slow down",
    *      "details": [{"reason": "RATE_LIMITED", "domain": "penstock"},
