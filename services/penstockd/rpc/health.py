@@ -63,9 +63,9 @@ async def report_node_health(
 
     That is whether the worker's organs work, each singleton has a holder that does not fail at it,
     the node has the same settings as the others and an id of its own, each return of the database
-    to an earlier state was declared, and nothing runs short. None of them decides whether the
-    worker serves calls.
-    ``failing`` returns the failing organs of this process.
+    to an earlier state was declared, the worker holds no old state of the data, and nothing runs
+    short. None of them decides whether the worker serves calls. ``failing`` returns the failing
+    organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:
@@ -86,4 +86,5 @@ async def report_node_health(
         await server.set_health("settings", not stands_by)
         await server.set_health("node-id", not twin)
         await server.set_health("epochs", declared)
+        await server.set_health("snapshots", not hub.snapshots.any_old)
         await asyncio.sleep(NODE_PULSE)

@@ -47,6 +47,8 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
         ]
         if code is grpc.StatusCode.UNAUTHENTICATED:
             trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
+        if seconds := REASONS[reason_of(exc)].retry_seconds:
+            trailers.append(("retry-after", str(seconds)))
         if "x-envoy-original-path" in exchange.metadata:
             trailers += _rest_headers(status, reason_of(exc), exchange.metadata.get("accept"))
         await exchange.context.abort(code, status.message, tuple(trailers))
