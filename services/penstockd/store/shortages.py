@@ -48,10 +48,13 @@ class Shortages:
         """Look at all three; returns for each of them whether there is enough."""
         free = shutil.disk_usage(self._folder).free
         self._judge("disk", free >= self._reserve, free_bytes=free, folder=str(self._folder))
-        used, usable = await connection.fetchrow(_CONNECTIONS)
+        count = await connection.fetchrow(_CONNECTIONS)
+        locks = await connection.fetchrow(_LOCKS, LOCK_SECONDS)
+        assert count is not None and locks is not None, "aggregates have a row"
+        used, usable = count
         enough = used < CONNECTIONS_USED * usable
         self._judge("connections", enough, used=used, usable=usable)
-        waiting, seconds, holders = await connection.fetchrow(_LOCKS, LOCK_SECONDS)
+        waiting, seconds, holders = locks
         self._judge("locks", not waiting, waiting=waiting, seconds=seconds, held_by_pids=holders)
         return {name: name not in self._told for name in ("disk", "connections", "locks")}
 
