@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ import typer
 from penstock.client.cli.audit import group_of
 
 if TYPE_CHECKING:
+    from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singletons import Singleton
@@ -44,6 +46,8 @@ def commands(app: typer.Typer) -> None:
     app.command("migrate")(migrate)
     app.command()(administrator)
     app.command()(nodes)
+    app.command()(backup)
+    app.command()(restore)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
     epochs.callback()(_epochs)
@@ -232,6 +236,10 @@ def new_epoch(
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
+    _echo_epoch(epoch)
+
+
+def _echo_epoch(epoch: Epoch) -> None:
     typer.echo(f"epoch {epoch.number} begins behind change {epoch.last_number} of the log")
     if epoch.checkpoint is None:
         typer.echo("the audit has all that the file of checkpoints has: there is no gap to close")
@@ -241,6 +249,69 @@ def new_epoch(
             f"the audit goes on with checkpoint {number}; what this host's file has behind"
             f" checkpoint {after} was undone"
         )
+
+
+def backup(
+    where: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
+    wal: Annotated[
+        bool, typer.Option("--wal", help="Only add what was written since the last backup.")
+    ] = False,
+    keep: Annotated[
+        int, typer.Option(min=0, help="Remove all but so many backups; 0 keeps all.")
+    ] = 0,
+) -> None:
+    """Back up the embedded database with its log (WAL), the secret, settings and audit files.
+
+    It works whether the hub runs or not. Keep the backup as you keep the secret, which is in it. Of
+    a database of your own it backs up the files alone: see the guide.
+    """
+    import asyncio
+
+    from penstockd.backups import take_backup
+    from penstockd.up import StartRefused
+
+    try:
+        taken = asyncio.run(take_backup(_settings(), where, log_only=wal, keep=keep))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    if taken.label is not None:
+        typer.echo(f"backup {taken.label.name}: {taken.size / 1e6:.1f} MB")
+    if taken.oldest is None:
+        typer.echo("secret, settings and audit files alone: back up the database by its own tools")
+    else:
+        since = taken.oldest.isoformat(timespec="seconds")
+        typer.echo(f"{taken.segments} segments of the log; restorable to any time since {since}")
+    for name in taken.removed:
+        typer.echo(f"removed {name}")
+
+
+def restore(
+    where: Annotated[str, typer.Argument(help="Where the backups are: see backup.")],
+    to: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
+            help="Restore the state of this time, as 2026-11-29T12:00:00Z; by default the newest.",
+        ),
+    ] = None,
+) -> None:
+    """Restore a backup into an empty data folder, and declare that the database has gone back.
+
+    Consumers are told to repair what they have; the audit goes on from there with a signed entry.
+    """
+    import asyncio
+
+    from penstockd.backups import restore_backup
+    from penstockd.up import StartRefused
+
+    try:
+        restored = asyncio.run(restore_backup(_settings(), where, to))
+    except StartRefused as exc:
+        typer.echo(f"penstock: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(f"restored from backup {restored.label.name}")
+    _echo_epoch(restored.epoch)
 
 
 def _cursors() -> None:
